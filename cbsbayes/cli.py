@@ -1,0 +1,48 @@
+"""What all commands share: exit statuses and one-line errors instead of tracebacks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from cbsbayes.errors import CBSDataError
+
+__all__ = ["EXIT_INPUT", "EXIT_OK", "EXIT_UNTRUSTED", "one_line", "run_command"]
+
+EXIT_OK = 0
+EXIT_INPUT = 1  # the user's input is at fault; 2 is argparse's own status for usage
+EXIT_UNTRUSTED = 3  # everything was written, but the fit is not to be trusted
+
+
+def run_command(body: Callable[[], int], command: str) -> int:
+    """Run a command's body and turn faults of the input into one line on stderr.
+
+    Parameters
+    ----------
+    body : callable
+        The command's work; returns its exit status.
+    command : str
+        Name shown before the message, e.g. ``"cbsbayes.fit"``.
+
+    Returns
+    -------
+    int
+        The body's status, or 1 where the input was at fault.
+    """
+    try:
+        return body()
+    except CBSDataError as error:
+        message = str(error)
+    except OSError as error:
+        place = f": {error.filename}" if error.filename else ""
+        message = f"{error.strerror or error}{place}"
+    except KeyboardInterrupt:
+        print(f"{command}: interrupted; nothing half-written was left behind", file=sys.stderr)
+        return 130
+    print(f"{command}: {one_line(message)}", file=sys.stderr)
+    return EXIT_INPUT
+
+
+def one_line(text: object) -> str:
+    """Return text with every control character and line break made visible as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

@@ -1,0 +1,17 @@
+"""Errors and warnings that speak to the user: what, the value got, what is valid, the remedy."""
+
+from __future__ import annotations
+
+__all__ = ["CBSDataError", "CBSWarning"]
+
+
+class CBSDataError(ValueError):
+    """The input cannot be used as it is.
+
+    The message is one line that a user can act on: what was wrong, the value got, what
+    is valid, and the remedy. Commands print it without a traceback and exit with status 1.
+    """
+
+
+class CBSWarning(UserWarning):
+    """The result stands, but something about the data limits what it says."""

@@ -1,0 +1,170 @@
+r"""Laws for S(P, G): how many optimizer updates a target takes, by batch.
+
+Every law is :math:`\log S = \log S_{min} + f` with *f* a pure function of the batch, the
+noise scales and the exponent, written once and usable on numpy arrays and PyTensor graphs
+(the array module is an argument). With P = n_prompts, G = n_rollouts and B = P·G:
+
+==================  =====================================================================
+``total``           S_min · (1 + B_noise/B)            (McCandlish et al. 2018 [1]_)
+``power``           S_min · (1 + (B_noise/B)^alpha)
+``two_axis``        S_min · (1 + N/P),          N = B_prompt + B_rollout/(G - 1)
+``two_axis_sqrt``   S_min · (1 + N/P)^(1/2)
+``two_axis_free``   S_min · (1 + N/P)^alpha
+``*_plain``         N = B_prompt + B_rollout/G, for estimators without a group baseline
+==================  =====================================================================
+
+The form in 1/(G - 1) is that of a mean-baseline group estimator (GRPO, RLOO; G >= 2). The
+exponent 1/2 is what a normalised update (Adam at one learning rate) gives, because progress
+per update then goes with the cosine between the noisy and the true gradient.
+
+References
+----------
+.. [1] McCandlish, Kaplan, Amodei & the OpenAI Dota Team, "An Empirical Model of Large-Batch
+   Training", arXiv:1812.06162.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cbsbayes.errors import CBSDataError
+
+__all__ = ["LAWS", "Law", "get_law", "group_divisor", "log_ratio_power", "log_ratio_total",
+           "log_ratio_two_axis", "noise_in_prompts"]
+
+
+def group_divisor(n_rollouts: Any, *, plain: bool) -> Any:
+    """Return what B_rollout is divided by: G - 1 under a group baseline, else G."""
+    return n_rollouts if plain else n_rollouts - 1
+
+
+def noise_in_prompts(n_rollouts: Any, b_prompt: Any, b_rollout: Any, *, plain: bool) -> Any:
+    """Return the noise scale N(G) in prompts."""
+    return b_prompt + b_rollout / group_divisor(n_rollouts, plain=plain)
+
+
+def log_ratio_total(total_batch: Any, b_noise: Any, *, xp: Any = np) -> Any:
+    """Return log S/S_min of the total-batch law."""
+    return xp.log1p(b_noise / total_batch)
+
+
+def log_ratio_power(total_batch: Any, b_noise: Any, alpha: Any, *, xp: Any = np) -> Any:
+    """Return log S/S_min of the power law (B_noise/B)^alpha."""
+    return xp.log1p((b_noise / total_batch) ** alpha)
+
+
+def log_ratio_two_axis(
+    n_prompts: Any, n_rollouts: Any, b_prompt: Any, b_rollout: Any, alpha: Any, *,
+    plain: bool, xp: Any = np,
+) -> Any:
+    """Return log S/S_min of the two-axis law with exponent alpha."""
+    noise = noise_in_prompts(n_rollouts, b_prompt, b_rollout, plain=plain)
+    return alpha * xp.log1p(noise / n_prompts)
+
+
+@dataclass(frozen=True)
+class Law:
+    """One law: its name, its scales and its exponent.
+
+    Attributes
+    ----------
+    name : str
+        Name on the command line and in every table.
+    formula : str
+        The law in one line of plain text.
+    scales : tuple of str
+        Names of the noise scales: ``("B_noise",)`` in samples, or
+        ``("B_prompt", "B_rollout")`` in prompts and prompts x (rollouts - 1).
+    alpha : float or None
+        The fixed exponent; None where it is estimated.
+    plain : bool
+        True for 1/G in place of 1/(G - 1).
+    """
+
+    name: str
+    formula: str
+    scales: tuple[str, ...]
+    alpha: float | None
+    plain: bool = False
+
+    @property
+    def two_axis(self) -> bool:
+        """Whether prompts and rollouts enter apart from each other."""
+        return self.scales == ("B_prompt", "B_rollout")
+
+    @property
+    def needs_baseline_group(self) -> bool:
+        """Whether the law holds only for groups of two and more rollouts."""
+        return self.two_axis and not self.plain
+
+    def log_ratio(
+        self, n_prompts: Any, n_rollouts: Any, scales: Mapping[str, Any], alpha: Any = None, *,
+        xp: Any = np,
+    ) -> Any:
+        """Return log S/S_min at batches (n_prompts, n_rollouts).
+
+        Parameters
+        ----------
+        n_prompts, n_rollouts : array_like
+            The batch of one update; one-axis data pass the total batch and 1.
+        scales : mapping
+            A value per name in `scales`, broadcastable with the batches.
+        alpha : array_like, optional
+            The exponent, needed where the law leaves it free.
+        xp : module
+            ``numpy`` or ``pytensor.tensor``.
+
+        Returns
+        -------
+        array_like
+            Broadcast shape of batches and scales.
+        """
+        exponent = self.alpha if self.alpha is not None else alpha
+        if self.two_axis:
+            return log_ratio_two_axis(
+                n_prompts, n_rollouts, scales["B_prompt"], scales["B_rollout"], exponent,
+                plain=self.plain, xp=xp,
+            )
+        total = n_prompts * n_rollouts
+        if self.name == "power":
+            return log_ratio_power(total, scales["B_noise"], exponent, xp=xp)
+        return log_ratio_total(total, scales["B_noise"], xp=xp)
+
+
+def _two_axis_laws() -> list[Law]:
+    exponents = {"two_axis": ("", 1.0), "two_axis_sqrt": ("^(1/2)", 0.5),
+                 "two_axis_free": ("^alpha", None)}
+    laws = []
+    for plain in (False, True):
+        divisor = "n_rollouts" if plain else "(n_rollouts - 1)"
+        for name, (power, alpha) in exponents.items():
+            formula = f"S = S_min (1 + (B_prompt + B_rollout/{divisor})/n_prompts){power}"
+            laws.append(Law(f"{name}_plain" if plain else name, formula,
+                            ("B_prompt", "B_rollout"), alpha, plain))
+    return laws
+
+
+LAWS: dict[str, Law] = {law.name: law for law in [
+    Law("total", "S = S_min (1 + B_noise/B)", ("B_noise",), 1.0),
+    Law("power", "S = S_min (1 + (B_noise/B)^alpha)", ("B_noise",), None),
+    *_two_axis_laws(),
+]}
+"""All laws by name."""
+
+
+def get_law(name: str) -> Law:
+    """Return the law called `name`.
+
+    Raises
+    ------
+    CBSDataError
+        If there is no such law; the message lists those there are.
+    """
+    if name not in LAWS:
+        raise CBSDataError(f"unknown law {name!r}; valid laws: {', '.join(LAWS)} "
+                           "(or 'auto' to let the varied axes decide)")
+    return LAWS[name]
