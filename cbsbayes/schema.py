@@ -1,0 +1,258 @@
+"""The sweep dataset's schema, version 1: what every variable is, and whether a dataset keeps it.
+
+One Dataset, dense in steps (NaN = not evaluated there), because that is the form in which
+xarray's own verbs are right; run settings are coordinates along ``run``, never dimensions.
+A dataset holds curves, ``accuracy(run, metric, step)``, or a table of crossings,
+``steps_lower`` and ``steps_upper`` ``(run, threshold)``. Other variables (simulated truths
+``true_*``, say) may ride along where they name their unit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from cbsbayes.errors import CBSDataError
+
+__all__ = ["RUN_COORDS", "SCHEMA_VERSION", "VARIABLES", "Field", "digest", "validate"]
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Field:
+    """One variable of the schema: dims, numpy kind, meaning, unit and the default if unknown."""
+
+    dims: tuple[str, ...]
+    dtype: type
+    long_name: str
+    units: str = "1"
+    default: Any = None
+
+
+def _run(dtype: type, long_name: str, units: str = "1", default: Any = None) -> Field:
+    return Field(("run",), dtype, long_name, units, default)
+
+
+RUN_COORDS: dict[str, Field] = {
+    "name": _run(np.str_, "display name of the run", default=""),
+    "phase": _run(np.str_, "phase of the sweep", default=""),
+    "model": _run(np.str_, "model trained", default=""),
+    "dataset": _run(np.str_, "data trained on", default=""),
+    "algorithm": _run(np.str_, "advantage estimator", default=""),
+    "state": _run(np.str_, "how the run ended", default="unknown"),
+    "source": _run(np.str_, "kind of source the run was read from", default=""),
+    "n_prompts": _run(np.int64, "prompts per optimizer update, -1 for one-axis data",
+                      "prompts", -1),
+    "n_rollouts": _run(np.int64, "completions per prompt, -1 for one-axis data", "rollouts", -1),
+    "total_batch": _run(np.float64, "samples per optimizer update", "samples"),
+    "train_batch_prompts": _run(np.int64, "prompts per trainer step, -1 unknown", "prompts", -1),
+    "mini_batch_prompts": _run(np.int64, "prompts per mini-batch, -1 unknown", "prompts", -1),
+    "ppo_epochs": _run(np.int64, "passes over each training batch", default=1),
+    "updates_per_step": _run(np.int64, "optimizer updates per trainer step", "updates", 1),
+    "learning_rate": _run(np.float64, "learning rate, NaN unknown", default=np.nan),
+    "seed": _run(np.int64, "random seed, -1 unknown", default=-1),
+    "attempts": _run(np.int64, "attempts merged into the run", default=1),
+    "usable": _run(np.int8, "1 where the run may be fitted, 0 where it is only kept", default=1),
+    "remark": _run(np.str_, "what was mended, merged or is wrong", default=""),
+}
+"""Coordinates along ``run``; every sweep has all of them."""
+
+VARIABLES: dict[str, Field] = {
+    "accuracy": Field(("run", "metric", "step"), np.float64,
+                      "validation accuracy (or other target), NaN where not evaluated"),
+    "n_items": Field(("metric",), np.int64, "validation items, -1 unknown", "items", -1),
+    "steps_lower": Field(("run", "threshold"), np.float64,
+                         "last update known to be below the threshold, 0 left-censored",
+                         "updates"),
+    "steps_upper": Field(("run", "threshold"), np.float64,
+                         "first update known to have reached the threshold, inf never",
+                         "updates"),
+    "first_step": _run(np.float64, "first logged update", "updates", np.nan),
+    "last_step": _run(np.float64, "update of the last evaluation", "updates", np.nan),
+    "step_time": _run(np.float64, "seconds per trainer step, NaN unknown", "s", np.nan),
+    "signal_fraction": _run(np.float64,
+                            "share of prompt groups with non-zero advantage, mean over training",
+                            default=np.nan),
+}
+"""Data variables: curves or crossings, and always first_step, last_step and step_time."""
+
+AXES: dict[str, Field] = {
+    "run": _run(np.str_, "unique identifier of the run"),
+    "metric": Field(("metric",), np.str_, "validation set"),
+    "step": Field(("step",), np.float64, "optimizer updates since the start", "updates"),
+    "threshold": Field(("threshold",), np.float64, "target accuracy (or other target)"),
+    "train_step": Field(("train_step",), np.float64, "optimizer updates of the trainer's log",
+                        "updates"),
+}
+"""Coordinates with a dimension of their own."""
+
+_CURVES = ("accuracy", "n_items", "metric", "step")
+_CROSSINGS = ("steps_lower", "steps_upper", "threshold")
+_AT_LEAST = {"n_prompts": -1, "n_rollouts": -1, "seed": -1, "attempts": 1, "ppo_epochs": 1,
+             "updates_per_step": 1, "train_batch_prompts": -1, "mini_batch_prompts": -1}
+
+
+def validate(ds: xr.Dataset) -> xr.Dataset:
+    """Return `ds` unchanged if it keeps the schema.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        A sweep with dims run and, for curves, metric and step; for crossings, threshold.
+
+    Returns
+    -------
+    xarray.Dataset
+        The same object.
+
+    Raises
+    ------
+    CBSDataError
+        At the first thing that breaks the schema: what, the value got, what is valid.
+    """
+    _check_version(ds)
+    kinds = _content(ds)
+    required = ["run", *RUN_COORDS, "first_step", "last_step", "step_time", *kinds]
+    known = {**AXES, **RUN_COORDS, **VARIABLES}
+    for name in required:
+        if name not in ds.variables:
+            raise CBSDataError(f"the sweep has no {name!r}; schema version {SCHEMA_VERSION} needs "
+                               f"{', '.join(required)}; ingest the logs again")
+    for name in ds.variables:
+        _check_variable(ds, str(name), known.get(str(name)))
+    for name in ds.dims:
+        if name in AXES:
+            _check_axis(ds[name])
+    _check_runs(ds)
+    if "steps_lower" in ds:
+        _check_bounds(ds)
+    return ds
+
+
+def digest(ds: xr.Dataset) -> str:
+    """Return the SHA-256 of the sweep's content: all values with their names, dims and units.
+
+    Title, history and notes do not count, so that the same data ingested on another day have
+    the same digest. Independent of string widths, byte order and the order of variables.
+    """
+    total = hashlib.sha256()
+    head = {key: str(ds.attrs.get(key, "")) for key in ("schema_version", "direction", "metric")}
+    total.update(json.dumps(head, sort_keys=True).encode())
+    for name in sorted(str(name) for name in ds.variables):
+        variable = ds.variables[name]
+        labels = [name, *map(str, variable.dims), *map(str, variable.shape),
+                  str(variable.attrs.get("units", ""))]
+        total.update(json.dumps(labels).encode())
+        total.update(_content_bytes(np.asarray(variable.values)))
+    return total.hexdigest()
+
+
+def _content_bytes(values: np.ndarray) -> bytes:
+    if values.dtype.kind in "UOT":
+        return json.dumps([str(value) for value in values.ravel()]).encode()
+    if values.dtype.kind == "f":
+        # One NaN and one zero: their other bit patterns mean the same.
+        values = np.where(np.isnan(values), np.nan, values) + 0.0
+        return values.astype("<f8").tobytes()
+    return values.astype("<i8").tobytes()
+
+
+def _check_version(ds: xr.Dataset) -> None:
+    version = ds.attrs.get("schema_version")
+    if version is None or int(version) != SCHEMA_VERSION:
+        raise CBSDataError(f"the sweep's schema_version is {version!r}; this version of cbsbayes "
+                           f"reads {SCHEMA_VERSION}; ingest the logs again")
+    direction = ds.attrs.get("direction")
+    if direction not in ("increasing", "decreasing"):
+        raise CBSDataError(f"the sweep's direction is {direction!r}; valid: increasing (accuracy) "
+                           "or decreasing (loss, error rate)")
+    for key, value in [*ds.attrs.items(), *(item for v in ds.variables.values()
+                                            for item in v.attrs.items())]:
+        if isinstance(value, bool) or not isinstance(
+                value, str | int | float | np.number | np.ndarray | list):
+            raise CBSDataError(f"attribute {key!r} is {value!r}; netCDF holds text and numbers "
+                               "only; store it as JSON text")
+
+
+def _content(ds: xr.Dataset) -> tuple[str, ...]:
+    curves, crossings = "accuracy" in ds, "steps_lower" in ds or "steps_upper" in ds
+    if curves == crossings:
+        got = "both" if curves else "neither"
+        raise CBSDataError(f"a sweep holds curves (accuracy) or crossings (steps_lower, "
+                           f"steps_upper), got {got}; keep them in two files")
+    return _CURVES if curves else _CROSSINGS
+
+
+def _check_variable(ds: xr.Dataset, name: str, field: Field | None) -> None:
+    variable = ds.variables[name]
+    if "/" in name:
+        raise CBSDataError(f"variable name {name!r} holds '/', which netCDF refuses; use '_'")
+    if field is not None:
+        if variable.dims != field.dims:
+            raise CBSDataError(f"{name!r} has dims {variable.dims}, valid: {field.dims}")
+        kind = np.dtype(field.dtype).kind
+        if variable.dtype.kind != kind:
+            raise CBSDataError(f"{name!r} is of type {variable.dtype}, valid: "
+                               f"{np.dtype(field.dtype).name}")
+    for key in ("long_name", "units"):
+        if not isinstance(variable.attrs.get(key), str):
+            raise CBSDataError(f"{name!r} has no attribute {key!r}; every variable names its "
+                               "meaning and its unit ('1' for pure numbers)")
+
+
+def _check_axis(axis: xr.DataArray) -> None:
+    values = axis.values
+    if len(np.unique(values)) != values.size:
+        seen, counts = np.unique(values, return_counts=True)
+        raise CBSDataError(f"{axis.name!r} holds {seen[counts > 1][0]} more than once; it must be "
+                           "unique")
+    if values.dtype.kind == "f" and not (np.isfinite(values).all()
+                                         and (np.diff(values) > 0).all()):
+        raise CBSDataError(f"{axis.name!r} must be finite and sorted, got {values[:6]}")
+    if axis.name in ("step", "train_step") and (values < 0).any():
+        raise CBSDataError(f"{axis.name!r} starts at {values[0]:g}; updates count from 0")
+
+
+def _check_runs(ds: xr.Dataset) -> None:
+    if ds.sizes["run"] == 0:
+        raise CBSDataError("the sweep has no runs; give at least one")
+    prompts, rollouts = ds["n_prompts"].values, ds["n_rollouts"].values
+    total = ds["total_batch"].values
+    product = np.where(prompts > 0, prompts * rollouts, total)
+    faults = {
+        name: (ds[name].values < low, f"at least {low}") for name, low in _AT_LEAST.items()
+    } | {
+        "n_rollouts": ((prompts > 0) != (rollouts > 0),
+                       "positive with n_prompts, or both -1 for one-axis data"),
+        "n_prompts": ((prompts < -1) | (prompts == 0), "positive, or -1 for one-axis data"),
+        "total_batch": (~(np.isfinite(total) & (total > 0) & np.isclose(total, product)),
+                        "positive and n_prompts x n_rollouts where these are known"),
+        "usable": (~np.isin(ds["usable"].values, (0, 1)), "0 or 1"),
+        "run": (ds["run"].values == "", "a text that is not empty"),
+    }
+    for name, (wrong, valid) in faults.items():
+        if wrong.any():
+            at = int(np.argmax(wrong))
+            raise CBSDataError(f"run {str(ds['run'].values[at])!r} has {name} = "
+                               f"{ds[name].values[at]}; valid: {valid}")
+    if "accuracy" in ds and np.isinf(ds["accuracy"].values).any():
+        raise CBSDataError("'accuracy' holds inf; valid: finite, or NaN where not evaluated")
+
+
+def _check_bounds(ds: xr.Dataset) -> None:
+    lower, upper = ds["steps_lower"].values, ds["steps_upper"].values
+    known = ~np.isnan(lower)
+    wrong = (known != ~np.isnan(upper)) | (known & ~((lower >= 0) & (lower <= upper)
+                                                     & np.isfinite(lower) & (upper > 0)))
+    if wrong.any():
+        run, threshold = np.argwhere(wrong)[0]
+        raise CBSDataError(
+            f"run {str(ds['run'].values[run])!r} has steps_lower = {lower[run, threshold]:g}, "
+            f"steps_upper = {upper[run, threshold]:g}; valid: 0 <= lower <= upper (0 left-censored,"
+            " inf never reached), or both NaN")
