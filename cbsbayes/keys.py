@@ -88,14 +88,14 @@ def parse_validation_key(key: str) -> ValidationKey | None:
     ValidationKey or None
         None where the key is no statistic of a validation set.
     """
-    parts = canonical_key(key).split("/")
-    if parts[0] not in ("val-core", "val-aux"):
+    group, *parts = canonical_key(key).split("/")
+    n_statistic = 1 if parts and _COUNTED.fullmatch(parts[-1]) else 2
+    if group not in ("val-core", "val-aux") or len(parts) < n_statistic + 2:
         return None
-    n_statistic = 1 if _COUNTED.fullmatch(parts[-1]) else 2
-    source, variable = parts[1 : -n_statistic - 1], parts[-n_statistic - 1]
-    if len(parts) < n_statistic + 3 or not _COUNTED.fullmatch(parts[-n_statistic]):
+    if not _COUNTED.fullmatch(parts[-n_statistic]):
         return None
-    return ValidationKey(parts[0], "/".join(source), variable, "/".join(parts[-n_statistic:]))
+    *source, variable = parts[:-n_statistic]
+    return ValidationKey(group, "/".join(source), variable, "/".join(parts[-n_statistic:]))
 
 
 def validation_key(data_source: str, variable: str = "acc", statistic: str = "mean@1") -> str:
