@@ -1,0 +1,172 @@
+"""Run names: ``cbs_{phase}_{model}_{dataset}_np{n_prompts}_nr{n_rollouts}`` and their suffixes.
+
+A name is read from both ends. It starts with ``cbs_`` and a phase (known phases first, the
+longest first, because ``p4_math`` is one phase); the batch begins at the first part that is
+``np`` or ``nr`` and digits; from there on every part must be one of
+
+==========  ==================================================================
+``np128``   prompts per trainer step (verl's ``train_batch_size``)
+``nr8``     rollouts per prompt
+``ep4``     PPO epochs
+``lr1e-6``  learning rate
+``mbs128``  prompts per optimizer update (verl's ``ppo_mini_batch_size``)
+``cr0.2``   clip ratio
+``s3``      seed, also written ``seed3``
+==========  ==================================================================
+
+in any order and each at most once. What lies between is empty (the short form) or model and
+dataset: the last underscore-part is the dataset and everything before it the model, so
+``olmo_1b_omi`` is model ``olmo_1b`` on dataset ``omi``. Anything else is no such name.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from cbsbayes.errors import CBSDataError
+
+__all__ = ["PHASES", "RunName", "build_name", "parse_name"]
+
+PHASES = ("p4_math", "p4_rpp", "p2a", "p2b", "p2c", "p1", "p2", "p3", "p4", "lr")
+"""Known phases, the longest first; any other ``p``, digits and at most one letter passes too."""
+
+_PHASE = re.compile(rf"cbs_({'|'.join(PHASES)}|p[0-9]+[a-z]?)(?:_(.+))?")
+_LABEL = re.compile(r"[^\s_/]+")
+_FLOAT = r"[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,3})?"
+_TOKEN = re.compile(rf"(np|nr|ep|mbs|seed|s)([0-9]{{1,9}})|(lr|cr)({_FLOAT})")
+_BATCH_START = re.compile(r"(?:np|nr)[0-9]{1,9}")
+_FIELDS = {"np": "n_prompts", "nr": "n_rollouts", "ep": "ppo_epochs", "mbs": "mini_batch_prompts",
+           "s": "seed", "seed": "seed", "lr": "learning_rate", "cr": "clip_ratio"}
+
+
+@dataclass(frozen=True)
+class RunName:
+    """What a run name says; ``None`` or ``""`` where it says nothing.
+
+    Attributes
+    ----------
+    phase, model, dataset : str
+        Labels; model and dataset are empty in the short form.
+    n_prompts : int
+        Prompts per trainer step.
+    n_rollouts : int
+        Rollouts per prompt.
+    ppo_epochs, mini_batch_prompts, seed : int or None
+        Passes over a batch, prompts per optimizer update, seed.
+    learning_rate, clip_ratio : float or None
+        Learning rate and PPO's clip ratio.
+    """
+
+    phase: str
+    n_prompts: int
+    n_rollouts: int
+    model: str = ""
+    dataset: str = ""
+    ppo_epochs: int | None = None
+    learning_rate: float | None = None
+    mini_batch_prompts: int | None = None
+    clip_ratio: float | None = None
+    seed: int | None = None
+
+
+def parse_name(name: str) -> RunName | None:
+    """Return what `name` says, or None where it does not follow the pattern.
+
+    A batch axis of zero, a suffix given twice and an unknown suffix make it no such name.
+
+    Parameters
+    ----------
+    name : str
+        Display name of a run.
+
+    Returns
+    -------
+    RunName or None
+    """
+    parts = name.split("_")
+    start = next((i for i, part in enumerate(parts) if _BATCH_START.fullmatch(part)), None)
+    if start is None:
+        return None
+    head = _parse_head("_".join(parts[:start]))
+    values = _parse_tokens(parts[start:])
+    if head is None or values is None:
+        return None
+    return RunName(**head, **values)
+
+
+def _parse_head(head: str) -> dict[str, str] | None:
+    """Read phase, model and dataset; backtracking tries a shorter phase last."""
+    for phase in (*PHASES, None):
+        pattern = _PHASE if phase is None else re.compile(rf"cbs_({phase})(?:_(.+))?")
+        found = pattern.fullmatch(head)
+        if found is None:
+            continue
+        labels = _split_labels(found[2])
+        if labels is not None:
+            return {"phase": found[1], "model": labels[0], "dataset": labels[1]}
+    return None
+
+
+def _split_labels(text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return "", ""
+    model, _, dataset = text.rpartition("_")
+    parts = [*model.split("_"), dataset]
+    return (model, dataset) if all(_LABEL.fullmatch(part) for part in parts) else None
+
+
+def _parse_tokens(tokens: list[str]) -> dict[str, int | float] | None:
+    values: dict[str, int | float] = {}
+    for token in tokens:
+        found = _TOKEN.fullmatch(token)
+        if found is None:
+            return None
+        field = _FIELDS[found[1] or found[3]]
+        value = int(found[2]) if found[1] else float(found[4])
+        if field in values or not _sensible(field, value):
+            return None
+        values[field] = value
+    return values if {"n_prompts", "n_rollouts"} <= set(values) else None
+
+
+def _sensible(field: str, value: float) -> bool:
+    return math.isfinite(value) and (value > 0 or field in ("seed", "clip_ratio"))
+
+
+def build_name(parts: RunName) -> str:
+    """Return the run name that `parse_name` reads back as `parts`.
+
+    Parameters
+    ----------
+    parts : RunName
+        What the name must say.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    CBSDataError
+        If no name can say it, for instance with a dataset that holds an underscore.
+    """
+    labels = [parts.model, parts.dataset] if parts.model or parts.dataset else []
+    tokens = [f"np{parts.n_prompts}", f"nr{parts.n_rollouts}",
+              _token("ep", parts.ppo_epochs), _token("lr", parts.learning_rate),
+              _token("mbs", parts.mini_batch_prompts), _token("cr", parts.clip_ratio),
+              _token("s", parts.seed)]
+    name = "_".join(["cbs", parts.phase, *labels, *filter(None, tokens)])
+    if parse_name(name) != parts:
+        raise CBSDataError(f"no run name says {parts}: {name!r} reads back as {parse_name(name)}; "
+                           "use labels without spaces, slashes and underscores (a model may "
+                           "hold underscores) and positive batch sizes")
+    return name
+
+
+def _token(prefix: str, value: float | None) -> str:
+    """Write a suffix; floats by their shortest exact form, ``1e-6`` rather than ``1e-06``."""
+    if value is None:
+        return ""
+    return prefix + re.sub(r"e([+-])0*", r"e\1", repr(value))
