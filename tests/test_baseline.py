@@ -409,22 +409,26 @@ def test_log_fit_of_the_rnnt_reference_points(public_data):
         np.log(fit.ci_t_upper / fit.ci_t_lower), rel=0.35)
 
 
-def test_evaluation_grid_moves_the_practice_more_than_the_log_fit(public_data):
-    """Thinning a real sweep's evaluations from every 2 to every 20 updates, p1 at .8."""
+@pytest.mark.parametrize("threshold", [0.5, 0.8])
+def test_evaluation_grid_moves_the_practice_on_a_real_sweep(public_data, threshold):
+    """Evaluated every 20 updates instead of every 2, the same p1 runs give half the noise."""
+    fine, coarse = (_tiny_fits(public_data, every, threshold) for every in (2, 20))
+    raw = coarse["least_squares"].B_noise / fine["least_squares"].B_noise
+    assert 0.3 < raw < 0.7
+
+
+def test_log_fit_refuses_where_nearly_all_crossed_before_the_first_evaluation(public_data):
+    fits = _tiny_fits(public_data, 20, 0.5)
+    assert (fits["least_squares"].n_used, fits["log_least_squares"].n_used) == (21, 2)
+    assert np.isnan(fits["log_least_squares"].B_noise)
+
+
+def _tiny_fits(public_data, every, threshold):
     table = pd.read_parquet(public_data / "tiny_grpo" / "curves.parquet")
-    moved = {}
-    for method in ("least_squares", "log_least_squares"):
-        fine, coarse = (_noise_of(table[(table["phase"] == "p1") & (table["step"] % every == 0)],
-                                  method) for every in (2, 20))
-        moved[method] = abs(np.log(coarse / fine))
-    assert moved["least_squares"] > 0.2
-    assert moved["log_least_squares"] < moved["least_squares"]
-
-
-def _noise_of(table, method):
+    table = table[(table["phase"] == "p1") & (table["step"] % every == 0)]
     wide = table.pivot_table(index="run", columns="step", values="accuracy")
     runs = table.groupby("run")[["n_prompts", "n_rollouts"]].first().reset_index()
     ds = new_sweep(runs, accuracy=wide.loc[runs["run"]].to_numpy()[:, None],
                    step=wide.columns.to_numpy(), metric=["tiny_add"])
-    fits = fit_baselines(ds, find_crossings(ds, [0.8]), [0.8])
-    return next(f.B_noise for f in fits if f.axis == "prompts" and f.method == method)
+    fits = fit_baselines(ds, find_crossings(ds, [threshold]), [threshold])
+    return {fit.method: fit for fit in fits if fit.axis == "prompts"}
