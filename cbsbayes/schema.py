@@ -220,8 +220,9 @@ def _check_axis(axis: xr.DataArray) -> None:
 
 
 def _check_runs(ds: xr.Dataset) -> None:
-    if ds.sizes["run"] == 0:
-        raise CBSDataError("the sweep has no runs; give at least one")
+    for dim in ("run", "metric", "step", "threshold"):
+        if ds.sizes.get(dim) == 0:
+            raise CBSDataError(f"the sweep is empty along {dim!r}; give at least one")
     prompts, rollouts = ds["n_prompts"].values, ds["n_rollouts"].values
     total = ds["total_batch"].values
     product = np.where(prompts > 0, prompts * rollouts, total)

@@ -1,0 +1,221 @@
+"""Sweeps with known truth, for tests and for planning: ``python -m cbsbayes.simulate -o FILE``.
+
+Every run goes through `cbsbayes.truth` at its own batch and speed; what is kept is what a trainer
+would log: validation accuracy every few updates, until the run ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+
+from cbsbayes.cli import EXIT_OK, run_command
+from cbsbayes.designs import design_table
+from cbsbayes.errors import CBSDataError
+from cbsbayes.laws import get_law
+from cbsbayes.schema import AXES
+from cbsbayes.store import write_sweep
+from cbsbayes.sweep import digest, new_sweep, validate
+from cbsbayes.truth import (
+    Truth,
+    mean_noise,
+    progress_at,
+    steps_over_progress,
+    true_steps,
+    truth_json,
+    truth_of,
+)
+
+__all__ = ["Truth", "main", "simulate_sweep", "true_steps", "truth_of"]
+
+_TAU_NODES = 4001
+_METRIC = "simulated/accuracy"
+
+
+def simulate_sweep(
+    design: str = "all",
+    seeds: int = 1,
+    *,
+    eval_every: int = 25,
+    n_items: int = 1319,
+    max_updates: int = 600,
+    sigma_run: float = 0.08,
+    alpha: float | None = None,
+    law: str = "two_axis",
+    curve: Mapping[str, float] | None = None,
+    item_set: bool = False,
+    checkpoint_noise: float = 0.0,
+    random_seed: int = 0,
+) -> xr.Dataset:
+    """Return a simulated sweep that carries its truth.
+
+    Parameters
+    ----------
+    design : str
+        ``p1``, ``p2b``, ``p2c`` joined by ``+``, ``all`` of them, or ``batch`` (one axis).
+    seeds : int
+        Replicates of every cell.
+    eval_every, max_updates : int
+        Updates between evaluations (the first before training), and length of every run.
+    n_items : int
+        Validation items: binomial noise at every evaluation, or the size of the fixed set.
+    sigma_run : float
+        Sd of the run effect on log S.
+    alpha : float, optional
+        Exponent of the truth; by default the law's own, or 1 where it leaves it free.
+    law : str
+        A name of `cbsbayes.laws`: which noise scales there are and how rollouts divide.
+    curve : mapping, optional
+        Other parameters of `Truth`: ``start, gain, scale, shape, noise, reference``.
+    item_set : bool
+        One fixed validation set for all runs: it bends the accuracy scale of all alike, and
+        thresholds are statements on that scale.
+    checkpoint_noise : float
+        Sd of the level of accuracy from checkpoint to checkpoint.
+    random_seed : int
+        Seed of all that is random.
+
+    Returns
+    -------
+    xarray.Dataset
+        A valid sweep marked as simulated (attribute ``simulated`` = 1), with
+        ``true_S_min, true_level`` and ``true_<scale>`` (threshold), ``true_run_effect`` (run) and
+        attribute ``true_alpha``; `truth_of` and `true_steps` read the rest.
+
+    Raises
+    ------
+    CBSDataError
+        If an argument is not valid.
+    """
+    _check(eval_every, n_items, max_updates, sigma_run, checkpoint_noise)
+    if random_seed < 0:
+        raise CBSDataError(f"the random seed is {random_seed}; valid: 0 and more")
+    exponent = alpha if alpha is not None else get_law(law).alpha or 1.0
+    rng = np.random.default_rng(random_seed)
+    truth = Truth(**{"law": law, "alpha": exponent, **(curve or {})})
+    runs = design_table(design, seeds)
+    if get_law(law).two_axis and (runs["n_prompts"] < 0).any():
+        raise CBSDataError(f"law {law!r} has two axes, design {design!r} one; use --law total")
+    effect = rng.normal(0.0, sigma_run, len(runs))
+    step = np.arange(0, max_updates + 1, eval_every, dtype=float)
+    level = _levels(truth, runs["total_batch"].to_numpy(), runs["n_rollouts"].to_numpy(), effect,
+                    step)
+    level[:, 1:] += rng.normal(0.0, checkpoint_noise, level[:, 1:].shape)
+    if item_set:
+        truth = Truth(**{**vars(truth), "items": tuple(np.sort(rng.random(n_items)).tolist())})
+        accuracy = truth.observed(level)
+    else:
+        accuracy = rng.binomial(n_items, np.clip(level, 0.0, 1.0)) / n_items
+    ds = new_sweep(
+        runs.assign(**_settings(law)), accuracy=accuracy[:, None], step=step, metric=[_METRIC],
+        n_items=[n_items], title=f"simulated sweep, design {design}, law {law}, "
+        f"alpha {exponent:g}", notes=["Simulated data, not measured."])
+    return _with_truth(ds, truth, effect)
+
+
+def _check(
+    eval_every: int, n_items: int, max_updates: int, sigma_run: float, checkpoint_noise: float
+) -> None:
+    for name, value in {"eval_every": eval_every, "n_items": n_items,
+                        "max_updates": max_updates}.items():
+        if value < 1:
+            raise CBSDataError(f"{name} is {value}; valid: 1 and more")
+    for name, sd in {"sigma_run": sigma_run, "checkpoint_noise": checkpoint_noise}.items():
+        if not 0 <= sd < np.inf:
+            raise CBSDataError(f"{name} is {sd}; valid: 0 and more")
+
+
+def _settings(law: str) -> dict[str, str]:
+    estimators = {True: "grpo", False: "reinforce_plus_plus"}
+    two_axis = get_law(law).two_axis
+    return {"model": "simulated", "source": "simulate", "state": "finished",
+            "algorithm": estimators[get_law(law).needs_baseline_group] if two_axis else ""}
+
+
+def _levels(
+    truth: Truth, total_batch: np.ndarray, n_rollouts: np.ndarray, effect: np.ndarray,
+    step: np.ndarray,
+) -> np.ndarray:
+    """Return each run's level of accuracy at the evaluation steps, shape (run, step)."""
+    rollouts = np.where(n_rollouts > 0, n_rollouts, 1)
+    # No batch is faster than an infinite one: progress never exceeds updates times e^-u.
+    tau = np.linspace(0.0, step[-1] * np.exp(np.abs(effect).max()), _TAU_NODES)
+    needed = steps_over_progress(truth, total_batch / rollouts, rollouts, tau)
+    progress = [np.interp(step, np.exp(u) * row, tau)
+                for u, row in zip(effect, needed, strict=True)]
+    return truth.level(np.array(progress))
+
+
+def _with_truth(ds: xr.Dataset, truth: Truth, effect: np.ndarray) -> xr.Dataset:
+    thresholds = np.round(truth.start + truth.gain * np.array([0.25, 0.4, 0.55, 0.7, 0.85]), 4)
+    field = AXES["threshold"]
+    ds = ds.assign_coords(threshold=(field.dims, thresholds, {"long_name": field.long_name,
+                                                              "units": field.units}))
+    means = [mean_noise(truth, t) for t in thresholds.tolist()]
+    columns = {"S_min": (progress_at(truth, thresholds), "updates with an infinite batch",
+                         "updates"),
+               "level": (truth.level_at(thresholds), "level of accuracy there", "1")}
+    units = {"B_prompt": "prompts", "B_rollout": "prompts x rollouts", "B_noise": "samples"}
+    columns |= {name: ([mean[name] for mean in means], "noise scale averaged over progress",
+                       units[name]) for name in means[0]}
+    for name, (values, what, unit) in columns.items():
+        ds[f"true_{name}"] = ("threshold", np.asarray(values, dtype=float),
+                              {"long_name": f"simulated truth: {what}", "units": unit})
+    ds["true_run_effect"] = ("run", effect, {"long_name": "simulated truth: run effect on log S",
+                                             "units": "1"})
+    if truth.items:
+        ds["true_item"] = ("item", np.array(truth.items),
+                           {"long_name": "simulated truth: difficulty of each item", "units": "1"})
+    ds.attrs |= {"simulated": 1, "true_alpha": float(truth.alpha), "truth": truth_json(truth)}
+    return validate(ds.assign_attrs(digest=digest(ds)))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    options = _parser().parse_args(argv)
+    return run_command(lambda: _run(options), "cbsbayes.simulate")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m cbsbayes.simulate",
+        description="Simulate a sweep with known truth and write it as a sweep dataset.")
+    add = parser.add_argument
+    add("-o", "--output", required=True, metavar="FILE", help="the netCDF file to write")
+    add("--design", default="all", help="p1, p2b, p2c joined by '+', all of them, or batch "
+        "(one axis); default all")
+    add("--seeds", type=int, default=1, help="replicates of every cell; default 1")
+    add("--eval-every", type=int, default=25, help="updates between evaluations; default 25")
+    add("--n-items", type=int, default=1319, help="validation items; default 1319")
+    add("--max-updates", type=int, default=600, help="length of every run; default 600")
+    add("--sigma-run", type=float, default=0.08, help="sd of the run effect; default 0.08")
+    add("--alpha", type=float, help="true exponent; default the law's own")
+    add("--law", default="two_axis", help="law of the truth; default two_axis")
+    add("--item-set", action="store_true", help="one fixed validation set for all runs")
+    add("--checkpoint-noise", type=float, default=0.0, help="sd of accuracy from checkpoint to "
+        "checkpoint; default 0")
+    add("--seed", type=int, default=0, help="random seed; default 0")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    ds = simulate_sweep(
+        options.design, options.seeds, eval_every=options.eval_every, n_items=options.n_items,
+        max_updates=options.max_updates, sigma_run=options.sigma_run, alpha=options.alpha,
+        law=options.law, item_set=options.item_set, checkpoint_noise=options.checkpoint_noise,
+        random_seed=options.seed)
+    write_sweep(ds, options.output)
+    print(f"{ds.attrs['title']}: {ds.sizes['run']} runs, {ds.sizes['step']} evaluations each")
+    names = [str(name) for name in ds.data_vars if ds[name].dims == ("threshold",)]
+    table = ds[names].to_dataframe()[names].rename(columns=lambda name: name.removeprefix("true_"))
+    print(table.to_string(float_format=lambda value: f"{value:.4g}"))
+    print(f"wrote {options.output}")
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
