@@ -19,7 +19,7 @@ from cbsbayes.baseline import (
     log_least_squares,
     log_least_squares_two_axis,
 )
-from cbsbayes.baseline.bootstrap import percentile_interval, resample_counts
+from cbsbayes.baseline.bootstrap import percentile_interval, resample_weights
 from cbsbayes.crossing import find_crossings
 from cbsbayes.errors import CBSDataError
 from cbsbayes.sweep import new_sweep
@@ -201,17 +201,24 @@ def test_t_interval_covers_as_often_as_it_says():
 
 def test_replicates_are_redrawn_within_their_cell_and_single_runs_together():
     cell = np.array([64, 64, 64, 128, 128, 256, 512, 1024])
-    counts = resample_counts(cell, 1 / cell[:, None], 300, np.random.default_rng(0))
-    assert (counts[:, :3].sum(1) == 3).all()
-    assert (counts[:, 3:5].sum(1) == 2).all()
-    assert (counts[:, 5:].sum(1) == 3).all()
-    assert counts.std(0).min() > 0.3
+    weights = resample_weights(cell, 1 / cell[:, None], 300, np.random.default_rng(0))
+    for members, size in ((slice(0, 3), 3), (slice(3, 5), 2), (slice(5, 8), 3)):
+        np.testing.assert_allclose(weights[:, members].sum(1), size)
+    assert weights.std(0).min() > 0.3
+
+
+def test_resampled_cell_means_vary_as_the_mean_of_replicates_does():
+    cell, values = np.repeat([64, 128, 256], 3), np.arange(9.0) ** 2
+    weights = resample_weights(cell, 1 / cell[:, None], 20000, np.random.default_rng(0))
+    means = (weights * values)[:, :3].sum(1) / 3
+    assert means.mean() == pytest.approx(values[:3].mean(), abs=0.05)
+    assert means.var() == pytest.approx(values[:3].var(ddof=1) / 3, rel=0.05)
 
 
 def test_resamples_with_one_batch_size_are_drawn_again():
     cell = np.array([64, 128, 256])
-    counts = resample_counts(cell, 1 / cell[:, None], 300, np.random.default_rng(0))
-    assert ((counts > 0).sum(1) >= 2).all()
+    weights = resample_weights(cell, 1 / cell[:, None], 300, np.random.default_rng(0))
+    assert ((weights > 0).sum(1) >= 2).all()
 
 
 def test_percentile_interval_holds_limits():

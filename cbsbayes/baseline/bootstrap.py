@@ -1,8 +1,14 @@
-"""A bootstrap over runs: how often each run is drawn, and percentile intervals.
+"""A bootstrap over runs: how much each run weighs in a resample, and percentile intervals.
 
 Runs are the units, because a run is one trajectory. Where a batch cell was run more than once
 its runs are redrawn among themselves; all runs of cells without replicates are redrawn
-together. With m replicates per cell such intervals are too narrow by about sqrt((m - 1)/m).
+together. Of m replicates m - 1 are drawn and weighted up by m/(m - 1) [1]_: plain redrawing
+loses the share 1/m of the variance, a third for the usual three seeds (simulated: nominal 90 %
+intervals then cover .60 to .69).
+
+References
+----------
+.. [1] Rao & Wu, "Resampling inference with complex survey data", JASA 83 (1988).
 """
 
 from __future__ import annotations
@@ -11,38 +17,40 @@ import math
 
 import numpy as np
 
-__all__ = ["percentile_interval", "resample_counts"]
+__all__ = ["percentile_interval", "resample_weights"]
 
 
-def _strata(cell: np.ndarray) -> list[np.ndarray]:
+def _strata(cell: np.ndarray) -> list[tuple[np.ndarray, int]]:
+    """Return the members of each stratum, and how many of them are drawn."""
     _, label, size = np.unique(cell, axis=0, return_inverse=True, return_counts=True)
     label = label.ravel()
-    single = size[label] == 1
-    strata = [np.flatnonzero(label == k) for k in np.flatnonzero(size > 1)]
-    return [*strata, np.flatnonzero(single)] if single.any() else strata
+    strata = [(np.flatnonzero(label == k), int(size[k]) - 1) for k in np.flatnonzero(size > 1)]
+    single = np.flatnonzero(size[label] == 1)
+    return [*strata, (single, single.size)] if single.size else strata
 
 
-def _draw(strata: list[np.ndarray], n_runs: int, n_draws: int, rng: np.random.Generator
-          ) -> np.ndarray:
-    counts = np.zeros((n_draws, n_runs))
-    for members in strata:
+def _draw(strata: list[tuple[np.ndarray, int]], n_runs: int, n_draws: int,
+          rng: np.random.Generator) -> np.ndarray:
+    weights = np.zeros((n_draws, n_runs))
+    for members, n_drawn in strata:
         share = np.full(members.size, 1 / members.size)
-        counts[:, members] = rng.multinomial(members.size, share, size=n_draws)
-    return counts
+        counts = rng.multinomial(n_drawn, share, size=n_draws)
+        weights[:, members] = counts * (members.size / n_drawn)
+    return weights
 
 
-def _identified(counts: np.ndarray, design: np.ndarray) -> np.ndarray:
+def _identified(weights: np.ndarray, design: np.ndarray) -> np.ndarray:
     """Tell for each resample whether its runs tell S_min and the scales apart."""
     scaled = design / np.exp(np.mean(np.log(design), axis=0))
     columns = np.column_stack([np.ones(len(design)), scaled])
-    weighted = np.sqrt(counts)[:, :, None] * columns
+    weighted = np.sqrt(weights)[:, :, None] * columns
     return np.linalg.matrix_rank(weighted) == columns.shape[1]
 
 
-def resample_counts(
+def resample_weights(
     cell: np.ndarray, design: np.ndarray, n_draws: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return how often each run is drawn in each resample.
+    """Return how much each run weighs in each resample.
 
     Parameters
     ----------
@@ -59,13 +67,13 @@ def resample_counts(
     Returns
     -------
     ndarray, shape (n_draws, run)
-        Counts; every row sums to the number of runs.
+        Weights; every row sums to the number of runs.
     """
     strata = _strata(cell)
-    counts = _draw(strata, len(cell), n_draws, rng)
-    while (bad := ~_identified(counts, design)).any():
-        counts[bad] = _draw(strata, len(cell), int(bad.sum()), rng)
-    return counts
+    weights = _draw(strata, len(cell), n_draws, rng)
+    while (bad := ~_identified(weights, design)).any():
+        weights[bad] = _draw(strata, len(cell), int(bad.sum()), rng)
+    return weights
 
 
 def percentile_interval(values: np.ndarray, ci_prob: float) -> tuple[float, float]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from cbsbayes.baseline import hyperbola
-from cbsbayes.baseline.bootstrap import percentile_interval, resample_counts
+from cbsbayes.baseline.bootstrap import percentile_interval, resample_weights
 from cbsbayes.baseline.raw import r_squared, read_points
 from cbsbayes.baseline.result import NAN, BaselineFit, TwoAxisFit
 from cbsbayes.errors import CBSDataError
@@ -46,8 +46,8 @@ def _solve_with_bootstrap(
 ) -> hyperbola.HyperbolaFit:
     """Fit all runs (row 0) and every resample (the other rows)."""
     rng = np.random.default_rng(random_seed)
-    counts = resample_counts(cell, design, n_bootstrap, rng)
-    return hyperbola.solve(design, steps, np.vstack([np.ones(len(steps)), counts]), alpha)
+    weights = resample_weights(cell, design, n_bootstrap, rng)
+    return hyperbola.solve(design, steps, np.vstack([np.ones(len(steps)), weights]), alpha)
 
 
 def _log_r2(design: np.ndarray, steps: np.ndarray, fit: hyperbola.HyperbolaFit, alpha: float
