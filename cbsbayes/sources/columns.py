@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.sources.rows import listed, to_number
+from cbsbayes.sources.rows import NoRunsError, listed, to_number
 
 __all__ = ["Table", "load_table"]
 
@@ -84,7 +84,9 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         return pq.ParquetFile(path).read().to_pandas(ignore_metadata=True)
     except pa.ArrowException as error:
         reason = str(error).splitlines()[0]
-        raise CBSDataError(f"{path} is no readable Parquet file ({reason}); write it anew") from None
+        raise CBSDataError(
+            f"{path} is no readable Parquet file ({reason}); write it anew"
+        ) from None
 
 
 class Table:
@@ -118,7 +120,7 @@ class Table:
 
         Raises
         ------
-        CBSDataError
+        NoRunsError
             Names the first missing column, the nearest one there is, and all that is needed.
         """
         one_axis = self.has("total_batch") and not self.has("n_prompts", "n_rollouts")
@@ -130,7 +132,7 @@ class Table:
         near = difflib.get_close_matches(missing[0], there, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         separator = "; cells are separated by commas" if len(there) == 1 else ""
-        raise CBSDataError(
+        raise NoRunsError(
             f"{self.origin} has no column {missing[0]!r}{hint}, only {listed(there, 20)}; {kind} "
             f"needs {', '.join(columns)} and n_prompts, n_rollouts or total_batch{separator}"
         )

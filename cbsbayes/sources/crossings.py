@@ -108,9 +108,7 @@ def _intervals(table: Table) -> pd.DataFrame:
     )
 
 
-def _check_unique(
-    table: Table, runs: list[str], codes: np.ndarray, threshold: pd.Series
-) -> None:
+def _check_unique(table: Table, runs: list[str], codes: np.ndarray, threshold: pd.Series) -> None:
     twice = pd.DataFrame({"run": codes, "threshold": threshold}).duplicated()
     if twice.any():
         row = int(twice.argmax())

@@ -12,9 +12,17 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
+from cbsbayes.errors import CBSDataError
 from cbsbayes.keys import canonical_key
 
-__all__ = ["NUMBER_WORDS", "empty_history", "history_from_rows", "listed", "to_number"]
+__all__ = [
+    "NUMBER_WORDS",
+    "NoRunsError",
+    "empty_history",
+    "history_from_rows",
+    "listed",
+    "to_number",
+]
 
 NUMBER_WORDS: Mapping[str, float] = {
     "": math.nan,
@@ -30,6 +38,10 @@ NUMBER_WORDS: Mapping[str, float] = {
     "-inf": -math.inf,
     "-infinity": -math.inf,
 }
+
+
+class NoRunsError(CBSDataError):
+    """The file holds nothing that its reader knows; among others in a folder it is passed over."""
 
 
 def to_number(value: object) -> float | None:

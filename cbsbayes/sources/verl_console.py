@@ -10,10 +10,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from cbsbayes.errors import CBSDataError
 from cbsbayes.sources.config import find_config, run_name
 from cbsbayes.sources.record import RunLog
-from cbsbayes.sources.rows import history_from_rows, listed
+from cbsbayes.sources.rows import NoRunsError, history_from_rows, listed
 from cbsbayes.sources.text import DAMAGED, read_lines
 
 __all__ = ["parse_line", "read_verl_console"]
@@ -85,7 +84,7 @@ def read_verl_console(path: Path, root: Path) -> RunLog:
 
     Raises
     ------
-    CBSDataError
+    NoRunsError
         Where no line is a row of verl's console logger.
     OSError
         Where the file cannot be read.
@@ -93,7 +92,7 @@ def read_verl_console(path: Path, root: Path) -> RunLog:
     unread: list[str] = []
     history, notes = history_from_rows(_rows(path, unread))
     if history.empty:
-        raise CBSDataError(
+        raise NoRunsError(
             f"{path} holds no line of verl's console logger; "
             "such a line reads step:12 - actor/lr:1e-06 - val-core/...:0.5"
         )

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cbsbayes.errors import CBSDataError
 from cbsbayes.sources.config import find_config, run_name
 from cbsbayes.sources.record import RunLog
-from cbsbayes.sources.rows import history_from_rows, listed
+from cbsbayes.sources.rows import NoRunsError, history_from_rows, listed
 from cbsbayes.sources.text import DAMAGED, read_lines
 
 __all__ = ["is_verl_jsonl", "read_verl_jsonl"]
@@ -45,7 +44,7 @@ def read_verl_jsonl(path: Path, root: Path) -> RunLog:
 
     Raises
     ------
-    CBSDataError
+    NoRunsError
         Where no line is a row of verl's logger.
     OSError
         Where the file cannot be read.
@@ -53,7 +52,7 @@ def read_verl_jsonl(path: Path, root: Path) -> RunLog:
     broken: list[int] = []
     history, notes = history_from_rows(_rows(path, broken))
     if history.empty:
-        raise CBSDataError(
+        raise NoRunsError(
             f"{path} holds no row of verl's file logger; "
             'each line should read {"step": 12, "data": {"val-core/...": 0.5}}'
         )
