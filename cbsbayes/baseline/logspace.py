@@ -188,5 +188,6 @@ def log_least_squares_two_axis(
     draws = np.column_stack([fit.S_min, fit.scales])
     spread = (np.full((3, 3), NAN) if fit.at_limit[0]
               else hyperbola.covariance(design, crossed, fit.log_scales[0], alpha))
-    return TwoAxisFit(*map(float, draws[0]), alpha, plain, crossed.size, n_dropped,
+    s_min, b_prompt, b_rollout = draws[0].tolist()
+    return TwoAxisFit(s_min, b_prompt, b_rollout, alpha, plain, crossed.size, n_dropped,
                       _log_r2(design, crossed, fit, alpha), ci_prob, spread, draws[1:])
