@@ -416,6 +416,17 @@ def test_log_fit_of_the_rnnt_reference_points(public_data):
         np.log(fit.ci_t_upper / fit.ci_t_lower), rel=0.35)
 
 
+def test_only_the_practice_depends_on_the_unit_of_steps(public_data):
+    """DLRM's steps are fractions of an epoch: curve_fit stops before it has begun."""
+    cells = json.loads((public_data / "mlperf_rcp" / "dlrm_2.1.0.json").read_text()).values()
+    batch = np.concatenate([np.full(len(c["Epochs to converge"]), c["BS"]) for c in cells])
+    steps = np.concatenate([c["Epochs to converge"] for c in cells]) / batch
+    raw, log = ([fit(batch, steps * unit).B_noise for unit in (1, 1e9)]
+                for fit in (least_squares, log_least_squares))
+    assert raw[1] / raw[0] > 3
+    assert log[1] == pytest.approx(log[0], rel=1e-6)
+
+
 @pytest.mark.parametrize("threshold", [0.5, 0.8])
 def test_evaluation_grid_moves_the_practice_on_a_real_sweep(public_data, threshold):
     """Evaluated every 20 updates instead of every 2, the same p1 runs give half the noise."""
