@@ -133,7 +133,7 @@ class Table:
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         separator = "; cells are separated by commas" if len(there) == 1 else ""
         raise NoRunsError(
-            f"{self.origin} has no column {missing[0]!r}{hint}, only {listed(there, 20)}; {kind} "
+            f"{self.origin} has no column {missing[0]!r}{hint}, only {listed(there)}; {kind} "
             f"needs {', '.join(columns)} and n_prompts, n_rollouts or total_batch{separator}"
         )
 

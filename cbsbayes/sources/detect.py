@@ -31,6 +31,7 @@ _VALID = (
     "wandb:ENTITY/PROJECT, a folder of wandb runs or of TensorBoard files, verl's *.jsonl, "
     "its console output (*.log, *.txt, *.out), *.csv or *.parquet"
 )
+_ANY_TEXT = (".log", ".txt", ".out")  # console logs among them are told by their lines
 _SIDECARS = (".config.yaml", ".config.yml", ".config.json")
 _WANDB_OWN = ("debug.log", "debug-internal.log", "debug-core.log")
 
@@ -105,7 +106,7 @@ def _read_folder(source: str, root: Path, progress: Progress | None) -> Reading:
     if len(paths) < len(units):
         reading.logs += _wandb_runs(root, root)[0]
     unread: list[str] = []
-    reasons: list[str] = []
+    reasons: list[tuple[Path, str]] = []
     for done, path in enumerate(paths):
         if progress is not None:
             progress(done, len(paths))
@@ -116,14 +117,14 @@ def _read_folder(source: str, root: Path, progress: Progress | None) -> Reading:
             _read_into(reading, path, root)
         except NoRunsError as error:
             unread.append(path.relative_to(root).as_posix())
-            reasons.append(str(error))
+            reasons.append((path, str(error)))
     if not reading.logs:
-        held = f"files not recognised: {listed(unread)}" if unread else "the folder is empty"
-        reason = f"; {reasons[0]}" if reasons else ""
+        held = f"files not recognised: {listed(unread, 3)}" if unread else "the folder is empty"
+        reason = f"; {reasons[0][1]}" if reasons else ""
         raise CBSDataError(f"no run in {source} ({held}){reason}; valid sources: {_VALID}")
     if unread:
         reading.notes.append(f"{source}: files without runs, left out: {listed(unread)}")
-    reading.notes += reasons
+    reading.notes += [reason for path, reason in reasons if path.suffix not in _ANY_TEXT]
     return reading
 
 
