@@ -1,0 +1,258 @@
+"""The page to read: one HTML file with everything in it, which asks nothing of any network.
+
+Figures are inlined as data, the style sheet is inlined and named in the content security
+policy by its hash, and there is no script. Everything that comes from data passes through
+Jinja's autoescape; the template is fixed and never made from data.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from cbsbayes.errors import CBSDataError
+from cbsbayes.report import headline, tables, words
+from cbsbayes.report.estimates import plain
+from cbsbayes.store import write_whole
+
+if TYPE_CHECKING:
+    from cbsbayes.result import Fit
+
+__all__ = ["SECTIONS", "FigureLike", "IndexEntry", "render_index", "render_page"]
+
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "quantities": ("gains",),
+    "curves": ("steps", "samples"),
+    "predictive": ("predictive", "crossing_check", "prior_predictive"),
+    "thresholds": ("cbs",),
+    "splits": ("iso_batch",),
+    "training": ("training",),
+    "noise": ("gradient_noise",),
+    "clock": ("wall_clock", "step_time"),
+    "comparison": ("comparison",),
+    "laws": ("laws", "law_comparison"),
+    "diagnostics": ("trace", "ranks", "energy", "convergence", "run_effects", "prior_posterior"),
+}
+"""Sections of the page and the slugs of their figures; a slug may carry a suffix after "_"."""
+
+_COMPARED_LABELS = {
+    "law": "law", "rank": "rank", "elpd": "elpd", "elpd_loo": "elpd", "elpd_diff": "behind best",
+    "p": "effective parameters", "se": "its se", "dse": "se of difference", "weight": "weight",
+    "warning": "warning", "pareto_k_max": "largest Pareto k", "n_runs": "runs",
+}
+
+
+class FigureLike(Protocol):
+    """What the page needs to know of a figure.
+
+    Attributes
+    ----------
+    slug : str
+        Its short name, which says where on the page it stands (`SECTIONS`).
+    title, caption : str
+        Shown below it as text.
+    png_bytes : bytes or None
+        None where the figure was not drawn.
+    skipped_reason : str
+        One sentence that says why it was not.
+    """
+
+    slug: str
+    title: str
+    caption: str
+    png_bytes: bytes | None
+    skipped_reason: str
+
+
+@dataclass(frozen=True)
+class IndexEntry:
+    """One group's report in the list of reports.
+
+    Attributes
+    ----------
+    group : str
+        The group's label.
+    href : str
+        Path of its page relative to the index, with forward slashes.
+    headline : str
+        Its answer in one sentence (`words.headline`).
+    trusted : bool
+        Its verdict.
+    """
+
+    group: str
+    href: str
+    headline: str
+    trusted: bool
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("cbsbayes.report", "templates"), autoescape=True,
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["data_uri"] = _data_uri
+    return environment
+
+
+def _data_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+@cache
+def _style() -> tuple[str, str]:
+    """Return the style sheet and the source expression that lets the policy admit it."""
+    sheet = files("cbsbayes.report").joinpath("templates/style.css").read_text(encoding="utf-8")
+    digest = hashlib.sha256(sheet.encode()).digest()
+    return sheet, f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _render(template: str, **context: Any) -> str:
+    sheet, style_hash = _style()
+    return _environment().get_template(template).render(
+        style=sheet, style_hash=style_hash, **context)
+
+
+def render_page(
+    fit: Fit,
+    figures: Sequence[FigureLike],
+    *,
+    path: str | os.PathLike[str] | None = None,
+    extra: Mapping[str, object] | None = None,
+) -> str:
+    """Return the report of one fit as one self-contained HTML page.
+
+    Parameters
+    ----------
+    fit : Fit
+        Its tables, verdict, settings and sweep are shown; nothing is computed from draws.
+    figures : sequence of FigureLike
+        In the order to show them within their sections; those of no section come last.
+    path : path-like, optional
+        Where to write the page as well, whole or not at all.
+    extra : mapping, optional
+        More facts, name to value (a nested mapping gives dotted names). ``diagnostics`` is
+        shown with the diagnostics, the rest (``command``, ``versions`` …) where the page says
+        how it was made.
+
+    Returns
+    -------
+    str
+        The page.
+
+    Raises
+    ------
+    CBSDataError
+        If the fit has no quantities, or a status that there is not.
+    OSError
+        If the page cannot be written.
+    """
+    if fit.cbs.empty:
+        raise CBSDataError("the fit has no quantities to report (0 rows); fit it again")
+    page = _render("page.html.j2", **_context(fit, figures, extra or {}))
+    if path is not None:
+        write_whole(path, page)
+    return page
+
+
+def render_index(
+    entries: Iterable[IndexEntry], path: str | os.PathLike[str] | None = None,
+) -> str:
+    """Return a short page that lists the reports of several groups.
+
+    Parameters
+    ----------
+    entries : iterable of IndexEntry
+        One per group.
+    path : path-like, optional
+        Where to write it as well, whole or not at all.
+    """
+    listed = list(entries)
+    links = [f"./{quote(entry.href)}" for entry in listed]  # "./": never a scheme
+    page = _render("index.html.j2", entries=list(zip(listed, links, strict=True)))
+    if path is not None:
+        write_whole(path, page)
+    return page
+
+
+def _context(
+    fit: Fit, figures: Sequence[FigureLike], extra: Mapping[str, object],
+) -> dict[str, Any]:
+    notes = json.loads(fit.sweep.attrs.get("notes") or "[]")
+    return {
+        "question": words.question(fit), "verdict_title": words.verdict_title(fit),
+        "trusted": bool(fit.verdict["trusted"]), "sentences": fit.verdict["sentences"],
+        "checks": fit.verdict["checks_made"], "answer": words.answer(fit),
+        "law": fit.law, "formula": words.formula(fit.law),
+        "comparison_sentences": words.comparison_sentences(fit),
+        "left_out_sentence": words.left_out_sentence(fit),
+        "notes": [plain(note) for note in notes],
+        "tables": _tables(fit, extra), "figures": _placed(figures),
+    }
+
+
+def _tables(fit: Fit, extra: Mapping[str, object]) -> dict[str, tables.Table | None]:
+    interval = words.credible(fit)
+    laws = headline.laws_table(
+        fit.law.name, fit.cbs, fit.others, fit.thresholds, fit.runs,
+        f"The same data under other exponents: median and {interval}.") if fit.others else None
+    return {
+        "main": headline.headline_table(
+            fit.cbs, fit.thresholds, fit.runs,
+            f"Median and {interval}, per threshold, under the law {fit.law.name}."),
+        "full": tables.full_table(fit.cbs, "Every quantity at every batch it was read off at."),
+        "laws": laws,
+        "comparison": tables.comparison_table(
+            fit.comparison, fit.cbs, "Noise scale by method and threshold, with the interval "
+            "of each method below it."),
+        "law_comparison": tables.from_frame(
+            fit.law_table, "Laws compared by leaving out one run at a time.", _COMPARED_LABELS,
+            dict.fromkeys(("elpd", "elpd_loo", "elpd_diff", "se", "dse", "p"), 1)),
+        "diagnostics": _diagnostics(fit, extra),
+        "convergence": tables.from_frame(
+            tables.worst_rows(fit.cbs), "The worst value of each diagnostic, by quantity.",
+            decimals={"r_hat": 3, "ess_bulk": 0, "ess_tail": 0}),
+        "left_out": tables.runs_table(fit.runs, "Runs left out of the fit.", used=False),
+        "used": tables.runs_table(
+            fit.runs, "Runs used, with the updates between which each crossed.", used=True),
+        "made": tables.key_values(_made(fit, extra), "Settings, versions and data."),
+    }
+
+
+def _diagnostics(fit: Fit, extra: Mapping[str, object]) -> tables.Table | None:
+    given = extra.get("diagnostics")
+    return tables.key_values(given, "Diagnostics of the sampler.") if isinstance(
+        given, Mapping) else None
+
+
+def _made(fit: Fit, extra: Mapping[str, object]) -> dict[str, object]:
+    data = {f"sweep.{name}": plain(fit.sweep.attrs[name])
+            for name in ("title", "metric", "direction", "digest", "history")
+            if plain(fit.sweep.attrs.get(name, ""))}
+    rest = {name: value for name, value in extra.items() if name != "diagnostics"}
+    return {**rest, "settings": fit.settings, **data}
+
+
+def _placed(figures: Sequence[FigureLike]) -> dict[str, list[FigureLike]]:
+    """Return the figures by section; those that belong to none are under ``others``."""
+    placed: dict[str, list[FigureLike]] = {name: [] for name in (*SECTIONS, "others")}
+    for figure in figures:
+        placed[_section_of(figure.slug)].append(figure)
+    return placed
+
+
+def _section_of(slug: str) -> str:
+    for section, slugs in SECTIONS.items():
+        if any(slug == known or slug.startswith(f"{known}_") for known in slugs):
+            return section
+    return "others"
