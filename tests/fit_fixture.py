@@ -1,0 +1,316 @@
+"""A stand-in for a fit, with made-up posterior draws, for tests of plots and tables only.
+
+It has the attributes of :class:`cbsbayes.result.Fit` and no sampler behind it: curves come
+from a two-axis law with known scales, posteriors are spread around the same values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from cbsbayes.laws import Law, get_law
+
+THRESHOLDS = np.array([0.5, 0.7, 0.8, 0.9])
+SCALES = {"B_prompt": 90.0, "B_rollout": 420.0}
+ALPHA = 0.6
+CHAINS, DRAWS = 4, 150
+
+
+def curve(progress):
+    return 0.1 + 0.88 * (1 - np.exp(-progress / 18.0))
+
+
+def least_updates(threshold):
+    return -18.0 * np.log(1 - (np.asarray(threshold) - 0.1) / 0.88)
+
+
+@dataclass
+class FakeBaseline:
+    threshold: float
+    axis: str
+    at: str
+    method: str
+    S_min: float
+    B_noise: float
+    ci_lower: float
+    ci_upper: float
+    n_used: int = 12
+    n_dropped: int = 2
+    r2: float = 0.93
+
+    def predict(self, batch):
+        return self.S_min * (1 + self.B_noise / np.asarray(batch))
+
+
+@dataclass
+class FakeFit:
+    sweep: xr.Dataset
+    crossings: xr.Dataset
+    posterior: xr.Dataset
+    law: Law
+    predictive: xr.Dataset
+    prior_predictive: xr.Dataset
+    tree: xr.DataTree
+    cbs: pd.DataFrame
+    comparison: pd.DataFrame
+    runs: pd.DataFrame
+    law_table: pd.DataFrame
+    others: dict = field(default_factory=dict)
+    baselines: list = field(default_factory=list)
+    settings: dict = field(default_factory=lambda: {"ci_prob": 0.9, "seed": 1})
+    verdict: dict = field(default_factory=lambda: {"trusted": True, "sentences": [],
+                                                   "checks_made": {}})
+    group: str = "tiny · tiny_add"
+
+    @property
+    def thresholds(self):
+        return self.posterior["threshold"].values
+
+    def steps(self, n_prompts, n_rollouts, threshold=None):
+        flat = self.posterior.stack(sample=("chain", "draw"))
+        if threshold is not None:
+            flat = flat.sel(threshold=threshold, method="nearest")
+        n_prompts, n_rollouts = (xr.DataArray(np.asarray(v, dtype=float), dims="batch")
+                                 for v in (n_prompts, n_rollouts))
+        scales = {name: flat[name] for name in self.law.scales}
+        log_ratio = self.law.log_ratio(n_prompts, n_rollouts, scales, flat.get("alpha"))
+        return flat["S_min"] * np.exp(log_ratio)
+
+
+def _cells():
+    cells = [("p1", p, 8, s) for p in (4, 8, 16, 32, 64, 128, 256) for s in (0, 1)]
+    cells += [("p2b", 16, g, s) for g in (1, 2, 4, 16, 32, 64) for s in (0, 1)]
+    cells += [("p2c", p, 256 // p, 0) for p in (4, 8, 16, 64, 128, 256)]
+    return cells
+
+
+def _sweep(rng):
+    cells = _cells()
+    phase, n_prompts, n_rollouts, seed = (np.array(v) for v in zip(*cells, strict=True))
+    step = np.arange(4.0, 301.0, 4.0)
+    divisor = np.where(n_rollouts > 1, n_rollouts - 1, 0.4)
+    noise = (SCALES["B_prompt"] + SCALES["B_rollout"] / divisor) / n_prompts
+    slow = (1 + noise) ** ALPHA * np.exp(rng.normal(0, 0.08, len(cells)))
+    accuracy = curve(step / slow[:, None])
+    every = np.where(n_prompts >= 256, 24, 4)
+    accuracy[(step[None, :] % every[:, None]) != 0] = np.nan
+    run = [f"cbs_{ph}_np{p}_nr{g}_s{s}" for ph, p, g, s in cells]
+    train_step = np.arange(10.0, 301.0, 10.0)
+    measured = np.full((len(cells), train_step.size), np.nan)
+    measured[:14] = np.geomspace(300, 900, train_step.size) * np.exp(
+        rng.normal(0, 0.4, (14, train_step.size)))
+    n = len(cells)
+    ds = xr.Dataset(
+        {"accuracy": (("run", "metric", "step"), accuracy[:, None, :]),
+         "n_items": ("metric", np.array([1024])),
+         "noise_B_noise_estimate": (("run", "train_step"), measured,
+                                    {"source_key": "grad_noise/B_noise_estimate"}),
+         "noise_grad_norm": (("run", "train_step"), np.sqrt(measured) / 40,
+                             {"source_key": "grad_noise/grad_norm"}),
+         "step_time": ("run", 2.0 + 0.004 * n_prompts * n_rollouts, {"units": "s"}),
+         "first_step": ("run", np.full(n, 1.0)), "last_step": ("run", np.full(n, 300.0))},
+        coords={"run": run, "step": step, "train_step": train_step, "metric": ["tiny_add"],
+                "name": ("run", run), "phase": ("run", phase), "seed": ("run", seed),
+                "n_prompts": ("run", n_prompts), "n_rollouts": ("run", n_rollouts),
+                "total_batch": ("run", (n_prompts * n_rollouts).astype(float)),
+                "updates_per_step": ("run", np.ones(n, dtype=int)),
+                "model": ("run", ["tiny"] * n), "usable": ("run", np.ones(n, dtype=np.int8))},
+        attrs={"direction": "increasing", "metric": "tiny_add", "title": "made up"},
+    )
+    return ds
+
+
+def crossings_of(ds, thresholds):
+    lower = np.full((ds.sizes["run"], len(thresholds)), np.nan)
+    upper, status = lower.copy(), np.full(lower.shape, -1, dtype=np.int8)
+    for i in range(ds.sizes["run"]):
+        values = ds["accuracy"].values[i, 0]
+        seen = np.isfinite(values)
+        steps, values = ds["step"].values[seen], values[seen]
+        for j, t in enumerate(thresholds):
+            k = int(np.searchsorted(values, t))
+            lower[i, j] = 0.0 if k == 0 else steps[k - 1]
+            upper[i, j] = np.inf if k == len(values) else steps[k]
+            status[i, j] = 0 if k == 0 else 2 if k == len(values) else 1
+    dims = ("run", "threshold")
+    out = xr.Dataset({"lower": (dims, lower, {"units": "updates"}),
+                      "upper": (dims, upper, {"units": "updates"}), "status": (dims, status)},
+                     coords={"threshold": np.asarray(thresholds, dtype=float)})
+    runs = {name: coord for name, coord in ds.coords.items() if coord.dims == ("run",)}
+    return out.assign_coords(runs)
+
+
+def _draws(rng, medians, sds, scale=1.0):
+    dims, shape = ("chain", "draw", "threshold"), (CHAINS, DRAWS, len(THRESHOLDS))
+    out = {name: (dims, np.broadcast_to(value, len(THRESHOLDS))
+                  * np.exp(scale * sds[name] * rng.normal(size=(*shape[:2], 1))
+                           + 0.02 * rng.normal(size=shape)))
+           for name, value in medians.items()}
+    out["alpha"] = (dims[:2], np.clip(rng.normal(ALPHA, 0.04 * scale, shape[:2]), 0.25, 1.5))
+    out["sigma_run"] = (dims[:2], 0.08 * np.exp(rng.normal(0, 0.2 * scale, shape[:2])))
+    return xr.Dataset({name: (d, v) for name, (d, v) in out.items()},
+                      coords={"chain": np.arange(CHAINS), "draw": np.arange(DRAWS),
+                              "threshold": THRESHOLDS})
+
+
+def _predictive(fit_like, crossings, rng):
+    steps = fit_like.steps(crossings["n_prompts"].values, crossings["n_rollouts"].values)
+    steps = steps.rename(batch="run").assign_coords(run=crossings["run"].values)
+    shape = (steps.sizes["sample"], 1, steps.sizes["run"])
+    noisy = steps.transpose("sample", "threshold", "run") * np.exp(rng.normal(0, 0.09, shape))
+    plain = noisy.reset_index("sample", drop=True).transpose("sample", "run", "threshold")
+    return xr.Dataset({"steps": plain})
+
+
+def cbs_table(fit, at_rollouts=8, at_prompts=16):
+    """Make a CBS table from the draws, with one bound and one quantity not identified."""
+    rows = []
+    for i, t in enumerate(THRESHOLDS):
+        post = fit.posterior.sel(threshold=t).stack(sample=("chain", "draw"))
+        root = 2 ** (1 / post["alpha"]) - 1
+        values = {
+            ("S_min", ""): post["S_min"],
+            ("B_prompt", ""): post["B_prompt"], ("B_rollout", ""): post["B_rollout"],
+            ("cbs_prompts", f"n_rollouts={at_rollouts}"):
+                (post["B_prompt"] + post["B_rollout"] / (at_rollouts - 1)) / root,
+            ("cbs_samples", f"n_rollouts={at_rollouts}"):
+                at_rollouts * (post["B_prompt"] + post["B_rollout"] / (at_rollouts - 1)) / root,
+            ("cbs_rollouts", f"n_prompts={at_prompts}"):
+                1 + post["B_rollout"] / ((at_prompts + post["B_prompt"]) * root),
+            ("best_n_rollouts", ""): 1 + np.sqrt(post["B_rollout"] / post["B_prompt"]),
+        }
+        for (quantity, at), draws in values.items():
+            low, mid, high = np.quantile(draws, [0.05, 0.5, 0.95])
+            status = "identified"
+            if quantity == "cbs_rollouts":
+                status = ["upper_bound", "lower_bound", "not_identified", "identified"][i]
+            rows.append({"group": fit.group, "law": fit.law.name, "threshold": t,
+                         "quantity": quantity, "at": at, "unit": "1", "median": mid,
+                         "mean": float(draws.mean()), "sd": float(draws.std()),
+                         "ci_lower": low, "ci_upper": high, "ci_prob": 0.9, "ci_kind": "eti",
+                         "status": status, "r_hat": 1.0 + 0.002 * i, "ess_bulk": 900.0 + 50 * i,
+                         "ess_tail": 800.0})
+    return pd.DataFrame(rows)
+
+
+def _comparison(fit):
+    rows = []
+    for t in THRESHOLDS:
+        for axis, at, size in (("total", "", 900.0), ("prompts", "n_rollouts=8", 60.0),
+                               ("rollouts", "n_prompts=16", 9.0)):
+            for method, factor in (("least_squares", 0.6), ("log_least_squares", 0.9),
+                                   ("posterior", 1.2)):
+                value = size * factor
+                low = 0.0 if method == "least_squares" and t == 0.9 else value / 1.5
+                rows.append({"group": fit.group, "threshold": t, "axis": axis, "at": at,
+                             "method": method, "S_min": 20.0, "B_noise": value, "ci_lower": low,
+                             "ci_upper": value * 1.5, "n_runs_used": 12, "n_runs_dropped": 2,
+                             "r2": 0.9})
+    return pd.DataFrame(rows)
+
+
+def _baselines():
+    return [FakeBaseline(float(t), axis, at, "least_squares", float(1.4 * least_updates(t)), b,
+                         b / 2, b * 2)
+            for t in THRESHOLDS
+            for axis, at, b in (("total", "", 600.0), ("prompts", "n_rollouts=8", 40.0),
+                                ("rollouts", "n_prompts=16", 6.0))]
+
+
+def _laws():
+    names = ["two_axis_free", "two_axis_sqrt", "two_axis", "total"]
+    return pd.DataFrame({"law": names, "elpd": [-210.0, -212.5, -216.0, -251.0],
+                         "elpd_diff": [0.0, 2.5, 6.0, 41.0], "dse": [0.0, 2.1, 4.0, 8.5],
+                         "k_hat_max": [0.3, 0.4, 0.8, 0.5],
+                         "sigma_run": [0.08, 0.085, 0.09, 0.21]})
+
+
+def make_fit(seed: int = 3) -> FakeFit:
+    """Return a two-axis fit with censored runs, G = 1 runs left out, noise and step times."""
+    rng = np.random.default_rng(seed)
+    sweep = _sweep(rng)
+    fitted = sweep.isel(run=np.flatnonzero(sweep["n_rollouts"].values > 1))
+    crossings = crossings_of(fitted, THRESHOLDS)
+    medians = {"S_min": least_updates(THRESHOLDS), **SCALES}
+    sds = {"S_min": 0.05, "B_prompt": 0.15, "B_rollout": 0.2}
+    posterior = _draws(rng, medians, sds)
+    n_runs = crossings.sizes["run"]
+    effects = 0.06 * rng.normal(size=n_runs) + 0.02 * rng.normal(size=(CHAINS, DRAWS, n_runs))
+    posterior["run_effect"] = (("chain", "draw", "run"), effects)
+    posterior = posterior.assign_coords(run=crossings["run"].values)
+    posterior["sigma_residual"] = posterior["sigma_run"] / 3
+    prior = _draws(rng, medians, dict.fromkeys(medians, 2.0))
+    law = get_law("two_axis_free")
+    energy = 30 + 4 * rng.normal(size=(CHAINS, DRAWS))
+    stats = xr.Dataset({"energy": (("chain", "draw"), energy),
+                        "diverging": (("chain", "draw"), np.zeros((CHAINS, DRAWS), bool))})
+    tree = xr.DataTree.from_dict({"posterior": posterior, "prior": prior, "sample_stats": stats})
+    runs = _runs(sweep, crossings)
+    fit = FakeFit(sweep, crossings, posterior, law, None, None, tree, None, None, runs, _laws(),
+                  baselines=_baselines())
+    fit.predictive = _predictive(fit, crossings, rng)
+    fit.prior_predictive = fit.predictive
+    fit.cbs, fit.comparison = cbs_table(fit), _comparison(fit)
+    other = fit.cbs.assign(law="two_axis", status="identified")
+    numbers = ["median", "ci_lower", "ci_upper"]
+    other[numbers] = other[numbers] * 0.4
+    fit.others = {"two_axis": other}
+    return fit
+
+
+def _runs(sweep, crossings):
+    fitted = set(crossings["run"].values)
+    frame = pd.DataFrame({name: sweep[name].values for name in
+                          ("run", "name", "phase", "n_prompts", "n_rollouts", "total_batch",
+                           "seed", "first_step", "last_step")})
+    frame["used"] = [run in fitted for run in frame["run"]]
+    frame["reason"] = np.where(frame["used"], "", "one rollout per prompt")
+    everyone = crossings_of(sweep, THRESHOLDS)
+    for t in THRESHOLDS:
+        frame[f"lower_{t:g}"] = everyone["lower"].sel(threshold=t).values
+        frame[f"upper_{t:g}"] = everyone["upper"].sel(threshold=t).values
+    return frame
+
+
+def make_one_axis_fit(seed: int = 4) -> FakeFit:
+    """Return a total-batch fit of a loss, given as crossings: no curves, no times, no laws."""
+    rng = np.random.default_rng(seed)
+    batch = np.repeat(2.0 ** np.arange(6, 14), 2)
+    thresholds = np.array([3.0, 3.2])
+    s_min, b_noise = np.array([4000.0, 2500.0]), 900.0
+    steps = s_min * (1 + b_noise / batch[:, None]) * np.exp(rng.normal(0, 0.05, (16, 1)))
+    run = [f"b{int(b)}_s{i % 2}" for i, b in enumerate(batch)]
+    dims = ("run", "threshold")
+    coords = {"run": run, "threshold": thresholds, "name": ("run", run),
+              "phase": ("run", [""] * 16), "seed": ("run", np.arange(16) % 2),
+              "n_prompts": ("run", np.full(16, -1)), "n_rollouts": ("run", np.full(16, -1)),
+              "total_batch": ("run", batch), "updates_per_step": ("run", np.ones(16, dtype=int))}
+    crossings = xr.Dataset({"lower": (dims, steps * 0.97), "upper": (dims, steps),
+                            "status": (dims, np.ones((16, 2), dtype=np.int8))}, coords=coords)
+    sweep = xr.Dataset({"steps_lower": crossings["lower"], "steps_upper": crossings["upper"],
+                        "step_time": ("run", np.full(16, np.nan))}, coords=coords,
+                       attrs={"direction": "decreasing", "metric": ""})
+    shape = (CHAINS, DRAWS, 2)
+    posterior = xr.Dataset(
+        {"S_min": (("chain", "draw", "threshold"), s_min * np.exp(rng.normal(0, 0.03, shape))),
+         "B_noise": (("chain", "draw", "threshold"), b_noise * np.exp(rng.normal(0, 0.1, shape))),
+         "sigma_run": (("chain", "draw"), np.full(shape[:2], 0.05))},
+        coords={"chain": np.arange(CHAINS), "draw": np.arange(DRAWS), "threshold": thresholds})
+    fit = FakeFit(sweep, crossings, posterior, get_law("total"), None, None,
+                  xr.DataTree.from_dict({"posterior": posterior}), pd.DataFrame(), pd.DataFrame(),
+                  pd.DataFrame(), pd.DataFrame(), group="all runs")
+    low, mid, high = np.quantile(posterior["B_noise"], [0.05, 0.5, 0.95])
+    fit.cbs = pd.DataFrame([{"threshold": t, "quantity": "B_noise", "at": "", "median": mid,
+                             "ci_lower": low, "ci_upper": high, "status": "identified",
+                             "r_hat": 1.0, "ess_bulk": 500.0} for t in thresholds])
+    flat = fit.steps(batch, np.ones(16)).rename(batch="run").assign_coords(run=run)
+    fit.predictive = xr.Dataset(
+        {"steps": flat.reset_index("sample", drop=True).transpose("sample", "run", "threshold")})
+    return fit
+
+
+__all__ = ["FakeFit", "crossings_of", "make_fit", "make_one_axis_fit"]
