@@ -85,8 +85,7 @@ def new_sweep(
     CBSDataError
         If the arrays do not make a valid sweep.
     """
-    table = pd.DataFrame(runs).reset_index(drop=True)
-    ds = _runs_only(table)
+    ds = _runs_only(_table(runs))
     if accuracy is not None and n_items is None:
         n_items = np.full(len(list(metric or [])), -1)
     axes = {"metric": metric, "step": step, "threshold": threshold, "train_step": train_step}
@@ -126,13 +125,24 @@ def add_notes(ds: xr.Dataset, sentences: Iterable[str]) -> xr.Dataset:
     return ds.assign_attrs(notes=json.dumps(list(notes), ensure_ascii=False))
 
 
-def _runs_only(table: pd.DataFrame) -> xr.Dataset:
-    if "run" not in table:
-        raise CBSDataError(f"the table of runs has columns {list(table)}; a column 'run' with "
+def _table(runs: pd.DataFrame | Mapping[str, Any]) -> pd.DataFrame:
+    if "run" not in runs:
+        raise CBSDataError(f"the table of runs has columns {list(runs)}; a column 'run' with "
                            "unique ids is needed")
+    count = len(runs["run"])
+    # Object columns: pandas would refuse text that is not valid Unicode, and we escape it.
+    return pd.DataFrame({name: pd.Series([values] * count if np.ndim(values) == 0 else list(values),
+                                         dtype=object) for name, values in runs.items()})
+
+
+def _runs_only(table: pd.DataFrame) -> xr.Dataset:
     coords = {"run": field_array("run", AXES["run"], table["run"])}
     coords |= {name: field_array(name, field, _column(table, name))
                for name, field in RUN_COORDS.items()}
+    prompts, rollouts, total = (coords[name][1] for name in ("n_prompts", "n_rollouts",
+                                                             "total_batch"))
+    known = np.isnan(total) & (prompts > 0) & (rollouts > 0)
+    total[known] = (prompts * rollouts)[known]
     values = {name: field_array(name, VARIABLES[name], _column(table, name))
               for name in _PER_RUN if name in table or name != "signal_fraction"}
     return xr.Dataset(values, coords)
@@ -149,19 +159,10 @@ def _attrs(
 
 
 def _column(table: pd.DataFrame, name: str) -> Any:
-    field = RUN_COORDS.get(name) or VARIABLES[name]
-    if name in table:
-        column = table[name]
-        if field.default is None:
-            return column
-        # Object first: pandas would refuse to fill a nullable or str column with another type.
-        return column.astype(object).where(column.notna(), field.default)
-    if name == "total_batch":
-        if {"n_prompts", "n_rollouts"} <= set(table):
-            return table["n_prompts"] * table["n_rollouts"]
-        raise CBSDataError("the runs state neither n_prompts and n_rollouts nor total_batch; the "
-                           "batch of one update is needed")
-    return np.full(len(table), field.default)
+    default = (RUN_COORDS.get(name) or VARIABLES[name]).default
+    if name not in table:
+        return np.full(len(table), default)
+    return table[name].where(table[name].notna(), default)
 
 
 def field_array(name: str, field: Field, values: Any) -> tuple[Any, ...]:

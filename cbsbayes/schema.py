@@ -50,7 +50,7 @@ RUN_COORDS: dict[str, Field] = {
     "n_prompts": _run(np.int64, "prompts per optimizer update, -1 for one-axis data",
                       "prompts", -1),
     "n_rollouts": _run(np.int64, "completions per prompt, -1 for one-axis data", "rollouts", -1),
-    "total_batch": _run(np.float64, "samples per optimizer update", "samples"),
+    "total_batch": _run(np.float64, "samples per optimizer update", "samples", np.nan),
     "train_batch_prompts": _run(np.int64, "prompts per trainer step, -1 unknown", "prompts", -1),
     "mini_batch_prompts": _run(np.int64, "prompts per mini-batch, -1 unknown", "prompts", -1),
     "ppo_epochs": _run(np.int64, "passes over each training batch", default=1),
@@ -166,7 +166,7 @@ def _content_bytes(values: np.ndarray) -> bytes:
 def _check_version(ds: xr.Dataset) -> None:
     version = ds.attrs.get("schema_version")
     if version is None or int(version) != SCHEMA_VERSION:
-        raise CBSDataError(f"the sweep's schema_version is {version!r}; this version of cbsbayes "
+        raise CBSDataError(f"the sweep's schema_version is {version}; this version of cbsbayes "
                            f"reads {SCHEMA_VERSION}; ingest the logs again")
     direction = ds.attrs.get("direction")
     if direction not in ("increasing", "decreasing"):
@@ -233,7 +233,7 @@ def _check_runs(ds: xr.Dataset) -> None:
                        "positive with n_prompts, or both -1 for one-axis data"),
         "n_prompts": ((prompts < -1) | (prompts == 0), "positive, or -1 for one-axis data"),
         "total_batch": (~(np.isfinite(total) & (total > 0) & np.isclose(total, product)),
-                        "positive and n_prompts x n_rollouts where these are known"),
+                        "positive, or n_prompts and n_rollouts whose product it is"),
         "usable": (~np.isin(ds["usable"].values, (0, 1)), "0 or 1"),
         "run": (ds["run"].values == "", "a text that is not empty"),
     }

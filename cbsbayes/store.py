@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import xarray as xr
 
@@ -106,8 +107,7 @@ def read_sweep(path: str | os.PathLike[str]) -> xr.Dataset:
     try:
         ds = xr.load_dataset(file, engine=_ENGINE)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CBSDataError(f"{file} cannot be read as netCDF ({error}); the file is damaged: "
-                           "restore it or ingest the logs again") from error
+        raise CBSDataError(_damaged(file, error)) from error
     if "schema_version" not in ds.attrs:
         raise CBSDataError(f"{file} is netCDF but no sweep (no schema_version); make one with "
                            "python -m cbsbayes.ingest")
@@ -160,8 +160,7 @@ def read_tree(path: str | os.PathLike[str]) -> xr.DataTree:
         with xr.open_datatree(file, engine=_ENGINE) as tree:
             return tree.load()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CBSDataError(f"{file} cannot be read as netCDF ({error}); the file is damaged: "
-                           "make it again") from error
+        raise CBSDataError(_damaged(file, error)) from error
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:
@@ -173,7 +172,19 @@ def _existing(path: str | os.PathLike[str]) -> Path:
         if stream.read(len(_MAGIC)) != _MAGIC:
             raise CBSDataError(f"{file} is not netCDF (wrong first bytes); logs and tables are "
                                "turned into one by python -m cbsbayes.ingest")
+    try:
+        # h5netcdf reports a file that HDF5 cannot open a second time, from its finaliser.
+        with h5py.File(file, "r") as whole:
+            _ = whole["/"]
+    except (OSError, KeyError, RuntimeError) as error:
+        raise CBSDataError(_damaged(file, error)) from error
     return file
+
+
+def _damaged(file: Path, error: Exception) -> str:
+    reason = str(error.args[0] if error.args else error).splitlines()[0]
+    return (f"{file} cannot be read as netCDF ({reason}); the file is damaged: restore it or make "
+            "it again")
 
 
 def _contents(tree: xr.DataTree) -> set[tuple[str, str, tuple[Any, ...]]]:
