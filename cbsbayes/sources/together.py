@@ -24,6 +24,7 @@ __all__ = ["gather"]
 _PREFERRED = (
     "wandb", "wandb_file", "verl_jsonl", "verl_console", "tensorboard", "table", "crossings",
 )  # fmt: skip
+_TABLES = ("table", "crossings")
 _DISTINCT = 4  # values that two runs of different names do not share by chance
 _HEAD = 3  # evaluations that copies must share to be compared in full; step 0 alone is no sign
 
@@ -55,15 +56,16 @@ def gather(readings: Sequence[Reading]) -> tuple[list[RunLog], list[str]]:
 
 
 def _with_unique_ids(placed: Sequence[tuple[str, RunLog]]) -> list[RunLog]:
-    count = Counter(log.id for _, log in placed)
+    tables = Counter(log.id for _, log in placed if log.source in _TABLES)
     for source, log in placed:
-        if count[log.id] > 1 and log.source in ("table", "crossings"):
+        if log.source in _TABLES and tables[log.id] > 1:
             raise CBSDataError(
                 f"run {log.id!r} of {source} comes in several tables; "
                 "put all rows of a run into one table, or give every run an id of its own"
             )
+    count = Counter(log.id for _, log in placed)
     return [
-        replace(log, id=f"{source}/{log.id}") if count[log.id] > 1 else log
+        replace(log, id=f"{source}/{log.id} ({log.source})") if count[log.id] > 1 else log
         for source, log in placed
     ]
 
