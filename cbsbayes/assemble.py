@@ -106,7 +106,9 @@ def _order(run: Run) -> tuple[Any, ...]:
 def _unique_ids(runs: Sequence[Run]) -> tuple[list[str], list[str]]:
     """Make ids from names; the second run of a name becomes ``name#2``."""
     names = [clean_text(run.log.name or run.log.id or "run") for run in runs]
-    counts, seen, ids = Counter(names), Counter(), {}
+    counts = Counter(names)
+    seen: Counter[str] = Counter()
+    ids: dict[str, str] = {}
     for name in names:
         seen[name] += 1
         own = name if seen[name] == 1 else f"{name}#{seen[name]}"

@@ -92,20 +92,32 @@ def _fingerprints(run: Run) -> list[Hashable]:
     log, history = run.log, run.log.history
     batch = tuple(run.coords[key] for key in ("n_prompts", "n_rollouts", "total_batch", "seed",
                                               "updates_per_step"))
-    whole = b"" if log.crossings is None else log.crossings.to_numpy(np.float64).tobytes()
-    prints: list[Hashable] = []
-    if whole or len(history):
-        prints.append((log.name, log.source, batch, tuple(history.columns), _bytes(history), whole))
-    curve = history[validation_columns(history.columns)].dropna(how="all")
-    distinct = min(len(curve), np.unique(curve.to_numpy()).size)
-    for name, least in (("", _MIN_DISTINCT), (log.name, _MIN_SAME_NAME)):
-        if distinct >= least:
-            prints.append((name, batch, tuple(curve.columns), _bytes(curve)))
+    columns = validation_columns(history.columns)
+    curve = _numbers(history, columns)
+    evaluated = ~np.isnan(curve).all(axis=1)
+    curve, steps = curve[evaluated], history.index.to_numpy(np.float64)[evaluated]
+    distinct = min(len(curve), np.unique(curve[~np.isnan(curve)]).size)
+    prints: list[Hashable] = [
+        (name, batch, *columns, _as_float32(steps), _as_float32(curve))
+        for name, least in (("", _MIN_DISTINCT), (log.name, _MIN_SAME_NAME)) if distinct >= least]
+    if log.crossings is not None:
+        prints.append((log.name, batch, _as_float32(log.crossings.to_numpy(np.float64))))
+    elif not prints and len(history):
+        keys = [str(key) for key in history.columns]
+        prints.append((log.name, log.source, batch, *keys, _as_float32(history.index.to_numpy()),
+                       _as_float32(_numbers(history, keys))))
     return prints
 
 
-def _bytes(frame: pd.DataFrame) -> bytes:
-    values = np.column_stack([frame.index.to_numpy(np.float64), frame.to_numpy(np.float64)])
+def _numbers(history: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
+    """Return columns of a history as float64, dims (row, column); fast for few of many."""
+    values = np.full((len(history), len(columns)), np.nan)
+    for j, column in enumerate(columns):
+        values[:, j] = history[column].to_numpy()
+    return values
+
+
+def _as_float32(values: np.ndarray) -> bytes:
     with np.errstate(over="ignore"):
         return values.astype(np.float32).tobytes()
 
@@ -167,18 +179,17 @@ def _same_experiment(runs: Sequence[Run]) -> list[list[Run]]:
 
 def _span(log: RunLog) -> _Span:
     """Find the trainer steps of a log, by its training metrics where it has any."""
-    history = log.history
-    training = [c for c in history.columns if not str(c).startswith(("val-", "val/"))]
+    training = [str(c) for c in log.history.columns if not str(c).startswith(("val-", "val/"))]
     columns = ["training/global_step"] if "training/global_step" in training else training
-    trained = history[columns].notna().any(axis=1).to_numpy()
-    every = history.index.to_numpy(np.float64)
+    trained = (~np.isnan(_numbers(log.history, columns))).any(axis=1)
+    every = log.history.index.to_numpy(np.float64)
     steps = every[trained] if trained.any() else every
     if not steps.size:
         return _Span(0.0, 0.0, 1.0, resumed=False)
     positive = steps[steps > 0]
     interval = float(np.median(np.diff(positive))) if positive.size > 1 else 1.0
     first, last = float(steps.min()), float(steps.max())
-    resumed = first > 2 * interval and every.min() > 0 and log.source not in _TABLES
+    resumed = bool(first > 2 * interval and every.min() > 0 and log.source not in _TABLES)
     return _Span(first, last, interval, resumed)
 
 

@@ -112,7 +112,8 @@ def _columns(history: pd.DataFrame) -> list[str]:
 def _evaluations(
     runs: Sequence[Run], ids: Sequence[str], plan: MetricPlan, direction: str
 ) -> tuple[list[Part], list[str]]:
-    parts, notes = [], []
+    parts: list[Part] = []
+    notes = []
     for i, (run, name) in enumerate(zip(runs, ids, strict=True)):
         for j, series in enumerate(plan.series):
             steps, values = series_values(run.log.history, series)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -90,7 +90,7 @@ def _read_key(key: str) -> _Column | None:
     return _Column(parts.data_source or "validation", parts.variable, name, int(samples), key)
 
 
-def validation_columns(columns: Sequence[str]) -> list[str]:
+def validation_columns(columns: Iterable[str]) -> list[str]:
     """Return the columns that hold a validation set's mean, majority or best score, sorted."""
     return sorted(str(key) for key in columns if _read_key(str(key)) is not None)
 

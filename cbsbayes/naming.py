@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from cbsbayes.errors import CBSDataError
 
@@ -91,12 +92,10 @@ def parse_name(name: str) -> RunName | None:
         return None
     head = _parse_head("_".join(parts[:start]))
     values = _parse_tokens(parts[start:])
-    if head is None or values is None:
-        return None
-    return RunName(**head, **values)
+    return None if head is None or values is None else RunName(**head, **values)
 
 
-def _parse_head(head: str) -> dict[str, str] | None:
+def _parse_head(head: str) -> dict[str, Any] | None:
     """Read phase, model and dataset; backtracking tries a shorter phase last."""
     for phase in (*PHASES, None):
         pattern = _PHASE if phase is None else re.compile(rf"cbs_({phase})(?:_(.+))?")
@@ -117,14 +116,14 @@ def _split_labels(text: str | None) -> tuple[str, str] | None:
     return (model, dataset) if all(_LABEL.fullmatch(part) for part in parts) else None
 
 
-def _parse_tokens(tokens: list[str]) -> dict[str, int | float] | None:
-    values: dict[str, int | float] = {}
+def _parse_tokens(tokens: list[str]) -> dict[str, Any] | None:
+    values: dict[str, Any] = {}
     for token in tokens:
         found = _TOKEN.fullmatch(token)
         if found is None:
             return None
         field = _FIELDS[found[1] or found[3]]
-        value = int(found[2]) if found[1] else float(found[4])
+        value: float = int(found[2]) if found[1] else float(found[4])
         if field in values or not _sensible(field, value):
             return None
         values[field] = value

@@ -8,9 +8,8 @@ in them is run.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -107,17 +106,18 @@ def config_key(config: Mapping[str, Any]) -> str:
     Paths, resuming, loggers, hardware and the length of the run do not count: a restart may
     change them.
     """
-    kept = sorted((key, value) for key, value in _leaves(config) if _matters(key))
-    return hashlib.sha256(json.dumps(kept, default=str).encode()).hexdigest()
+    kept: list[tuple[str, str]] = []
+    _gather(config, "", kept)
+    return hashlib.sha256(repr(sorted(kept)).encode(errors="backslashreplace")).hexdigest()
 
 
-def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _gather(config: Mapping[str, Any], prefix: str, kept: list[tuple[str, str]]) -> None:
     for key, value in config.items():
         path = f"{prefix}{key}".replace("/", ".")
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{path}.")
-        else:
-            yield path, repr(value)
+            _gather(value, f"{path}.", kept)
+        elif _matters(path):
+            kept.append((path, repr(value)))
 
 
 def _matters(path: str) -> bool:

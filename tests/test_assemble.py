@@ -21,7 +21,7 @@ from cbsbayes.sources.table import read_curves
 from cbsbayes.sources.verl_console import read_verl_console
 from cbsbayes.sources.verl_jsonl import read_verl_jsonl
 from cbsbayes.store import read_sweep, write_sweep
-from cbsbayes.sweep import notes_of
+from cbsbayes.sweep import group_of, notes_of
 
 GSM = "val-core/openai/gsm8k/acc/mean@1"
 MATH = "val-core/lighteval/MATH/acc/mean@1"
@@ -113,6 +113,16 @@ def test_no_run_has_a_batch():
 def test_no_runs():
     with pytest.raises(CBSDataError, match="no runs were read"):
         build_sweep([])
+
+
+def test_suffixes_of_a_name_tell_runs_apart():
+    names = ["cbs_p1_np16_nr8_ep4_lr1e-6_s3", "cbs_p1_np16_nr8_lr2e-6_mbs4", "cbs_p1_np16_nr8"]
+    ds = build_sweep([make_log(name, values=(0.1, 0.2, 0.3 + i / 10))
+                      for i, name in enumerate(names)])
+    assert len(set(group_of(ds).values.tolist())) == 3
+    row = ds.sel(run=names[0])
+    assert (float(row["learning_rate"]), int(row["seed"]), int(row["ppo_epochs"])) == (1e-6, 3, 4)
+    assert ds["n_prompts"].sel(run=names).values.tolist() == [16, 4, 16]
 
 
 def test_conflicts_are_noted_and_remarked():
