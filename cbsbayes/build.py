@@ -85,18 +85,13 @@ def new_sweep(
     CBSDataError
         If the arrays do not make a valid sweep.
     """
-    ds = _runs_only(_table(runs))
     if accuracy is not None and n_items is None:
         n_items = np.full(len(list(metric or [])), -1)
-    axes = {"metric": metric, "step": step, "threshold": threshold, "train_step": train_step}
-    for name, given in axes.items():
-        if given is not None:
-            ds = ds.assign_coords({name: field_array(name, AXES[name], given)})
-    values = {"accuracy": accuracy, "n_items": n_items, "steps_lower": steps_lower,
-              "steps_upper": steps_upper}
-    for name, given in values.items():
-        if given is not None:
-            ds[name] = field_array(name, VARIABLES[name], given)
+    ds = _with_given(
+        _runs_only(_table(runs)),
+        {"metric": metric, "step": step, "threshold": threshold, "train_step": train_step},
+        {"accuracy": accuracy, "n_items": n_items, "steps_lower": steps_lower,
+         "steps_upper": steps_upper})
     for key, given in (noise or {}).items():
         ds[noise_name(key)] = _noise_array(key, given)
     ds = _fill_last_step(ds)
@@ -146,6 +141,18 @@ def _runs_only(table: pd.DataFrame) -> xr.Dataset:
     values = {name: field_array(name, VARIABLES[name], _column(table, name))
               for name in _PER_RUN if name in table or name != "signal_fraction"}
     return xr.Dataset(values, coords)
+
+
+def _with_given(
+    ds: xr.Dataset, axes: Mapping[str, Any], values: Mapping[str, Any]
+) -> xr.Dataset:
+    ds = ds.assign_coords({name: field_array(name, AXES[name], given)
+                           for name, given in axes.items() if given is not None})
+    try:
+        return ds.assign({name: field_array(name, VARIABLES[name], given)
+                          for name, given in values.items() if given is not None})
+    except ValueError as error:
+        raise CBSDataError(f"the arrays do not fit together: {error}") from None
 
 
 def _attrs(

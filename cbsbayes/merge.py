@@ -108,6 +108,9 @@ def _concatenate(parts: Sequence[xr.Dataset], notes: Sequence[str]) -> xr.Datase
         field = VARIABLES["n_items"]
         counts = [items[str(m)] for m in joined["metric"].values]
         joined["n_items"] = field_array("n_items", field, counts)
+    # One truth no longer describes the whole, but that some of it is simulated must stay.
+    joined.attrs = {key: joined.attrs[key] for key in joined.attrs
+                    if key not in ("truth", "true_alpha")}
     if any("simulated" in ds.attrs for ds in parts):
         joined.attrs["simulated"] = 1
     return _seal(add_notes(joined, notes))

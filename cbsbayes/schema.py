@@ -124,11 +124,10 @@ def validate(ds: xr.Dataset) -> xr.Dataset:
         if name not in ds.variables:
             raise CBSDataError(f"the sweep has no {name!r}; schema version {SCHEMA_VERSION} needs "
                                f"{', '.join(required)}; ingest the logs again")
-    for name in ds.variables:
-        _check_variable(ds, str(name), known.get(str(name)))
-    for name in ds.dims:
-        if name in AXES:
-            _check_axis(ds[name])
+    for variable in ds.variables:
+        _check_variable(ds, str(variable), known.get(str(variable)))
+    for axis in set(AXES) & {str(dim) for dim in ds.dims}:
+        _check_axis(ds[axis])
     _check_runs(ds)
     if "steps_lower" in ds:
         _check_bounds(ds)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -46,7 +48,7 @@ def simulate_sweep(
     sigma_run: float = 0.08,
     alpha: float | None = None,
     law: str = "two_axis",
-    curve: Mapping[str, float] | None = None,
+    curve: Mapping[str, Any] | None = None,
     item_set: bool = False,
     checkpoint_noise: float = 0.0,
     random_seed: int = 0,
@@ -96,7 +98,7 @@ def simulate_sweep(
         raise CBSDataError(f"the random seed is {random_seed}; valid: 0 and more")
     exponent = alpha if alpha is not None else get_law(law).alpha or 1.0
     rng = np.random.default_rng(random_seed)
-    truth = Truth(**{"law": law, "alpha": exponent, **(curve or {})})
+    truth = replace(Truth(law=law, alpha=exponent), **(curve or {}))
     runs = design_table(design, seeds)
     if get_law(law).two_axis and (runs["n_prompts"] < 0).any():
         raise CBSDataError(f"law {law!r} has two axes, design {design!r} one; use --law total")
@@ -106,7 +108,7 @@ def simulate_sweep(
                     step)
     level[:, 1:] += rng.normal(0.0, checkpoint_noise, level[:, 1:].shape)
     if item_set:
-        truth = Truth(**{**vars(truth), "items": tuple(np.sort(rng.random(n_items)).tolist())})
+        truth = replace(truth, items=tuple(np.sort(rng.random(n_items)).tolist()))
         accuracy = truth.observed(level)
     else:
         accuracy = rng.binomial(n_items, np.clip(level, 0.0, 1.0)) / n_items
@@ -160,10 +162,10 @@ def _with_truth(ds: xr.Dataset, truth: Truth, effect: np.ndarray) -> xr.Dataset:
                          "updates"),
                "level": (truth.level_at(thresholds), "level of accuracy there", "1")}
     units = {"B_prompt": "prompts", "B_rollout": "prompts x rollouts", "B_noise": "samples"}
-    columns |= {name: ([mean[name] for mean in means], "noise scale averaged over progress",
-                       units[name]) for name in means[0]}
+    columns |= {name: (np.array([mean[name] for mean in means]),
+                       "noise scale averaged over progress", units[name]) for name in means[0]}
     for name, (values, what, unit) in columns.items():
-        ds[f"true_{name}"] = ("threshold", np.asarray(values, dtype=float),
+        ds[f"true_{name}"] = ("threshold", values,
                               {"long_name": f"simulated truth: {what}", "units": unit})
     ds["true_run_effect"] = ("run", effect, {"long_name": "simulated truth: run effect on log S",
                                              "units": "1"})

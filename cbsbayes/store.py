@@ -14,7 +14,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -25,7 +25,7 @@ from cbsbayes.schema import SCHEMA_VERSION, digest, validate
 
 __all__ = ["read_sweep", "read_tree", "write_sweep", "write_tree", "write_whole"]
 
-_ENGINE = "h5netcdf"
+_ENGINE: Literal["h5netcdf"] = "h5netcdf"
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _COMPRESSED_FROM = 1000  # values; below, chunking costs more than compression saves
 
@@ -194,8 +194,9 @@ def _contents(tree: xr.DataTree) -> set[tuple[str, str, tuple[Any, ...]]]:
 
 def _with_safe_attrs(ds: xr.Dataset) -> xr.Dataset:
     ds = ds.copy().drop_encoding()
-    for owner in (ds, *ds.variables.values()):
-        owner.attrs = {str(key): _safe(value) for key, value in owner.attrs.items()}
+    ds.attrs = {str(key): _safe(value) for key, value in ds.attrs.items()}
+    for variable in ds.variables.values():
+        variable.attrs = {str(key): _safe(value) for key, value in variable.attrs.items()}
     return ds
 
 

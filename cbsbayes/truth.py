@@ -111,7 +111,8 @@ def progress_at(truth: Truth, threshold: ArrayLike) -> np.ndarray:
     NaN where it never does; 0 where it is there from the start.
     """
     share = (truth.level_at(threshold) - truth.start) / truth.gain
-    inside = np.where((share >= 0) & (share < 1), share, np.nan)
+    # The ceiling itself takes for ever; rounding must not make it finite.
+    inside = np.where((share >= 0) & (share < 1 - 1e-12), share, np.nan)
     return np.where(share < 0, 0.0, truth.scale * (-np.log1p(-inside)) ** (1 / truth.shape))
 
 

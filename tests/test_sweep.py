@@ -129,6 +129,14 @@ def test_runs_without_a_batch_are_refused():
         new_sweep({"name": ["a"]}, accuracy=[[[0.1]]], step=[0], metric=["m"])
 
 
+def test_arrays_of_different_lengths_are_refused():
+    with pytest.raises(CBSDataError, match="do not fit together"):
+        new_sweep({"run": ["a"], "total_batch": [8]}, accuracy=[[[0.5, 0.6]]], step=[0],
+                  metric=["m"])
+    with pytest.raises(CBSDataError, match="2 dimensions"):
+        new_sweep({"run": ["a"], "total_batch": [8]}, accuracy=[[0.5]], step=[0], metric=["m"])
+
+
 def test_infinite_accuracy_and_both_kinds_are_refused():
     with pytest.raises(CBSDataError, match="inf"):
         new_sweep({"run": ["a"], "total_batch": [8]}, accuracy=[[[np.inf]]], step=[0],
