@@ -11,21 +11,13 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.laws import get_law
+from cbsbayes.report.page import PageFigure
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8)
 UNITS = {"S_min": "updates", "B_prompt": "prompts", "B_rollout": "prompts × (rollouts − 1)",
          "alpha": "1", "gain_prompts": "1", "gain_rollouts": "1", "cbs_prompts": "prompts",
          "cbs_samples": "samples", "cbs_rollouts": "rollouts", "best_n_rollouts": "rollouts",
          "batch_at_gain": "prompts", "B_noise": "samples"}
-
-
-@dataclass(frozen=True)
-class StandInFigure:
-    slug: str
-    title: str
-    caption: str
-    png_bytes: bytes | None
-    skipped_reason: str = ""
 
 
 @dataclass
@@ -169,14 +161,14 @@ def png(width=9.0, height=4.2):
 def stand_in_figures():
     image = png()
     drawn = [("steps_prompts", "Updates to target against the batch"),
-             ("samples_prompts", "Samples to target"), ("predictive", "Replicated crossings"),
-             ("cbs_prompts", "Prompt CBS against the threshold"), ("iso_batch", "Splits of 256"),
-             ("training_steps", "Accuracy against updates"), ("odd_one", "A figure of no section")]
-    figures = [StandInFigure(slug, title, "Points are runs, the band is the 90 % interval.", image)
+             ("samples_prompts", "Samples to target"), ("crossing_check", "Replicated crossings"),
+             ("cbs_prompts", "Prompt CBS against the threshold"), ("iso_batch_steps", "Splits"),
+             ("training_1_p1", "Accuracy against updates"), ("odd_one", "A figure of no section")]
+    figures = [PageFigure(slug, title, "Points are runs, the band is the 90 % interval.", image)
                for slug, title in drawn]
-    return [*figures, StandInFigure("gradient_noise", "Gradient noise", "", None,
+    return [*figures, PageFigure("gradient_noise", "Gradient noise", "", None,
                                     "No run logged grad_noise/… keys."),
-            StandInFigure("wall_clock", "Wall clock", "", None, "No run logged its step time.")]
+            PageFigure("wall_clock", "Wall clock", "", None, "No run logged its step time.")]
 
 
 EXTRA = {"command": "python -m cbsbayes.fit data/tiny_grpo.nc -o report",

@@ -2,14 +2,24 @@ import base64
 import hashlib
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from page_fixture import EXTRA, StandInFigure, png, stand_in_figures, stand_in_fit
+import xarray as xr
+from page_fixture import EXTRA, png, stand_in_figures, stand_in_fit
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.laws import get_law
-from cbsbayes.report.page import SECTIONS, IndexEntry, render_index, render_page
+from cbsbayes.plots.gallery import all_figures
+from cbsbayes.report.page import (
+    SECTIONS,
+    IndexEntry,
+    PageFigure,
+    render_index,
+    render_page,
+    section_of,
+)
 
 HOSTILE = ["<script>alert(1)</script>", "a/b", "x\ny", "{{7*7}}", "{% raw %}", "\"><img src=x>",
            "&lt;b&gt;", "javascript:alert(1)"]
@@ -80,10 +90,10 @@ def test_the_page_reads_in_order(page):
              "The answer in words", "At a target accuracy of 0.7", "Quantities by threshold",
              "Doubling the prompts", "not identified", "under other exponents", "two_axis_sqrt",
              "Updates to target against the batch", "Replicated crossings",
-             "Prompt CBS against the threshold", "Splits of 256", "Accuracy against updates",
+             "Prompt CBS against the threshold", "Splits", "Accuracy against updates",
              "No run logged grad_noise/… keys.", "No run logged its step time.",
              "Against least squares", "times as wide", "Laws compared", "−241.0", "Diagnostics",
-             "Checks made", "posterior predictive", "What was left out", "one rollout per prompt",
+             "Checks made", "posterior_predictive", "What was left out", "one rollout per prompt",
              "were merged at step 120", "A figure of no section", "Definitions",
              "actor_rollout_ref.rollout.n", "How this was made", "python -m cbsbayes.fit",
              "6.4.0", "settings.draws", "0123456789abcdef"]
@@ -113,7 +123,7 @@ def test_names_from_data_are_shown_as_text(name):
     fit.law_table = fit.law_table.assign(warning=name)
     fit.others = {name: fit.others["two_axis"]}
     fit.verdict = {"trusted": False, "sentences": [name], "checks_made": {name: False}}
-    figures = [StandInFigure(name, name, name, png()), StandInFigure("steps", name, "", None, name)]
+    figures = [PageFigure(name, name, name, png()), PageFigure("steps", name, "", None, name)]
     source = render_page(fit, figures, extra={"command": name, "diagnostics": {name: name}})
     plain = Page(render_page(stand_in_fit(), stand_in_figures(), extra=EXTRA))
     read = Page(source)
@@ -139,7 +149,7 @@ def test_an_untrusted_fit_is_marked():
                                 "checks_made": {"divergences": False}})
     source = render_page(fit, [])
     assert 'class="verdict untrusted"' in source
-    assert "✗ divergences: failed or not made" in Page(source).words
+    assert "✗ divergences : failed or not made" in Page(source).words
 
 
 def test_a_sparse_fit_of_one_axis_still_makes_a_page():
@@ -173,9 +183,16 @@ def test_the_page_is_written_whole(tmp_path):
         render_page(stand_in_fit(), [], path=tmp_path / "no" / "index.html")
 
 
-def test_a_figure_belongs_to_one_section():
-    slugs = [slug for section in SECTIONS.values() for slug in section]
-    assert len(slugs) == len(set(slugs))
+def test_every_figure_of_the_gallery_has_its_section():
+    runs = xr.Dataset(coords={"run": ["r"], "phase": ("run", ["p1"])})
+    runs = runs.assign_coords({name: ("run", [8.0]) for name in (
+        "n_prompts", "n_rollouts", "total_batch", "usable", "seed", "updates_per_step")})
+    slugs = [item.slug for item in all_figures(SimpleNamespace(sweep=runs, crossings=runs))]
+    known = [slug for section in SECTIONS.values() for slug in section]
+    assert len(known) == len(set(known))
+    assert [s for s in slugs if section_of(s) == "others"] == []
+    assert {k for k in known if not any(s.startswith(k) for s in slugs)} == set()
+    assert section_of("cbsx") == section_of("") == "others"
 
 
 def test_the_index_lists_every_group(tmp_path):

@@ -170,8 +170,8 @@ def test_diagnostics_are_the_worst_of_each_quantity():
 
 
 def test_nested_settings_get_dotted_names():
-    table = tables.key_values({"a": {"b": [1, 2], "c": None}, "d": True}, "")
-    assert _texts(table) == [["a.b", "1, 2"], ["a.c", ""], ["d", "yes"]]
+    table = tables.key_values({"a": {"b": [1, 20261121], "c": None}, "d": True}, "")
+    assert _texts(table) == [["a.b", "1, 20261121"], ["a.c", ""], ["d", "yes"]]
 
 
 def test_thresholds_are_found_by_closeness():

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -28,20 +28,20 @@ from cbsbayes.store import write_whole
 if TYPE_CHECKING:
     from cbsbayes.result import Fit
 
-__all__ = ["SECTIONS", "FigureLike", "IndexEntry", "render_index", "render_page"]
+__all__ = ["SECTIONS", "IndexEntry", "PageFigure", "render_index", "render_page", "section_of"]
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "quantities": ("gains",),
     "curves": ("steps", "samples"),
-    "predictive": ("predictive", "crossing_check", "prior_predictive"),
+    "predictive": ("crossing_check", "run_effects"),
     "thresholds": ("cbs",),
     "splits": ("iso_batch",),
     "training": ("training",),
     "noise": ("gradient_noise",),
     "clock": ("wall_clock", "step_time"),
     "comparison": ("comparison",),
-    "laws": ("laws", "law_comparison"),
-    "diagnostics": ("trace", "ranks", "energy", "convergence", "run_effects", "prior_posterior"),
+    "laws": ("laws",),
+    "diagnostics": ("prior_posterior", "convergence", "ranks", "trace", "energy"),
 }
 """Sections of the page and the slugs of their figures; a slug may carry a suffix after "_"."""
 
@@ -52,8 +52,9 @@ _COMPARED_LABELS = {
 }
 
 
-class FigureLike(Protocol):
-    """What the page needs to know of a figure.
+@dataclass(frozen=True)
+class PageFigure:
+    """A figure as the page shows it.
 
     Attributes
     ----------
@@ -71,7 +72,7 @@ class FigureLike(Protocol):
     title: str
     caption: str
     png_bytes: bytes | None
-    skipped_reason: str
+    skipped_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _render(template: str, **context: Any) -> str:
 
 def render_page(
     fit: Fit,
-    figures: Sequence[FigureLike],
+    figures: Sequence[PageFigure],
     *,
     path: str | os.PathLike[str] | None = None,
     extra: Mapping[str, object] | None = None,
@@ -136,7 +137,7 @@ def render_page(
     ----------
     fit : Fit
         Its tables, verdict, settings and sweep are shown; nothing is computed from draws.
-    figures : sequence of FigureLike
+    figures : sequence of PageFigure
         In the order to show them within their sections; those of no section come last.
     path : path-like, optional
         Where to write the page as well, whole or not at all.
@@ -186,7 +187,7 @@ def render_index(
 
 
 def _context(
-    fit: Fit, figures: Sequence[FigureLike], extra: Mapping[str, object],
+    fit: Fit, figures: Sequence[PageFigure], extra: Mapping[str, object],
 ) -> dict[str, Any]:
     notes = json.loads(fit.sweep.attrs.get("notes") or "[]")
     return {
@@ -243,15 +244,16 @@ def _made(fit: Fit, extra: Mapping[str, object]) -> dict[str, object]:
     return {**rest, "settings": fit.settings, **data}
 
 
-def _placed(figures: Sequence[FigureLike]) -> dict[str, list[FigureLike]]:
+def _placed(figures: Sequence[PageFigure]) -> dict[str, list[PageFigure]]:
     """Return the figures by section; those that belong to none are under ``others``."""
-    placed: dict[str, list[FigureLike]] = {name: [] for name in (*SECTIONS, "others")}
+    placed: dict[str, list[PageFigure]] = {name: [] for name in (*SECTIONS, "others")}
     for figure in figures:
-        placed[_section_of(figure.slug)].append(figure)
+        placed[section_of(figure.slug)].append(figure)
     return placed
 
 
-def _section_of(slug: str) -> str:
+def section_of(slug: str) -> str:
+    """Return the section of the page a figure stands in, ``others`` for one of none."""
     for section, slugs in SECTIONS.items():
         if any(slug == known or slug.startswith(f"{known}_") for known in slugs):
             return section

@@ -116,7 +116,8 @@ def _cell(value: object, decimals: int | None) -> Cell:
 
 def key_values(pairs: Mapping[str, object], caption: str, prefix: str = "") -> Table:
     """Return a mapping as a table of two columns; nested mappings give dotted names."""
-    rows = [(Cell(name), Cell(text)) for name, text in _flatten(pairs, prefix)]
+    rows: list[tuple[Cell, ...]] = [(Cell(name), Cell(text))
+                                    for name, text in _flatten(pairs, prefix)]
     return Table(caption, (Column("name"), Column("value")), rows)
 
 
@@ -126,9 +127,15 @@ def _flatten(pairs: Mapping[str, object], prefix: str) -> Iterable[tuple[str, st
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{name}.")
         elif isinstance(value, (list, tuple, np.ndarray)):
-            yield name, ", ".join(plain(item) for item in value)
+            yield name, ", ".join(_as_written(item) for item in value)
         else:
-            yield name, plain(value)
+            yield name, _as_written(value)
+
+
+def _as_written(value: object) -> str:
+    """Return a setting as it would be typed: whole numbers without separators."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return str(value) if whole else plain(value)
 
 
 def full_table(cbs: pd.DataFrame, caption: str) -> Table:
@@ -163,7 +170,8 @@ def comparison_table(comparison: pd.DataFrame, cbs: pd.DataFrame, caption: str) 
     heads = [column for name in methods for column in _method_columns(name)]
     table = comparison.assign(at=comparison["at"].map(plain))
     rows: list[tuple[Cell, ...]] = []
-    for (axis, at), level in table.groupby(["axis", "at"], sort=False):
+    for key, level in table.groupby(["axis", "at"], sort=False):
+        axis, at = map(str, key)
         place = f"at {at_words(at)}, " if at else ""
         rows.append((Cell(_AXES.get(axis, axis), f"{place}in {_UNITS.get(axis, axis)}"),))
         rows += [_comparison_row(threshold, those, methods, cbs)
@@ -177,7 +185,7 @@ def _method_columns(method: str) -> tuple[Column, ...]:
 
 
 def _comparison_row(
-    threshold: float, rows: pd.DataFrame, methods: Sequence[str], cbs: pd.DataFrame,
+    threshold: object, rows: pd.DataFrame, methods: Sequence[str], cbs: pd.DataFrame,
 ) -> tuple[Cell, ...]:
     cells = [Cell(plain(threshold), mark="indented")]
     by_method = {row["method"]: row for _, row in rows.iterrows()}

@@ -84,7 +84,7 @@ def headline(fit: Fit) -> str:
 
 def _gain_sentences(fit: Fit, threshold: float) -> list[str]:
     usual = usual_batch(fit.runs)
-    told = []
+    told: list[str] = []
     for quantity in ("gain_prompts", "gain_rollouts"):
         for at in chosen_ats(fit.cbs, quantity, usual, limit=1):
             gain = find(fit.cbs, quantity, threshold, at)
@@ -129,8 +129,8 @@ def _doubled(start: str) -> str:
 
 def _scale_sentences(fit: Fit, threshold: float) -> list[str]:
     names = set(fit.cbs["quantity"])
-    main = next((name for name in _MAIN_SCALES if name in names), None)
-    wanted = [name for name in (main, "cbs_rollouts") if name in names]
+    main = [name for name in _MAIN_SCALES if name in names][:1]
+    wanted = [*main, *({"cbs_rollouts"} & names)]
     usual = usual_batch(fit.runs)
     told = [(name, at, find(fit.cbs, name, threshold, at)) for name in wanted
             for at in chosen_ats(fit.cbs, name, usual, limit=1)]
