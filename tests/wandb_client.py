@@ -1,0 +1,48 @@
+"""Fixtures that keep the genuine wandb client on this machine and away from the user's files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from wandb_server import API_KEY, WandbServer
+
+__all__ = ["run_python", "server", "wandb_home"]
+
+
+@pytest.fixture(scope="module")
+def wandb_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give wandb a home of its own and a fresh sidecar process."""
+    wandb = pytest.importorskip("wandb")
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("WANDB_", "XDG_"))]:
+            patch.delenv(name)
+        for name in ("HOME", "WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
+            patch.setenv(name, str(home))
+        patch.setenv("NETRC", str(home / "netrc"))
+        patch.setenv("WANDB_API_KEY", API_KEY)
+        patch.setenv("WANDB_X_DISABLE_STATS", "true")
+        wandb.teardown()
+        yield home
+        wandb.teardown()
+
+
+@pytest.fixture
+def server(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """Start a server and point the client at it."""
+    with WandbServer() as started:
+        monkeypatch.setenv("WANDB_BASE_URL", started.url)
+        yield started
+
+
+def run_python(code: str, *args: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own, with nothing to read from."""
+    command = [sys.executable, "-c", code, *map(str, args)]
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=check, timeout=60
+    )
