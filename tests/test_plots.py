@@ -397,6 +397,10 @@ def test_law_comparison_is_the_difference_to_the_best(fit):
     np.testing.assert_allclose(bad.get_xdata(), [-6.0])
     with pytest.raises(CBSDataError, match="fewer than two laws"):
         plots.plot_law_comparison(make_one_axis_fit())
+    bare = make_fit()
+    bare.law_table = bare.law_table.drop(columns="dse")
+    with pytest.raises(CBSDataError, match="lacks dse; it has law, elpd"):
+        plots.plot_law_comparison(bare)
 
 
 class TestDiagnostics:
@@ -454,7 +458,7 @@ class TestGallery:
         items = list(plots.all_figures(fit))
         slugs = [item.slug for item in items]
         assert len(slugs) == len(set(slugs))
-        assert all(set(slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for slug in slugs)
+        assert all(set(slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789_") for slug in slugs)
         for _, title, caption, draw in items:
             assert title
             assert caption.endswith(".")
@@ -468,9 +472,9 @@ class TestGallery:
                 item.draw()
             except CBSDataError as reason:
                 reasons[item.slug] = str(reason)
-        assert set(reasons) == {"comparison-total", "laws", "iso-batch", "iso-batch-steps",
-                                "training-1-all", "gradient-noise", "wall-clock", "step-time",
-                                "run-effects", "prior-posterior", "energy"}
+        assert set(reasons) == {"comparison_total", "laws", "iso_batch", "iso_batch_steps",
+                                "training_1_all", "gradient_noise", "wall_clock", "step_time",
+                                "run_effects", "prior_posterior", "energy"}
         assert not [reason for reason in reasons.values() if "\n" in reason]
 
     def test_hostile_names_are_text(self, fit):
@@ -489,8 +493,11 @@ class TestGallery:
         odd.crossings = odd.crossings.assign_coords(run=runs[kept])
         odd.posterior["run_effect"][..., 0] += 1.0
         drawn = [item for item in plots.all_figures(odd)
-                 if item.slug.startswith(("training", "run-effects"))]
+                 if item.slug.startswith(("training", "run_effects"))]
         assert len(drawn) == 4
+        assert not [item for item in drawn if "\n" in item.title]
+        named = [text.get_text() for text in plots.plot_run_effects(odd).texts]
+        assert named == [rf"\${odd.crossings['name'].values[0]}\$\n\$"]
         for item in drawn:
             assert plots.figure_bytes(item.draw()).startswith(b"\x89PNG")
 

@@ -54,8 +54,8 @@ def _draw(ax: Axes, x: float, row: pd.Series, colour: str, limits: tuple[float, 
         ax.plot([x], [limits[0]], "x", color=colour, ms=5, mew=1.4, clip_on=False, gid="no-fit")
         return
     if np.isfinite(low):
-        ends = np.clip([low, high if np.isfinite(high) else np.inf], *limits)
-        ax.vlines(x, *ends, colors=colour, lw=1.5, zorder=3)
+        bottom, top = np.clip([low, high if np.isfinite(high) else np.inf], *limits)
+        ax.vlines(x, bottom, top, colors=colour, lw=1.5, zorder=3)
     for end, limit, marker in ((low, limits[0], "v"), (high, limits[1], "^")):
         outside = end < limit if marker == "v" else end > limit
         if outside:

@@ -54,9 +54,10 @@ def draw_cells(ax: Axes, runs: xr.Dataset, colour_by: str, *, in_samples: bool =
     keys = [colour_by, "total_batch", "n_prompts", "n_rollouts"]
     for _, cell in table.groupby(list(dict.fromkeys(keys))):
         first = cell.iloc[0]
-        x = step * first["total_batch"] if in_samples else step
         accuracy = runs["accuracy"].values[cell.index.to_numpy()]
-        _draw_cell(ax, x, accuracy, colours[first[colour_by]], _label(first),
+        x = step * first["total_batch"] if in_samples else step
+        shown = x > 0 if in_samples else x >= 0  # the start has no place on a log axis
+        _draw_cell(ax, x[shown], accuracy[:, shown], colours[first[colour_by]], _label(first),
                    dotted=first["n_rollouts"] == 1)
     if legend:
         two_axes = (table["n_prompts"] > 0).all()

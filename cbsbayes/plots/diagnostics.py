@@ -22,6 +22,7 @@ from scipy.stats import binom, rankdata
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.plots.reading import one_threshold
+from cbsbayes.plots.scales import log2_axis
 from cbsbayes.plots.style import (
     BLACK,
     GREY,
@@ -87,7 +88,7 @@ def plot_trace(fit: Fit, *, threshold: float | None = None) -> Figure:
         for chain, colour in zip(values, _chain_colours(len(values)), strict=True):
             ax.plot(chain, color=colour, lw=0.45, alpha=0.75, gid="chain")
         if (values > 0).all() and values.max() > 8 * values.min():
-            ax.set_yscale("log")
+            log2_axis(ax, "y", most=4)
         else:
             ax.yaxis.set_major_locator(MaxNLocator(4))
         ax.set_title(name)

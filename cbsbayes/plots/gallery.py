@@ -32,7 +32,7 @@ from cbsbayes.plots.reading import run_table
 from cbsbayes.plots.run_effects import plot_run_effects
 from cbsbayes.plots.samples import plot_samples
 from cbsbayes.plots.steps import plot_steps
-from cbsbayes.plots.style import detached
+from cbsbayes.plots.style import detached, visible_text
 from cbsbayes.plots.training import plot_training_phase
 from cbsbayes.plots.wall_clock import plot_step_time, plot_wall_clock
 
@@ -60,7 +60,9 @@ class GalleryItem(NamedTuple):
 def _draw(plot: Callable[..., Axes | Figure], *args: Any, **kwargs: Any) -> Figure:
     with detached():
         drawn = plot(*args, **kwargs)
-    return drawn if isinstance(drawn, Figure) else drawn.figure
+    figure = drawn if isinstance(drawn, Figure) else drawn.figure
+    assert isinstance(figure, Figure)  # a new one, never a part of another
+    return figure
 
 
 def _item(slug: str, title: str, caption: str, plot: Callable[..., Axes | Figure], *args: Any,
@@ -76,7 +78,7 @@ def _axes_of(fit: Fit) -> tuple[str, ...]:
 def _per_axis(fit: Fit, slug: str, title: str, caption: str,
               plot: Callable[..., Axes | Figure]) -> Iterator[GalleryItem]:
     for axis in _axes_of(fit):
-        yield _item(f"{slug}-{axis}", title.format(_ALONG[axis]), caption, plot, fit, axis=axis)
+        yield _item(f"{slug}_{axis}", title.format(_ALONG[axis]), caption, plot, fit, axis=axis)
 
 
 def _scaling(fit: Fit) -> Iterator[GalleryItem]:
@@ -119,11 +121,11 @@ def _critical(fit: Fit) -> Iterator[GalleryItem]:
 
 def _splits(fit: Fit) -> Iterator[GalleryItem]:
     yield _item(
-        "iso-batch", "One batch, split differently: training curves",
+        "iso_batch", "One batch, split differently: training curves",
         "Runs with the same number of samples per update, split between prompts and rollouts. "
         "One rollout per prompt is dotted: it is another estimator.", plot_iso_batch, fit)
     yield _item(
-        "iso-batch-steps", "One batch, split differently: updates to target",
+        "iso_batch_steps", "One batch, split differently: updates to target",
         "Posterior of the updates each split takes, with what was observed; the bar at the "
         "bottom is the interval of the best split.", plot_iso_batch_steps, fit)
 
@@ -136,40 +138,40 @@ def _phases(fit: Fit) -> list[str | None]:
 
 def _training(fit: Fit) -> Iterator[GalleryItem]:
     for i, phase in enumerate(_phases(fit)):
-        word = re.sub(r"[^a-z0-9]+", "-", (phase or "all").lower()).strip("-")
-        title = "Training curves" if phase is None else f"Training curves, phase {phase}"
+        word = re.sub(r"[^a-z0-9]+", "_", (phase or "all").lower()).strip("_")
+        title = "Training curves" + (f", phase {visible_text(phase)}" if phase else "")
         yield _item(
-            f"training-{i + 1}-{word}".rstrip("-"), title,
+            f"training_{i + 1}_{word}".rstrip("_"), title,
             "Validation accuracy against updates and against samples. Thin lines are seeds, "
             "thick ones their mean, dotted ones have one rollout per prompt; grey lines are the "
             "thresholds.", plot_training_phase, fit, phase)
     yield _item(
-        "gradient-noise", "Gradient noise over training",
+        "gradient_noise", "Gradient noise over training",
         "What the runs logged about gradient noise, coloured by total batch. A measured noise "
         "scale equals the fitted one in order of magnitude only.", plot_gradient_noise_grid, fit)
     yield _item(
-        "wall-clock", "Time to target",
+        "wall_clock", "Time to target",
         "Posterior updates to the target times the seconds per update, at every batch tried; "
         "black marks are observed. The lowest batch is the fastest on this machine.",
         plot_wall_clock, fit)
     yield _item(
-        "step-time", "Time per step",
+        "step_time", "Time per step",
         "Median seconds per trainer step of every run.", plot_step_time, fit)
 
 
 def _checks(fit: Fit) -> Iterator[GalleryItem]:
     yield _item(
-        "crossing-check", "Does the fit cover what was observed",
+        "crossing_check", "Does the fit cover what was observed",
         "Bars are crossings replicated from the posterior, black marks the observed ones. The "
         "title says what share of the observations lies inside; much less than the nominal "
         "share means that the model does not fit.", plot_crossing_check, fit)
     yield _item(
-        "run-effects", "Which runs were slower or faster than the law",
+        "run_effects", "Which runs were slower or faster than the law",
         "Every run's effect on log S; the stripes are one and two sigma_run. A run far outside "
         "is named and worth a look; one phase all on one side means that the law does not fit.",
         plot_run_effects, fit)
     yield _item(
-        "prior-posterior", "What the data taught",
+        "prior_posterior", "What the data taught",
         "Prior and posterior density of each quantity. A posterior as wide as its prior was not "
         "taught by the data.", plot_prior_posterior, fit)
     yield _item(

@@ -87,7 +87,10 @@ def plot_gradient_noise(fit_or_data: Fit | xr.Dataset, *, ax: Axes | None = None
     colours = colour_of(logged["total_batch"])
     ax = new_axes(ax, (6.4, 3.8))
     labelled: set[str] = set()
-    for i, run in logged.sort_values("total_batch", kind="stable").iterrows():
+    for i in np.argsort(table["total_batch"].to_numpy(), kind="stable"):
+        run = table.iloc[i]
+        if not np.isfinite(values[i]).any():
+            continue
         shown = positive[i] if log else np.isfinite(values[i])
         label = _cell_label(run)
         ax.plot(sweep["train_step"].values[shown], values[i][shown], "o-", ms=2.6, lw=1.0,

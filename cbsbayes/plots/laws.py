@@ -41,11 +41,15 @@ def plot_law_comparison(fit: Fit, *, ax: Axes | None = None) -> Axes:
     Raises
     ------
     CBSDataError
-        If fewer than two laws were compared.
+        If fewer than two laws were compared, or the table lacks a column.
     """
     table = fit.law_table
     if table is None or len(table) < 2:
         raise CBSDataError("fewer than two laws were compared; fit with the law comparison on")
+    missing = [name for name in ("law", "elpd", "dse", "k_hat_max") if name not in table]
+    if missing:
+        raise CBSDataError(f"the law comparison lacks {', '.join(missing)}; it has "
+                           f"{', '.join(map(str, table.columns))}")
     table = table.sort_values("elpd", ascending=False, kind="stable")
     difference = (table["elpd"] - table["elpd"].max()).to_numpy(dtype=float)
     error = np.nan_to_num(table["dse"].to_numpy(dtype=float))

@@ -7,6 +7,7 @@ Every artist carries a gid (`crossing-interval`, `crossing-left`, `crossing-righ
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,7 +80,7 @@ def draw_crossings(ax: Axes, x: np.ndarray, crossings: pd.DataFrame, colour: str
 
 
 def draw_bands(ax: Axes, x: np.ndarray, samples: np.ndarray, colour: str,
-               probs: Sequence[float] = (0.5, 0.9), **kwargs: object) -> None:
+               probs: Sequence[float] = (0.5, 0.9), **kwargs: Any) -> None:
     """Draw the posterior median and equal-tailed bands of a curve.
 
     Parameters

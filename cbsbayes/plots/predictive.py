@@ -6,23 +6,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.plots.marks import censoring_handles, interval_of, spread_groups
+from cbsbayes.plots.marks import censoring_handles, interval_of
 from cbsbayes.plots.reading import (
     INTERVAL,
     LEFT,
     RIGHT,
-    batch_label,
     ci_prob,
     crossing_table,
     one_threshold,
     steps_label,
     threshold_label,
 )
+from cbsbayes.plots.rows import stack_runs
 from cbsbayes.plots.scales import log2_axis
 from cbsbayes.plots.style import BLACK, OKABE_ITO, legend_outside, new_axes, styled
 
@@ -62,16 +63,6 @@ def interval_coverage(replicates: np.ndarray, lower: np.ndarray, upper: np.ndarr
     width = end - start
     point = ((start >= tail) & (start <= 1 - tail)).astype(float)
     return float(np.where(width > 0, inside / np.where(width > 0, width, 1.0), point).mean())
-
-
-def _rows(runs: pd.DataFrame) -> tuple[np.ndarray, list[tuple[float, str]]]:
-    """Return the height of every run and the (height, label) of every batch, smallest on top."""
-    keys = list(zip(runs["total_batch"], runs["n_prompts"], runs["n_rollouts"], strict=True))
-    cells = sorted(set(keys))
-    height = {cell: float(len(cells) - 1 - i) for i, cell in enumerate(cells)}
-    labels = [(height[cell], batch_label(cell[1], cell[2], cell[0])) for cell in cells]
-    y = np.array([height[key] for key in keys])
-    return y - spread_groups(y, 0.62), labels
 
 
 def _draw_observed(ax: Axes, y: np.ndarray, runs: pd.DataFrame) -> None:
@@ -119,31 +110,28 @@ def plot_crossing_check(fit: Fit, *, ax: Axes | None = None,
     runs = crossing_table(fit, level)
     steps = fit.predictive["steps"].sel(threshold=level, method="nearest")
     replicates = steps.sel(run=runs["run"].to_numpy()).transpose("sample", "run").values
-    y, labels = _rows(runs)
-    ax = new_axes(ax, (7.4, min(1.4 + 0.1 * len(labels) + 0.085 * len(runs), 11.0)))
+    rows = stack_runs(runs)
+    ax = new_axes(ax, (7.4, rows.inches))
     prob = ci_prob(fit)
     shares = []
     for p, lw, alpha in ((prob, 2.4, 0.35), (0.5, 4.2, 0.6)):
-        ax.hlines(y, *interval_of(replicates, p), colors=_BLUE, lw=lw, alpha=alpha, zorder=2)
+        ax.hlines(rows.y, *interval_of(replicates, p), colors=_BLUE, lw=lw, alpha=alpha, zorder=2)
         share = interval_coverage(replicates, runs["lower"].to_numpy(),
                                   runs["upper"].to_numpy(), p)
         shares.append(f"{100 * share:.0f} % in the {100 * p:.0f} % interval")
-    _draw_observed(ax, y, runs)
+    _draw_observed(ax, rows.y, runs)
     log2_axis(ax, "x")
-    ax.set_yticks([height for height, _ in labels], labels=[label for _, label in labels])
-    ax.grid(visible=False, axis="y")
-    ax.set_ylim(-0.8, len(labels) - 0.2)
     ax.set_xlabel(f"S: {steps_label(fit)} to {threshold_label(fit.sweep, level)}")
-    two_axes = (runs["n_prompts"] > 0).all()
-    ax.set_ylabel("Prompts × rollouts" if two_axes else "Batch size")
+    rows.label(ax, two_axes=bool((runs["n_prompts"] > 0).all()))
     ax.set_title(f"Observed: {', '.join(shares)}")
     _legend(ax, runs, prob)
     return ax
 
 
 def _legend(ax: Axes, runs: pd.DataFrame, prob: float) -> None:
-    handles = [Patch(color=_BLUE, alpha=0.7, label="replicated, 50 %"),
-               Patch(color=_BLUE, alpha=0.35, label=f"replicated, {100 * prob:.0f} %")]
+    handles: list[Artist] = [
+        Patch(color=_BLUE, alpha=0.7, label="replicated, 50 %"),
+        Patch(color=_BLUE, alpha=0.35, label=f"replicated, {100 * prob:.0f} %")]
     for handle in censoring_handles(runs["status"]):
         marker = {"^": ">", "v": "<"}.get(str(handle.get_marker()), "o")
         handles.append(Line2D([], [], marker=marker, ls="none", ms=5, mec=BLACK,

@@ -38,10 +38,10 @@ def _draws(group: xr.Dataset, name: str, threshold: float) -> np.ndarray:
 def _density(draws: np.ndarray, *, log: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return (x, density scaled to a maximum of one); on log draws where `log`."""
     values = np.log(draws) if log else draws
-    low, high = np.quantile(values, [0.001, 0.999])
+    low, high = np.quantile(values, [0.005, 0.995])
     if not high > low:
         return np.repeat(draws[:1], 3), np.array([0.0, 1.0, 0.0])
-    margin = 0.15 * (high - low)
+    margin = 0.12 * (high - low)
     x = np.linspace(low - margin, high + margin, 240)
     thinned = values[:: max(1, values.size // 4000)]
     density = gaussian_kde(thinned)(x)

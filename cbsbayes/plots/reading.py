@@ -146,8 +146,8 @@ def cbs_row(
 ) -> pd.Series | None:
     """Return the row of a CBS table for a quantity held at `fixed`, or None."""
     rows = table[(table["quantity"] == quantity) & np.isclose(table["threshold"], threshold)]
-    matching = [i for i, at in rows["at"].items() if fixed_values(at) == dict(fixed)]
-    return rows.loc[matching[0]] if matching else None
+    matching = np.flatnonzero([fixed_values(at) == dict(fixed) for at in rows["at"]])
+    return rows.iloc[matching[0]] if matching.size else None
 
 
 def mean_of_all(values: np.ndarray) -> np.ndarray:

@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.plots.marks import interval_of, spread_groups
-from cbsbayes.plots.reading import batch_label, ci_prob, run_table
+from cbsbayes.plots.marks import interval_of
+from cbsbayes.plots.reading import ci_prob, run_table
+from cbsbayes.plots.rows import stack_runs
 from cbsbayes.plots.style import (
     BLACK,
     GREY,
@@ -57,24 +58,16 @@ def plot_run_effects(fit: Fit, *, ax: Axes | None = None, name_beyond: float = 2
     effect = fit.posterior["run_effect"].sel(run=runs["run"].to_numpy())
     draws = effect.transpose("chain", "draw", "run").values.reshape(-1, len(runs))
     sigma = float(fit.posterior["sigma_run"].median())
-    cells = sorted(set(zip(runs["total_batch"], runs["n_prompts"], runs["n_rollouts"],
-                           strict=True)))
-    place = {cell: len(cells) - 1 - i for i, cell in enumerate(cells)}
-    rows = np.array([place[cell] for cell in zip(runs["total_batch"], runs["n_prompts"],
-                                                 runs["n_rollouts"], strict=True)])
-    y = rows - spread_groups(rows, 0.6)
-    ax = new_axes(ax, (6.8, min(1.4 + 0.1 * len(cells) + 0.08 * len(runs), 11.0)))
+    rows = stack_runs(runs)
+    ax = new_axes(ax, (6.8, rows.inches))
     for width, shade in ((2 * sigma, "#f1f1f1"), (sigma, "#e2e2e2")):
         ax.axvspan(-width, width, color=shade, zorder=0, gid="sigma")
     ax.axvline(0, color=GREY, lw=0.8)
-    _draw_runs(ax, runs["phase"], draws, y, ci_prob(fit))
-    _name_outliers(ax, runs, np.median(draws, axis=0), y, name_beyond * sigma)
-    ax.set_yticks([place[cell] for cell in cells],
-                  labels=[batch_label(p, g, b) for b, p, g in cells])
-    ax.set_ylim(-0.8, len(cells) - 0.2)
+    _draw_runs(ax, runs["phase"], draws, rows.y, ci_prob(fit))
+    _name_outliers(ax, runs, np.median(draws, axis=0), rows.y, name_beyond * sigma)
+    rows.label(ax, two_axes=bool((runs["n_prompts"] > 0).all()))
     ax.grid(visible=False)
     ax.set_xlabel("Run effect on log S (above 0: slower than the law)")
-    ax.set_ylabel("Prompts × rollouts" if (runs["n_prompts"] > 0).all() else "Batch size")
     ax.set_title(f"Run effects, sigma_run = {sigma:.2g}")
     return ax
 

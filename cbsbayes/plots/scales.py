@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -38,25 +39,26 @@ class Log2Locator(Locator):
     def __init__(self, most: int = 8) -> None:
         self.most = most
 
-    def __call__(self) -> np.ndarray:
+    def __call__(self) -> Sequence[float]:
         """Return the ticks of the axis' present limits."""
-        return self.tick_values(*sorted(self.axis.get_view_interval()))
+        low, high = sorted(self.axis.get_view_interval()) if self.axis else (0.0, 0.0)
+        return self.tick_values(low, high)
 
-    def tick_values(self, vmin: float, vmax: float) -> np.ndarray:
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
         """Return tick positions between `vmin` and `vmax`."""
         if not 0 < vmin < vmax < math.inf:
-            return np.array([])
+            return []
         low, high = math.log2(vmin), math.log2(vmax)
         exponents = np.arange(math.floor(low), math.floor(high) + 1)
         inside = exponents[exponents >= low - 1e-9]
         if len(inside) > self.most:
             stride = -(-len(inside) // self.most)
-            return 2.0 ** inside[::stride]
+            return list(2.0 ** inside[::stride])
         per_octave = max((n for n in _STEPS if n * (high - low) <= self.most), default=1)
         if len(inside) >= 4:
             per_octave = 1
         ticks = np.outer(2.0 ** exponents, _STEPS[per_octave]).ravel()
-        return ticks[(ticks >= vmin * (1 - 1e-9)) & (ticks <= vmax * (1 + 1e-9))]
+        return list(ticks[(ticks >= vmin * (1 - 1e-9)) & (ticks <= vmax * (1 + 1e-9))])
 
 
 def log2_axis(ax: Axes, which: str, *, most: int = 8) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -26,13 +26,13 @@ from matplotlib.legend import Legend
 
 __all__ = ["BLACK", "GREY", "OKABE_ITO", "PAPER", "colour_of", "detached", "figure_bytes",
            "kind_colours", "legend_outside", "new_axes", "new_grid", "ordered_colours",
-           "plain_text", "short_text", "styled"]
+           "plain_text", "short_text", "styled", "visible_text"]
 
 BLACK = "#1a1a1a"
 GREY = "#6e6e6e"
 OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d1f")
 
-PAPER: dict[str, Any] = {
+PAPER: Any = {
     "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "legend.fontsize": 8,
     "legend.title_fontsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8,
     "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
@@ -103,19 +103,21 @@ def kind_colours(names: Sequence[str]) -> dict[str, str]:
     return {name: OKABE_ITO[i % len(OKABE_ITO)] for i, name in enumerate(names)}
 
 
-def colour_of(values: Sequence[float]) -> dict[float, str]:
+def colour_of(values: Iterable[Any]) -> dict[Any, str]:
     """Return an ordered colour for each distinct value."""
     distinct = sorted(set(values))
     return dict(zip(distinct, ordered_colours(len(distinct)), strict=True))
 
 
+def visible_text(text: object) -> str:
+    r"""Return text on one line: newlines and other control characters as ``\n``, ``\x07``."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode()
+                   for char in str(text))
+
+
 def plain_text(text: object) -> str:
     r"""Return text that matplotlib shows as it is: no mathtext, newlines as ``\n``."""
-    shown = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in str(text)
-    )
-    return shown.replace("$", r"\$")
+    return visible_text(text).replace("$", r"\$")
 
 
 def short_text(text: object, width: int = 36) -> str:
@@ -157,7 +159,7 @@ def figure_bytes(figure: Figure, fmt: str = "png", *, dpi: float = 160) -> bytes
     """
     undated = {"pdf": {"CreationDate": None, "ModDate": None}, "svg": {"Date": None}}
     buffer = io.BytesIO()
-    fonts = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "cbsbayes",
+    fonts: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "cbsbayes",
              "text.usetex": False}
     with matplotlib.rc_context(fonts):
         figure.savefig(buffer, format=fmt, dpi=dpi, metadata=undated.get(fmt), bbox_inches="tight")
