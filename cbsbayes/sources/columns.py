@@ -81,12 +81,14 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     import pyarrow.parquet as pq
 
     try:  # ParquetFile, because read_table makes columns out of folder names like a=b
-        return pq.ParquetFile(path).read().to_pandas(ignore_metadata=True)
+        frame = pq.ParquetFile(path).read().to_pandas()
     except pa.ArrowException as error:
         reason = str(error).splitlines()[0]
         raise CBSDataError(
             f"{path} is no readable Parquet file ({reason}); write it anew"
         ) from None
+    named = [name for name in frame.index.names if name is not None]
+    return frame.reset_index(level=named).reset_index(drop=True) if named else frame
 
 
 class Table:
