@@ -12,7 +12,6 @@ import time
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
-from wandb_client import run_python
 from wandb_server import Fault, StoredRun
 
 from cbsbayes.errors import CBSDataError
@@ -302,7 +301,7 @@ def test_short_history_is_never_kept(server, read, tmp_path):
     assert list(tmp_path.rglob("*.parquet")) == []
 
 
-def test_scan_that_the_client_would_repeat_for_ever(server, tmp_path):
+def test_scan_that_the_client_would_repeat_for_ever(server, tmp_path, run_python):
     """A process of its own: it must also end, though a thread still waits for the client."""
     server.add(StoredRun("ok", "n", rows_of(9)), StoredRun("bad", "n", rows_of(9)))
     server.faults.append(Fault("HistoryPage", 429, math.inf, "bad"))

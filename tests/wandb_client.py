@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from wandb_server import API_KEY, WandbServer
-
-__all__ = ["run_python", "server", "wandb_home"]
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +38,15 @@ def server(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbS
         yield started
 
 
-def run_python(code: str, *args: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run code in a process of its own, with nothing to read from."""
-    command = [sys.executable, "-c", code, *map(str, args)]
-    return subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=check, timeout=60
-    )
+@pytest.fixture
+def run_python(wandb_home: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs code in a process of its own, with nothing to read from."""
+
+    def run(code: str, *args: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, *map(str, args)]
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=check,
+            timeout=120,
+        )  # fmt: skip
+
+    return run

@@ -51,13 +51,16 @@ def read_wandb_files(folder: Path) -> list[RunLog]:
     root = Path(folder)
     paths = _log_files(root)
     decode = _decoder()
-    contents = [(_read_log(path, decode), path) for path in paths]
-    if not any(content.records for content, _ in contents):
+    logs, records = [], 0
+    for path in paths:
+        content = _read_log(path, decode)
+        logs.append(_run_log(content, path, root))
+        records += content.records
+    if not records:
         raise CBSDataError(
             f"{root} holds {len(paths)} .wandb file(s) but no wandb record in "
             f"{listed([str(path) for path in paths], 3)}; give a folder of logs that wandb wrote"
         )
-    logs = [_run_log(content, path, root) for content, path in contents]
     return sorted(logs, key=lambda log: (log.created, log.id))
 
 
@@ -148,7 +151,7 @@ def _configure(config: dict[str, Any], change: Any) -> None:
         _inside(config, above)[own] = json.loads(item.value_json)
     for item in change.remove:
         *above, own = _path(item)
-        _inside(config, above).pop(own, None)
+        _existing(config, above).pop(own, None)
     config.pop("_wandb", None)
 
 
@@ -161,6 +164,13 @@ def _inside(config: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
         if not isinstance(config.get(key), dict):
             config[key] = {}
         config = config[key]
+    return config
+
+
+def _existing(config: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    for key in keys:
+        below = config.get(key)
+        config = below if isinstance(below, dict) else {}
     return config
 
 
