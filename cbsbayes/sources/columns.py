@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -174,7 +174,7 @@ class Table:
         """Return a column as stripped text, missing cells as ``""``."""
         return [_text(cell) for cell in self.frame[column].astype(object)]
 
-    def fault(self, row: int, column: str, value: object, valid: str) -> None:
+    def fault(self, row: int, column: str, value: object, valid: str) -> NoReturn:
         """Raise the error for one cell.
 
         Raises

@@ -127,7 +127,7 @@ def read_config(path: Path) -> tuple[dict[str, Any], list[str]]:
     config, unresolved = resolve(tree, str(path))
     if not unresolved:
         return config, []
-    return config, [f"left out of {path.name}, not resolved: {listed(unresolved, limit=3)}"]
+    return config, [f"left out of its configuration, not resolved: {listed(unresolved, limit=3)}"]
 
 
 def resolve(tree: Mapping[Any, Any], origin: str) -> tuple[dict[str, Any], list[str]]:

@@ -85,7 +85,7 @@ def _evaluations(
     cells = rows.groupby(["run", "metric", "step"], sort=False)["accuracy"]
     conflict = cells.nunique() > 1
     if conflict.any():
-        run, name, at = conflict.idxmax()
+        run, name, at = conflict.index[int(conflict.argmax())]
         got = ", ".join(f"{value:g}" for value in cells.get_group((run, name, at)).dropna())
         raise CBSDataError(
             f"{table.origin}: run {runs[run]!r} has several accuracies ({got}) for {name!r} at "

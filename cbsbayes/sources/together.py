@@ -25,8 +25,8 @@ _PREFERRED = (
     "wandb", "wandb_file", "verl_jsonl", "verl_console", "tensorboard", "table", "crossings",
 )  # fmt: skip
 _TABLES = ("table", "crossings")
-_DISTINCT = 4  # values that two runs of different names do not share by chance
-_HEAD = 3  # evaluations that copies must share to be compared in full; step 0 alone is no sign
+_DISTINCT = 4  # evaluations and values that runs of different names do not share by chance
+_HEAD = 2  # evaluations that copies must share to be compared in full; step 0 alone is no sign
 
 
 def gather(readings: Sequence[Reading]) -> tuple[list[RunLog], list[str]]:
@@ -101,5 +101,7 @@ def _is_copy(log: RunLog, other: RunLog, values: dict[str, pd.DataFrame]) -> boo
         return False
     one, two = values[log.id], values[other.id]
     steps = one.index.intersection(two.index)
-    same = len(steps) >= 2 and one.loc[steps].equals(two.loc[steps])
-    return same and (log.name == other.name or np.unique(one.loc[steps]).size >= _DISTINCT)
+    if len(steps) < _HEAD or not one.loc[steps].equals(two.loc[steps]):
+        return False
+    telling = min(len(steps), np.unique(one.loc[steps]).size)
+    return log.name == other.name or telling >= _DISTINCT
