@@ -12,7 +12,7 @@ import time
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
-from wandb_server import Fault, StoredRun
+from wandb_server import Fault, StoredRun, child_environment
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.sources import wandb_api
@@ -202,7 +202,11 @@ def test_killed_reading_goes_on_where_it_was(server, tmp_path):
     server.add(*(StoredRun(f"r{i}", "n", rows_of(9)) for i in range(6)))
     server.delay = 0.15
     code = READ + "read('ent/proj', cache_dir=sys.argv[1], workers=1)"
-    reader = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdin=subprocess.DEVNULL)
+    reader = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path],
+        stdin=subprocess.DEVNULL,
+        env=child_environment(),
+    )
     while len(list(tmp_path.rglob("*.parquet"))) < 2:
         assert reader.poll() is None
         time.sleep(0.02)
@@ -379,7 +383,7 @@ def test_no_key_at_a_terminal_does_not_ask(server, monkeypatch, tmp_path):
     ours, theirs = pty.openpty()
     reader = subprocess.Popen(
         [sys.executable, "-c", READ + "read('ent/proj', cache_dir=sys.argv[1])", tmp_path],
-        stdin=theirs, stdout=theirs, stderr=theirs,
+        stdin=theirs, stdout=theirs, stderr=theirs, env=child_environment(),
     )  # fmt: skip
     os.close(theirs)
     shown = b""

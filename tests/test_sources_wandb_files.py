@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
+from wandb_server import child_environment
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.sources.wandb_api import read_wandb_api
@@ -57,7 +58,10 @@ def write_runs(folder, plan, check=True):
     folder.mkdir(exist_ok=True)
     (folder / "plan.json").write_text(json.dumps(plan))
     command = [sys.executable, "-c", WRITE, str(folder), str(folder / "plan.json")]
-    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=check, timeout=120)
+    subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, check=check, timeout=120,
+        env=child_environment(),
+    )  # fmt: skip
     return folder
 
 
@@ -156,7 +160,10 @@ def test_the_official_decoder_reads_the_same(offline, runs, server, tmp_path):
     """``wandb sync`` decodes the log by wandb's own code and sends it to the server."""
     shutil.copytree((offline / runs[0].id).parent, tmp_path / "offline-run-copy")
     command = [sys.executable, "-m", "wandb", "sync", str(tmp_path / "offline-run-copy")]
-    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=60)
+    subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=60,
+        env=child_environment(),
+    )  # fmt: skip
     server.project = "p"
     (synced,) = read_wandb_api("ent/p", cache_dir=tmp_path)
     assert_frame_equal(synced.history, runs[0].history, check_exact=True)

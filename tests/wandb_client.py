@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from wandb_server import API_KEY, WandbServer
+from wandb_server import API_KEY, WandbServer, child_environment
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def run_python(wandb_home: Path) -> Callable[..., subprocess.CompletedProcess[st
         command = [sys.executable, "-c", code, *map(str, args)]
         return subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=check,
-            timeout=120,
+            timeout=120, env=child_environment(),
         )  # fmt: skip
 
     return run

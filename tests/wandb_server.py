@@ -12,6 +12,7 @@ import gzip
 import io
 import json
 import math
+import os
 import re
 import threading
 import time
@@ -23,7 +24,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["API_KEY", "Fault", "StoredRun", "WandbServer"]
+__all__ = ["API_KEY", "Fault", "StoredRun", "WandbServer", "child_environment"]
 
 API_KEY = "local-" + "0123456789" * 4
 HISTORY = ("RunHistoryKeys", "RunParquetHistory", "HistoryPage", "export")
@@ -31,6 +32,11 @@ VIEWER = {
     "id": "u", "entity": "ent", "username": "u", "name": "u", "email": "", "flags": "{}",
     "teams": {"edges": []}, "apiKeys": {"edges": []}, "admin": False, "deletedAt": None,
 }  # fmt: skip
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment for a process that is to start a sidecar of its own."""
+    return {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
 
 
 @dataclass

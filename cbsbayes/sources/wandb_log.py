@@ -42,15 +42,16 @@ class WandbLog:
     def __iter__(self) -> Iterator[bytes]:
         """Yield the payload of every undamaged record."""
         pieces: list[memoryview] = []
+        broken = False  # the rest of a broken record is no further place
         for kind, piece in self._chunks():
             if kind in (_WHOLE, _FIRST):
                 self._drop(pieces)
-                pieces = [piece]
+                pieces, broken = [piece], False
             elif kind in (_MIDDLE, _LAST) and pieces:
                 pieces.append(piece)
-            else:  # a damaged chunk, or the rest of a record whose beginning is lost
-                self._drop([*pieces, piece])
-                pieces = []
+            else:
+                self._drop([*pieces, piece], same_place=broken and kind in (_MIDDLE, _LAST))
+                pieces, broken = [], True
             if kind in (_WHOLE, _LAST) and pieces:
                 yield b"".join(pieces)
                 pieces = []
@@ -82,10 +83,10 @@ class WandbLog:
             return stop, 0, self._data[at:stop]
         return stop, kind, self._data[start:stop]
 
-    def _drop(self, pieces: list[memoryview]) -> None:
+    def _drop(self, pieces: list[memoryview], same_place: bool = False) -> None:
         lost = sum(len(piece) for piece in pieces)
         self.lost_bytes += lost
-        self.damaged += lost > 0
+        self.damaged += lost > 0 and not same_place
 
 
 def record_field(record: bytes, wanted: frozenset[int]) -> int:
