@@ -68,7 +68,8 @@ class HistoryCache:
     def load(self, run: str, version: str) -> tuple[pd.DataFrame, tuple[str, ...]] | None:
         """Return a run's history and notes, or None unless this version of it is kept whole."""
         try:
-            table = pq.read_table(self._path(run))
+            with pq.ParquetFile(self._path(run)) as file:  # read_table takes a=b/ for a column
+                table = file.read()
             entry = json.loads((table.schema.metadata or {}).get(_ENTRY, b"{}"))
         except (FileNotFoundError, pa.ArrowException, ValueError):
             return None
@@ -79,7 +80,7 @@ class HistoryCache:
     def store(self, run: str, version: str, history: pd.DataFrame, notes: tuple[str, ...]) -> None:
         """Keep a run's history under this version, in place of any other."""
         entry = json.dumps({"format": _FORMAT, "version": version, "notes": notes})
-        names = ["step", *history.columns]
+        names = ["_step", *history.columns]  # a metric may be called step
         values = [history.index.to_numpy(), *history.to_numpy().T]
         schema = pa.schema([(name, pa.float64()) for name in names], {_ENTRY: entry})
         sink = pa.BufferOutputStream()
@@ -91,7 +92,7 @@ class HistoryCache:
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
-    """Return the table as it was stored; names may repeat the index's, so go by position."""
+    """Return the table as it was stored: the steps first, then a column per metric."""
     step, *values = (column.to_numpy() for column in table.columns)
     stacked = np.column_stack(values) if values else np.empty((len(step), 0))
     keys = pd.Index(table.column_names[1:], dtype=object)
