@@ -7,9 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from wandb_server import API_KEY, WandbServer, child_environment
+
+from cbsbayes.sources import wandb_api
+from cbsbayes.sources.record import RunLog
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +40,30 @@ def server(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbS
     with WandbServer() as started:
         monkeypatch.setenv("WANDB_BASE_URL", started.url)
         yield started
+
+
+@pytest.fixture
+def read(
+    server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., list[RunLog]]:
+    """Return the reader with a cache of its own and without pauses between attempts."""
+    monkeypatch.setattr(wandb_api, "_PAUSE", 0.0)
+
+    def read(project: str = "ent/proj", **options: Any) -> list[RunLog]:
+        return wandb_api.read_wandb_api(project, cache_dir=tmp_path / "cache", **options)
+
+    return read
+
+
+@pytest.fixture
+def retries(wandb_home: Path) -> Iterator[Any]:
+    """Return the client's settings, whose bound on retries is put back afterwards."""
+    import wandb
+
+    settings = wandb.setup().settings
+    before = settings.x_graphql_retry_max
+    yield settings
+    settings.x_graphql_retry_max = before
 
 
 @pytest.fixture
