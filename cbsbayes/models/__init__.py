@@ -1,0 +1,1 @@
+"""PyMC models: what the data say about S(P, G) and its noise scales."""

@@ -1,0 +1,189 @@
+"""What the crossing model is given: crossings on the log scale, free of units.
+
+S is divided by the geometric mean of its observed values and every batch by that of the batches
+tried, so that updates, epochs or millions of samples give the same fit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from cbsbayes.bounds import INTERVAL, LEFT, RIGHT, UNUSABLE
+from cbsbayes.errors import CBSDataError
+from cbsbayes.laws import Law, group_divisor
+from cbsbayes.models.likelihood import FAR
+
+__all__ = ["CrossingData", "batch_axes", "crossing_data", "hardness"]
+
+_MIN_WIDTH = 2e-3  # log width given to an exact S, far below any seed-to-seed spread
+_UNLINKED = 1e4  # finite, because the gradient of exp(-gap/length) at infinity is NaN
+
+
+@dataclass(frozen=True)
+class CrossingData:
+    """Arrays of the crossing model; dims (run, threshold) unless said otherwise.
+
+    Attributes
+    ----------
+    run : numpy.ndarray
+        Names, shape (run,).
+    threshold : numpy.ndarray
+        Targets in order of hardness, shape (threshold,).
+    hardness : numpy.ndarray
+        Centred position of the targets, logit accuracy where they are accuracies.
+    n_prompts, n_rollouts : numpy.ndarray
+        Batch of one update, shape (run,); the total batch and 1 in one-axis data.
+    log_lower, log_upper : numpy.ndarray
+        Log bounds on S over its scale; ±`FAR` where there is none.
+    informative : numpy.ndarray
+        Bool; False where a crossing is unusable or implied by another threshold's.
+    midpoint : numpy.ndarray
+        Log midpoint of interval-censored crossings, 0 elsewhere.
+    previous : numpy.ndarray
+        Int index of the next easier threshold that the run crossed in an interval.
+    gap : numpy.ndarray
+        Hardness between the two; so large that no correlation is left where there is none.
+    log_steps_scale : float
+        Log of the geometric mean S, updates.
+    log_batch_scale : dict
+        Log of the geometric middle of the batches tried, per noise scale.
+    """
+
+    run: np.ndarray
+    threshold: np.ndarray
+    hardness: np.ndarray
+    n_prompts: np.ndarray
+    n_rollouts: np.ndarray
+    log_lower: np.ndarray
+    log_upper: np.ndarray
+    informative: np.ndarray
+    midpoint: np.ndarray
+    previous: np.ndarray
+    gap: np.ndarray
+    log_steps_scale: float
+    log_batch_scale: dict[str, float]
+
+
+def crossing_data(crossings: xr.Dataset, law: Law) -> CrossingData:
+    """Return the model's arrays from the crossings of the runs to be fitted.
+
+    Parameters
+    ----------
+    crossings : xarray.Dataset
+        Of `cbsbayes.crossing.find_crossings`, runs that may be fitted only.
+    law : Law
+        Says which noise scales there are.
+
+    Raises
+    ------
+    CBSDataError
+        If no crossing says anything.
+    """
+    harder_up = crossings.attrs.get("direction", "increasing") == "increasing"
+    ordered = crossings.sortby("threshold", ascending=harder_up).transpose("run", "threshold")
+    status = ordered["status"].values
+    lower, upper = ordered["lower"].values, ordered["upper"].values
+    informative = _informative(status)
+    if not informative.any():
+        raise CBSDataError("no run says anything about any threshold given; valid thresholds lie "
+                           "between the accuracy before training and the best accuracy reached")
+    scale = _log_steps_scale(lower, upper, status, informative)
+    log_lower, log_upper = _log_bounds(lower, upper, status, informative, scale)
+    known = informative & (status == INTERVAL)
+    x = hardness(ordered["threshold"].values, harder_up)
+    previous, gap = _previous(known, informative, x)
+    n_prompts, n_rollouts = batch_axes(ordered)
+    return CrossingData(
+        run=ordered["run"].values.astype(str), threshold=ordered["threshold"].values, hardness=x,
+        n_prompts=n_prompts, n_rollouts=n_rollouts, log_lower=log_lower, log_upper=log_upper,
+        informative=informative, midpoint=np.where(known, (log_lower + log_upper) / 2, 0.0),
+        previous=previous, gap=gap, log_steps_scale=scale,
+        log_batch_scale=_batch_scales(law, n_prompts, n_rollouts),
+    )
+
+
+def batch_axes(ds: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return n_prompts and n_rollouts, or the total batch and 1 where there is one axis."""
+    prompts = ds["n_prompts"].values.astype(float)
+    rollouts = ds["n_rollouts"].values.astype(float)
+    one_axis = (prompts < 0) | (rollouts < 0)
+    return (np.where(one_axis, ds["total_batch"].values, prompts),
+            np.where(one_axis, 1.0, rollouts))
+
+
+def hardness(threshold: np.ndarray, harder_up: bool) -> np.ndarray:
+    """Return the centred position of targets ordered by hardness.
+
+    Logit accuracy where targets are accuracies, because learning curves are closer to straight
+    there; for other targets (losses, error rates) log target with half a unit a step on average,
+    so that the same priors hold.
+    """
+    if harder_up and (threshold > 0).all() and (threshold < 1).all():
+        x = np.log(threshold / (1 - threshold))
+    else:
+        raw = np.log(np.abs(threshold)) if (threshold > 0).all() else threshold.astype(float)
+        raw = raw if harder_up else -raw
+        span = raw[-1] - raw[0]
+        x = raw * (0.5 * (len(raw) - 1) / span) if span > 0 else raw * 0.0
+    return x - x.mean()
+
+
+def _informative(status: np.ndarray) -> np.ndarray:
+    """Return which crossings say something of their own.
+
+    A run that was past a threshold at its first evaluation was past all easier ones; a run that
+    never reached one never reached the harder. Only the binding bound is kept, otherwise one
+    fact would count once per threshold.
+    """
+    left, right = status == LEFT, status == RIGHT
+    harder_left = np.cumsum(left[:, ::-1], axis=1)[:, ::-1] > 1
+    easier_right = np.cumsum(right, axis=1) > 1
+    return (status != UNUSABLE) & ~(left & harder_left) & ~(right & easier_right)
+
+
+def _log_steps_scale(
+    lower: np.ndarray, upper: np.ndarray, status: np.ndarray, informative: np.ndarray
+) -> float:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        middle = np.select([status == LEFT, status == RIGHT], [np.log(upper), np.log(lower)],
+                           (np.log(lower) + np.log(upper)) / 2)
+    return float(middle[informative].mean())
+
+
+def _log_bounds(
+    lower: np.ndarray, upper: np.ndarray, status: np.ndarray, informative: np.ndarray, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        low = np.where(informative & (status != LEFT), np.log(lower) - scale, -FAR)
+        high = np.where(informative & (status != RIGHT), np.log(upper) - scale, FAR)
+    exact = high - low < _MIN_WIDTH
+    middle = (low + high) / 2
+    return (np.where(exact, middle - _MIN_WIDTH / 2, low),
+            np.where(exact, middle + _MIN_WIDTH / 2, high))
+
+
+def _previous(
+    known: np.ndarray, informative: np.ndarray, x: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each crossing the next easier one known as an interval, and how far it lies."""
+    n_runs, n_thresholds = known.shape
+    previous = np.zeros((n_runs, n_thresholds), dtype=np.int64)
+    gap = np.full((n_runs, n_thresholds), _UNLINKED)
+    last = np.full(n_runs, -1)
+    for k in range(n_thresholds):
+        linked = informative[:, k] & (last >= 0)
+        previous[linked, k] = last[linked]
+        gap[linked, k] = x[k] - x[last[linked]]
+        last = np.where(known[:, k], k, last)
+    return previous, gap
+
+
+def _batch_scales(law: Law, n_prompts: np.ndarray, n_rollouts: np.ndarray) -> dict[str, float]:
+    if not law.two_axis:
+        return {"B_noise": float(np.log(n_prompts * n_rollouts).mean())}
+    divisor = group_divisor(n_rollouts, plain=law.plain)
+    return {"B_prompt": float(np.log(n_prompts).mean()),
+            "B_rollout": float(np.log(n_prompts * divisor).mean())}

@@ -1,0 +1,65 @@
+"""The priors of the crossing model, on scales that carry no unit.
+
+S is measured in its geometric mean over all observed crossings, batches in the geometric middle
+of those tried, hardness in logit accuracy; so the same priors serve every sweep.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+__all__ = ["PRIORS", "Priors"]
+
+
+@dataclass(frozen=True)
+class Priors:
+    """Hyperparameters; every one is a log-scale spread unless said otherwise.
+
+    Attributes
+    ----------
+    scale_level_sd : float
+        log B: Normal(0, 2) around the middle batch; 90 % within a factor 27 either way.
+    scale_trend_sd : float
+        Change of log B per unit of hardness: Normal(0, 1).
+    scale_deviation : float
+        Sd of each threshold's deviation from the trend. Fixed: six thresholds cannot
+        estimate it, and a free scale would put a funnel into the posterior.
+    steps_level_sd : float
+        log S at the middle batch and threshold: Normal(0, 1.5).
+    growth, growth_sd : float
+        log S_min grows by about .6 per unit of hardness (log-normal, sd .8): an exponential
+        approach to a ceiling grows by .3 to 1.
+    alpha : tuple of float
+        Mean, sd, lower and upper end of the exponent: Normal(.75, .25) cut to (.25, 1.5);
+        1 is McCandlish's case, 1/2 a normalised update at one learning rate.
+    sigma_run, sigma_run_sd : float
+        Run effect: log-normal around .08. Half-normal scales give funnels.
+    sigma_residual, sigma_residual_sd : float
+        Residual: log-normal around .08.
+    residual_trend_sd : float
+        Change of the log residual scale per unit of hardness: Normal(0, .5).
+    residual_length, residual_length_sd : float
+        Distance in hardness over which residuals stay alike: log-normal around .5, sd 1.
+    """
+
+    scale_level_sd: float = 2.0
+    scale_trend_sd: float = 1.0
+    scale_deviation: float = 0.15
+    steps_level_sd: float = 1.5
+    growth: float = 0.6
+    growth_sd: float = 0.8
+    alpha: tuple[float, float, float, float] = (0.75, 0.25, 0.25, 1.5)
+    sigma_run: float = 0.08
+    sigma_run_sd: float = 0.6
+    sigma_residual: float = 0.08
+    sigma_residual_sd: float = 0.7
+    residual_trend_sd: float = 0.5
+    residual_length: float = 0.5
+    residual_length_sd: float = 1.0
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the hyperparameters as plain values for `fit.json`."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+PRIORS = Priors()

@@ -1,0 +1,204 @@
+"""What is read off a posterior, in the order of what leans least on the law.
+
+First what doubling the batch buys inside the range tried, then the batch where that stops paying,
+then the critical batch sizes, then the noise scales and S_min. Each quantity names what is held
+fixed and its unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from cbsbayes import laws_inverse as inverse
+from cbsbayes.laws import Law
+
+__all__ = ["GAIN", "Quantity", "TriedBatches", "log_steps", "quantities", "tried_batches"]
+
+GAIN = 0.10  # doubling "still pays" while it cuts updates by this share
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Draws of one quantity.
+
+    Attributes
+    ----------
+    name, at, unit : str
+        As in ``cbs.csv``.
+    draws : xarray.DataArray
+        Dims (chain, draw) and, unless it is one number for all, threshold.
+    log_scale : bool
+        Whether its spread is judged on the log scale.
+    """
+
+    name: str
+    at: str
+    unit: str
+    draws: xr.DataArray
+    log_scale: bool = True
+
+
+@dataclass(frozen=True)
+class TriedBatches:
+    """The batches that were run, along each axis.
+
+    Attributes
+    ----------
+    prompts_at : dict
+        n_rollouts to the sorted n_prompts tried with it, only where at least two were.
+    rollouts_at : dict
+        n_prompts to the sorted n_rollouts tried with it, only where at least two were.
+    total : tuple
+        Sorted total batches.
+    one_axis : bool
+        Whether the data give total batches only.
+    """
+
+    prompts_at: dict[int, tuple[int, ...]]
+    rollouts_at: dict[int, tuple[int, ...]]
+    total: tuple[float, ...]
+    one_axis: bool
+
+    @property
+    def cells(self) -> list[tuple[int, int]]:
+        """All (n_prompts, n_rollouts) on a line along either axis, sorted."""
+        along_p = {(p, g) for g, ps in self.prompts_at.items() for p in ps}
+        along_g = {(p, g) for p, gs in self.rollouts_at.items() for g in gs}
+        return sorted(along_p | along_g)
+
+
+def tried_batches(ds: xr.Dataset) -> TriedBatches:
+    """Return the batches of the runs in a dataset."""
+    prompts, rollouts = ds["n_prompts"].values, ds["n_rollouts"].values
+    total = tuple(np.unique(ds["total_batch"].values).tolist())
+    if (prompts < 0).any():
+        return TriedBatches({}, {}, total, one_axis=True)
+    return TriedBatches(_lines(rollouts, prompts), _lines(prompts, rollouts), total, False)
+
+
+def _lines(fixed: np.ndarray, varied: np.ndarray) -> dict[int, tuple[int, ...]]:
+    lines = {int(f): tuple(np.unique(varied[fixed == f]).tolist()) for f in np.unique(fixed)}
+    return {f: values for f, values in lines.items() if len(values) >= 2}
+
+
+def log_steps(law: Law, posterior: xr.Dataset, n_prompts: object, n_rollouts: object
+              ) -> xr.DataArray:
+    """Return log S at batches, for a typical run; dims of the posterior and of the batches."""
+    scales = {name: posterior[name] for name in law.scales}
+    return np.log(posterior["S_min"]) + law.log_ratio(n_prompts, n_rollouts, scales,
+                                                      exponent(law, posterior))
+
+
+def exponent(law: Law, posterior: xr.Dataset) -> xr.DataArray | float:
+    """Return the exponent: draws where it is free, else the number the law fixes."""
+    return posterior["alpha"] if law.alpha is None else law.alpha
+
+
+def quantities(law: Law, posterior: xr.Dataset, tried: TriedBatches) -> list[Quantity]:
+    """Return all quantities that the law and the batches tried allow.
+
+    Parameters
+    ----------
+    law : Law
+        The law that was fitted.
+    posterior : xarray.Dataset
+        Draws of ``S_min``, the law's scales and, where free, ``alpha``.
+    tried : TriedBatches
+        Decides at which batches gains and critical batch sizes are stated.
+    """
+    out = [*_gains(law, posterior, tried), *_critical(law, posterior, tried)]
+    out += [Quantity(name, "", _SCALE_UNITS[name], posterior[name]) for name in law.scales]
+    out.append(Quantity("S_min", "", "updates", posterior["S_min"]))
+    if law.alpha is None:
+        out.append(Quantity("alpha", "", "1", posterior["alpha"], log_scale=False))
+    if law.alpha == 1.0:
+        out.append(Quantity("E_min", "", "samples", _e_min(law, posterior)))
+    out += _steps_tried(law, posterior, tried)
+    return out
+
+
+_SCALE_UNITS = {"B_noise": "samples", "B_prompt": "prompts",
+                "B_rollout": "prompts × (rollouts − 1)"}
+
+
+def _e_min(law: Law, posterior: xr.Dataset) -> xr.DataArray:
+    if not law.two_axis:
+        return posterior["S_min"] * posterior["B_noise"]
+    if law.plain:  # E falls with G down to one rollout a prompt
+        return posterior["S_min"] * (posterior["B_prompt"] + posterior["B_rollout"])
+    root = np.sqrt(posterior["B_prompt"]) + np.sqrt(posterior["B_rollout"])
+    return posterior["S_min"] * root**2
+
+
+def _doubled(values: tuple[float, ...]) -> list[float]:
+    return [v for v in values if 2 * v <= max(values)]
+
+
+def _gains(law: Law, post: xr.Dataset, tried: TriedBatches) -> Iterator[Quantity]:
+    """Yield S after doubling an axis over S before, inside the range tried."""
+    def ratio(before: tuple[float, float], after: tuple[float, float]) -> xr.DataArray:
+        return np.exp(log_steps(law, post, *after) - log_steps(law, post, *before))
+
+    if tried.one_axis:
+        for b in _doubled(tried.total):
+            yield Quantity("gain_batch", f"total_batch={b:g}", "1", ratio((b, 1), (2 * b, 1)))
+    for g, ps in tried.prompts_at.items():
+        for p in _doubled(ps):
+            yield Quantity("gain_prompts", f"n_prompts={p},n_rollouts={g}", "1",
+                           ratio((p, g), (2 * p, g)))
+    for p, gs in tried.rollouts_at.items():
+        for g in _doubled(gs):
+            yield Quantity("gain_rollouts", f"n_prompts={p},n_rollouts={g}", "1",
+                           ratio((p, g), (p, 2 * g)))
+
+
+def _critical(law: Law, post: xr.Dataset, tried: TriedBatches) -> Iterator[Quantity]:
+    if law.two_axis:
+        yield from _critical_two_axis(law, post, tried)
+    else:
+        yield from _critical_total(law, post, tried)
+
+
+def _critical_total(law: Law, post: xr.Dataset, tried: TriedBatches) -> Iterator[Quantity]:
+    alpha = exponent(law, post)
+    total = inverse.cbs_total(law, post["B_noise"], alpha)
+    at_gain = inverse.total_at_gain(law, GAIN, post["B_noise"], alpha)
+    yield Quantity("batch_at_gain", f"gain={GAIN:g}", "samples", at_gain)
+    yield Quantity("cbs_samples", "", "samples", total)
+    for g in tried.prompts_at:
+        yield Quantity("cbs_prompts", f"n_rollouts={g}", "prompts", total / g)
+    for p in tried.rollouts_at:
+        yield Quantity("cbs_rollouts", f"n_prompts={p}", "rollouts", total / p)
+
+
+def _critical_two_axis(law: Law, post: xr.Dataset, tried: TriedBatches) -> Iterator[Quantity]:
+    b_p, b_r, alpha = post["B_prompt"], post["B_rollout"], exponent(law, post)
+    for g in tried.prompts_at:
+        yield Quantity("batch_at_gain", f"gain={GAIN:g},n_rollouts={g}", "prompts",
+                       inverse.prompts_at_gain(law, GAIN, g, b_p, b_r, alpha))
+    for p in tried.rollouts_at:
+        yield Quantity("batch_at_gain", f"gain={GAIN:g},n_prompts={p}", "rollouts",
+                       inverse.rollouts_at_gain(law, GAIN, p, b_p, b_r, alpha))
+    for g in tried.prompts_at:
+        prompts = inverse.cbs_prompts(law, g, b_p, b_r, alpha)
+        yield Quantity("cbs_prompts", f"n_rollouts={g}", "prompts", prompts)
+        yield Quantity("cbs_samples", f"n_rollouts={g}", "samples", prompts * g)
+    for p in tried.rollouts_at:
+        yield Quantity("cbs_rollouts", f"n_prompts={p}", "rollouts",
+                       inverse.cbs_rollouts(law, p, b_p, b_r, alpha))
+    if not law.plain:  # in 1/G a fixed batch is always best spent on prompts
+        yield Quantity("best_n_rollouts", "", "rollouts", inverse.best_rollouts(b_p, b_r))
+
+
+def _steps_tried(law: Law, post: xr.Dataset, tried: TriedBatches) -> Iterator[Quantity]:
+    if tried.one_axis:
+        for b in tried.total:
+            yield Quantity("steps", f"total_batch={b:g}", "updates",
+                           np.exp(log_steps(law, post, b, 1)))
+    for p, g in tried.cells:
+        yield Quantity("steps", f"n_prompts={p},n_rollouts={g}", "updates",
+                       np.exp(log_steps(law, post, p, g)))

@@ -1,0 +1,157 @@
+"""Is the fit to be trusted, and what should be known before its numbers are used?
+
+Two kinds of findings: checks of the sampler, which decide trust (exit status 3), and cautions
+about data and law, which do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from cbsbayes.bounds import RIGHT
+from cbsbayes.laws import Law
+from cbsbayes.loo import GOOD_K
+from cbsbayes.models.priors import Priors
+
+__all__ = ["MIN_ESS", "MAX_R_HAT", "cautions", "sampler_checks", "verdict"]
+
+MAX_R_HAT = 1.01  # Vehtari et al. 2021
+MIN_ESS = 400
+_MAX_SIGMA_RUN = 0.15
+_MAX_CBS_RATIO = 2.0
+_TIE = 4.0  # elpd differences below this are not told apart (Sivula et al. 2020)
+
+
+def sampler_checks(tree: xr.DataTree) -> tuple[dict[str, bool], dict[str, float]]:
+    """Return which checks of the sampler passed, and the worst numbers behind them.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        Groups ``posterior`` and ``sample_stats``.
+    """
+    from arviz_stats.base import array_stats
+
+    r_hat, bulk, tail = [], [], []
+    for variable in tree["posterior"].data_vars.values():
+        values = variable.transpose("chain", "draw", ...).values
+        values = values.reshape(*values.shape[:2], -1)
+        for k in range(values.shape[2]):
+            column = np.ascontiguousarray(values[:, :, k])
+            r_hat.append(float(array_stats.rhat(column)))
+            bulk.append(float(array_stats.ess(column, method="bulk")))
+            tail.append(float(array_stats.ess(column, method="tail", prob=(0.05, 0.95))))
+    divergences = int(tree["sample_stats"]["diverging"].sum())
+    worst = {"r_hat_max": float(np.max(r_hat)), "ess_bulk_min": float(np.min(bulk)),
+             "ess_tail_min": float(np.min(tail)), "divergences": float(divergences)}
+    checks = {"r_hat_below_1_01": worst["r_hat_max"] <= MAX_R_HAT,
+              "ess_bulk_above_400": worst["ess_bulk_min"] >= MIN_ESS,
+              "no_divergences": divergences == 0}
+    return checks, worst
+
+
+def verdict(
+    checks: Mapping[str, bool], worst: Mapping[str, float], warnings: list[str]
+) -> dict[str, object]:
+    """Return the verdict: ``trusted``, ``sentences``, ``checks_made`` and ``diagnostics``."""
+    sentences = []
+    if all(checks.values()):
+        sentences.append(f"The chains agree (r_hat at most {worst['r_hat_max']:.3f}), carry at least "
+                         f"{worst['ess_bulk_min']:.0f} effective draws, and none diverged.")
+    if not checks["r_hat_below_1_01"]:
+        sentences.append(f"The chains do not agree: r_hat reaches {worst['r_hat_max']:.3f}, above "
+                         f"{MAX_R_HAT}. Sample longer (--draws) or add runs.")
+    if not checks["ess_bulk_above_400"]:
+        sentences.append(f"Too few effective draws: {worst['ess_bulk_min']:.0f}, below {MIN_ESS}. "
+                         "Sample longer (--draws).")
+    if not checks["no_divergences"]:
+        sentences.append(f"{worst['divergences']:.0f} draws diverged: parts of the posterior may be "
+                         "missing.")
+    return {"trusted": all(checks.values()), "sentences": sentences + warnings,
+            "checks_made": dict(checks), "diagnostics": dict(worst)}
+
+
+def cautions(
+    law: Law, posterior: xr.Dataset, crossings: xr.Dataset, law_table: pd.DataFrame,
+    others: Mapping[str, pd.DataFrame], cbs: pd.DataFrame, priors: Priors,
+) -> list[str]:
+    """Return what limits the numbers of a fit whose sampler worked, a sentence each."""
+    found = [*_about_exponent(law, posterior, priors), *_about_laws(law_table, others),
+             *_about_runs(posterior), *_about_small_groups(crossings),
+             *_about_identification(cbs), *_about_k_hat(law, law_table)]
+    return found
+
+
+def _about_exponent(law: Law, posterior: xr.Dataset, priors: Priors) -> list[str]:
+    if law.alpha is not None:
+        return []
+    mean, sd, lower, upper = priors.alpha
+    draws = posterior["alpha"].values.reshape(-1)
+    out = []
+    if draws.std() > 0.6 * sd:
+        out.append(f"The exponent is hardly identified (posterior sd {draws.std():.2f}, prior "
+                   f"{sd:.2f}): the size of the CBS and of S_min leans on its prior; what doubling "
+                   "buys does not.")
+    if np.mean((draws < lower + 0.1) | (draws > upper - 0.1)) > 0.2:
+        out.append("The exponent sits at an end of its range: the law's form is in doubt.")
+    return out
+
+
+def _about_laws(law_table: pd.DataFrame, others: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Warn where alpha = 1 and alpha = 1/2 predict alike but disagree on the CBS."""
+    scores = law_table.set_index("law")["elpd"] if len(law_table) else pd.Series(dtype=float)
+    pair = [name for name in ("two_axis", "two_axis_sqrt") if name in others and name in scores]
+    if len(pair) < 2 or abs(scores[pair[0]] - scores[pair[1]]) > _TIE:
+        return []
+    one, half = (others[name].query("quantity == 'cbs_prompts' and status == 'identified'")
+                 .set_index(["threshold", "at"])["median"] for name in pair)
+    ratio = (half / one).dropna()
+    if ratio.empty or max(ratio.max(), 1 / ratio.min()) < _MAX_CBS_RATIO:
+        return []
+    return ["The laws with exponent 1 and 1/2 predict left-out runs alike, yet their critical batch "
+            f"sizes differ by up to {max(ratio.max(), 1 / ratio.min()):.1f} times: quote the CBS "
+            "only together with its law."]
+
+
+def _about_runs(posterior: xr.Dataset) -> list[str]:
+    sigma = float(posterior["sigma_run"].median())
+    if sigma <= _MAX_SIGMA_RUN:
+        return []
+    return [f"Runs differ by {sigma:.2f} in log S at one batch, more than seeds usually do "
+            f"({_MAX_SIGMA_RUN}): a setting that differs between runs, or a wrong law."]
+
+
+def _about_small_groups(crossings: xr.Dataset) -> list[str]:
+    """Warn where only small groups fail the hardest threshold: they may saturate lower."""
+    rollouts = crossings["n_rollouts"].values
+    if (rollouts < 1).any() or len(np.unique(rollouts)) < 2:
+        return []
+    by_hardness = crossings["status"].transpose("run", "threshold").values
+    hardest = -1 if crossings.attrs.get("direction") != "decreasing" else 0
+    failed = by_hardness[:, hardest] == RIGHT
+    if not failed.any() or rollouts[failed].max() >= np.median(rollouts):
+        return []
+    return [f"Only runs with n_rollouts ≤ {rollouts[failed].max()} never reached the hardest "
+            "threshold: small groups may saturate lower, which reads like a larger noise scale."]
+
+
+def _about_identification(cbs: pd.DataFrame) -> list[str]:
+    scales = cbs[cbs["quantity"].isin(["B_noise", "B_prompt", "B_rollout"])]
+    loose = scales[scales["status"] != "identified"]
+    if loose.empty:
+        return []
+    names = ", ".join(sorted(loose["quantity"].unique()))
+    return [f"{names} not identified at {len(loose)} of {len(scales)} entries: the batches tried "
+            "leave only a bound, or nothing; the table says which."]
+
+
+def _about_k_hat(law: Law, law_table: pd.DataFrame) -> list[str]:
+    row = law_table[law_table["law"] == law.name]
+    if row.empty or int(row["n_bad_k"].iloc[0]) == 0:
+        return []
+    return [f"{int(row['n_bad_k'].iloc[0])} run(s) carry so much weight that leaving them out is not "
+            f"reliable by reweighting (Pareto k above {GOOD_K}); law comparison is approximate."]
