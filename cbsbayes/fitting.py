@@ -186,8 +186,8 @@ def _choose(
     fitted = ds.isel(run=np.flatnonzero(kept))
     choice = choose_law(fitted, law)
     if choice.law.needs_baseline_group and (fitted["n_rollouts"].values < 2).any():
-        raise CBSDataError(f"law {choice.law.name!r} has no value at n_rollouts = 1; use its _plain "
-                           "form or add runs with larger groups")
+        raise CBSDataError(f"law {choice.law.name!r} has no value at n_rollouts = 1; use its "
+                           "_plain form or add runs with larger groups")
     check_batches(fitted)
     return fitted, reasons, choice
 

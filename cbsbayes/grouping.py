@@ -114,8 +114,8 @@ def choose_runs(ds: xr.Dataset, law: Law | None = None) -> dict[str, str]:
         if not usable[k]:
             reasons[str(run)] = str(remarks[k]) or "marked as not usable in the sweep"
         elif single[k] and larger and not plain:
-            reasons[str(run)] = ("n_rollouts = 1: a group of one has no baseline, the raw reward is "
-                                 "its advantage; another estimator, set apart")
+            reasons[str(run)] = ("n_rollouts = 1: a group of one has no baseline, the raw reward "
+                                 "is its advantage; another estimator, set apart")
     return reasons
 
 
@@ -130,8 +130,8 @@ def check_batches(ds: xr.Dataset) -> None:
     labels = batch_labels(ds)
     sizes = len(np.unique(labels[labels >= 0]))
     if sizes < MIN_BATCH_SIZES:
-        raise CBSDataError(f"the runs have {sizes} batch size(s) that may be fitted; a law needs at "
-                           f"least {MIN_BATCH_SIZES}: add runs with other n_prompts or n_rollouts")
+        raise CBSDataError(f"the runs have {sizes} batch size(s) that may be fitted; a law needs "
+                           f"at least {MIN_BATCH_SIZES}: add runs with other n_prompts or n_rollouts")
 
 
 def silent_runs(crossings: xr.Dataset) -> list[str]:

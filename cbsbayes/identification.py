@@ -1,4 +1,4 @@
-"""Does a quantity come from the data, or is it the prior's? (MODEL.md section 4.4)
+"""Tell what comes from the data from what is the prior's.
 
 The ratio of posterior to prior mass over a stretch is, up to a factor, the likelihood that the
 quantity lies there. Where that ratio has not fallen in the far tail of the prior, the data do not

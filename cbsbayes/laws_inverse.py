@@ -1,4 +1,4 @@
-r"""Laws turned round: at which batch does S hit a multiple of its limit, or doubling stop paying?
+r"""Laws turned round: the batch where S is twice its limit, or where doubling stops paying.
 
 Closed forms on arrays, one function per question, all from `cbsbayes.laws`. With
 :math:`N = B_p + B_r/(G-1)` and exponent α:

@@ -145,7 +145,7 @@ def _gains(law: Law, post: xr.Dataset, tried: TriedBatches) -> Iterator[Quantity
 
     if tried.one_axis:
         for b in _doubled(tried.total):
-            yield Quantity("gain_batch", f"total_batch={b:g}", "1", ratio((b, 1), (2 * b, 1)))
+            yield Quantity("gain_total", f"total_batch={b:g}", "1", ratio((b, 1), (2 * b, 1)))
     for g, ps in tried.prompts_at.items():
         for p in _doubled(ps):
             yield Quantity("gain_prompts", f"n_prompts={p},n_rollouts={g}", "1",

@@ -101,5 +101,6 @@ def _convergence(draws: xr.DataArray) -> dict[str, np.ndarray]:
     return {
         "r_hat": np.array([float(array_stats.rhat(c)) for c in columns]),
         "ess_bulk": np.array([float(array_stats.ess(c, method="bulk")) for c in columns]),
-        "ess_tail": np.array([float(array_stats.ess(c, method="tail", prob=_TAIL)) for c in columns]),
+        "ess_tail": np.array([float(array_stats.ess(c, method="tail", prob=_TAIL))
+                              for c in columns]),
     }

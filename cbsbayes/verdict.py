@@ -1,4 +1,4 @@
-"""Is the fit to be trusted, and what should be known before its numbers are used?
+"""Whether a fit is to be trusted, and what to know before its numbers are used.
 
 Two kinds of findings: checks of the sampler, which decide trust (exit status 3), and cautions
 about data and law, which do not.
@@ -60,8 +60,8 @@ def verdict(
     """Return the verdict: ``trusted``, ``sentences``, ``checks_made`` and ``diagnostics``."""
     sentences = []
     if all(checks.values()):
-        sentences.append(f"The chains agree (r_hat at most {worst['r_hat_max']:.3f}), carry at least "
-                         f"{worst['ess_bulk_min']:.0f} effective draws, and none diverged.")
+        sentences.append(f"The chains agree (r_hat at most {worst['r_hat_max']:.3f}), carry at "
+                         f"least {worst['ess_bulk_min']:.0f} effective draws, and none diverged.")
     if not checks["r_hat_below_1_01"]:
         sentences.append(f"The chains do not agree: r_hat reaches {worst['r_hat_max']:.3f}, above "
                          f"{MAX_R_HAT}. Sample longer (--draws) or add runs.")
@@ -69,8 +69,8 @@ def verdict(
         sentences.append(f"Too few effective draws: {worst['ess_bulk_min']:.0f}, below {MIN_ESS}. "
                          "Sample longer (--draws).")
     if not checks["no_divergences"]:
-        sentences.append(f"{worst['divergences']:.0f} draws diverged: parts of the posterior may be "
-                         "missing.")
+        sentences.append(f"{worst['divergences']:.0f} draws diverged: parts of the posterior may "
+                         "be missing.")
     return {"trusted": all(checks.values()), "sentences": sentences + warnings,
             "checks_made": dict(checks), "diagnostics": dict(worst)}
 
@@ -89,13 +89,13 @@ def cautions(
 def _about_exponent(law: Law, posterior: xr.Dataset, priors: Priors) -> list[str]:
     if law.alpha is not None:
         return []
-    mean, sd, lower, upper = priors.alpha
+    _, sd, lower, upper = priors.alpha
     draws = posterior["alpha"].values.reshape(-1)
     out = []
     if draws.std() > 0.6 * sd:
         out.append(f"The exponent is hardly identified (posterior sd {draws.std():.2f}, prior "
-                   f"{sd:.2f}): the size of the CBS and of S_min leans on its prior; what doubling "
-                   "buys does not.")
+                   f"{sd:.2f}): the size of the CBS and of S_min leans on its prior, what "
+                   "doubling buys much less.")
     if np.mean((draws < lower + 0.1) | (draws > upper - 0.1)) > 0.2:
         out.append("The exponent sits at an end of its range: the law's form is in doubt.")
     return out
@@ -153,5 +153,6 @@ def _about_k_hat(law: Law, law_table: pd.DataFrame) -> list[str]:
     row = law_table[law_table["law"] == law.name]
     if row.empty or int(row["n_bad_k"].iloc[0]) == 0:
         return []
-    return [f"{int(row['n_bad_k'].iloc[0])} run(s) carry so much weight that leaving them out is not "
-            f"reliable by reweighting (Pareto k above {GOOD_K}); law comparison is approximate."]
+    return [f"{int(row['n_bad_k'].iloc[0])} run(s) carry so much weight that leaving them out by "
+            f"reweighting is not reliable (Pareto k above {GOOD_K}); the law comparison is "
+            "approximate."]

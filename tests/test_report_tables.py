@@ -112,7 +112,7 @@ def test_the_laws_stand_side_by_side():
 
 
 def test_the_comparison_marks_a_bound_of_the_fit_as_one():
-    table = tables.comparison_table(comparison_table(), cbs_table(), "")
+    table = tables.comparison_table(comparison_table(), "")
     texts = _texts(table)
     start = texts.index(["Rollouts"])
     assert table.rows[start][0].below == "at 16 prompts, in rollouts"
@@ -124,9 +124,9 @@ def test_the_comparison_marks_a_bound_of_the_fit_as_one():
 def test_a_method_without_a_fit_leaves_a_dash():
     row = comparison_table().iloc[0].copy()
     row["B_noise"] = np.nan
-    assert compared_estimate(row, cbs_table()) is None
+    assert compared_estimate(row) is None
     row["B_noise"], row["ci_lower"] = 42.0, np.nan
-    assert str(compared_estimate(row, cbs_table())) == "42.0 (no interval)"
+    assert str(compared_estimate(row)) == "42.0 (no interval)"
 
 
 def test_runs_left_out_come_with_their_reason_and_crossings_in_words():

@@ -39,8 +39,6 @@ QUANTITIES: dict[str, tuple[str, str]] = {
 }
 """Label and remark of every quantity, in the order in which tables print them."""
 
-_QUANTITY_OF_AXIS = {"total": "B_noise", "prompts": "cbs_prompts", "rollouts": "cbs_rollouts"}
-_DOUBT = ("identified", "upper_bound", "lower_bound", "not_identified")
 _AT_WORDS = {
     "n_prompts": "{} prompts",
     "n_rollouts": "{} rollouts",
@@ -105,31 +103,34 @@ def estimate(row: pd.Series | Mapping[Hashable, Any]) -> Estimate:
     return Estimate(numbers.bound(limit, upper=status == "upper_bound"), "", status)
 
 
-def compared_estimate(row: pd.Series, cbs: pd.DataFrame) -> Estimate | None:
-    """Return the noise scale of a row of the comparison; None where the method gave none.
+def compared_estimate(row: pd.Series) -> Estimate | None:
+    """Return the noise scale of a row of the comparison; None where least squares gave none.
+
+    The posterior's row leaves empty what the data do not settle: the open side of a bound, or
+    everything.
 
     Parameters
     ----------
     row : pandas.Series
-        A row of the comparison: ``threshold, axis, at, method, B_noise, ci_lower, ci_upper``.
-    cbs : pandas.DataFrame
-        The quantity table, which knows whether the posterior's scale is identified.
+        A row of the comparison: ``method, B_noise, ci_lower, ci_upper``.
     """
+    if row["method"] == "posterior":
+        return estimate({"median": row["B_noise"], "ci_lower": row["ci_lower"],
+                         "ci_upper": row["ci_upper"], "status": _status_of(row)})
     if pd.isna(row["B_noise"]):
         return None
-    status = _status_of(row, cbs) if row["method"] == "posterior" else "identified"
     told = estimate({"median": row["B_noise"], "ci_lower": row["ci_lower"],
-                     "ci_upper": row["ci_upper"], "status": status})
+                     "ci_upper": row["ci_upper"], "status": "identified"})
     finite = np.isfinite(row["ci_lower"]) and np.isfinite(row["ci_upper"])
-    return told if finite or not told.identified else Estimate(told.value, "no interval", status)
+    return told if finite else Estimate(told.value, "no interval", "identified")
 
 
-def _status_of(row: pd.Series, cbs: pd.DataFrame) -> str:
-    quantity = _QUANTITY_OF_AXIS[row["axis"]]
-    same = cbs.loc[(cbs["quantity"] == quantity) & np.isclose(cbs["threshold"], row["threshold"])]
-    here = same.loc[same["at"].map(parse_at) == parse_at(row["at"])]
-    statuses = list(here["status"] if len(here) else same["status"])
-    return max(statuses, key=_DOUBT.index, default="identified")
+def _status_of(row: pd.Series) -> str:
+    if not pd.isna(row["B_noise"]):
+        return "identified"
+    if pd.isna(row["ci_lower"]) == pd.isna(row["ci_upper"]):
+        return "not_identified"
+    return "upper_bound" if pd.isna(row["ci_lower"]) else "lower_bound"
 
 
 def plain(value: object) -> str:

@@ -214,7 +214,7 @@ def _tables(fit: Fit, extra: Mapping[str, object]) -> dict[str, tables.Table | N
         "full": tables.full_table(fit.cbs, "Every quantity at every batch it was read off at."),
         "laws": laws,
         "comparison": tables.comparison_table(
-            fit.comparison, fit.cbs, "Noise scale by method and threshold, with the interval "
+            fit.comparison, "Noise scale by method and threshold, with the interval "
             "of each method below it."),
         "law_comparison": tables.from_frame(
             fit.law_table, "Laws compared by leaving out one run at a time.", _COMPARED_LABELS,

@@ -161,11 +161,8 @@ def _mark(told: Estimate) -> str:
     return "" if told.identified else told.status
 
 
-def comparison_table(comparison: pd.DataFrame, cbs: pd.DataFrame, caption: str) -> Table:
-    """Return least squares and this fit side by side, thresholds below each axis.
-
-    The quantity table says whether the fit's own scale is a value or only a bound.
-    """
+def comparison_table(comparison: pd.DataFrame, caption: str) -> Table:
+    """Return least squares and this fit side by side, thresholds below each axis."""
     methods = [name for name in METHODS if name in set(comparison["method"])]
     heads = [column for name in methods for column in _method_columns(name)]
     table = comparison.assign(at=comparison["at"].map(plain))
@@ -174,7 +171,7 @@ def comparison_table(comparison: pd.DataFrame, cbs: pd.DataFrame, caption: str) 
         axis, at = map(str, key)
         place = f"at {at_words(at)}, " if at else ""
         rows.append((Cell(_AXES.get(axis, axis), f"{place}in {_UNITS.get(axis, axis)}"),))
-        rows += [_comparison_row(threshold, those, methods, cbs)
+        rows += [_comparison_row(threshold, those, methods)
                  for threshold, those in level.groupby("threshold")]
     return Table(caption, (Column("threshold"), *heads), rows)
 
@@ -185,20 +182,20 @@ def _method_columns(method: str) -> tuple[Column, ...]:
 
 
 def _comparison_row(
-    threshold: object, rows: pd.DataFrame, methods: Sequence[str], cbs: pd.DataFrame,
+    threshold: object, rows: pd.DataFrame, methods: Sequence[str],
 ) -> tuple[Cell, ...]:
     cells = [Cell(plain(threshold), mark="indented")]
     by_method = {row["method"]: row for _, row in rows.iterrows()}
     for method in methods:
-        cells += _method_cells(by_method.get(method), method, cbs)
+        cells += _method_cells(by_method.get(method), method)
     return tuple(cells)
 
 
-def _method_cells(row: pd.Series | None, method: str, cbs: pd.DataFrame) -> list[Cell]:
+def _method_cells(row: pd.Series | None, method: str) -> list[Cell]:
     if row is None:
         return [Cell("")] * len(_method_columns(method))
     dropped = int(row["n_runs_dropped"])
-    cells = [estimate_cell(compared_estimate(row, cbs)),
+    cells = [estimate_cell(compared_estimate(row)),
              Cell(plain(int(row["n_runs_used"])), f"{dropped} dropped" if dropped else "")]
     if method == "least_squares":
         cells.append(Cell(numbers.number(float(row["r2"]), 2)))

@@ -248,30 +248,33 @@ def comparison_sentences(fit: Fit) -> list[str]:
         for by_method, axis, at in pairs[:1]:
             place = f"{axis} axis" + (f" at {at_words(at)}" if at else "")
             told.append(f"Threshold {plain(threshold)}, {place}: " + _against(
-                by_method["least_squares"], by_method["posterior"], fit.cbs))
+                by_method["least_squares"], by_method["posterior"],
+                by_method.get("log_least_squares")))
     return told
 
 
-def _against(theirs: pd.Series, ours: pd.Series, cbs: pd.DataFrame) -> str:
-    mine, other = compared_estimate(ours, cbs), compared_estimate(theirs, cbs)
+def _against(theirs: pd.Series, ours: pd.Series, fair: pd.Series | None) -> str:
+    mine, other = compared_estimate(ours), compared_estimate(theirs)
     dropped = int(theirs["n_runs_dropped"])
     runs = f"{int(theirs['n_runs_used'])} runs" + (f" ({dropped} dropped)" if dropped else "")
-    left = "could not be fitted" if other is None else f"gives {other} from {runs}"
-    right = "nothing" if mine is None else str(mine)
-    said = f"least squares {left}; this fit gives {right} from {int(ours['n_runs_used'])} runs"
+    left = "could not be fitted" if other is None else f"gives {other.value} from {runs}"
+    said = f"least squares {left}; this fit gives {mine} from {int(ours['n_runs_used'])} runs"
     if mine is None or other is None:
         return f"{said}."
     if not mine.identified:
         return f"{said}: the batches tried do not settle the scale, whatever least squares says."
-    return f"{said}. {_widths(theirs, ours)}"
-
-
-def _widths(theirs: pd.Series, ours: pd.Series) -> str:
-    ratio = (theirs["ci_upper"] - theirs["ci_lower"]) / (ours["ci_upper"] - ours["ci_lower"])
     inside = ours["ci_lower"] <= theirs["B_noise"] <= ours["ci_upper"]
     place = "inside" if inside else "outside"
-    point = f"the least-squares value lies {place} the credible interval"
-    if not np.isfinite(ratio) or ratio <= 0:
-        return f"Least squares has no finite interval; {point}."
-    return (f"The least-squares interval is {numbers.number(float(ratio), digits=2)} times as "
-            f"wide, and {point}.")
+    return (f"{said}. The least-squares value, which comes without an interval, lies {place} the "
+            f"credible interval.{_widths(fair, ours)}")
+
+
+def _widths(fair: pd.Series | None, ours: pd.Series) -> str:
+    """Say how the fair log fit's bootstrap interval compares in width, on the log scale."""
+    told = None if fair is None else compared_estimate(fair)
+    if fair is None or told is None or not fair["ci_lower"] > 0 or np.isinf(fair["ci_upper"]):
+        return ""
+    ratio = np.log(fair["ci_upper"] / fair["ci_lower"]) / np.log(ours["ci_upper"]
+                                                                / ours["ci_lower"])
+    return (f" The fair log-space fit gives {told}; on the log scale its interval is "
+            f"{numbers.number(float(ratio), digits=2)} times as wide as the credible one.")

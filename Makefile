@@ -1,0 +1,41 @@
+# Everything on a fresh machine: `make demo` fits the shipped real sweep, `make test` runs the suite.
+# Both make their own virtual environment; they need a Python of 3.12 or newer.
+
+VENV := .venv
+PYTHON := $(shell for p in python3.12 python3 python3.13 python3.14 python; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$p && break; done)
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+WORKERS ?= 2
+
+.PHONY: demo test lint bench report clean python
+
+demo: $(VENV)/.analysis
+	$(VENV)/bin/python -m cbsbayes.fit -o outputs/demo
+
+test: $(VENV)/.test
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal
+
+lint: $(VENV)/.test
+	$(PIP) --group lint
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+python:
+	@test -n "$(PYTHON)" || { echo "cbsbayes needs Python 3.12 or newer and found none: install it (for example 'apt-get install python3.12-venv', 'pyenv install 3.12' or 'uv python install 3.12') and run make again" >&2; exit 1; }
+
+$(VENV)/bin/python: | python
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'  # --group
+
+$(VENV)/.analysis: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e .
+	touch $@
+
+# verl's own loggers are read from its wheel by the tests; its dependencies (torch, ray) are not needed
+$(VENV)/.test: $(VENV)/.analysis
+	$(PIP) -e '.[wandb,tensorboard]' --group test
+	$(PIP) --no-deps verl==0.9.1
+	touch $@
+
+clean:
+	rm -rf $(VENV) outputs .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,185 @@
+"""``python -m cbsbayes.fit [SWEEP] -o DIR``: credible intervals on the critical batch size.
+
+python -m cbsbayes.fit                         # the shipped real sweep
+python -m cbsbayes.fit sweep.nc -o fit --thresholds 0.60,0.65,0.70
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cbsbayes.cli import EXIT_OK, EXIT_UNTRUSTED, run_command
+from cbsbayes.errors import CBSDataError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from cbsbayes.result import Fit
+
+__all__ = ["main"]
+
+Stage = Callable[[str], None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = _parser().parse_args(arguments)
+    command = shlex.join(["python", "-m", "cbsbayes.fit", *arguments])
+    return run_command(lambda: _run(options, command), "cbsbayes.fit")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m cbsbayes.fit",
+        description="Fit S_min and the noise scales of a sweep; write tables, figures and a page.",
+        epilog="exit status: 0 good; 1 the input is at fault; 2 usage; 3 the fit is not to be "
+               "trusted (everything is still written, the verdict says why)",
+    )
+    add = parser.add_argument
+    add("sweep", nargs="?", type=Path, metavar="SWEEP",
+        help="a sweep written by cbsbayes.ingest; default: the shipped real sweep")
+    add("-o", "--output", type=Path, default=Path("outputs/fit"), metavar="DIR",
+        help="folder to write (default: %(default)s)")
+    add("--model", choices=["crossing"], default="crossing", help="the likelihood")
+    add("--law", default="auto", metavar="NAME",
+        help="auto (the varied axes decide), total, power, two_axis, two_axis_sqrt, "
+             "two_axis_free, or one of the last three with _plain")
+    add("--thresholds", type=_numbers, metavar="T,T,…",
+        help="target accuracies, comma-separated; default: chosen on a round grid")
+    add("--metric", metavar="KEY", help="validation set; default: the sweep's")
+    add("--group", metavar="NAME", help="fit only this group of runs; default: each apart")
+    add("--rule", choices=["isotonic", "first", "consecutive"], default="isotonic",
+        help="what counts as a crossing (default: %(default)s)")
+    add("--ci-prob", type=float, default=0.9, metavar="P",
+        help="probability of the equal-tailed intervals (default: %(default)s)")
+    add("--sampler", choices=["nutpie", "pymc"], default="nutpie")
+    add("--draws", type=int, default=1000, help="kept draws of each chain (default: %(default)s)")
+    add("--tune", type=int, default=1000, help="warm-up draws (default: %(default)s)")
+    add("--chains", type=int, default=4, help="(default: %(default)s)")
+    add("--seed", type=int, default=0, help="random seed (default: %(default)s)")
+    add("--json", action="store_true", help="print fit.json and the tables as JSON")
+    add("--quiet", action="store_true", help="print nothing but errors")
+    return parser
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of numbers like 0.60,0.65,0.70") from None
+
+
+def _run(options: argparse.Namespace, command: str) -> int:
+    from cbsbayes.grouping import group_names
+    from cbsbayes.shipped import default_sweep_path
+    from cbsbayes.store import read_sweep
+
+    path = options.sweep or default_sweep_path()
+    sweep = read_sweep(path)
+    groups = [options.group] if options.group else group_names(sweep)
+    folders = _folders(options.output, groups)
+    fits = []
+    with _stages(options.quiet or options.json) as stage:
+        for group, folder in folders.items():
+            fits.append(_one(sweep, group, folder, options, command, stage))
+    if len(fits) > 1:
+        _write_together(fits, folders, options.output)
+    _say(fits, folders, path, options)
+    return EXIT_OK if all(fit.verdict["trusted"] for fit in fits) else EXIT_UNTRUSTED
+
+
+def _folders(output: Path, groups: Sequence[str]) -> dict[str, Path]:
+    """Return where each group's fit goes: the folder itself, or one inside it per group."""
+    if output.exists() and not output.is_dir():
+        raise CBSDataError(f"{output} is a file; give a folder with -o")
+    if len(groups) == 1:
+        return {groups[0]: output}
+    return {group: output / f"{k:02d}_{_slug(group)}" for k, group in enumerate(groups, start=1)}
+
+
+def _slug(text: str) -> str:
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "-.") else "_" for c in text)
+    return "_".join(part for part in kept.split("_") if part)[:60] or "group"
+
+
+def _one(
+    sweep: xr.Dataset, group: str, folder: Path, options: argparse.Namespace, command: str,
+    stage: Stage,
+) -> Fit:
+    from cbsbayes.fitting import fit_sweep
+    from cbsbayes.output import write_fit
+    from cbsbayes.sampling import SamplerSettings
+
+    sampler = SamplerSettings(sampler=options.sampler, draws=options.draws, tune=options.tune,
+                              chains=options.chains, random_seed=options.seed)
+    fit = fit_sweep(sweep, group=group, law=options.law, thresholds=options.thresholds,
+                    metric=options.metric, rule=options.rule, ci_prob=options.ci_prob,
+                    sampler=sampler, stage=stage)
+    write_fit(fit, folder, command=command, stage=stage)
+    return fit
+
+
+def _write_together(fits: Sequence[Fit], folders: dict[str, Path], output: Path) -> None:
+    """Write the tables of all groups stacked, and a page that lists them."""
+    import pandas as pd
+
+    from cbsbayes.output import TABLES, fit_summary
+    from cbsbayes.report.page import IndexEntry, render_index
+    from cbsbayes.report.words import headline
+    from cbsbayes.store import write_whole
+
+    for name in TABLES:
+        tables = [getattr(fit, name).assign(group=fit.group) for fit in fits]
+        write_whole(output / f"{name}.csv", pd.concat(tables).to_csv(index=False))
+    summary = {"groups": [fit_summary(fit) for fit in fits]}
+    write_whole(output / "fit.json", json.dumps(summary, indent=2) + "\n")
+    entries = [IndexEntry(fit.group, f"{folders[fit.group].name}/index.html", headline(fit),
+                          bool(fit.verdict["trusted"])) for fit in fits]
+    render_index(entries, path=output / "index.html")
+
+
+def _say(
+    fits: Sequence[Fit], folders: dict[str, Path], path: Path, options: argparse.Namespace
+) -> None:
+    from cbsbayes.output import fit_summary
+
+    if options.json:
+        print(json.dumps([_as_json(fit, fit_summary(fit)) for fit in fits], allow_nan=False))
+    elif not options.quiet:
+        from cbsbayes.console import print_fit
+
+        for fit in fits:
+            print_fit(fit, path, folders[fit.group])
+
+
+def _as_json(fit: Fit, summary: dict[str, Any]) -> dict[str, Any]:
+    return summary | {"folder_tables": {name: json.loads(getattr(fit, name).to_json(
+        orient="records")) for name in ("cbs", "comparison", "runs")}}
+
+
+@contextmanager
+def _stages(quiet: bool) -> Iterator[Stage]:
+    """Show what is being done: a spinner on a terminal, a line per stage otherwise."""
+    if quiet:
+        yield lambda text: None
+        return
+    if not sys.stderr.isatty():
+        yield lambda text: print(f"cbsbayes.fit: {text} …", file=sys.stderr, flush=True)
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("reading") as status:
+        yield lambda text: status.update(f"{text} …")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,319 @@
+r"""Log density and gradient of the crossing model as one compiled pass over flat arrays.
+
+`cbsbayes.models.crossing` defines the model and `cbsbayes.laws` the law; tests hold this restatement
+to both, constants included. It exists because compiling the definition's graph anew for every law
+takes several times as long as sampling it, while these functions are compiled once and kept on disk.
+
+Forward and reverse passes are written by hand. With :math:`x_{b,k} = \sum_s B_{s,k} w_{s,b}` at
+batch b and threshold k, the law and its derivatives are
+
+.. math::
+
+    f = \alpha \log(1 + x), \qquad
+    \partial f / \partial \log B_s = \alpha B_s w_s / (1 + x), \qquad
+    \partial f / \partial \alpha = f / \alpha,
+
+and :math:`f = \mathrm{softplus}(\alpha \log x)` under the law ``power``. Runs of one batch share
+f, and crossings of one pair of thresholds share the residual's scale and correlation, so that a
+crossing itself costs three exponentials and a logarithm.
+
+Every function here lives in this one file, because numba's disk cache does not see changes of a
+callee elsewhere; for the same reason constants of other modules come in through the arguments.
+Arrays are made by `cbsbayes.models.crossing_arrays`.
+"""
+
+from __future__ import annotations
+
+from math import exp, expm1, log, log1p
+
+import numpy as np
+from numba import njit
+
+__all__ = [
+    "ALPHA", "GROWTH", "LENGTH", "MIDDLE", "POWER", "RUN", "SIGMA", "SIGMA_RUN", "STEPS_LEVEL",
+    "TREND", "log_density",
+]
+
+# Places in `layout`: where a block of the position starts (-1: not in this model), and two facts.
+ALPHA, STEPS_LEVEL, GROWTH, SIGMA_RUN, RUN, SIGMA, TREND, LENGTH, MIDDLE, POWER = range(10)
+
+_compiled = njit(cache=True, error_model="numpy", nogil=True)
+
+
+@_compiled
+def log_density(
+    position: np.ndarray, layout: np.ndarray, center: np.ndarray, precision: np.ndarray,
+    constants: np.ndarray, hardness: np.ndarray, weights: np.ndarray, batch: np.ndarray,
+    bounds: np.ndarray, link: np.ndarray, pairs: np.ndarray, gaps: np.ndarray,
+) -> tuple[float, np.ndarray]:
+    """Return the log density of the unconstrained position and its gradient.
+
+    Parameters
+    ----------
+    position : numpy.ndarray
+        Point of the unconstrained space, shape (n,).
+    layout : numpy.ndarray
+        Int64: starts of the blocks, the middle threshold, whether the law is ``power``.
+    center, precision : numpy.ndarray
+        Of the normal prior of each coordinate, shape (n,); precision 0 for the exponent.
+    constants : numpy.ndarray
+        The log density's constant, the fixed exponent, the exponent's lower and upper end, prior
+        mean and precision, the factor of deviations, and the log scale of a logistic variable
+        of standard deviation 1.
+    hardness : numpy.ndarray
+        Of the thresholds, shape (threshold,).
+    weights : numpy.ndarray
+        What exp(level) of each noise scale is multiplied by at each batch, shape (scale, batch);
+        the last batch is the middle one, at which the level of S is sampled.
+    batch : numpy.ndarray
+        Int64: each run's batch, shape (run,).
+    bounds : numpy.ndarray
+        Log lower bound, upper bound and midpoint, shape (run, threshold, 3).
+    link : numpy.ndarray
+        Int64: each crossing's pair of thresholds, -1 where it says nothing, shape
+        (run, threshold).
+    pairs : numpy.ndarray
+        Int64: threshold and previous threshold, shape (pair, 2).
+    gaps : numpy.ndarray
+        Distance of the two in hardness, shape (pair,).
+
+    Returns
+    -------
+    tuple
+        Log density, and its gradient of shape (n,).
+    """
+    value, gradient = _normal_priors(position, center, precision)
+    alpha, slope, log_p = _exponent(position, layout, constants, gradient)
+    value += constants[0] + log_p
+    scales = _noise_scales(position, hardness, len(weights), constants[6])
+    ratio, relative = _law(scales, weights, alpha, layout[POWER] == 1)
+    curve = _expected(position, layout, ratio)
+    correlation, inverse_scale = _links(position, layout, hardness, pairs, gaps, constants[7])
+    sigma_run = exp(position[layout[SIGMA_RUN]])
+
+    curve_bar = np.zeros_like(curve)
+    links_bar = np.zeros((len(gaps), 2))
+    value += _crossings(position, layout, sigma_run, curve, batch, bounds, link, pairs,
+                        correlation, inverse_scale, curve_bar, links_bar, gradient)
+
+    _reverse_links(position, layout, hardness, pairs, gaps, correlation, links_bar, gradient)
+    _reverse_expected(position, layout, curve_bar, gradient)
+    alpha_bar = _reverse_law(scales, weights, alpha, layout[POWER] == 1, ratio, relative,
+                             curve_bar, hardness, constants[6], gradient)
+    if layout[ALPHA] >= 0:
+        gradient[layout[ALPHA]] += slope * alpha_bar
+    return value, gradient
+
+
+@_compiled
+def _normal_priors(
+    position: np.ndarray, center: np.ndarray, precision: np.ndarray
+) -> tuple[float, np.ndarray]:
+    gradient = np.empty_like(position)
+    value = 0.0
+    for j in range(len(position)):
+        away = position[j] - center[j]
+        gradient[j] = -precision[j] * away
+        value += 0.5 * gradient[j] * away
+    return value, gradient
+
+
+@_compiled
+def _exponent(
+    position: np.ndarray, layout: np.ndarray, constants: np.ndarray, gradient: np.ndarray
+) -> tuple[float, float, float]:
+    """Return the exponent, its slope by its coordinate, and its log density with Jacobian."""
+    if layout[ALPHA] < 0:
+        return constants[1], 0.0, 0.0
+    lower, upper, mean, precision = constants[2:6]
+    v = position[layout[ALPHA]]
+    t = exp(-abs(v))
+    below, above = (1.0, t) if v >= 0 else (t, 1.0)
+    share, rest = below / (1.0 + t), above / (1.0 + t)
+    alpha = lower + (upper - lower) * share
+    slope = (upper - lower) * share * rest
+    away = alpha - mean
+    gradient[layout[ALPHA]] += rest - share - precision * away * slope
+    return alpha, slope, -abs(v) - 2.0 * log1p(t) - 0.5 * precision * away * away
+
+
+@_compiled
+def _noise_scales(
+    position: np.ndarray, hardness: np.ndarray, n_scales: int, spread: float
+) -> np.ndarray:
+    """Return exp of level, trend and deviations, shape (scale, threshold)."""
+    n_thresholds = len(hardness)
+    scales = np.empty((n_scales, n_thresholds))
+    if n_thresholds == 1:
+        for s in range(n_scales):
+            scales[s, 0] = exp(position[s])
+        return scales
+    for s in range(n_scales):
+        start = s * (n_thresholds + 2)
+        for k in range(n_thresholds):
+            scales[s, k] = exp(position[start] + position[start + 1] * hardness[k]
+                               + spread * position[start + 2 + k])
+    return scales
+
+
+@_compiled
+def _law(
+    scales: np.ndarray, weights: np.ndarray, alpha: float, power: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return log S/S_min and x over S/S_min's base, both (batch, threshold)."""
+    n_scales, n_batches = weights.shape
+    n_thresholds = scales.shape[1]
+    ratio = np.empty((n_batches, n_thresholds))
+    relative = np.empty((n_batches, n_thresholds))
+    for b in range(n_batches):
+        for k in range(n_thresholds):
+            x = 0.0
+            for s in range(n_scales):
+                x += scales[s, k] * weights[s, b]
+            if power:
+                y = alpha * log(x)
+                t = exp(-abs(y))
+                ratio[b, k] = max(y, 0.0) + log1p(t)
+                relative[b, k] = (1.0 if y >= 0 else t) / (1.0 + t)
+            else:
+                ratio[b, k] = alpha * log1p(x)
+                relative[b, k] = 1.0 / (1.0 + x)
+    return ratio, relative
+
+
+@_compiled
+def _expected(position: np.ndarray, layout: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    """Return log S of each batch and threshold without run effects, shape (batch, threshold)."""
+    n_batches, n_thresholds = ratio.shape[0] - 1, ratio.shape[1]
+    middle = layout[MIDDLE]
+    log_s_min = np.empty(n_thresholds)
+    climb = 0.0
+    for k in range(n_thresholds):
+        if k > 0:
+            climb += exp(position[layout[GROWTH] + k - 1])
+        log_s_min[k] = climb
+    base = position[layout[STEPS_LEVEL]] - ratio[n_batches, middle] - log_s_min[middle]
+    curve = np.empty((n_batches, n_thresholds))
+    for b in range(n_batches):
+        for k in range(n_thresholds):
+            curve[b, k] = base + log_s_min[k] + ratio[b, k]
+    return curve
+
+
+@_compiled
+def _links(
+    position: np.ndarray, layout: np.ndarray, hardness: np.ndarray, pairs: np.ndarray,
+    gaps: np.ndarray, log_logistic: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the previous deviation is multiplied by, and 1/scale; both of shape (pair,)."""
+    correlation, inverse_scale = np.zeros(len(gaps)), np.empty(len(gaps))
+    log_scale = position[layout[SIGMA]] + log_logistic
+    if len(hardness) == 1:
+        inverse_scale[:] = exp(-log_scale)
+        return correlation, inverse_scale
+    trend, length = position[layout[TREND]], exp(position[layout[LENGTH]])
+    for j in range(len(gaps)):
+        x, before = hardness[pairs[j, 0]], hardness[pairs[j, 1]]
+        correlation[j] = exp(trend * (x - before) - gaps[j] / length)
+        inverse_scale[j] = exp(-log_scale - trend * x) / np.sqrt(-expm1(-2.0 * gaps[j] / length))
+    return correlation, inverse_scale
+
+
+@_compiled
+def _crossings(
+    position: np.ndarray, layout: np.ndarray, sigma_run: float, curve: np.ndarray,
+    batch: np.ndarray, bounds: np.ndarray, link: np.ndarray, pairs: np.ndarray,
+    correlation: np.ndarray, inverse_scale: np.ndarray, curve_bar: np.ndarray,
+    links_bar: np.ndarray, gradient: np.ndarray,
+) -> float:
+    """Return the log likelihood; add its slopes to `curve_bar`, `links_bar` and `gradient`."""
+    value = 0.0
+    sigma_bar = 0.0
+    for i in range(len(batch)):
+        b = batch[i]
+        effect = sigma_run * position[layout[RUN] + i]
+        effect_bar = 0.0
+        for k in range(link.shape[1]):
+            j = link[i, k]
+            if j < 0:
+                continue
+            before = pairs[j, 1]
+            residual = bounds[i, before, 2] - curve[b, before] - effect
+            center = curve[b, k] + effect + correlation[j] * residual
+            log_p, shift, stretch = _log_interval((bounds[i, k, 0] - center) * inverse_scale[j],
+                                                  (bounds[i, k, 1] - center) * inverse_scale[j])
+            value += log_p
+            center_bar = -inverse_scale[j] * shift
+            curve_bar[b, k] += center_bar
+            curve_bar[b, before] -= correlation[j] * center_bar
+            effect_bar += (1.0 - correlation[j]) * center_bar
+            links_bar[j, 0] += center_bar * residual
+            links_bar[j, 1] -= stretch
+        gradient[layout[RUN] + i] += sigma_run * effect_bar
+        sigma_bar += effect * effect_bar
+    gradient[layout[SIGMA_RUN]] += sigma_bar
+    return value
+
+
+@_compiled
+def _log_interval(a: float, b: float) -> tuple[float, float, float]:
+    """Return log P(a < Z <= b) of a standard logistic Z (see `likelihood.log_interval`).
+
+    With it its slope by a shift of both ends and by the logarithm of their common factor. The
+    two large terms of narrow intervals cancel in the shift by hand.
+    """
+    width = b - a
+    ta, tb = exp(-abs(a)), exp(-abs(b))
+    inside = -expm1(-width)
+    value = log(inside / ((1.0 + ta) * (1.0 + tb))) - max(a, 0.0) - max(-b, 0.0)
+    below_a = (1.0 if a >= 0 else ta) / (1.0 + ta)
+    above_b = (1.0 if b < 0 else tb) / (1.0 + tb)
+    stretch = width * (1.0 - inside) / inside - a * below_a + b * above_b
+    return value, above_b - below_a, stretch
+
+
+@_compiled
+def _reverse_links(
+    position: np.ndarray, layout: np.ndarray, hardness: np.ndarray, pairs: np.ndarray,
+    gaps: np.ndarray, correlation: np.ndarray, links_bar: np.ndarray, gradient: np.ndarray,
+) -> None:
+    """Add the slopes by the residual's scale, trend and correlation length."""
+    for j in range(len(gaps)):
+        gradient[layout[SIGMA]] += links_bar[j, 1]
+    if len(hardness) == 1:
+        return
+    length = exp(position[layout[LENGTH]])
+    for j in range(len(gaps)):
+        x, before = hardness[pairs[j, 0]], hardness[pairs[j, 1]]
+        correlation_bar = links_bar[j, 0] * correlation[j]
+        gradient[layout[TREND]] += correlation_bar * (x - before) + links_bar[j, 1] * x
+        distance = gaps[j] / length
+        square = exp(-2.0 * distance)
+        if square > 0.0:  # nothing is left of the correlation, and 0 times infinity is NaN
+            scale_slope = square / expm1(-2.0 * distance)
+            gradient[layout[LENGTH]] += distance * (correlation_bar + links_bar[j, 1] * scale_slope)
+
+
+@_compiled
+def _reverse_expected(
+    position: np.ndarray, layout: np.ndarray, curve_bar: np.ndarray, gradient: np.ndarray
+) -> None:
+    """Add the slopes by the level of S and its growth."""
+    total = curve_bar.sum()
+    gradient[layout[STEPS_LEVEL]] += total
+    harder = total  # slope by a rise of threshold k and all harder ones
+    for k in range(1, curve_bar.shape[1]):
+        harder -= curve_bar[:, k - 1].sum()
+        rise = harder - (total if k <= layout[MIDDLE] else 0.0)
+        at = layout[GROWTH] + k - 1
+        gradient[at] += exp(position[at]) * rise
+
+
+@_compiled
+def _reverse_law(
+    scales: np.ndarray, weights: np.ndarray, alpha: float, power: bool, ratio: np.ndarray,
+    relative: np.ndarray, curve_bar: np.ndarray, hardness: np.ndarray, spread: float,
+    gradient: np.ndarray,
+) -> float:
+    """Add the slopes by the noise scales; return that by the exponent."""
+    ...
