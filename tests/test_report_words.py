@@ -74,15 +74,17 @@ def test_no_scale_at_all_is_said():
 def test_each_threshold_gets_one_verdict_on_least_squares():
     told = words.comparison_sentences(stand_in_fit())
     assert len(told) == 4
-    assert told[1].startswith("Threshold 0.6, prompts axis at 8 rollouts: least squares gives 36 "
-                              "(−24 to 100) from 20 runs (1 dropped); this fit gives 72 (58–94) "
-                              "from 21 runs.")
-    assert "3.5 times as wide" in told[1]
-    assert "outside the credible interval" in told[1]
+    assert told[1].startswith("Threshold 0.6, prompts axis at 8 rollouts: least squares gives 36")
+    assert "from 20 runs (1 dropped); this fit gives 72 (58–94) from 21 runs." in told[1]
+    assert "lies outside the credible interval" in told[1]
+    assert "log-space fit gives 65 (36–120)" in told[1]
+    assert "2.4 times as wide" in told[1]
 
 
 def test_a_bound_beside_least_squares_is_not_compared_by_width():
-    told = words.comparison_sentences(_with_status("cbs_prompts", "lower_bound"))
+    table = comparison_table()
+    table.loc[table["method"] == "posterior", ["B_noise", "ci_upper"]] = np.nan
+    told = words.comparison_sentences(stand_in_fit(comparison=table))
     assert "do not settle the scale" in told[0]
     assert "times as wide" not in told[0]
 
@@ -91,9 +93,14 @@ def test_least_squares_that_failed_is_said():
     table = comparison_table()
     table.loc[table["method"] == "least_squares", ["B_noise", "ci_lower", "ci_upper"]] = np.nan
     assert "could not be fitted" in words.comparison_sentences(stand_in_fit(comparison=table))[0]
+
+
+def test_a_log_fit_without_an_interval_is_not_compared_by_width():
     table = comparison_table()
-    table.loc[table["method"] == "least_squares", ["ci_lower", "ci_upper"]] = np.nan
-    assert "no finite interval" in words.comparison_sentences(stand_in_fit(comparison=table))[0]
+    table.loc[table["method"] == "log_least_squares", ["ci_lower", "ci_upper"]] = np.nan
+    told = words.comparison_sentences(stand_in_fit(comparison=table))[0]
+    assert "times as wide" not in told
+    assert "credible interval" in told
 
 
 def test_how_many_runs_were_left_out():

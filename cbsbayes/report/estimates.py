@@ -15,6 +15,7 @@ import pandas as pd
 
 from cbsbayes.cli import one_line
 from cbsbayes.errors import CBSDataError
+from cbsbayes.identification import STATUSES
 from cbsbayes.report import numbers
 
 __all__ = ["QUANTITIES", "Estimate", "at_words", "compared_estimate", "estimate", "parse_at",
@@ -94,7 +95,7 @@ def estimate(row: pd.Series | Mapping[Hashable, Any]) -> Estimate:
     if status == "identified":
         value, between = numbers.value_with_interval(float(row["median"]), lower, upper)
         return Estimate(value, between, status)
-    if status not in _DOUBT:
+    if status not in STATUSES:
         raise CBSDataError(f"unknown status {status!r} of an estimate; valid: identified, "
                            "upper_bound, lower_bound, not_identified; write the table again")
     limit = {"upper_bound": upper, "lower_bound": lower}.get(status, np.nan)
