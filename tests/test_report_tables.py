@@ -43,7 +43,7 @@ def test_an_unknown_status_is_refused():
 
 def test_what_is_held_fixed_is_put_into_words():
     assert at_words("n_prompts=128,n_rollouts=8") == "128 prompts × 8 rollouts"
-    assert at_words("n_rollouts=8,gain=0.1") == "8 rollouts × gain 0.1"
+    assert at_words("n_rollouts=8,gain=0.1") == "8 rollouts, saving 10 %"
     assert at_words("{x}={0.__class__}") == "{x} = {0.__class__}"
     assert at_words(np.nan) == at_words("") == ""
     assert parse_at(" n_prompts=4 ") == {"n_prompts": "4"}

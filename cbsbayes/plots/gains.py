@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 
+from cbsbayes.errors import CBSDataError
 from cbsbayes.plots.marks import interval_of
 from cbsbayes.plots.reading import ci_prob, crossing_table, pick_thresholds, threshold_label
 from cbsbayes.plots.scales import log2_axis
@@ -46,7 +47,7 @@ def doubling_gain(fit: Fit, cut: Slice, x: np.ndarray, threshold: float) -> np.n
 def plot_gains(fit: Fit, *, ax: Axes | None = None,
                threshold: float | Sequence[float] | None = None, axis: str | None = None,
                n_prompts: int | None = None, n_rollouts: int | None = None) -> Axes:
-    """Plot what doubling the batch buys, at every batch tried and between.
+    """Plot what doubling the batch buys, inside the range of batches tried.
 
     The value is updates after doubling over updates before: 1 is nothing bought, 0.5 is
     perfect scaling. Of all that is read off the fit this leans least on the form of the law.
@@ -70,13 +71,18 @@ def plot_gains(fit: Fit, *, ax: Axes | None = None,
     Raises
     ------
     CBSDataError
-        If the axis was not varied or a threshold was not fitted.
+        If the axis was not varied, no batch has its double in the range tried, or a threshold
+        was not fitted.
     """
     cut = choose_slice(fit, axis, n_prompts=n_prompts, n_rollouts=n_rollouts)
     thresholds = pick_thresholds(fit, threshold)
     runs = crossing_table(fit, thresholds[0])
     tried = np.unique(runs.loc[cut.contains(runs), cut.column].to_numpy(dtype=float))
-    grid = np.geomspace(max(tried[0], cut.least), tried[-1], 61)
+    inside = tried[2 * tried <= tried[-1]]
+    if not inside.size:
+        raise CBSDataError(f"no batch along {_DOUBLED[cut.axis]} was tried together with one twice "
+                           "its size; what doubling buys would be extrapolated")
+    grid = np.geomspace(max(tried[0], cut.least), tried[-1] / 2, 61)
     ax = new_axes(ax, (6.8, 3.8))
     colours = ordered_colours(len(thresholds))
     for j, (level, colour) in enumerate(zip(thresholds, colours, strict=True)):
@@ -84,8 +90,8 @@ def plot_gains(fit: Fit, *, ax: Axes | None = None,
         ax.fill_between(grid, *interval_of(band, ci_prob(fit)), color=colour, alpha=0.12, lw=0)
         ax.plot(grid, np.median(band, axis=0), color=colour, gid="median",
                 label=threshold_label(fit.sweep, level))
-        at = doubling_gain(fit, cut, tried, level)
-        x = tried * 2.0 ** (0.07 * (j - (len(thresholds) - 1) / 2))
+        at = doubling_gain(fit, cut, inside, level)
+        x = inside * 2.0 ** (0.07 * (j - (len(thresholds) - 1) / 2))
         ax.vlines(x, *interval_of(at, ci_prob(fit)), colors=colour, lw=1.3)
         ax.plot(x, np.median(at, axis=0), "o", color=colour, ms=4.5, gid="tried")
     _finish(ax, fit, cut)

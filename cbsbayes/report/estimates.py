@@ -44,7 +44,6 @@ _AT_WORDS = {
     "n_prompts": "{} prompts",
     "n_rollouts": "{} rollouts",
     "total_batch": "batch {}",
-    "gain": "gain {}",
     "axis": "along {}",
 }
 
@@ -159,7 +158,17 @@ def parse_at(at: object) -> dict[str, str]:
 
 def at_words(at: object) -> str:
     """Return what is held fixed in words, e.g. ``128 prompts × 8 rollouts``."""
-    return " × ".join(_fixed_words(key, value) for key, value in parse_at(at).items())
+    fixed = parse_at(at)
+    gain = fixed.pop("gain", "")
+    words = [" × ".join(_fixed_words(key, value) for key, value in fixed.items())]
+    return ", ".join(filter(None, [*words, f"saving {_percent(gain)}" if gain else ""]))
+
+
+def _percent(text: str) -> str:
+    try:
+        return f"{100 * float(text):g} %"
+    except ValueError:
+        return text
 
 
 def _fixed_words(key: str, value: str) -> str:

@@ -133,9 +133,16 @@ def _quantity_rows(
     label, remark = QUANTITIES[quantity]
     if ats == [""]:
         return [(Cell(label, remark), *_estimates(cbs, quantity, "", thresholds))]
-    rows = [(Cell(f"at {at_words(at)}", mark="indented"),
-             *_estimates(cbs, quantity, at, thresholds)) for at in ats]
+    units = _units(cbs, quantity)
+    shown = len(set(units.values())) > 1  # along prompts and along rollouts in one table
+    rows = [(Cell(f"{units[at]} at {at_words(at)}" if shown else f"at {at_words(at)}",
+                  mark="indented"), *_estimates(cbs, quantity, at, thresholds)) for at in ats]
     return [(Cell(label, remark),), *rows]
+
+
+def _units(cbs: pd.DataFrame, quantity: str) -> dict[str, str]:
+    rows = cbs.loc[cbs["quantity"] == quantity]
+    return dict(zip(rows["at"].map(plain), rows["unit"].map(plain), strict=True))
 
 
 def _estimates(
