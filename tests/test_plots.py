@@ -381,7 +381,7 @@ def test_gains_are_ratios_of_posterior_updates(fit):
     ax = plots.plot_gains(fit, threshold=0.8, axis="prompts")
     (tried,) = lines(ax, "tried")
     assert len(tried.get_xdata()) == 6  # doubling 256 leaves the range tried
-    p = np.array([4.0, 8, 16, 32, 64, 128, 256])
+    p = np.array([4.0, 8, 16, 32, 64, 128])
     eights = np.full_like(p, 8.0)
     ratio = (fit.steps(2 * p, eights, threshold=0.8) / fit.steps(p, eights, threshold=0.8))
     np.testing.assert_allclose(tried.get_ydata(), ratio.median("sample"))
