@@ -7,13 +7,18 @@ PYTHON := $(shell for p in python3.12 python3 python3.13 python3.14 python; do \
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKERS ?= 2
 
-.PHONY: demo test lint bench report clean python
+.PHONY: demo test lint report clean python
 
 demo: $(VENV)/.analysis
 	$(VENV)/bin/python -m cbsbayes.fit -o outputs/demo
 
 test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal
+
+# the committed report on the shipped sweep, and the README's numbers
+report: $(VENV)/.analysis
+	$(VENV)/bin/python -m cbsbayes.fit -o reports/tiny_grpo
+	$(VENV)/bin/python benchmarks/readme_numbers.py reports/tiny_grpo
 
 lint: $(VENV)/.test
 	$(PIP) --group lint
