@@ -1,8 +1,8 @@
-"""Compile, sample, and judge the chains: nutpie by default, PyMC's own NUTS as an option.
+"""Sample the crossing model: nutpie on the compiled kernel, or PyMC's own NUTS on the definition.
 
-nutpie's low-rank mass-matrix adaptation was the fastest sampler measured on this model. A
-compiled model is kept and given new data of the same shape, because compiling costs more than
-sampling.
+nutpie's low-rank mass-matrix adaptation was the fastest sampler measured on this model. It is given
+`cbsbayes.models.crossing_kernel`, because compiling the PyMC model for nutpie takes several times
+as long as sampling it. Both samplers return the same variables.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ import xarray as xr
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.laws import Law
-from cbsbayes.models.crossing import build_crossing_model, model_data
+from cbsbayes.models.crossing import build_crossing_model
 from cbsbayes.models.crossing_data import CrossingData
+from cbsbayes.models.crossing_flat import FlatCrossing
+from cbsbayes.models.crossing_words import data_words
 from cbsbayes.models.priors import PRIORS, Priors
 
 __all__ = ["SAMPLERS", "SamplerSettings", "sample_crossings", "sample_prior"]
 
 SAMPLERS = ("nutpie", "pymc")
 _TARGET_ACCEPT = 0.95  # at .8 about one draw in four thousand diverges
-_compiled: dict[Any, Any] = {}
+_REDUNDANT = "run_effect_z"  # run_effect over sigma_run
 
 
 @dataclass(frozen=True)
@@ -92,21 +94,36 @@ def _sample_nutpie(
 ) -> xr.DataTree:
     import nutpie
 
-    shape = data.log_lower.shape
-    key = (law.name, shape, priors)
-    if key not in _compiled:
-        _compiled[key] = nutpie.compile_pymc_model(build_crossing_model(data, law, priors))
-    compiled = _compiled[key].with_data(**model_data(data))
+    flat = FlatCrossing(data, law, priors)
     tree = nutpie.sample(
-        compiled, draws=settings.draws, tune=settings.tune, chains=settings.chains,
+        _nutpie_model(flat), draws=settings.draws, tune=settings.tune, chains=settings.chains,
         cores=settings.cores, seed=settings.random_seed, target_accept=_TARGET_ACCEPT,
         adaptation="low_rank", save_warmup=False, progress_bar=False,
     )
-    coords = {"run": data.run, "threshold": data.threshold}
-    posterior = tree["posterior"].to_dataset()
-    named = {dim: values for dim, values in coords.items() if dim in posterior.dims}
-    return xr.DataTree.from_dict({"posterior": posterior.assign_coords(named),
-                                  "sample_stats": tree["sample_stats"].to_dataset()})
+    return xr.DataTree.from_dict({
+        "posterior": flat.unpack(tree["posterior"]["position"].values),
+        "sample_stats": tree["sample_stats"].to_dataset()})
+
+
+def _nutpie_model(flat: FlatCrossing) -> Any:
+    """Return the kernel as nutpie takes a compiled PyMC model: by address, without Python.
+
+    Called as a Python function it would cost twice the time, and two chains would wait for each
+    other. Draws stay flat until sampling is over.
+    """
+    from nutpie.compile_pymc import CompiledPyMCModel
+
+    from cbsbayes.models.crossing_kernel import sampler_callbacks
+
+    density, copy = sampler_callbacks()
+    shape = (flat.n_dim,)
+    return CompiledPyMCModel(
+        compiled_logp_func=density, compiled_expand_func=copy, user_data=data_words(flat),
+        initial_point_func=flat.initial_point, n_expanded=flat.n_dim,
+        shape_info=(["position"], [slice(0, flat.n_dim)], [shape]),
+        dims={}, shared_data={}, shared_var_keys={}, logp_func=None, expand_func=None,
+        _n_dim=flat.n_dim, _shapes={"position": shape}, _coords={},
+    )
 
 
 def _sample_pymc(
@@ -120,8 +137,9 @@ def _sample_pymc(
             cores=settings.cores, random_seed=settings.random_seed, nuts_sampler="pymc",
             target_accept=_TARGET_ACCEPT, progressbar=False, compute_convergence_checks=False,
         )
-    return xr.DataTree.from_dict({name: tree[name].to_dataset()
-                                  for name in ("posterior", "sample_stats")})
+    return xr.DataTree.from_dict({
+        "posterior": tree["posterior"].to_dataset().drop_vars(_REDUNDANT),
+        "sample_stats": tree["sample_stats"].to_dataset()})
 
 
 def sample_prior(
@@ -142,7 +160,7 @@ def sample_prior(
         # Python's own linker: a prior draw is cheap, compiling its graph is not.
         tree = pm.sample_prior_predictive(draws, random_seed=random_seed,
                                           compile_kwargs={"mode": "FAST_COMPILE"})
-    return tree["prior"].to_dataset()
+    return tree["prior"].to_dataset().drop_vars(_REDUNDANT)
 
 
 @contextlib.contextmanager

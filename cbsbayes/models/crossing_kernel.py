@@ -1,8 +1,9 @@
 r"""Log density and gradient of the crossing model as one compiled pass over flat arrays.
 
-`cbsbayes.models.crossing` defines the model and `cbsbayes.laws` the law; tests hold this restatement
-to both, constants included. It exists because compiling the definition's graph anew for every law
-takes several times as long as sampling it, while these functions are compiled once and kept on disk.
+`cbsbayes.models.crossing` defines the model and `cbsbayes.laws` the law; tests hold this
+restatement to both, constants included. It exists because compiling the definition's graph anew
+for every law takes several times as long as sampling it, while this is compiled once and kept on
+disk.
 
 Forward and reverse passes are written by hand. With :math:`x_{b,k} = \sum_s B_{s,k} w_{s,b}` at
 batch b and threshold k, the law and its derivatives are
@@ -19,103 +20,136 @@ crossing itself costs three exponentials and a logarithm.
 
 Every function here lives in this one file, because numba's disk cache does not see changes of a
 callee elsewhere; for the same reason constants of other modules come in through the arguments.
-Arrays are made by `cbsbayes.models.crossing_arrays`.
+The data are one block of memory, made by `cbsbayes.models.crossing_words`, so that a sampler may
+call this by its address, without Python.
 """
 
 from __future__ import annotations
 
 from math import exp, expm1, log, log1p
+from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import carray, cfunc, njit, types
 
 __all__ = [
-    "ALPHA", "GROWTH", "LENGTH", "MIDDLE", "POWER", "RUN", "SIGMA", "SIGMA_RUN", "STEPS_LEVEL",
-    "TREND", "log_density",
+    "ALPHA", "GROWTH", "LENGTH", "MIDDLE", "N_SCALES", "PARTS", "POWER", "RUN", "SIGMA",
+    "SIGMA_RUN", "STEPS_LEVEL", "TREND", "log_density", "sampler_callbacks",
 ]
 
-# Places in `layout`: where a block of the position starts (-1: not in this model), and two facts.
-ALPHA, STEPS_LEVEL, GROWTH, SIGMA_RUN, RUN, SIGMA, TREND, LENGTH, MIDDLE, POWER = range(10)
+PARTS = ("layout", "batch", "link", "pairs", "center", "precision", "constants", "hardness",
+         "weights", "bounds", "gaps")
+"""The data's parts in their order; integers first, then reals (see `crossing_words`)."""
 
-_compiled = njit(cache=True, error_model="numpy", nogil=True)
+# Places in `layout`: where a block of the position starts (-1: not in this model), and facts.
+ALPHA, STEPS_LEVEL, GROWTH, SIGMA_RUN, RUN, SIGMA, TREND, LENGTH = range(8)
+MIDDLE, POWER, N_SCALES = 8, 9, 10
+
+_OPTIONS = {"cache": True, "error_model": "numpy", "nogil": True}
+_compiled = njit(**_OPTIONS)
 
 
 @_compiled
-def log_density(
-    position: np.ndarray, layout: np.ndarray, center: np.ndarray, precision: np.ndarray,
-    constants: np.ndarray, hardness: np.ndarray, weights: np.ndarray, batch: np.ndarray,
-    bounds: np.ndarray, link: np.ndarray, pairs: np.ndarray, gaps: np.ndarray,
-) -> tuple[float, np.ndarray]:
-    """Return the log density of the unconstrained position and its gradient.
+def log_density(position: np.ndarray, words: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the log density of the unconstrained position, and its gradient.
 
     Parameters
     ----------
     position : numpy.ndarray
         Point of the unconstrained space, shape (n,).
-    layout : numpy.ndarray
-        Int64: starts of the blocks, the middle threshold, whether the law is ``power``.
-    center, precision : numpy.ndarray
-        Of the normal prior of each coordinate, shape (n,); precision 0 for the exponent.
-    constants : numpy.ndarray
-        The log density's constant, the fixed exponent, the exponent's lower and upper end, prior
-        mean and precision, the factor of deviations, and the log scale of a logistic variable
-        of standard deviation 1.
-    hardness : numpy.ndarray
-        Of the thresholds, shape (threshold,).
-    weights : numpy.ndarray
-        What exp(level) of each noise scale is multiplied by at each batch, shape (scale, batch);
-        the last batch is the middle one, at which the level of S is sampled.
-    batch : numpy.ndarray
-        Int64: each run's batch, shape (run,).
-    bounds : numpy.ndarray
-        Log lower bound, upper bound and midpoint, shape (run, threshold, 3).
-    link : numpy.ndarray
-        Int64: each crossing's pair of thresholds, -1 where it says nothing, shape
-        (run, threshold).
-    pairs : numpy.ndarray
-        Int64: threshold and previous threshold, shape (pair, 2).
-    gaps : numpy.ndarray
-        Distance of the two in hardness, shape (pair,).
+    words : numpy.ndarray
+        The data, from `cbsbayes.models.crossing_words.data_words`.
 
     Returns
     -------
     tuple
         Log density, and its gradient of shape (n,).
     """
-    value, gradient = _normal_priors(position, center, precision)
+    gradient = np.empty_like(position)
+    return _evaluate(position, words, gradient), gradient
+
+
+def sampler_callbacks() -> tuple[Any, Any]:
+    """Return the C functions that nutpie calls: log density with gradient, and a copy of a draw.
+
+    Both get the data's address as their last argument and return 0, or another number where
+    the point has no finite density.
+    """
+    double = types.CPointer(types.double)
+    density = types.int64(types.uint64, double, double, double, types.voidptr)
+    copy = types.int64(types.uint64, types.uint64, double, double, types.voidptr)
+    return (cfunc(density, cache=True, error_model="numpy")(_density_callback),
+            cfunc(copy, cache=True, error_model="numpy")(_copy_callback))
+
+
+def _density_callback(n: Any, at: Any, slope: Any, result: Any, data: Any) -> int:
+    position, gradient = carray(at, (n,)), carray(slope, (n,))
+    n_words = carray(data, (1,), np.int64)[0]
+    value = _evaluate(position, carray(data, (n_words,), np.int64), gradient)
+    carray(result, (1,))[0] = value
+    return 0 if np.isfinite(value) and np.isfinite(gradient).all() else 1
+
+
+def _copy_callback(n: Any, n_out: Any, at: Any, out: Any, data: Any) -> int:
+    carray(out, (n_out,))[:] = carray(at, (n,))
+    return 0
+
+
+@_compiled
+def _evaluate(position: np.ndarray, words: np.ndarray, gradient: np.ndarray) -> float:
+    """Return the log density and fill in its gradient."""
+    layout, batch = _part(words, 0), _part(words, 1)
+    center, precision = _reals(words, 4), _reals(words, 5)
+    constants, hardness, gaps = _reals(words, 6), _reals(words, 7), _reals(words, 10)
+    link, pairs = _part(words, 2).reshape((-1, len(hardness))), _part(words, 3).reshape((-1, 2))
+    weights = _reals(words, 8).reshape((layout[N_SCALES], -1))
+    bounds = _reals(words, 9).reshape((-1, len(hardness), 3))
+    power = layout[POWER] == 1
+
+    value = constants[0] + _normal_priors(position, center, precision, gradient)
     alpha, slope, log_p = _exponent(position, layout, constants, gradient)
-    value += constants[0] + log_p
     scales = _noise_scales(position, hardness, len(weights), constants[6])
-    ratio, relative = _law(scales, weights, alpha, layout[POWER] == 1)
+    ratio, relative = _law(scales, weights, alpha, power)
     curve = _expected(position, layout, ratio)
     correlation, inverse_scale = _links(position, layout, hardness, pairs, gaps, constants[7])
-    sigma_run = exp(position[layout[SIGMA_RUN]])
 
-    curve_bar = np.zeros_like(curve)
-    links_bar = np.zeros((len(gaps), 2))
-    value += _crossings(position, layout, sigma_run, curve, batch, bounds, link, pairs,
-                        correlation, inverse_scale, curve_bar, links_bar, gradient)
+    curve_bar, links_bar = np.zeros_like(ratio), np.zeros((len(gaps), 2))
+    value += log_p + _crossings(position, layout, curve, batch, bounds, link, pairs, correlation,
+                                inverse_scale, curve_bar, links_bar, gradient)
 
     _reverse_links(position, layout, hardness, pairs, gaps, correlation, links_bar, gradient)
     _reverse_expected(position, layout, curve_bar, gradient)
-    alpha_bar = _reverse_law(scales, weights, alpha, layout[POWER] == 1, ratio, relative,
-                             curve_bar, hardness, constants[6], gradient)
+    scales_bar = np.zeros_like(scales)
+    alpha_bar = _reverse_law(scales, weights, alpha, power, ratio, relative, curve_bar, scales_bar)
+    _reverse_noise_scales(scales_bar, hardness, constants[6], gradient)
     if layout[ALPHA] >= 0:
         gradient[layout[ALPHA]] += slope * alpha_bar
-    return value, gradient
+    return value
+
+
+@_compiled
+def _part(words: np.ndarray, place: int) -> np.ndarray:
+    """Return the integers of one part; word 0 is the length of all, then the parts' ends."""
+    first = words[place] if place > 0 else len(PARTS) + 1
+    return words[first:words[place + 1]]
+
+
+@_compiled
+def _reals(words: np.ndarray, place: int) -> np.ndarray:
+    return _part(words, place).view(np.float64)
 
 
 @_compiled
 def _normal_priors(
-    position: np.ndarray, center: np.ndarray, precision: np.ndarray
-) -> tuple[float, np.ndarray]:
-    gradient = np.empty_like(position)
+    position: np.ndarray, center: np.ndarray, precision: np.ndarray, gradient: np.ndarray
+) -> float:
+    """Return the log density of all normal priors but for constants, and set its gradient."""
     value = 0.0
     for j in range(len(position)):
         away = position[j] - center[j]
         gradient[j] = -precision[j] * away
         value += 0.5 * gradient[j] * away
-    return value, gradient
+    return value
 
 
 @_compiled
@@ -160,7 +194,7 @@ def _noise_scales(
 def _law(
     scales: np.ndarray, weights: np.ndarray, alpha: float, power: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return log S/S_min and x over S/S_min's base, both (batch, threshold)."""
+    """Return log S/S_min and 1/(1 + x), of ``power`` x^alpha/(1 + x^alpha); (batch, threshold)."""
     n_scales, n_batches = weights.shape
     n_thresholds = scales.shape[1]
     ratio = np.empty((n_batches, n_thresholds))
@@ -221,14 +255,14 @@ def _links(
 
 @_compiled
 def _crossings(
-    position: np.ndarray, layout: np.ndarray, sigma_run: float, curve: np.ndarray,
-    batch: np.ndarray, bounds: np.ndarray, link: np.ndarray, pairs: np.ndarray,
-    correlation: np.ndarray, inverse_scale: np.ndarray, curve_bar: np.ndarray,
-    links_bar: np.ndarray, gradient: np.ndarray,
+    position: np.ndarray, layout: np.ndarray, curve: np.ndarray, batch: np.ndarray,
+    bounds: np.ndarray, link: np.ndarray, pairs: np.ndarray, correlation: np.ndarray,
+    inverse_scale: np.ndarray, curve_bar: np.ndarray, links_bar: np.ndarray,
+    gradient: np.ndarray,
 ) -> float:
     """Return the log likelihood; add its slopes to `curve_bar`, `links_bar` and `gradient`."""
-    value = 0.0
-    sigma_bar = 0.0
+    sigma_run = exp(position[layout[SIGMA_RUN]])
+    value, sigma_bar = 0.0, 0.0
     for i in range(len(batch)):
         b = batch[i]
         effect = sigma_run * position[layout[RUN] + i]
@@ -298,22 +332,48 @@ def _reverse_links(
 def _reverse_expected(
     position: np.ndarray, layout: np.ndarray, curve_bar: np.ndarray, gradient: np.ndarray
 ) -> None:
-    """Add the slopes by the level of S and its growth."""
+    """Add the slopes by the level of S and its growth, and to `curve_bar` that at the middle."""
     total = curve_bar.sum()
     gradient[layout[STEPS_LEVEL]] += total
     harder = total  # slope by a rise of threshold k and all harder ones
     for k in range(1, curve_bar.shape[1]):
         harder -= curve_bar[:, k - 1].sum()
-        rise = harder - (total if k <= layout[MIDDLE] else 0.0)
         at = layout[GROWTH] + k - 1
-        gradient[at] += exp(position[at]) * rise
+        gradient[at] += exp(position[at]) * (harder - (total if k <= layout[MIDDLE] else 0.0))
+    curve_bar[-1, layout[MIDDLE]] = -total
 
 
 @_compiled
 def _reverse_law(
     scales: np.ndarray, weights: np.ndarray, alpha: float, power: bool, ratio: np.ndarray,
-    relative: np.ndarray, curve_bar: np.ndarray, hardness: np.ndarray, spread: float,
-    gradient: np.ndarray,
+    relative: np.ndarray, curve_bar: np.ndarray, scales_bar: np.ndarray,
 ) -> float:
-    """Add the slopes by the noise scales; return that by the exponent."""
-    ...
+    """Set `scales_bar`, slopes by log noise scales; return the slope by the exponent."""
+    alpha_bar = 0.0
+    for b in range(len(ratio)):
+        for k in range(ratio.shape[1]):
+            slope = alpha * relative[b, k] * curve_bar[b, k]
+            if power:
+                scales_bar[0, k] += slope
+                alpha_bar += (log(scales[0, k] * weights[0, b]) * relative[b, k]
+                              * curve_bar[b, k])
+            else:
+                for s in range(len(scales)):
+                    scales_bar[s, k] += slope * scales[s, k] * weights[s, b]
+                alpha_bar += ratio[b, k] / alpha * curve_bar[b, k]
+    return alpha_bar
+
+
+@_compiled
+def _reverse_noise_scales(
+    scales_bar: np.ndarray, hardness: np.ndarray, spread: float, gradient: np.ndarray
+) -> None:
+    """Add the slopes by levels, trends and deviations of the noise scales."""
+    n_scales, n_thresholds = scales_bar.shape
+    for s in range(n_scales):
+        start = s * (n_thresholds + 2) if n_thresholds > 1 else s
+        for k in range(n_thresholds):
+            gradient[start] += scales_bar[s, k]
+            if n_thresholds > 1:
+                gradient[start + 1] += hardness[k] * scales_bar[s, k]
+                gradient[start + 2 + k] += spread * scales_bar[s, k]

@@ -1,0 +1,199 @@
+"""The crossing model's unconstrained space as one flat vector: its blocks, and the way back.
+
+Blocks stand in the order and under the transforms in which `cbsbayes.models.crossing` declares
+its variables to PyMC: the logarithm of log-normal ones, the logit of the exponent's place in its
+interval, everything else as it is. So every coordinate but the exponent has a normal prior.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import xarray as xr
+from scipy.special import expit, logit
+
+from cbsbayes.laws import Law
+from cbsbayes.models.crossing_data import CrossingData
+from cbsbayes.models.priors import PRIORS, Priors
+
+__all__ = ["Block", "FlatCrossing", "middle_batch"]
+
+_INITIAL_SPREAD = 0.5  # of the prior's: starts apart from each other, none at a loss
+
+
+@dataclass(frozen=True)
+class Block:
+    """A variable's part of the flat vector.
+
+    Attributes
+    ----------
+    name : str
+        The variable's name in the posterior.
+    center, sd : float or numpy.ndarray
+        Of its normal prior on the unconstrained scale; where the prior is not normal, of the
+        normal that starting points are drawn from.
+    dim : str
+        Its dimension; empty for a single number.
+    transform : {"", "log", "interval"}
+        From the variable to the unconstrained scale, by PyMC's names.
+    size : int
+        Coordinates.
+    """
+
+    name: str
+    center: float | np.ndarray
+    sd: float
+    dim: str = ""
+    transform: str = ""
+    size: int = 1
+
+    @property
+    def value_name(self) -> str:
+        """Name of the unconstrained variable in PyMC."""
+        return f"{self.name}_{self.transform}__" if self.transform else self.name
+
+
+@dataclass(frozen=True)
+class FlatCrossing:
+    """The flat vector of one model.
+
+    Attributes
+    ----------
+    data : CrossingData
+        Crossings of the runs to be fitted.
+    law : Law
+        The law of S(P, G).
+    priors : Priors
+        Of the model.
+    """
+
+    data: CrossingData
+    law: Law
+    priors: Priors = PRIORS
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """All blocks in their order."""
+        priors, n_thresholds = self.priors, len(self.data.threshold)
+        several = n_thresholds > 1
+        blocks = [block for name in self.law.scales for block in self._scale_blocks(name)]
+        if self.law.alpha is None:
+            mean, _, lower, upper = priors.alpha
+            place = logit((mean - lower) / (upper - lower))
+            blocks.append(Block("alpha", place, 1.0, transform="interval"))
+        blocks.append(Block("log_S_level", 0.0, priors.steps_level_sd))
+        if several:
+            growth = np.log(priors.growth) + np.log(np.diff(self.data.hardness))
+            blocks.append(Block("log_growth", growth, priors.growth_sd, "log_growth_dim_0",
+                                size=n_thresholds - 1))
+        blocks += [
+            Block("sigma_run", np.log(priors.sigma_run), priors.sigma_run_sd, transform="log"),
+            Block("run_effect_z", 0.0, 1.0, "run", size=len(self.data.run)),
+            Block("sigma_residual", np.log(priors.sigma_residual), priors.sigma_residual_sd,
+                  transform="log"),
+        ]
+        if several:
+            blocks += [Block("residual_trend", 0.0, priors.residual_trend_sd),
+                       Block("residual_length", np.log(priors.residual_length),
+                             priors.residual_length_sd, transform="log")]
+        return tuple(blocks)
+
+    def _scale_blocks(self, name: str) -> list[Block]:
+        level = Block(f"{name}_level", 0.0, self.priors.scale_level_sd)
+        if len(self.data.threshold) == 1:
+            return [level]
+        return [level, Block(f"{name}_trend", 0.0, self.priors.scale_trend_sd),
+                Block(f"{name}_deviation", 0.0, 1.0, "threshold", size=len(self.data.threshold))]
+
+    @cached_property
+    def slices(self) -> dict[str, slice]:
+        """Each block's place in the flat vector, by the variable's name."""
+        ends = np.cumsum([block.size for block in self.blocks]).tolist()
+        return {block.name: slice(end - block.size, end)
+                for block, end in zip(self.blocks, ends, strict=True)}
+
+    @property
+    def n_dim(self) -> int:
+        """Length of the flat vector."""
+        return sum(block.size for block in self.blocks)
+
+    @cached_property
+    def center(self) -> np.ndarray:
+        """Prior centre of every coordinate, shape (n_dim,)."""
+        return np.concatenate([np.broadcast_to(np.asarray(block.center, dtype=float), block.size)
+                               for block in self.blocks])
+
+    @cached_property
+    def sd(self) -> np.ndarray:
+        """Prior spread of every coordinate, shape (n_dim,)."""
+        return np.repeat([block.sd for block in self.blocks], [b.size for b in self.blocks])
+
+    def initial_point(self, seed: int) -> np.ndarray:
+        """Return a prior draw drawn towards the centre, shape (n_dim,); its density is finite."""
+        noise = np.random.default_rng(seed).standard_normal(self.n_dim)
+        return self.center + _INITIAL_SPREAD * self.sd * noise
+
+    def unpack(self, position: np.ndarray) -> xr.Dataset:
+        """Return the posterior's variables from draws of the flat vector.
+
+        Parameters
+        ----------
+        position : numpy.ndarray
+            Draws, shape (chain, draw, n_dim).
+
+        Returns
+        -------
+        xarray.Dataset
+            Dims (chain, draw, run, threshold); the variables of the PyMC model under their
+            names, ``run_effect`` without its redundant standardised form.
+        """
+        raw = {b.name: _back(b, position[..., self.slices[b.name]], self.priors)
+               for b in self.blocks}
+        dims = {b.name: (b.dim,) if b.dim else () for b in self.blocks}
+        values = {name: v if dims[name] else v[..., 0] for name, v in raw.items()}
+        scales = {name: np.exp(self._log_scale(name, raw)) for name in self.law.scales}
+        values["run_effect"] = raw["sigma_run"] * values.pop("run_effect_z")
+        values |= scales | {"S_min": np.exp(self._log_s_min(scales, raw))}
+        dims |= {name: ("threshold",) for name in (*scales, "S_min")} | {"run_effect": ("run",)}
+        coords = {"run": self.data.run, "threshold": self.data.threshold,
+                  "chain": np.arange(position.shape[0]), "draw": np.arange(position.shape[1])}
+        return xr.Dataset({name: (("chain", "draw", *dims[name]), v)
+                           for name, v in values.items()}, coords=coords)
+
+    def _log_scale(self, name: str, raw: dict[str, np.ndarray]) -> np.ndarray:
+        """Return the log noise scale, shape (chain, draw, threshold)."""
+        log_scale = self.data.log_batch_scale[name] + raw[f"{name}_level"]
+        if len(self.data.threshold) > 1:
+            log_scale = (log_scale + raw[f"{name}_trend"] * self.data.hardness
+                         + self.priors.scale_deviation * raw[f"{name}_deviation"])
+        return log_scale
+
+    def _log_s_min(self, scales: dict[str, np.ndarray], raw: dict[str, np.ndarray]) -> np.ndarray:
+        """Return log S_min, shape (chain, draw, threshold)."""
+        middle = len(self.data.threshold) // 2
+        at_middle = {name: value[..., middle] for name, value in scales.items()}
+        alpha = raw["alpha"][..., 0] if "alpha" in raw else None
+        law_ratio = self.law.log_ratio(*middle_batch(self.data), at_middle, alpha)
+        base = raw["log_S_level"] + self.data.log_steps_scale - law_ratio[..., None]
+        if len(self.data.threshold) == 1:
+            return base
+        climb = np.cumsum(np.exp(raw["log_growth"]), axis=-1)
+        climb = np.concatenate([np.zeros_like(climb[..., :1]), climb], axis=-1)
+        return base + climb - climb[..., middle, None]
+
+
+def middle_batch(data: CrossingData) -> tuple[float, float]:
+    """Return the geometric means of n_prompts and n_rollouts, where the level of S is sampled."""
+    return (float(np.exp(np.log(data.n_prompts).mean())),
+            float(np.exp(np.log(data.n_rollouts).mean())))
+
+
+def _back(block: Block, value: np.ndarray, priors: Priors) -> np.ndarray:
+    if block.transform == "log":
+        return np.exp(value)
+    if block.transform == "interval":
+        lower, upper = priors.alpha[2:]
+        return lower + (upper - lower) * expit(value)
+    return value

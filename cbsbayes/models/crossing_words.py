@@ -1,0 +1,136 @@
+"""The data of `cbsbayes.models.crossing_kernel` as one block of memory.
+
+A header says how many words of eight bytes there are and where each part ends; integers and
+reals follow, so that the kernel needs nothing but the block's address.
+"""
+
+from __future__ import annotations
+
+from math import log, pi, sqrt
+
+import numpy as np
+from scipy.special import ndtr
+
+from cbsbayes.laws import Law, group_divisor
+from cbsbayes.models import crossing_kernel as kernel
+from cbsbayes.models.crossing_data import CrossingData
+from cbsbayes.models.crossing_flat import FlatCrossing, middle_batch
+from cbsbayes.models.likelihood import LOGISTIC_SCALE
+from cbsbayes.models.priors import Priors
+
+__all__ = ["data_words"]
+
+_STARTS = {kernel.ALPHA: "alpha", kernel.STEPS_LEVEL: "log_S_level", kernel.GROWTH: "log_growth",
+           kernel.SIGMA_RUN: "sigma_run", kernel.RUN: "run_effect_z",
+           kernel.SIGMA: "sigma_residual", kernel.TREND: "residual_trend",
+           kernel.LENGTH: "residual_length"}
+
+
+def data_words(flat: FlatCrossing) -> np.ndarray:
+    """Return the kernel's data, int64; reals by their bits.
+
+    Parts, in the order of `crossing_kernel.PARTS`:
+
+    ``layout``
+        Starts of the position's blocks, the middle threshold, whether the law is ``power``,
+        number of noise scales.
+    ``batch``
+        Each run's batch, shape (run,).
+    ``link``
+        Each crossing's pair of thresholds, -1 where it says nothing, shape (run, threshold).
+    ``pairs``
+        Threshold and previous threshold, shape (pair, 2).
+    ``center``, ``precision``
+        Of each coordinate's normal prior, shape (n_dim,); precision 0 for the exponent.
+    ``constants``
+        The log density's constant; the fixed exponent; the free one's lower and upper end, prior
+        mean and precision; the factor of deviations; log scale of a logistic variable of sd 1.
+    ``hardness``
+        Of the thresholds, shape (threshold,).
+    ``weights``
+        What exp(level) of each noise scale is multiplied by at each batch, shape (scale, batch);
+        the last batch is the middle one, at which the level of S is sampled.
+    ``bounds``
+        Log lower bound, upper bound and midpoint, shape (run, threshold, 3).
+    ``gaps``
+        Distance of each pair in hardness, shape (pair,).
+    """
+    parts = _parts(flat)
+    arrays = [np.ascontiguousarray(parts[name]).reshape(-1).view(np.int64)
+              for name in kernel.PARTS]
+    ends = len(kernel.PARTS) + 1 + np.cumsum([len(array) for array in arrays])
+    return np.concatenate([ends[-1:], ends, *arrays]).astype(np.int64)
+
+
+def _parts(flat: FlatCrossing) -> dict[str, np.ndarray]:
+    data, law = flat.data, flat.law
+    precision = flat.sd ** -2.0
+    if law.alpha is None:
+        precision[flat.slices["alpha"]] = 0.0  # its prior is not normal on this scale
+    batches, batch = np.unique(np.column_stack([data.n_prompts, data.n_rollouts]), axis=0,
+                               return_inverse=True)
+    batches = np.vstack([batches, middle_batch(data)])
+    bounds = np.stack([data.log_lower, data.log_upper, data.midpoint], axis=-1)
+    link, pairs, gaps = _links(data)
+    return {"layout": _layout(flat), "batch": batch.astype(np.int64), "link": link,
+            "pairs": pairs, "center": flat.center, "precision": precision,
+            "constants": _constants(flat), "hardness": data.hardness,
+            "weights": _weights(law, data, batches), "bounds": bounds, "gaps": gaps}
+
+
+def _layout(flat: FlatCrossing) -> np.ndarray:
+    layout = np.full(len(_STARTS) + 3, -1, dtype=np.int64)
+    for place, name in _STARTS.items():
+        if name in flat.slices:
+            layout[place] = flat.slices[name].start
+    layout[kernel.MIDDLE] = len(flat.data.threshold) // 2
+    layout[kernel.POWER] = flat.law.name == "power"
+    layout[kernel.N_SCALES] = len(flat.law.scales)
+    return layout
+
+
+def _constants(flat: FlatCrossing) -> np.ndarray:
+    mean, sd, lower, upper = flat.priors.alpha
+    fixed = flat.law.alpha if flat.law.alpha is not None else np.nan
+    return np.array([_log_constant(flat), fixed, lower, upper, mean, sd ** -2.0,
+                     flat.priors.scale_deviation, log(LOGISTIC_SCALE)])
+
+
+def _log_constant(flat: FlatCrossing) -> float:
+    """Return what does not depend on the position: normalisers of all priors."""
+    normal = np.ones(flat.n_dim, dtype=bool)
+    constant = 0.0
+    if flat.law.alpha is None:
+        normal[flat.slices["alpha"]] = False
+        constant += _log_exponent_constant(flat.priors)
+    return constant - float(np.log(flat.sd[normal]).sum()) - 0.5 * normal.sum() * log(2 * pi)
+
+
+def _log_exponent_constant(priors: Priors) -> float:
+    """Return log of (upper - lower) over the normaliser of the truncated normal."""
+    mean, sd, lower, upper = priors.alpha
+    inside = ndtr((upper - mean) / sd) - ndtr((lower - mean) / sd)
+    return log((upper - lower) / (sd * sqrt(2 * pi) * inside))
+
+
+def _weights(law: Law, data: CrossingData, batches: np.ndarray) -> np.ndarray:
+    """Return what exp(level) is multiplied by at each batch, shape (scale, batch)."""
+    prompts, rollouts = batches.T
+    if law.two_axis:
+        divisor = {"B_prompt": prompts, "B_rollout":
+                   prompts * group_divisor(rollouts, plain=law.plain)}
+    else:
+        divisor = {"B_noise": prompts * rollouts}
+    return np.array([np.exp(data.log_batch_scale[name]) / divisor[name] for name in law.scales])
+
+
+def _links(data: CrossingData) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return each crossing's pair of thresholds, the pairs, and the gaps in hardness."""
+    threshold = np.broadcast_to(np.arange(len(data.threshold)), data.previous.shape)
+    said = data.informative
+    found, inverse = np.unique(
+        np.column_stack([threshold[said], data.previous[said], data.gap[said]]), axis=0,
+        return_inverse=True)
+    link = np.full(data.previous.shape, -1, dtype=np.int64)
+    link[said] = inverse
+    return link, found[:, :2].astype(np.int64), np.ascontiguousarray(found[:, 2])
