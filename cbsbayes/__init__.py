@@ -12,15 +12,17 @@ import importlib
 from typing import Any
 
 __all__ = ["CBSDataError", "CBSWarning", "Fit", "SamplerSettings", "default_sweep_path",
-           "fit_sweep", "ingest", "plots", "read_sweep", "simulate_sweep", "write_fit",
+           "fit_sweep", "plots", "read_logs", "read_sweep", "simulate_sweep", "write_fit",
            "write_sweep"]
 __version__ = "0.1.0"
 
-_HOMES = {  # imported on first use: --help must not wait for PyMC
-    "CBSDataError": "errors", "CBSWarning": "errors", "Fit": "result", "fit_sweep": "fitting",
-    "SamplerSettings": "sampling", "default_sweep_path": "shipped", "ingest": "ingest",
-    "read_sweep": "store", "write_sweep": "store", "simulate_sweep": "simulate",
-    "write_fit": "output",
+_HOMES = {  # module and name, imported on first use: --help must not wait for PyMC
+    "CBSDataError": ("errors", "CBSDataError"), "CBSWarning": ("errors", "CBSWarning"),
+    "Fit": ("result", "Fit"), "SamplerSettings": ("sampling", "SamplerSettings"),
+    "default_sweep_path": ("shipped", "default_sweep_path"), "fit_sweep": ("fitting", "fit_sweep"),
+    "read_logs": ("ingest", "ingest"),  # `ingest` itself is the module once it is imported
+    "read_sweep": ("store", "read_sweep"), "simulate_sweep": ("simulate", "simulate_sweep"),
+    "write_fit": ("output", "write_fit"), "write_sweep": ("store", "write_sweep"),
 }
 
 
@@ -29,7 +31,8 @@ def __getattr__(name: str) -> Any:
     if name == "plots":
         return importlib.import_module("cbsbayes.plots")
     if name in _HOMES:
-        return getattr(importlib.import_module(f"cbsbayes.{_HOMES[name]}"), name)
+        module, attribute = _HOMES[name]
+        return getattr(importlib.import_module(f"cbsbayes.{module}"), attribute)
     raise AttributeError(f"module 'cbsbayes' has no attribute {name!r}")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
 
 __all__ = ["COMMANDS", "main"]
 
@@ -13,11 +15,14 @@ COMMANDS = {
 }
 
 
-def main() -> int:
-    """Print the commands, one a line."""
-    print("python -m cbsbayes.COMMAND [--help]")
-    for name, what in COMMANDS.items():
-        print(f"  {name:10s}{what}")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the commands, one a line; anything but ``--help`` as an argument is refused."""
+    listed = "\n".join(f"  {name:10s}{what}" for name, what in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m cbsbayes", usage="python -m cbsbayes.COMMAND [--help]", epilog=listed,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args(argv)
+    print(f"python -m cbsbayes.COMMAND [--help]\n{listed}")
     return 0
 
 

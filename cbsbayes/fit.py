@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cbsbayes.cli import EXIT_OK, EXIT_UNTRUSTED, run_command
+from cbsbayes.cli import EXIT_OK, EXIT_UNTRUSTED, one_line, run_command
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--draws", type=int, default=1000, help="kept draws of each chain (default: %(default)s)")
     add("--tune", type=int, default=1000, help="warm-up draws (default: %(default)s)")
     add("--chains", type=int, default=4, help="(default: %(default)s)")
-    add("--seed", type=int, default=0, help="random seed (default: %(default)s)")
+    add("--seed", type=_seed, default=0, help="random seed (default: %(default)s)")
     add("--json", action="store_true", help="print fit.json and the tables as JSON")
     add("--quiet", action="store_true", help="print nothing but errors")
     return parser
@@ -78,29 +78,50 @@ def _numbers(text: str) -> list[float]:
             f"{text!r} is not a list of numbers like 0.60,0.65,0.70") from None
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
+    return int(text)
+
+
 def _run(options: argparse.Namespace, command: str) -> int:
     from cbsbayes.grouping import group_names
+    from cbsbayes.output import check_folder, write_fit
     from cbsbayes.shipped import default_sweep_path
     from cbsbayes.store import read_sweep
 
     path = options.sweep or default_sweep_path()
     sweep = read_sweep(path)
-    groups = [options.group] if options.group else group_names(sweep)
+    groups = [options.group] if options.group is not None else group_names(sweep)
+    check_folder(options.output)
     folders = _folders(options.output, groups)
-    fits = []
+    fits, refused = [], {}
     with _stages(options.quiet or options.json) as stage:
         for group, folder in folders.items():
-            fits.append(_one(sweep, group, folder, options, command, stage))
-    if len(fits) > 1:
-        _write_together(fits, folders, options.output)
-    _say(fits, folders, path, options)
+            try:
+                fit = _fit(sweep, group, options, stage)
+            except CBSDataError as error:
+                refused[group] = str(error)
+                continue
+            write_fit(fit, folder, command=command, stage=stage)
+            fits.append(fit)
+    if not fits:
+        raise CBSDataError(_none_fitted(refused))
+    if len(groups) > 1:
+        _write_together(fits, refused, sweep, folders, options.output)
+    _say(fits, refused, folders, path, options)
     return EXIT_OK if all(fit.verdict["trusted"] for fit in fits) else EXIT_UNTRUSTED
+
+
+def _none_fitted(refused: dict[str, str]) -> str:
+    group, reason = next(iter(refused.items()))
+    if len(refused) == 1:
+        return reason
+    return f"none of the {len(refused)} groups of runs can be fitted; the first, {group}: {reason}"
 
 
 def _folders(output: Path, groups: Sequence[str]) -> dict[str, Path]:
     """Return where each group's fit goes: the folder itself, or one inside it per group."""
-    if output.exists() and not output.is_dir():
-        raise CBSDataError(f"{output} is a file; give a folder with -o")
     if len(groups) == 1:
         return {groups[0]: output}
     return {group: output / f"{k:02d}_{_slug(group)}" for k, group in enumerate(groups, start=1)}
@@ -111,54 +132,68 @@ def _slug(text: str) -> str:
     return "_".join(part for part in kept.split("_") if part)[:60] or "group"
 
 
-def _one(
-    sweep: xr.Dataset, group: str, folder: Path, options: argparse.Namespace, command: str,
-    stage: Stage,
-) -> Fit:
+def _fit(sweep: xr.Dataset, group: str, options: argparse.Namespace, stage: Stage) -> Fit:
     from cbsbayes.fitting import fit_sweep
-    from cbsbayes.output import write_fit
     from cbsbayes.sampling import SamplerSettings
 
     sampler = SamplerSettings(sampler=options.sampler, draws=options.draws, tune=options.tune,
                               chains=options.chains, random_seed=options.seed)
-    fit = fit_sweep(sweep, group=group, law=options.law, thresholds=options.thresholds,
-                    metric=options.metric, rule=options.rule, ci_prob=options.ci_prob,
-                    sampler=sampler, stage=stage)
-    write_fit(fit, folder, command=command, stage=stage)
-    return fit
+    return fit_sweep(sweep, group=group, law=options.law, thresholds=options.thresholds,
+                     metric=options.metric, rule=options.rule, ci_prob=options.ci_prob,
+                     sampler=sampler, stage=stage)
 
 
-def _write_together(fits: Sequence[Fit], folders: dict[str, Path], output: Path) -> None:
+def _write_together(
+    fits: Sequence[Fit], refused: dict[str, str], sweep: xr.Dataset, folders: dict[str, Path],
+    output: Path,
+) -> None:
     """Write the tables of all groups stacked, and a page that lists them."""
     import pandas as pd
 
-    from cbsbayes.output import TABLES, fit_summary
+    from cbsbayes.grouping import of_group
+    from cbsbayes.output import TABLES, clear_fit, fit_summary, writing
     from cbsbayes.report.page import IndexEntry, render_index
     from cbsbayes.report.words import headline
+    from cbsbayes.runs_table import unfitted_runs
     from cbsbayes.store import write_whole
 
-    for name in TABLES:
-        tables = [getattr(fit, name).assign(group=fit.group) for fit in fits]
-        write_whole(output / f"{name}.csv", pd.concat(tables).to_csv(index=False))
-    summary = {"groups": [fit_summary(fit) for fit in fits]}
-    write_whole(output / "fit.json", json.dumps(summary, indent=2) + "\n")
+    unfitted = [unfitted_runs(of_group(sweep, group), f"its group is not fitted: {reason}")
+                .assign(group=group) for group, reason in refused.items()]
+    summaries = [*(fit_summary(fit) for fit in fits), *_refused_as_json(refused)]
     entries = [IndexEntry(fit.group, f"{folders[fit.group].name}/index.html", headline(fit),
                           bool(fit.verdict["trusted"])) for fit in fits]
-    render_index(entries, path=output / "index.html")
+    entries += [IndexEntry(group, "", reason, False) for group, reason in refused.items()]
+    with writing(output):
+        for name in TABLES:
+            tables = [getattr(fit, name).assign(group=fit.group) for fit in fits]
+            tables += unfitted if name == "runs" else []
+            write_whole(output / f"{name}.csv", pd.concat(tables).to_csv(index=False))
+        together = json.dumps({"groups": summaries}, indent=2, allow_nan=False)
+        write_whole(output / "fit.json", together + "\n")
+        render_index(entries, path=output / "index.html")
+        clear_fit(output)
+
+
+def _refused_as_json(refused: dict[str, str]) -> list[dict[str, Any]]:
+    return [{"group": group, "not_fitted": reason} for group, reason in refused.items()]
 
 
 def _say(
-    fits: Sequence[Fit], folders: dict[str, Path], path: Path, options: argparse.Namespace
+    fits: Sequence[Fit], refused: dict[str, str], folders: dict[str, Path], path: Path,
+    options: argparse.Namespace,
 ) -> None:
     from cbsbayes.output import fit_summary
 
     if options.json:
-        print(json.dumps([_as_json(fit, fit_summary(fit)) for fit in fits], allow_nan=False))
+        found = [_as_json(fit, fit_summary(fit)) for fit in fits]
+        print(json.dumps([*found, *_refused_as_json(refused)], allow_nan=False))
     elif not options.quiet:
         from cbsbayes.console import print_fit
 
         for fit in fits:
             print_fit(fit, path, folders[fit.group])
+        for group, reason in refused.items():
+            print(one_line(f"{group}: not fitted: {reason}"))
 
 
 def _as_json(fit: Fit, summary: dict[str, Any]) -> dict[str, Any]:

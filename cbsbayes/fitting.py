@@ -119,7 +119,7 @@ def fit_sweep(
         raise CBSDataError(f"ci_prob is {ci_prob}; valid: from 0.5 to below 1, usually 0.9")
     sampler = sampler or SamplerSettings()
     ds, label = _one_group(sweep, group)
-    metric = metric if "accuracy" not in ds else choose_metric(ds, metric)
+    metric = _metric(ds, metric)
     fitted, reasons, choice = _choose(ds, law, metric)
     targets = (choose_thresholds(fitted, metric=metric, rule=rule) if thresholds is None
                else np.asarray(thresholds, dtype=float))
@@ -127,7 +127,7 @@ def fit_sweep(
     crossings, reasons = _without_silent(crossings, reasons)
 
     fits = {}
-    for name in [choice.law.name, *laws_beside(choice.law, ds)]:
+    for name in [choice.law.name, *laws_beside(choice.law, crossings)]:
         stage(f"sampling {name}")
         fits[name] = _fit_law(get_law(name), crossings, sampler, label, ci_prob)
     main = fits[choice.law.name]
@@ -140,7 +140,7 @@ def fit_sweep(
                     main.cbs, PRIORS)
     tables = {"cbs": main.cbs, "laws": law_table, "runs": runs_table(ds, crossings, reasons)}
     tables |= {f"other_{n}": table for n, table in others.items()}
-    settings = _settings(ds, choice, crossings, metric, rule, ci_prob, sampler)
+    settings = _settings(ds, choice, crossings, metric, ci_prob, sampler)
     tree = _assemble(main, ds, crossings, sampler.random_seed)
     tree.attrs |= {"group": label, "law": choice.law.name, "settings": json.dumps(settings),
                    "verdict": json.dumps(verdict(checks, worst, said))}
@@ -152,7 +152,15 @@ def fit_sweep(
 
 
 def laws_beside(law: Law, ds: xr.Dataset) -> list[str]:
-    """Return the laws fitted beside the chosen one, McCandlish's (exponent 1) always among them."""
+    """Return the laws fitted beside the chosen one, McCandlish's (exponent 1) always among them.
+
+    Parameters
+    ----------
+    law : Law
+        The law chosen.
+    ds : xarray.Dataset
+        The runs fitted, and only those: an axis that only runs left out vary decides nothing.
+    """
     both = not is_one_axis(ds) and all(
         len(np.unique(ds[name].values)) > 1 for name in ("n_prompts", "n_rollouts"))
     if not (both or law.two_axis):
@@ -173,6 +181,15 @@ def _one_group(sweep: xr.Dataset, group: str | None) -> tuple[xr.Dataset, str]:
                            f"one with group=: {'; '.join(names)}")
     label = group or names[0]
     return of_group(sweep, label), label
+
+
+def _metric(ds: xr.Dataset, metric: str | None) -> str | None:
+    if "accuracy" in ds:
+        return choose_metric(ds, metric)
+    if metric is not None:
+        raise CBSDataError(f"metric {metric!r} was asked for, but the sweep is a table of "
+                           "crossings, which has no metrics; leave it out")
+    return None
 
 
 def _choose(
@@ -214,7 +231,7 @@ def _fit_law(
     shape = (posterior.sizes["chain"], posterior.sizes["draw"], len(data.run))
     tree["log_likelihood"] = xr.DataTree(xr.Dataset(
         {"run_log_likelihood": (("chain", "draw", "run"), log_p.reshape(shape))},
-        coords={"run": data.run}))
+        coords={"run": data.run, "chain": posterior["chain"], "draw": posterior["draw"]}))
     prior = sample_prior(data, law, random_seed=sampler.random_seed)
     tried = tried_batches(crossings)
     table = cbs_table(quantities(law, posterior, tried), quantities(law, prior, tried), law=law,
@@ -257,12 +274,13 @@ def _constants(data: CrossingData) -> xr.Dataset:
 
 
 def _settings(
-    ds: xr.Dataset, choice: LawChoice, crossings: xr.Dataset, metric: str | None, rule: str,
-    ci_prob: float, sampler: SamplerSettings,
+    ds: xr.Dataset, choice: LawChoice, crossings: xr.Dataset, metric: str | None, ci_prob: float,
+    sampler: SamplerSettings,
 ) -> dict[str, Any]:
     return {
         "model": "crossing", "law": choice.law.name, "law_reason": choice.reason,
-        "formula": choice.law.formula, "metric": metric or "", "rule": rule,
+        "formula": choice.law.formula, "metric": metric or "",
+        "rule": crossings.attrs["rule"],
         "thresholds": crossings["threshold"].values.tolist(), "ci_prob": ci_prob,
         "ci_kind": "eti", **asdict(sampler), "priors": PRIORS.as_dict(), "data_digest": digest(ds),
         "versions": versions(),

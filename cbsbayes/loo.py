@@ -53,10 +53,12 @@ def compare_laws(
     pandas.DataFrame
         Columns ``law, elpd, elpd_se, elpd_diff, dse, k_hat_max, n_bad_k, sigma_run,
         sigma_residual``; best first. `elpd_diff` is 0 for the best and negative for the others,
-        `dse` the standard error of the difference over runs.
+        `dse` the standard error of the difference over runs. A law whose weights overflow, so
+        that nothing is known of how it predicts, has NaN and comes last.
     """
     pointwise = {law: np.asarray(r.elpd_i).reshape(-1) for law, r in results.items()}
-    best = max(pointwise, key=lambda law: pointwise[law].sum())
+    known = {law: elpd.sum() for law, elpd in pointwise.items() if np.isfinite(elpd).all()}
+    best = max(known, key=lambda law: known[law], default=next(iter(pointwise)))
     rows = []
     for law, elpd in pointwise.items():
         k_hat = np.asarray(results[law].pareto_k).reshape(-1)

@@ -6,7 +6,9 @@ Every file is written whole or not at all. Nothing is computed here.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +19,10 @@ if TYPE_CHECKING:
     from cbsbayes.report.page import PageFigure
     from cbsbayes.result import Fit
 
-__all__ = ["fit_summary", "write_fit"]
+__all__ = ["TABLES", "check_folder", "clear_fit", "fit_summary", "write_fit", "writing"]
 
 TABLES = ("cbs", "comparison", "runs")
+_DRAWN = {".png", ".pdf"}
 
 
 def write_fit(
@@ -37,28 +40,81 @@ def write_fit(
         The command line, shown on the page.
     stage : callable
         Told what is being done.
+
+    Raises
+    ------
+    CBSDataError
+        If the folder cannot be written; files not yet replaced are as they were.
     """
     from cbsbayes.report.page import render_page
 
-    folder.mkdir(parents=True, exist_ok=True)
-    stage("writing fit.nc and tables")
-    fit.save(folder / "fit.nc")
-    write_whole(folder / "fit.json", json.dumps(fit_summary(fit), indent=2) + "\n")
-    for name in TABLES:
-        write_whole(folder / f"{name}.csv", getattr(fit, name).to_csv(index=False))
-    stage("drawing figures")
-    figures = write_figures(fit, folder / "figures")
-    stage("writing the page")
-    extra = {"diagnostics": fit.verdict["diagnostics"], **({"command": command} if command else {})}
-    render_page(fit, figures, path=folder / "index.html", extra=extra)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        stage("writing fit.nc and tables")
+        fit.save(folder / "fit.nc")
+        summary = json.dumps(fit_summary(fit), indent=2, allow_nan=False)
+        write_whole(folder / "fit.json", summary + "\n")
+        for name in TABLES:
+            write_whole(folder / f"{name}.csv", getattr(fit, name).to_csv(index=False))
+        stage("drawing figures")
+        figures = write_figures(fit, folder / "figures")
+        stage("writing the page")
+        extra = {"diagnostics": fit.verdict["diagnostics"]}
+        extra |= {"command": command} if command else {}
+        render_page(fit, figures, path=folder / "index.html", extra=extra)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn a disk that refuses into one line that names the folder and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise CBSDataError(f"cannot write into {folder}: {error.strerror or error}; free space "
+                           "there or give another folder") from error
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be made, before a fit is waited for.
+
+    Raises
+    ------
+    CBSDataError
+        If the path or a part of it is a file.
+    """
+    for part in (folder, *folder.parents):
+        if part.exists() and not part.is_dir():
+            raise CBSDataError(f"cannot write into {folder}: {part} is a file; give a folder")
+
+
+def clear_fit(folder: Path) -> None:
+    """Remove the draws and figures of an earlier fit of one group from a folder of several."""
+    (folder / "fit.nc").unlink(missing_ok=True)
+    figures = folder / "figures"
+    if figures.is_dir():
+        _remove_figures(figures, keep=set())
+        if not any(figures.iterdir()):
+            figures.rmdir()
 
 
 def fit_summary(fit: Fit) -> dict[str, Any]:
-    """Return what ``fit.json`` holds: settings, versions, data digest, diagnostics, checks."""
-    return {"group": fit.group, **fit.settings, **fit.verdict,
-            "n_runs": int(fit.crossings.sizes["run"]),
-            "n_runs_left_out": int((~fit.runs["used"].astype(bool)).sum()),
-            "laws": json.loads(fit.law_table.to_json(orient="records"))}
+    """Return what ``fit.json`` holds: settings, versions, data digest, diagnostics, checks.
+
+    Numbers that are not finite are None: JSON has no NaN.
+    """
+    summary = {"group": fit.group, **fit.settings, **fit.verdict,
+               "n_runs": int(fit.crossings.sizes["run"]),
+               "n_runs_left_out": int((~fit.runs["used"].astype(bool)).sum()),
+               "laws": fit.law_table.to_dict(orient="records")}
+    return _finite(summary)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_figures(fit: Fit, folder: Path) -> list[PageFigure]:
@@ -85,8 +141,12 @@ def write_figures(fit: Fit, folder: Path) -> list[PageFigure]:
         write_whole(folder / f"{item.slug}.png", png)
         write_whole(folder / f"{item.slug}.pdf", figure_bytes(figure, "pdf"))
         pages.append(PageFigure(item.slug, item.title, item.caption, png))
-    drawn = {page.slug for page in pages if page.png_bytes is not None}
-    for old in folder.iterdir():  # of an earlier fit in the same folder
-        if old.suffix in {".png", ".pdf"} and old.stem not in drawn:
-            old.unlink()
+    _remove_figures(folder, keep={page.slug for page in pages if page.png_bytes is not None})
     return pages
+
+
+def _remove_figures(folder: Path, keep: set[str]) -> None:
+    """Remove figures that are not to be kept: those of an earlier fit in the same folder."""
+    for old in folder.iterdir():
+        if old.suffix in _DRAWN and old.stem not in keep:
+            old.unlink()

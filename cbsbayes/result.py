@@ -170,7 +170,7 @@ class Fit:
         Parameters
         ----------
         n_prompts, n_rollouts : array_like
-            Batches, shape (batch,); one-axis data pass the total batch and 1.
+            Batches, shape (batch,) or one number; one-axis data pass the total batch and 1.
         threshold : float, optional
             One fitted threshold; all unless given.
 
@@ -178,7 +178,13 @@ class Fit:
         -------
         xarray.DataArray
             Updates, dims (sample, [threshold], batch).
+
+        Raises
+        ------
+        CBSDataError
+            If the threshold was not fitted, or the law has no value at a batch.
         """
+        prompts, rollouts = self._batches(n_prompts, n_rollouts)
         draws = stacked(thinned(self.posterior))
         if threshold is not None:
             near = np.flatnonzero(np.isclose(self.thresholds, threshold))
@@ -186,10 +192,19 @@ class Fit:
                 raise CBSDataError(f"threshold {threshold:g} was not fitted; fitted: "
                                    f"{', '.join(f'{t:g}' for t in self.thresholds)}")
             draws = draws.isel(threshold=int(near[0]))
-        prompts, rollouts = (xr.DataArray(np.atleast_1d(np.asarray(v, dtype=float)), dims="batch")
-                             for v in (n_prompts, n_rollouts))
         steps = np.exp(log_steps(self.law, draws, prompts, rollouts))
         return steps.rename("steps").transpose("sample", ..., "batch").assign_attrs(units="updates")
+
+    def _batches(self, n_prompts: Any, n_rollouts: Any) -> list[xr.DataArray]:
+        """Return both axes with dim ``batch``, broadcast against each other."""
+        axes = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, dtype=float))
+                                     for v in (n_prompts, n_rollouts)))
+        least = 1.0 if self.law.needs_baseline_group else 0.0
+        if not ((axes[0] > 0) & (axes[1] > least)).all():
+            raise CBSDataError(f"the law {self.law.name} has no value at n_prompts "
+                               f"{np.min(axes[0]):g} with n_rollouts {np.min(axes[1]):g} (the "
+                               f"least given); valid: above 0 and above {least:g}")
+        return [xr.DataArray(axis, dims="batch") for axis in axes]
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the fit as one netCDF file, whole or not at all."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version
 
+import cbsbayes
+
 __all__ = ["versions"]
 
-_PACKAGES = ("cbsbayes", "pymc", "pytensor", "nutpie", "arviz-stats", "xarray", "numpy", "scipy")
+_PACKAGES = ("pymc", "pytensor", "nutpie", "arviz-stats", "xarray", "numpy", "scipy")
 
 
 def versions() -> dict[str, str]:
     """Return Python's and the packages' versions by name."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+    ours = {"python": platform.python_version(), "cbsbayes": cbsbayes.__version__}
+    return ours | {name: version(name) for name in _PACKAGES}

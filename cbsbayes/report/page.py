@@ -84,9 +84,10 @@ class IndexEntry:
     group : str
         The group's label.
     href : str
-        Path of its page relative to the index, with forward slashes.
+        Path of its page relative to the index, with forward slashes; empty where it could not
+        be fitted.
     headline : str
-        Its answer in one sentence (`words.headline`).
+        Its answer in one sentence (`words.headline`), or why it could not be fitted.
     trusted : bool
         Its verdict.
     """
