@@ -1,0 +1,1 @@
+"""Measured sweeps that ship with the repository, and what prepares training data."""
