@@ -240,10 +240,12 @@ def _fit_law(
 
 
 def _assemble(main: LawFit, ds: xr.Dataset, crossings: xr.Dataset, seed: int) -> xr.DataTree:
-    posterior = main.tree["posterior"].to_dataset()
+    # the samplers' own attributes (when, which library) are in the settings where they matter
+    posterior, stats, log_likelihood = (main.tree[name].to_dataset().drop_attrs(deep=False)
+                                        for name in ("posterior", "sample_stats", "log_likelihood"))
     groups = {
-        "posterior": posterior, "sample_stats": main.tree["sample_stats"].to_dataset(),
-        "log_likelihood": main.tree["log_likelihood"].to_dataset(), "prior": main.prior,
+        "posterior": posterior, "sample_stats": stats, "log_likelihood": log_likelihood,
+        "prior": main.prior.drop_attrs(deep=False),
         "posterior_predictive": _replicates(posterior, main, seed),
         "prior_predictive": _replicates(main.prior, main, seed),
         "observed_data": crossings, "constant_data": _constants(main.data), "sweep": ds,

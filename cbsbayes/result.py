@@ -49,7 +49,7 @@ def table_from_json(text: str) -> pd.DataFrame:
     return pd.DataFrame(json.loads(text))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fit:
     """A fitted group of runs.
 

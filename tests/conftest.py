@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from fitted import fit, real_fit, sweep, sweep_file, written  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
 

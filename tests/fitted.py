@@ -1,0 +1,128 @@
+"""Fits for tests: real ones that share one sampling, and one whose draws cost nothing.
+
+The quick sampler draws from priors so narrow that the draws look like a posterior. Everything
+after the sampler is the package's own. Import the fixtures through `conftest`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from cbsbayes.fit import main
+from cbsbayes.fitting import fit_sweep
+from cbsbayes.models.priors import PRIORS
+from cbsbayes.result import Fit
+from cbsbayes.sampling import SamplerSettings, sample_prior
+from cbsbayes.simulate import simulate_sweep
+from cbsbayes.store import write_sweep
+from cbsbayes.sweep import new_sweep
+
+NARROW = replace(
+    PRIORS, scale_level_sd=0.3, scale_trend_sd=0.1, steps_level_sd=0.05, growth_sd=0.1,
+    alpha=(0.75, 0.05, 0.25, 1.5), sigma_run=0.3, sigma_run_sd=0.05, sigma_residual=0.2,
+    sigma_residual_sd=0.05, residual_trend_sd=0.05, residual_length_sd=0.1)
+SETTINGS = SamplerSettings(draws=500, tune=100, chains=4, cores=1, random_seed=1)
+
+
+def narrow_draws(data, law, settings, priors=NARROW):
+    """Return draws of the narrow priors in the form of a posterior."""
+    shape = (settings.chains, settings.draws)
+    flat = sample_prior(data, law, draws=settings.chains * settings.draws,
+                        random_seed=settings.random_seed, priors=priors).isel(chain=0)
+    posterior = xr.Dataset(
+        {name: (("chain", "draw", *v.dims[1:]), v.values.reshape(*shape, *v.shape[1:]))
+         for name, v in flat.transpose("draw", ...).data_vars.items()},
+        coords={"chain": np.arange(shape[0]), "draw": np.arange(shape[1]),
+                **{d: flat[d].values for d in ("run", "threshold") if d in flat.dims}})
+    stats = xr.Dataset({"diverging": (("chain", "draw"), np.zeros(shape, bool)),
+                        "energy": (("chain", "draw"), np.random.default_rng(0).normal(size=shape))})
+    return xr.DataTree.from_dict({"posterior": posterior, "sample_stats": stats})
+
+
+@contextlib.contextmanager
+def quick_sampling(draws=narrow_draws):
+    """Replace the sampler of `fit_sweep`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cbsbayes.fitting.sample_crossings", draws)
+        yield
+
+
+@contextlib.contextmanager
+def few_figures(count=2):
+    """Draw only the first figures: tests of the command look at files, not at plots."""
+    from cbsbayes.plots import gallery
+
+    everything = gallery.all_figures
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gallery, "all_figures", lambda fit: everything(fit)[:count])
+        yield
+
+
+def groups_sweep(second=8):
+    """Return a sweep of two groups, the second with `second` batch sizes."""
+    first = simulate_sweep("p1", 1)
+    table = {name: first[name].values for name in ("run", "name", "phase", "n_prompts",
+                                                   "n_rollouts", "seed")}
+    n = first.sizes["run"]
+    keep = np.r_[:n, n + np.arange(min(second, n))]
+    table = {name: np.concatenate([values, values])[keep] for name, values in table.items()}
+    table["run"] = [f"{run}_{k}" for k, run in enumerate(table["run"])]
+    table["model"] = np.array(["small"] * n + ["large / <b>wide</b>"] * n)[keep]
+    accuracy = np.concatenate([first["accuracy"].values] * 2)[keep]
+    return new_sweep(table, accuracy=accuracy, step=first["step"].values,
+                     metric=first["metric"].values.tolist())
+
+
+QUICK = ("--sampler", "nutpie", "--draws", "500", "--tune", "100", "--seed", "1")
+
+
+def run(*arguments):
+    """Run the command in this process with the quick sampler and few figures."""
+    with quick_sampling(), few_figures():
+        return main([*map(str, arguments), *QUICK])
+
+
+@pytest.fixture(scope="session")
+def sweep() -> xr.Dataset:
+    """A simulated sweep of both axes with one run marked as not usable."""
+    ds = simulate_sweep("p1+p2b", 1, random_seed=3)
+    ds["usable"][1] = 0
+    ds["remark"] = ds["remark"].astype("<U40")
+    ds["remark"][1] = "an orphan tail"
+    return ds
+
+
+@pytest.fixture(scope="session")
+def fit(sweep) -> Fit:
+    """A whole fit of both axes, its draws from the quick sampler."""
+    with quick_sampling():
+        return fit_sweep(sweep, sampler=SETTINGS)
+
+
+@pytest.fixture(scope="session")
+def sweep_file(sweep, tmp_path_factory) -> Path:
+    return write_sweep(sweep.drop_attrs(deep=False).assign_attrs(sweep.attrs),
+                       tmp_path_factory.mktemp("sweep") / "sweep.nc")
+
+
+@pytest.fixture(scope="session")
+def written(sweep_file, tmp_path_factory) -> Path:
+    """The folder that the command writes, every figure included."""
+    folder = tmp_path_factory.mktemp("written") / "fit"
+    with quick_sampling():
+        status = main([str(sweep_file), "-o", str(folder), "--quiet", *QUICK])
+    assert status == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_fit(sweep) -> Fit:
+    """A small fit by the default sampler of the prompt axis, where two laws are sampled."""
+    ds = sweep.isel(run=np.flatnonzero(sweep["phase"].values == "p1"))
+    return fit_sweep(ds, sampler=SamplerSettings(draws=700, tune=500, chains=4, random_seed=1))
