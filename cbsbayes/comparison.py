@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from cbsbayes.baseline import BaselineFit, comparison_rows
+from cbsbayes.laws import get_law
 
 __all__ = ["comparison_table"]
 
@@ -20,7 +22,9 @@ def comparison_table(
 
     `B_noise` is, for every method, the batch on that axis at which S is twice its limit. The
     posterior's rows on the prompt and rollout axes are the default law's, those on the total
-    batch the total-batch law's, which is the hyperbola that least squares fits.
+    batch the total-batch law's, which is the hyperbola that least squares fits. `S_min` is the
+    limit of S on that axis; the posterior's stays empty on the rollout axis of a two-axis law,
+    where that limit, at infinitely many rollouts, is not the law's S_min.
 
     Parameters
     ----------
@@ -39,7 +43,7 @@ def comparison_table(
         ["n_runs_used", "n_runs_dropped"]].sum().sum(axis=1) // 2
     found = [_posterior_row(cbs if total is None or axis != "total" else total, group, threshold,
                             axis, at, int(n))
-             for (threshold, axis, at), n in counts.items()]
+             for threshold, axis, at, n in counts.reset_index().itertuples(index=False)]
     posterior = pd.DataFrame([row for row in found if row is not None], columns=rows.columns)
     both = pd.concat([rows, posterior], ignore_index=True) if len(posterior) else rows
     order = {axis: k for k, axis in enumerate(("total", "prompts", "rollouts"))}
@@ -57,8 +61,10 @@ def _posterior_row(
     row = here[(here["quantity"] == quantity) & (here["at"] == at)]
     if row.empty:
         return None
-    s_min = here[here["quantity"] == "S_min"]["median"]
+    s_min = here[here["quantity"] == "S_min"]["median"].iloc[0]
+    if axis == "rollouts" and get_law(law).two_axis:
+        s_min = np.nan
     return {"group": group, "threshold": threshold, "axis": axis, "at": at, "method": "posterior",
-            "S_min": float(s_min.iloc[0]), "B_noise": float(row["median"].iloc[0]),
+            "S_min": float(s_min), "B_noise": float(row["median"].iloc[0]),
             "ci_lower": float(row["ci_lower"].iloc[0]), "ci_upper": float(row["ci_upper"].iloc[0]),
             "n_runs_used": n_runs, "n_runs_dropped": 0, "r2": float("nan")}

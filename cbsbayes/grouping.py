@@ -20,7 +20,7 @@ from cbsbayes.thresholds import MIN_BATCH_SIZES, batch_labels
 __all__ = ["LawChoice", "check_batches", "choose_law", "choose_runs", "group_names", "of_group",
            "silent_runs", "without_baseline"]
 
-_NO_BASELINE = frozenset({"reinforce_plus_plus", "reinforce", "ppo", "gae"})
+_NO_BASELINE = frozenset({"reinforce_plus_plus", "reinforce", "remax", "ppo", "gae"})
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,20 @@ def without_baseline(ds: xr.Dataset) -> bool:
 def choose_law(ds: xr.Dataset, name: str = "auto") -> LawChoice:
     """Return the law to fit to the runs of a group.
 
+    Where only prompts vary, the total-batch law is the two-axis law of exponent 1, its B_noise
+    N·n_rollouts. Where only rollouts vary it is not: S falls with 1/(G - 1), and towards
+    S_min (1 + B_prompt/P) instead of S_min. The two-axis law then tells what rollouts buy and the
+    rollout CBS, though its two scales and S_min stay bounds at best. Cover of nominal 90 %
+    intervals over 14 simulated sweeps of 18 runs (G = 2 … 64) each, true exponent 1 and 1/2:
+
+    ==================  =============  ============  ===========
+    law                 gain_rollouts  cbs_rollouts  S_min
+    ==================  =============  ============  ===========
+    ``total``           .32  .68       .82  .95      .09  .20
+    ``two_axis``        .95  .84       .95  .88      bound
+    ``two_axis_free``   .95  .96       .96  .95      bound
+    ==================  =============  ============  ===========
+
     Parameters
     ----------
     ds : xarray.Dataset
@@ -82,15 +96,20 @@ def choose_law(ds: xr.Dataset, name: str = "auto") -> LawChoice:
         return LawChoice(get_law("total"), "The data give total batches only: the total-batch law.")
     prompts = len(np.unique(ds["n_prompts"].values))
     rollouts = len(np.unique(ds["n_rollouts"].values))
-    if prompts > 1 and rollouts > 1:
-        plain = without_baseline(ds)
-        return LawChoice(get_law("two_axis_free_plain" if plain else "two_axis_free"),
-                         "Prompts and rollouts both vary: the two-axis law, its exponent free"
-                         + (", in 1/G because the estimator has no group baseline." if plain
-                            else "."))
-    varied, fixed = ("n_prompts", "n_rollouts") if prompts > 1 else ("n_rollouts", "n_prompts")
-    return LawChoice(get_law("total"), f"Only {varied} varies: the total-batch law. B_prompt and "
-                     f"B_rollout cannot be told apart at one {fixed}.")
+    if rollouts == 1:
+        return LawChoice(get_law("total"), "Only n_prompts varies: the total-batch law. B_prompt "
+                         "and B_rollout cannot be told apart at one n_rollouts.")
+    return _two_axis(plain=without_baseline(ds), prompts_vary=prompts > 1)
+
+
+def _two_axis(*, plain: bool, prompts_vary: bool) -> LawChoice:
+    what = "Prompts and rollouts both vary" if prompts_vary else "Only n_rollouts varies"
+    reason = f"{what}: the two-axis law, its exponent free"
+    reason += ", in 1/G because the estimator has no group baseline." if plain else "."
+    if not prompts_vary:
+        reason += (" B_prompt, B_rollout and S_min cannot be told apart at one n_prompts; what "
+                   "rollouts buy can.")
+    return LawChoice(get_law("two_axis_free_plain" if plain else "two_axis_free"), reason)
 
 
 def choose_runs(ds: xr.Dataset, law: Law | None = None) -> dict[str, str]:
@@ -107,7 +126,7 @@ def choose_runs(ds: xr.Dataset, law: Law | None = None) -> dict[str, str]:
     usable = ds["usable"].values == 1
     single = ds["n_rollouts"].values == 1
     plain = without_baseline(ds) or (law is not None and law.plain)
-    larger = bool((ds["n_rollouts"].values >= 2).any())
+    larger = bool((ds["n_rollouts"].values[usable] >= 2).any())
     reasons = {}
     for k, run in enumerate(ds["run"].values):
         reasons[str(run)] = ""
@@ -131,7 +150,8 @@ def check_batches(ds: xr.Dataset) -> None:
     sizes = len(np.unique(labels[labels >= 0]))
     if sizes < MIN_BATCH_SIZES:
         raise CBSDataError(f"the runs have {sizes} batch size(s) that may be fitted; a law needs "
-                           f"at least {MIN_BATCH_SIZES}: add runs with other n_prompts or n_rollouts")
+                           f"at least {MIN_BATCH_SIZES}: add runs with other n_prompts or "
+                           "n_rollouts")
 
 
 def silent_runs(crossings: xr.Dataset) -> list[str]:

@@ -1,21 +1,36 @@
-"""Tell what comes from the data from what is the prior's.
+r"""Tell what comes from the data from what is the prior's.
 
-The ratio of posterior to prior mass over a stretch is, up to a factor, the likelihood that the
-quantity lies there. Where that ratio has not fallen in the far tail of the prior, the data do not
-exclude arbitrarily small (or large) values, and only a bound is known.
+Each end of an interval is judged by itself: is it where it is because the likelihood falls off
+beyond it, or only because the prior does? Beyond the posterior's 5 % quantile the prior's own
+draws, cut there, are what a flat likelihood would leave. With F the prior's distribution function,
+
+.. math:: u = F(\theta)/F(q_{.05}), \quad \theta < q_{.05},
+
+is uniform, of mean 1/2, when the likelihood is flat there, and near 1 when it falls steeply. Where
+both tails are exponential, of rates k and λ, the mean is (λ + k)/(2 λ + k): 2/3 if the likelihood
+falls off as fast as the prior, 3/4 if twice as fast. The first is not enough: where only a
+combination of two scales is known, integrating over the other's prior makes the likelihood of one
+fall off about as fast as its own prior does. An end with less than 3/4 is called open; for a normal
+posterior in the middle of a normal prior that is a standard deviation of half the prior's. The
+upper end likewise.
+
+An end is judged in the tail and not by the best likelihood anywhere: a narrow peak with a flat
+stretch beside it, as two noise scales of which only the sum is known have, would pass for
+identified although one end of its interval is the prior's.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import log_ndtr, ndtri
 
 __all__ = ["STATUSES", "identify"]
 
 STATUSES = ("identified", "upper_bound", "lower_bound", "not_identified")
-_BINS = 20
-_TAIL = 0.01
-_OPEN = 0.15  # an end is open while its likelihood is above this share of the best bin's
-_CONTRACTION = 0.6  # posterior spread over prior spread above this: the prior speaks
+_TAIL = 0.05
+_CLOSED = 0.75  # mean of u where the likelihood falls off twice as fast as the prior
+_LEVELS = np.concatenate([[0.01, 0.03, 0.06], np.linspace(0.1, 0.9, 33), [0.94, 0.97, 0.99]])
+_OUTER = 3  # levels whose slope goes on beyond the first and the last
 
 
 def identify(posterior: np.ndarray, prior: np.ndarray, *, log_scale: bool = True) -> str:
@@ -24,39 +39,44 @@ def identify(posterior: np.ndarray, prior: np.ndarray, *, log_scale: bool = True
     Parameters
     ----------
     posterior, prior : numpy.ndarray
-        Draws, shape (draw,) each; a thousand and more of the prior, whose 1 % tails are used.
+        Draws, shape (draw,) each; a thousand or more of the prior, whose distribution is taken
+        as normal beyond its 1 % and 99 % quantiles.
     log_scale : bool
-        Judge spread on the log scale (positive quantities).
+        Judge on the log scale (positive quantities).
 
     Returns
     -------
     str
-        One of `STATUSES`.
+        One of `STATUSES`: both ends closed, only the upper, only the lower, none.
     """
     if log_scale:
         posterior, prior = _log(posterior), _log(prior)
-    best = _relative_mass(posterior, prior).max()
-    low, high = np.quantile(prior, [_TAIL, 1 - _TAIL])
-    low_open = np.mean(posterior < low) / _TAIL > _OPEN * best
-    high_open = np.mean(posterior > high) / _TAIL > _OPEN * best
-    if low_open != high_open:
-        return "upper_bound" if low_open else "lower_bound"
-    contracted = _spread(posterior) <= _CONTRACTION * _spread(prior)
-    return "identified" if contracted and not low_open else "not_identified"
-
-
-def _relative_mass(posterior: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """Return posterior over prior mass in bins of equal prior probability, shape (bin,)."""
-    edges = np.quantile(prior, np.linspace(0.0, 1.0, _BINS + 1)[1:-1])
-    counts = np.bincount(np.searchsorted(edges, posterior), minlength=_BINS)
-    return counts * _BINS / len(posterior)
+    z = _normal_scores(posterior, prior)
+    lower, upper = _closedness(z) > _CLOSED, _closedness(-z) > _CLOSED
+    if lower:
+        return "identified" if upper else "lower_bound"
+    return "upper_bound" if upper else "not_identified"
 
 
 def _log(values: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(values, np.finfo(float).tiny))
 
 
-def _spread(values: np.ndarray) -> float:
-    """Return half the central 68 %: the sd of a normal, unmoved by far tails."""
-    low, high = np.quantile(values, [0.16, 0.84])
-    return float(high - low) / 2
+def _normal_scores(values: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """Return where values lie in the prior, as quantiles of a standard normal, shape (draw,)."""
+    knots, z = np.quantile(prior, _LEVELS), ndtri(_LEVELS)
+    inside = np.interp(values, knots, z)
+    below, above = np.minimum(values - knots[0], 0.0), np.maximum(values - knots[-1], 0.0)
+    return (inside + below * _slope(knots[:_OUTER + 1], z[:_OUTER + 1])
+            + above * _slope(knots[-_OUTER - 1:], z[-_OUTER - 1:]))
+
+
+def _slope(knots: np.ndarray, z: np.ndarray) -> float:
+    width = max(knots[-1] - knots[0], np.finfo(float).eps)
+    return float((z[-1] - z[0]) / width)
+
+
+def _closedness(z: np.ndarray) -> float:
+    """Return the mean of F(θ)/F(q) over the lower tail: 1/2 flat, towards 1 steep."""
+    edge = np.quantile(z, _TAIL)
+    return float(np.exp(log_ndtr(z[z <= edge]) - log_ndtr(edge)).mean())

@@ -50,8 +50,8 @@ def best_rollouts(b_prompt: Any, b_rollout: Any) -> Any:
 def total_at_gain(law: Law, gain: float, b_noise: Any, alpha: Any) -> Any:
     """Return the largest total batch (samples) at which doubling still saves a share `gain`."""
     if law.name == "power":
-        share = gain / np.maximum(1.0 - gain - 2.0 ** (-alpha), 1e-12)
-        return b_noise * share ** (-1.0 / alpha)
+        spare = np.maximum(1.0 - gain - 2.0 ** (-alpha), 0.0)  # 0: no batch is small enough
+        return b_noise * (spare / gain) ** (1.0 / alpha)
     return _at_ratio((1.0 - gain) ** (1.0 / alpha), b_noise)
 
 

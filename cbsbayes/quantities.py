@@ -1,8 +1,9 @@
 """What is read off a posterior, in the order of what leans least on the law.
 
 First what doubling the batch buys inside the range tried, then the batch where that stops paying,
-then the critical batch sizes, then the noise scales and S_min. Each quantity names what is held
-fixed and its unit.
+then the critical batch sizes, then the noise scales and S_min. S at the batches that were run,
+which hardly leans on the law but answers no question of its own, closes the table. Each quantity
+names what is held fixed and its unit.
 """
 
 from __future__ import annotations
@@ -56,19 +57,30 @@ class TriedBatches:
         Sorted total batches.
     one_axis : bool
         Whether the data give total batches only.
+    cells : tuple
+        All (n_prompts, n_rollouts) that were run, sorted; empty where there is one axis.
     """
 
     prompts_at: dict[int, tuple[int, ...]]
     rollouts_at: dict[int, tuple[int, ...]]
     total: tuple[float, ...]
     one_axis: bool
+    cells: tuple[tuple[int, int], ...] = ()
 
     @property
-    def cells(self) -> list[tuple[int, int]]:
-        """All (n_prompts, n_rollouts) on a line along either axis, sorted."""
-        along_p = {(p, g) for g, ps in self.prompts_at.items() for p in ps}
-        along_g = {(p, g) for p, gs in self.rollouts_at.items() for g in gs}
-        return sorted(along_p | along_g)
+    def groups(self) -> list[int]:
+        """The n_rollouts at which prompt scales are stated: those with a line, else the middle."""
+        return list(self.prompts_at) or _middle([g for _, g in self.cells])
+
+    @property
+    def prompts(self) -> list[int]:
+        """The n_prompts at which rollout scales are stated: those with a line, else the middle."""
+        return list(self.rollouts_at) or _middle([p for p, _ in self.cells])
+
+
+def _middle(values: list[int]) -> list[int]:
+    distinct = sorted(set(values))
+    return distinct[len(distinct) // 2:][:1]
 
 
 def tried_batches(ds: xr.Dataset) -> TriedBatches:
@@ -77,7 +89,8 @@ def tried_batches(ds: xr.Dataset) -> TriedBatches:
     total = tuple(np.unique(ds["total_batch"].values).tolist())
     if (prompts < 0).any():
         return TriedBatches({}, {}, total, one_axis=True)
-    return TriedBatches(_lines(rollouts, prompts), _lines(prompts, rollouts), total, False)
+    cells = tuple(sorted(set(zip(prompts.tolist(), rollouts.tolist(), strict=True))))
+    return TriedBatches(_lines(rollouts, prompts), _lines(prompts, rollouts), total, False, cells)
 
 
 def _lines(fixed: np.ndarray, varied: np.ndarray) -> dict[int, tuple[int, ...]]:
@@ -111,7 +124,7 @@ def quantities(law: Law, posterior: xr.Dataset, tried: TriedBatches) -> list[Qua
         Decides at which batches gains and critical batch sizes are stated.
     """
     out = [*_gains(law, posterior, tried), *_critical(law, posterior, tried)]
-    out += [Quantity(name, "", _SCALE_UNITS[name], posterior[name]) for name in law.scales]
+    out += [Quantity(name, "", _scale_unit(name, law), posterior[name]) for name in law.scales]
     out.append(Quantity("S_min", "", "updates", posterior["S_min"]))
     if law.alpha is None:
         out.append(Quantity("alpha", "", "1", posterior["alpha"], log_scale=False))
@@ -121,8 +134,9 @@ def quantities(law: Law, posterior: xr.Dataset, tried: TriedBatches) -> list[Qua
     return out
 
 
-_SCALE_UNITS = {"B_noise": "samples", "B_prompt": "prompts",
-                "B_rollout": "prompts × (rollouts − 1)"}
+def _scale_unit(name: str, law: Law) -> str:
+    rollouts = "prompts × rollouts" if law.plain else "prompts × (rollouts − 1)"
+    return {"B_noise": "samples", "B_prompt": "prompts", "B_rollout": rollouts}[name]
 
 
 def _e_min(law: Law, posterior: xr.Dataset) -> xr.DataArray:
@@ -134,18 +148,23 @@ def _e_min(law: Law, posterior: xr.Dataset) -> xr.DataArray:
     return posterior["S_min"] * root**2
 
 
-def _doubled(values: tuple[float, ...]) -> list[float]:
+def _doubled[T: (int, float)](values: tuple[T, ...]) -> list[T]:
+    """Return the values whose double lies inside the range tried, though it need not be one."""
     return [v for v in values if 2 * v <= max(values)]
+
+
+def _exp(log_values: xr.DataArray) -> xr.DataArray:
+    return log_values.copy(data=np.exp(log_values.values))
 
 
 def _gains(law: Law, post: xr.Dataset, tried: TriedBatches) -> Iterator[Quantity]:
     """Yield S after doubling an axis over S before, inside the range tried."""
     def ratio(before: tuple[float, float], after: tuple[float, float]) -> xr.DataArray:
-        return np.exp(log_steps(law, post, *after) - log_steps(law, post, *before))
+        return _exp(log_steps(law, post, *after) - log_steps(law, post, *before))
 
     if tried.one_axis:
         for b in _doubled(tried.total):
-            yield Quantity("gain_total", f"total_batch={b:g}", "1", ratio((b, 1), (2 * b, 1)))
+            yield Quantity("gain_total", f"total_batch={b:.12g}", "1", ratio((b, 1), (2 * b, 1)))
     for g, ps in tried.prompts_at.items():
         for p in _doubled(ps):
             yield Quantity("gain_prompts", f"n_prompts={p},n_rollouts={g}", "1",
@@ -177,17 +196,17 @@ def _critical_total(law: Law, post: xr.Dataset, tried: TriedBatches) -> Iterator
 
 def _critical_two_axis(law: Law, post: xr.Dataset, tried: TriedBatches) -> Iterator[Quantity]:
     b_p, b_r, alpha = post["B_prompt"], post["B_rollout"], exponent(law, post)
-    for g in tried.prompts_at:
+    for g in tried.groups:
         yield Quantity("batch_at_gain", f"gain={GAIN:g},n_rollouts={g}", "prompts",
                        inverse.prompts_at_gain(law, GAIN, g, b_p, b_r, alpha))
-    for p in tried.rollouts_at:
+    for p in tried.prompts:
         yield Quantity("batch_at_gain", f"gain={GAIN:g},n_prompts={p}", "rollouts",
                        inverse.rollouts_at_gain(law, GAIN, p, b_p, b_r, alpha))
-    for g in tried.prompts_at:
+    for g in tried.groups:
         prompts = inverse.cbs_prompts(law, g, b_p, b_r, alpha)
         yield Quantity("cbs_prompts", f"n_rollouts={g}", "prompts", prompts)
         yield Quantity("cbs_samples", f"n_rollouts={g}", "samples", prompts * g)
-    for p in tried.rollouts_at:
+    for p in tried.prompts:
         yield Quantity("cbs_rollouts", f"n_prompts={p}", "rollouts",
                        inverse.cbs_rollouts(law, p, b_p, b_r, alpha))
     if not law.plain:  # in 1/G a fixed batch is always best spent on prompts
@@ -197,8 +216,8 @@ def _critical_two_axis(law: Law, post: xr.Dataset, tried: TriedBatches) -> Itera
 def _steps_tried(law: Law, post: xr.Dataset, tried: TriedBatches) -> Iterator[Quantity]:
     if tried.one_axis:
         for b in tried.total:
-            yield Quantity("steps", f"total_batch={b:g}", "updates",
-                           np.exp(log_steps(law, post, b, 1)))
+            yield Quantity("steps", f"total_batch={b:.12g}", "updates",
+                           _exp(log_steps(law, post, b, 1)))
     for p, g in tried.cells:
         yield Quantity("steps", f"n_prompts={p},n_rollouts={g}", "updates",
-                       np.exp(log_steps(law, post, p, g)))
+                       _exp(log_steps(law, post, p, g)))

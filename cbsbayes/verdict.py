@@ -80,10 +80,10 @@ def cautions(
     others: Mapping[str, pd.DataFrame], cbs: pd.DataFrame, priors: Priors,
 ) -> list[str]:
     """Return what limits the numbers of a fit whose sampler worked, a sentence each."""
-    found = [*_about_exponent(law, posterior, priors), *_about_laws(law_table, others),
-             *_about_runs(posterior), *_about_small_groups(crossings),
-             *_about_identification(cbs), *_about_k_hat(law, law_table)]
-    return found
+    return [*_about_exponent(law, posterior, priors),
+            *_about_laws(law_table, {**others, law.name: cbs}), *_about_runs(posterior),
+            *_about_small_groups(crossings), *_about_identification(cbs),
+            *_about_k_hat(law, law_table)]
 
 
 def _about_exponent(law: Law, posterior: xr.Dataset, priors: Priors) -> list[str]:
@@ -101,20 +101,24 @@ def _about_exponent(law: Law, posterior: xr.Dataset, priors: Priors) -> list[str
     return out
 
 
-def _about_laws(law_table: pd.DataFrame, others: Mapping[str, pd.DataFrame]) -> list[str]:
+def _about_laws(law_table: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> list[str]:
     """Warn where alpha = 1 and alpha = 1/2 predict alike but disagree on the CBS."""
     scores = law_table.set_index("law")["elpd"] if len(law_table) else pd.Series(dtype=float)
-    pair = [name for name in ("two_axis", "two_axis_sqrt") if name in others and name in scores]
-    if len(pair) < 2 or abs(scores[pair[0]] - scores[pair[1]]) > _TIE:
+    ending = "_plain" if "two_axis_plain" in tables else ""
+    pair = [name + ending for name in ("two_axis", "two_axis_sqrt")]
+    known = all(name in tables and name in scores for name in pair)
+    if not known or abs(scores[pair[0]] - scores[pair[1]]) > _TIE:
         return []
-    one, half = (others[name].query("quantity == 'cbs_prompts' and status == 'identified'")
-                 .set_index(["threshold", "at"])["median"] for name in pair)
+    wanted = "quantity in ('cbs_prompts', 'cbs_rollouts') and status == 'identified'"
+    one, half = (tables[name].query(wanted).set_index(["quantity", "threshold", "at"])["median"]
+                 for name in pair)
     ratio = (half / one).dropna()
-    if ratio.empty or max(ratio.max(), 1 / ratio.min()) < _MAX_CBS_RATIO:
+    largest = max(ratio.max(), 1 / ratio.min()) if len(ratio) else 1.0
+    if largest < _MAX_CBS_RATIO:
         return []
-    return ["The laws with exponent 1 and 1/2 predict left-out runs alike, yet their critical batch "
-            f"sizes differ by up to {max(ratio.max(), 1 / ratio.min()):.1f} times: quote the CBS "
-            "only together with its law."]
+    return ["The laws with exponent 1 and 1/2 predict left-out runs alike, yet their critical "
+            f"batch sizes differ by up to {largest:.1f} times: quote the CBS only together with "
+            "its law."]
 
 
 def _about_runs(posterior: xr.Dataset) -> list[str]:

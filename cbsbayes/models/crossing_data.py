@@ -80,13 +80,13 @@ def crossing_data(crossings: xr.Dataset, law: Law) -> CrossingData:
     Raises
     ------
     CBSDataError
-        If no crossing says anything.
+        If no crossing says anything, or a group law is given groups of one.
     """
     harder_up = crossings.attrs.get("direction", "increasing") == "increasing"
     ordered = crossings.sortby("threshold", ascending=harder_up).transpose("run", "threshold")
     status = ordered["status"].values
     lower, upper = ordered["lower"].values, ordered["upper"].values
-    informative = _informative(status)
+    informative = _informative(lower, upper, status)
     if not informative.any():
         raise CBSDataError("no run says anything about any threshold given; valid thresholds lie "
                            "between the accuracy before training and the best accuracy reached")
@@ -96,6 +96,9 @@ def crossing_data(crossings: xr.Dataset, law: Law) -> CrossingData:
     x = hardness(ordered["threshold"].values, harder_up)
     previous, gap = _previous(known, informative, x)
     n_prompts, n_rollouts = batch_axes(ordered)
+    if law.needs_baseline_group and (n_rollouts < 2).any():
+        raise CBSDataError(f"law {law.name!r} has no value at n_rollouts = {n_rollouts.min():g}; "
+                           "it needs 2 and more, use its _plain form or leave those runs out")
     return CrossingData(
         run=ordered["run"].values.astype(str), threshold=ordered["threshold"].values, hardness=x,
         n_prompts=n_prompts, n_rollouts=n_rollouts, log_lower=log_lower, log_upper=log_upper,
@@ -131,17 +134,25 @@ def hardness(threshold: np.ndarray, harder_up: bool) -> np.ndarray:
     return x - x.mean()
 
 
-def _informative(status: np.ndarray) -> np.ndarray:
+def _informative(lower: np.ndarray, upper: np.ndarray, status: np.ndarray) -> np.ndarray:
     """Return which crossings say something of their own.
 
     A run that was past a threshold at its first evaluation was past all easier ones; a run that
     never reached one never reached the harder. Only the binding bound is kept, otherwise one
-    fact would count once per threshold.
+    fact would count once per threshold. In a table of crossings bounds may differ by threshold;
+    a bound goes only where another one is at least as tight.
     """
     left, right = status == LEFT, status == RIGHT
-    harder_left = np.cumsum(left[:, ::-1], axis=1)[:, ::-1] > 1
-    easier_right = np.cumsum(right, axis=1) > 1
-    return (status != UNUSABLE) & ~(left & harder_left) & ~(right & easier_right)
+    earliest = _so_far(np.where(left, upper, np.inf)[:, ::-1], np.minimum)[:, ::-1]
+    latest = _so_far(np.where(right, lower, -np.inf), np.maximum)
+    implied = (left & (earliest <= upper)) | (right & (latest >= lower))
+    return (status != UNUSABLE) & ~implied
+
+
+def _so_far(values: np.ndarray, best: np.ufunc) -> np.ndarray:
+    """Return the best of the columns before each, shape of `values`; the first has none."""
+    none = np.full((len(values), 1), np.inf if best is np.minimum else -np.inf)
+    return np.hstack([none, best.accumulate(values, axis=1)[:, :-1]])
 
 
 def _log_steps_scale(

@@ -27,8 +27,10 @@ class Priors:
     steps_level_sd : float
         log S at the middle batch and threshold: Normal(0, 1.5).
     growth, growth_sd : float
-        log S_min grows by about .6 per unit of hardness (log-normal, sd .8): an exponential
-        approach to a ceiling grows by .3 to 1.
+        log S_min grows by about 1 per unit of hardness (log-normal, sd 1.2: 90 % from .14 to 7).
+        An exponential approach to a ceiling grows by .3 to 1 in its middle, but by 3 and more
+        near its start, as from .55 to .75 on GSM8K. A tighter prior pushes that growth into
+        the noise scales wherever the batches do not tell them from S_min.
     alpha : tuple of float
         Mean, sd, lower and upper end of the exponent: Normal(.75, .25) cut to (.25, 1.5);
         1 is McCandlish's case, 1/2 a normalised update at one learning rate.
@@ -46,8 +48,8 @@ class Priors:
     scale_trend_sd: float = 1.0
     scale_deviation: float = 0.15
     steps_level_sd: float = 1.5
-    growth: float = 0.6
-    growth_sd: float = 0.8
+    growth: float = 1.0
+    growth_sd: float = 1.2
     alpha: tuple[float, float, float, float] = (0.75, 0.25, 0.25, 1.5)
     sigma_run: float = 0.08
     sigma_run_sd: float = 0.6
