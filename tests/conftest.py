@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fitted import fit, real_fit, sweep, sweep_file, written  # noqa: F401
+from fitted import (  # noqa: F401
+    fit,
+    prompts_sweep,
+    real_fit,
+    sweep,
+    sweep_file,
+    written,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 

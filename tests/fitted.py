@@ -17,6 +17,7 @@ import xarray as xr
 from cbsbayes.fit import main
 from cbsbayes.fitting import fit_sweep
 from cbsbayes.models.priors import PRIORS
+from cbsbayes.output import write_fit
 from cbsbayes.result import Fit
 from cbsbayes.sampling import SamplerSettings, sample_prior
 from cbsbayes.simulate import simulate_sweep
@@ -106,23 +107,27 @@ def fit(sweep) -> Fit:
 
 
 @pytest.fixture(scope="session")
-def sweep_file(sweep, tmp_path_factory) -> Path:
-    return write_sweep(sweep.drop_attrs(deep=False).assign_attrs(sweep.attrs),
-                       tmp_path_factory.mktemp("sweep") / "sweep.nc")
+def prompts_sweep(sweep) -> xr.Dataset:
+    """Its prompt axis alone: two laws instead of five, for tests that fit again."""
+    return sweep.isel(run=np.flatnonzero(sweep["phase"].values == "p1"))
 
 
 @pytest.fixture(scope="session")
-def written(sweep_file, tmp_path_factory) -> Path:
-    """The folder that the command writes, every figure included."""
+def sweep_file(prompts_sweep, tmp_path_factory) -> Path:
+    """The prompt axis as a file."""
+    return write_sweep(prompts_sweep, tmp_path_factory.mktemp("sweep") / "sweep.nc")
+
+
+@pytest.fixture(scope="session")
+def written(fit, tmp_path_factory) -> Path:
+    """The folder of a fit, every figure included."""
     folder = tmp_path_factory.mktemp("written") / "fit"
-    with quick_sampling():
-        status = main([str(sweep_file), "-o", str(folder), "--quiet", *QUICK])
-    assert status == 0
+    write_fit(fit, folder, command="python -m cbsbayes.fit sweep.nc")
     return folder
 
 
 @pytest.fixture(scope="session")
-def real_fit(sweep) -> Fit:
-    """A small fit by the default sampler of the prompt axis, where two laws are sampled."""
-    ds = sweep.isel(run=np.flatnonzero(sweep["phase"].values == "p1"))
-    return fit_sweep(ds, sampler=SamplerSettings(draws=700, tune=500, chains=4, random_seed=1))
+def real_fit(prompts_sweep) -> Fit:
+    """A small fit of the prompt axis by the default sampler."""
+    settings = SamplerSettings(draws=700, tune=500, chains=4, random_seed=1)
+    return fit_sweep(prompts_sweep, sampler=settings)
