@@ -40,11 +40,11 @@ def main() -> None:
         caches, folder = Path(scratch) / "caches", Path(scratch) / "fit"
         first = one_run(folder, caches)
         warm = [one_run(folder, caches) for _ in range(options.repeats)]
-    print("| main job on the shipped sweep (63 runs, five laws) | wall seconds | peak memory, MiB |")
+    print("| main job on the shipped sweep, five laws | wall seconds | peak memory, MiB |")
     print("|---|---|---|")
     print(f"| first run, nothing compiled | {first[0]:.0f} | {first[1]:.0f} |")
-    print(f"| later runs, median of {options.repeats} | {statistics.median(w for w, _ in warm):.0f} "
-          f"| {statistics.median(m for _, m in warm):.0f} |")
+    wall, memory = (statistics.median(values) for values in zip(*warm, strict=True))
+    print(f"| later runs, median of {options.repeats} | {wall:.0f} | {memory:.0f} |")
     print(f"\n{os.cpu_count()} shared cores, Python {sys.version.split()[0]}.")
 
 

@@ -1,6 +1,6 @@
-"""The README's table of the shipped sweep, from a fit's folder: ``python benchmarks/readme_numbers.py``.
+"""The README's table of the shipped sweep: ``python benchmarks/readme_numbers.py [FOLDER]``.
 
-Reads ``reports/tiny_grpo/cbs.csv`` and prints Markdown.
+Reads ``cbs.csv`` of a fit's folder, ``reports/tiny_grpo`` by default, and prints Markdown.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ leaving out; its k-hat says where that cannot be trusted.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ __all__ = ["GOOD_K", "compare_laws", "leave_one_run_out"]
 GOOD_K = 0.7  # Vehtari et al. 2024: above, the importance weights are not reliable
 
 
-def leave_one_run_out(tree: xr.DataTree) -> object:
+def leave_one_run_out(tree: xr.DataTree) -> Any:
     """Return ArviZ's ELPDData for runs left out one at a time.
 
     Parameters
@@ -37,7 +38,7 @@ def leave_one_run_out(tree: xr.DataTree) -> object:
 
 
 def compare_laws(
-    results: Mapping[str, object], posteriors: Mapping[str, xr.Dataset]
+    results: Mapping[str, Any], posteriors: Mapping[str, xr.Dataset]
 ) -> pd.DataFrame:
     """Return the laws ranked by how well they predict runs left out.
 

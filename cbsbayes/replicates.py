@@ -86,8 +86,8 @@ def expected_log_steps(
     """Return log S (updates) of the law, shape (draw, batch, threshold)."""
     scales = {name: posterior[name].transpose("sample", "threshold").values[:, None, :]
               for name in law.scales}
-    alpha = exponent(law, posterior)
-    alpha = alpha if isinstance(alpha, float) else alpha.values[:, None, None]
+    free = exponent(law, posterior)
+    alpha = free if isinstance(free, float) else free.values[:, None, None]
     ratio = law.log_ratio(n_prompts[None, :, None], n_rollouts[None, :, None], scales, alpha)
     return np.log(posterior["S_min"].transpose("sample", "threshold").values)[:, None, :] + ratio
 

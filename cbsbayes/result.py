@@ -145,8 +145,8 @@ class Fit:
     def others(self) -> dict[str, pd.DataFrame]:
         """Tables like `cbs` of the laws fitted beside, by law name."""
         prefix = "table_other_"
-        return {name.removeprefix(prefix): table_from_json(text)
-                for name, text in self.tree.attrs.items() if name.startswith(prefix)}
+        return {str(name).removeprefix(prefix): table_from_json(text)
+                for name, text in self.tree.attrs.items() if str(name).startswith(prefix)}
 
     @cached_property
     def baselines(self) -> list[BaselineFit]:
@@ -192,7 +192,8 @@ class Fit:
                 raise CBSDataError(f"threshold {threshold:g} was not fitted; fitted: "
                                    f"{', '.join(f'{t:g}' for t in self.thresholds)}")
             draws = draws.isel(threshold=int(near[0]))
-        steps = np.exp(log_steps(self.law, draws, prompts, rollouts))
+        log_s = log_steps(self.law, draws, prompts, rollouts)
+        steps = log_s.copy(data=np.exp(log_s.values))
         return steps.rename("steps").transpose("sample", ..., "batch").assign_attrs(units="updates")
 
     def _batches(self, n_prompts: Any, n_rollouts: Any) -> list[xr.DataArray]:

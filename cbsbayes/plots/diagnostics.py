@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
@@ -209,7 +210,8 @@ def plot_energy(fit: Fit, *, ax: Axes | None = None) -> Axes:
     CBSDataError
         If the sampler did not store its energy.
     """
-    stats = fit.tree["sample_stats"] if "sample_stats" in fit.tree.children else {}
+    known = "sample_stats" in fit.tree.children
+    stats = fit.tree["sample_stats"].to_dataset() if known else xr.Dataset()
     if "energy" not in stats:
         raise CBSDataError("the sampler stored no energy; use one that does (nutpie or PyMC's)")
     energy = stats["energy"].transpose("chain", "draw").values

@@ -81,7 +81,8 @@ def plot_wall_clock(fit: Fit, *, ax: Axes | None = None, threshold: float | None
     one_axis = (cells["n_prompts"] <= 0).all()
     batches = ((cells["total_batch"], np.ones(len(cells))) if one_axis
                else (cells["n_prompts"], cells["n_rollouts"]))
-    steps = fit.steps(*map(np.asarray, batches), threshold=level).transpose("sample", "batch")
+    prompts, rollouts = (np.asarray(axis) for axis in batches)
+    steps = fit.steps(prompts, rollouts, threshold=level).transpose("sample", "batch")
     times = steps.values * cells["seconds"].to_numpy()
     per_unit, unit = time_unit(float(np.median(times)))
     ax = new_axes(ax, (6.8, 4.0))

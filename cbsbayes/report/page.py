@@ -206,11 +206,11 @@ def _context(
 def _tables(fit: Fit, extra: Mapping[str, object]) -> dict[str, tables.Table | None]:
     interval = words.credible(fit)
     laws = headline.laws_table(
-        fit.law.name, fit.cbs, fit.others, fit.thresholds, fit.runs,
+        fit.law.name, fit.cbs, fit.others, fit.thresholds.tolist(), fit.runs,
         f"The same data under other exponents: median and {interval}.") if fit.others else None
     return {
         "main": headline.headline_table(
-            fit.cbs, fit.thresholds, fit.runs,
+            fit.cbs, fit.thresholds.tolist(), fit.runs,
             f"Median and {interval}, per threshold, under the law {fit.law.name}."),
         "full": tables.full_table(fit.cbs, "Every quantity at every batch it was read off at."),
         "laws": laws,
