@@ -22,7 +22,9 @@ from cbsbayes.baseline import (
 )
 from cbsbayes.crossing import INTERVAL, LEFT, RIGHT, UNUSABLE, choose_thresholds, find_crossings
 from cbsbayes.errors import CBSDataError
+from cbsbayes.fitting import fit_sweep
 from cbsbayes.naming import parse_name
+from cbsbayes.sampling import SamplerSettings
 from cbsbayes.sources.record import RunLog
 from cbsbayes.sources.wandb_api import read_wandb_api
 from cbsbayes.sources.wandb_rows import history_from_wandb
@@ -31,6 +33,7 @@ from cbsbayes.sweep import group_of, new_sweep
 GSM8K = "val-core/openai/gsm8k/acc/mean@1"
 MATH = "val-core/DigitalLearningGmbH/MATH-lighteval/acc/mean@1"
 PROMPTS = np.array([32, 64, 128, 256, 512, 1024])
+QUICK = SamplerSettings(draws=500, tune=500, chains=2)
 
 
 def accuracy(steps, batch, *, b_noise=400.0, start=0.60):
@@ -72,6 +75,19 @@ def wandb_run(name, *, batch=1024, first=1, last=400, key=GSM8K, before=True, **
 def b_noise_of(ds, threshold, method, axis="total"):
     fits = fit_baselines(ds, find_crossings(ds, [threshold]), [threshold])
     return next(f for f in fits if f.method == method and f.axis == axis).B_noise
+
+
+def posterior_row(ds, threshold, quantity="B_noise"):
+    table = fit_sweep(ds, thresholds=[threshold], sampler=QUICK).cbs
+    found, = table[table["quantity"] == quantity].to_dict("records")
+    return found
+
+
+def table_sweep(batch, upper, *, grid=1.0):
+    """Return crossings known to lie in (upper - grid, upper]."""
+    upper = np.asarray(upper, dtype=float)[:, None]
+    runs = {"run": [f"r{i}" for i in range(len(upper))], "total_batch": batch}
+    return new_sweep(runs, steps_lower=upper - grid, steps_upper=upper, threshold=[0.65])
 
 
 def test_01_phase_is_read_from_long_names_and_phases_with_underscores():
@@ -150,6 +166,22 @@ def test_07_thresholds_at_or_below_the_start_are_never_fitted():
         assert (fit.n_used, fit.n_dropped) == (0, 6)
 
 
+def test_07_such_thresholds_are_refused_or_passed_over_by_the_fit():
+    with pytest.raises(CBSDataError, match="no run says anything about any threshold"):
+        fit_sweep(exact_sweep(), thresholds=[0.55], sampler=QUICK)
+
+
+@pytest.mark.mcmc
+def test_07_without_an_evaluation_before_training_they_are_bounds_without_a_number():
+    """All six runs are past .601 at their first evaluation: the notebook's B_noise is 0.0007."""
+    ds = exact_sweep().isel(step=slice(1, None))
+    late = ds.assign(accuracy=ds["accuracy"] + 0.1)
+    assert (find_crossings(late, [0.601])["status"].values == LEFT).all()
+    found = posterior_row(late, 0.601)
+    assert found["status"] == "not_identified"
+    assert np.isnan([found[name] for name in ("median", "mean", "ci_lower", "ci_upper")]).all()
+
+
 def test_08_the_evaluation_grid_does_not_round_s_up():
     ds, thresholds = exact_sweep(), [0.65, 0.70]
     crossing = find_crossings(ds, thresholds)
@@ -163,6 +195,15 @@ def test_08_the_evaluation_grid_does_not_round_s_up():
     assert np.abs(np.log(midpoints / truth)).mean() < 0.6 * np.log(rounded / truth).mean()
     fine = exact_sweep(every=1)
     assert b_noise_of(fine, 0.65, "log_least_squares") == pytest.approx(400, rel=0.02)
+
+
+@pytest.mark.mcmc
+@pytest.mark.parametrize("threshold", [0.65, 0.70])
+def test_08_the_posterior_holds_the_truth_behind_the_grid(threshold):
+    """The notebook's B_noise is 136 and 339 here, the truth 400."""
+    found = posterior_row(exact_sweep(), threshold)
+    assert found["status"] == "identified"
+    assert found["ci_lower"] < 400 < found["ci_upper"]
 
 
 def test_09_runs_that_never_reach_the_threshold_are_kept_as_bounds():
@@ -204,6 +245,25 @@ def test_11_what_the_data_cannot_say_is_no_plain_number(batch, steps):
     assert np.isnan([fit.ci_t_lower, fit.ci_t_upper]).all()
     falling = log_least_squares(8.0 * PROMPTS, 1e6 / PROMPTS)
     assert (falling.S_min, falling.B_noise) == (0, np.inf)
+
+
+@pytest.mark.mcmc
+@pytest.mark.parametrize(("steps", "statuses"), [
+    ([30, 50, 75, 100, 150, 200], {"upper_bound", "not_identified"}),
+    ([50, 50, 50, 50, 50, 50], {"upper_bound"}),
+    ((1e6 / PROMPTS).tolist(), {"lower_bound"}),
+], ids=["rising", "flat", "one over B"])
+def test_11_the_posterior_of_what_the_data_cannot_say_is_a_bound(steps, statuses):
+    found = posterior_row(table_sweep(8.0 * PROMPTS, steps), 0.65)
+    assert found["status"] in statuses
+    assert np.isnan([found["median"], found["mean"], found["sd"]]).all()
+    assert np.isnan([found["ci_lower"], found["ci_upper"]]).any()
+
+
+def test_11_one_batch_size_is_not_fitted():
+    ds = table_sweep(np.full(6, 2048.0), [212, 129, 73, 73, 62, 71])
+    with pytest.raises(CBSDataError, match=r"1 batch size\(s\).*at least 3"):
+        fit_sweep(ds, thresholds=[0.65], sampler=QUICK)
 
 
 def test_11_one_phase_does_not_give_two_scales():
