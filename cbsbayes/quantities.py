@@ -70,17 +70,21 @@ class TriedBatches:
     @property
     def groups(self) -> list[int]:
         """The n_rollouts at which prompt scales are stated: those with a line, else the middle."""
-        return list(self.prompts_at) or _middle([g for _, g in self.cells])
+        return list(self.prompts_at) or self._middle(1)
 
     @property
     def prompts(self) -> list[int]:
         """The n_prompts at which rollout scales are stated: those with a line, else the middle."""
-        return list(self.rollouts_at) or _middle([p for p, _ in self.cells])
+        return list(self.rollouts_at) or self._middle(0)
 
+    @property
+    def both_vary(self) -> bool:
+        """Whether prompts and rollouts were both varied, so that their noise can be told apart."""
+        return all(len({cell[axis] for cell in self.cells}) > 1 for axis in (0, 1))
 
-def _middle(values: list[int]) -> list[int]:
-    distinct = sorted(set(values))
-    return distinct[len(distinct) // 2:][:1]
+    def _middle(self, axis: int) -> list[int]:
+        distinct = sorted({cell[axis] for cell in self.cells})
+        return [distinct[len(distinct) // 2]] if self.both_vary else []
 
 
 def tried_batches(ds: xr.Dataset) -> TriedBatches:
@@ -209,7 +213,7 @@ def _critical_two_axis(law: Law, post: xr.Dataset, tried: TriedBatches) -> Itera
     for p in tried.prompts:
         yield Quantity("cbs_rollouts", f"n_prompts={p}", "rollouts",
                        inverse.cbs_rollouts(law, p, b_p, b_r, alpha))
-    if not law.plain:  # in 1/G a fixed batch is always best spent on prompts
+    if tried.both_vary and not law.plain:  # in 1/G a fixed batch is best spent on prompts
         yield Quantity("best_n_rollouts", "", "rollouts", inverse.best_rollouts(b_p, b_r))
 
 

@@ -143,6 +143,16 @@ def test_iso_batch_runs_state_critical_batches_at_the_middle_split():
     assert "gain_prompts" not in order
 
 
+def test_one_varied_axis_says_nothing_of_the_other():
+    along_rollouts = ["gain_rollouts", "batch_at_gain", "cbs_rollouts", "B_prompt", "B_rollout",
+                      "S_min", "E_min", "steps"]
+    along_prompts = ["gain_prompts", "batch_at_gain", "cbs_prompts", "cbs_samples", "B_prompt",
+                     "B_rollout", "S_min", "E_min", "steps"]
+    law = get_law("two_axis")
+    assert found(law, batches([128] * 3, [4, 8, 16]))[1] == along_rollouts
+    assert found(law, batches([32, 64, 128], [8] * 3))[1] == along_prompts
+
+
 def test_updates_at_every_batch_run():
     values, _ = found(get_law("two_axis"))
     steps = {at: draws for (name, at), draws in values.items() if name == "steps"}
