@@ -16,7 +16,8 @@ _AXES = {"prompts": "cbs_prompts", "rollouts": "cbs_rollouts"}
 
 
 def comparison_table(
-    baselines: Iterable[BaselineFit], cbs: pd.DataFrame, total: pd.DataFrame | None, group: str
+    baselines: Iterable[BaselineFit], cbs: pd.DataFrame, total: pd.DataFrame | None, group: str,
+    *, n_runs: int,
 ) -> pd.DataFrame:
     """Return the table of ``comparison.csv``.
 
@@ -36,14 +37,14 @@ def comparison_table(
         Table of the total-batch law, where it was fitted beside.
     group : str
         Label of the runs.
+    n_runs : int
+        Runs that the posterior was fitted to; all of them inform every axis.
     """
     rows = comparison_rows(baselines, group)
-    axes = rows[["threshold", "axis", "at", "n_runs_used", "n_runs_dropped"]]
-    counts = axes.groupby(["threshold", "axis", "at"], sort=False)[
-        ["n_runs_used", "n_runs_dropped"]].sum().sum(axis=1) // 2
+    axes = rows[["threshold", "axis", "at"]].drop_duplicates()
     found = [_posterior_row(cbs if total is None or axis != "total" else total, group, threshold,
-                            axis, at, int(n))
-             for threshold, axis, at, n in counts.reset_index().itertuples(index=False)]
+                            axis, at, n_runs)
+             for threshold, axis, at in axes.itertuples(index=False)]
     posterior = pd.DataFrame([row for row in found if row is not None], columns=rows.columns)
     both = pd.concat([rows, posterior], ignore_index=True) if len(posterior) else rows
     order = {axis: k for k, axis in enumerate(("total", "prompts", "rollouts"))}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,8 @@ from cbsbayes.versions import versions
 __all__ = ["LawFit", "fit_sweep", "laws_beside"]
 
 Stage = Callable[[str], None]
+_LONGER = 4  # one axis varied leaves a ridge that the default draws explore too slowly
+_PRIOR_DRAWS = 2000  # 1,000 leave a status near its line to chance
 
 
 @dataclass(frozen=True)
@@ -131,11 +133,16 @@ def fit_sweep(
         stage(f"sampling {name}")
         fits[name] = _fit_law(get_law(name), crossings, sampler, label, ci_prob)
     main = fits[choice.law.name]
+    checks, worst = sampler_checks(main.tree)
+    if not (checks["r_hat_below_1_01"] and checks["ess_bulk_above_400"]):
+        stage(f"sampling {choice.law.name} again, {_LONGER} times as long")
+        sampler = replace(sampler, draws=_LONGER * sampler.draws, tune=2 * sampler.tune)
+        main = fits[choice.law.name] = _fit_law(choice.law, crossings, sampler, label, ci_prob)
+        checks, worst = sampler_checks(main.tree)
     stage("comparing laws, predictive checks, tables")
     law_table = compare_laws({n: leave_one_run_out(f.tree) for n, f in fits.items()},
                              {n: f.tree["posterior"].to_dataset() for n, f in fits.items()})
     others = {n: f.cbs for n, f in fits.items() if n != choice.law.name}
-    checks, worst = sampler_checks(main.tree)
     said = cautions(choice.law, main.tree["posterior"].to_dataset(), crossings, law_table, others,
                     main.cbs, PRIORS)
     tables = {"cbs": main.cbs, "laws": law_table, "runs": runs_table(ds, crossings, reasons)}
@@ -146,7 +153,8 @@ def fit_sweep(
                    "verdict": json.dumps(verdict(checks, worst, said))}
     tree.attrs |= {f"table_{n}": table_to_json(table) for n, table in tables.items()}
     total = fits["total"].cbs if "total" in fits else None
-    comparison = comparison_table(Fit(tree).baselines, main.cbs, total, label)
+    comparison = comparison_table(Fit(tree).baselines, main.cbs, total, label,
+                                  n_runs=crossings.sizes["run"])
     tree.attrs["table_comparison"] = table_to_json(comparison)
     return Fit(tree)
 
@@ -232,7 +240,7 @@ def _fit_law(
     tree["log_likelihood"] = xr.DataTree(xr.Dataset(
         {"run_log_likelihood": (("chain", "draw", "run"), log_p.reshape(shape))},
         coords={"run": data.run, "chain": posterior["chain"], "draw": posterior["draw"]}))
-    prior = sample_prior(data, law, random_seed=sampler.random_seed)
+    prior = sample_prior(data, law, draws=_PRIOR_DRAWS, random_seed=sampler.random_seed)
     tried = tried_batches(crossings)
     table = cbs_table(quantities(law, posterior, tried), quantities(law, prior, tried), law=law,
                       group=group, ci_prob=ci_prob)

@@ -39,7 +39,8 @@ def posterior_rows(table):
 
 
 def test_a_posterior_row_per_axis_and_threshold(baselines):
-    table = comparison_table(baselines, cbs("two_axis_free", MAIN), cbs("total", TOTAL), "tiny")
+    table = comparison_table(baselines, cbs("two_axis_free", MAIN), cbs("total", TOTAL), "tiny",
+                             n_runs=17)
     assert list(table.columns) == list(comparison_rows(baselines, "tiny").columns)
     rows = posterior_rows(table)
     assert list(rows.index) == [(t, axis, at) for t in THRESHOLDS for axis, at in [
@@ -55,16 +56,17 @@ def test_a_posterior_row_per_axis_and_threshold(baselines):
 
 def test_the_limit_along_rollouts_is_not_the_two_axis_s_min(baselines):
     rows = posterior_rows(comparison_table(baselines, cbs("two_axis_free", MAIN),
-                                           cbs("total", TOTAL), "tiny"))
+                                           cbs("total", TOTAL), "tiny", n_runs=17))
     assert np.isnan(rows.loc[(0.62, "rollouts", "n_prompts=128"), "S_min"])
     assert rows.loc[(0.62, "rollouts", "n_prompts=128"), "B_noise"] == 5.0
     main = [*TOTAL, *[row for row in MAIN if row[1] == "cbs_rollouts"]]
-    rows = posterior_rows(comparison_table(baselines, cbs("total", main), None, "tiny"))
+    rows = posterior_rows(comparison_table(baselines, cbs("total", main), None, "tiny", n_runs=17))
     assert rows.loc[(0.62, "rollouts", "n_prompts=128"), "S_min"] == 50.0
 
 
 def test_least_squares_rows_stay_as_they_are_and_come_first(baselines):
-    table = comparison_table(baselines, cbs("two_axis_free", MAIN), cbs("total", TOTAL), "tiny")
+    table = comparison_table(baselines, cbs("two_axis_free", MAIN), cbs("total", TOTAL), "tiny",
+                             n_runs=17)
     kept = table[table["method"] != "posterior"].reset_index(drop=True)
     expected = comparison_rows(baselines, "tiny").sort_values(
         ["threshold"], kind="stable", ignore_index=True)
@@ -73,19 +75,21 @@ def test_least_squares_rows_stay_as_they_are_and_come_first(baselines):
         assert list(rows["method"]) == ["least_squares", "log_least_squares", "posterior"]
 
 
-def test_runs_of_an_axis_are_counted_once(baselines):
-    table = comparison_table(baselines, cbs("two_axis_free", MAIN), cbs("total", TOTAL), "tiny")
-    for _, rows in table.groupby(["threshold", "axis", "at"]):
-        counts = rows["n_runs_used"] + rows["n_runs_dropped"]
-        assert counts.nunique() == 1
-    assert posterior_rows(table).loc[(0.62, "prompts", "n_rollouts=8"), "n_runs_used"] == 7
+def test_least_squares_counts_the_runs_of_its_axis_the_posterior_all_it_was_fitted_to(baselines):
+    table = comparison_table(baselines, cbs("two_axis_free", MAIN), cbs("total", TOTAL), "tiny",
+                             n_runs=17)
+    theirs = table[table["method"] != "posterior"]
+    for _, rows in theirs.groupby(["threshold", "axis", "at"]):
+        assert (rows["n_runs_used"] + rows["n_runs_dropped"]).nunique() == 1
+    assert set(posterior_rows(table)["n_runs_used"]) == {17}
+    assert set(posterior_rows(table)["n_runs_dropped"]) == {0}
 
 
 def test_what_the_data_do_not_say_stays_empty(baselines):
     nan = float("nan")
     main = [(t, name, at, nan, nan, v) for t, name, at, v, _, _ in MAIN]
     rows = posterior_rows(comparison_table(baselines, cbs("two_axis", main), cbs("total", TOTAL),
-                                           "tiny"))
+                                           "tiny", n_runs=17))
     row = rows.loc[(0.62, "prompts", "n_rollouts=8")]
     assert np.isnan(row["B_noise"])
     assert np.isnan(row["ci_lower"])
@@ -94,7 +98,8 @@ def test_what_the_data_do_not_say_stays_empty(baselines):
 
 def test_axes_without_a_posterior_get_no_row(baselines):
     main = [row for row in MAIN if row[1] in ("cbs_prompts", "S_min")]
-    rows = posterior_rows(comparison_table(baselines, cbs("two_axis", main), None, "tiny"))
+    rows = posterior_rows(comparison_table(baselines, cbs("two_axis", main), None, "tiny",
+                                           n_runs=17))
     assert set(rows.index.get_level_values("axis")) == {"prompts"}
 
 
@@ -103,6 +108,6 @@ def test_one_axis_data_have_the_total_batch_only():
     fits = fit_baselines(ds, find_crossings(ds, THRESHOLDS), THRESHOLDS, n_bootstrap=20)
     power = [(t, name, "", v, v / 2, v * 2) for t in THRESHOLDS
              for name, v in [("B_noise", 700.0), ("cbs_samples", 750.0), ("S_min", 30.0)]]
-    table = comparison_table(fits, cbs("power", power), None, "g")
+    table = comparison_table(fits, cbs("power", power), None, "g", n_runs=17)
     assert set(table["axis"]) == {"total"}
     assert set(posterior_rows(table)["B_noise"]) == {750.0}  # where S = 2 S_min

@@ -9,7 +9,7 @@ import xarray as xr
 
 from cbsbayes.laws import get_law
 from cbsbayes.models.priors import PRIORS
-from cbsbayes.verdict import cautions, sampler_checks, verdict
+from cbsbayes.verdict import _about_one_axis, cautions, sampler_checks, verdict
 
 FREE, FIXED = get_law("two_axis_free"), get_law("two_axis")
 CHAINS, DRAWS = 4, 500
@@ -172,3 +172,12 @@ def test_cautions_stand_together():
     texts = said(post=posterior(alpha_sd=0.2, sigma_run=0.3), cross=crossings(failed=[0]),
                  main=cbs(scale_status="upper_bound"))
     assert len(texts) >= 4
+
+
+def test_along_one_axis_the_exponent_is_taken_not_estimated():
+    one = xr.Dataset(coords={"n_prompts": ("run", [32, 64, 128]),
+                             "n_rollouts": ("run", [8, 8, 8])})
+    both = one.assign_coords(n_rollouts=("run", [8, 8, 16]))
+    assert "takes exponent 1" in _about_one_axis(get_law("total"), one)[0]
+    assert _about_one_axis(get_law("total"), both) == []
+    assert _about_one_axis(get_law("two_axis"), one) == []
