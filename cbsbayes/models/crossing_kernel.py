@@ -26,6 +26,7 @@ call this by its address, without Python.
 
 from __future__ import annotations
 
+from functools import cache
 from math import exp, expm1, log, log1p
 from typing import Any
 
@@ -45,11 +46,9 @@ PARTS = ("layout", "batch", "link", "pairs", "center", "precision", "constants",
 ALPHA, STEPS_LEVEL, GROWTH, SIGMA_RUN, RUN, SIGMA, TREND, LENGTH = range(8)
 MIDDLE, POWER, N_SCALES = 8, 9, 10
 
-_OPTIONS = {"cache": True, "error_model": "numpy", "nogil": True}
-_compiled = njit(**_OPTIONS)
+_compiled = njit(cache=True, error_model="numpy", nogil=True)
 
 
-@_compiled
 def log_density(position: np.ndarray, words: np.ndarray) -> tuple[float, np.ndarray]:
     """Return the log density of the unconstrained position, and its gradient.
 
@@ -66,9 +65,10 @@ def log_density(position: np.ndarray, words: np.ndarray) -> tuple[float, np.ndar
         Log density, and its gradient of shape (n,).
     """
     gradient = np.empty_like(position)
-    return _evaluate(position, words, gradient), gradient
+    return _evaluate(position, words, words.view(np.float64), gradient), gradient
 
 
+@cache
 def sampler_callbacks() -> tuple[Any, Any]:
     """Return the C functions that nutpie calls: log density with gradient, and a copy of a draw.
 
@@ -82,28 +82,39 @@ def sampler_callbacks() -> tuple[Any, Any]:
             cfunc(copy, cache=True, error_model="numpy")(_copy_callback))
 
 
-def _density_callback(n: Any, at: Any, slope: Any, result: Any, data: Any) -> int:
-    position, gradient = carray(at, (n,)), carray(slope, (n,))
+def _density_callback(n: Any, at: Any, out: Any, result: Any, data: Any) -> int:
+    position, gradient = carray(at, (n,)), carray(out, (n,))
     n_words = carray(data, (1,), np.int64)[0]
-    value = _evaluate(position, carray(data, (n_words,), np.int64), gradient)
+    value = _evaluate(position, carray(data, (n_words,), np.int64),
+                      carray(data, (n_words,), np.float64), gradient)
     carray(result, (1,))[0] = value
-    return 0 if np.isfinite(value) and np.isfinite(gradient).all() else 1
+    finite = np.isfinite(value)
+    for slope in gradient:
+        finite &= np.isfinite(slope)
+    return 0 if finite else 1
 
 
 def _copy_callback(n: Any, n_out: Any, at: Any, out: Any, data: Any) -> int:
-    carray(out, (n_out,))[:] = carray(at, (n,))
+    position, copy = carray(at, (n,)), carray(out, (n_out,))
+    for j in range(n_out):
+        copy[j] = position[j]
     return 0
 
 
 @_compiled
-def _evaluate(position: np.ndarray, words: np.ndarray, gradient: np.ndarray) -> float:
-    """Return the log density and fill in its gradient."""
-    layout, batch = _part(words, 0), _part(words, 1)
-    center, precision = _reals(words, 4), _reals(words, 5)
-    constants, hardness, gaps = _reals(words, 6), _reals(words, 7), _reals(words, 10)
-    link, pairs = _part(words, 2).reshape((-1, len(hardness))), _part(words, 3).reshape((-1, 2))
-    weights = _reals(words, 8).reshape((layout[N_SCALES], -1))
-    bounds = _reals(words, 9).reshape((-1, len(hardness), 3))
+def _evaluate(
+    position: np.ndarray, words: np.ndarray, reals: np.ndarray, gradient: np.ndarray
+) -> float:
+    """Return the log density and fill in its gradient; `reals` are the words read as reals."""
+    layout, batch = _part(words, words, 0), _part(words, words, 1)
+    center, precision = _part(reals, words, 4), _part(reals, words, 5)
+    constants, hardness = _part(reals, words, 6), _part(reals, words, 7)
+    n_thresholds, gaps = len(hardness), _part(reals, words, 10)
+    link = _part(words, words, 2).reshape((len(batch), n_thresholds))
+    pairs = _part(words, words, 3).reshape((len(gaps), 2))
+    weights = _part(reals, words, 8)
+    weights = weights.reshape((layout[N_SCALES], len(weights) // layout[N_SCALES]))
+    bounds = _part(reals, words, 9).reshape((len(batch), n_thresholds, 3))
     power = layout[POWER] == 1
 
     value = constants[0] + _normal_priors(position, center, precision, gradient)
@@ -128,15 +139,10 @@ def _evaluate(position: np.ndarray, words: np.ndarray, gradient: np.ndarray) -> 
 
 
 @_compiled
-def _part(words: np.ndarray, place: int) -> np.ndarray:
-    """Return the integers of one part; word 0 is the length of all, then the parts' ends."""
+def _part(values: np.ndarray, words: np.ndarray, place: int) -> np.ndarray:
+    """Return one part of the data; word 0 is the length of all, then come the parts' ends."""
     first = words[place] if place > 0 else len(PARTS) + 1
-    return words[first:words[place + 1]]
-
-
-@_compiled
-def _reals(words: np.ndarray, place: int) -> np.ndarray:
-    return _part(words, place).view(np.float64)
+    return values[first:words[place + 1]]
 
 
 @_compiled
@@ -333,11 +339,15 @@ def _reverse_expected(
     position: np.ndarray, layout: np.ndarray, curve_bar: np.ndarray, gradient: np.ndarray
 ) -> None:
     """Add the slopes by the level of S and its growth, and to `curve_bar` that at the middle."""
-    total = curve_bar.sum()
+    total = 0.0
+    for b in range(len(curve_bar) - 1):
+        for k in range(curve_bar.shape[1]):
+            total += curve_bar[b, k]
     gradient[layout[STEPS_LEVEL]] += total
     harder = total  # slope by a rise of threshold k and all harder ones
     for k in range(1, curve_bar.shape[1]):
-        harder -= curve_bar[:, k - 1].sum()
+        for b in range(len(curve_bar) - 1):
+            harder -= curve_bar[b, k - 1]
         at = layout[GROWTH] + k - 1
         gradient[at] += exp(position[at]) * (harder - (total if k <= layout[MIDDLE] else 0.0))
     curve_bar[-1, layout[MIDDLE]] = -total
