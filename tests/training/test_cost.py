@@ -1,0 +1,98 @@
+"""Costs: from measured step times where there are any, and said to be unknown where not."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from sweeps import tiny_cells
+
+from training.cost import Timings, estimate, measure
+from training.definitions import read_phase
+from training.logs import read_progress
+
+NOTHING = Timings({}, math.nan, math.nan)
+
+
+def write_log(folder, name, seconds, *, testing=None, tokens=None, save=None):
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [{"step": 0, "data": {"val-core/a/acc/mean@1": 0.1}}]
+    for step, value in enumerate(seconds, start=1):
+        data = {"training/global_step": step, "perf/time_per_step": value}
+        if tokens:
+            data["perf/total_num_tokens"] = tokens
+        if testing:
+            data |= {"timing_s/testing": testing, "val-core/a/acc/mean@1": 0.1 * step}
+        if save == step:
+            data["timing_s/save_checkpoint"] = 30.0
+        rows.append({"step": step, "data": data})
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_nothing_measured_is_said_and_tokens_are_an_upper_bound():
+    cell = read_phase("p2c").cells[0]
+    cost = estimate(cell, NOTHING)
+    assert math.isnan(cost.gpu_hours)
+    assert cost.n_samples == cell.steps * 2048
+    assert (cost.n_tokens, cost.tokens_measured) == (cost.n_samples * 3072, False)
+    assert measure([]).step_seconds == {}
+
+
+def test_measured_batch_size_gives_its_own_time(tmp_path):
+    cell = read_phase("p1").cells[0]
+    write_log(tmp_path, cell.name, [90, 10, 12, 11], testing=4.0, tokens=256 * 500)
+    timings = measure([tmp_path])
+    assert timings == Timings({256: 11.0}, 4.0, 500.0)
+    cost = estimate(cell, timings)
+    hours = (cell.steps * 11 + cell.n_validations * 4) / 3600
+    assert cost.gpu_hours == pytest.approx(8 * hours)
+    assert cost.n_tokens == pytest.approx(cell.n_samples * 500)
+    assert math.isnan(estimate(read_phase("p1").cells[1], timings).gpu_hours)
+
+
+def test_first_step_and_saving_steps_do_not_count(tmp_path):
+    write_log(tmp_path, "cbs_p1_np4_nr8", [500, 2, 60, 2], save=3)
+    assert measure([tmp_path]).step_seconds == {32: 2.0}
+
+
+def test_two_batch_sizes_tell_the_others():
+    line = Timings({100: 3.0, 300: 5.0}, math.nan, math.nan)
+    cells = {cell.samples_per_step: cell for cell in tiny_cells(13)}
+    batch, cell = next((b, c) for b, c in cells.items() if b not in (100, 300))
+    seconds = estimate(cell, line).gpu_hours * 3600 / cell.steps
+    assert seconds == pytest.approx(2 + batch / 100)
+
+
+@pytest.mark.parametrize(("known", "low", "high"), [
+    ({100: 5.0, 200: 4.0}, 4.0, 5.0),       # falling: one constant between the two
+    ({100: 1.0, 200: 4.0}, 0.0, math.inf),  # a line that would start below zero
+])
+def test_times_are_never_negative(known, low, high):
+    for cell in tiny_cells(13):
+        hours = estimate(cell, Timings(known, math.nan, math.nan)).gpu_hours
+        assert low <= hours * 3600 / cell.steps <= high
+        assert hours > 0
+
+
+def test_logs_of_other_names_are_left_alone(tmp_path):
+    write_log(tmp_path, "something", [1, 2, 3])
+    assert measure([tmp_path, tmp_path / "missing"]).step_seconds == {}
+
+
+def test_progress_of_a_genuine_log(public_data):
+    progress = read_progress(public_data / "verl_logs" / "long.jsonl")
+    assert (progress.last_step, progress.validated) == (40, 40)
+    assert list(progress.scores) == ["val-core/tiny/add2/acc/mean@1"]
+    assert progress.scores["val-core/tiny/add2/acc/mean@1"] > 0.8
+    assert 0 < progress.step_seconds < 60
+    assert progress.tokens_per_step > 0
+
+
+def test_cut_line_does_not_count(tmp_path):
+    write_log(tmp_path, "a", [1, 2, 3], testing=1.0)
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])
+    assert read_progress(path).last_step == 2
+    path.write_text('{"step": null, "data": 3}\n[]\n')
+    assert read_progress(path).last_step == 0

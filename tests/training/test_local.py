@@ -1,0 +1,302 @@
+"""Running cells here: what is on disk decides, history is kept whole, a stop stops everything.
+
+The trainer is a small script that logs through verl's own FileLogger; configurations are composed
+by Hydra from verl's own files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from sweeps import needs_verl, places, tiny_cells, write_trainer
+
+from cbsbayes.errors import CBSDataError
+from training.attempts import locked, read_record, set_aside, software
+from training.checks import check_ready
+from training.local import is_finished, run_cells
+from training.logs import RunProgress, read_progress
+from training.verl_command import Places
+
+KEY = "val-core/tiny/add3/acc/mean@1"
+
+
+@pytest.fixture
+def cells():
+    return tiny_cells(2)
+
+
+def run(cells, folder, *stops, tries=2):
+    needs_verl()
+    said: list[str] = []
+    outcome = run_cells(cells, places(folder), tries=tries, trainer=write_trainer(folder, *stops),
+                        say=said.append)
+    return outcome, said
+
+
+def steps_of(path):
+    return [json.loads(line)["step"] for line in path.read_text().splitlines()]
+
+
+def test_runs_every_cell_and_lays_the_configuration_beside_the_log(tmp_path, cells):
+    outcome, said = run(cells, tmp_path)
+    assert dataclasses.astuple(outcome) == (2, 0, 0, 0)
+    for cell in cells:
+        assert steps_of(places(tmp_path).log(cell.name)) == [0, 1, 2, 3, 4]
+        assert places(tmp_path).side_car(cell.name).is_file()
+    assert said[0] == f"[1/2] {cells[0].name}: started, 4 steps"
+    assert said[1].startswith(f"[1/2] {cells[0].name}: finished, 4 steps in 0.")
+    assert said[1].endswith("2 s a step; tiny/add3/acc 0.140")
+
+
+def test_finished_runs_are_skipped(tmp_path, cells):
+    run(cells[:1], tmp_path)
+    before = places(tmp_path).log(cells[0].name).read_bytes()
+    outcome, said = run(cells, tmp_path)
+    assert dataclasses.astuple(outcome) == (1, 1, 0, 0)
+    assert said[0] == f"[1/2] {cells[0].name}: finished before (4 steps), skipped"
+    assert places(tmp_path).log(cells[0].name).read_bytes() == before
+
+
+def test_failed_run_is_tried_again_and_its_history_kept(tmp_path, cells):
+    outcome, said = run(cells[:1], tmp_path, {"after": 2, "status": 7})
+    name = cells[0].name
+    assert dataclasses.astuple(outcome) == (1, 0, 0, 0)
+    assert "FAILED at step 2 of 4 with exit status 7: CUDA error: out of memory" in said[1]
+    assert f"runs/{name}/console.1.log" in said[1]
+    kept = places(tmp_path).run(name) / "begun_again_1" / f"{name}.jsonl"
+    assert "earlier log kept as runs/" in said[2]
+    assert steps_of(kept) == [0, 1, 2]
+    assert kept.with_name(f"{name}.config.yaml").is_file()
+    assert steps_of(places(tmp_path).log(name)) == [0, 1, 2, 3, 4]
+
+
+def test_run_that_keeps_failing_leaves_the_others_their_turn(tmp_path, cells):
+    outcome, said = run(cells, tmp_path, {"after": 1}, {"after": 1})
+    assert dataclasses.astuple(outcome) == (1, 0, 0, 1)
+    assert said[-1].startswith(f"[2/2] {cells[1].name}: finished")
+    outcome, _ = run(cells, tmp_path)
+    assert dataclasses.astuple(outcome) == (1, 1, 0, 0)
+    again = places(tmp_path).run(cells[0].name)
+    assert sorted(path.name for path in again.glob("begun_again_*")) == ["begun_again_1",
+                                                                         "begun_again_2"]
+
+
+def test_trainer_that_ends_early_without_an_error_has_failed(tmp_path, cells):
+    outcome, said = run(cells[:1], tmp_path, {"after": 3, "status": 0}, tries=1)
+    assert outcome.failed == 1
+    assert "FAILED at step 3 of 4 with exit status 0" in said[1]
+
+
+def test_run_continued_from_a_checkpoint_is_joined_by_the_analysis(tmp_path):
+    from cbsbayes.sources.detect import read_source
+
+    cell = tiny_cells()[0]
+    horizon = dataclasses.replace(cell.controls.horizon, updates=12)
+    checkpoint = dataclasses.replace(cell.controls.checkpoint, every_updates=2)
+    cell = dataclasses.replace(cell, controls=dataclasses.replace(
+        cell.controls, horizon=horizon, checkpoint=checkpoint))
+    run([cell], tmp_path, {"after": 7, "checkpoint": 6})
+    logs = places(tmp_path).output / "logs"
+    assert steps_of(logs / "earlier_1" / f"{cell.name}.jsonl") == list(range(8))
+    assert steps_of(logs / f"{cell.name}.jsonl") == list(range(7, 13))
+    pytest.importorskip("xarray")
+    from cbsbayes.assemble import build_sweep
+
+    sweep = build_sweep(read_source(str(logs)).logs)
+    assert sweep.sizes["run"] == 1
+    assert int(sweep["attempts"][0]) == 2
+    assert sweep["step"].values.tolist() == [0, 2, 4, 6, 8, 10, 12]
+    assert int(sweep["usable"][0]) == 1
+
+
+def test_record_names_command_commit_and_versions(tmp_path, cells):
+    run(cells[:1], tmp_path, {"after": 2, "status": 7})
+    attempts = read_record(cells[0], places(tmp_path))["attempts"]
+    assert [attempt["exit_status"] for attempt in attempts] == [7, 0]
+    assert f"trainer.experiment_name={cells[0].name}" in attempts[0]["command"]
+    assert attempts[0]["commit"] == software()["commit"]
+    assert len(attempts[0]["commit"].split()[0]) == 40
+    assert attempts[0]["environment"]["CBS_GRAD_NOISE_EVERY"] == str(
+        cells[0].controls.gradient_noise.every_updates)
+
+
+def test_folder_of_another_configuration_is_refused_untouched(tmp_path, cells):
+    run(cells[:1], tmp_path)
+    other = dataclasses.replace(cells[0], learning_rate=0.5)
+    before = places(tmp_path).log(other.name).read_bytes()
+    with pytest.raises(CBSDataError, match=r"another configuration: .*\.lr was .* and is 0\.5"):
+        run([cells[1], other], tmp_path)
+    assert places(tmp_path).log(other.name).read_bytes() == before
+    assert not places(tmp_path).log(cells[1].name).exists()
+
+
+def test_log_without_a_record_is_refused(tmp_path, cells):
+    log = places(tmp_path).log(cells[0].name)
+    log.parent.mkdir(parents=True)
+    log.write_text("precious")
+    with pytest.raises(CBSDataError, match="no record says which configuration"):
+        run(cells, tmp_path)
+    assert log.read_text() == "precious"
+
+
+def test_damaged_record_is_one_line(tmp_path, cells):
+    run(cells[:1], tmp_path)
+    (places(tmp_path).run(cells[0].name) / "run.json").write_text("{")
+    with pytest.raises(CBSDataError, match="is no record of a run; move the folder away"):
+        run(cells[:1], tmp_path)
+
+
+def test_cell_that_another_process_runs_is_left_to_it(tmp_path, cells):
+    code = textwrap.dedent(f"""
+        import sys, time
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from pathlib import Path
+        from sweeps import places, tiny_cells
+        from training.attempts import locked
+        with locked(tiny_cells(2)[0], places(Path({str(tmp_path)!r}))) as held:
+            print(held, flush=True)
+            time.sleep(60)
+    """)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True,
+                          cwd=Path(__file__).parents[2]) as other:
+        assert other.stdout.readline() == "True\n"
+        outcome, said = run(cells, tmp_path)
+        other.kill()
+    assert dataclasses.astuple(outcome) == (1, 0, 1, 0)
+    assert "another process runs it at this moment" in said[0]
+    with locked(cells[0], places(tmp_path)) as held:  # a killed process holds no lock
+        assert held
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopping_the_sweep_stops_the_trainer_and_keeps_its_log(tmp_path, number):
+    needs_verl()
+    code = textwrap.dedent(f"""
+        import sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from pathlib import Path
+        from cbsbayes.cli import run_command
+        from sweeps import places, tiny_cells, write_trainer
+        from training.local import run_cells
+        folder = Path({str(tmp_path)!r})
+        trainer = write_trainer(folder, {{"after": 2, "sleep": 120}})
+        sys.exit(run_command(lambda: run_cells(tiny_cells(), places(folder), trainer=trainer) and 0,
+                             "sweep"))
+    """)
+    name = tiny_cells()[0].name
+    console = places(tmp_path).run(name) / "console.1.log"
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True,
+                          cwd=Path(__file__).parents[2]) as sweep:
+        wait_for(lambda: console.is_file() and "waiting" in console.read_text())
+        trainer = children(sweep.pid)
+        sweep.send_signal(number)
+        assert sweep.wait(60) == 130
+        assert "interrupted" in sweep.stderr.read()
+    assert trainer
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in trainer))
+    assert read_progress(places(tmp_path).log(name)).last_step == 2
+    attempts = read_record(tiny_cells()[0], places(tmp_path))["attempts"]
+    assert [attempt["exit_status"] for attempt in attempts] == [-1]
+
+
+def children(pid):
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    if not path.is_file():
+        pytest.skip("this system does not list child processes")
+    return [int(child) for child in path.read_text().split()]
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+
+
+def test_set_aside_overwrites_nothing(tmp_path, cells):
+    where = places(tmp_path)
+    for number in (1, 2, 3):
+        where.log(cells[0].name).parent.mkdir(parents=True, exist_ok=True)
+        where.log(cells[0].name).write_text(str(number))
+        assert set_aside(cells[0], where).parent.name == f"begun_again_{number}"
+    kept = where.run(cells[0].name).glob("begun_again_*/*.jsonl")
+    assert sorted(path.read_text() for path in kept) == ["1", "2", "3"]
+    where.log(cells[0].name).write_text("")
+    assert set_aside(cells[0], where) is None
+
+
+def test_run_is_finished_only_with_its_last_validation(cells):
+    assert is_finished(cells[0], RunProgress(last_step=4, validated=4))
+    assert not is_finished(cells[0], RunProgress(last_step=4, validated=2))
+
+
+class TestReady:
+    """What must be there before anything starts."""
+
+    @pytest.fixture
+    def assets(self, tmp_path):
+        pandas = pytest.importorskip("pandas")
+        folder = tmp_path / "assets"
+        (folder / "model").mkdir(parents=True)
+        for name in ("train", "val"):
+            pandas.DataFrame({"prompt": ["1+1="] * 16}).to_parquet(folder / f"{name}.parquet")
+        return folder
+
+    def test_all_is_there(self, tmp_path, assets, cells):
+        check_ready(cells, Places(tmp_path, assets=assets))
+
+    @pytest.mark.parametrize("missing", ["train.parquet", "val.parquet"])
+    def test_missing_data(self, tmp_path, assets, cells, missing):
+        (assets / missing).unlink()
+        with pytest.raises(CBSDataError, match=f"{missing}, which is missing; make it .*assets"):
+            check_ready(cells, Places(tmp_path, assets=assets))
+
+    def test_missing_model(self, tmp_path, assets, cells):
+        (assets / "model").rmdir()
+        with pytest.raises(CBSDataError, match=r"needs the model folder .*model, which is missing"):
+            check_ready(cells, Places(tmp_path, assets=assets))
+
+    def test_batch_above_the_data(self, tmp_path, assets, cells):
+        large = dataclasses.replace(cells[0], n_prompts=17, mini_batch_prompts=17)
+        with pytest.raises(CBSDataError, match=r"17 prompts is larger than .*\(16 rows\)"):
+            check_ready([large], Places(tmp_path, assets=assets))
+
+    def test_damaged_data(self, tmp_path, assets, cells):
+        (assets / "train.parquet").write_text("no parquet at all")
+        with pytest.raises(CBSDataError, match=r"train\.parquet is no Parquet file"):
+            check_ready(cells, Places(tmp_path, assets=assets))
+
+    def test_no_gpu_for_a_gpu_definition(self, tmp_path, assets, cells, monkeypatch):
+        gpu = dataclasses.replace(cells[0].hardware, device="cuda", gpus_per_node=4)
+        cells = [dataclasses.replace(cells[0], hardware=gpu)]
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        with pytest.raises(CBSDataError, match=r"needs 4 GPU\(s\) and this machine has [012];"):
+            check_ready(cells, Places(tmp_path, assets=assets))
+        monkeypatch.setenv("RAY_ADDRESS", "auto")  # the cluster counts its own
+        check_ready(cells, Places(tmp_path, assets=assets))
+
+    def test_several_nodes_need_a_cluster(self, tmp_path, assets, cells, monkeypatch):
+        gpu = dataclasses.replace(cells[0].hardware, device="cuda", nodes=2)
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        with pytest.raises(CBSDataError, match="need a Ray cluster"):
+            check_ready([dataclasses.replace(cells[0], hardware=gpu)],
+                        Places(tmp_path, assets=assets))
+
+
+def test_environment_of_the_user_stays(tmp_path, cells, monkeypatch):
+    from training.local import _environment
+
+    monkeypatch.setenv("PYTHONPATH", "/somewhere")
+    own = _environment(cells[0], places(tmp_path))
+    assert own["PYTHONPATH"].split(os.pathsep)[1] == "/somewhere"
+    assert own["PATH"] == os.environ["PATH"]

@@ -1,0 +1,116 @@
+"""The command ``python -m training.sweep``: what it lists, prints, writes and refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from sweeps import needs_verl
+
+from training.definitions import phase_names, read_phase
+from training.sweep import main
+
+
+def said(capsys, *argv, status=0):
+    assert main(list(argv)) == status
+    return capsys.readouterr()
+
+
+def test_without_a_phase_the_phases_are_listed(capsys):
+    lines = said(capsys).out.splitlines()
+    assert [line.split()[0] for line in lines] == phase_names()
+    listed = json.loads(said(capsys, "--json").out)
+    assert {entry["phase"]: entry["runs"] for entry in listed}["p2b"] == 21
+
+
+def test_phase_lists_its_runs_and_their_cost(capsys, tmp_path):
+    text = said(capsys, "p2c", "-o", str(tmp_path)).out
+    assert text.count("not measured") == 19
+    assert "18 runs, 10,948,608 samples" in text
+    rows = json.loads(said(capsys, "p2c", "--json", "-o", str(tmp_path)).out)
+    assert [row["row"] for row in rows] == list(range(1, 19))
+    assert rows[0]["run"] == read_phase("p2c").cells[0].name
+    assert rows[0]["gpu_hours"] is None
+
+
+def test_measured_times_of_another_folder_are_used(capsys, tmp_path):
+    logs = tmp_path / "measured" / "logs"
+    logs.mkdir(parents=True)
+    data = [{"step": k, "data": {"perf/time_per_step": 36.0}} for k in (1, 2, 3)]
+    (logs / "cbs_p1_np256_nr8.jsonl").write_text("".join(json.dumps(row) + "\n" for row in data))
+    rows = json.loads(said(capsys, "p2c", "--json", "-o", str(tmp_path / "new"), "--timings",
+                           str(tmp_path / "measured")).out)
+    assert rows[0]["gpu_hours"] == pytest.approx(rows[0]["steps"] * 36 / 3600 * 8)
+
+
+@pytest.mark.parametrize(("rows", "expected"), [("1", [1]), ("2-3,1", [1, 2, 3]), ("18", [18])])
+def test_rows_are_chosen(capsys, rows, expected):
+    listed = json.loads(said(capsys, "p1", "--json", "--rows", rows).out)
+    assert [entry["row"] for entry in listed] == expected
+
+
+@pytest.mark.parametrize("rows", ["0", "19", "3-1", "a", "1,,2", ""])
+def test_rows_that_are_none(capsys, rows):
+    assert "is no row; valid: 1 to 18" in said(capsys, "p1", "--rows", rows, status=1).err
+
+
+def test_dry_run_prints_one_command_per_run_and_writes_nothing(capsys, tmp_path):
+    text = said(capsys, "p2c", "--dry-run", "-o", str(tmp_path / "new")).out
+    assert text.count("-m verl.trainer.main_ppo") == 18
+    assert text.count("# cbs_p2c_") == 18
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("argv", "message"), [
+    (("p9",), "unknown phase 'p9'; valid: lr, p1"),
+    (("--run",), "say which phase: lr, p1"),
+    (("p1", "--gpus", "7"), "do not divide over 7 GPUs"),
+    (("p1", "--run", "--data", "nowhere"), "which is missing; make it"),
+    (("p1", "--slurm", "x", "--nodes", "2"), "runs on one node"),
+    (("p1", "--ray", "nonsense"), "no address of a Ray dashboard"),
+])
+def test_bad_input_is_one_line_and_status_1(capsys, monkeypatch, tmp_path, argv, message):
+    monkeypatch.chdir(tmp_path)
+    output = ("-o", str(tmp_path / "new")) if argv[0] == "p1" else ()
+    error = said(capsys, *argv, *output, status=1).err
+    assert error.startswith("training.sweep: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("argv", [("p1", "--gpus", "0"), ("p1", "--run", "--slurm", "x"),
+                                  ("p1", "--tries", "many")])
+def test_usage_errors_have_status_2(capsys, argv):
+    with pytest.raises(SystemExit, match="2"):
+        main(list(argv))
+    assert "usage" in capsys.readouterr().err
+
+
+def test_slurm_script_is_written_with_its_log_folder(capsys, tmp_path):
+    path = tmp_path / "p1.sbatch"
+    text = said(capsys, "p1", "--slurm", str(path), "-o", str(tmp_path / "out"), "--rows", "1-6",
+                "--model", "/m", "--wandb").out
+    assert text == f"wrote {path}: 6 rows; submit with: sbatch {path}\n"
+    assert "#SBATCH --array=1-6\n" in path.read_text()
+    assert "--model /m" in path.read_text()
+    assert "--wandb" in path.read_text()
+    assert (tmp_path / "out" / "slurm").is_dir()
+
+
+def test_script_and_submission_can_be_looked_at_first(capsys, tmp_path):
+    script = tmp_path / "x.sbatch"
+    assert "--array=1-18" in said(capsys, "p1", "--slurm", str(script), "--dry-run",
+                                  "-o", str(tmp_path / "out")).out
+    assert list(tmp_path.iterdir()) == []
+    text = said(capsys, "p1", "--ray", "http://h:8265", "--dry-run", "--rows", "2").out
+    assert text.startswith("ray job submit --address http://h:8265")
+    assert text.rstrip().endswith("--rows 2 --run")
+
+
+def test_run_needs_what_it_reads_before_it_starts(capsys, tmp_path):
+    needs_verl()
+    error = said(capsys, "tiny", "--run", "--assets", str(tmp_path / "none"), "-o",
+                 str(tmp_path / "out"), status=1).err
+    assert "python -m training.cpu.assets" in error
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,204 @@
+"""Cells as verl commands: every one composes under verl's own Hydra configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sweeps import needs_verl, tiny_cells
+
+from cbsbayes.errors import CBSDataError
+from cbsbayes.sources.config import find_config, read_config
+from cbsbayes.verl_config import lookup
+from training.compose import compose, config_text
+from training.definitions import phase_names, read_phase
+from training.verl_command import (
+    Places,
+    environment,
+    hydra_value,
+    identity,
+    overrides,
+    remote_overrides,
+    shell_command,
+)
+
+PLACES = Places(Path("outputs/a folder"))
+BY_SEED = {"data.seed", "actor_rollout_ref.rollout.seed", "trainer.experiment_name",
+           "trainer.default_local_dir", "hydra.run.dir"}
+
+
+def as_mapping(texts):
+    return dict(text.split("=", 1) for text in texts)
+
+
+@pytest.mark.parametrize("phase", phase_names())
+def test_every_cell_composes_under_verl(phase):
+    needs_verl()
+    composed = {}
+    for cell in read_phase(phase).cells:
+        given_ = as_mapping(overrides(cell, PLACES))
+        design = tuple(item for item in given_.items() if item[0] not in BY_SEED)
+        if design not in composed:  # replicates differ in values of BY_SEED alone
+            composed[design] = set(given_)
+            check_composed(cell, compose(overrides(cell, PLACES)))
+        assert set(given_) == composed[design]
+        assert int(given_["data.seed"]) == cell.seed
+
+
+def check_composed(cell, config):
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    assert config.data.train_batch_size == cell.n_prompts
+    assert (rollout.n, actor.ppo_epochs) == (cell.n_rollouts, cell.ppo_epochs)
+    assert actor.ppo_mini_batch_size == cell.mini_batch_prompts
+    assert actor.optim.lr == cell.learning_rate
+    assert config.algorithm.adv_estimator == cell.algorithm
+    assert (config.data.seed, rollout.seed) == (cell.seed, cell.rollout_seed)
+    assert actor.use_kl_loss == cell.controls.optimizer.kl_loss
+    assert rollout.val_kwargs.temperature == 0
+    assert list(config.trainer.logger) == ["console", "file"]
+    assert config.trainer.experiment_name == cell.name
+    assert config.trainer.total_training_steps == cell.steps
+    assert config.phase == cell.phase
+    rows = cell.total_batch // cell.hardware.n_gpus
+    assert rows % actor.ppo_micro_batch_size_per_gpu == 0
+    assert rows % rollout.log_prob_micro_batch_size_per_gpu == 0
+
+
+def test_misspelt_key_is_refused_before_anything_starts():
+    needs_verl()
+    with pytest.raises(CBSDataError, match=r"verl's configuration refuses .*train_batch_sise"):
+        compose(["data.train_batch_sise=3"])
+
+
+def test_without_verl_the_remedy_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(CBSDataError, match=r"verl and hydra not installed .*--dry-run"):
+        compose([])
+
+
+def test_side_car_is_what_the_analysis_reads(tmp_path):
+    needs_verl()
+    cell = tiny_cells()[0]
+    log = tmp_path / f"{cell.name}.jsonl"
+    log.write_text("")
+    (tmp_path / f"{cell.name}.config.yaml").write_text(config_text(overrides(cell, PLACES)))
+    config, notes = find_config(log, tmp_path)
+    assert notes == []
+    assert lookup(config, "data.train_batch_size") == cell.n_prompts
+    assert lookup(config, "actor_rollout_ref.actor.optim.lr") == cell.learning_rate
+    assert lookup(config, "phase") == cell.phase
+    assert lookup(config, "cbs.updates_per_step") == 1
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"),
+                              exclude_characters="$"), min_size=1, max_size=20)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-10**9, 10**9)
+    | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), inner, max_size=3),
+    max_leaves=5)
+
+
+@given(VALUES)
+def test_hydra_reads_back_every_value(value):
+    needs_verl()
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    override = OverridesParser.create().parse_override(f"key={hydra_value(value)}")
+    assert plain(override.value()) == value
+
+
+def plain(value):
+    """Return Hydra's quoted strings, also inside lists and mappings, as plain text."""
+    from hydra.core.override_parser.types import QuotedString
+
+    if isinstance(value, QuotedString):
+        return value.text
+    if isinstance(value, list):
+        return [plain(v) for v in value]
+    if isinstance(value, dict):
+        return {plain(k): plain(v) for k, v in value.items()}
+    return value
+
+
+def test_printed_command_is_what_the_shell_would_run(tmp_path):
+    cell = tiny_cells()[0]
+    places = Places(tmp_path / "it's a folder")
+    text = shell_command(cell, places, python="printf '%s\\n'")
+    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["-m", "verl.trainer.main_ppo", *overrides(cell, places)]
+
+
+def test_environment_switches_probe_and_plug_in():
+    tiny, large = tiny_cells()[0], read_phase("p1").cells[0]
+    assert environment(tiny, PLACES)["VERL_PLATFORM"] == "cpu"
+    assert "VERL_PLATFORM" not in environment(large, PLACES)
+    assert environment(large, PLACES)["CBS_GRAD_NOISE_EVERY"] == "20"
+    assert environment(large, PLACES)["VERL_FILE_LOGGER_PATH"].endswith(
+        f"a folder/logs/{large.name}.jsonl")
+
+
+def test_probe_settings_are_those_the_mixin_reads():
+    from training.grad_noise.settings import GradNoiseSettings
+
+    noise = tiny_cells()[0].controls.gradient_noise
+    read = GradNoiseSettings.from_environment(environment(tiny_cells()[0], PLACES))
+    assert (read.every, read.micro_batches) == (noise.every_updates, noise.micro_batches)
+
+
+def test_wandb_is_added_on_request():
+    texts = overrides(tiny_cells()[0], dataclasses.replace(PLACES, wandb=True))
+    assert "trainer.logger=[console,file,wandb]" in texts
+
+
+def test_checkpoints_decide_how_a_restart_goes_on():
+    tiny = as_mapping(overrides(tiny_cells()[0], PLACES))
+    large = as_mapping(overrides(read_phase("p3").cells[0], PLACES))
+    assert (tiny["trainer.save_freq"], tiny["trainer.resume_mode"]) == ("-1", "disable")
+    assert (large["trainer.save_freq"], large["trainer.resume_mode"]) == ("25", "auto")
+
+
+def test_remote_run_names_the_environment_and_starts_no_ray():
+    needs_verl()
+    cell = tiny_cells()[0]
+    texts = remote_overrides(cell, PLACES)
+    config = compose(texts)
+    variables = config.ray_kwargs.ray_init.runtime_env.env_vars
+    assert dict(variables) == environment(cell, PLACES)
+    assert config.ray_kwargs.ray_init.num_cpus is None
+    assert "num_gpus" not in config.ray_kwargs.ray_init
+
+
+def test_identity_ignores_machines_and_places_but_not_the_design():
+    cell = tiny_cells()[0]
+    same = dataclasses.replace(
+        cell, hardware=dataclasses.replace(cell.hardware, gpus_per_node=2, micro_batch=1))
+    assert identity(same, Places(Path("elsewhere"))) == identity(cell, PLACES)
+    other = dataclasses.replace(cell, learning_rate=3e-4)
+    assert identity(other, PLACES) != identity(cell, PLACES)
+
+
+def test_listing_imports_neither_torch_nor_verl():
+    code = ("import sys, training.sweep; training.sweep.main(['p2c', '--dry-run']);"
+            "assert not {'torch', 'verl', 'ray', 'hydra', 'pymc', 'arviz'} & set(sys.modules)")
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True,
+                          check=True)
+    assert done.stdout.count("verl.trainer.main_ppo") == len(read_phase("p2c").cells)
+    assert shlex.split(done.stdout, comments=True)[0] == "env"
+
+
+def test_side_car_of_a_gpu_cell_has_nothing_unresolved(tmp_path):
+    needs_verl()
+    path = tmp_path / "x.config.yaml"
+    path.write_text(config_text(overrides(read_phase("p4_rpp").cells[0], PLACES)))
+    config, notes = read_config(path)
+    assert notes == []
+    assert lookup(config, "algorithm.adv_estimator") == "reinforce_plus_plus"

@@ -1,0 +1,107 @@
+"""What must be there before a sweep starts: data, model, reward, GPUs. Nothing is started on doubt.
+
+Needs neither torch nor verl: rows are counted in the Parquet files' footers, GPUs by the driver's
+own tool.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cbsbayes.errors import CBSDataError
+from training.cells import Cell
+from training.verl_command import Places, fill
+
+__all__ = ["check_ready", "count_gpus"]
+
+_PREPARE = {"cpu": "python -m training.cpu.assets", "cuda": "data/README.md"}
+
+
+def check_ready(cells: Sequence[Cell], places: Places) -> None:
+    """Check everything that the runs read and need.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+        The runs that are to start.
+    places : Places
+        Where they read.
+
+    Raises
+    ------
+    CBSDataError
+        If a data file, reward file or local model is missing, the largest batch is larger than
+        the training data, or there are fewer GPUs than a definition needs.
+    """
+    for cell in _distinct(cells):
+        remedy = f"make it ({_PREPARE[cell.hardware.device]}) or name its folder (--data, --assets)"
+        for text in (cell.data.train, *cell.data.validation, cell.data.reward):
+            if not Path(fill(text, places)).is_file():
+                raise CBSDataError(f"{cell.name} needs {fill(text, places)}, which is missing; "
+                                   f"{remedy}")
+        _check_model(places.model or fill(cell.checkpoint.path, places), cell.name, remedy)
+    for cell in cells:
+        n_rows = _rows(Path(fill(cell.data.train, places)))
+        if cell.n_prompts > n_rows:
+            raise CBSDataError(f"{cell.name}: its batch of {cell.n_prompts} prompts is larger than "
+                               f"the training data ({n_rows} rows); verl would make no step")
+    _check_gpus(cells)
+
+
+def _distinct(cells: Iterable[Cell]) -> list[Cell]:
+    """Return one cell for every set of inputs."""
+    first: dict[object, Cell] = {}
+    for cell in cells:
+        first.setdefault((cell.data, cell.checkpoint), cell)
+    return list(first.values())
+
+
+def _check_model(path: str, name: str, remedy: str) -> None:
+    local = path.startswith(("/", ".", "~")) or path.count("/") != 1
+    if local and not Path(path).expanduser().is_dir():
+        raise CBSDataError(f"{name} needs the model folder {path}, which is missing; {remedy} or "
+                           "give --model")
+
+
+def _rows(path: Path) -> int:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return int(pyarrow.parquet.read_metadata(path).num_rows)
+    except pyarrow.ArrowInvalid as error:
+        raise CBSDataError(f"{path} is no Parquet file ({' '.join(str(error).split())}); "
+                           "prepare it again") from None
+
+
+def _check_gpus(cells: Sequence[Cell]) -> None:
+    wanted = max((c.hardware.gpus_per_node for c in cells if c.hardware.device == "cuda"),
+                 default=0)
+    if not wanted or os.environ.get("RAY_ADDRESS"):
+        return  # a Ray cluster counts its own GPUs
+    if any(cell.hardware.nodes > 1 for cell in cells):
+        raise CBSDataError("runs on more than one node need a Ray cluster; submit them with --ray "
+                           "ADDRESS, or set RAY_ADDRESS")
+    found = count_gpus()
+    if found < wanted:
+        raise CBSDataError(f"the definition needs {wanted} GPU(s) and this machine has {found}; "
+                           "give --gpus, go to a GPU node (--slurm, --ray), or try the CPU twin: "
+                           "python -m training.sweep tiny --run")
+
+
+def count_gpus() -> int:
+    """Return the GPUs that the driver lists and CUDA_VISIBLE_DEVICES leaves visible."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return 0
+    listed = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False, timeout=60)
+    found = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return found
+    return min(found, sum(bool(part.strip()) and part.strip() != "-1"
+                          for part in visible.split(",")))

@@ -1,0 +1,226 @@
+"""The controls of a sweep: what is held constant, read from ``controls.toml`` and checked.
+
+Each section of the file is one frozen dataclass here; a phase file may replace single keys of a
+section. A misspelt key would silently leave the default in force, so unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from cbsbayes.errors import CBSDataError
+
+__all__ = ["CONTROLS_FILE", "Checkpoint", "Controls", "Dataset", "GradientNoise", "Hardware",
+           "Horizon", "Model", "Optimizer", "Sampling", "Seeds", "Validation", "read_section",
+           "read_toml"]
+
+CONTROLS_FILE = Path(__file__).with_name("controls.toml")
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Learning rate, reuse, KL term; `mini_batch` is ``"train_batch"`` or a number of prompts."""
+
+    learning_rate: float
+    ppo_epochs: int
+    mini_batch: str | int
+    kl_loss: bool
+    kl_loss_coef: float
+    kl_loss_type: str
+    clip_ratio: float
+    grad_clip: float
+    weight_decay: float
+    loss_aggregation: str
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Lengths in tokens and the temperature of the training rollouts."""
+
+    prompt_tokens: int
+    response_tokens: int
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Evaluation every so many optimizer updates, greedy at temperature 0."""
+
+    temperature: float
+    every_updates: int
+    before_training: bool
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """A run lasts ``updates + samples / total_batch`` optimizer updates."""
+
+    updates: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class GradientNoise:
+    """The probe in the actor: every so many updates (0 = off), from so many micro-batches."""
+
+    every_updates: int
+    micro_batches: int
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Replicates; each is a data order that all batch sizes share."""
+
+    replicates: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Checkpoints every so many updates (0 = none); `keep` of them stay."""
+
+    every_updates: int
+    keep: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint: name on the hub, or a folder."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """verl's parquet files and the file with the reward function ``compute_score``."""
+
+    train: str
+    validation: tuple[str, ...]
+    reward: str
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Machines, memory-bound sizes, environment and raw verl settings of one kind of machine."""
+
+    device: str
+    gpus_per_node: int
+    nodes: int
+    micro_batch: int
+    log_prob_micro_batch: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+    verl: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_gpus(self) -> int:
+        """GPUs of all nodes, each a data-parallel rank."""
+        return self.gpus_per_node * self.nodes
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Every section of ``controls.toml`` that the runs of a phase share."""
+
+    optimizer: Optimizer
+    sampling: Sampling
+    validation: Validation
+    horizon: Horizon
+    gradient_noise: GradientNoise
+    seeds: Seeds
+    checkpoint: Checkpoint
+
+
+_POSITIVE = frozenset({"ppo_epochs", "learning_rate", "prompt_tokens", "response_tokens",
+                       "micro_batches", "keep", "gpus_per_node", "nodes", "micro_batch",
+                       "log_prob_micro_batch", "grad_clip"})
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises
+    ------
+    CBSDataError
+        If the file is no TOML; the message names the line.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CBSDataError(f"{path.name} cannot be read as TOML: {error}") from None
+
+
+def read_section[Section](cls: type[Section], table: Any, origin: str) -> Section:
+    """Read one table of a definition into its dataclass.
+
+    Parameters
+    ----------
+    cls : type
+        A dataclass of this module.
+    table : object
+        What stands in the file.
+    origin : str
+        File and section, for messages.
+
+    Returns
+    -------
+    object
+        An instance of `cls`.
+
+    Raises
+    ------
+    CBSDataError
+        If it is no table, a key is unknown or missing, or a value is of the wrong kind or below
+        what makes sense.
+    """
+    if not isinstance(table, Mapping):
+        raise CBSDataError(f"{origin} is {table!r}; valid: a table of settings")
+    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(table) - set(known))
+    if unknown:
+        raise CBSDataError(f"{origin} has the unknown key {unknown[0]!r}; valid: "
+                           f"{', '.join(known)}")
+    missing = [name for name, f in known.items() if name not in table
+               and f.default is MISSING and f.default_factory is MISSING]
+    if missing:
+        raise CBSDataError(f"{origin} lacks the key {missing[0]!r}; add it")
+    hints = typing.get_type_hints(cls)
+    return cls(**{name: _value(value, hints[name], f"{origin}: {name}")
+                  for name, value in table.items()})
+
+
+def _value(value: Any, hint: Any, origin: str) -> Any:
+    """Return a value as its field's type."""
+    kind = typing.get_origin(hint)
+    if kind is tuple:
+        item = typing.get_args(hint)[0]
+        if not isinstance(value, list) or not value:
+            raise CBSDataError(f"{origin} is {value!r}; valid: a list that is not empty")
+        return tuple(_value(v, item, origin) for v in value)
+    if kind in (types.UnionType, typing.Union):
+        options = typing.get_args(hint)
+    else:
+        options = (typing.get_origin(hint) or hint,)
+    if isinstance(value, int) and not isinstance(value, bool) and options == (float,):
+        value = float(value)
+    mapping = any(isinstance(option, type) and issubclass(option, Mapping) for option in options)
+    fits = isinstance(value, Mapping) if mapping else (
+        isinstance(value, options) and (bool in options or not isinstance(value, bool)))
+    if not fits:
+        names = " or ".join("table" if mapping else o.__name__ for o in options)
+        raise CBSDataError(f"{origin} is {value!r}; valid: {names}")
+    return _checked(value, origin)
+
+
+def _checked(value: Any, origin: str) -> Any:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        least = origin.rpartition(": ")[2] in _POSITIVE
+        if not math.isfinite(value) or value < 0 or (least and value == 0):
+            kind = "a positive number" if least else "a number from 0"
+            raise CBSDataError(f"{origin} is {value!r}; valid: {kind}")
+    return value

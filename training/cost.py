@@ -1,0 +1,153 @@
+"""What a run will cost: samples, tokens and GPU-hours, from measured step times or not at all.
+
+Times come from logs of the same kind of machine (the sweep's own folder, or any given). A trainer
+step is taken as a fixed part and a part per sample,
+
+    seconds(B) = a + b · B,   a, b ≥ 0,
+
+fitted to the medians of the runs measured; with one batch size measured, only runs of that batch
+size get a time. What was not measured is said to be so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from cbsbayes.naming import parse_name
+from training.cells import Cell
+from training.logs import read_progress
+
+__all__ = ["NOT_MEASURED", "Cost", "Timings", "estimate", "measure"]
+
+NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Measured times of finished or running runs.
+
+    Attributes
+    ----------
+    step_seconds : dict of int to float
+        Median seconds of a trainer step by samples per step.
+    validation_seconds : float
+        Median seconds of a validation; NaN where none was measured.
+    tokens_per_sample : float
+        Median of prompt and response tokens per sample; NaN where none was measured.
+    """
+
+    step_seconds: dict[int, float]
+    validation_seconds: float
+    tokens_per_sample: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run will take.
+
+    Attributes
+    ----------
+    n_samples : int
+        Rollouts.
+    n_tokens : float
+        Prompt and response tokens: from measured lengths, else the most there can be.
+    tokens_measured : bool
+        Which of the two.
+    gpu_hours : float
+        NaN where step times were not measured; start-up is not counted.
+    """
+
+    n_samples: int
+    n_tokens: float
+    tokens_measured: bool
+    gpu_hours: float
+
+
+def measure(folders: Iterable[Path]) -> Timings:
+    """Gather the step times that runs have logged; their batch is in their names.
+
+    Parameters
+    ----------
+    folders : iterable of Path
+        Folders of logs (``*.jsonl``), made on the kind and number of GPUs asked about.
+
+    Returns
+    -------
+    Timings
+        Empty where nothing was logged.
+    """
+    steps: dict[int, list[float]] = defaultdict(list)
+    validations, tokens = [], []
+    for path in sorted(path for folder in folders for path in folder.glob("*.jsonl")):
+        name = parse_name(path.stem)
+        if name is None:
+            continue
+        batch, progress = name.n_prompts * name.n_rollouts, read_progress(path)
+        if math.isfinite(progress.step_seconds):
+            steps[batch].append(progress.step_seconds)
+        if math.isfinite(progress.validation_seconds):
+            validations.append(progress.validation_seconds)
+        if math.isfinite(progress.tokens_per_step):
+            tokens.append(progress.tokens_per_step / batch)
+    return Timings({batch: median(values) for batch, values in sorted(steps.items())},
+                   median(validations) if validations else math.nan,
+                   median(tokens) if tokens else math.nan)
+
+
+def estimate(cell: Cell, timings: Timings) -> Cost:
+    """Estimate one run.
+
+    Parameters
+    ----------
+    cell : Cell
+        The run.
+    timings : Timings
+        What was measured, on the number of GPUs that the run will have.
+
+    Returns
+    -------
+    Cost
+    """
+    measured = math.isfinite(timings.tokens_per_sample)
+    sampling = cell.controls.sampling
+    per_sample = (timings.tokens_per_sample if measured
+                  else sampling.prompt_tokens + sampling.response_tokens)
+    seconds = cell.steps * _step_seconds(cell.samples_per_step, timings.step_seconds)
+    if math.isfinite(timings.validation_seconds):
+        seconds += cell.n_validations * timings.validation_seconds
+    return Cost(cell.n_samples, cell.n_samples * per_sample, measured,
+                seconds / 3600 * cell.hardware.n_gpus)
+
+
+def _step_seconds(batch: int, known: dict[int, float]) -> float:
+    """Return the seconds of a step of `batch` samples, NaN where nothing tells."""
+    if batch in known:
+        return known[batch]
+    if len(known) < 2:
+        return math.nan
+    fixed, slope = _line(list(known), list(known.values()))
+    return fixed + slope * batch
+
+
+def _line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
+    """Fit ``a + b x`` by least squares of relative errors, a and b not negative."""
+    weights = [1 / value**2 for value in y]
+    total = sum(weights)
+    mean_x = sum(w * v for w, v in zip(weights, x, strict=True)) / total
+    mean_y = sum(w * v for w, v in zip(weights, y, strict=True)) / total
+    spread = sum(w * (v - mean_x) ** 2 for w, v in zip(weights, x, strict=True))
+    slope = sum(w * (u - mean_x) * (v - mean_y)
+                for w, u, v in zip(weights, x, y, strict=True)) / spread
+    if slope <= 0:
+        return mean_y, 0.0
+    fixed = mean_y - slope * mean_x
+    if fixed >= 0:
+        return fixed, slope
+    through_zero = (sum(w * u * v for w, u, v in zip(weights, x, y, strict=True))
+                    / sum(w * u * u for w, u in zip(weights, x, strict=True)))
+    return 0.0, through_zero

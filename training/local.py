@@ -1,0 +1,219 @@
+"""Run cells on this machine, one after the other, so that it can be stopped and started again.
+
+What is on disk decides: a run whose log reaches its last step and was validated there is finished
+and skipped; any other is started (or continued from its checkpoint), with earlier history set
+aside whole. Two processes never run the same cell: each run has a lock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from training.attempts import check_identity, locked, set_aside, software, write_text
+from training.cells import Cell
+from training.compose import config_text
+from training.logs import RunProgress, read_progress
+from training.verl_command import MODULE, Places, environment, overrides, remote_overrides
+
+__all__ = ["Outcome", "is_finished", "run_cells", "run_sentence"]
+
+Say = Callable[[str], None]
+_GRACE = 60.0  # seconds that Ray gets to stop its workers
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many runs ended how.
+
+    Attributes
+    ----------
+    finished, skipped, busy, failed : int
+        Finished now; finished before; run by another process at this moment; not finished.
+    """
+
+    finished: int = 0
+    skipped: int = 0
+    busy: int = 0
+    failed: int = 0
+
+
+def is_finished(cell: Cell, progress: RunProgress) -> bool:
+    """Return whether a log reaches its run's last step and its last validation."""
+    return progress.last_step >= cell.steps and progress.validated >= cell.steps
+
+
+def run_cells(
+    cells: Sequence[Cell], places: Places, *, tries: int = 2,
+    trainer: Sequence[str] = (sys.executable, "-m", MODULE), say: Say = print,
+) -> Outcome:
+    """Run every cell that is not finished.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+        The runs, in order.
+    places : Places
+        Where they read and write.
+    tries : int
+        Attempts per run before the next run's turn.
+    trainer : sequence of str
+        The command that takes verl's overrides.
+    say : callable
+        Takes one line about each run.
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    CBSDataError
+        If a run's folder belongs to another configuration (found before the first run starts),
+        or verl refuses a configuration.
+    """
+    for cell in cells:
+        check_identity(cell, places)
+    counts = dict.fromkeys(("finished", "skipped", "busy", "failed"), 0)
+    for number, cell in enumerate(cells, start=1):
+        mark = f"[{number:>{len(str(len(cells)))}}/{len(cells)}] {cell.name}:"
+        with locked(cell, places) as held:
+            if held:
+                how = _run_one(cell, places, tries, trainer,
+                               lambda text, mark=mark: say(f"{mark} {text}"))
+            else:
+                how = "busy"
+                say(f"{mark} another process runs it at this moment; left to it")
+        counts[how] += 1
+    return Outcome(**counts)
+
+
+def _run_one(
+    cell: Cell, places: Places, tries: int, trainer: Sequence[str], say: Say
+) -> str:
+    """Run one cell while its lock is held; returns how it ended."""
+    if is_finished(cell, read_progress(places.log(cell.name))):
+        say(f"finished before ({cell.steps} steps), skipped")
+        return "skipped"
+    configuration = config_text(overrides(cell, places))
+    for attempt in range(1, tries + 1):
+        aside = set_aside(cell, places)
+        note = f"; earlier log kept as {aside.relative_to(places.output)}" if aside else ""
+        say(f"started, {cell.steps} steps{note}")
+        write_text(places.side_car(cell.name), configuration)
+        status, seconds, console = _attempt(cell, places, trainer)
+        progress = read_progress(places.log(cell.name))
+        if is_finished(cell, progress):
+            say(run_sentence(cell, progress, seconds))
+            return "finished"
+        where = console.relative_to(places.output)
+        say(f"FAILED at step {progress.last_step} of {cell.steps} with exit status {status}: "
+            f"{_last_words(console)} (all of it: {where}); attempt {attempt} of {tries}")
+    return "failed"
+
+
+def _attempt(cell: Cell, places: Places, trainer: Sequence[str]) -> tuple[int, float, Path]:
+    """Run the trainer once, with its record; returns exit status, seconds and console file."""
+    folder = places.run(cell.name)
+    record = check_identity(cell, places)
+    number = len(record["attempts"]) + 1
+    console = folder / f"console.{number}.log"
+    written = remote_overrides if os.environ.get("RAY_ADDRESS") else overrides
+    command = [*trainer, *written(cell, places)]
+    entry: dict[str, Any] = {"started": _now(), "command": command, **software(),
+                             "environment": environment(cell, places)}
+    record["attempts"].append(entry)
+    _write_record(folder, record)
+    begin = time.monotonic()
+    status = -1
+    try:
+        status = _call(command, _environment(cell, places), folder, console)
+    finally:
+        entry |= {"ended": _now(), "exit_status": status}
+        _write_record(folder, record)
+    return status, time.monotonic() - begin, console
+
+
+def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    write_text(folder / "run.json", json.dumps(record, indent=1) + "\n")
+
+
+def _environment(cell: Cell, places: Places) -> dict[str, str]:
+    """Return this process's environment with the run's own on top."""
+    own = environment(cell, places)
+    if os.environ.get("PYTHONPATH"):
+        own["PYTHONPATH"] += os.pathsep + os.environ["PYTHONPATH"]
+    return {**os.environ, **own}
+
+
+def _call(
+    command: Sequence[str], variables: Mapping[str, str], folder: Path, console: Path
+) -> int:
+    """Run a command in a session of its own; whatever stops us stops it as well."""
+    with console.open("wb") as output:
+        process = subprocess.Popen(command, env=variables, cwd=folder, stdout=output,
+                                   stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                                   start_new_session=True)
+        try:
+            with _termination_interrupts():
+                return process.wait()
+        except BaseException:
+            _stop(process)
+            raise
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """Treat SIGTERM, which Slurm sends before it kills, like Ctrl-C."""
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(timeout=_GRACE)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+        return
+
+
+def run_sentence(cell: Cell, progress: RunProgress, seconds: float) -> str:
+    """Say in one line how a finished run went."""
+    scores = ", ".join(f"{key.removeprefix('val-core/').rpartition('/')[0]} {value:.3f}"
+                       for key, value in sorted(progress.scores.items()))
+    pace = "" if progress.step_seconds != progress.step_seconds else (
+        f", {progress.step_seconds:.3g} s a step")
+    return f"finished, {cell.steps} steps in {seconds / 60:.1f} min{pace}; {scores}"
+
+
+def _last_words(console: Path, n_bytes: int = 8192) -> str:
+    """Return the last line of a console that says anything."""
+    with console.open("rb") as handle:
+        handle.seek(max(0, console.stat().st_size - n_bytes))
+        lines = handle.read().decode(errors="replace").splitlines()
+    words = [" ".join(line.split()) for line in lines if line.strip()]
+    return words[-1][:200] if words else "it printed nothing"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,118 @@
+"""A Slurm array script for a phase: one array index, one row; logs by array id.
+
+The script only calls ``python -m training.sweep PHASE --run --rows INDEX``, so that what is on disk
+decides there as well: a row that was killed, requeued or submitted again continues, a finished
+one is skipped.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+
+from cbsbayes.errors import CBSDataError
+from training.cells import Cell
+
+__all__ = ["array_script"]
+
+_TEMPLATE = Template("""\
+#!/bin/bash
+# $title
+# $count rows; row numbers as in: python -m training.sweep $phase
+# Written by training.sweep; submit with: sbatch $script
+#SBATCH --job-name=cbs_$phase
+#SBATCH --array=$rows$parallel
+#SBATCH --output=$logs/%x_%A_%a.out
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+$gpus#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --signal=B:TERM@120
+$extra
+set -euo pipefail
+cd $root
+export RAY_TMPDIR="/tmp/ray_$${SLURM_JOB_ID}"  # one Ray per row; its sockets need a short path
+mkdir -p "$$RAY_TMPDIR"
+trap 'rm -rf "$$RAY_TMPDIR"' EXIT
+echo "row $$SLURM_ARRAY_TASK_ID on $$(hostname), $$(date -u +%FT%TZ)"
+# The shell waits in `wait`, so that Slurm's TERM reaches the trap and through it the run.
+"$${PYTHON:-python}" -m training.sweep $command --run --rows "$$SLURM_ARRAY_TASK_ID" &
+run=$$!
+trap 'kill -TERM "$$run"' TERM
+status=0
+wait "$$run" || status=$$?
+if kill -0 "$$run" 2>/dev/null; then wait "$$run" || status=$$?; fi
+exit "$$status"
+""")
+_DIRECTIVE = re.compile(r"--[a-z][a-z-]*(=[^\n]*)?")
+
+
+def array_script(
+    phase: str, title: str, cells: Sequence[Cell], rows: Sequence[int], command: Sequence[str], *,
+    script: Path, root: Path, logs: Path, parallel: int | None = None,
+    directives: Sequence[str] = (),
+) -> str:
+    """Return the text of an array script.
+
+    Parameters
+    ----------
+    phase, title : str
+        The phase's name and what it asks.
+    cells : sequence of Cell
+        The runs of the rows.
+    rows : sequence of int
+        Row numbers of the phase, from 1.
+    command : sequence of str
+        Arguments of ``training.sweep`` that every row shares, the phase first.
+    script : Path
+        Where the script will lie, for its own comment.
+    root : Path
+        The checkout.
+    logs : Path
+        Folder of the console logs; Slurm does not make it.
+    parallel : int, optional
+        Most rows at a time.
+    directives : sequence of str
+        Further ``#SBATCH`` options, e.g. ``--time=24:00:00``.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    CBSDataError
+        If a run needs more than one node, a directive is none, or a path cannot stand in one.
+    """
+    if any(cell.hardware.nodes > 1 for cell in cells):
+        raise CBSDataError("a row of a Slurm array runs on one node; for more nodes start a Ray "
+                           "cluster and use --ray ADDRESS")
+    for directive in directives:
+        if not _DIRECTIVE.fullmatch(directive):
+            raise CBSDataError(f"--sbatch {directive!r} is no option of sbatch; valid: e.g. "
+                               "--sbatch=--time=24:00:00")
+    if re.search(r"[\s%\\]", str(logs)):
+        raise CBSDataError(f"Slurm cannot write logs under {str(logs)!r}: spaces, % and "
+                           "backslashes have a meaning there; choose another --output")
+    gpus = max(cell.hardware.gpus_per_node for cell in cells)
+    accelerated = any(cell.hardware.device == "cuda" for cell in cells)
+    return _TEMPLATE.substitute(
+        title=" ".join(title.split()), phase=phase, count=len(rows), script=script,
+        rows=_ranges(rows), parallel=f"%{parallel}" if parallel else "", logs=logs,
+        gpus=f"#SBATCH --gpus-per-node={gpus}\n" if accelerated else "",
+        extra="".join(f"#SBATCH {text}\n" for text in directives),
+        root=shlex.quote(str(root)), command=shlex.join(command))
+
+
+def _ranges(rows: Sequence[int]) -> str:
+    """Write row numbers as Slurm does: ``1-6,9``."""
+    parts: list[list[int]] = []
+    for row in sorted(set(rows)):
+        if parts and row == parts[-1][1] + 1:
+            parts[-1][1] = row
+        else:
+            parts.append([row, row])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)

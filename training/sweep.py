@@ -1,0 +1,247 @@
+"""``python -m training.sweep [PHASE]``: list phases and runs, print the commands, start them.
+
+python -m training.sweep                                   # the phases
+python -m training.sweep p2c                               # its runs and what they will cost
+python -m training.sweep p2c --dry-run                     # the exact verl commands
+python -m training.sweep p2c --run                         # run what is not finished, here
+python -m training.sweep p2c --slurm p2c.sbatch --sbatch=--time=24:00:00
+python -m training.sweep p2c --ray http://head:8265 --nodes 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cbsbayes.cli import EXIT_INPUT, EXIT_OK, run_command
+from cbsbayes.errors import CBSDataError
+from training.cost import NOT_MEASURED, Cost, Timings, estimate, measure
+from training.definitions import Phase, phase_names, read_phase, with_machines
+from training.verl_command import Places, shell_command
+
+if TYPE_CHECKING:
+    from training.cells import Cell
+
+__all__ = ["main"]
+
+_ROOT = Path(__file__).resolve().parent.parent
+_SPAN = re.compile(r"([0-9]+)(?:-([0-9]+))?")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    options = _parser().parse_args(argv)
+    return run_command(lambda: _run(options), "training.sweep")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.sweep",
+        description="Sweeps of verl runs: list them, print their commands, start them. What is on "
+                    "disk decides: finished runs are skipped, others started or continued.",
+        epilog="exit status: 0 all runs are finished; 1 the input is at fault or runs failed; "
+               "2 usage; 130 interrupted")
+    add = parser.add_argument
+    add("phase", nargs="?", metavar="PHASE", help="a phase; without it, the phases are listed")
+    add("--dry-run", action="store_true", help="start and write nothing: print the exact commands, "
+        "the script or the submission")
+    act = parser.add_mutually_exclusive_group()
+    act.add_argument("--run", action="store_true", help="run what is not finished, on this machine")
+    act.add_argument("--slurm", type=Path, metavar="FILE", help="write a Slurm array script")
+    act.add_argument("--ray", metavar="ADDRESS", help="submit to a Ray cluster as one job")
+    add("-o", "--output", type=Path, metavar="DIR", help="the sweep's folder (outputs/PHASE)")
+    add("--rows", metavar="N,N-M", help="only these rows, numbered as listed")
+    add("--data", type=Path, metavar="DIR", help="prepared data (outputs/data)")
+    add("--assets", type=Path, metavar="DIR", help="the CPU twin's assets (outputs/add3)")
+    add("--model", default="", metavar="PATH", help="another checkpoint than the definition's")
+    add("--gpus", type=_count, metavar="N", help="GPUs per node instead of the definition's")
+    add("--nodes", type=_count, metavar="N", help="nodes instead of the definition's")
+    add("--timings", type=Path, action="append", default=[], metavar="DIR",
+        help="a further sweep folder whose runs tell how long steps take on these machines")
+    add("--tries", type=_count, default=2, metavar="N", help="attempts per run (%(default)s)")
+    add("--wandb", action="store_true", help="log to wandb as well")
+    add("--project", default="cbs_rlvr", help="project name of the loggers (%(default)s)")
+    add("--parallel", type=_count, metavar="N", help="with --slurm: most rows at a time")
+    add("--sbatch", action="append", default=[], metavar="OPTION",
+        help="with --slurm: a further option, e.g. --sbatch=--partition=gpu")
+    add("--json", action="store_true", help="list as JSON")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive whole number")
+    return int(text)
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.phase is None:
+        return _list_phases(options)
+    phase = with_machines(read_phase(options.phase), options.gpus, options.nodes)
+    rows = _rows(options.rows, len(phase.cells))
+    cells = [phase.cells[row - 1] for row in rows]
+    places = _places(options)
+    if options.slurm is not None:
+        return _slurm(options, phase, rows, cells, places)
+    if options.ray is not None:
+        return _ray(options, phase, places)
+    if options.dry_run:
+        print("\n\n".join(shell_command(cell, places) for cell in cells))
+        return EXIT_OK
+    timings = measure(folder / "logs" for folder in (places.output, *options.timings))
+    _list_cells(phase, rows, cells, timings, as_json=options.json)
+    return _run_here(options, cells, places) if options.run else EXIT_OK
+
+
+def _places(options: argparse.Namespace) -> Places:
+    given = {"data": options.data, "assets": options.assets}
+    places = Places(options.output or _ROOT / "outputs" / options.phase, model=options.model,
+                    wandb=options.wandb, project=options.project)
+    return replace(places, **{key: value for key, value in given.items() if value is not None})
+
+
+def _rows(text: str | None, count: int) -> list[int]:
+    """Return the row numbers asked for, from 1."""
+    if text is None:
+        return list(range(1, count + 1))
+    rows: list[int] = []
+    for part in text.split(","):
+        span = _SPAN.fullmatch(part.strip())
+        first, last = (int(span[1]), int(span[2] or span[1])) if span else (0, 0)
+        if not 1 <= first <= last <= count:
+            raise CBSDataError(f"--rows {text!r}: {part!r} is no row; valid: 1 to {count}, e.g. "
+                               "1-3,7")
+        rows += range(first, last + 1)
+    return sorted(set(rows))
+
+
+def _list_phases(options: argparse.Namespace) -> int:
+    if any((options.run, options.dry_run, options.slurm, options.ray)):
+        raise CBSDataError(f"say which phase: {', '.join(phase_names())}")
+    phases = [read_phase(name) for name in phase_names()]
+    if options.json:
+        print(json.dumps([{"phase": p.name, "runs": len(p.cells), "hardware": p.hardware,
+                           "title": p.title} for p in phases], indent=1))
+        return EXIT_OK
+    for phase in phases:
+        print(f"{phase.name:<8} {len(phase.cells):>3} runs on {phase.hardware}  {phase.title}")
+    return EXIT_OK
+
+
+def _list_cells(
+    phase: Phase, rows: Sequence[int], cells: Sequence[Cell], timings: Timings, *, as_json: bool
+) -> None:
+    """Print the runs, and what they will take before anything starts."""
+    costs = [estimate(cell, timings) for cell in cells]
+    if as_json:
+        print(json.dumps([_entry(*item) for item in zip(rows, cells, costs, strict=True)],
+                         indent=1))
+        return
+    width = max(len(cell.name) for cell in cells)
+    print(f"{phase.title}\n{'row':>3}  {'run':<{width}}  samples/update  updates  steps    samples"
+          "    tokens  GPU-hours")
+    for row, cell, cost in zip(rows, cells, costs, strict=True):
+        updates = cell.steps * cell.updates_per_step
+        print(f"{row:>3}  {cell.name:<{width}}  {cell.total_batch:>14,}  {updates:>7,}  "
+              f"{cell.steps:>5,}  {cost.n_samples:>9,}  {_tokens(cost):>8}  {_hours(cost):>9}")
+    print(_total(cells, costs))
+
+
+def _entry(row: int, cell: Cell, cost: Cost) -> dict[str, Any]:
+    return {"row": row, "run": cell.name, "n_prompts": cell.n_prompts,
+            "n_rollouts": cell.n_rollouts, "seed": cell.seed, "total_batch": cell.total_batch,
+            "updates": cell.steps * cell.updates_per_step, "steps": cell.steps,
+            "samples": cost.n_samples, "tokens": cost.n_tokens,
+            "tokens_measured": cost.tokens_measured,
+            "gpu_hours": cost.gpu_hours if math.isfinite(cost.gpu_hours) else None}
+
+
+def _tokens(cost: Cost) -> str:
+    return ("" if cost.tokens_measured else "≤") + f"{cost.n_tokens:.2g}"
+
+
+def _hours(cost: Cost) -> str:
+    return f"{cost.gpu_hours:.2f}" if math.isfinite(cost.gpu_hours) else NOT_MEASURED
+
+
+def _total(cells: Sequence[Cell], costs: Sequence[Cost]) -> str:
+    known = [cost.gpu_hours for cost in costs if math.isfinite(cost.gpu_hours)]
+    word = "machine" if cells[0].hardware.device == "cpu" else "GPU"
+    hours = f"{sum(known):.2f} {word}-hours from measured step times" if known else (
+        f"{word}-hours not measured: no run here has logged step times (elsewhere: --timings DIR)")
+    if known and len(known) < len(costs):
+        hours += f" for {len(known)} of them, the others not measured"
+    return (f"{len(cells)} runs, {sum(cost.n_samples for cost in costs):,} samples, "
+            f"{sum(cost.n_tokens for cost in costs):.2g} tokens"
+            f"{'' if costs[0].tokens_measured else ' at most'}; {hours}")
+
+
+def _run_here(options: argparse.Namespace, cells: Sequence[Cell], places: Places) -> int:
+    from training.checks import check_ready
+    from training.local import run_cells
+
+    check_ready(cells, places)
+    outcome = run_cells(cells, places, tries=options.tries,
+                        say=lambda text: print(text, flush=True))
+    print(f"{outcome.finished} finished, {outcome.skipped} finished before, {outcome.failed} "
+          f"failed, {outcome.busy} run elsewhere\nnext: python -m cbsbayes.ingest "
+          f"{places.output / 'logs'} -o {places.output / 'sweep.nc'}")
+    return EXIT_INPUT if outcome.failed else EXIT_OK
+
+
+def _shared_arguments(options: argparse.Namespace, places: Places) -> list[str]:
+    """Return the arguments that another process needs to run the same rows."""
+    arguments = [options.phase, "-o", str(places.output.absolute()),
+                 "--data", str(places.data.absolute()), "--assets", str(places.assets.absolute()),
+                 "--project", options.project, "--tries", str(options.tries)]
+    for flag, value in (("--model", options.model), ("--gpus", options.gpus),
+                        ("--nodes", options.nodes)):
+        arguments += [flag, str(value)] if value else []
+    return arguments + (["--wandb"] if options.wandb else [])
+
+
+def _slurm(
+    options: argparse.Namespace, phase: Phase, rows: Sequence[int], cells: Sequence[Cell],
+    places: Places,
+) -> int:
+    from training.attempts import write_text
+    from training.slurm import array_script
+
+    logs = (places.output / "slurm").absolute()
+    text = array_script(phase.name, phase.title, cells, rows, _shared_arguments(options, places),
+                        script=options.slurm, root=_ROOT, logs=logs, parallel=options.parallel,
+                        directives=options.sbatch)
+    if options.dry_run:
+        print(text, end="")
+        return EXIT_OK
+    logs.mkdir(parents=True, exist_ok=True)
+    write_text(options.slurm, text)
+    print(f"wrote {options.slurm}: {len(rows)} rows; submit with: sbatch {options.slurm}")
+    return EXIT_OK
+
+
+def _ray(options: argparse.Namespace, phase: Phase, places: Places) -> int:
+    from training.ray_submit import submit, submit_command
+
+    arguments = _shared_arguments(options, places)
+    if options.rows:
+        arguments += ["--rows", options.rows]
+    if options.dry_run:
+        print(shlex.join(submit_command(options.ray, arguments, root=_ROOT)))
+        return EXIT_OK
+    print(submit(options.ray, arguments, root=_ROOT))
+    print(f"{phase.name}: rows run one after the other; follow with: ray job list "
+          f"--address {options.ray}")
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
