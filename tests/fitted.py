@@ -7,6 +7,7 @@ after the sampler is the package's own. Import the fixtures through `conftest`.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,12 +62,15 @@ def few_figures(count=2):
 
     everything = gallery.all_figures
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gallery, "all_figures", lambda fit: everything(fit)[:count])
+        patch.setattr(gallery, "all_figures", lambda fit: itertools.islice(everything(fit), count))
         yield
 
 
-def groups_sweep(second=8):
-    """Return a sweep of two groups, the second with `second` batch sizes."""
+def groups_sweep(second=8, few=""):
+    """Return a sweep of two groups, the second with `second` batch sizes.
+
+    With `few`, two runs of the first make a group of their own by that name.
+    """
     first = simulate_sweep("p1", 1)
     table = {name: first[name].values for name in ("run", "name", "phase", "n_prompts",
                                                    "n_rollouts", "seed")}
@@ -74,7 +78,8 @@ def groups_sweep(second=8):
     keep = np.r_[:n, n + np.arange(min(second, n))]
     table = {name: np.concatenate([values, values])[keep] for name, values in table.items()}
     table["run"] = [f"{run}_{k}" for k, run in enumerate(table["run"])]
-    table["model"] = np.array(["small"] * n + ["large / <b>wide</b>"] * n)[keep]
+    models = [few or "small"] * 2 + ["small"] * (n - 2) + ["large / <b>wide</b>"] * n
+    table["model"] = np.array(models)[keep]
     accuracy = np.concatenate([first["accuracy"].values] * 2)[keep]
     return new_sweep(table, accuracy=accuracy, step=first["step"].values,
                      metric=first["metric"].values.tolist())
