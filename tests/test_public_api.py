@@ -1,0 +1,109 @@
+"""``import cbsbayes as cb``: the public names, the list of commands, versions."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+
+import matplotlib.axes
+import pandas as pd
+import pytest
+from fitted import quick_sampling
+
+import cbsbayes as cb
+from cbsbayes.__main__ import COMMANDS, main
+from cbsbayes.versions import versions
+
+HOMES = {"CBSDataError": "cbsbayes.errors", "CBSWarning": "cbsbayes.errors",
+         "Fit": "cbsbayes.result", "SamplerSettings": "cbsbayes.sampling",
+         "default_sweep_path": "cbsbayes.shipped", "fit_sweep": "cbsbayes.fitting",
+         "read_logs": "cbsbayes.ingest", "read_sweep": "cbsbayes.store",
+         "simulate_sweep": "cbsbayes.simulate", "write_fit": "cbsbayes.output",
+         "write_sweep": "cbsbayes.store"}
+
+
+def test_public_names_are_listed_and_are_what_their_modules_hold():
+    assert sorted(cb.__all__) == sorted([*HOMES, "plots"])
+    assert dir(cb) == cb.__all__
+    for name, home in HOMES.items():
+        assert getattr(cb, name).__module__ == home
+    assert cb.plots is importlib.import_module("cbsbayes.plots")
+
+
+def test_public_names_are_callable_however_often_and_whatever_is_imported():
+    """A name equal to its module's would become the module on first use."""
+    for name in HOMES:
+        for module in HOMES.values():
+            importlib.import_module(module)
+        assert callable(getattr(cb, name))
+        assert callable(getattr(cb, name))
+
+
+def test_other_names_are_not_there():
+    with pytest.raises(AttributeError, match="module 'cbsbayes' has no attribute 'posterior'"):
+        _ = cb.posterior
+
+
+def test_from_logs_to_table_and_axes(sweep_file, tmp_path):
+    """The dozen lines of the README, from a table of curves on."""
+    from cbsbayes.sweep import long_table
+
+    curves = long_table(cb.read_sweep(sweep_file))
+    curves.drop(columns=["phase", "trainer_step", "samples", "total_batch"]).to_csv(
+        tmp_path / "curves.csv", index=False)
+    sweep = cb.read_logs([str(tmp_path / "curves.csv")])
+    with quick_sampling():
+        fit = cb.fit_sweep(sweep, thresholds=[0.62, 0.66],
+                           sampler=cb.SamplerSettings(draws=50, chains=2))
+    table = fit.cbs.query("quantity == 'cbs_prompts'")
+    assert isinstance(table, pd.DataFrame)
+    assert len(table) == 2
+    axes = cb.plots.plot_steps(fit)
+    assert isinstance(axes, matplotlib.axes.Axes)
+    fit.save(tmp_path / "fit.nc")
+    pd.testing.assert_frame_equal(cb.Fit.load(tmp_path).cbs, fit.cbs)
+
+
+def test_the_list_of_commands_is_complete_and_every_one_is_there(capsys, root):
+    assert main([]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.splitlines()[0] == "python -m cbsbayes.COMMAND [--help]"
+    for line, (name, what) in zip(out.splitlines()[1:], COMMANDS.items(), strict=True):
+        assert line.split(maxsplit=1) == [name, what]
+        assert callable(importlib.import_module(f"cbsbayes.{name}").main)
+    with_main = {path.stem for path in (root / "cbsbayes").glob("[a-z]*.py")
+                 if "def main(argv" in path.read_text()}
+    assert with_main == set(COMMANDS)
+
+
+def test_help_and_stray_arguments(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    assert "ingest" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit"])
+    assert stopped.value.code == 2
+    assert "cbsbayes.COMMAND" in capsys.readouterr().err
+
+
+def test_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "cbsbayes"], capture_output=True, text=True,
+                          check=True)
+    assert "fit" in done.stdout
+    assert done.stderr == ""
+
+
+def test_versions_are_those_installed():
+    found = versions()
+    assert found["python"] == platform.python_version()
+    assert found["cbsbayes"] == cb.__version__
+    assert cb.__version__ == importlib.metadata.version("cbsbayes")
+    for name in ("pymc", "arviz-stats", "xarray", "numpy", "scipy"):
+        assert found[name] == importlib.metadata.version(name)
+    json.dumps(found)
