@@ -7,7 +7,7 @@ PYTHON := $(shell for p in python3.12 python3 python3.13 python3.14 python; do \
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKERS ?= 2
 
-.PHONY: demo test lint report clean python
+.PHONY: demo test test-training lint report clean python
 
 demo: $(VENV)/.analysis
 	$(VENV)/bin/python -m cbsbayes.fit -o outputs/demo
@@ -41,6 +41,11 @@ $(VENV)/.test: $(VENV)/.analysis
 	$(PIP) -e '.[wandb,tensorboard]' --group test
 	$(PIP) --no-deps verl==0.9.1
 	touch $@
+
+# what needs torch and verl (some 5 GB): the CPU twin end to end and the exactness of the gradient probe
+test-training: $(VENV)/.test
+	$(PIP) -e '.[wandb,tensorboard,training]' --group test
+	$(VENV)/bin/python -m pytest tests/training
 
 clean:
 	rm -rf $(VENV) outputs .pytest_cache .ruff_cache .mypy_cache
