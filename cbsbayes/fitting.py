@@ -187,7 +187,7 @@ def _one_group(sweep: xr.Dataset, group: str | None) -> tuple[xr.Dataset, str]:
     if group is None and len(names) > 1:
         raise CBSDataError(f"the sweep holds {len(names)} groups, which are never pooled; choose "
                            f"one with group=: {'; '.join(names)}")
-    label = group or names[0]
+    label = names[0] if group is None else group
     return of_group(sweep, label), label
 
 
