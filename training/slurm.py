@@ -34,8 +34,8 @@ $gpus#SBATCH --requeue
 $extra
 set -euo pipefail
 cd $root
-export RAY_TMPDIR="/tmp/ray_$${SLURM_JOB_ID}"  # one Ray per row; its sockets need a short path
-mkdir -p "$$RAY_TMPDIR"
+RAY_TMPDIR="$$(mktemp -d)"  # one Ray per row; its sockets need a short path
+export RAY_TMPDIR
 trap 'rm -rf "$$RAY_TMPDIR"' EXIT
 echo "row $$SLURM_ARRAY_TASK_ID on $$(hostname), $$(date -u +%FT%TZ)"
 # The shell waits in `wait`, so that Slurm's TERM reaches the trap and through it the run.

@@ -24,7 +24,7 @@ from training.attempts import locked, read_record, set_aside, software
 from training.checks import check_ready
 from training.local import is_finished, run_cells
 from training.logs import RunProgress, read_progress
-from training.verl_command import Places
+from training.verl_command import Places, fill
 
 KEY = "val-core/tiny/add3/acc/mean@1"
 
@@ -246,7 +246,8 @@ class TestReady:
     def assets(self, tmp_path):
         pandas = pytest.importorskip("pandas")
         folder = tmp_path / "assets"
-        (folder / "model").mkdir(parents=True)
+        model = fill(tiny_cells()[0].checkpoint.path, Places(tmp_path, assets=folder))
+        Path(model).mkdir(parents=True)
         for name in ("train", "val"):
             pandas.DataFrame({"prompt": ["1+1="] * 16}).to_parquet(folder / f"{name}.parquet")
         return folder
@@ -261,9 +262,10 @@ class TestReady:
             check_ready(cells, Places(tmp_path, assets=assets))
 
     def test_missing_model(self, tmp_path, assets, cells):
-        (assets / "model").rmdir()
-        with pytest.raises(CBSDataError, match=r"needs the model folder .*model, which is missing"):
-            check_ready(cells, Places(tmp_path, assets=assets))
+        places_ = Places(tmp_path, assets=assets)
+        Path(fill(cells[0].checkpoint.path, places_)).rmdir()
+        with pytest.raises(CBSDataError, match="needs the model folder .*, which is missing"):
+            check_ready(cells, places_)
 
     def test_batch_above_the_data(self, tmp_path, assets, cells):
         large = dataclasses.replace(cells[0], n_prompts=17, mini_batch_prompts=17)

@@ -51,17 +51,20 @@ def in_shell(tmp_path, text, python):
     program.chmod(0o755)
     path = tmp_path / "p1.sbatch"
     path.write_text(text)
-    variables = {**os.environ, "SLURM_ARRAY_TASK_ID": "7", "SLURM_JOB_ID": f"test{os.getpid()}",
-                 "PYTHON": str(program)}
+    variables = {**os.environ, "SLURM_ARRAY_TASK_ID": "7",
+                 "PYTHON": str(program), "TMPDIR": str(tmp_path / "temporary")}
+    (tmp_path / "temporary").mkdir()
     return subprocess.Popen(["bash", str(path)], env=variables, stdout=subprocess.PIPE, text=True)
 
 
 def test_script_runs_its_row_and_passes_the_status_on(tmp_path):
-    with in_shell(tmp_path, script(tmp_path), 'printf "%s\\n" "$@"; exit 3') as job:
-        lines = job.stdout.read().splitlines()[1:]
+    python = 'printf "%s\\n" "$RAY_TMPDIR" "$@"; test -d "$RAY_TMPDIR" && exit 3'
+    with in_shell(tmp_path, script(tmp_path), python) as job:
+        folder, *lines = job.stdout.read().splitlines()[1:]
     assert lines == ["-m", "training.sweep", *ARGUMENTS, "--run", "--rows", "7"]
     assert job.returncode == 3
-    assert not Path(f"/tmp/ray_test{os.getpid()}").exists()
+    assert Path(folder).parent == tmp_path / "temporary"
+    assert not Path(folder).exists()
 
 
 def test_slurm_s_warning_reaches_the_run(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 import subprocess
 import sys
@@ -70,6 +71,18 @@ def check_composed(cell, config):
     assert rows % rollout.log_prob_micro_batch_size_per_gpu == 0
 
 
+@pytest.mark.filterwarnings("ignore")  # verl's imports warn of hardware and of backends
+def test_verl_s_own_validation_accepts_the_ends_of_every_phase():
+    needs_verl()
+    pytest.importorskip("torch")
+    from verl.utils.config import validate_config
+
+    for phase in phase_names():
+        for cell in (read_phase(phase).cells[0], read_phase(phase).cells[-1]):
+            validate_config(compose(overrides(cell, PLACES)), use_critic=False,
+                            use_reference_policy=cell.controls.optimizer.kl_loss)
+
+
 def test_misspelt_key_is_refused_before_anything_starts():
     needs_verl()
     with pytest.raises(CBSDataError, match=r"verl's configuration refuses .*train_batch_sise"):
@@ -126,6 +139,25 @@ def plain(value):
     if isinstance(value, dict):
         return {plain(k): plain(v) for k, v in value.items()}
     return value
+
+
+README = Path(__file__).parents[2] / "training" / "README.md"
+
+
+def test_readme_s_table_names_what_is_set():
+    table = README.read_text().split("## verl's keys")[1].split("##")[0]
+    named = {key for line in table.splitlines() if line.startswith("| `")
+             for key in re.findall(r"`([^`]+)`", line.split("|")[1])}
+    assert len(named) > 20
+    cell = tiny_cells()[0]
+    known = {*as_mapping(overrides(cell, PLACES)), *environment(cell, PLACES)}
+    known |= {key.rpartition(".")[2] for key in known}
+    assert {key.lstrip("…") for key in named} <= known
+
+
+def test_readme_names_every_phase():
+    table = README.read_text().split("## Phases")[1].split("##")[0]
+    assert set(phase_names()) <= set(re.findall(r"`([^`]+)`", table))
 
 
 def test_printed_command_is_what_the_shell_would_run(tmp_path):
