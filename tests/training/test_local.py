@@ -264,7 +264,7 @@ class TestReady:
     def test_missing_model(self, tmp_path, assets, cells):
         places_ = Places(tmp_path, assets=assets)
         Path(fill(cells[0].checkpoint.path, places_)).rmdir()
-        with pytest.raises(CBSDataError, match="needs the model folder .*, which is missing"):
+        with pytest.raises(CBSDataError, match=r"needs the model folder .*, which is missing"):
             check_ready(cells, places_)
 
     def test_batch_above_the_data(self, tmp_path, assets, cells):
