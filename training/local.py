@@ -89,13 +89,16 @@ def run_cells(
         mark = f"[{number:>{len(str(len(cells)))}}/{len(cells)}] {cell.name}:"
         with locked(cell, places) as held:
             if held:
-                how = _run_one(cell, places, tries, trainer,
-                               lambda text, mark=mark: say(f"{mark} {text}"))
+                how = _run_one(cell, places, tries, trainer, _marked(mark, say))
             else:
                 how = "busy"
                 say(f"{mark} another process runs it at this moment; left to it")
         counts[how] += 1
     return Outcome(**counts)
+
+
+def _marked(mark: str, say: Say) -> Say:
+    return lambda text: say(f"{mark} {text}")
 
 
 def _run_one(
