@@ -30,10 +30,10 @@ def found(tmp_path_factory, root):
     """Run the engine on one rank and on two; return each rank's results."""
     folder = tmp_path_factory.mktemp("engine")
     environment = {**os.environ, "PYTHONPATH": str(root)}
-    subprocess.run([sys.executable, "-m", "training.cpu.assets", "-o", folder / "tiny", "--steps",
+    subprocess.run([sys.executable, "-m", "training.cpu.assets", "-o", folder / "assets", "--steps",
                     "0", "--n-train", "8", "--n-validation", "8"],
                    env=environment, check=True, capture_output=True, timeout=300)
-    model = str(folder / "tiny" / "model")
+    model = str(folder / "assets" / "tiny")
     for world in (1, 2):
         port = str(free_port())
         processes = [subprocess.Popen(
@@ -97,7 +97,7 @@ def test_statistics_equal_explicit_autograd_of_every_rollout(found):
 def test_counts_say_what_was_probed(found):
     whole, capped = (statistics(found[0, 1], name) for name in ("unit1", "capped"))
     counts = {"n_prompts": 6, "n_rollouts": 5, "n_samples": 30, "n_units": 6, "groups": 6,
-              "groups_left_out": 0, "groups_zero_advantage": 1, "zero_advantage_share": 1 / 6}
+              "groups_left_out": 0, "groups_zero_advantage": 1, "frac_zero_adv": 1 / 6}
     assert {key: whole[key] for key in counts} == counts
     assert (capped["n_prompts"], capped["n_samples"], capped["groups"]) == (3, 15, 6)
     assert "micro/g_sq" in whole

@@ -1,6 +1,6 @@
 """``python -m training.cpu.assets -o DIR``: the tiny model, its tokenizer and its task's data.
 
-Writes ``model/`` (weights and tokenizer), ``train.parquet``, ``val.parquet`` and ``assets.json``;
+Writes ``tiny/`` (weights and tokenizer), ``train.parquet``, ``val.parquet`` and ``assets.json``;
 the verifier is `training.cpu.task.compute_score`. A folder made with the same settings is kept as
 it is.
 
@@ -39,7 +39,7 @@ class AssetSettings:
         Seed of everything drawn.
     """
 
-    steps: int = 800
+    steps: int = 1600
     n_train: int = 16384
     n_validation: int = 512
     seed: int = 0
@@ -101,8 +101,8 @@ def _make(folder: Path, settings: AssetSettings) -> dict[str, object]:
     train, validation = draw(settings.n_train, settings.n_validation, settings.seed)
     model, tokenizer = build_model(settings.seed), build_tokenizer()
     pretrain(model, tokenizer, train, steps=settings.steps, seed=settings.seed)
-    model.save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
+    model.save_pretrained(folder / "tiny")
+    tokenizer.save_pretrained(folder / "tiny")
     pd.DataFrame(rows(train, "train")).to_parquet(folder / "train.parquet")
     pd.DataFrame(rows(validation, "test")).to_parquet(folder / "val.parquet")
     record: dict[str, object] = {

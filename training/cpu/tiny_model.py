@@ -53,7 +53,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> torch.Tensor
 
 
 def pretrain(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, pairs: np.ndarray, *,
-             steps: int, seed: int, batch: int = 256, learning_rate: float = 3e-3) -> None:
+             steps: int, seed: int, batch: int = 128, learning_rate: float = 2e-3) -> None:
     """Train the model on slipping demonstrations, in place.
 
     Parameters
@@ -71,6 +71,10 @@ def pretrain(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, pairs:
         Peak of a warm-up over 50 updates and a linear decay.
     """
     rng = np.random.default_rng(seed)
+    questions = encode(tokenizer, [f"<user>{prompt(a, b)}<assistant>" for a, b in pairs])
+    sums = np.array([[int(digit) for digit in answer(a, b)] for a, b in pairs])
+    names = torch.tensor(tokenizer.convert_tokens_to_ids(list("0123456789")))
+    end = torch.full((batch, 1), tokenizer.eos_token_id)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
 
     def rate(step: int) -> float:
@@ -78,10 +82,10 @@ def pretrain(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, pairs:
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     for _ in range(steps):
-        drawn = pairs[rng.integers(len(pairs), size=batch)]
-        questions = encode(tokenizer, [f"<user>{prompt(a, b)}<assistant>" for a, b in drawn])
-        answers = encode(tokenizer, [f"{text}</s>" for text in _slipping(drawn, rng)])
-        ids = torch.cat([questions, answers], 1)
+        drawn = rng.integers(len(pairs), size=batch)
+        shown = sums[drawn]
+        shown[:, :DIGITS] = (shown[:, :DIGITS] + _slips(pairs[drawn], rng)) % 10
+        ids = torch.cat([questions[drawn], names[torch.from_numpy(shown)], end], 1)
         labels = ids.clone()
         labels[:, :questions.shape[1]] = -100
         loss = model(input_ids=ids, labels=labels).loss
@@ -91,14 +95,12 @@ def pretrain(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, pairs:
         schedule.step()
 
 
-def _slipping(pairs: np.ndarray, rng: np.random.Generator) -> list[str]:
-    """Return demonstrated answers, dims (item); a slip writes the next digit without a carry."""
-    texts = [answer(a, b) for a, b in pairs]
-    digits = np.array([[int(c) for c in prompt(a, b) if c.isdigit()] for a, b in pairs])
+def _slips(pairs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return which digits slip (to the next digit, without a carry), dims (item, digit)."""
+    powers = 10 ** np.arange(DIGITS)[::-1]
+    digits = (pairs[:, :, None] // powers % 10).reshape(len(pairs), -1)
     right = 1 / (1 + np.exp(-SLIP * (digits - 4.5) @ _SIGNS.T))
-    slips = rng.random((len(pairs), DIGITS)) > right
-    return ["".join(str((int(c) + int(s)) % 10) for c, s in zip(text, slip, strict=False))
-            + text[DIGITS:] for text, slip in zip(texts, slips, strict=True)]
+    return rng.random((len(pairs), DIGITS)) > right
 
 
 @torch.no_grad()

@@ -166,4 +166,4 @@ def _counts(plan: Plan) -> dict[str, float]:
             "n_samples": plan.samples, "n_units": len(plan.units), "loss_weight": plan.weight,
             "groups": plan.groups, "groups_left_out": plan.left_out,
             "groups_zero_advantage": plan.without_signal,
-            "zero_advantage_share": plan.without_signal / plan.groups}
+            "frac_zero_adv": plan.without_signal / plan.groups}

@@ -1,0 +1,137 @@
+"""verl's own trainer on CPU, end to end: one run of four steps, read back by the analysis."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cbsbayes.ingest import ingest
+
+if any(importlib.util.find_spec(name) is None for name in ("torch", "verl", "ray", "wandb")):
+    pytest.skip("needs verl and wandb (extras: training, wandb)", allow_module_level=True)
+
+NAME = "cbs_p0_tiny_add3_np16_nr8_s1"
+CORE = "val-core/tiny/add3/acc/mean@1"
+NOISE = ("gbar_sq", "g_sq", "tr_sigma", "tr_between", "tr_within", "n_prompts",
+         "frac_zero_adv")
+
+
+@pytest.fixture(scope="module")
+def assets(request, tmp_path_factory, root):
+    """Return the folder of the standard assets, kept in pytest's cache: a minute to make."""
+    sources = "".join((root / "training" / "cpu" / name).read_text()
+                      for name in ("assets.py", "task.py", "tiny_model.py"))
+    cache = getattr(request.config, "cache", None)
+    home = cache.mkdir("training_assets") if cache else tmp_path_factory.mktemp("assets")
+    return home / hashlib.sha256(sources.encode()).hexdigest()[:12] / "add3"
+
+
+@pytest.fixture(scope="module")
+def twin(assets, tmp_path_factory, root):
+    """Run the phase `smoke`; return its folder."""
+    folder = tmp_path_factory.mktemp("twin")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "CBS_"))}
+    environment |= {"PYTHONPATH": str(root), "WANDB_MODE": "offline", "HOME": str(folder),
+                    "OMP_NUM_THREADS": "1"}
+
+    def run(*command):
+        done = subprocess.run([sys.executable, "-m", *map(str, command)], env=environment,
+                              cwd=root, capture_output=True, text=True, timeout=900)
+        logs = [p.read_text()[-3000:] for p in folder.glob("runs/*/console.*.log")]
+        assert done.returncode == 0, "\n".join([done.stdout, done.stderr, *logs])
+
+    run("training.cpu.assets", "-o", assets)
+    run("training.sweep", "smoke", "--run", "--wandb", "--tries", 1, "--assets", assets,
+        "-o", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(twin):
+    """Return what verl's file logger wrote, by step."""
+    lines = (twin / "logs" / f"{NAME}.jsonl").read_text().splitlines()
+    return {row["step"]: row["data"] for row in map(json.loads, lines)}
+
+
+@pytest.fixture(scope="module")
+def sweeps(twin):
+    """Return the dataset read from verl's file log and the one from wandb's offline files."""
+    home = twin / "runs" / NAME / "wandb"
+    offline, = (path for path in home.iterdir() if path.name.startswith("offline-run-"))
+    return {"file": ingest([str(twin / "logs")]), "wandb": ingest([str(offline)])}
+
+
+def series_of(ds, name, **where):
+    """Return a run's series as a mapping from step to value."""
+    values = ds.isel(run=0)[name].sel(**where)
+    values = values.dropna(values.dims[0])
+    return dict(zip(values[values.dims[0]].values, values.values, strict=True))
+
+
+def test_the_dataset_equals_what_was_logged(sweeps, rows):
+    ds = sweeps["file"]
+    assert ds.sizes["run"] == 1
+    assert ds.attrs["metric"] == "tiny/add3"
+    logged = {step: row[CORE] for step, row in rows.items() if CORE in row}
+    assert series_of(ds, "accuracy", metric="tiny/add3") == logged
+    assert list(logged) == [0, 2, 4]
+    noise = {step: row for step, row in rows.items() if "actor/grad_noise/g_sq" in row}
+    assert list(noise) == [1, 3]
+    for name in NOISE:
+        assert series_of(ds, f"noise_{name}") == {
+            step: row[f"actor/grad_noise/{name}"] for step, row in noise.items()}
+    signal = 1 - np.mean([row["actor/grad_noise/frac_zero_adv"] for row in noise.values()])
+    assert float(ds["signal_fraction"][0]) == pytest.approx(signal)
+    assert float(ds["step_time"][0]) == rows[3]["perf/time_per_step"]  # not first, not validated
+
+
+def test_wandb_offline_holds_the_same_up_to_where_it_breaks_off(sweeps):
+    """verl never finishes its wandb run, so the offline file ends where Ray stopped the trainer."""
+    file, offline = sweeps["file"], sweeps["wandb"]
+    where = {"metric": "tiny/add3"}
+    kept, whole = (series_of(ds, "accuracy", **where) for ds in (offline, file))
+    assert 0 in kept
+    assert kept.items() <= whole.items()
+    for name in NOISE:
+        name = f"noise_{name}"
+        if name in offline:
+            assert series_of(offline, name).items() <= series_of(file, name).items()
+
+
+@pytest.mark.parametrize("source", ["file", "wandb"])
+def test_the_configuration_arrives(sweeps, source):
+    ds = sweeps[source].isel(run=0)
+    said = {"name": NAME, "phase": "p0", "model": "tiny", "dataset": "add3", "n_prompts": 16,
+            "n_rollouts": 8, "seed": 1, "mini_batch_prompts": 16, "updates_per_step": 1,
+            "learning_rate": 1e-4, "algorithm": "grpo", "ppo_epochs": 1}
+    assert {key: ds[key].item() for key in said} == said
+    assert (float(ds["first_step"]), float(sweeps["file"]["last_step"][0])) == (0, 4)
+
+
+def test_the_server_holds_the_actors_weights_after_every_update(rows):
+    for step in range(1, 5):
+        assert rows[step]["training/rollout_probs_diff_max"] < 1e-4
+        assert rows[step]["actor/pg_clipfrac"] == 0  # one on-policy update a step
+
+
+def test_validation_is_greedy(assets, rows):
+    record = json.loads((assets / "assets.json").read_text())
+    assert rows[0][CORE] == record["greedy_accuracy"]  # measured outside verl
+    assert rows[4][CORE] != rows[0][CORE]
+
+
+def test_the_probe_saw_the_gradient_that_verl_applied(rows):
+    for step in (1, 3):
+        row = rows[step]
+        assert row["actor/grad_noise/gbar_sq"] == pytest.approx(row["actor/grad_norm"] ** 2,
+                                                                rel=1e-4)
+        assert row["actor/grad_noise/tr_within"] > 0
+        assert row["actor/grad_noise/loss_weight"] == pytest.approx(
+            128 * row["response_length/mean"])
