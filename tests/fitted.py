@@ -29,29 +29,35 @@ NARROW = replace(
     PRIORS, scale_level_sd=0.3, scale_trend_sd=0.1, steps_level_sd=0.05, growth_sd=0.1,
     alpha=(0.75, 0.05, 0.25, 1.5), sigma_run=0.3, sigma_run_sd=0.05, sigma_residual=0.2,
     sigma_residual_sd=0.05, residual_trend_sd=0.05, residual_length_sd=0.1)
-SETTINGS = SamplerSettings(draws=500, tune=100, chains=4, cores=1, random_seed=1)
+SETTINGS = SamplerSettings(draws=200, tune=100, chains=4, cores=1, random_seed=1)
 
 
 def narrow_draws(data, law, settings, priors=NARROW):
-    """Return draws of the narrow priors in the form of a posterior."""
-    shape = (settings.chains, settings.draws)
-    flat = sample_prior(data, law, draws=settings.chains * settings.draws,
-                        random_seed=settings.random_seed, priors=priors).isel(chain=0)
-    posterior = xr.Dataset(
-        {name: (("chain", "draw", *v.dims[1:]), v.values.reshape(*shape, *v.shape[1:]))
-         for name, v in flat.transpose("draw", ...).data_vars.items()},
-        coords={"chain": np.arange(shape[0]), "draw": np.arange(shape[1]),
-                **{d: flat[d].values for d in ("run", "threshold") if d in flat.dims}})
+    """Return draws of the narrow priors in the form of a posterior.
+
+    Every half of a chain is the same draws in another order, so the chains agree exactly.
+    """
+    flat = sample_prior(data, law, draws=settings.draws // 2, random_seed=settings.random_seed,
+                        priors=priors).isel(chain=0)
+    rng = np.random.default_rng(settings.random_seed)
+    chains = [flat.isel(draw=np.concatenate([rng.permutation(flat.sizes["draw"])
+                                             for _ in range(2)])).drop_vars(["chain", "draw"])
+              for _ in range(settings.chains)]
+    posterior = xr.concat(chains, "chain").transpose("chain", "draw", ...)
+    shape = (posterior.sizes["chain"], posterior.sizes["draw"])
+    axes = {"chain": np.arange(shape[0]), "draw": np.arange(shape[1])}
     stats = xr.Dataset({"diverging": (("chain", "draw"), np.zeros(shape, bool)),
-                        "energy": (("chain", "draw"), np.random.default_rng(0).normal(size=shape))})
-    return xr.DataTree.from_dict({"posterior": posterior, "sample_stats": stats})
+                        "energy": (("chain", "draw"), rng.normal(size=shape))}, coords=axes)
+    return xr.DataTree.from_dict({"posterior": posterior.assign_coords(axes),
+                                  "sample_stats": stats})
 
 
 @contextlib.contextmanager
 def quick_sampling(draws=narrow_draws):
-    """Replace the sampler of `fit_sweep`."""
+    """Replace the sampler of `fit_sweep`, and take few draws from the prior."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cbsbayes.fitting.sample_crossings", draws)
+        patch.setattr("cbsbayes.fitting._PRIOR_DRAWS", 200)
         yield
 
 
@@ -85,7 +91,7 @@ def groups_sweep(second=8, few=""):
                      metric=first["metric"].values.tolist())
 
 
-QUICK = ("--sampler", "nutpie", "--draws", "500", "--tune", "100", "--seed", "1")
+QUICK = ("--sampler", "nutpie", "--draws", "200", "--tune", "100", "--seed", "1")
 
 
 def run(*arguments):

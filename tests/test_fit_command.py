@@ -91,7 +91,7 @@ def test_options_reach_the_fit(sweep_file, tmp_path):
     fit = Fit.load(tmp_path)
     assert fit.law.name == "power"
     assert fit.thresholds.tolist() == [0.62, 0.66]
-    assert fit.settings | {"rule": "first", "ci_prob": 0.8, "chains": 3, "draws": 500,
+    assert fit.settings | {"rule": "first", "ci_prob": 0.8, "chains": 3, "draws": 200,
                            "tune": 100, "random_seed": 1} == fit.settings
     assert set(fit.cbs["ci_prob"]) == {0.8}
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import xarray as xr
-from fitted import groups_sweep, quick_sampling
+from fitted import SETTINGS, groups_sweep, narrow_draws, quick_sampling
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.fitting import fit_sweep, laws_beside
 from cbsbayes.laws import get_law
 from cbsbayes.result import Fit
-from cbsbayes.sampling import SamplerSettings
 from cbsbayes.simulate import simulate_sweep, true_steps
 from cbsbayes.summary import CBS_COLUMNS
 from cbsbayes.sweep import digest, new_sweep
@@ -47,11 +47,29 @@ def test_stages_name_every_law_in_the_order_they_are_fitted(prompts_sweep):
     said = []
     with quick_sampling():
         fit = fit_sweep(prompts_sweep, stage=said.append,
-                        sampler=SamplerSettings(draws=50, chains=2))
+                        sampler=SETTINGS)
     laws = [fit.law.name, *fit.others]
     assert said == [*(f"sampling {name}" for name in laws),
                     "comparing laws, predictive checks, tables"]
     assert sorted(fit.law_table["law"]) == sorted(laws)
+
+
+def test_chains_that_do_not_agree_are_sampled_once_more_and_longer(prompts_sweep):
+    asked, said = [], []
+
+    def apart_at_first(data, law, settings):
+        asked.append((law.name, settings.draws))
+        tree = narrow_draws(data, law, settings)
+        if settings.draws == SETTINGS.draws:
+            tree["posterior"]["S_min"][0] *= 2
+        return tree
+
+    with quick_sampling(apart_at_first):
+        fit = fit_sweep(prompts_sweep, sampler=SETTINGS, stage=said.append)
+    assert asked == [("total", 200), ("power", 200), ("total", 800)]
+    assert said[2] == "sampling total again, 4 times as long"
+    assert fit.settings["draws"] == fit.posterior.sizes["draw"] == 800
+    assert fit.verdict["trusted"]
 
 
 def test_settings_say_everything_that_was_asked_for(fit, sweep):
@@ -63,7 +81,7 @@ def test_settings_say_everything_that_was_asked_for(fit, sweep):
     assert (found["metric"], found["rule"]) == ("simulated/accuracy", "isotonic")
     assert (found["ci_prob"], found["ci_kind"], found["model"]) == (0.9, "eti", "crossing")
     assert {name: found[name] for name in ("draws", "tune", "chains", "random_seed")} == {
-        "draws": 500, "tune": 100, "chains": 4, "random_seed": 1}
+        "draws": 200, "tune": 100, "chains": 4, "random_seed": 1}
     assert found["data_digest"] == digest(sweep)
     assert {"python", "cbsbayes", "pymc", "arviz-stats", "numpy"} <= set(found["versions"])
     assert found["priors"]["sigma_run"] == 0.08
@@ -99,7 +117,7 @@ def test_tables_hold_the_columns_of_the_contract(fit):
 def test_same_seed_same_fit_another_seed_another(prompts_sweep):
     with quick_sampling():
         first, again, other = (
-            fit_sweep(prompts_sweep, sampler=SamplerSettings(draws=50, chains=2, random_seed=seed))
+            fit_sweep(prompts_sweep, sampler=replace(SETTINGS, random_seed=seed))
             for seed in (1, 1, 2))
     xr.testing.assert_identical(first.tree, again.tree)
     for group in ("prior", "posterior_predictive", "prior_predictive"):
@@ -161,7 +179,7 @@ def test_an_axis_that_only_runs_left_out_vary_decides_nothing():
     keep = (ds["n_rollouts"].values == 8) | (ds["n_rollouts"].values == 1)
     with quick_sampling():
         fit = fit_sweep(ds.isel(run=np.flatnonzero(keep)),
-                        sampler=SamplerSettings(draws=50, chains=2))
+                        sampler=SETTINGS)
     assert (fit.law.name, list(fit.others)) == ("total", ["power"])
     assert "Only n_prompts varies" in fit.settings["law_reason"]
 
@@ -170,7 +188,7 @@ def test_a_run_beyond_every_threshold_from_the_start_is_left_out_and_named():
     ds = simulate_sweep("p1", 1)
     ds["accuracy"][0] = np.maximum(ds["accuracy"][0], 0.99)
     with quick_sampling():
-        fit = fit_sweep(ds, thresholds=[0.6, 0.65], sampler=SamplerSettings(draws=50, chains=2))
+        fit = fit_sweep(ds, thresholds=[0.6, 0.65], sampler=SETTINGS)
     row = fit.runs.iloc[0]
     assert not row["used"]
     assert row["reason"].startswith("beyond every threshold before training")
@@ -188,7 +206,7 @@ def test_a_table_of_crossings_has_its_own_thresholds_and_rule():
                    steps_lower=[[80, 160], [50, 100], [40, 80], [30, 60]],
                    steps_upper=[[90, 180], [60, 120], [45, 90], [35, 70]])
     with quick_sampling():
-        fit = fit_sweep(ds, sampler=SamplerSettings(draws=50, chains=2))
+        fit = fit_sweep(ds, sampler=SETTINGS)
     assert fit.thresholds.tolist() == [0.5, 0.6]
     assert (fit.settings["rule"], fit.settings["metric"]) == ("table", "")
     with pytest.raises(CBSDataError, match="'gsm8k' was asked for, but the sweep is a table"):
@@ -254,14 +272,3 @@ def test_a_real_fit_reloads_identically(real_fit, tmp_path):
     again = Fit.load(tmp_path)
     xr.testing.assert_identical(real_fit.tree, again.tree)
     assert "energy" in again.tree["sample_stats"]
-
-
-@pytest.mark.mcmc
-def test_real_draws_depend_on_the_seed_alone(prompts_sweep):
-    def fitted(seed):
-        settings = SamplerSettings(draws=60, tune=150, chains=2, random_seed=seed)
-        return fit_sweep(prompts_sweep, thresholds=[0.65], sampler=settings)
-
-    first, again, other = fitted(1), fitted(1), fitted(2)
-    xr.testing.assert_identical(first.tree, again.tree)
-    assert not first.posterior["S_min"].equals(other.posterior["S_min"])

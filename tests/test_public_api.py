@@ -58,7 +58,7 @@ def test_from_logs_to_table_and_axes(sweep_file, tmp_path):
     sweep = cb.read_logs([str(tmp_path / "curves.csv")])
     with quick_sampling():
         fit = cb.fit_sweep(sweep, thresholds=[0.62, 0.66],
-                           sampler=cb.SamplerSettings(draws=50, chains=2))
+                           sampler=cb.SamplerSettings(draws=200))
     table = fit.cbs.query("quantity == 'cbs_prompts'")
     assert isinstance(table, pd.DataFrame)
     assert len(table) == 2
