@@ -83,7 +83,7 @@ def test_units_of_steps_and_batch_do_not_matter(reference, rnnt):
 def test_runs_that_pass_at_their_first_validation_tell_no_noise_scale(public_data):
     """S <= 18, <= 10, <= 7 updates is all that is known; the usual fit reports R² above .99."""
     ds = grpo_sweep(public_data / "qwen35_grpo_rcp_logs")
-    fit = quick_fit(ds, 0.69, divergences=50)  # bounds alone leave a cliff in the prior
+    fit = quick_fit(ds, 0.69, divergences=10)  # bounds alone leave a cliff in the prior
     assert (fit.crossings["status"].values == LEFT).all()
     first = fit.crossings["upper"].to_series().groupby(ds["n_prompts"].values).unique()
     assert {p: s.tolist() for p, s in first.items()} == {16: [18], 32: [10], 64: [7]}
@@ -101,7 +101,7 @@ def test_runs_that_pass_at_their_first_validation_tell_no_noise_scale(public_dat
 def test_the_published_first_validations_are_no_crossings_either(reference):
     """The reference points hold the same 18 runs: 4,608, 5,120 and 7,168 samples, as bounds."""
     ds = reference_sweep(reference / "qwen35_grpo_6.1.0.json", grid=7168.0)
-    fit = quick_fit(ds, divergences=50)
+    fit = quick_fit(ds, divergences=10)
     assert (fit.crossings["status"].values == LEFT).all()
     assert row_of(fit.cbs, "B_noise")["status"] == "not_identified"
 
@@ -141,7 +141,7 @@ def test_whole_epochs_are_intervals(reference):
     vanish: the sampler may say that it is not to be trusted.
     """
     ds = reference_sweep(reference / "retinanet_5.1.0.json", grid=1.0, seeds=6)
-    fit = quick_fit(ds, divergences=100)
+    fit = quick_fit(ds)
     found = row_of(fit.cbs, "B_noise")
     assert found["status"] == "identified"
     steps = fit.steps([256.0], [1.0], 1.0)

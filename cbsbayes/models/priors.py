@@ -6,7 +6,7 @@ of those tried, hardness in logit accuracy; so the same priors serve every sweep
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 __all__ = ["PRIORS", "Priors"]
 
@@ -58,6 +58,18 @@ class Priors:
     residual_trend_sd: float = 0.5
     residual_length: float = 0.5
     residual_length_sd: float = 1.0
+
+    def at(self, n_thresholds: int) -> Priors:
+        """Return the priors for a number of thresholds.
+
+        At one threshold run effect and residual are the same thing, the spread between runs, and
+        leaving both free makes a funnel: the run effect is then held near 0 and the residual's
+        prior takes both.
+        """
+        if n_thresholds > 1:
+            return self
+        both = (self.sigma_run**2 + self.sigma_residual**2) ** 0.5
+        return replace(self, sigma_run=0.01, sigma_run_sd=0.1, sigma_residual=both)
 
     def as_dict(self) -> dict[str, object]:
         """Return the hyperparameters as plain values for `fit.json`."""
