@@ -14,6 +14,8 @@ from fitted import (  # noqa: F401
     written,
 )
 
+pytest_plugins = ["wandb_client"]
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

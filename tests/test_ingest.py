@@ -10,7 +10,6 @@ import sys
 import pytest
 import xarray as xr
 from verl_loggers import CORE, metric_rows, write_jsonl
-from wandb_client import server, wandb_home  # noqa: F401
 from wandb_server import StoredRun
 
 from cbsbayes.ingest import ingest, main
@@ -228,7 +227,7 @@ def test_recorded_logs(root, out, capsys):
     assert CORE not in ds["metric"].values
 
 
-def test_project_on_a_wandb_server(server, logs, out, tmp_path):  # noqa: F811
+def test_project_on_a_wandb_server(server, logs, out, tmp_path):
     """The same runs from a server and from files are the same sweep."""
     for i, name in enumerate(NAMES):
         rows = metric_rows(int(name.split("_np")[1].split("_")[0]))

@@ -15,8 +15,6 @@ from wandb_server import Fault, StoredRun, child_environment
 from cbsbayes.errors import CBSDataError
 from cbsbayes.sources.wandb_api import read_wandb_api
 
-pytest_plugins = ["wandb_client"]
-
 READ = "import sys; from cbsbayes.sources.wandb_api import read_wandb_api as read\n"
 
 

@@ -20,8 +20,6 @@ from cbsbayes.sources.wandb_api import read_wandb_api
 from cbsbayes.sources.wandb_files import read_wandb_files
 from cbsbayes.sources.wandb_log import WandbLog, record_field
 
-pytest_plugins = ["wandb_client"]
-
 BLOCK = 32768
 NAME = "cbs_p1_np64_nr8"
 CONFIG = {"data": {"train_batch_size": 64, "seed": 1}, "trainer": {"logger": ["wandb"]}}
