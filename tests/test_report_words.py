@@ -45,6 +45,12 @@ def test_bounds_are_told_as_bounds():
                                                                      "not_identified"))
 
 
+def test_an_exponent_that_is_a_bound_is_told_as_one():
+    bound = words.answer(_with_status("alpha", "lower_bound"))
+    assert "with α ≥" in bound
+    assert "with α not identified" in words.answer(_with_status("alpha", "not_identified"))
+
+
 def test_an_untrusted_fit_says_so_before_the_numbers():
     fit = stand_in_fit(verdict={"trusted": False, "sentences": ["x"], "checks_made": {}})
     assert words.answer(fit).startswith("The fit did not pass its checks")

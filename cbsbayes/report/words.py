@@ -170,8 +170,11 @@ def formula(law: Law) -> str:
 def _exponent(fit: Fit) -> str:
     """Return the law's formula, with the exponent where it is estimated."""
     alpha = find(fit.cbs, "alpha", main_threshold(fit))
-    estimated = f" with α = {alpha}" if alpha is not None and fit.law.alpha is None else ""
-    return f", {formula(fit.law)}{estimated}"
+    if alpha is None or fit.law.alpha is not None:
+        return f", {formula(fit.law)}"
+    sign = "= " if alpha.identified else ""
+    estimated = f"α {sign}{alpha}" if alpha.status != "not_identified" else "α not identified"
+    return f", {formula(fit.law)} with {estimated}"
 
 
 def mccandlish_sentence(fit: Fit) -> str:
