@@ -24,7 +24,7 @@ from interval_methods import CI_PROB, Outcome, sweep_intervals
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from scipy import stats
 
-from cbsbayes.laws import get_law
+from cbsbayes.laws import LAWS, get_law
 from cbsbayes.models.priors import PRIORS
 from cbsbayes.simulate import simulate_sweep
 from cbsbayes.store import write_whole
@@ -60,7 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--first", type=int, default=0, help="random seed of the first sweep; default 0")
     add("--design", default="all", help="phases joined by '+'; default all (p1+p2b+p2c)")
     add("--seeds", type=int, default=1, help="replicates of every cell; default 1")
-    add("--law", default="two_axis", help="law fitted; default two_axis")
+    add("--law", default="two_axis", choices=[n for n, law in LAWS.items() if law.two_axis],
+        help="law fitted; default two_axis")
     add("--alpha", type=_exponent, default=1.0, help="true exponent, or 'prior': drawn for every "
         "sweep from the prior of a free exponent; default 1")
     add("--item-set", action="store_true", help="one fixed validation set for all runs; the truth "

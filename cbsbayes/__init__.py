@@ -11,13 +11,13 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["CBSDataError", "CBSWarning", "Fit", "SamplerSettings", "default_sweep_path",
+__all__ = ["CBSDataError", "Fit", "SamplerSettings", "default_sweep_path",
            "fit_sweep", "plots", "read_logs", "read_sweep", "simulate_sweep", "write_fit",
            "write_sweep"]
 __version__ = "0.1.0"
 
 _HOMES = {  # module and name, imported on first use: --help must not wait for PyMC
-    "CBSDataError": ("errors", "CBSDataError"), "CBSWarning": ("errors", "CBSWarning"),
+    "CBSDataError": ("errors", "CBSDataError"),
     "Fit": ("result", "Fit"), "SamplerSettings": ("sampling", "SamplerSettings"),
     "default_sweep_path": ("shipped", "default_sweep_path"), "fit_sweep": ("fitting", "fit_sweep"),
     "read_logs": ("ingest", "ingest"),  # `ingest` itself is the module once it is imported

@@ -1,8 +1,8 @@
-"""Errors and warnings that speak to the user: what, the value got, what is valid, the remedy."""
+"""Errors that speak to the user: what, the value got, what is valid, the remedy."""
 
 from __future__ import annotations
 
-__all__ = ["CBSDataError", "CBSWarning"]
+__all__ = ["CBSDataError"]
 
 
 class CBSDataError(ValueError):
@@ -11,7 +11,3 @@ class CBSDataError(ValueError):
     The message is one line that a user can act on: what was wrong, the value got, what
     is valid, and the remedy. Commands print it without a traceback and exit with status 1.
     """
-
-
-class CBSWarning(UserWarning):
-    """The result stands, but something about the data limits what it says."""

@@ -62,16 +62,8 @@ def choose_law(ds: xr.Dataset, name: str = "auto") -> LawChoice:
     Where only prompts vary, the total-batch law is the two-axis law of exponent 1, its B_noise
     N·n_rollouts. Where only rollouts vary it is not: S falls with 1/(G - 1), and towards
     S_min (1 + B_prompt/P) instead of S_min. The two-axis law then tells what rollouts buy and the
-    rollout CBS, though its two scales and S_min stay bounds at best. Cover of nominal 90 %
-    intervals over 14 simulated sweeps of 18 runs (G = 2 … 64) each, true exponent 1 and 1/2:
-
-    ==================  =============  ============  ===========
-    law                 gain_rollouts  cbs_rollouts  S_min
-    ==================  =============  ============  ===========
-    ``total``           .32  .68       .82  .95      .09  .20
-    ``two_axis``        .95  .84       .95  .88      bound
-    ``two_axis_free``   .95  .96       .96  .95      bound
-    ==================  =============  ============  ===========
+    rollout CBS, though its two scales and S_min stay bounds at
+    best.
 
     Parameters
     ----------

@@ -108,8 +108,7 @@ def _about_one_axis(law: Law, crossings: xr.Dataset) -> list[str]:
         return []
     return ["One axis cannot tell noise scale from exponent: this law takes exponent 1. With a "
             "normalised update at one learning rate (exponent near 1/2) its intervals for what "
-            "doubling buys covered .64 instead of .90 in simulation; the power law stands beside "
-            "it."]
+            "doubling buys are too narrow; the power law stands beside it."]
 
 
 def _about_laws(law_table: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> list[str]:

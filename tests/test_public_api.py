@@ -18,7 +18,7 @@ import cbsbayes as cb
 from cbsbayes.__main__ import COMMANDS, main
 from cbsbayes.versions import versions
 
-HOMES = {"CBSDataError": "cbsbayes.errors", "CBSWarning": "cbsbayes.errors",
+HOMES = {"CBSDataError": "cbsbayes.errors",
          "Fit": "cbsbayes.result", "SamplerSettings": "cbsbayes.sampling",
          "default_sweep_path": "cbsbayes.shipped", "fit_sweep": "cbsbayes.fitting",
          "read_logs": "cbsbayes.ingest", "read_sweep": "cbsbayes.store",
