@@ -151,7 +151,14 @@ def _write_together(
     import pandas as pd
 
     from cbsbayes.grouping import of_group
-    from cbsbayes.output import TABLES, clear_fit, fit_summary, writing
+    from cbsbayes.output import (
+        TABLES,
+        clear_fit,
+        fit_summary,
+        noise_table,
+        write_noise,
+        writing,
+    )
     from cbsbayes.report.page import IndexEntry, render_index
     from cbsbayes.report.words import headline
     from cbsbayes.runs_table import unfitted_runs
@@ -168,6 +175,8 @@ def _write_together(
             tables = [getattr(fit, name).assign(group=fit.group) for fit in fits]
             tables += unfitted if name == "runs" else []
             write_whole(output / f"{name}.csv", pd.concat(tables).to_csv(index=False))
+        measured = [noise_table(fit) for fit in fits]
+        write_noise([table for table in measured if not isinstance(table, str)], output)
         together = json.dumps({"groups": summaries}, indent=2, allow_nan=False)
         write_whole(output / "fit.json", together + "\n")
         render_index(entries, path=output / "index.html")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,13 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.store import write_whole
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from cbsbayes.report.page import PageFigure
     from cbsbayes.result import Fit
 
-__all__ = ["TABLES", "check_folder", "clear_fit", "fit_summary", "write_fit", "writing"]
+__all__ = ["TABLES", "check_folder", "clear_fit", "fit_summary", "noise_table", "write_fit",
+           "write_noise", "writing"]
 
 TABLES = ("cbs", "comparison", "runs")
 _DRAWN = {".png", ".pdf"}
@@ -56,12 +59,36 @@ def write_fit(
         write_whole(folder / "fit.json", summary + "\n")
         for name in TABLES:
             write_whole(folder / f"{name}.csv", getattr(fit, name).to_csv(index=False))
+        noise = noise_table(fit)
+        write_noise([] if isinstance(noise, str) else [noise], folder)
         stage("drawing figures")
         figures = write_figures(fit, folder / "figures")
         stage("writing the page")
         extra = {"diagnostics": fit.verdict["diagnostics"]}
         extra |= {"command": command} if command else {}
-        render_page(fit, figures, path=folder / "index.html", extra=extra)
+        render_page(fit, figures, path=folder / "index.html", extra=extra, noise=noise)
+
+
+def noise_table(fit: Fit) -> pd.DataFrame | str:
+    """Return measured gradient noise beside the fit, or the sentence why there is none."""
+    from cbsbayes.noise_comparison import noise_comparison
+
+    try:
+        return noise_comparison(fit)
+    except CBSDataError as error:
+        text = str(error)
+        return f"{text[0].upper()}{text[1:]}."
+
+
+def write_noise(tables: Sequence[pd.DataFrame], folder: Path) -> None:
+    """Write ``noise.csv``; without a table, remove that of an earlier fit."""
+    import pandas as pd
+
+    path = folder / "noise.csv"
+    if tables:
+        write_whole(path, pd.concat(tables).to_csv(index=False))
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -141,14 +141,14 @@ def test_an_earlier_fit_in_the_folder_is_replaced_cleanly(written, fit, tmp_path
 
 def test_a_figure_without_data_says_why_and_leaves_no_file(fit, tmp_path, monkeypatch):
     def missing():
-        raise CBSDataError("no gradient noise was logged")
+        raise CBSDataError("no step times were logged")
 
     first = next(iter(gallery.all_figures(fit)))
-    items = [first, first._replace(slug="gradient_noise", draw=missing)]
+    items = [first, first._replace(slug="wall_clock", draw=missing)]
     monkeypatch.setattr(gallery, "all_figures", lambda fit: items)
     write_fit(fit, tmp_path)
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {first.slug}
-    assert "no gradient noise was logged" in (tmp_path / "index.html").read_text()
+    assert "no step times were logged" in (tmp_path / "index.html").read_text()
 
 
 def test_stages_are_told_in_order(fit, tmp_path):

@@ -91,7 +91,7 @@ def test_the_page_reads_in_order(page):
              "Doubling the prompts", "not identified", "under other exponents", "two_axis_sqrt",
              "Updates to target against the batch", "Replicated crossings",
              "Prompt CBS against the threshold", "Splits", "Accuracy against updates",
-             "No run logged grad_noise/… keys.", "No run logged its step time.",
+             "No gradient noise was logged.", "No run logged its step time.",
              "Against least squares", "times as wide", "Laws compared", "−241.0", "Diagnostics",
              "Checks made", "posterior_predictive", "What was left out", "one rollout per prompt",
              "were merged at step 120", "A figure of no section", "Definitions",

@@ -27,6 +27,7 @@ _MODULES = {
     "plot_iso_batch": "iso_batch",
     "plot_iso_batch_steps": "iso_batch",
     "plot_law_comparison": "laws",
+    "plot_noise_against_fit": "noise_against_fit",
     "plot_noise_bias": "noise_bias",
     "plot_prior_posterior": "prior_posterior",
     "plot_ranks": "diagnostics",

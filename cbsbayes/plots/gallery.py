@@ -26,6 +26,7 @@ from cbsbayes.plots.gains import plot_gains
 from cbsbayes.plots.gradient_noise import plot_gradient_noise_grid
 from cbsbayes.plots.iso_batch import plot_iso_batch, plot_iso_batch_steps
 from cbsbayes.plots.laws import plot_law_comparison
+from cbsbayes.plots.noise_against_fit import plot_noise_against_fit
 from cbsbayes.plots.predictive import plot_crossing_check
 from cbsbayes.plots.prior_posterior import plot_prior_posterior
 from cbsbayes.plots.reading import run_table
@@ -145,6 +146,11 @@ def _training(fit: Fit) -> Iterator[GalleryItem]:
             "Validation accuracy against updates and against samples. Thin lines are seeds, "
             "thick ones their mean, dotted ones have one rollout per prompt; grey lines are the "
             "thresholds.", plot_training_phase, fit, phase)
+    yield _item(
+        "noise_against_fit", "Gradient noise, measured and fitted",
+        "Black is measured, colours are fitted under each law, all averaged over progress from the "
+        "start up to the target. An arrow is a bound: the measurement's denominator is not told "
+        "from zero, or the batches tried do not settle the scale.", plot_noise_against_fit, fit)
     yield _item(
         "gradient_noise", "Gradient noise over training",
         "What the runs logged about gradient noise, coloured by total batch. A measured noise "

@@ -28,16 +28,20 @@ if TYPE_CHECKING:
 
 __all__ = ["noise_variables", "plot_gradient_noise", "plot_gradient_noise_grid"]
 
-_FIRST = ("noise_B_noise_estimate", "noise_grad_norm")
 _WORDS = {"noise_B_noise_estimate": "B_noise estimate (samples)",
-          "noise_grad_norm": "Gradient norm"}
+          "noise_grad_norm": "Gradient norm", "noise_g_sq": "|G|², unbiased",
+          "noise_tr_sigma": "tr Σ per sample", "noise_tr_between": "tr Σ between prompts",
+          "noise_tr_within": "tr Σ within prompts", "noise_gbar_sq": "|ḡ|²",
+          "noise_frac_zero_adv": "Share of groups without signal"}
+_FIRST = tuple(_WORDS)
 
 
 def noise_variables(sweep: xr.Dataset) -> list[str]:
-    """Return the logged gradient-noise variables that hold a value, the usual two first."""
+    """Return the logged gradient-noise variables that hold a value, the usual ones first."""
     names = [str(name) for name in sweep.data_vars if str(name).startswith("noise_")]
     held = [name for name in names if np.isfinite(sweep[name].values).any()]
-    return sorted(held, key=lambda name: (name not in _FIRST, name))
+    rank = {name: place for place, name in enumerate(_FIRST)}
+    return sorted(held, key=lambda name: (rank.get(name, len(rank)), name))
 
 
 def _require(sweep: xr.Dataset, variable: str | None) -> list[str]:
@@ -126,7 +130,7 @@ def plot_gradient_noise_grid(fit_or_data: Fit | xr.Dataset, *, most: int = 6) ->
     ----------
     fit_or_data : Fit or Dataset
     most : int
-        Panels at most; the B_noise estimate and the gradient norm come first.
+        Panels at most; noise scales and their sums come first.
 
     Returns
     -------

@@ -22,10 +22,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.report import headline, tables, words
+from cbsbayes.report import noise as noise_words
 from cbsbayes.report.estimates import plain
 from cbsbayes.store import write_whole
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from cbsbayes.result import Fit
 
 __all__ = ["SECTIONS", "IndexEntry", "PageFigure", "render_index", "render_page", "section_of"]
@@ -37,7 +40,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "thresholds": ("cbs",),
     "splits": ("iso_batch",),
     "training": ("training",),
-    "noise": ("gradient_noise",),
+    "noise": ("noise_against_fit", "gradient_noise"),
     "clock": ("wall_clock", "step_time"),
     "comparison": ("comparison",),
     "laws": ("laws",),
@@ -131,6 +134,7 @@ def render_page(
     *,
     path: str | os.PathLike[str] | None = None,
     extra: Mapping[str, object] | None = None,
+    noise: pd.DataFrame | str = "No gradient noise was logged.",
 ) -> str:
     """Return the report of one fit as one self-contained HTML page.
 
@@ -146,6 +150,9 @@ def render_page(
         More facts, name to value (a nested mapping gives dotted names). ``diagnostics`` is
         shown with the diagnostics, the rest (``command``, ``versions`` …) where the page says
         how it was made.
+    noise : DataFrame or str
+        Measured gradient noise beside the fit (``noise.csv``), or the sentence that says why
+        there is none.
 
     Returns
     -------
@@ -161,7 +168,8 @@ def render_page(
     """
     if fit.cbs.empty:
         raise CBSDataError("the fit has no quantities to report (0 rows); fit it again")
-    page = _render("page.html.j2", **_context(fit, figures, extra or {}))
+    page = _render("page.html.j2", **_context(fit, figures, extra or {}),
+                   noise=_noise(fit, noise))
     if path is not None:
         write_whole(path, page)
     return page
@@ -201,6 +209,14 @@ def _context(
         "notes": [plain(note) for note in notes],
         "tables": _tables(fit, extra), "figures": _placed(figures),
     }
+
+
+def _noise(fit: Fit, noise: pd.DataFrame | str) -> dict[str, Any]:
+    if isinstance(noise, str):
+        return {"missing": noise}
+    return {"missing": "", "table": noise_words.noise_table(noise, fit),
+            "rest": noise_words.rest_table(noise, fit),
+            "sentences": noise_words.noise_sentences(noise, fit, words.main_threshold(fit))}
 
 
 def _tables(fit: Fit, extra: Mapping[str, object]) -> dict[str, tables.Table | None]:
