@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -159,7 +159,7 @@ def _n_items(runs: Sequence[Run], labels: Sequence[str], default: str) -> list[i
     """Return the items of each validation set; a bare number speaks of the default one."""
     found: dict[str, tuple[int, str]] = {}
     for run in runs:
-        stated = run.log.settings.get("n_items")
+        stated = run.log.settings.get("n_items", _configured_items(run.log.config))
         sizes = stated if isinstance(stated, dict) else {} if stated is None else {default: stated}
         for label, size in sizes.items():
             known = found.setdefault(label, (int(size), run.log.name))
@@ -169,6 +169,15 @@ def _n_items(runs: Sequence[Run], labels: Sequence[str], default: str) -> list[i
                     f"{run.log.name}; a validation set has one size, name them apart in "
                     "column 'metric'")
     return [found.get(label, (-1, ""))[0] for label in labels]
+
+
+def _configured_items(config: Mapping[str, Any]) -> dict[str, int] | None:
+    """Return what `training` notes in a run's configuration; None where it says nothing."""
+    own = config.get("cbs")
+    items = own.get("validation_items") if isinstance(own, Mapping) else None
+    if not isinstance(items, Mapping):
+        return None
+    return {str(key): size for key, size in items.items() if isinstance(size, int) and size > 0}
 
 
 def lay_out_noise(runs: Sequence[Run]) -> tuple[dict[str, Any], list[str]]:

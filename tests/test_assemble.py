@@ -247,6 +247,13 @@ def test_items_of_a_validation_set():
         build_sweep(logs)
 
 
+@pytest.mark.parametrize(("config", "items"), [
+    ({"cbs": {"validation_items": {"openai/gsm8k": 1319}}}, 1319), ({"cbs": {}}, -1),
+    ({"cbs": {"validation_items": {"openai/gsm8k": "many"}}}, -1), ({"cbs": "mine"}, -1)])
+def test_items_of_a_validation_set_from_the_configuration(config, items):
+    assert build_sweep([make_log(config=config)])["n_items"].values.tolist() == [items]
+
+
 def test_crossings():
     ds = build_sweep([crossings("a", [0.5, 0.6], [0, 90], [25, np.inf]),
                       crossings("b", [0.6, 0.7], [np.nan, 10], [np.nan, 20], total_batch=128)])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from cbsbayes.errors import CBSDataError
 from training.cells import Cell
 from training.verl_command import Places, fill
 
-__all__ = ["check_ready", "count_gpus"]
+__all__ = ["check_ready", "count_gpus", "validation_items"]
 
-_PREPARE = {"cpu": "python -m training.cpu.assets", "cuda": "data/README.md"}
+_PREPARE = {"cpu": "python -m training.cpu.assets -o outputs/add3",
+            "cuda": "python -m data.prepare, see data/README.md"}
 
 
 def check_ready(cells: Sequence[Cell], places: Places) -> None:
@@ -76,6 +78,24 @@ def _rows(path: Path) -> int:
     except pyarrow.ArrowInvalid as error:
         raise CBSDataError(f"{path} is no Parquet file ({' '.join(str(error).split())}); "
                            "prepare it again") from None
+
+
+def validation_items(cell: Cell, places: Places) -> dict[str, int]:
+    """Return how many items each validation set has, by the name its metrics are logged under.
+
+    The analysis needs it for the sampling error of an accuracy, and verl logs it nowhere. Empty
+    where a file is missing or names no ``data_source``.
+    """
+    import pyarrow.parquet
+
+    counts: Counter[str] = Counter()
+    for text in cell.data.validation:
+        path = Path(fill(text, places))
+        if not path.is_file() or "data_source" not in pyarrow.parquet.read_schema(path).names:
+            return {}
+        table = pyarrow.parquet.read_table(path, columns=["data_source"])
+        counts.update(table.column("data_source").to_pylist())
+    return dict(counts)
 
 
 def _check_gpus(cells: Sequence[Cell]) -> None:

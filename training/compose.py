@@ -8,7 +8,7 @@ analysis looks for it (verl's file logger does not hold it).
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,15 @@ def compose(overrides: Sequence[str]) -> Any:
         raise CBSDataError(f"verl's configuration refuses the run: {problem}") from None
 
 
-def config_text(overrides: Sequence[str]) -> str:
+def config_text(overrides: Sequence[str], items: Mapping[str, int] | None = None) -> str:
     """Return the resolved configuration of a run as YAML.
+
+    Parameters
+    ----------
+    overrides : sequence of str
+        As for `compose`.
+    items : mapping, optional
+        Items of each validation set, added as ``cbs.validation_items``.
 
     Raises
     ------
@@ -76,4 +83,7 @@ def config_text(overrides: Sequence[str]) -> str:
     """
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_yaml(compose(overrides), resolve=True)
+    config = compose(overrides)
+    if items:
+        OmegaConf.update(config, "cbs.validation_items", dict(items), force_add=True)
+    return OmegaConf.to_yaml(config, resolve=True)

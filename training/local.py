@@ -22,6 +22,7 @@ from typing import Any
 
 from training.attempts import check_identity, locked, set_aside, software, write_text
 from training.cells import Cell
+from training.checks import validation_items
 from training.compose import config_text
 from training.logs import RunProgress, read_progress
 from training.verl_command import MODULE, Places, environment, overrides, remote_overrides
@@ -108,7 +109,7 @@ def _run_one(
     if is_finished(cell, read_progress(places.log(cell.name))):
         say(f"finished before ({cell.steps} steps), skipped")
         return "skipped"
-    configuration = config_text(overrides(cell, places))
+    configuration = config_text(overrides(cell, places), validation_items(cell, places))
     for attempt in range(1, tries + 1):
         aside = set_aside(cell, places)
         note = f"; earlier log kept as {aside.relative_to(places.output)}" if aside else ""

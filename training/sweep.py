@@ -146,12 +146,13 @@ def _list_cells(
                          indent=1))
         return
     width = max(len(cell.name) for cell in cells)
+    hours = f"{_machines(cells)}-hours"
     print(f"{phase.title}\n{'row':>3}  {'run':<{width}}  samples/update  updates  steps    samples"
-          "    tokens  GPU-hours")
+          f"    tokens  {hours:>13}")
     for row, cell, cost in zip(rows, cells, costs, strict=True):
         updates = cell.steps * cell.updates_per_step
         print(f"{row:>3}  {cell.name:<{width}}  {cell.total_batch:>14,}  {updates:>7,}  "
-              f"{cell.steps:>5,}  {cost.n_samples:>9,}  {_tokens(cost):>8}  {_hours(cost):>9}")
+              f"{cell.steps:>5,}  {cost.n_samples:>9,}  {_tokens(cost):>8}  {_hours(cost):>13}")
     print(_total(cells, costs))
 
 
@@ -172,9 +173,13 @@ def _hours(cost: Cost) -> str:
     return f"{cost.gpu_hours:.2f}" if math.isfinite(cost.gpu_hours) else NOT_MEASURED
 
 
+def _machines(cells: Sequence[Cell]) -> str:
+    return "machine" if cells[0].hardware.device == "cpu" else "GPU"
+
+
 def _total(cells: Sequence[Cell], costs: Sequence[Cost]) -> str:
     known = [cost.gpu_hours for cost in costs if math.isfinite(cost.gpu_hours)]
-    word = "machine" if cells[0].hardware.device == "cpu" else "GPU"
+    word = _machines(cells)
     hours = f"{sum(known):.2f} {word}-hours from measured step times" if known else (
         f"{word}-hours not measured: no run here has logged step times (elsewhere: --timings DIR)")
     if known and len(known) < len(costs):

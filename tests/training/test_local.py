@@ -16,10 +16,13 @@ import textwrap
 import time
 from pathlib import Path
 
+import pandas
 import pytest
+import yaml
 from sweeps import needs_verl, places, tiny_cells, write_trainer
 
 from cbsbayes.errors import CBSDataError
+from cbsbayes.ingest import ingest
 from training.attempts import locked, read_record, set_aside, software
 from training.checks import check_ready
 from training.local import is_finished, run_cells
@@ -55,6 +58,19 @@ def test_runs_every_cell_and_lays_the_configuration_beside_the_log(tmp_path, cel
     assert said[0] == f"[1/2] {cells[0].name}: started, 4 steps"
     assert said[1].startswith(f"[1/2] {cells[0].name}: finished, 4 steps in 0.")
     assert said[1].endswith("2 s a step; tiny/add3/acc 0.140")
+
+
+def test_the_configuration_says_how_many_items_are_validated(tmp_path, cells):
+    needs_verl()
+    assets = tmp_path / "assets"
+    assets.mkdir()
+    pandas.DataFrame({"data_source": ["tiny/add3"] * 7 + ["tiny/other"] * 2}).to_parquet(
+        assets / "val.parquet")
+    home = dataclasses.replace(places(tmp_path), assets=assets)
+    run_cells(cells[:1], home, trainer=write_trainer(tmp_path), say=lambda text: None)
+    config = yaml.safe_load(home.side_car(cells[0].name).read_text())
+    assert config["cbs"]["validation_items"] == {"tiny/add3": 7, "tiny/other": 2}
+    assert ingest([str(tmp_path / "sweep" / "logs")])["n_items"].values.tolist() == [7]
 
 
 def test_finished_runs_are_skipped(tmp_path, cells):
@@ -244,7 +260,6 @@ class TestReady:
 
     @pytest.fixture
     def assets(self, tmp_path):
-        pandas = pytest.importorskip("pandas")
         folder = tmp_path / "assets"
         model = fill(tiny_cells()[0].checkpoint.path, Places(tmp_path, assets=folder))
         Path(model).mkdir(parents=True)
