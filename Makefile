@@ -15,10 +15,11 @@ demo: $(VENV)/.analysis
 test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal
 
-# the committed report on the shipped sweep, and the README's numbers
+# the committed reports on the shipped sweeps, and the README's numbers
 report: $(VENV)/.analysis
-	$(VENV)/bin/python -m cbsbayes.fit -o reports/tiny_grpo
-	$(VENV)/bin/python benchmarks/readme_numbers.py reports/tiny_grpo
+	$(VENV)/bin/python -m cbsbayes.fit -o reports/verl_tiny
+	$(VENV)/bin/python -m cbsbayes.fit data/tiny_grpo/sweep.nc -o reports/tiny_grpo
+	$(VENV)/bin/python benchmarks/readme_numbers.py reports/verl_tiny
 
 lint: $(VENV)/.test
 	$(PIP) --group lint

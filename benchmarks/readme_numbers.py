@@ -1,6 +1,6 @@
 """The README's table of the shipped sweep: ``python benchmarks/readme_numbers.py [FOLDER]``.
 
-Reads ``cbs.csv`` of a fit's folder, ``reports/tiny_grpo`` by default, and prints Markdown.
+Reads ``cbs.csv`` of a fit's folder, ``reports/verl_tiny`` by default, and prints Markdown.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cbsbayes.report.estimates import estimate
 
 ROWS = [
     ("S after 16 → 32 prompts, at 8 rollouts", "gain_prompts", "n_prompts=16,n_rollouts=8"),
-    ("S after 64 → 128 prompts, at 8 rollouts", "gain_prompts", "n_prompts=64,n_rollouts=8"),
+    ("S after 32 → 64 prompts, at 8 rollouts", "gain_prompts", "n_prompts=32,n_rollouts=8"),
     ("S after 8 → 16 rollouts, at 16 prompts", "gain_rollouts", "n_prompts=16,n_rollouts=8"),
     ("prompts where doubling still saves 10 %", "batch_at_gain", "gain=0.1,n_rollouts=8"),
     ("prompt CBS at 8 rollouts", "cbs_prompts", "n_rollouts=8"),
@@ -42,7 +42,7 @@ def table(cbs: pd.DataFrame) -> str:
 
 def main() -> None:
     """Print the table."""
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "reports/tiny_grpo")
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "reports/verl_tiny")
     print(table(pd.read_csv(folder / "cbs.csv")))
 
 

@@ -18,8 +18,8 @@ def default_sweep_path() -> Path:
     CBSDataError
         If neither is there.
     """
-    packaged = Path(str(resources.files("cbsbayes"))) / "shipped" / "tiny_grpo.nc"
-    checkout = Path(__file__).resolve().parent.parent / "data" / "tiny_grpo" / "sweep.nc"
+    packaged = Path(str(resources.files("cbsbayes"))) / "shipped" / "verl_tiny.nc"
+    checkout = Path(__file__).resolve().parent.parent / "data" / "verl_tiny" / "sweep.nc"
     for path in (packaged, checkout):
         if path.is_file():
             return path

@@ -13,7 +13,6 @@ from cbsbayes.models.crossing_data import crossing_data
 from cbsbayes.quantities import log_steps
 from cbsbayes.result import Fit
 from cbsbayes.sampling import SamplerSettings, sample_crossings
-from cbsbayes.shipped import default_sweep_path
 from cbsbayes.simulate import simulate_sweep, truth_of
 from cbsbayes.store import read_sweep
 from cbsbayes.truth import mean_noise, progress_at, true_steps
@@ -129,8 +128,8 @@ def test_one_phase_alone_is_fitted_with_the_total_batch_law_unless_told():
 
 
 @pytest.fixture(scope="module")
-def shipped() -> Fit:
-    return fit_sweep(read_sweep(default_sweep_path()))
+def shipped(root) -> Fit:
+    return fit_sweep(read_sweep(root / "data" / "tiny_grpo" / "sweep.nc"))
 
 
 def test_default_settings_are_enough_for_the_shipped_sweep(shipped):

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-__all__ = ["RunProgress", "read_progress"]
+__all__ = ["RunProgress", "read_progress", "read_rows"]
 
 _CORE = "val-core/"
 
@@ -59,7 +59,7 @@ def read_progress(path: Path) -> RunProgress:
     -------
     RunProgress
     """
-    rows = _rows(path)
+    rows = read_rows(path)
     if not rows:
         return RunProgress()
     core = [(step, data) for step, data in rows if any(key.startswith(_CORE) for key in data)]
@@ -75,7 +75,8 @@ def read_progress(path: Path) -> RunProgress:
         tokens_per_step=_median(steady, "perf/total_num_tokens"))
 
 
-def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
+def read_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Return the trainer steps of a log with what was logged; empty where there is no file."""
     if not path.is_file():
         return []
     rows = []
