@@ -179,7 +179,7 @@ def _row(window: _Window, quantity: str, ci_prob: float, random_seed: int) -> di
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def rollout_scale(b_within: float, n_rollouts: int) -> float:
+def rollout_scale(b_within: Any, n_rollouts: Any) -> Any:
     """Return B_within in the convention of the laws in 1/(G − 1), to lay beside ``B_rollout``.
 
     A group that normalises its own advantages has noise Σ_within/(G − 1) where independent
@@ -187,14 +187,14 @@ def rollout_scale(b_within: float, n_rollouts: int) -> float:
 
     Parameters
     ----------
-    b_within : float
-        Measured tr Σ_within / |G|², rollouts.
-    n_rollouts : int
+    b_within : array_like
+        Measured tr Σ_within / |G|², rollouts; or its numerator alone.
+    n_rollouts : array_like
         Rollouts per prompt where it was measured.
 
     Returns
     -------
-    float
-        Rollouts.
+    array_like
+        In the unit of `b_within`.
     """
     return b_within * (n_rollouts - 1) / n_rollouts

@@ -14,7 +14,8 @@ alpha). So both sides are brought to the same average, twice over:
     (S_min(t_j) B(t_j) − S_min(t_{j−1}) B(t_{j−1})) / (S_min(t_j) − S_min(t_{j−1})).
 
 A scale holds only with its law, so the rows repeat for the exponents fitted beside; of those the
-fit keeps tables, and their posterior is taken as log-normal with the table's median and interval.
+fit keeps tables, and their posterior is taken as two halves of log-normals with the table's median
+and interval.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def _from_table(
     table: pd.DataFrame, law: Law, part: Part, thresholds: np.ndarray, n_draws: int,
     rng: np.random.Generator,
 ) -> _Fitted:
-    """Return a scale as log-normal draws from a table's median and interval.
+    """Return a scale as draws from a table's median and interval.
 
     N stands in the tables as a multiple, the prompt CBS at that group size.
     """
@@ -145,10 +146,17 @@ def _from_table(
         first = row.iloc[0]
         s_min[:, k], status[k] = least.iloc[0], str(first["status"])
         if status[k] == "identified":
-            width = 2 * norm.ppf((1 + first["ci_prob"]) / 2)
-            sd = np.log(first["ci_upper"] / first["ci_lower"]) / width
-            scale[:, k] = factor * first["median"] * np.exp(rng.normal(0, sd, n_draws))
+            scale[:, k] = factor * rng.permutation(_log_normal(first, n_draws))
     return _Fitted(scale, s_min, status)
+
+
+def _log_normal(row: pd.Series, n_draws: int) -> np.ndarray:
+    """Return evenly spaced quantiles of two half log-normals that meet at a row's median."""
+    z = norm.ppf((np.arange(n_draws) + 0.5) / n_draws)
+    end = norm.ppf((1 + row["ci_prob"]) / 2)
+    below, above = (abs(np.log(row[name] / row["median"])) / end
+                    for name in ("ci_lower", "ci_upper"))
+    return row["median"] * np.exp(z * np.where(z < 0, below, above))
 
 
 def _rows(

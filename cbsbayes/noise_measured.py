@@ -2,7 +2,8 @@ r"""Measured gradient noise at an accuracy: averages over accuracy ranges, as dr
 
 The thresholds of a fit cut training into accuracy ranges; one with too few probes is joined to
 the next. All probes of a range are pooled, whatever run they come from, because noise is taken to
-depend on accuracy alone; a probe counts with the samples behind it. Numerator and denominator are
+depend on accuracy alone. A probe counts with the square of the samples behind it, because below the
+noise scale the scatter of the unbiased |G|² falls as their inverse. Numerator and denominator are
 averaged separately; their sampling error is carried by draws from the Student distribution of the
 two averages, and a draw whose |G|² is not positive is a noise scale without an upper end. What is
 measured stands for, in the symbols of the laws:
@@ -28,7 +29,7 @@ import pandas as pd
 
 from cbsbayes.bounds import curves_of
 from cbsbayes.laws import Law
-from cbsbayes.noise import probes_of
+from cbsbayes.noise import probes_of, rollout_scale
 from cbsbayes.noise_ratio import MIN_PROBES
 
 if TYPE_CHECKING:
@@ -179,7 +180,6 @@ def _measured(
 
 def _sums(probes: pd.DataFrame, part: Part, plain: bool) -> pd.DataFrame:
     """Return numerator, denominator and weight of every probe that has this scale."""
-    size = probes["n_rollouts"].to_numpy(float)
     if part.quantity == "N":
         probes = probes[probes["n_rollouts"] == part.n_rollouts]
         above = probes["tr_sigma"] / part.n_rollouts
@@ -187,11 +187,10 @@ def _sums(probes: pd.DataFrame, part: Part, plain: bool) -> pd.DataFrame:
         above = probes["tr_sigma"]
     else:
         probes = probes[probes["n_rollouts"] >= MIN_ROLLOUTS]
-        size = size[size >= MIN_ROLLOUTS]
-        factor = 1.0 if plain else (size - 1) / size
+        within = probes["tr_within"]
         above = (probes["tr_between"] if part.quantity == "B_prompt"
-                 else probes["tr_within"] * factor)
-    weight = probes["n_samples"].fillna(probes["total_batch"])
+                 else within if plain else rollout_scale(within, probes["n_rollouts"]))
+    weight = probes["n_samples"].fillna(probes["total_batch"]) ** 2
     return pd.DataFrame({"run": probes["run"], "level": probes["level"],
                          "accuracy": probes["accuracy"], "above": above, "below": probes["g_sq"],
                          "weight": weight})
