@@ -21,7 +21,7 @@ and interval.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -235,7 +235,10 @@ def _interval(draws: np.ndarray, ci_prob: float) -> tuple[float, float, float]:
     if not draws.size or np.isnan(draws).all():
         return (np.nan,) * 3
     levels = [(1 - ci_prob) / 2, 0.5, (1 + ci_prob) / 2]
-    low, middle, high = np.quantile(draws, levels, method="inverted_cdf")
+    # Between a finite and an infinite draw there is nothing to interpolate.
+    method: Literal["linear", "inverted_cdf"] = (
+        "linear" if np.isfinite(draws).all() else "inverted_cdf")
+    low, middle, high = np.quantile(draws, levels, method=method)
     return float(low), float(middle), float(high)
 
 
