@@ -24,6 +24,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.report import headline, tables, words
 from cbsbayes.report import noise as noise_words
 from cbsbayes.report.estimates import plain
+from cbsbayes.report.laws import law_sentences
 from cbsbayes.store import write_whole
 
 if TYPE_CHECKING:
@@ -205,6 +206,7 @@ def _context(
         "checks": fit.verdict["checks_made"], "answer": words.answer(fit),
         "law": fit.law, "formula": words.formula(fit.law),
         "comparison_sentences": words.comparison_sentences(fit),
+        "law_sentences": law_sentences(fit.law_table),
         "left_out_sentence": words.left_out_sentence(fit),
         "notes": [plain(note) for note in notes],
         "tables": _tables(fit, extra), "figures": _placed(figures),
