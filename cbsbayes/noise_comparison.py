@@ -231,9 +231,14 @@ def _compared(
 
 
 def _interval(draws: np.ndarray, ci_prob: float) -> tuple[float, float, float]:
-    """Return lower end, median and upper end; infinite draws are larger than any number."""
+    """Return lower end, median and upper end; infinite draws are larger than any number.
+
+    With hardly a finite draw even the lower end would be infinite; it is 0 instead.
+    """
     if not draws.size or np.isnan(draws).all():
         return (np.nan,) * 3
+    if np.isinf(draws).mean() > (1 + ci_prob) / 2:  # |G|² came out negative: it says nothing
+        return 0.0, np.inf, np.inf
     levels = [(1 - ci_prob) / 2, 0.5, (1 + ci_prob) / 2]
     # Between a finite and an infinite draw there is nothing to interpolate.
     method: Literal["linear", "inverted_cdf"] = (

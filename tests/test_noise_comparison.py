@@ -186,6 +186,13 @@ class TestTable:
         assert rows[["measured", "ratio"]].isna().all(axis=None)
         assert np.isinf(rows["measured_upper"]).all()
 
+    def test_a_negative_denominator_says_nothing(self, fit):
+        rows = noise_comparison(with_noise(fit, signal=-0.04))
+        rows = rows[rows["measured_status"] == "not_resolved"]
+        assert len(rows)
+        assert (rows["measured_lower"] == 0).all()
+        assert set(rows["verdict"]) == {"not_resolved"}
+
     def test_the_ratio_decides(self, fit):
         """Noise set to the fitted one agrees, a hundred times as much differs."""
         middle = fit.posterior[["B_prompt", "B_rollout"]].median()

@@ -51,9 +51,16 @@ def _sentence(row: pd.Series) -> str:
     if row["measured_status"] == "too_few":
         return (f"{_name(row)} up to {plain(row['threshold'])}: only {row['n_probes']} probes, "
                 "too few to average.")
-    theirs, ours = _measured(row), _fitted(row)
-    return (f"{_name(row)} up to {plain(row['threshold'])}: measured {theirs} {row['unit']}, "
-            f"fitted {ours} under {row['law']}; {_ratio_words(row)}.")
+    return (f"{_name(row)} up to {plain(row['threshold'])}: {_measured_words(row)}, "
+            f"fitted {_fitted(row)} under {row['law']}; {_ratio_words(row)}.")
+
+
+def _measured_words(row: pd.Series) -> str:
+    told = _measured(row)
+    if told.identified:
+        return f"measured {told} {row['unit']}"
+    bound = f", {told.interval} {row['unit']}" if told.interval else ""
+    return f"the measured scale is not resolved{bound}"
 
 
 def _other(row: pd.Series) -> str:
