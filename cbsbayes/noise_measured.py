@@ -1,9 +1,10 @@
 r"""Measured gradient noise at an accuracy: averages over accuracy ranges, as draws.
 
-The thresholds of a fit cut training into accuracy ranges; one with too few probes is joined to
-the next. All probes of a range are pooled, whatever run they come from, because noise is taken to
-depend on accuracy alone. A probe counts with the square of the samples behind it, because below the
-noise scale the scatter of the unbiased |G|² falls as their inverse. Numerator and denominator are
+The thresholds of a fit cut training into accuracy ranges; one worth fewer than `MIN_EFFECTIVE`
+equal probes is joined to the next (a joined range leans to its part with the stronger gradient).
+All probes of a range are pooled, whatever run they come from, because noise is taken to depend on
+accuracy alone. A probe counts with the square of the samples behind it, because below the noise
+scale the scatter of the unbiased |G|² falls as their inverse. Numerator and denominator are
 averaged separately; their sampling error is carried by draws from the Student distribution of the
 two averages, and a draw whose |G|² is not positive is a noise scale without an upper end. What is
 measured stands for, in the symbols of the laws:
@@ -35,9 +36,11 @@ from cbsbayes.noise_ratio import MIN_PROBES
 if TYPE_CHECKING:
     from cbsbayes.result import Fit
 
-__all__ = ["MIN_ROLLOUTS", "Measured", "Part", "measured_in_ranges", "parts_of", "probes_of_fit"]
+__all__ = ["MIN_EFFECTIVE", "MIN_ROLLOUTS", "Measured", "Part", "measured_in_ranges", "parts_of",
+           "probes_of_fit"]
 
 MIN_ROLLOUTS = 4
+MIN_EFFECTIVE = 8.0  # fewer, and Student's tails leave the denominator unresolved
 
 
 class Part(NamedTuple):
@@ -157,7 +160,7 @@ def measured_in_ranges(
     out, first = [], 0
     for last in range(len(edges)):
         inside = table[(of_range >= first) & (of_range <= last)]
-        if len(inside) >= MIN_PROBES or last == len(edges) - 1:
+        if _effective(inside["weight"].to_numpy()) >= MIN_EFFECTIVE or last == len(edges) - 1:
             out.append(_measured(inside, first, last, n_draws, rng))
             first = last + 1
     return out
@@ -196,6 +199,11 @@ def _sums(probes: pd.DataFrame, part: Part, plain: bool) -> pd.DataFrame:
                          "weight": weight})
 
 
+def _effective(weights: np.ndarray) -> float:
+    """Return how many equal probes are worth as much."""
+    return float(weights.sum() ** 2 / np.square(weights).sum()) if weights.size else 0.0
+
+
 def _weighted(pairs: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Return the weighted means of two rows, their covariance and its degrees of freedom.
 
@@ -203,6 +211,6 @@ def _weighted(pairs: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.nd
     """
     share = weights / weights.sum()
     mean = pairs @ share
-    freedom = 1 / np.square(share).sum() - 1  # as of so many equal probes, less one
+    freedom = _effective(weights) - 1
     away = (pairs - mean[:, None]) * share
-    return mean, away @ away.T * (1 + 1 / freedom), float(freedom)
+    return mean, away @ away.T * (1 + 1 / freedom), freedom

@@ -103,13 +103,22 @@ class TestMeasured:
 
     def test_a_range_with_too_few_probes_is_joined_to_the_next(self):
         rng = np.random.default_rng(3)
-        levels = np.array([0.1] * 6 + [0.3] * (MIN_PROBES - 1) + [0.5] * 9 + [0.95])
+        levels = np.array([0.1] * 9 + [0.3] * (MIN_PROBES - 1) + [0.5] * 9 + [0.95])
         probes = probes_at(rng, levels, signal=1.0, noise=5.0, samples=np.full(levels.size, 32.0))
         found = measured_in_ranges(probes, WHOLE, np.array([0.2, 0.4, 0.6, 0.8]), plain=False,
                                    n_draws=50, rng=rng)
         assert [(m.first, m.last, m.n_probes) for m in found] == [
-            (0, 0, 6), (1, 2, 9 + MIN_PROBES - 1), (3, 3, 0)]
+            (0, 0, 9), (1, 2, 9 + MIN_PROBES - 1), (3, 3, 0)]
         assert not found[-1].draws.size  # nothing between .6 and .8; .95 lies beyond
+
+    def test_small_batches_beside_large_ones_count_for_little(self):
+        rng = np.random.default_rng(4)
+        levels = np.array([0.1] * 20 + [0.3] * 20)
+        samples = np.where(np.arange(40) % 20 < 4, 512.0, 32.0)  # worth about four of 512 each
+        probes = probes_at(rng, levels, signal=1.0, noise=5.0, samples=samples)
+        found = measured_in_ranges(probes, WHOLE, np.array([0.2, 0.4]), plain=False, n_draws=5,
+                                   rng=rng)
+        assert [(m.first, m.last, m.n_probes) for m in found] == [(0, 1, 40)]
 
     def test_probes_stand_at_the_accuracy_before_their_update(self, noisy):
         probes = probes_of_fit(noisy)
@@ -166,11 +175,11 @@ class TestTable:
 
     def test_growing_noise_is_weighted_with_progress(self, fit):
         """Noise of 10 in the first range and 100 in the second: the average is what S_min says."""
-        changed = with_noise(fit)
+        changed = with_noise(fit, every=1)
         first, second = (float(t) for t in fit.thresholds[:2])
         probes = probes_of_fit(changed)
         noise = np.where(probes["level"] <= first, 10.0, 100.0)
-        probes = probes.assign(tr_sigma=8 * SIGNAL * noise)
+        probes = probes.assign(tr_sigma=8 * SIGNAL * noise, n_samples=64.0)
         found = measured_in_ranges(probes, WHOLE, np.array([first, second]), plain=False,
                                    n_draws=3, rng=np.random.default_rng(0))
         from cbsbayes.noise_comparison import _average
