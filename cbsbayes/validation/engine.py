@@ -25,7 +25,7 @@ Work = Callable[[int], dict[str, Any]]
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS",
                "RAYON_NUM_THREADS")
-_PATIENCE = 60  # seconds for a scheduler to answer and have a worker
+_PATIENCE = 20  # seconds for a scheduler to answer and have a worker
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 Parameters are drawn from the prior, a sweep from the parameters, and the parameters' ranks among
 posterior draws given that sweep are uniform where all three do (Talts et al. 2018 [1]_). A model
-takes part by two methods, `cbsbayes.validation.calibrated`. Uniformity is judged per quantity and threshold by ArviZ's test.
+takes part by two methods, `cbsbayes.validation.calibrated`. Uniformity is judged per quantity and
+threshold by ArviZ's test.
 
 References
 ----------
