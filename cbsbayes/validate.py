@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--draws", type=int, default=500, help="kept draws of each chain (default: %(default)s)")
     add("--tune", type=int, default=500, help="warm-up draws (default: %(default)s)")
     add("--chains", type=int, default=2, help="(default: %(default)s)")
+    add("--no-least-squares", action="store_true", help="fit the posterior alone, which is faster")
     add("--workers", type=_count, default=os.cpu_count() or 1,
         help="processes on this machine, one thread each (default: all its cores)")
     add("--scheduler", metavar="ADDRESS",
@@ -156,7 +157,8 @@ def _settings(
         raise CBSDataError(f"unknown model {options.model!r}; valid: {', '.join(MODELS)}")
     settings = Settings(model=options.model, law=get_law(law).name, chains=options.chains,
                         draws=options.draws, tune=options.tune,
-                        thresholds=thresholds or THRESHOLDS)
+                        thresholds=thresholds or THRESHOLDS,
+                        least_squares=not options.no_least_squares)
     settings.sampler(0)  # refuses what cannot be sampled with
     return settings
 

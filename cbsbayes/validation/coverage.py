@@ -17,7 +17,7 @@ from cbsbayes.sampling import SamplerSettings
 from cbsbayes.simulate import truth_of
 from cbsbayes.truth import progress_at
 from cbsbayes.validation.families import family_sweep, get_family
-from cbsbayes.validation.least_squares import least_squares_intervals
+from cbsbayes.validation.least_squares import Intervals, least_squares_intervals
 from cbsbayes.validation.posterior import at_threshold, interval, posterior_draws
 from cbsbayes.validation.reading import Reading
 from cbsbayes.validation.truths import true_values
@@ -46,6 +46,8 @@ class Settings:
         Nominal probability of all intervals.
     n_bootstrap : int
         Resamples of the least-squares bootstrap.
+    least_squares : bool
+        Whether least squares is fitted beside; it takes longer than a fast sampler.
     """
 
     model: str = "crossing"
@@ -56,6 +58,7 @@ class Settings:
     tune: int = 500
     ci_prob: float = 0.9
     n_bootstrap: int = 200
+    least_squares: bool = True
 
     def sampler(self, random_seed: int) -> SamplerSettings:
         """Return the sampler's settings for one sweep, which has one core."""
@@ -109,10 +112,7 @@ def interval_rows(
     seconds = time.perf_counter() - start
     found = {name: interval(logs, settings.ci_prob)
              for name, logs in reading.logs(law, posterior).items()}
-    methods = least_squares_intervals(
-        find_crossings(fitted, settings.thresholds, rule="first"),
-        find_crossings(fitted, settings.thresholds), law, reading, ci_prob=settings.ci_prob,
-        n_bootstrap=settings.n_bootstrap, random_seed=random_seed)
+    methods = _beside(fitted, law, reading, settings, random_seed)
     rows: list[list[Any]] = []
     for threshold, values in true.items():
         k = settings.thresholds.index(threshold)
@@ -124,6 +124,17 @@ def interval_rows(
                  if name in values]
     return {"rows": [_rounded(row) for row in rows],
             "sampling": {"seconds": round(seconds, 3), **numbers(posterior.attrs)}}
+
+
+def _beside(
+    fitted: xr.Dataset, law: Law, reading: Reading, settings: Settings, random_seed: int
+) -> dict[str, Intervals]:
+    if not settings.least_squares:
+        return {}
+    first, isotonic = (find_crossings(fitted, settings.thresholds, rule=rule)
+                       for rule in ("first", "isotonic"))
+    return least_squares_intervals(first, isotonic, law, reading, ci_prob=settings.ci_prob,
+                                   n_bootstrap=settings.n_bootstrap, random_seed=random_seed)
 
 
 def _rounded(row: list[Any]) -> list[Any]:

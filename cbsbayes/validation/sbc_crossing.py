@@ -25,7 +25,7 @@ from cbsbayes.validation.posterior import with_checks
 
 __all__ = ["CrossingCalibration"]
 
-_PRIOR_DRAWS = 512  # drawn at once, because building the model costs more than drawing
+_PRIOR_DRAWS = 256  # drawn at once, because building the model costs more than drawing
 
 
 class CrossingCalibration:

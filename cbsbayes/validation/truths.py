@@ -10,7 +10,8 @@ from cbsbayes.validation.reading import Reading
 
 __all__ = ["true_values"]
 
-_PROMPTS = np.geomspace(1e-2, 1e6, 600)  # log S is smooth in log P: interpolation is exact
+_PROMPTS = np.linspace(np.log(1e-2), np.log(1e6), 41)
+_FINER = 25  # points inside the bracket; log S is smooth in log P: interpolation is exact there
 _ENDLESS = 1e12
 
 
@@ -33,12 +34,22 @@ def true_values(truth: Truth, threshold: float, reading: Reading) -> dict[str, f
     p, g = reading.n_prompts, reading.n_rollouts
     here, more_prompts, more_rollouts, endless = np.log(true_steps(
         truth, [p, 2 * p, p, _ENDLESS], [g, g, 2 * g, g], threshold))
-    along = np.log(true_steps(truth, _PROMPTS, g, threshold))
-    cbs = np.interp(-(np.log(2.0) + endless), -along, np.log(_PROMPTS))
+    cbs = _log_prompts_at(truth, threshold, g, np.log(2.0) + endless)
     values = {"S_min": float(np.log(progress_at(truth, threshold))), f"S({p},{g})": here,
               "gain_prompts": more_prompts - here, "gain_rollouts": more_rollouts - here,
               f"cbs_prompts({g})": cbs, "alpha": float(np.log(truth.alpha))}
     return values | _scales(truth, threshold, g)
+
+
+def _log_prompts_at(truth: Truth, threshold: float, n_rollouts: int, log_steps: float) -> float:
+    """Return the log n_prompts that take so many updates: found on a grid, then on a finer one."""
+    grid = _PROMPTS
+    for points in (_FINER, 0):
+        along = np.log(true_steps(truth, np.exp(grid), n_rollouts, threshold))
+        above = int(np.clip(np.sum(along > log_steps), 1, len(grid) - 1))
+        if points:
+            grid = np.linspace(grid[above - 1], grid[above], points)
+    return float(np.interp(-log_steps, -along, grid))
 
 
 def _scales(truth: Truth, threshold: float, n_rollouts: int) -> dict[str, float]:
