@@ -57,6 +57,8 @@ def _families() -> list[Family]:
         Family("p1+p2b", "prompts and rollouts varied apart", design="p1+p2b"),
         Family("seeds_2", "two seeds of every cell", seeds=2),
         Family("seeds_3", "three seeds of every cell", seeds=3),
+        Family("p1+p2b_seeds_3", "prompts and rollouts varied apart, three seeds of every cell",
+               design="p1+p2b", seeds=3),
         Family("sparse", "evaluated every 50 updates", arguments={"eval_every": 50}),
         Family("dense", "evaluated every 5 updates", arguments={"eval_every": 5}),
         Family("heavy", "run effects from a t distribution, 3 degrees of freedom, same scale",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from mlperf import reference_sweep
 
@@ -51,6 +52,12 @@ def test_all_seeds_are_the_reference(table):
     assert np.exp(reference["gain_total"]) == pytest.approx((1 + 500 / 512) / (1 + 500 / 256))
 
 
+def test_a_free_exponent_is_not_held_to_a_reference_that_takes_it_as_one(table):
+    settings = Settings(law="power", thresholds=(1.0,))
+    assert set(reference_values(table, settings, reading_of(table))[1.0]) == {"S(256)",
+                                                                              "gain_total"}
+
+
 def test_groups_of_one_are_never_drawn():
     ds = simulate_sweep("p2b", 2)
     assert (redraw(ds, 0)["n_rollouts"].values == [2, 4, 8, 16, 32, 64]).all()
@@ -62,8 +69,6 @@ def test_files_are_read_and_those_without_seeds_refused(table, tmp_path):
     assert read_table(tmp_path / "sweep.nc").sizes["run"] == 20
     frame = {"run": table["run"].values, "total_batch": table["total_batch"].values,
              "threshold": 1.0, "steps": table["steps_upper"].values[:, 0]}
-    import pandas as pd
-
     pd.DataFrame(frame).to_csv(tmp_path / "table.csv", index=False)
     assert read_table(tmp_path / "table.csv").sizes["run"] == 20
     write_sweep(redraw(table, 0), tmp_path / "one.nc")
