@@ -32,6 +32,7 @@ __all__ = ["plot_coverage", "plot_ranks"]
 
 _ENVELOPE = 0.95
 _SIMULATIONS = 1000  # of the envelope, in which ArviZ looks for its level
+_LEAST_RANKS = 2
 _ROW = 0.24  # inches a data set takes
 
 
@@ -100,7 +101,9 @@ def _ranks_of(
     thresholds = list(dict.fromkeys(part["threshold"]))
     for threshold, colour in zip(thresholds, ordered_colours(len(thresholds)), strict=True):
         pit = part.loc[part["threshold"] == threshold, "pit"].to_numpy(float)
-        at, lower, upper = bands.setdefault(len(pit), _band(len(pit)))
+        if len(pit) not in bands:
+            bands[len(pit)] = _band(len(pit))
+        at, lower, upper = bands[len(pit)]
         if threshold == thresholds[0]:
             ax.fill_between(at, lower - at, upper - at, color=GREY, alpha=0.2, lw=0)
         ax.plot(at, compute_ecdf(pit, at) - at, lw=1, color=colour if threshold != "" else BLACK,
@@ -112,6 +115,8 @@ def _band(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return where it is known, and the simultaneous envelope of n uniform ranks."""
     from arviz_stats.ecdf_utils import ecdf_pit
 
+    if n < _LEAST_RANKS:
+        return (np.array([0.0, 1.0]),) * 3
     uniform = (np.arange(n) + 0.5) / n
     at, _, lower, upper = ecdf_pit(uniform, _ENVELOPE, _SIMULATIONS)
     return at, lower, upper

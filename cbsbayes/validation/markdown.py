@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cbsbayes.validation.families import FAMILIES
@@ -84,7 +85,8 @@ def _group_markdown(
         order = [study["data"] for study in studies]
         parts.append(f"Coverage of the posterior, by family:\n\n{overview_markdown(rows, order)}\n")
     figure = f"{kind}-{law}-{model}" if kind != "sbc" else f"sbc-{studies[0]['data']}-{law}-{model}"
-    parts.append(f"![{kind}](figures/{figure}.png)\n")
+    if len(rows):
+        parts.append(f"![{kind}](figures/{figure}.png)\n")
     for study in studies:
         own = rows[rows[LABELS[kind]] == study["data"]]
         what = FAMILIES[study["data"]].what if study["data"] in FAMILIES else ""
@@ -148,8 +150,9 @@ def rank_markdown(table: pd.DataFrame) -> str:
     """Return the test of uniform ranks, a row per quantity."""
     rows = {}
     for quantity, part in table.groupby("quantity", sort=False):
-        smallest = min(part["p_value"].min() * len(part), 1.0)
-        rows[quantity] = {"n": f"{part['n'].max()}", "p": f"{smallest:.3f}",
+        smallest = float(np.minimum(part["p_value"].min() * len(part), 1.0))
+        rows[quantity] = {"n": f"{part['n'].max()}",
+                          "p": "" if math.isnan(smallest) else f"{smallest:.3f}",
                           "50 %": _share(part, "cover_50"), "90 %": _share(part, "cover_90"),
                           "mean rank": f"{part['mean_pit'].mean():.3f}"}
     return _grid("quantity", pd.DataFrame.from_dict(rows, orient="index"))
