@@ -17,6 +17,7 @@ import xarray as xr
 
 from cbsbayes.cli import EXIT_OK, run_command
 from cbsbayes.designs import design_table
+from cbsbayes.disturbances import Disturbances
 from cbsbayes.errors import CBSDataError
 from cbsbayes.laws import get_law
 from cbsbayes.schema import AXES
@@ -51,6 +52,7 @@ def simulate_sweep(
     curve: Mapping[str, Any] | None = None,
     item_set: bool = False,
     checkpoint_noise: float = 0.0,
+    disturbances: Disturbances = Disturbances(),  # noqa: B008 - frozen
     random_seed: int = 0,
 ) -> xr.Dataset:
     """Return a simulated sweep that carries its truth.
@@ -72,12 +74,15 @@ def simulate_sweep(
     law : str
         A name of `cbsbayes.laws`: which noise scales there are and how rollouts divide.
     curve : mapping, optional
-        Other parameters of `Truth`: ``start, gain, scale, shape, noise, reference``.
+        Other parameters of `Truth`: ``start, gain, scale, shape, noise, reference, form,
+        ceiling``.
     item_set : bool
         One fixed validation set for all runs: it bends the accuracy scale of all alike, and
         thresholds are statements on that scale.
     checkpoint_noise : float
         Sd of the level of accuracy from checkpoint to checkpoint.
+    disturbances : Disturbances
+        What else disturbs runs: heavy tails, correlated evaluations, wander.
     random_seed : int
         Seed of all that is random.
 
@@ -102,11 +107,13 @@ def simulate_sweep(
     runs = design_table(design, seeds)
     if get_law(law).two_axis and (runs["n_prompts"] < 0).any():
         raise CBSDataError(f"law {law!r} has two axes, design {design!r} one; use --law total")
-    effect = rng.normal(0.0, sigma_run, len(runs))
+    effect = disturbances.run_effects(rng, sigma_run, len(runs))
     step = np.arange(0, max_updates + 1, eval_every, dtype=float)
+    trained = disturbances.trained_steps(rng, len(runs), step)
     level = _levels(truth, runs["total_batch"].to_numpy(), runs["n_rollouts"].to_numpy(), effect,
-                    step)
+                    trained)
     level[:, 1:] += rng.normal(0.0, checkpoint_noise, level[:, 1:].shape)
+    level += disturbances.drift(rng, len(runs), step)
     if item_set:
         truth = replace(truth, items=tuple(np.sort(rng.random(n_items)).tolist()))
         accuracy = truth.observed(level)
@@ -140,16 +147,16 @@ def _settings(law: str) -> dict[str, str]:
 
 def _levels(
     truth: Truth, total_batch: np.ndarray, n_rollouts: np.ndarray, effect: np.ndarray,
-    step: np.ndarray,
+    trained: np.ndarray,
 ) -> np.ndarray:
-    """Return each run's level of accuracy at the evaluation steps, shape (run, step)."""
+    """Return each run's level of accuracy after `trained` updates, both of shape (run, step)."""
     rollouts = np.where(n_rollouts > 0, n_rollouts, 1)
     # No batch is faster than an infinite one: progress never exceeds updates times e^-u.
-    tau = np.linspace(0.0, step[-1] * np.exp(np.abs(effect).max()), _TAU_NODES)
+    tau = np.linspace(0.0, trained.max() * np.exp(np.abs(effect).max()), _TAU_NODES)
     needed = steps_over_progress(truth, total_batch / rollouts, rollouts, tau)
-    progress = [np.interp(step, np.exp(u) * row, tau)
-                for u, row in zip(effect, needed, strict=True)]
-    return truth.level(np.array(progress))
+    progress = [np.interp(updates, np.exp(u) * row, tau)
+                for updates, u, row in zip(trained, effect, needed, strict=True)]
+    return truth.level(np.array(progress), rollouts[:, None])
 
 
 def _with_truth(ds: xr.Dataset, truth: Truth, effect: np.ndarray) -> xr.Dataset:

@@ -1,14 +1,16 @@
 r"""A training run with known noise scales: the truth behind simulated sweeps.
 
-Accuracy follows progress, :math:`A(\tau) = a_0 + g (1 - e^{-(\tau/T)^\kappa})`, where progress
-:math:`\tau` counts the updates an infinite batch would have needed. A finite batch is slower,
+Accuracy follows progress, :math:`A(\tau) = a_0 + g (1 - e^{-(\tau/T)^\kappa})` or a Hill curve
+:math:`a_0 + g (\tau/T)^\kappa / (1 + (\tau/T)^\kappa)`, where progress :math:`\tau` counts the
+updates an infinite batch would have needed. A finite batch is slower,
 
 .. math:: d\tau/ds = e^{-u} (1 + N(A)/P)^{-\alpha},  \quad N = B_p(A) + B_r(A)/(G-1),
 
 with momentary noise scales log-linear in accuracy. For alpha = 1 McCandlish's law then holds
 exactly at every threshold, with S_min(t) = τ_t and the *progress-averaged* noise scales
 :math:`B(t) = \tau_t^{-1} \int_0^{\tau_t} B\,d\tau`; for other exponents the same averages
-describe the noise and S itself is the integral.
+describe the noise and S itself is the integral. Where small groups saturate lower, g is
+:math:`g (1 - c/G)`.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from cbsbayes.laws import Law, get_law, noise_in_prompts
 __all__ = ["Truth", "mean_noise", "progress_at", "steps_over_progress", "true_steps", "truth_of"]
 
 _NODES = 801  # trapezoid error below 1e-6 of S on the default curve
+_FORMS = ("exponential", "hill")
 _NOISE = MappingProxyType({"B_prompt": (90.0, 6.0), "B_rollout": (500.0, 9.0),
                            "B_noise": (1200.0, 8.0)})
 
@@ -53,6 +56,10 @@ class Truth:
         B_noise in samples, B_prompt in prompts, B_rollout in prompts x (rollouts - 1).
     reference : float
         Accuracy at which `noise` is stated.
+    form : {"exponential", "hill"}
+        Of the curve.
+    ceiling : float
+        c, from 0 to below 1: training at group size G adds gain times 1 - c/G at most.
     items : tuple of float
         Difficulties of one fixed validation set, sorted: an item is solved where the model's
         level of accuracy exceeds its difficulty. Empty: accuracy is the level itself.
@@ -66,6 +73,8 @@ class Truth:
     shape: float = 1.0
     noise: Mapping[str, tuple[float, float]] = field(default_factory=lambda: dict(_NOISE))
     reference: float = 0.65
+    form: str = "exponential"
+    ceiling: float = 0.0
     items: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -74,6 +83,10 @@ class Truth:
         if missing:
             raise CBSDataError(f"noise has no {missing[0]!r}; law {self.law!r} needs "
                                f"{', '.join(get_law(self.law).scales)}")
+        if self.form not in _FORMS:
+            raise CBSDataError(f"form is {self.form!r}; valid: {', '.join(_FORMS)}")
+        if not 0 <= self.ceiling < 1:
+            raise CBSDataError(f"ceiling is {self.ceiling}; valid: from 0 to below 1")
         valid = {"alpha": self.alpha > 0, "scale": self.scale > 0, "shape": self.shape > 0,
                  "start": 0 < self.start < 1, "gain": 0 < self.gain <= 1 - self.start}
         for name, holds in valid.items():
@@ -81,10 +94,19 @@ class Truth:
                 raise CBSDataError(f"{name} is {getattr(self, name)}; valid: positive, with start "
                                    "and start + gain inside (0, 1]")
 
-    def level(self, tau: ArrayLike) -> np.ndarray:
+    def level(self, tau: ArrayLike, n_rollouts: ArrayLike = np.inf) -> np.ndarray:
         """Return the level of accuracy after progress `tau` (updates of an infinite batch)."""
-        share = -np.expm1(-((np.asarray(tau, dtype=float) / self.scale) ** self.shape))
-        return self.start + self.gain * share
+        power = (np.asarray(tau, dtype=float) / self.scale) ** self.shape
+        share = power / (1.0 + power) if self.form == "hill" else -np.expm1(-power)
+        return self.start + self.reach(n_rollouts) * share
+
+    def reach(self, n_rollouts: ArrayLike = np.inf) -> np.ndarray:
+        """Return how much training can add to accuracy at a group size."""
+        return self.gain * (1.0 - self.ceiling / np.asarray(n_rollouts, dtype=float))
+
+    def power_at(self, share: np.ndarray) -> np.ndarray:
+        """Return (τ/T)^κ where the curve has come a share of its way, inside [0, 1)."""
+        return share / (1.0 - share) if self.form == "hill" else -np.log1p(-share)
 
     def level_at(self, threshold: ArrayLike) -> np.ndarray:
         """Return the level at which the validation set first shows the accuracy `threshold`."""
@@ -105,15 +127,18 @@ class Truth:
                 for name in get_law(self.law).scales}
 
 
-def progress_at(truth: Truth, threshold: ArrayLike) -> np.ndarray:
-    """Return τ_t = S_min(t) in updates: progress at which accuracy reaches a threshold.
+def progress_at(
+    truth: Truth, threshold: ArrayLike, n_rollouts: ArrayLike = np.inf
+) -> np.ndarray:
+    """Return τ_t in updates: progress at which accuracy reaches a threshold.
 
-    NaN where it never does; 0 where it is there from the start.
+    It is S_min(t), which with ceilings by group size means groups without end, unless a group
+    size is given. NaN where accuracy never gets there; 0 where it is there from the start.
     """
-    share = (truth.level_at(threshold) - truth.start) / truth.gain
+    share = (truth.level_at(threshold) - truth.start) / truth.reach(n_rollouts)
     # The ceiling itself takes for ever; rounding must not make it finite.
     inside = np.where((share >= 0) & (share < 1 - 1e-12), share, np.nan)
-    return np.where(share < 0, 0.0, truth.scale * (-np.log1p(-inside)) ** (1 / truth.shape))
+    return np.where(share < 0, 0.0, truth.scale * truth.power_at(inside) ** (1 / truth.shape))
 
 
 def mean_noise(truth: Truth, threshold: float) -> dict[str, float]:
@@ -144,7 +169,7 @@ def steps_over_progress(
         Updates, shape (batch, node), without a run effect.
     """
     prompts, rollouts = (np.asarray(x, dtype=float)[:, None] for x in (n_prompts, n_rollouts))
-    slowness = _slowness(truth, prompts, rollouts, truth.level(tau))
+    slowness = _slowness(truth, prompts, rollouts, truth.level(tau, rollouts))
     return cumulative_trapezoid(slowness, np.broadcast_to(tau, slowness.shape), axis=1, initial=0)
 
 
@@ -169,7 +194,7 @@ def true_steps(
     """
     truth = truth_of(truth) if isinstance(truth, xr.Dataset) else truth
     prompts, rollouts, target = np.broadcast_arrays(n_prompts, n_rollouts, threshold)
-    end = progress_at(truth, target.ravel())
+    end = progress_at(truth, target.ravel(), rollouts.ravel())
     tau = end[:, None] * np.linspace(0.0, 1.0, _NODES)
     steps = steps_over_progress(truth, prompts.ravel(), rollouts.ravel(), tau)[:, -1]
     return steps.reshape(prompts.shape)

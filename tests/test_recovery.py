@@ -65,7 +65,7 @@ def collected(law, **truth):
 
 
 def test_two_axis_posteriors_hold_the_truth():
-    """Coverage over many sweeps is measured in benchmarks/; here nothing may be far off."""
+    """Coverage over many sweeps is what cbsbayes.validate measures; here nothing may be far off."""
     for name, z in collected(get_law("two_axis")).items():
         assert np.abs(z).max() < 4, name
         assert 0.4 < np.sqrt((z**2).mean()) < 1.6, name

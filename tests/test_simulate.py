@@ -20,14 +20,14 @@ from cbsbayes.truth import mean_noise, progress_at
 def integrated_steps(truth, prompts, rollouts, threshold):
     """S from the differential equation itself, in updates."""
     def speed(_, state):
-        level = truth.level(state[0])
+        level = truth.level(state[0], rollouts)
         noise = {name: float(value) for name, value in truth.scales(level).items()}
         divisor = rollouts if truth.law.endswith("plain") else rollouts - 1
         ratio = (noise["B_prompt"] + noise["B_rollout"] / divisor) / prompts
         return [(1 + ratio) ** -truth.alpha]
 
     def arrived(_, state):
-        return truth.level(state[0]) - threshold
+        return truth.level(state[0], rollouts) - threshold
 
     arrived.terminal = True
     solved = solve_ivp(speed, (0, 1e5), [0.0], events=arrived, rtol=1e-9, atol=1e-9)
@@ -62,6 +62,34 @@ def test_the_default_truth_is_the_one_that_was_measured_against():
     np.testing.assert_allclose(at["true_B_prompt"], [58, 73, 99], rtol=1e-2)
     np.testing.assert_allclose(at["true_B_rollout"], [260, 370, 597], rtol=3e-3)
     assert ds.attrs["true_alpha"] == 1.0
+
+
+@pytest.mark.parametrize("curve", [{"form": "hill", "shape": 1.4, "scale": 70.0},
+                                   {"ceiling": 0.4}])
+@pytest.mark.parametrize(("prompts", "rollouts"), [(32, 8), (1024, 4)])
+def test_other_curves_solve_it_too(curve, prompts, rollouts):
+    truth = Truth(alpha=0.8, **curve)
+    expected = integrated_steps(truth, prompts, rollouts, 0.68)
+    assert true_steps(truth, prompts, rollouts, 0.68) == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_hill_curve_has_its_exponent_and_half_way_at_its_scale():
+    truth = Truth(form="hill", shape=1.4, scale=70.0)
+    share = (truth.level([35.0, 70.0, 140.0]) - truth.start) / truth.gain
+    assert share[1] == pytest.approx(0.5)
+    odds = np.log(share / (1 - share))
+    np.testing.assert_allclose(np.diff(odds) / np.log(2), 1.4)
+
+
+def test_small_groups_saturate_lower():
+    ds = simulate_sweep("p2b", n_items=10**9, sigma_run=0.0, max_updates=20000, eval_every=500,
+                        curve={"ceiling": 0.4})
+    top = ds["accuracy"].isel(metric=0, step=-1).values
+    np.testing.assert_allclose(top, 0.55 + 0.2 * (1 - 0.4 / ds["n_rollouts"].values), atol=1e-3)
+    truth = truth_of(ds)
+    assert truth.ceiling == 0.4
+    assert np.isnan(true_steps(truth, 128, 2, 0.72))
+    assert progress_at(truth, 0.72) < progress_at(truth, 0.72, 8) < np.inf
 
 
 def test_an_accuracy_never_reached_has_no_steps():
@@ -182,6 +210,7 @@ def test_simulated_sweeps_say_so_even_after_merging():
     ({"random_seed": -1}, "random seed is -1"), ({"design": "batch"}, "use --law total"),
     ({"curve": {"start": 0.9}}, "gain is 0.2"), ({"curve": {"noise": {}}}, "noise has no"),
     ({"checkpoint_noise": float("nan")}, "checkpoint_noise is nan"),
+    ({"curve": {"form": "cubic"}}, "form is 'cubic'"), ({"curve": {"ceiling": 1.0}}, "ceiling is"),
 ])
 def test_impossible_requests_are_refused(arguments, message):
     with pytest.raises(CBSDataError, match=message):

@@ -1,0 +1,80 @@
+"""The interface to the models: a sweep in, draws of the law's quantities out.
+
+A further model enters `posterior_draws`; everything else reads what it returns.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from cbsbayes.crossing import find_crossings
+from cbsbayes.errors import CBSDataError
+from cbsbayes.laws import Law
+from cbsbayes.models.crossing_data import crossing_data
+from cbsbayes.sampling import SamplerSettings, sample_crossings
+from cbsbayes.verdict import sampler_checks
+
+__all__ = ["MODELS", "at_threshold", "interval", "posterior_draws", "with_checks"]
+
+MODELS = ("crossing",)
+
+
+def posterior_draws(
+    sweep: xr.Dataset, law: Law, thresholds: ArrayLike, model: str, settings: SamplerSettings
+) -> xr.Dataset:
+    """Return posterior draws of the law's quantities at thresholds.
+
+    Parameters
+    ----------
+    sweep : xarray.Dataset
+        The runs to be fitted, curves or a table of crossings.
+    law : Law
+        The law of S(P, G).
+    thresholds : array_like
+        Targets.
+    model : str
+        One of `MODELS`.
+    settings : SamplerSettings
+        How to sample.
+
+    Returns
+    -------
+    xarray.Dataset
+        Dims chain, draw, threshold: ``S_min``, the law's scales, ``alpha`` where it is free, and
+        what else the model has; the sampler's worst numbers (``r_hat_max``, ``ess_bulk_min``,
+        ``divergences``) as attributes.
+
+    Raises
+    ------
+    CBSDataError
+        If there is no such model, or the sweep cannot be fitted.
+    """
+    if model == "crossing":
+        data = crossing_data(find_crossings(sweep, thresholds), law)
+        return with_checks(sample_crossings(data, law, settings))
+    raise CBSDataError(f"unknown model {model!r}; valid: {', '.join(MODELS)}")
+
+
+def with_checks(tree: xr.DataTree) -> xr.Dataset:
+    """Return the posterior of a tree, the sampler's worst numbers as its attributes."""
+    return tree["posterior"].to_dataset().assign_attrs(sampler_checks(tree)[1])
+
+
+def interval(
+    log_draws: xr.DataArray, ci_prob: float
+) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
+    """Return median and ends of the equal-tailed interval over chain and draw."""
+    tail = (1 - ci_prob) / 2
+    found = log_draws.quantile([0.5, tail, 1 - tail], ("chain", "draw"))
+    middle, lower, upper = (found.isel(quantile=k, drop=True) for k in range(3))
+    return middle, lower, upper
+
+
+def at_threshold(values: xr.DataArray, threshold: float) -> float:
+    """Return the value at a threshold, or the one value that holds for all."""
+    if "threshold" not in values.dims:
+        return float(values)
+    nearest = int(np.abs(values["threshold"].values - threshold).argmin())
+    return float(values.isel(threshold=nearest))

@@ -1,0 +1,87 @@
+"""Fits in processes and on a cluster: all are done, failures are kept, deaths are told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+from distributed import LocalCluster
+
+from cbsbayes.errors import CBSDataError
+from cbsbayes.validation.engine import executor, run_sweeps
+from cbsbayes.validation.ledger import Ledger
+
+
+def work(seed):
+    """Return a record that says where it was made; one seed fails."""
+    if seed == 3:
+        raise ValueError("no crossing\nanywhere")
+    time.sleep(0.05)
+    return {"rows": [[os.getpid(), os.environ.get("OMP_NUM_THREADS")]], "sampling": {}}
+
+
+def die(seed):
+    """End the worker as the system does when memory is short; the first seeds return."""
+    if seed == 2:
+        time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"rows": [], "sampling": {}}
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger(tmp_path / "study.jsonl", {})
+
+
+def test_processes_of_one_thread(ledger, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    advanced = []
+    with executor(2) as pool:
+        run_sweeps(work, range(8), ledger, pool, lambda: advanced.append(1))
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert sorted(ledger.records) == list(range(8))
+    assert len(advanced) == 8
+    assert ledger.records[3]["error"] == "ValueError: no crossing\\nanywhere"
+    rows = [ledger.records[seed]["rows"][0] for seed in ledger.finished]
+    assert {threads for _, threads in rows} == {"1"}
+    assert os.getpid() not in {process for process, _ in rows}
+
+
+def test_what_is_finished_is_not_fitted_again(ledger):
+    ledger.add(0, {"rows": [["kept"]], "sampling": {}})
+    with executor(1) as pool:
+        run_sweeps(work, range(2), ledger, pool)
+    assert ledger.records[0]["rows"] == [["kept"]]
+    assert ledger.records[1]["rows"] != [["kept"]]
+
+
+def test_a_worker_that_dies_stops_the_study_and_keeps_what_is_finished(ledger):
+    with executor(1) as pool, pytest.raises(CBSDataError, match="2 of 4 sweeps are kept"):
+        run_sweeps(die, range(4), ledger, pool)
+    assert ledger.finished == {0, 1}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1",
+                      dashboard_address=None) as cluster:
+        yield cluster
+
+
+def test_a_cluster_of_two_worker_processes(cluster, ledger):
+    with executor(1, cluster.scheduler_address) as pool:
+        run_sweeps(work, range(12), ledger, pool)
+    assert sorted(ledger.records) == list(range(12))
+    assert ledger.records[3]["error"] == "ValueError: no crossing\\nanywhere"
+    processes = {ledger.records[seed]["rows"][0][0] for seed in ledger.finished}
+    assert len(processes) == 2
+    assert os.getpid() not in processes
+
+
+def test_a_scheduler_that_does_not_answer(monkeypatch):
+    monkeypatch.setattr("cbsbayes.validation.engine._PATIENCE", 1)
+    with pytest.raises(CBSDataError, match="no Dask scheduler with a worker at"), \
+            executor(1, "tcp://127.0.0.1:9"):
+        pass
