@@ -125,8 +125,8 @@ def write_figures(fit: Fit, folder: Path) -> list[PageFigure]:
     list of PageFigure
         In the page's order.
     """
+    from cbsbayes.plots.files import figure_files
     from cbsbayes.plots.gallery import all_figures
-    from cbsbayes.plots.style import figure_bytes
     from cbsbayes.report.page import PageFigure
 
     folder.mkdir(exist_ok=True)
@@ -137,10 +137,10 @@ def write_figures(fit: Fit, folder: Path) -> list[PageFigure]:
         except CBSDataError as error:
             pages.append(PageFigure(item.slug, item.title, item.caption, None, str(error)))
             continue
-        png = figure_bytes(figure, "png")
-        write_whole(folder / f"{item.slug}.png", png)
-        write_whole(folder / f"{item.slug}.pdf", figure_bytes(figure, "pdf"))
-        pages.append(PageFigure(item.slug, item.title, item.caption, png))
+        drawn = figure_files(figure, ("png", "pdf"))
+        for fmt, data in drawn.items():
+            write_whole(folder / f"{item.slug}.{fmt}", data)
+        pages.append(PageFigure(item.slug, item.title, item.caption, drawn["png"]))
     _remove_figures(folder, keep={page.slug for page in pages if page.png_bytes is not None})
     return pages
 
