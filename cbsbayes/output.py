@@ -16,6 +16,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.store import write_whole
 
 if TYPE_CHECKING:
+    from cbsbayes.plots.second import SecondProcess
     from cbsbayes.report.page import PageFigure
     from cbsbayes.result import Fit
 
@@ -26,7 +27,8 @@ _DRAWN = {".png", ".pdf"}
 
 
 def write_fit(
-    fit: Fit, folder: Path, *, command: str = "", stage: Callable[[str], None] = lambda text: None
+    fit: Fit, folder: Path, *, command: str = "", stage: Callable[[str], None] = lambda text: None,
+    second: SecondProcess | None = None,
 ) -> None:
     """Write everything about a fit into a folder.
 
@@ -40,6 +42,8 @@ def write_fit(
         The command line, shown on the page.
     stage : callable
         Told what is being done.
+    second : SecondProcess, optional
+        Draws half of the figures (`cbsbayes.plots.second`).
 
     Raises
     ------
@@ -57,7 +61,7 @@ def write_fit(
         for name in TABLES:
             write_whole(folder / f"{name}.csv", getattr(fit, name).to_csv(index=False))
         stage("drawing figures")
-        figures = write_figures(fit, folder / "figures")
+        figures = write_figures(fit, folder / "figures", second)
         stage("writing the page")
         extra = {"diagnostics": fit.verdict["diagnostics"]}
         extra |= {"command": command} if command else {}
@@ -117,30 +121,31 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_figures(fit: Fit, folder: Path) -> list[PageFigure]:
+def write_figures(fit: Fit, folder: Path, second: SecondProcess | None = None) -> list[PageFigure]:
     """Write every figure as PNG and PDF; those a fit has no data for keep the reason.
+
+    Parameters
+    ----------
+    fit : Fit
+        The fit, saved as ``fit.nc`` beside the folder where a second process is to read it.
+    folder : Path
+        Where the figures go.
+    second : SecondProcess, optional
+        Draws half of them.
 
     Returns
     -------
     list of PageFigure
         In the page's order.
     """
-    from cbsbayes.plots.files import figure_files
-    from cbsbayes.plots.gallery import all_figures
+    from cbsbayes.plots.second import draw_all
     from cbsbayes.report.page import PageFigure
 
     folder.mkdir(exist_ok=True)
-    pages = []
-    for item in all_figures(fit):
-        try:
-            figure = item.draw()
-        except CBSDataError as error:
-            pages.append(PageFigure(item.slug, item.title, item.caption, None, str(error)))
-            continue
-        drawn = figure_files(figure, ("png", "pdf"))
-        for fmt, data in drawn.items():
-            write_whole(folder / f"{item.slug}.{fmt}", data)
-        pages.append(PageFigure(item.slug, item.title, item.caption, drawn["png"]))
+    drawn = draw_all(fit, folder, second, saved=folder.parent / "fit.nc")
+    pages = [PageFigure(item.slug, item.title, item.caption,
+                        None if reason else (folder / f"{item.slug}.png").read_bytes(), reason)
+             for item, reason in drawn]
     _remove_figures(folder, keep={page.slug for page in pages if page.png_bytes is not None})
     return pages
 
