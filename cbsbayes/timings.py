@@ -92,13 +92,18 @@ def _now() -> tuple[float, float]:
 
 
 def peak_memory() -> float | None:
-    """Return the most memory this process has held, MiB; None where the system cannot tell."""
+    """Return the most memory held, MiB; None where the system cannot tell.
+
+    The peak of this process and that of the largest it has started and seen end, added up: the
+    two need not have been at the same time.
+    """
     try:
         import resource
     except ImportError:  # Windows
         return None
     unit = 1024 if sys.platform != "darwin" else 1024**2
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return sum(resource.getrusage(who).ru_maxrss
+               for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / unit
 
 
 def timings_table(rows: list[StageTime]) -> str:
