@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from cbsbayes.result import Fit
+    from cbsbayes.timings import Timings
 
 __all__ = ["main"]
 
@@ -66,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--chains", type=int, default=4, help="(default: %(default)s)")
     add("--seed", type=_seed, default=0, help="random seed (default: %(default)s)")
     add("--json", action="store_true", help="print fit.json and the tables as JSON")
-    add("--quiet", action="store_true", help="print nothing but errors")
+    add("--timings", action="store_true",
+        help="print what each stage took (with --json as the last entry) and the peak memory")
+    add("--quiet", action="store_true", help="print nothing but errors and what --timings asks")
     return parser
 
 
@@ -85,32 +89,57 @@ def _seed(text: str) -> int:
 
 
 def _run(options: argparse.Namespace, command: str) -> int:
-    from cbsbayes.grouping import group_names
-    from cbsbayes.output import check_folder, write_fit
-    from cbsbayes.shipped import default_sweep_path
-    from cbsbayes.store import read_sweep
+    from cbsbayes.timings import Timings, timings_table
 
+    with _stages(options.quiet or options.json) as show:
+        stage = Timings(show)
+        done = _fit_groups(options, command, stage)
+        stage.stop()
+    _say(done, options, stage)
+    if options.timings and not options.json:
+        print(timings_table(stage.rows()))
+    return EXIT_OK if all(fit.verdict["trusted"] for fit in done.fits) else EXIT_UNTRUSTED
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What a command fitted: fits, groups refused with the reason, folders, and the sweep."""
+
+    fits: list[Fit]
+    refused: dict[str, str]
+    folders: dict[str, Path]
+    path: Path
+
+
+def _fit_groups(options: argparse.Namespace, command: str, stage: Timings) -> _Done:
+    with stage.part("importing"):
+        from cbsbayes.grouping import group_names
+        from cbsbayes.output import check_folder, write_fit
+        from cbsbayes.plots.second import second_process
+        from cbsbayes.shipped import default_sweep_path
+        from cbsbayes.store import read_sweep
     path = options.sweep or default_sweep_path()
-    sweep = read_sweep(path)
-    groups = [options.group] if options.group is not None else group_names(sweep)
+    with stage.part("reading"):
+        sweep = read_sweep(path)
+        groups = [options.group] if options.group is not None else group_names(sweep)
     check_folder(options.output)
-    folders = _folders(options.output, groups)
-    fits, refused = [], {}
-    with _stages(options.quiet or options.json) as stage:
-        for group, folder in folders.items():
+    done = _Done([], {}, _folders(options.output, groups), path)
+    with second_process() as second:
+        with stage.part("importing"):
+            import cbsbayes.fitting  # noqa: F401  what it brings is counted here, not as a fit
+        for group, folder in done.folders.items():
             try:
                 fit = _fit(sweep, group, options, stage)
             except CBSDataError as error:
-                refused[group] = str(error)
+                done.refused[group] = str(error)
                 continue
-            write_fit(fit, folder, command=command, stage=stage)
-            fits.append(fit)
-    if not fits:
-        raise CBSDataError(_none_fitted(refused))
+            write_fit(fit, folder, command=command, stage=stage, second=second)
+            done.fits.append(fit)
+    if not done.fits:
+        raise CBSDataError(_none_fitted(done.refused))
     if len(groups) > 1:
-        _write_together(fits, refused, sweep, folders, options.output)
-    _say(fits, refused, folders, path, options)
-    return EXIT_OK if all(fit.verdict["trusted"] for fit in fits) else EXIT_UNTRUSTED
+        _write_together(done, sweep, options.output)
+    return done
 
 
 def _none_fitted(refused: dict[str, str]) -> str:
@@ -143,10 +172,7 @@ def _fit(sweep: xr.Dataset, group: str, options: argparse.Namespace, stage: Stag
                      sampler=sampler, stage=stage)
 
 
-def _write_together(
-    fits: Sequence[Fit], refused: dict[str, str], sweep: xr.Dataset, folders: dict[str, Path],
-    output: Path,
-) -> None:
+def _write_together(done: _Done, sweep: xr.Dataset, output: Path) -> None:
     """Write the tables of all groups stacked, and a page that lists them."""
     import pandas as pd
 
@@ -164,10 +190,11 @@ def _write_together(
     from cbsbayes.runs_table import unfitted_runs
     from cbsbayes.store import write_whole
 
+    fits, refused = done.fits, done.refused
     unfitted = [unfitted_runs(of_group(sweep, group), f"its group is not fitted: {reason}")
                 .assign(group=group) for group, reason in refused.items()]
     summaries = [*(fit_summary(fit) for fit in fits), *_refused_as_json(refused)]
-    entries = [IndexEntry(fit.group, f"{folders[fit.group].name}/index.html", headline(fit),
+    entries = [IndexEntry(fit.group, f"{done.folders[fit.group].name}/index.html", headline(fit),
                           bool(fit.verdict["trusted"])) for fit in fits]
     entries += [IndexEntry(group, "", reason, False) for group, reason in refused.items()]
     with writing(output):
@@ -187,22 +214,27 @@ def _refused_as_json(refused: dict[str, str]) -> list[dict[str, Any]]:
     return [{"group": group, "not_fitted": reason} for group, reason in refused.items()]
 
 
-def _say(
-    fits: Sequence[Fit], refused: dict[str, str], folders: dict[str, Path], path: Path,
-    options: argparse.Namespace,
-) -> None:
+def _say(done: _Done, options: argparse.Namespace, stage: Timings) -> None:
     from cbsbayes.output import fit_summary
 
     if options.json:
-        found = [_as_json(fit, fit_summary(fit)) for fit in fits]
-        print(json.dumps([*found, *_refused_as_json(refused)], allow_nan=False))
+        found = [_as_json(fit, fit_summary(fit)) for fit in done.fits]
+        found += _refused_as_json(done.refused)
+        found += [_timings_as_json(stage)] if options.timings else []
+        print(json.dumps(found, allow_nan=False))
     elif not options.quiet:
         from cbsbayes.console import print_fit
 
-        for fit in fits:
-            print_fit(fit, path, folders[fit.group])
-        for group, reason in refused.items():
+        for fit in done.fits:
+            print_fit(fit, done.path, done.folders[fit.group])
+        for group, reason in done.refused.items():
             print(one_line(f"{group}: not fitted: {reason}"))
+
+
+def _timings_as_json(stage: Timings) -> dict[str, Any]:
+    from cbsbayes.timings import peak_memory
+
+    return {"timings": [row._asdict() for row in stage.rows()], "peak_memory_mib": peak_memory()}
 
 
 def _as_json(fit: Fit, summary: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from cbsbayes.store import write_whole
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cbsbayes.plots.second import SecondProcess
     from cbsbayes.report.page import PageFigure
     from cbsbayes.result import Fit
 
@@ -29,7 +30,8 @@ _DRAWN = {".png", ".pdf"}
 
 
 def write_fit(
-    fit: Fit, folder: Path, *, command: str = "", stage: Callable[[str], None] = lambda text: None
+    fit: Fit, folder: Path, *, command: str = "", stage: Callable[[str], None] = lambda text: None,
+    second: SecondProcess | None = None,
 ) -> None:
     """Write everything about a fit into a folder.
 
@@ -43,6 +45,8 @@ def write_fit(
         The command line, shown on the page.
     stage : callable
         Told what is being done.
+    second : SecondProcess, optional
+        Draws half of the figures (`cbsbayes.plots.second`).
 
     Raises
     ------
@@ -62,7 +66,7 @@ def write_fit(
         noise = noise_table(fit)
         write_noise([] if isinstance(noise, str) else [noise], folder)
         stage("drawing figures")
-        figures = write_figures(fit, folder / "figures")
+        figures = write_figures(fit, folder / "figures", second)
         stage("writing the page")
         extra = {"diagnostics": fit.verdict["diagnostics"]}
         extra |= {"command": command} if command else {}
@@ -144,30 +148,31 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_figures(fit: Fit, folder: Path) -> list[PageFigure]:
+def write_figures(fit: Fit, folder: Path, second: SecondProcess | None = None) -> list[PageFigure]:
     """Write every figure as PNG and PDF; those a fit has no data for keep the reason.
+
+    Parameters
+    ----------
+    fit : Fit
+        The fit, saved as ``fit.nc`` beside the folder where a second process is to read it.
+    folder : Path
+        Where the figures go.
+    second : SecondProcess, optional
+        Draws half of them.
 
     Returns
     -------
     list of PageFigure
         In the page's order.
     """
-    from cbsbayes.plots.gallery import all_figures
-    from cbsbayes.plots.style import figure_bytes
+    from cbsbayes.plots.second import draw_all
     from cbsbayes.report.page import PageFigure
 
     folder.mkdir(exist_ok=True)
-    pages = []
-    for item in all_figures(fit):
-        try:
-            figure = item.draw()
-        except CBSDataError as error:
-            pages.append(PageFigure(item.slug, item.title, item.caption, None, str(error)))
-            continue
-        png = figure_bytes(figure, "png")
-        write_whole(folder / f"{item.slug}.png", png)
-        write_whole(folder / f"{item.slug}.pdf", figure_bytes(figure, "pdf"))
-        pages.append(PageFigure(item.slug, item.title, item.caption, png))
+    drawn = draw_all(fit, folder, second, saved=folder.parent / "fit.nc")
+    pages = [PageFigure(item.slug, item.title, item.caption,
+                        None if reason else (folder / f"{item.slug}.png").read_bytes(), reason)
+             for item, reason in drawn]
     _remove_figures(folder, keep={page.slug for page in pages if page.png_bytes is not None})
     return pages
 

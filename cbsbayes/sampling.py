@@ -18,7 +18,6 @@ import xarray as xr
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.laws import Law
-from cbsbayes.models.crossing import build_crossing_model
 from cbsbayes.models.crossing_data import CrossingData
 from cbsbayes.models.crossing_flat import FlatCrossing
 from cbsbayes.models.crossing_words import data_words
@@ -131,6 +130,8 @@ def _sample_pymc(
 ) -> xr.DataTree:
     import pymc as pm
 
+    from cbsbayes.models.crossing import build_crossing_model
+
     with build_crossing_model(data, law, priors), _quiet():
         tree = pm.sample(
             draws=settings.draws, tune=settings.tune, chains=settings.chains,
@@ -154,6 +155,8 @@ def sample_prior(
         Dims (chain, draw, run, threshold), one chain.
     """
     import pymc as pm
+
+    from cbsbayes.models.crossing import build_crossing_model
 
     model = build_crossing_model(data, law, priors.at(len(data.threshold)))
     with model, _quiet(), warnings.catch_warnings():

@@ -12,11 +12,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from cbsbayes.convergence import convergence
 from cbsbayes.identification import identify
 from cbsbayes.laws import Law
 from cbsbayes.quantities import Quantity
-
-_TAIL = (0.05, 0.95)  # quantiles whose effective sample size is ess_tail
 
 __all__ = ["CBS_COLUMNS", "cbs_table", "interval"]
 
@@ -93,14 +92,5 @@ def _statistics(draws: np.ndarray, status: str, ci_prob: float) -> dict[str, obj
 
 def _convergence(draws: xr.DataArray) -> dict[str, np.ndarray]:
     """Return r_hat and effective sample sizes per threshold."""
-    from arviz_stats.base import array_stats
-
     values = draws.transpose("chain", "draw", ...).values
-    values = values[..., None] if values.ndim == 2 else values
-    columns = [values[:, :, k] for k in range(values.shape[2])]
-    return {
-        "r_hat": np.array([float(array_stats.rhat(c)) for c in columns]),
-        "ess_bulk": np.array([float(array_stats.ess(c, method="bulk")) for c in columns]),
-        "ess_tail": np.array([float(array_stats.ess(c, method="tail", prob=_TAIL))
-                              for c in columns]),
-    }
+    return convergence(values[..., None] if values.ndim == 2 else values)._asdict()

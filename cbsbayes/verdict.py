@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.bounds import RIGHT
+from cbsbayes.convergence import convergence
 from cbsbayes.laws import Law
 from cbsbayes.loo import GOOD_K
 from cbsbayes.models.priors import Priors
@@ -34,20 +35,14 @@ def sampler_checks(tree: xr.DataTree) -> tuple[dict[str, bool], dict[str, float]
     tree : xarray.DataTree
         Groups ``posterior`` and ``sample_stats``.
     """
-    from arviz_stats.base import array_stats
-
-    r_hat, bulk, tail = [], [], []
-    for variable in tree["posterior"].data_vars.values():
-        values = variable.transpose("chain", "draw", ...).values
-        values = values.reshape(*values.shape[:2], -1)
-        for k in range(values.shape[2]):
-            column = np.ascontiguousarray(values[:, :, k])
-            r_hat.append(float(array_stats.rhat(column)))
-            bulk.append(float(array_stats.ess(column, method="bulk")))
-            tail.append(float(array_stats.ess(column, method="tail", prob=(0.05, 0.95))))
+    columns = [variable.transpose("chain", "draw", ...).values.reshape(
+        variable.sizes["chain"], variable.sizes["draw"], -1)
+        for variable in tree["posterior"].data_vars.values()]
+    found = convergence(np.concatenate(columns, axis=2))
     divergences = int(tree["sample_stats"]["diverging"].sum())
-    worst = {"r_hat_max": float(np.max(r_hat)), "ess_bulk_min": float(np.min(bulk)),
-             "ess_tail_min": float(np.min(tail)), "divergences": float(divergences)}
+    worst = {"r_hat_max": float(found.r_hat.max()),
+             "ess_bulk_min": float(found.ess_bulk.min()),
+             "ess_tail_min": float(found.ess_tail.min()), "divergences": float(divergences)}
     checks = {"r_hat_below_1_01": worst["r_hat_max"] <= MAX_R_HAT,
               "ess_bulk_above_400": worst["ess_bulk_min"] >= MIN_ESS,
               "no_divergences": divergences == 0}

@@ -63,12 +63,13 @@ def quick_sampling(draws=narrow_draws):
 
 @contextlib.contextmanager
 def few_figures(count=2):
-    """Draw only the first figures: tests of the command look at files, not at plots."""
-    from cbsbayes.plots import gallery
+    """Draw only the first figures, alone: tests of the command look at files, not at plots."""
+    from cbsbayes.plots import gallery, second
 
     everything = gallery.all_figures
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gallery, "all_figures", lambda fit: itertools.islice(everything(fit), count))
+        patch.setattr(second, "_cores", lambda: 1)
         yield
 
 

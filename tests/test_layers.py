@@ -110,3 +110,20 @@ def test_importing_the_package_loads_nothing_heavy():
     done = python("-c", "import cbsbayes, sys\n"
                   f"print(sorted(set({sorted(HEAVY)!r}) & sys.modules.keys()))")
     assert done.stdout == "[]\n"
+
+
+def test_a_fit_loads_no_sampler_and_no_plots_before_it_samples():
+    wanted = {"numba", "xarray", "pandas", "scipy"}
+    code = ("import sys, cbsbayes.fit, cbsbayes.fitting, cbsbayes.output, cbsbayes.store\n"
+            f"print(sorted(({sorted(HEAVY)!r} + ['arviz_plots', 'rich', 'jinja2'])\n"
+            "             & sys.modules.keys()))").replace("sorted((", "sorted(set(")
+    done = python("-c", code)
+    assert done.stdout == f"{sorted(wanted)!r}\n"
+
+
+def test_the_list_of_commands_loads_nothing_heavy():
+    code = ("import runpy, sys\nsys.argv = ['cbsbayes']\n"
+            "try: runpy.run_module('cbsbayes', run_name='__main__')\n"
+            "except SystemExit as stopped: assert stopped.code == 0\n"
+            f"print(sorted(set({sorted(HEAVY | {'numpy'})!r}) & sys.modules.keys()))")
+    assert python("-c", code).stdout.splitlines()[-1] == "[]"

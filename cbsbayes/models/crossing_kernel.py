@@ -31,7 +31,9 @@ from math import exp, expm1, log, log1p
 from typing import Any
 
 import numpy as np
-from numba import carray, cfunc, njit, types
+from numba import carray, types
+
+from cbsbayes.models.compiled import compiled, compiled_callback
 
 __all__ = [
     "ALPHA", "GROWTH", "LENGTH", "MIDDLE", "N_SCALES", "PARTS", "POWER", "RUN", "SIGMA",
@@ -45,8 +47,6 @@ PARTS = ("layout", "batch", "link", "pairs", "center", "precision", "constants",
 # Places in `layout`: where a block of the position starts (-1: not in this model), and facts.
 ALPHA, STEPS_LEVEL, GROWTH, SIGMA_RUN, RUN, SIGMA, TREND, LENGTH = range(8)
 MIDDLE, POWER, N_SCALES = 8, 9, 10
-
-_compiled = njit(cache=True, error_model="numpy", nogil=True)
 
 
 def log_density(position: np.ndarray, words: np.ndarray) -> tuple[float, np.ndarray]:
@@ -78,8 +78,8 @@ def sampler_callbacks() -> tuple[Any, Any]:
     double = types.CPointer(types.double)
     density = types.int64(types.uint64, double, double, double, types.voidptr)
     copy = types.int64(types.uint64, types.uint64, double, double, types.voidptr)
-    return (cfunc(density, cache=True, error_model="numpy")(_density_callback),
-            cfunc(copy, cache=True, error_model="numpy")(_copy_callback))
+    return (compiled_callback(density)(_density_callback),
+            compiled_callback(copy)(_copy_callback))
 
 
 def _density_callback(n: Any, at: Any, out: Any, result: Any, data: Any) -> int:
@@ -101,7 +101,7 @@ def _copy_callback(n: Any, n_out: Any, at: Any, out: Any, data: Any) -> int:
     return 0
 
 
-@_compiled
+@compiled
 def _evaluate(
     position: np.ndarray, words: np.ndarray, reals: np.ndarray, gradient: np.ndarray
 ) -> float:
@@ -138,14 +138,14 @@ def _evaluate(
     return value
 
 
-@_compiled
+@compiled
 def _part(values: np.ndarray, words: np.ndarray, place: int) -> np.ndarray:
     """Return one part of the data; word 0 is the length of all, then come the parts' ends."""
     first = words[place] if place > 0 else len(PARTS) + 1
     return values[first:words[place + 1]]
 
 
-@_compiled
+@compiled
 def _normal_priors(
     position: np.ndarray, center: np.ndarray, precision: np.ndarray, gradient: np.ndarray
 ) -> float:
@@ -158,7 +158,7 @@ def _normal_priors(
     return value
 
 
-@_compiled
+@compiled
 def _exponent(
     position: np.ndarray, layout: np.ndarray, constants: np.ndarray, gradient: np.ndarray
 ) -> tuple[float, float, float]:
@@ -177,7 +177,7 @@ def _exponent(
     return alpha, slope, -abs(v) - 2.0 * log1p(t) - 0.5 * precision * away * away
 
 
-@_compiled
+@compiled
 def _noise_scales(
     position: np.ndarray, hardness: np.ndarray, n_scales: int, spread: float
 ) -> np.ndarray:
@@ -196,7 +196,7 @@ def _noise_scales(
     return scales
 
 
-@_compiled
+@compiled
 def _law(
     scales: np.ndarray, weights: np.ndarray, alpha: float, power: bool
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -221,7 +221,7 @@ def _law(
     return ratio, relative
 
 
-@_compiled
+@compiled
 def _expected(position: np.ndarray, layout: np.ndarray, ratio: np.ndarray) -> np.ndarray:
     """Return log S of each batch and threshold without run effects, shape (batch, threshold)."""
     n_batches, n_thresholds = ratio.shape[0] - 1, ratio.shape[1]
@@ -240,7 +240,7 @@ def _expected(position: np.ndarray, layout: np.ndarray, ratio: np.ndarray) -> np
     return curve
 
 
-@_compiled
+@compiled
 def _links(
     position: np.ndarray, layout: np.ndarray, hardness: np.ndarray, pairs: np.ndarray,
     gaps: np.ndarray, log_logistic: float,
@@ -259,7 +259,7 @@ def _links(
     return correlation, inverse_scale
 
 
-@_compiled
+@compiled
 def _crossings(
     position: np.ndarray, layout: np.ndarray, curve: np.ndarray, batch: np.ndarray,
     bounds: np.ndarray, link: np.ndarray, pairs: np.ndarray, correlation: np.ndarray,
@@ -295,7 +295,7 @@ def _crossings(
     return value
 
 
-@_compiled
+@compiled
 def _log_interval(a: float, b: float) -> tuple[float, float, float]:
     """Return log P(a < Z <= b) of a standard logistic Z (see `likelihood.log_interval`).
 
@@ -312,7 +312,7 @@ def _log_interval(a: float, b: float) -> tuple[float, float, float]:
     return value, above_b - below_a, stretch
 
 
-@_compiled
+@compiled
 def _reverse_links(
     position: np.ndarray, layout: np.ndarray, hardness: np.ndarray, pairs: np.ndarray,
     gaps: np.ndarray, correlation: np.ndarray, links_bar: np.ndarray, gradient: np.ndarray,
@@ -334,7 +334,7 @@ def _reverse_links(
             gradient[layout[LENGTH]] += distance * (correlation_bar + links_bar[j, 1] * scale_slope)
 
 
-@_compiled
+@compiled
 def _reverse_expected(
     position: np.ndarray, layout: np.ndarray, curve_bar: np.ndarray, gradient: np.ndarray
 ) -> None:
@@ -353,7 +353,7 @@ def _reverse_expected(
     curve_bar[-1, layout[MIDDLE]] = -total
 
 
-@_compiled
+@compiled
 def _reverse_law(
     scales: np.ndarray, weights: np.ndarray, alpha: float, power: bool, ratio: np.ndarray,
     relative: np.ndarray, curve_bar: np.ndarray, scales_bar: np.ndarray,
@@ -374,7 +374,7 @@ def _reverse_law(
     return alpha_bar
 
 
-@_compiled
+@compiled
 def _reverse_noise_scales(
     scales_bar: np.ndarray, hardness: np.ndarray, spread: float, gradient: np.ndarray
 ) -> None:

@@ -38,8 +38,8 @@ def doubling_gain(fit: Fit, cut: Slice, x: np.ndarray, threshold: float) -> np.n
     -------
     array, shape (sample, batch)
     """
-    before, after = (fit.steps(*cut.batches(batch), threshold=threshold)
-                     .transpose("sample", "batch").values for batch in (x, 2 * x))
+    both = fit.steps(*cut.batches(np.concatenate([x, 2 * x])), threshold=threshold)
+    before, after = np.split(both.transpose("sample", "batch").values, 2, axis=1)
     return after / before
 
 
@@ -86,11 +86,11 @@ def plot_gains(fit: Fit, *, ax: Axes | None = None,
     ax = new_axes(ax, (6.8, 3.8))
     colours = ordered_colours(len(thresholds))
     for j, (level, colour) in enumerate(zip(thresholds, colours, strict=True)):
-        band = doubling_gain(fit, cut, grid, level)
+        draws = doubling_gain(fit, cut, np.concatenate([grid, inside]), level)
+        band, at = draws[:, :grid.size], draws[:, grid.size:]
         ax.fill_between(grid, *interval_of(band, ci_prob(fit)), color=colour, alpha=0.12, lw=0)
         ax.plot(grid, np.median(band, axis=0), color=colour, gid="median",
                 label=threshold_label(fit.sweep, level))
-        at = doubling_gain(fit, cut, inside, level)
         x = inside * 2.0 ** (0.07 * (j - (len(thresholds) - 1) / 2))
         ax.vlines(x, *interval_of(at, ci_prob(fit)), colors=colour, lw=1.3)
         ax.plot(x, np.median(at, axis=0), "o", color=colour, ms=4.5, gid="tried")

@@ -94,20 +94,29 @@ def draw_bands(ax: Axes, x: np.ndarray, samples: np.ndarray, colour: str,
     **kwargs
         Passed to the median line, e.g. `label`.
     """
-    for prob in sorted(probs, reverse=True):
-        low, high = interval_of(samples, prob)
+    widest_first = sorted(probs, reverse=True)
+    median, *ends = _quantiles(samples, [0.5, *(end for p in widest_first for end in _ends(p))])
+    for prob, low, high in zip(widest_first, ends[::2], ends[1::2], strict=True):
         alpha = 0.32 if prob <= 0.5 else 0.16
         ax.fill_between(x, low, high, color=colour, alpha=alpha, lw=0, zorder=2,
                         gid=f"band-{100 * prob:.0f}")
-    median = np.nanmedian(samples, axis=0)
     ax.plot(x, median, color=colour, zorder=3, gid="median", **kwargs)
 
 
 def interval_of(samples: np.ndarray, prob: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the equal-tailed interval over axis 0."""
-    tail = (1 - prob) / 2
-    low, high = np.nanquantile(samples, [tail, 1 - tail], axis=0)
+    low, high = _quantiles(samples, _ends(prob))
     return low, high
+
+
+def _ends(prob: float) -> tuple[float, float]:
+    return (1 - prob) / 2, (1 + prob) / 2
+
+
+def _quantiles(samples: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+    """Return quantiles over axis 0, shape (level, ...), of the draws that are not NaN."""
+    quantile = np.nanquantile if np.isnan(samples).any() else np.quantile  # sorts row by row
+    return quantile(samples, levels, axis=0)
 
 
 def draw_estimate(ax: Axes, x: float, row: pd.Series, colour: str, *, hollow: bool = False) -> str:

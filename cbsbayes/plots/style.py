@@ -12,7 +12,6 @@ References
 from __future__ import annotations
 
 import functools
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,9 +23,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
-__all__ = ["BLACK", "GREY", "OKABE_ITO", "PAPER", "colour_of", "detached", "figure_bytes",
-           "kind_colours", "legend_outside", "new_axes", "new_grid", "ordered_colours",
-           "plain_text", "short_text", "styled", "visible_text"]
+__all__ = ["BLACK", "GREY", "OKABE_ITO", "PAPER", "colour_of", "detached", "kind_colours",
+           "legend_outside", "new_axes", "new_grid", "ordered_colours", "plain_text", "short_text",
+           "styled", "visible_text"]
 
 BLACK = "#1a1a1a"
 GREY = "#6e6e6e"
@@ -139,39 +138,3 @@ def legend_outside(ax: Axes, *, title: str | None = None, **kwargs: Any) -> Lege
     return ax.legend(handles, labels, title=title, loc="upper left", bbox_to_anchor=(1.01, 1.0),
                      borderaxespad=0.0, alignment="left", handlelength=1.6, labelspacing=0.35,
                      ncols=columns, **kwargs)
-
-
-def figure_bytes(figure: Figure, fmt: str = "png", *, dpi: float = 160) -> bytes:
-    """Return a figure as the bytes of a PNG, PDF or SVG file.
-
-    Parameters
-    ----------
-    figure : Figure
-    fmt : {"png", "pdf", "svg"}
-        PDF text is embedded as TrueType, so it prints and stays selectable; no date is
-        written, so the same figure gives the same bytes.
-    dpi : float
-        Dots per inch of a PNG.
-
-    Returns
-    -------
-    bytes
-    """
-    undated = {"pdf": {"CreationDate": None, "ModDate": None}, "svg": {"Date": None}}
-    buffer = io.BytesIO()
-    fonts: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "cbsbayes",
-             "text.usetex": False}
-    with matplotlib.rc_context(fonts):
-        figure.savefig(buffer, format=fmt, dpi=dpi, metadata=undated.get(fmt), bbox_inches="tight")
-    return _with_palette(buffer.getvalue()) if fmt == "png" else buffer.getvalue()
-
-
-def _with_palette(png: bytes) -> bytes:
-    """Return a PNG with 256 colours: a third of the size, so that thirty fit into one page."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    with Image.open(io.BytesIO(png)) as image:
-        flat = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    flat.save(buffer, "png")
-    return buffer.getvalue()

@@ -1,0 +1,191 @@
+"""A second process that draws figures of a saved fit beside this one.
+
+Matplotlib draws in one thread only, so a second core is of use to a second process alone. It is a
+fresh interpreter, not a fork: a fork of a process whose samplers have run threads may hang. It is
+started before the fit is there, so that its imports run while the samplers work; then both take
+figures from one list, this process from the front and the second from the end, until none is
+left. Whatever becomes of the second process, this one draws what is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from cbsbayes.errors import CBSDataError
+from cbsbayes.store import write_whole
+
+if TYPE_CHECKING:
+    from cbsbayes.plots.gallery import GalleryItem
+    from cbsbayes.result import Fit
+
+__all__ = ["FORMATS", "SecondProcess", "draw_all", "draw_item", "second_process"]
+
+FORMATS = ("png", "pdf")
+_START = ("import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+          "from cbsbayes.plots.second import serve; serve(sys.stdin, sys.stdout)")
+_PATIENCE = 5.0  # seconds for it to end once its input has
+
+
+def draw_item(item: GalleryItem, folder: Path) -> str:
+    """Draw one figure and write its files; return why there is none, '' where there is one."""
+    from cbsbayes.plots.files import figure_files
+
+    try:
+        figure = item.draw()
+    except CBSDataError as error:
+        return str(error)
+    for fmt, content in figure_files(figure, FORMATS).items():
+        write_whole(folder / f"{item.slug}.{fmt}", content)
+    return ""
+
+
+def draw_all(
+    fit: Fit, folder: Path, second: SecondProcess | None = None, *, saved: Path | None = None
+) -> list[tuple[GalleryItem, str]]:
+    """Draw every figure of a fit into a folder.
+
+    Parameters
+    ----------
+    fit : Fit
+        The fit.
+    folder : Path
+        Where PNG and PDF go; it exists.
+    second : SecondProcess, optional
+        Draws beside this process.
+    saved : Path, optional
+        The fit as a file, which `second` reads; without it this process draws alone.
+
+    Returns
+    -------
+    list of (GalleryItem, str)
+        In reading order, each with the reason why there is no such figure, or ''.
+    """
+    from cbsbayes.plots.gallery import all_figures
+
+    items = list(all_figures(fit))
+    left, reasons = deque(items), dict[str, str]()
+    drawing = contextlib.nullcontext() if second is None or saved is None else (
+        second.drawing(saved, folder, left, reasons))
+    with drawing:
+        _draw_left(left, folder, reasons)
+    _draw_left(left, folder, reasons)  # what a second process that broke down gave back
+    return [(item, reasons[item.slug]) for item in items]
+
+
+def _draw_left(left: deque[GalleryItem], folder: Path, reasons: dict[str, str]) -> None:
+    while left:
+        with contextlib.suppress(IndexError):  # the second process took the last one
+            item = left.popleft()
+            reasons[item.slug] = draw_item(item, folder)
+
+
+class SecondProcess:
+    """A fresh interpreter that draws figures named to it, one line of JSON each."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _START, json.dumps(sys.path)], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8")
+
+    @contextmanager
+    def drawing(
+        self, saved: Path, folder: Path, left: deque[GalleryItem], reasons: dict[str, str]
+    ) -> Iterator[None]:
+        """Draw from the end of `left` while the caller draws from its front."""
+        def work() -> None:
+            if self._ask({"saved": str(saved.resolve()), "folder": str(folder.resolve())}) is None:
+                return
+            while left:
+                with contextlib.suppress(IndexError):
+                    item = left.pop()
+                    reason = self._ask({"slug": item.slug})
+                    if reason is None:  # broken down: the caller draws it
+                        left.append(item)
+                        return
+                    reasons[item.slug] = reason
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
+
+    def _ask(self, question: dict[str, str]) -> str | None:
+        """Return the answer to one line, None where there is none any more."""
+        asked, answers = self._process.stdin, self._process.stdout
+        assert asked is not None
+        assert answers is not None
+        try:
+            asked.write(json.dumps(question) + "\n")
+            asked.flush()
+            return json.loads(answers.readline())
+        except (OSError, ValueError):
+            return None
+
+    def close(self) -> None:
+        """End the process."""
+        try:
+            self._process.communicate(timeout=_PATIENCE)
+        except (OSError, ValueError, subprocess.TimeoutExpired):
+            self._process.kill()
+            self._process.communicate()
+
+
+@contextmanager
+def second_process(cores: int | None = None) -> Iterator[SecondProcess | None]:
+    """Start a second process to draw with, and end it; None where there is one core only."""
+    if (_cores() if cores is None else cores) < 2:
+        yield None
+        return
+    second = SecondProcess()
+    try:
+        yield second
+    finally:
+        second.close()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def serve(questions: IO[str], answers: IO[str]) -> None:
+    """Answer lines until there are no more: the second process's whole life.
+
+    A line that names a saved fit and a folder is answered when the fit is read; one that names a
+    figure, when it is written, with the reason why there is none, or ''.
+    """
+    from cbsbayes.plots import files, gallery  # noqa: F401  while there is nothing to draw yet
+    from cbsbayes.result import Fit
+
+    gc.freeze()  # modules live as long as the process: not to be looked through again and again
+    draw: Callable[[str], str] | None = None
+    for line in questions:
+        question = json.loads(line)
+        if "saved" in question:
+            draw = _drawer(Fit.load(question["saved"]), Path(question["folder"]))
+            answer = ""
+        else:
+            assert draw is not None
+            answer = draw(question["slug"])
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def _drawer(fit: Fit, folder: Path) -> Callable[[str], str]:
+    from cbsbayes.plots.gallery import all_figures
+
+    items: Sequence[GalleryItem] = list(all_figures(fit))
+    by_slug = {item.slug: item for item in items}
+    return lambda slug: draw_item(by_slug[slug], folder)

@@ -1,0 +1,101 @@
+"""Stages are timed one after the other, parts are set apart, and nothing is counted twice."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from cbsbayes.timings import Timings, peak_memory, timings_table
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that goes on by one second whenever it is told to."""
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "process_time", lambda: now[0] / 2)
+
+    def wait(seconds):
+        now[0] += seconds
+
+    return wait
+
+
+def spent(timings):
+    return {row.stage: row.seconds for row in timings.rows()}
+
+
+def test_a_stage_ends_where_the_next_begins(clock):
+    timings = Timings()
+    clock(5)  # before any stage: nobody's
+    timings("reading")
+    clock(1)
+    timings("fitting")
+    clock(2)
+    timings.stop()
+    clock(7)
+    assert spent(timings) == {"reading": 1, "fitting": 2}
+    assert [row.cpu_seconds for row in timings.rows()] == [0.5, 1]
+
+
+def test_a_stage_met_again_is_summed(clock):
+    timings = Timings()
+    for name, seconds in (("a", 1), ("b", 2), ("a", 4)):
+        timings(name)
+        clock(seconds)
+    timings.stop()
+    assert spent(timings) == {"a": 5, "b": 2}
+
+
+def test_a_part_is_taken_out_of_the_stage_around_it(clock):
+    timings = Timings()
+    timings("fitting")
+    clock(1)
+    with timings.part("import"):
+        clock(10)
+        with timings.part("compile"):
+            clock(100)
+        clock(20)
+    clock(2)
+    timings.stop()
+    assert spent(timings) == {"fitting": 3, "import": 30, "compile": 100}
+
+
+def test_a_part_that_fails_is_timed_and_the_stage_goes_on(clock):
+    timings = Timings()
+    timings("fitting")
+    with pytest.raises(KeyError), timings.part("import"):
+        raise KeyError(clock(3))
+    clock(1)
+    timings.stop()
+    assert spent(timings) == {"import": 3, "fitting": 1}
+
+
+def test_the_display_is_told_each_stage():
+    told = []
+    timings = Timings(told.append)
+    timings("reading")
+    timings("fitting")
+    assert told == ["reading", "fitting"]
+
+
+def test_the_table_adds_up(clock):
+    timings = Timings()
+    for name, seconds in (("reading", 1.5), ("fitting", 2.25)):
+        timings(name)
+        clock(seconds)
+    timings.stop()
+    lines = timings_table(timings.rows()).splitlines()
+    assert lines[1:4] == ["    1.50    0.75  reading", "    2.25    1.12  fitting",
+                          "    3.75    1.88  all stages"]
+
+
+def test_peak_memory_grows_with_what_is_held():
+    before = peak_memory()
+    if before is None:
+        pytest.skip("this system does not tell")
+    held = bytearray(b"x") * (200 * 2**20)
+    assert peak_memory() - before > 50
+    assert len(held) == 200 * 2**20
+    assert 10 < before < 100_000
