@@ -50,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
         help="a sweep written by cbsbayes.ingest; default: the shipped real sweep")
     add("-o", "--output", type=Path, default=Path("outputs/fit"), metavar="DIR",
         help="folder to write (default: %(default)s)")
-    add("--model", choices=["crossing"], default="crossing", help="the likelihood")
+    add("--model", choices=["crossing", "trajectory"], default="crossing",
+        help="what is fitted: crossings of thresholds, or whole curves (default: %(default)s)")
     add("--law", default="auto", metavar="NAME",
         help="auto (the varied axes decide), total, power, two_axis, two_axis_sqrt, "
              "two_axis_free, or one of the last three with _plain")
@@ -167,9 +168,9 @@ def _fit(sweep: xr.Dataset, group: str, options: argparse.Namespace, stage: Stag
 
     sampler = SamplerSettings(sampler=options.sampler, draws=options.draws, tune=options.tune,
                               chains=options.chains, random_seed=options.seed)
-    return fit_sweep(sweep, group=group, law=options.law, thresholds=options.thresholds,
-                     metric=options.metric, rule=options.rule, ci_prob=options.ci_prob,
-                     sampler=sampler, stage=stage)
+    return fit_sweep(sweep, group=group, law=options.law, model=options.model,
+                     thresholds=options.thresholds, metric=options.metric, rule=options.rule,
+                     ci_prob=options.ci_prob, sampler=sampler, stage=stage)
 
 
 def _write_together(done: _Done, sweep: xr.Dataset, output: Path) -> None:

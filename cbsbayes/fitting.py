@@ -1,17 +1,17 @@
 """From a sweep to a fit: the whole argument in one readable sequence.
 
-runs → crossings → posterior of each law → prior and predictive → leave-one-run-out → tables.
+runs → crossings or curves → posterior of each law → prior and predictive → leave-one-run-out
+→ tables.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from cbsbayes.comparison import comparison_table
@@ -26,50 +26,23 @@ from cbsbayes.grouping import (
     of_group,
     silent_runs,
 )
+from cbsbayes.law_fit import LawFit, fit_crossings
 from cbsbayes.laws import Law, get_law
 from cbsbayes.loo import compare_laws, leave_one_run_out
-from cbsbayes.models.crossing_data import CrossingData, crossing_data
-from cbsbayes.models.priors import PRIORS
-from cbsbayes.quantities import quantities, tried_batches
-from cbsbayes.replicates import parameters, replicate_log_steps, run_log_likelihood
+from cbsbayes.models.priors import PRIORS, Priors
+from cbsbayes.models.trajectory_priors import TRAJECTORY_PRIORS, TrajectoryPriors
 from cbsbayes.result import Fit, stacked, table_to_json, thinned
 from cbsbayes.runs_table import runs_table
-from cbsbayes.sampling import SamplerSettings, sample_crossings, sample_prior
-from cbsbayes.summary import cbs_table
+from cbsbayes.sampling import SamplerSettings
 from cbsbayes.sweep import choose_metric, digest, is_one_axis
 from cbsbayes.verdict import cautions, sampler_checks, verdict
 from cbsbayes.versions import versions
 
-__all__ = ["LawFit", "fit_sweep", "laws_beside"]
+__all__ = ["MODELS", "fit_sweep", "laws_beside"]
 
 Stage = Callable[[str], None]
+MODELS = ("crossing", "trajectory")
 _LONGER = 4  # one axis varied leaves a ridge that the default draws explore too slowly
-_PRIOR_DRAWS = 2000  # 1,000 leave a status near its line to chance
-
-
-@dataclass(frozen=True)
-class LawFit:
-    """One law's draws on the same crossings as the others.
-
-    Attributes
-    ----------
-    law : Law
-        The law.
-    data : CrossingData
-        The crossings as the model saw them.
-    tree : xarray.DataTree
-        Groups ``posterior, sample_stats, log_likelihood``.
-    prior : xarray.Dataset
-        Prior draws, dims (chain, draw, run, threshold).
-    cbs : pandas.DataFrame
-        Its table of quantities.
-    """
-
-    law: Law
-    data: CrossingData
-    tree: xr.DataTree
-    prior: xr.Dataset
-    cbs: pd.DataFrame
 
 
 def fit_sweep(
@@ -77,14 +50,16 @@ def fit_sweep(
     *,
     group: str | None = None,
     law: str = "auto",
+    model: str = "crossing",
     thresholds: Sequence[float] | None = None,
     metric: str | None = None,
     rule: str = "isotonic",
     ci_prob: float = 0.9,
     sampler: SamplerSettings | None = None,
+    beside: bool = True,
     stage: Stage = lambda text: None,
 ) -> Fit:
-    """Fit the crossing model to one group of runs.
+    """Fit one group of runs.
 
     Parameters
     ----------
@@ -94,6 +69,8 @@ def fit_sweep(
         Which group of runs, needed where the sweep holds several.
     law : str
         A law's name, or ``auto``: the varied axes decide.
+    model : {"crossing", "trajectory"}
+        What is fitted: crossings of thresholds, or whole curves, read off at thresholds.
     thresholds : sequence of float, optional
         Targets; chosen on a round grid unless given.
     metric : str, optional
@@ -104,6 +81,8 @@ def fit_sweep(
         Probability of the equal-tailed intervals.
     sampler : SamplerSettings, optional
         How to sample.
+    beside : bool
+        Whether other laws are fitted beside the chosen one and compared with it.
     stage : callable
         Told what is being done, for a progress display.
 
@@ -119,6 +98,8 @@ def fit_sweep(
     """
     if not 0.5 <= ci_prob < 1:
         raise CBSDataError(f"ci_prob is {ci_prob}; valid: from 0.5 to below 1, usually 0.9")
+    if model not in MODELS:
+        raise CBSDataError(f"unknown model {model!r}; valid: {', '.join(MODELS)}")
     sampler = sampler or SamplerSettings()
     ds, label = _one_group(sweep, group)
     metric = _metric(ds, metric)
@@ -128,35 +109,51 @@ def fit_sweep(
     crossings = find_crossings(fitted, targets, metric=metric, rule=rule)
     crossings, reasons = _without_silent(crossings, reasons)
 
+    def fit_law(law: Law, sampler: SamplerSettings) -> LawFit:
+        if model == "crossing":
+            return fit_crossings(law, crossings, sampler, label, ci_prob)
+        from cbsbayes.law_fit_curves import fit_curves
+
+        spoken = fitted.sel(run=crossings["run"].values)
+        return fit_curves(law, spoken, targets, metric, sampler, label, ci_prob)
+
     fits = {}
-    for name in [choice.law.name, *laws_beside(choice.law, crossings)]:
+    others = laws_beside(choice.law, crossings) if beside else []
+    for name in [choice.law.name, *others]:
         stage(f"sampling {name}")
-        fits[name] = _fit_law(get_law(name), crossings, sampler, label, ci_prob)
+        fits[name] = fit_law(get_law(name), sampler)
     main = fits[choice.law.name]
     checks, worst = sampler_checks(main.tree)
     if not (checks["r_hat_below_1_01"] and checks["ess_bulk_above_400"]):
         stage(f"sampling {choice.law.name} again, {_LONGER} times as long")
         sampler = replace(sampler, draws=_LONGER * sampler.draws, tune=2 * sampler.tune)
-        main = fits[choice.law.name] = _fit_law(choice.law, crossings, sampler, label, ci_prob)
+        main = fits[choice.law.name] = fit_law(choice.law, sampler)
         checks, worst = sampler_checks(main.tree)
     stage("comparing laws, predictive checks, tables")
     law_table = compare_laws({n: leave_one_run_out(f.tree) for n, f in fits.items()},
                              {n: f.tree["posterior"].to_dataset() for n, f in fits.items()})
-    others = {n: f.cbs for n, f in fits.items() if n != choice.law.name}
-    said = cautions(choice.law, main.tree["posterior"].to_dataset(), crossings, law_table, others,
-                    main.cbs, PRIORS)
+    other_tables = {n: f.cbs for n, f in fits.items() if n != choice.law.name}
+    said = cautions(choice.law, main.tree["posterior"].to_dataset(), crossings, law_table,
+                    other_tables,
+                    main.cbs, PRIORS.alpha)
     tables = {"cbs": main.cbs, "laws": law_table, "runs": runs_table(ds, crossings, reasons)}
-    tables |= {f"other_{n}": table for n, table in others.items()}
+    tables |= {f"other_{n}": table for n, table in other_tables.items()}
     settings = _settings(ds, choice, crossings, metric, ci_prob, sampler)
+    settings |= {"model": model, "priors": _priors(model).as_dict()}
     tree = _assemble(main, ds, crossings, sampler.random_seed)
     tree.attrs |= {"group": label, "law": choice.law.name, "settings": json.dumps(settings),
                    "verdict": json.dumps(verdict(checks, worst, said))}
     tree.attrs |= {f"table_{n}": table_to_json(table) for n, table in tables.items()}
     total = fits["total"].cbs if "total" in fits else None
-    comparison = comparison_table(Fit(tree).baselines, main.cbs, total, label,
+    fit = Fit(tree)
+    comparison = comparison_table(fit.baselines, main.cbs, total, label,
                                   n_runs=crossings.sizes["run"])
     tree.attrs["table_comparison"] = table_to_json(comparison)
-    return Fit(tree)
+    return fit
+
+
+def _priors(model: str) -> Priors | TrajectoryPriors:
+    return PRIORS if model == "crossing" else TRAJECTORY_PRIORS
 
 
 def laws_beside(law: Law, ds: xr.Dataset) -> list[str]:
@@ -229,24 +226,6 @@ def _without_silent(
     return crossings.isel(run=np.flatnonzero(spoken)), {**reasons, **dict.fromkeys(silent, why)}
 
 
-def _fit_law(
-    law: Law, crossings: xr.Dataset, sampler: SamplerSettings, group: str, ci_prob: float
-) -> LawFit:
-    data = crossing_data(crossings, law)
-    tree = sample_crossings(data, law, sampler)
-    posterior = tree["posterior"].to_dataset()
-    log_p = run_log_likelihood(parameters(stacked(posterior), data, law), data)
-    shape = (posterior.sizes["chain"], posterior.sizes["draw"], len(data.run))
-    tree["log_likelihood"] = xr.DataTree(xr.Dataset(
-        {"run_log_likelihood": (("chain", "draw", "run"), log_p.reshape(shape))},
-        coords={"run": data.run, "chain": posterior["chain"], "draw": posterior["draw"]}))
-    prior = sample_prior(data, law, draws=_PRIOR_DRAWS, random_seed=sampler.random_seed)
-    tried = tried_batches(crossings)
-    table = cbs_table(quantities(law, posterior, tried), quantities(law, prior, tried), law=law,
-                      group=group, ci_prob=ci_prob)
-    return LawFit(law, data, tree, prior, table)
-
-
 def _assemble(main: LawFit, ds: xr.Dataset, crossings: xr.Dataset, seed: int) -> xr.DataTree:
     # the samplers' own attributes (when, which library) are in the settings where they matter
     posterior, stats, log_likelihood = (main.tree[name].to_dataset().drop_attrs(deep=False)
@@ -256,7 +235,7 @@ def _assemble(main: LawFit, ds: xr.Dataset, crossings: xr.Dataset, seed: int) ->
         "prior": main.prior.drop_attrs(deep=False),
         "posterior_predictive": _replicates(posterior, main, seed),
         "prior_predictive": _replicates(main.prior, main, seed),
-        "observed_data": crossings, "constant_data": _constants(main.data), "sweep": ds,
+        "observed_data": crossings, "constant_data": main.constants, "sweep": ds,
     }
     return xr.DataTree.from_dict(groups)
 
@@ -264,23 +243,13 @@ def _assemble(main: LawFit, ds: xr.Dataset, crossings: xr.Dataset, seed: int) ->
 def _replicates(draws: xr.Dataset, main: LawFit, seed: int) -> xr.Dataset:
     """Return replicated S in updates, dims (chain, draw, run, threshold)."""
     some = thinned(draws)
-    data = main.data
-    log_steps = replicate_log_steps(parameters(stacked(some), data, main.law), data,
-                                    np.random.default_rng(seed))
+    log_steps = main.replicate(stacked(some), np.random.default_rng(seed))
     shape = (some.sizes["chain"], some.sizes["draw"], *log_steps.shape[1:])
-    steps = np.exp(np.minimum(log_steps + data.log_steps_scale, 700.0)).reshape(shape)
+    steps = np.exp(np.minimum(log_steps, 700.0)).reshape(shape)
     return xr.Dataset({"steps": (("chain", "draw", "run", "threshold"), steps,
                                  {"long_name": "replicated S of another run", "units": "updates"})},
-                      coords={"run": data.run, "threshold": data.threshold,
+                      coords={"run": main.constants["run"], "threshold": draws["threshold"],
                               "chain": some["chain"], "draw": some["draw"]})
-
-
-def _constants(data: CrossingData) -> xr.Dataset:
-    return xr.Dataset(
-        {"n_prompts": ("run", data.n_prompts), "n_rollouts": ("run", data.n_rollouts),
-         "hardness": ("threshold", data.hardness), "log_steps_scale": ((), data.log_steps_scale),
-         **{f"log_scale_{name}": ((), value) for name, value in data.log_batch_scale.items()}},
-        coords={"run": data.run, "threshold": data.threshold})
 
 
 def _settings(
@@ -288,10 +257,10 @@ def _settings(
     sampler: SamplerSettings,
 ) -> dict[str, Any]:
     return {
-        "model": "crossing", "law": choice.law.name, "law_reason": choice.reason,
+        "law": choice.law.name, "law_reason": choice.reason,
         "formula": choice.law.formula, "metric": metric or "",
         "rule": crossings.attrs["rule"],
         "thresholds": crossings["threshold"].values.tolist(), "ci_prob": ci_prob,
-        "ci_kind": "eti", **asdict(sampler), "priors": PRIORS.as_dict(), "data_digest": digest(ds),
+        "ci_kind": "eti", **asdict(sampler), "data_digest": digest(ds),
         "versions": versions(),
     }

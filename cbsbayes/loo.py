@@ -54,7 +54,8 @@ def compare_laws(
     pandas.DataFrame
         Columns ``law, elpd, elpd_se, elpd_diff, dse, k_hat_max, n_bad_k, sigma_run,
         sigma_residual``; best first. `elpd_diff` is 0 for the best and negative for the others,
-        `dse` the standard error of the difference over runs. A law whose weights overflow, so
+        `dse` the standard error of the difference over runs; `sigma_residual` is NaN under the
+        trajectory model, which has no residual of crossings. A law whose weights overflow, so
         that nothing is known of how it predicts, has NaN and comes last.
     """
     pointwise = {law: np.asarray(r.elpd_i).reshape(-1) for law, r in results.items()}
@@ -69,9 +70,14 @@ def compare_laws(
             "elpd_diff": difference.sum(), "dse": _sum_se(difference),
             "k_hat_max": k_hat.max(), "n_bad_k": int((k_hat > GOOD_K).sum()),
             "sigma_run": float(posteriors[law]["sigma_run"].median()),
-            "sigma_residual": float(posteriors[law]["sigma_residual"].median()),
+            "sigma_residual": _median(posteriors[law], "sigma_residual"),
         })
     return pd.DataFrame(rows).sort_values("elpd", ascending=False, ignore_index=True)
+
+
+def _median(posterior: xr.Dataset, name: str) -> float:
+    """Return the median of a variable; NaN under a model that has none of that name."""
+    return float(posterior[name].median()) if name in posterior else float("nan")
 
 
 def _sum_se(values: np.ndarray) -> float:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from cbsbayes import laws_inverse as inverse
 from cbsbayes.laws import Law
+from cbsbayes.surface import Surface
 
-__all__ = ["GAIN", "Quantity", "TriedBatches", "log_steps", "quantities", "tried_batches"]
+__all__ = ["GAIN", "Quantity", "TriedBatches", "quantities", "tried_batches"]
 
 GAIN = 0.10  # doubling "still pays" while it cuts updates by this share
 
@@ -102,19 +102,6 @@ def _lines(fixed: np.ndarray, varied: np.ndarray) -> dict[int, tuple[int, ...]]:
     return {f: values for f, values in lines.items() if len(values) >= 2}
 
 
-def log_steps(law: Law, posterior: xr.Dataset, n_prompts: object, n_rollouts: object
-              ) -> xr.DataArray:
-    """Return log S at batches, for a typical run; dims of the posterior and of the batches."""
-    scales = {name: posterior[name] for name in law.scales}
-    return np.log(posterior["S_min"]) + law.log_ratio(n_prompts, n_rollouts, scales,
-                                                      exponent(law, posterior))
-
-
-def exponent(law: Law, posterior: xr.Dataset) -> xr.DataArray | float:
-    """Return the exponent: draws where it is free, else the number the law fixes."""
-    return posterior["alpha"] if law.alpha is None else law.alpha
-
-
 def quantities(law: Law, posterior: xr.Dataset, tried: TriedBatches) -> list[Quantity]:
     """Return all quantities that the law and the batches tried allow.
 
@@ -127,14 +114,15 @@ def quantities(law: Law, posterior: xr.Dataset, tried: TriedBatches) -> list[Qua
     tried : TriedBatches
         Decides at which batches gains and critical batch sizes are stated.
     """
-    out = [*_gains(law, posterior, tried), *_critical(law, posterior, tried)]
+    surface = Surface(law, posterior)
+    out = [*_gains(surface, tried), *_critical(surface, tried)]
     out += [Quantity(name, "", _scale_unit(name, law), posterior[name]) for name in law.scales]
     out.append(Quantity("S_min", "", "updates", posterior["S_min"]))
     if law.alpha is None:
         out.append(Quantity("alpha", "", "1", posterior["alpha"], log_scale=False))
     if law.alpha == 1.0:
         out.append(Quantity("E_min", "", "samples", _e_min(law, posterior)))
-    out += _steps_tried(law, posterior, tried)
+    out += _steps_tried(surface, tried)
     return out
 
 
@@ -161,10 +149,10 @@ def _exp(log_values: xr.DataArray) -> xr.DataArray:
     return log_values.copy(data=np.exp(log_values.values))
 
 
-def _gains(law: Law, post: xr.Dataset, tried: TriedBatches) -> Iterator[Quantity]:
+def _gains(surface: Surface, tried: TriedBatches) -> Iterator[Quantity]:
     """Yield S after doubling an axis over S before, inside the range tried."""
     def ratio(before: tuple[float, float], after: tuple[float, float]) -> xr.DataArray:
-        return _exp(log_steps(law, post, *after) - log_steps(law, post, *before))
+        return _exp(surface.log_ratio(*after) - surface.log_ratio(*before))
 
     if tried.one_axis:
         for b in _doubled(tried.total):
@@ -179,18 +167,16 @@ def _gains(law: Law, post: xr.Dataset, tried: TriedBatches) -> Iterator[Quantity
                            ratio((p, g), (p, 2 * g)))
 
 
-def _critical(law: Law, post: xr.Dataset, tried: TriedBatches) -> Iterator[Quantity]:
-    if law.two_axis:
-        yield from _critical_two_axis(law, post, tried)
+def _critical(surface: Surface, tried: TriedBatches) -> Iterator[Quantity]:
+    if surface.law.two_axis:
+        yield from _critical_two_axis(surface, tried)
     else:
-        yield from _critical_total(law, post, tried)
+        yield from _critical_total(surface, tried)
 
 
-def _critical_total(law: Law, post: xr.Dataset, tried: TriedBatches) -> Iterator[Quantity]:
-    alpha = exponent(law, post)
-    total = inverse.cbs_total(law, post["B_noise"], alpha)
-    at_gain = inverse.total_at_gain(law, GAIN, post["B_noise"], alpha)
-    yield Quantity("batch_at_gain", f"gain={GAIN:g}", "samples", at_gain)
+def _critical_total(surface: Surface, tried: TriedBatches) -> Iterator[Quantity]:
+    total = surface.cbs_total()
+    yield Quantity("batch_at_gain", f"gain={GAIN:g}", "samples", surface.total_at_gain(GAIN))
     yield Quantity("cbs_samples", "", "samples", total)
     for g in tried.prompts_at:
         yield Quantity("cbs_prompts", f"n_rollouts={g}", "prompts", total / g)
@@ -198,30 +184,28 @@ def _critical_total(law: Law, post: xr.Dataset, tried: TriedBatches) -> Iterator
         yield Quantity("cbs_rollouts", f"n_prompts={p}", "rollouts", total / p)
 
 
-def _critical_two_axis(law: Law, post: xr.Dataset, tried: TriedBatches) -> Iterator[Quantity]:
-    b_p, b_r, alpha = post["B_prompt"], post["B_rollout"], exponent(law, post)
+def _critical_two_axis(surface: Surface, tried: TriedBatches) -> Iterator[Quantity]:
     for g in tried.groups:
         yield Quantity("batch_at_gain", f"gain={GAIN:g},n_rollouts={g}", "prompts",
-                       inverse.prompts_at_gain(law, GAIN, g, b_p, b_r, alpha))
+                       surface.prompts_at_gain(GAIN, g))
     for p in tried.prompts:
         yield Quantity("batch_at_gain", f"gain={GAIN:g},n_prompts={p}", "rollouts",
-                       inverse.rollouts_at_gain(law, GAIN, p, b_p, b_r, alpha))
+                       surface.rollouts_at_gain(GAIN, p))
     for g in tried.groups:
-        prompts = inverse.cbs_prompts(law, g, b_p, b_r, alpha)
+        prompts = surface.cbs_prompts(g)
         yield Quantity("cbs_prompts", f"n_rollouts={g}", "prompts", prompts)
         yield Quantity("cbs_samples", f"n_rollouts={g}", "samples", prompts * g)
     for p in tried.prompts:
-        yield Quantity("cbs_rollouts", f"n_prompts={p}", "rollouts",
-                       inverse.cbs_rollouts(law, p, b_p, b_r, alpha))
-    if tried.both_vary and not law.plain:  # in 1/G a fixed batch is best spent on prompts
-        yield Quantity("best_n_rollouts", "", "rollouts", inverse.best_rollouts(b_p, b_r))
+        yield Quantity("cbs_rollouts", f"n_prompts={p}", "rollouts", surface.cbs_rollouts(p))
+    if tried.both_vary and not surface.law.plain:  # in 1/G a fixed batch is best spent on prompts
+        yield Quantity("best_n_rollouts", "", "rollouts", surface.best_rollouts())
 
 
-def _steps_tried(law: Law, post: xr.Dataset, tried: TriedBatches) -> Iterator[Quantity]:
+def _steps_tried(surface: Surface, tried: TriedBatches) -> Iterator[Quantity]:
     if tried.one_axis:
         for b in tried.total:
             yield Quantity("steps", f"total_batch={b:.12g}", "updates",
-                           _exp(log_steps(law, post, b, 1)))
+                           _exp(surface.log_steps(b, 1)))
     for p, g in tried.cells:
         yield Quantity("steps", f"n_prompts={p},n_rollouts={g}", "updates",
-                       _exp(log_steps(law, post, p, g)))
+                       _exp(surface.log_steps(p, g)))

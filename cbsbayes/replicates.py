@@ -16,7 +16,6 @@ from scipy.special import expit
 from cbsbayes.laws import Law
 from cbsbayes.models.crossing_data import CrossingData
 from cbsbayes.models.likelihood import LOGISTIC_SCALE, log_interval_numpy
-from cbsbayes.quantities import exponent
 
 __all__ = ["Parameters", "expected_log_steps", "parameters", "replicate_log_steps",
            "run_log_likelihood"]
@@ -86,8 +85,7 @@ def expected_log_steps(
     """Return log S (updates) of the law, shape (draw, batch, threshold)."""
     scales = {name: posterior[name].transpose("sample", "threshold").values[:, None, :]
               for name in law.scales}
-    free = exponent(law, posterior)
-    alpha = free if isinstance(free, float) else free.values[:, None, None]
+    alpha = law.alpha if law.alpha is not None else posterior["alpha"].values[:, None, None]
     ratio = law.log_ratio(n_prompts[None, :, None], n_rollouts[None, :, None], scales, alpha)
     return np.log(posterior["S_min"].transpose("sample", "threshold").values)[:, None, :] + ratio
 

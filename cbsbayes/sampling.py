@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from cbsbayes.errors import CBSDataError
@@ -23,7 +23,7 @@ from cbsbayes.models.crossing_flat import FlatCrossing
 from cbsbayes.models.crossing_words import data_words
 from cbsbayes.models.priors import PRIORS, Priors
 
-__all__ = ["SAMPLERS", "SamplerSettings", "sample_crossings", "sample_prior"]
+__all__ = ["SAMPLERS", "SamplerSettings", "nutpie_model", "sample_crossings", "sample_prior"]
 
 SAMPLERS = ("nutpie", "pymc")
 _TARGET_ACCEPT = 0.95  # .9 does on most sweeps, but where only bounds are known draws diverge
@@ -93,9 +93,12 @@ def _sample_nutpie(
 ) -> xr.DataTree:
     import nutpie
 
+    from cbsbayes.models.crossing_kernel import sampler_callbacks
+
     flat = FlatCrossing(data, law, priors)
+    model = nutpie_model(sampler_callbacks(), data_words(flat), flat.n_dim, flat.initial_point)
     tree = nutpie.sample(
-        _nutpie_model(flat), draws=settings.draws, tune=settings.tune, chains=settings.chains,
+        model, draws=settings.draws, tune=settings.tune, chains=settings.chains,
         cores=settings.cores, seed=settings.random_seed, target_accept=_TARGET_ACCEPT,
         adaptation="low_rank", save_warmup=False, progress_bar=False,
     )
@@ -104,24 +107,35 @@ def _sample_nutpie(
         "sample_stats": tree["sample_stats"].to_dataset()})
 
 
-def _nutpie_model(flat: FlatCrossing) -> Any:
-    """Return the kernel as nutpie takes a compiled PyMC model: by address, without Python.
+def nutpie_model(
+    callbacks: tuple[Any, Any], words: np.ndarray, n_dim: int,
+    start: Callable[[int], np.ndarray],
+) -> Any:
+    """Return a kernel as nutpie takes a compiled PyMC model: by address, without Python.
 
     Called as a Python function it would cost twice the time, and two chains would wait for each
     other. Draws stay flat until sampling is over.
+
+    Parameters
+    ----------
+    callbacks : tuple
+        Log density with gradient, and the copy of a draw, as C functions.
+    words : numpy.ndarray
+        The kernel's data.
+    n_dim : int
+        Length of the flat vector.
+    start : callable
+        From a seed to a starting point, shape (n_dim,).
     """
     from nutpie.compile_pymc import CompiledPyMCModel
 
-    from cbsbayes.models.crossing_kernel import sampler_callbacks
-
-    density, copy = sampler_callbacks()
-    shape = (flat.n_dim,)
+    density, copy = callbacks
     return CompiledPyMCModel(
-        compiled_logp_func=density, compiled_expand_func=copy, user_data=data_words(flat),
-        initial_point_func=flat.initial_point, n_expanded=flat.n_dim,
-        shape_info=(["position"], [slice(0, flat.n_dim)], [shape]),
+        compiled_logp_func=density, compiled_expand_func=copy, user_data=words,
+        initial_point_func=start, n_expanded=n_dim,
+        shape_info=(["position"], [slice(0, n_dim)], [(n_dim,)]),
         dims={}, shared_data={}, shared_var_keys={}, logp_func=None, expand_func=None,
-        _n_dim=flat.n_dim, _shapes={"position": shape}, _coords={},
+        _n_dim=n_dim, _shapes={"position": (n_dim,)}, _coords={},
     )
 
 
@@ -154,17 +168,9 @@ def sample_prior(
     xarray.Dataset
         Dims (chain, draw, run, threshold), one chain.
     """
-    import pymc as pm
-
-    from cbsbayes.models.crossing import build_crossing_model
-
-    model = build_crossing_model(data, law, priors.at(len(data.threshold)))
-    with model, _quiet(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The effect of Potentials", UserWarning)
-        # Python's own linker: a prior draw is cheap, compiling its graph is not.
-        tree = pm.sample_prior_predictive(draws, random_seed=random_seed,
-                                          compile_kwargs={"mode": "FAST_COMPILE"})
-    return tree["prior"].to_dataset().drop_vars(_REDUNDANT)
+    flat = FlatCrossing(data, law, priors.at(len(data.threshold)))
+    position = flat.prior_draws(draws, np.random.default_rng(random_seed))
+    return flat.unpack(position[None])
 
 
 @contextlib.contextmanager

@@ -55,7 +55,8 @@ def _parser() -> argparse.ArgumentParser:
         help="for seeds: a sweep (.nc) or a table of runs, several of a batch")
     add("--law", default="auto", metavar="NAME",
         help=f"law to fit (default: {_DEFAULT_LAW}; of a table what its axes allow)")
-    add("--model", default="crossing", metavar="NAME", help="model to fit (default: %(default)s)")
+    add("--model", default="crossing", metavar="NAME",
+        help="crossing or trajectory (default: %(default)s)")
     add("--sweeps", type=_count, default=100, help="sweeps a study (default: %(default)s)")
     add("--first", type=_whole, default=0, metavar="SEED",
         help="random seed of the first (default: %(default)s)")

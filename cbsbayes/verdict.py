@@ -16,7 +16,6 @@ from cbsbayes.bounds import RIGHT
 from cbsbayes.convergence import convergence
 from cbsbayes.laws import Law
 from cbsbayes.loo import GOOD_K
-from cbsbayes.models.priors import Priors
 
 __all__ = ["MIN_ESS", "MAX_R_HAT", "cautions", "sampler_checks", "verdict"]
 
@@ -33,11 +32,12 @@ def sampler_checks(tree: xr.DataTree) -> tuple[dict[str, bool], dict[str, float]
     Parameters
     ----------
     tree : xarray.DataTree
-        Groups ``posterior`` and ``sample_stats``.
+        Groups ``posterior`` and ``sample_stats``. Noise along progress (dim ``node``) is left
+        out: it follows from what is checked.
     """
     columns = [variable.transpose("chain", "draw", ...).values.reshape(
         variable.sizes["chain"], variable.sizes["draw"], -1)
-        for variable in tree["posterior"].data_vars.values()]
+        for variable in tree["posterior"].data_vars.values() if "node" not in variable.dims]
     found = convergence(np.concatenate(columns, axis=2))
     divergences = int(tree["sample_stats"]["diverging"].sum())
     worst = {"r_hat_max": float(found.r_hat.max()),
@@ -72,19 +72,22 @@ def verdict(
 
 def cautions(
     law: Law, posterior: xr.Dataset, crossings: xr.Dataset, law_table: pd.DataFrame,
-    others: Mapping[str, pd.DataFrame], cbs: pd.DataFrame, priors: Priors,
+    others: Mapping[str, pd.DataFrame], cbs: pd.DataFrame,
+    alpha_prior: tuple[float, float, float, float],
 ) -> list[str]:
     """Return what limits the numbers of a fit whose sampler worked, a sentence each."""
-    return [*_about_exponent(law, posterior, priors), *_about_one_axis(law, crossings),
+    return [*_about_exponent(law, posterior, alpha_prior), *_about_one_axis(law, crossings),
             *_about_laws(law_table, {**others, law.name: cbs}), *_about_runs(posterior),
             *_about_small_groups(crossings), *_about_identification(cbs),
             *_about_k_hat(law, law_table)]
 
 
-def _about_exponent(law: Law, posterior: xr.Dataset, priors: Priors) -> list[str]:
+def _about_exponent(
+    law: Law, posterior: xr.Dataset, alpha_prior: tuple[float, float, float, float]
+) -> list[str]:
     if law.alpha is not None:
         return []
-    _, sd, lower, upper = priors.alpha
+    _, sd, lower, upper = alpha_prior
     draws = posterior["alpha"].values.reshape(-1)
     out = []
     if draws.std() > 0.6 * sd:

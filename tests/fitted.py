@@ -56,8 +56,8 @@ def narrow_draws(data, law, settings, priors=NARROW):
 def quick_sampling(draws=narrow_draws):
     """Replace the sampler of `fit_sweep`, and take few draws from the prior."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cbsbayes.fitting.sample_crossings", draws)
-        patch.setattr("cbsbayes.fitting._PRIOR_DRAWS", 200)
+        patch.setattr("cbsbayes.law_fit.sample_crossings", draws)
+        patch.setattr("cbsbayes.law_fit.PRIOR_DRAWS", 200)
         yield
 
 

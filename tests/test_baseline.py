@@ -45,7 +45,8 @@ def noisy_steps(batch, *, s_min=50.0, b_noise=700.0, sd=0.1, seed=0):
 def test_least_squares_gives_what_the_notebook_gave(steps, s_min, b_noise, r2):
     fit = least_squares(BATCH, steps)
     assert fit.S_min == pytest.approx(s_min, rel=1e-6)
-    assert fit.B_noise == pytest.approx(b_noise, rel=1e-5)
+    # a flat S leaves B_noise at rounding of 0, which differs between processors
+    assert fit.B_noise == pytest.approx(b_noise, rel=1e-5, abs=1e-4)
     assert fit.r2 == pytest.approx(r2, abs=1e-9)
     assert (fit.n_used, fit.n_dropped) == (np.isfinite(steps).sum(), np.isnan(steps).sum())
     assert np.isnan([fit.ci_lower, fit.ci_upper]).all()

@@ -132,7 +132,7 @@ def test_chains_too_short_to_agree_are_not_trusted(sweep_file, tmp_path):
 @pytest.mark.parametrize("arguments", [
     ["--draws", "many"], ["--thresholds", "0.5,high"], ["--sampler", "gibbs"], ["--nothing"],
     ["--seed", "-1"], ["--seed", "1.5"], ["--seed", str(2**32)], ["--rule", "last"],
-    ["--model", "trajectory"], ["a.nc", "b.nc"],
+    ["--model", "oracle"], ["a.nc", "b.nc"],
 ])
 def test_usage_is_status_two(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:

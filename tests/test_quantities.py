@@ -8,8 +8,9 @@ import xarray as xr
 from scipy.optimize import brentq
 
 from cbsbayes.laws import LAWS, get_law
-from cbsbayes.quantities import GAIN, log_steps, quantities, tried_batches
+from cbsbayes.quantities import GAIN, quantities, tried_batches
 from cbsbayes.simulate import simulate_sweep
+from cbsbayes.surface import Surface
 
 CHAINS, DRAWS, THRESHOLDS = 2, 5, [0.6, 0.7]
 
@@ -52,9 +53,9 @@ def test_gains_are_ratios_of_updates_inside_the_range_tried(name):
                 "gain_rollouts": [(16, 2), (16, 4), (16, 8), (32, 4)]}
     assert sorted(gains) == sorted((which, f"n_prompts={p},n_rollouts={g}")
                                    for which, cells in expected.items() for p, g in cells)
-    expected = np.exp(log_steps(law, post, 32, 8) - log_steps(law, post, 16, 8))
+    expected = np.exp(Surface(law, post).log_steps(32, 8) - Surface(law, post).log_steps(16, 8))
     xr.testing.assert_allclose(values["gain_prompts", "n_prompts=16,n_rollouts=8"], expected)
-    expected = np.exp(log_steps(law, post, 16, 4) - log_steps(law, post, 16, 2))
+    expected = np.exp(Surface(law, post).log_steps(16, 4) - Surface(law, post).log_steps(16, 2))
     xr.testing.assert_allclose(values["gain_rollouts", "n_prompts=16,n_rollouts=2"], expected)
     assert all((values[key] < 1).all() for key in gains)
 
@@ -66,7 +67,7 @@ def test_critical_batches_solve_the_law(name):
     draw = post.isel(chain=1, draw=3, threshold=0)
 
     def steps(p, g):
-        return float(np.exp(log_steps(law, draw, p, g)))
+        return float(np.exp(Surface(law, draw).log_steps(p, g)))
 
     s_min = float(draw["S_min"])
     at = {"chain": 1, "draw": 3, "threshold": 0}
@@ -107,7 +108,7 @@ def test_least_samples_exist_for_exponent_one_and_are_the_least():
         draw = post.isel(chain=0, draw=2, threshold=1)
         one = law.plain or not law.two_axis  # the fewest rollouts are the best
         groups = xr.DataArray(np.ones(1) if one else np.geomspace(1.01, 1e4, 20000), dims="batch")
-        samples = 1e-9 * groups * np.exp(log_steps(law, draw, 1e-9, groups))
+        samples = 1e-9 * groups * np.exp(Surface(law, draw).log_steps(1e-9, groups))
         expected = float(values["E_min", ""].isel(chain=0, draw=2, threshold=1))
         assert float(np.min(samples)) == pytest.approx(expected, rel=1e-4)
 
@@ -119,7 +120,7 @@ def test_best_group_size_beats_all_others_at_a_fixed_batch():
     best = float(values["best_n_rollouts", ""].isel(chain=0, draw=0, threshold=0))
 
     def log_s(g):
-        return float(log_steps(law, draw, 2048 / g, g))
+        return float(Surface(law, draw).log_steps(2048 / g, g))
 
     assert all(log_s(best) < log_s(best * factor) for factor in (0.8, 0.95, 1.05, 1.25))
     assert ("best_n_rollouts", "") not in found(get_law("two_axis_free_plain"))[0]

@@ -10,11 +10,11 @@ from cbsbayes.fitting import fit_sweep
 from cbsbayes.grouping import choose_runs
 from cbsbayes.laws import get_law
 from cbsbayes.models.crossing_data import crossing_data
-from cbsbayes.quantities import log_steps
 from cbsbayes.result import Fit
 from cbsbayes.sampling import SamplerSettings, sample_crossings
 from cbsbayes.simulate import simulate_sweep, truth_of
 from cbsbayes.store import read_sweep
+from cbsbayes.surface import Surface
 from cbsbayes.truth import mean_noise, progress_at, true_steps
 
 pytestmark = pytest.mark.mcmc
@@ -35,11 +35,11 @@ def posterior_of(ds, law, thresholds=THRESHOLDS):
 
 def two_axis_logs(law, post):
     """Return log draws (chain, draw, threshold) of what a sweep is read for, at batch (128, 8)."""
-    here = log_steps(law, post, 128.0, 8.0)
+    here = Surface(law, post).log_steps(128.0, 8.0)
     return {"S_min": np.log(post["S_min"]), "B_prompt": np.log(post["B_prompt"]),
             "B_rollout": np.log(post["B_rollout"]), "S": here,
-            "gain_prompts": log_steps(law, post, 256.0, 8.0) - here,
-            "gain_rollouts": log_steps(law, post, 128.0, 16.0) - here}
+            "gain_prompts": Surface(law, post).log_steps(256.0, 8.0) - here,
+            "gain_rollouts": Surface(law, post).log_steps(128.0, 16.0) - here}
 
 
 def two_axis_truth(ds, threshold):

@@ -96,7 +96,7 @@ def said(*, law=FREE, post=None, cross=None, table=None, others=None, main=None)
     return cautions(law, posterior() if post is None else post,
                     crossings() if cross is None else cross,
                     law_table(two_axis_free=-10.0) if table is None else table, others or {},
-                    cbs() if main is None else main, PRIORS)
+                    cbs() if main is None else main, PRIORS.alpha)
 
 
 def test_a_clean_fit_has_no_caution():

@@ -13,10 +13,11 @@ import xarray as xr
 
 from cbsbayes.bounds import INTERVAL, LEFT, RIGHT, UNUSABLE
 from cbsbayes.errors import CBSDataError
-from cbsbayes.laws import Law, group_divisor
+from cbsbayes.laws import Law
+from cbsbayes.models.batches import batch_axes, batch_scales
 from cbsbayes.models.likelihood import FAR
 
-__all__ = ["CrossingData", "batch_axes", "crossing_data", "hardness"]
+__all__ = ["CrossingData", "crossing_data", "hardness"]
 
 _MIN_WIDTH = 2e-3  # log width given to an exact S, far below any seed-to-seed spread
 _UNLINKED = 1e4  # finite, because the gradient of exp(-gap/length) at infinity is NaN
@@ -104,17 +105,8 @@ def crossing_data(crossings: xr.Dataset, law: Law) -> CrossingData:
         n_prompts=n_prompts, n_rollouts=n_rollouts, log_lower=log_lower, log_upper=log_upper,
         informative=informative, midpoint=np.where(known, (log_lower + log_upper) / 2, 0.0),
         previous=previous, gap=gap, log_steps_scale=scale,
-        log_batch_scale=_batch_scales(law, n_prompts, n_rollouts),
+        log_batch_scale=batch_scales(law, n_prompts, n_rollouts),
     )
-
-
-def batch_axes(ds: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Return n_prompts and n_rollouts, or the total batch and 1 where there is one axis."""
-    prompts = ds["n_prompts"].values.astype(float)
-    rollouts = ds["n_rollouts"].values.astype(float)
-    one_axis = (prompts < 0) | (rollouts < 0)
-    return (np.where(one_axis, ds["total_batch"].values, prompts),
-            np.where(one_axis, 1.0, rollouts))
 
 
 def hardness(threshold: np.ndarray, harder_up: bool) -> np.ndarray:
@@ -190,11 +182,3 @@ def _previous(
         gap[linked, k] = x[k] - x[last[linked]]
         last = np.where(known[:, k], k, last)
     return previous, gap
-
-
-def _batch_scales(law: Law, n_prompts: np.ndarray, n_rollouts: np.ndarray) -> dict[str, float]:
-    if not law.two_axis:
-        return {"B_noise": float(np.log(n_prompts * n_rollouts).mean())}
-    divisor = group_divisor(n_rollouts, plain=law.plain)
-    return {"B_prompt": float(np.log(n_prompts).mean()),
-            "B_rollout": float(np.log(n_prompts * divisor).mean())}

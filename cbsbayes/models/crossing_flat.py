@@ -12,51 +12,21 @@ from functools import cached_property
 
 import numpy as np
 import xarray as xr
-from scipy.special import expit, logit
+from scipy.special import logit
 
 from cbsbayes.laws import Law
+from cbsbayes.models.batches import middle_batch
 from cbsbayes.models.crossing_data import CrossingData
+from cbsbayes.models.flat import AlphaPrior, Block, FlatModel
 from cbsbayes.models.priors import PRIORS, Priors
 
-__all__ = ["Block", "FlatCrossing", "middle_batch"]
+__all__ = ["FlatCrossing"]
 
 _INITIAL_SPREAD = 0.5  # of the prior's: starts apart from each other, none at a loss
 
 
 @dataclass(frozen=True)
-class Block:
-    """A variable's part of the flat vector.
-
-    Attributes
-    ----------
-    name : str
-        The variable's name in the posterior.
-    center, sd : float or numpy.ndarray
-        Of its normal prior on the unconstrained scale; where the prior is not normal, of the
-        normal that starting points are drawn from.
-    dim : str
-        Its dimension; empty for a single number.
-    transform : {"", "log", "interval"}
-        From the variable to the unconstrained scale, by PyMC's names.
-    size : int
-        Coordinates.
-    """
-
-    name: str
-    center: float | np.ndarray
-    sd: float
-    dim: str = ""
-    transform: str = ""
-    size: int = 1
-
-    @property
-    def value_name(self) -> str:
-        """Name of the unconstrained variable in PyMC."""
-        return f"{self.name}_{self.transform}__" if self.transform else self.name
-
-
-@dataclass(frozen=True)
-class FlatCrossing:
+class FlatCrossing(FlatModel):
     """The flat vector of one model.
 
     Attributes
@@ -107,28 +77,10 @@ class FlatCrossing:
         return [level, Block(f"{name}_trend", 0.0, self.priors.scale_trend_sd),
                 Block(f"{name}_deviation", 0.0, 1.0, "threshold", size=len(self.data.threshold))]
 
-    @cached_property
-    def slices(self) -> dict[str, slice]:
-        """Each block's place in the flat vector, by the variable's name."""
-        ends = np.cumsum([block.size for block in self.blocks]).tolist()
-        return {block.name: slice(end - block.size, end)
-                for block, end in zip(self.blocks, ends, strict=True)}
-
     @property
-    def n_dim(self) -> int:
-        """Length of the flat vector."""
-        return sum(block.size for block in self.blocks)
-
-    @cached_property
-    def center(self) -> np.ndarray:
-        """Prior centre of every coordinate, shape (n_dim,)."""
-        return np.concatenate([np.broadcast_to(np.asarray(block.center, dtype=float), block.size)
-                               for block in self.blocks])
-
-    @cached_property
-    def sd(self) -> np.ndarray:
-        """Prior spread of every coordinate, shape (n_dim,)."""
-        return np.repeat([block.sd for block in self.blocks], [b.size for b in self.blocks])
+    def alpha_prior(self) -> AlphaPrior:
+        """The exponent's prior."""
+        return self.priors.alpha
 
     def initial_point(self, seed: int) -> np.ndarray:
         """Return a prior draw drawn towards the centre, shape (n_dim,); its density is finite."""
@@ -149,7 +101,7 @@ class FlatCrossing:
             Dims (chain, draw, run, threshold); the variables of the PyMC model under their
             names, ``run_effect`` without its redundant standardised form.
         """
-        raw = {b.name: _back(b, position[..., self.slices[b.name]], self.priors)
+        raw = {b.name: self.back(b, position[..., self.slices[b.name]])
                for b in self.blocks}
         dims = {b.name: (b.dim,) if b.dim else () for b in self.blocks}
         values = {name: v if dims[name] else v[..., 0] for name, v in raw.items()}
@@ -175,25 +127,11 @@ class FlatCrossing:
         middle = len(self.data.threshold) // 2
         at_middle = {name: value[..., middle] for name, value in scales.items()}
         alpha = raw["alpha"][..., 0] if "alpha" in raw else None
-        law_ratio = self.law.log_ratio(*middle_batch(self.data), at_middle, alpha)
+        middle_axes = middle_batch(self.data.n_prompts, self.data.n_rollouts)
+        law_ratio = self.law.log_ratio(*middle_axes, at_middle, alpha)
         base = raw["log_S_level"] + self.data.log_steps_scale - law_ratio[..., None]
         if len(self.data.threshold) == 1:
             return base
         climb = np.cumsum(np.exp(raw["log_growth"]), axis=-1)
         climb = np.concatenate([np.zeros_like(climb[..., :1]), climb], axis=-1)
         return base + climb - climb[..., middle, None]
-
-
-def middle_batch(data: CrossingData) -> tuple[float, float]:
-    """Return the geometric means of n_prompts and n_rollouts, where the level of S is sampled."""
-    return (float(np.exp(np.log(data.n_prompts).mean())),
-            float(np.exp(np.log(data.n_rollouts).mean())))
-
-
-def _back(block: Block, value: np.ndarray, priors: Priors) -> np.ndarray:
-    if block.transform == "log":
-        return np.exp(value)
-    if block.transform == "interval":
-        lower, upper = priors.alpha[2:]
-        return lower + (upper - lower) * expit(value)
-    return value

@@ -11,10 +11,10 @@ from math import log, pi, sqrt
 import numpy as np
 from scipy.special import ndtr
 
-from cbsbayes.laws import Law, group_divisor
 from cbsbayes.models import crossing_kernel as kernel
+from cbsbayes.models.batches import batch_weights, middle_batch
 from cbsbayes.models.crossing_data import CrossingData
-from cbsbayes.models.crossing_flat import FlatCrossing, middle_batch
+from cbsbayes.models.crossing_flat import FlatCrossing
 from cbsbayes.models.likelihood import LOGISTIC_SCALE
 from cbsbayes.models.priors import Priors
 
@@ -69,13 +69,14 @@ def _parts(flat: FlatCrossing) -> dict[str, np.ndarray]:
         precision[flat.slices["alpha"]] = 0.0  # its prior is not normal on this scale
     batches, batch = np.unique(np.column_stack([data.n_prompts, data.n_rollouts]), axis=0,
                                return_inverse=True)
-    batches = np.vstack([batches, middle_batch(data)])
+    batches = np.vstack([batches, middle_batch(data.n_prompts, data.n_rollouts)])
     bounds = np.stack([data.log_lower, data.log_upper, data.midpoint], axis=-1)
     link, pairs, gaps = _links(data)
     return {"layout": _layout(flat), "batch": batch.astype(np.int64), "link": link,
             "pairs": pairs, "center": flat.center, "precision": precision,
             "constants": _constants(flat), "hardness": data.hardness,
-            "weights": _weights(law, data, batches), "bounds": bounds, "gaps": gaps}
+            "weights": batch_weights(law, data.log_batch_scale, *batches.T), "bounds": bounds,
+            "gaps": gaps}
 
 
 def _layout(flat: FlatCrossing) -> np.ndarray:
@@ -111,17 +112,6 @@ def _log_exponent_constant(priors: Priors) -> float:
     mean, sd, lower, upper = priors.alpha
     inside = ndtr((upper - mean) / sd) - ndtr((lower - mean) / sd)
     return log((upper - lower) / (sd * sqrt(2 * pi) * inside))
-
-
-def _weights(law: Law, data: CrossingData, batches: np.ndarray) -> np.ndarray:
-    """Return what exp(level) is multiplied by at each batch, shape (scale, batch)."""
-    prompts, rollouts = batches.T
-    if law.two_axis:
-        divisor = {"B_prompt": prompts, "B_rollout":
-                   prompts * group_divisor(rollouts, plain=law.plain)}
-    else:
-        divisor = {"B_noise": prompts * rollouts}
-    return np.array([np.exp(data.log_batch_scale[name]) / divisor[name] for name in law.scales])
 
 
 def _links(data: CrossingData) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

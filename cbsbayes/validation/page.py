@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from cbsbayes.plots.style import detached, figure_bytes
+from cbsbayes.plots.files import figure_bytes
+from cbsbayes.plots.style import detached
 from cbsbayes.store import write_whole
 from cbsbayes.validation.figures import plot_coverage, plot_ranks
 from cbsbayes.validation.markdown import page_markdown

@@ -13,12 +13,15 @@ from cbsbayes.crossing import find_crossings
 from cbsbayes.errors import CBSDataError
 from cbsbayes.laws import Law
 from cbsbayes.models.crossing_data import crossing_data
+from cbsbayes.models.trajectory_data import trajectory_data
+from cbsbayes.models.trajectory_flat import FlatTrajectory
 from cbsbayes.sampling import SamplerSettings, sample_crossings
+from cbsbayes.trajectory_sampling import sample_curves
 from cbsbayes.verdict import sampler_checks
 
 __all__ = ["MODELS", "at_threshold", "interval", "posterior_draws", "with_checks"]
 
-MODELS = ("crossing",)
+MODELS = ("crossing", "trajectory")
 
 
 def posterior_draws(
@@ -54,6 +57,10 @@ def posterior_draws(
     if model == "crossing":
         data = crossing_data(find_crossings(sweep, thresholds), law)
         return with_checks(sample_crossings(data, law, settings))
+    if model == "trajectory":
+        targets = np.asarray(thresholds, dtype=float)
+        flat = FlatTrajectory(trajectory_data(sweep, law, None), law)
+        return with_checks(sample_curves(flat, targets, settings)[0])
     raise CBSDataError(f"unknown model {model!r}; valid: {', '.join(MODELS)}")
 
 

@@ -1,0 +1,101 @@
+"""One law fitted to one group of runs by the crossing model: draws, prior, table, replicates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from cbsbayes.laws import Law
+from cbsbayes.models.crossing_data import CrossingData, crossing_data
+from cbsbayes.quantities import quantities, tried_batches
+from cbsbayes.replicates import parameters, replicate_log_steps, run_log_likelihood
+from cbsbayes.result import stacked
+from cbsbayes.sampling import SamplerSettings, sample_crossings, sample_prior
+from cbsbayes.summary import cbs_table
+
+__all__ = ["PRIOR_DRAWS", "LawFit", "fit_crossings", "run_log_likelihoods"]
+
+PRIOR_DRAWS = 2000  # 1,000 leave a status near its line to chance
+
+
+@dataclass(frozen=True)
+class LawFit:
+    """One law's draws on the same runs as the others.
+
+    Attributes
+    ----------
+    law : Law
+        The law.
+    tree : xarray.DataTree
+        Groups ``posterior, sample_stats, log_likelihood``.
+    prior : xarray.Dataset
+        Prior draws, dims (chain, draw, run, threshold).
+    cbs : pandas.DataFrame
+        Its table of quantities.
+    replicate : callable
+        From draws (dim ``sample``) and a random generator to log S (updates) of one new run per
+        draw and run, shape (sample, run, threshold).
+    constants : xarray.Dataset
+        What the model was given besides the data.
+    """
+
+    law: Law
+    tree: xr.DataTree
+    prior: xr.Dataset
+    cbs: pd.DataFrame
+    replicate: Callable[[xr.Dataset, np.random.Generator], np.ndarray]
+    constants: xr.Dataset
+
+
+def fit_crossings(
+    law: Law, crossings: xr.Dataset, sampler: SamplerSettings, group: str, ci_prob: float
+) -> LawFit:
+    """Return a law fitted to crossings.
+
+    Parameters
+    ----------
+    law : Law
+        The law of S(P, G).
+    crossings : xarray.Dataset
+        Of the runs to be fitted.
+    sampler : SamplerSettings
+        How to sample.
+    group : str
+        Label of the runs.
+    ci_prob : float
+        Probability of the equal-tailed intervals.
+    """
+    data = crossing_data(crossings, law)
+    tree = sample_crossings(data, law, sampler)
+    posterior = tree["posterior"].to_dataset()
+    log_p = run_log_likelihood(parameters(stacked(posterior), data, law), data)
+    tree["log_likelihood"] = xr.DataTree(run_log_likelihoods(log_p, posterior, data.run))
+    prior = sample_prior(data, law, draws=PRIOR_DRAWS, random_seed=sampler.random_seed)
+    tried = tried_batches(crossings)
+    table = cbs_table(quantities(law, posterior, tried), quantities(law, prior, tried), law=law,
+                      group=group, ci_prob=ci_prob)
+
+    def replicate(draws: xr.Dataset, rng: np.random.Generator) -> np.ndarray:
+        return replicate_log_steps(parameters(draws, data, law), data, rng) + data.log_steps_scale
+
+    return LawFit(law, tree, prior, table, replicate, _constants(data))
+
+
+def run_log_likelihoods(log_p: np.ndarray, posterior: xr.Dataset, run: np.ndarray) -> xr.Dataset:
+    """Return log p of every run, given as shape (draw, run), with the posterior's dims."""
+    shape = (posterior.sizes["chain"], posterior.sizes["draw"], len(run))
+    return xr.Dataset(
+        {"run_log_likelihood": (("chain", "draw", "run"), log_p.reshape(shape))},
+        coords={"run": run, "chain": posterior["chain"], "draw": posterior["draw"]})
+
+
+def _constants(data: CrossingData) -> xr.Dataset:
+    return xr.Dataset(
+        {"n_prompts": ("run", data.n_prompts), "n_rollouts": ("run", data.n_rollouts),
+         "hardness": ("threshold", data.hardness), "log_steps_scale": ((), data.log_steps_scale),
+         **{f"log_scale_{name}": ((), value) for name, value in data.log_batch_scale.items()}},
+        coords={"run": data.run, "threshold": data.threshold})

@@ -1,0 +1,95 @@
+"""The trajectory model's unconstrained space as one flat vector: its blocks, and the way back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.special import logit
+
+from cbsbayes.laws import Law
+from cbsbayes.models.bridge import n_terms
+from cbsbayes.models.flat import AlphaPrior, Block, FlatModel
+from cbsbayes.models.trajectory_data import TrajectoryData
+from cbsbayes.models.trajectory_priors import TRAJECTORY_PRIORS, TrajectoryPriors
+
+__all__ = ["FlatTrajectory"]
+
+
+@dataclass(frozen=True)
+class FlatTrajectory(FlatModel):
+    """The flat vector of one model.
+
+    Attributes
+    ----------
+    data : TrajectoryData
+        The curves.
+    law : Law
+        The law.
+    priors : TrajectoryPriors
+        Of the model.
+    group_ceiling : bool
+        Whether small groups may saturate lower.
+    """
+
+    data: TrajectoryData
+    law: Law
+    priors: TrajectoryPriors = TRAJECTORY_PRIORS
+    group_ceiling: bool = False
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """Blocks in the order of the flat vector."""
+        p = self.priors
+        blocks = [Block("start", self._start(), p.start_sd, transform="logodds"),
+                  Block("ceiling_logit", *p.ceiling)]
+        if self.group_ceiling:
+            blocks.append(Block("group_ceiling", *p.group_ceiling, transform="log"))
+        blocks += [Block("log_half_level", 0.0, p.level_sd),
+                   Block("kappa", *p.shape, transform="log")]
+        for name in self.law.scales:
+            blocks += [Block(f"{name}_level", 0.0, p.scale_level_sd),
+                       Block(f"{name}_trend", 0.0, p.scale_trend_sd)]
+        blocks.append(Block("noise_curvature", 0.0, p.curvature_sd))
+        if self.law.alpha is None:
+            mean, sd, lower, upper = p.alpha
+            width = upper - lower
+            share = (mean - lower) / width
+            blocks.append(Block("alpha", float(logit(share)), sd / (width * share * (1 - share)),
+                                transform="interval"))
+        blocks += [Block("sigma_run", *p.sigma_run, transform="log"),
+                   Block("sigma_wander", *p.sigma_wander, transform="log"),
+                   Block("sigma_offset", *p.sigma_offset, transform="log"),
+                   Block("sigma_noise", *p.sigma_noise, transform="log"),
+                   Block("serial", *p.serial, transform="logodds"),
+                   Block("memory", *p.memory, transform="log"),
+                   Block("item_set", 0.0, 1.0, "term", size=n_terms(self.data))]
+        return tuple(blocks)
+
+    def _start(self) -> float:
+        """Return the logit of the accuracy before training, or of the lowest seen."""
+        start, n = self.data.start, self.data.n_items
+        seen = np.nanmean(start) if np.isfinite(start).any() else self.data.typical.accuracy[0]
+        return float(logit(np.clip(seen, 0.5 / n, 1 - 0.5 / n)))
+
+    @property
+    def alpha_prior(self) -> AlphaPrior:
+        """The exponent's prior."""
+        return self.priors.alpha
+
+    def parameters(self, position: np.ndarray) -> dict[str, np.ndarray]:
+        """Return every variable on its own scale from draws of the flat vector.
+
+        Parameters
+        ----------
+        position : numpy.ndarray
+            Shape (draw, n_dim).
+
+        Returns
+        -------
+        dict
+            Name to shape (draw,), or (draw, term) for the item set.
+        """
+        values = {b.name: self.back(b, position[:, self.slices[b.name]]) for b in self.blocks}
+        return {b.name: values[b.name] if b.dim else values[b.name][:, 0] for b in self.blocks}

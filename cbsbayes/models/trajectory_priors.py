@@ -1,0 +1,74 @@
+"""The priors of the trajectory model, on scales that carry no unit.
+
+Updates are measured in the geometric mean at which runs pass the middle accuracy, batches in the
+geometric middle of those tried, noise on the scale of binomial noise or of accuracy itself; so the
+same priors serve every sweep.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+__all__ = ["TRAJECTORY_PRIORS", "TrajectoryPriors"]
+
+
+@dataclass(frozen=True)
+class TrajectoryPriors:
+    """Hyperparameters; pairs are centre and spread of a normal on the scale named.
+
+    Attributes
+    ----------
+    start_sd : float
+        Logit accuracy before training, around the accuracy seen there.
+    ceiling : tuple of float
+        Logit share of the room above the start that training can gain.
+    group_ceiling : tuple of float
+        Log of how much lower that logit lies for groups of two (only where asked for).
+    level_sd : float
+        Log updates at half the gain at the middle batch.
+    shape : tuple of float
+        Log κ of the stretched exponential: 1 is an exponential approach, more a delayed one.
+    scale_level_sd : float
+        Log momentary noise scale at the middle accuracy, around the middle batch.
+    scale_trend_sd : float
+        Its change per unit of logit accuracy.
+    curvature_sd : float
+        Change of that trend per two units of logit accuracy, common to the scales.
+    alpha : tuple of float
+        Mean, sd, lower and upper end of the exponent.
+    sigma_run : tuple of float
+        Log sd of the run effect on log S.
+    sigma_wander : tuple of float
+        Log sd of the change of a run's own speed, per half a natural unit of log updates.
+    sigma_offset : tuple of float
+        Log sd of a run's constant offset in accuracy after its start.
+    sigma_noise : tuple of float
+        Log of an evaluation's noise over binomial noise; fixed items jitter below 1.
+    serial : tuple of float
+        Logit of the share of that variance that is serially correlated.
+    memory : tuple of float
+        Log memory of that share in spacings of the evaluations.
+    """
+
+    start_sd: float = 0.5
+    ceiling: tuple[float, float] = (0.0, 1.5)
+    group_ceiling: tuple[float, float] = (-1.0, 1.0)
+    level_sd: float = 1.5
+    shape: tuple[float, float] = (0.0, 0.4)
+    scale_level_sd: float = 2.0
+    scale_trend_sd: float = 1.5
+    curvature_sd: float = 0.25
+    alpha: tuple[float, float, float, float] = (0.75, 0.25, 0.25, 1.5)
+    sigma_run: tuple[float, float] = (-2.526, 0.6)  # log .08
+    sigma_wander: tuple[float, float] = (-2.659, 0.8)  # log .07
+    sigma_offset: tuple[float, float] = (-5.298, 0.5)  # log .005
+    sigma_noise: tuple[float, float] = (-0.3, 0.8)
+    serial: tuple[float, float] = (-1.0, 1.5)
+    memory: tuple[float, float] = (1.8, 0.5)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the hyperparameters as plain values for `fit.json`."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+TRAJECTORY_PRIORS = TrajectoryPriors()

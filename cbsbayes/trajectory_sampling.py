@@ -1,0 +1,105 @@
+"""Sample the trajectory model: NUTS over the shared parameters, runs' own drawn given them.
+
+The runs' own parameters are integrated out in the kernel, so that thirty-odd coordinates are left
+however many runs there are. They are turned by the posterior's normal approximation before nutpie
+sees them (`cbsbayes.laplace`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from cbsbayes.errors import CBSDataError
+from cbsbayes.laplace import Laplace, find_laplace
+from cbsbayes.law_fit import run_log_likelihoods
+from cbsbayes.models import trajectory_kernel as kernel
+from cbsbayes.models.trajectory_flat import FlatTrajectory
+from cbsbayes.models.trajectory_read import read_thresholds
+from cbsbayes.models.trajectory_words import data_words
+from cbsbayes.sampling import SamplerSettings, nutpie_model
+
+__all__ = ["sample_curves"]
+
+_TARGET_ACCEPT = 0.85
+_CHUNK = 500  # draws at a time when runs' own parameters are drawn
+_START = 0.5  # spread of the chains' starts in posterior spreads
+
+
+def sample_curves(
+    flat: FlatTrajectory, thresholds: np.ndarray, settings: SamplerSettings
+) -> tuple[xr.DataTree, FlatTrajectory]:
+    """Return the posterior of the trajectory model, and the model as it was linearised.
+
+    Parameters
+    ----------
+    flat : FlatTrajectory
+        The model.
+    thresholds : numpy.ndarray
+        Accuracies at which it is read, shape (threshold,).
+    settings : SamplerSettings
+        How to sample; only nutpie takes this model.
+
+    Returns
+    -------
+    tuple
+        A tree with groups ``posterior``, ``sample_stats`` and ``log_likelihood``, and the model.
+
+    Raises
+    ------
+    CBSDataError
+        If another sampler is asked for.
+    """
+    if settings.sampler != "nutpie":
+        raise CBSDataError(f"sampler {settings.sampler!r} cannot sample the trajectory model; "
+                           "valid: nutpie, or --model crossing")
+    approximation = find_laplace(flat)
+    position, stats = _sample(approximation, settings)
+    flat = approximation.flat
+    posterior = read_thresholds(flat, position, thresholds, settings.random_seed)
+    draws = position.reshape(-1, flat.n_dim)
+    effect = _run_effects(flat, draws, approximation.words, settings.random_seed)
+    shape = (*position.shape[:2], len(flat.data.run))
+    posterior = posterior.assign_coords(run=flat.data.run)
+    posterior["run_effect"] = (("chain", "draw", "run"), effect.reshape(shape))
+    log_p = kernel.log_densities(draws, approximation.words)[1]
+    tree = xr.DataTree.from_dict({
+        "posterior": posterior, "sample_stats": stats,
+        "log_likelihood": run_log_likelihoods(log_p, posterior, flat.data.run)})
+    return tree, flat
+
+
+def _sample(approximation: Laplace, settings: SamplerSettings) -> tuple[np.ndarray, xr.Dataset]:
+    """Return draws of the flat vector, shape (chain, draw, n_dim), and the sampler's numbers."""
+    import nutpie
+
+    n_dim = approximation.flat.n_dim
+    words = data_words(approximation.flat, approximation.middle, approximation.factor)
+    model = nutpie_model(kernel.sampler_callbacks(), words, n_dim, _start_of(n_dim))
+    tree: Any = nutpie.sample(
+        model, draws=settings.draws, tune=settings.tune, chains=settings.chains,
+        cores=settings.cores, seed=settings.random_seed, target_accept=_TARGET_ACCEPT,
+        adaptation="low_rank", save_warmup=False, progress_bar=False,
+    )
+    whitened = tree["posterior"]["position"].values
+    return (approximation.middle + whitened @ approximation.factor.T,
+            tree["sample_stats"].to_dataset())
+
+
+def _start_of(n_dim: int) -> Any:
+    return lambda seed: _START * np.random.default_rng(seed).standard_normal(n_dim)
+
+
+def _run_effects(
+    flat: FlatTrajectory, draws: np.ndarray, words: np.ndarray, seed: int
+) -> np.ndarray:
+    """Return one draw of every run's effect per draw of the shared parameters, (draw, run)."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for first in range(0, len(draws), _CHUNK):
+        mean, covariance = kernel.run_posteriors(draws[first:first + _CHUNK], words)
+        sd = np.sqrt(covariance[:, :, 0, 0])
+        parts.append(mean[:, :, 0] + sd * rng.standard_normal(sd.shape))
+    return np.concatenate(parts) * flat.parameters(draws)["sigma_run"][:, None]
