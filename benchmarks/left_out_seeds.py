@@ -2,9 +2,10 @@
 
 Every seed of a shipped sweep is left out in turn, each model is fitted to the others, and the
 crossings of the runs left out are laid beside 90 % predictive intervals for a new run at their
-batch. Printed by threshold: the share of crossings inside (a run that never crossed is inside if
-the interval reaches beyond its end), the median log width of the intervals, and the root mean
-square and the mean of observed over predicted log S, both averaged over the seeds of a batch first.
+batch. Printed by threshold: the share of crossings inside, the median log width of the intervals,
+and the root mean square and the mean of observed over predicted log S, both averaged over the seeds
+of a batch first. A crossing is known between two evaluations only: of the predictive probability
+between them, the part that lies in the interval counts.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.bounds import INTERVAL, RIGHT
+from cbsbayes.bounds import INTERVAL, LEFT, UNUSABLE
 from cbsbayes.crossing import find_crossings
 from cbsbayes.fitting import MODELS, fit_sweep
 from cbsbayes.result import Fit
@@ -43,16 +44,21 @@ def predicted(fit: Fit, held: xr.Dataset, seed: int, thresholds: tuple[float, ..
             lower, middle, upper = np.log(np.quantile(draws, [0.05, 0.5, 0.95]))
             low, high = float(found["lower"]), float(found["upper"])
             status = int(found["status"])
-            if status == INTERVAL:
-                observed = 0.5 * (np.log(low) + np.log(high))
-                inside = lower <= observed <= upper
-            elif status == RIGHT:
-                observed, inside = np.nan, upper >= np.log(low)
-            else:
+            if status == UNUSABLE:
                 continue
+            inside = share_inside(draws, low if status != LEFT else 0.0, high)
+            observed = 0.5 * (np.log(low) + np.log(high)) if status == INTERVAL else np.nan
             rows.append({"seed": seed, "cell": cell, "threshold": t, "inside": inside,
                          "width": upper - lower, "error": observed - middle})
     return pd.DataFrame(rows)
+
+
+def share_inside(draws: np.ndarray, low: float, high: float) -> float:
+    """Return which part of the predictive probability between two updates is in the 90 %."""
+    below, above = np.mean(draws <= low), np.mean(draws <= high)
+    if above == below:
+        return float(0.05 <= below <= 0.95)
+    return max(min(above, 0.95) - max(below, 0.05), 0.0) / (above - below)
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -83,7 +89,7 @@ def main() -> None:
             fit = fit_sweep(sweep.isel(run=np.flatnonzero(~left)), law=options.law, model=model,
                             thresholds=thresholds, sampler=settings, beside=False)
             parts.append(predicted(fit, sweep.isel(run=np.flatnonzero(left)), seed, thresholds))
-            alpha = fit.posterior["alpha"] if "alpha" in fit.posterior else None
+            alpha = fit.posterior.get("alpha")
             if alpha is not None:
                 ends = np.quantile(alpha, [0.05, 0.5, 0.95]).round(2)
                 print(f"{model}, without seed {seed}: alpha {ends[1]} ({ends[0]} to {ends[2]})")

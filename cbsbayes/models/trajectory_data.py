@@ -151,7 +151,8 @@ class TrajectoryData:
         low, high = self.accuracy_range
         needed = (fine - first) / _NODE_SPACING
         needed += np.clip(self.typical.level(fine) - low, 0, None) / (high - low) * _NODES_OVER_RISE
-        return np.interp(np.linspace(0.0, needed[-1], int(needed[-1]) + 2), needed, fine)
+        count = int(needed[-1] - needed[0]) + 2
+        return np.interp(np.linspace(needed[0], needed[-1], count), needed, fine)
 
     @cached_property
     def knots(self) -> np.ndarray:

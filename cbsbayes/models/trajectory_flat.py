@@ -1,4 +1,19 @@
-"""The trajectory model's unconstrained space as one flat vector: its blocks, and the way back."""
+r"""The trajectory model: whole curves of all runs at once, as one flat vector of parameters.
+
+.. math::
+
+    d\tau/ds &= e^{-u_i - w_i(s)} (1 + N(h; G_i)/P_i)^{-\alpha}, \quad
+        \log b(h) = \beta_0 + \beta_1 x + \beta_2 x^2,\ x = \mathrm{logit}\,h - x_0 \\
+    h(\tau) &= a_0 + (c - a_0)(1 - 2^{-(\tau/\tau_{1/2})^\kappa}) + \sum_k z_k \psi_k \\
+    y_{ie} &= h(\tau_i(s_e)) + o_i + \epsilon_{ie}
+
+Progress τ counts the updates an infinite batch would have needed. u is a run's own speed, w how it
+wanders along the way (a random walk in log s), o an offset in accuracy after the start; ε is white
+noise and a serially correlated part that starts at 0 with the run. The bend ψ is that of the
+validation set and of training itself (`cbsbayes.models.bridge`). u, w and o act to first order
+around where the data put them and are integrated out in closed form, so that the vector holds
+shared parameters only, however many runs there are.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 r"""Log density and gradient of the trajectory model as one compiled pass over flat arrays.
 
-`cbsbayes.models.trajectory` says what the model is; tests hold this restatement of its likelihood
-to a plain one in PyTensor and to finite differences. It is written by hand because everything else
+`cbsbayes.models.trajectory_flat` says what the model is; tests hold this restatement of its
+likelihood to a plain one and to finite differences. It is written by hand because everything else
 about a fit is cheap: with the runs' own parameters integrated out in closed form, sampling costs
 some twenty thousand of these passes and nothing more.
 

@@ -1,0 +1,103 @@
+"""The trajectory model written plainly: every run one multivariate normal, nothing compiled."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.integrate import cumulative_trapezoid
+from scipy.interpolate import CubicHermiteSpline
+from scipy.stats import multivariate_normal, norm, truncnorm
+
+from cbsbayes.models.batches import middle_batch
+from cbsbayes.models.bridge import bridge_terms
+from cbsbayes.models.trajectory_data import ramps
+
+EDGE = 0.002
+
+
+def log_prior(flat, position):
+    """Return the prior's log density of the unconstrained position, Jacobian included."""
+    total = 0.0
+    for block in flat.blocks:
+        x = position[flat.slices[block.name]]
+        if block.name == "alpha":
+            mean, sd, lower, upper = flat.priors.alpha
+            share = 1 / (1 + np.exp(-x[0]))
+            alpha = lower + (upper - lower) * share
+            prior = truncnorm((lower - mean) / sd, (upper - mean) / sd, mean, sd)
+            total += prior.logpdf(alpha) + np.log((upper - lower) * share * (1 - share))
+        else:
+            total += norm(block.center, block.sd).logpdf(x).sum()
+    return total
+
+
+def curve(flat, p, log_tau):
+    """Return observed accuracy and its slope by log progress."""
+    ratio = law_ratio(flat, p, *middle_batch(flat.data.n_prompts, flat.data.n_rollouts), 0.0)
+    z = np.log(2) * np.exp(p["kappa"] * (log_tau - (p["log_half_level"] - ratio)))
+    gain = (1 - p["start"]) / (1 + np.exp(-p["ceiling_logit"]))
+    terms, slopes, at_start = bridge_terms(flat.data, log_tau)
+    h = p["start"] + gain * (1 - np.exp(-z)) + p["item_set"] @ terms
+    slope = gain * p["kappa"] * z * np.exp(-z) + p["item_set"] @ slopes
+    return h, slope, p["start"] + p["item_set"] @ at_start
+
+
+def law_ratio(flat, p, n_prompts, n_rollouts, hard):
+    """Return log S/S_min of the momentary noise at a hardness."""
+    scales = {name: np.exp(flat.data.log_batch_scale[name] + p[f"{name}_level"]
+                           + p[f"{name}_trend"] * hard + p["noise_curvature"] * hard**2)
+              for name in flat.law.scales}
+    return flat.law.log_ratio(n_prompts, n_rollouts, scales, p.get("alpha"))
+
+
+def run_log_likelihoods(flat, position):
+    """Return log p(curve) of every run, shape (run,)."""
+    data = flat.data
+    p = {name: value[0] for name, value in flat.parameters(position[None]).items()}
+    h, slope, at_start = curve(flat, p, data.log_tau)
+    inside = np.clip(h, EDGE, 1 - EDGE)
+    hard = np.log(inside / (1 - inside)) - data.middle
+    tau = np.exp(data.log_tau)
+    known = np.isfinite(data.start)
+    shared = known.any() and np.ptp(data.start[known]) == 0
+    total = []
+    for i in range(len(data.run)):
+        pace = np.exp(law_ratio(flat, p, data.n_prompts[i], data.n_rollouts[i], hard))
+        steps = cumulative_trapezoid(pace, tau, initial=0) + tau[0] * pace[0]
+        spline = CubicHermiteSpline(np.log(steps), h, slope * steps / (tau * pace))
+        own = slice(data.run_start[i], data.run_start[i + 1])
+        value = _one_run(data, p, own, spline)
+        if known[i]:
+            noise = p["sigma_noise"]**2 * (1 - p["serial"])
+            q = np.clip(data.start[i], 0.5 / data.n_items, 1 - 0.5 / data.n_items)
+            sd = np.sqrt(noise * q * (1 - q) / data.n_items)
+            value += norm(at_start, sd).logpdf(data.start[i]) / (known.sum() if shared else 1)
+        total.append(value)
+    return np.array(total)
+
+
+def _one_run(data, p, own, spline):
+    x = np.log(data.steps[own])
+    reference = data.reference[own]
+    steep = spline(x - reference, 1)
+    mean = spline(x - reference) + steep * reference
+    columns = [-steep * p["sigma_run"],
+               *(-steep[:, None] * p["sigma_wander"] * ramps(x, data.knots)).T,
+               np.full(len(x), p["sigma_offset"])]
+    columns = np.array(columns)
+    noise = p["sigma_noise"]**2 * data.variance[own] / data.n_items
+    loading = np.sqrt(noise * p["serial"])
+    covariance = columns.T @ columns + np.diag(noise * (1 - p["serial"]))
+    covariance += loading[:, None] * loading * _serial(data.gap[own] / p["memory"])
+    return multivariate_normal(mean, covariance).logpdf(data.accuracy[own])
+
+
+def _serial(gaps):
+    """Return the covariance of a process that starts at 0 and tends to variance 1."""
+    rho, n = np.exp(-gaps), len(gaps)
+    covariance = np.zeros((n, n))
+    variance = 0.0
+    for e in range(n):
+        variance = rho[e]**2 * variance + 1 - rho[e]**2
+        carried = variance * np.cumprod(np.concatenate([[1.0], rho[e + 1:]]))
+        covariance[e, e:] = covariance[e:, e] = carried
+    return covariance
