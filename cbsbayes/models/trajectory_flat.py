@@ -44,14 +44,11 @@ class FlatTrajectory(FlatModel):
         The law.
     priors : TrajectoryPriors
         Of the model.
-    group_ceiling : bool
-        Whether small groups may saturate lower.
     """
 
     data: TrajectoryData
     law: Law
     priors: TrajectoryPriors = TRAJECTORY_PRIORS
-    group_ceiling: bool = False
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
@@ -59,8 +56,6 @@ class FlatTrajectory(FlatModel):
         p = self.priors
         blocks = [Block("start", self._start(), p.start_sd, transform="logodds"),
                   Block("ceiling_logit", *p.ceiling)]
-        if self.group_ceiling:
-            blocks.append(Block("group_ceiling", *p.group_ceiling, transform="log"))
         blocks += [Block("log_half_level", 0.0, p.level_sd),
                    Block("kappa", *p.shape, transform="log")]
         for name in self.law.scales:

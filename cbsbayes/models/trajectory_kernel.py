@@ -32,23 +32,23 @@ from numba import carray, types
 from cbsbayes.models.compiled import compiled, compiled_callback
 
 __all__ = [
-    "ALPHA", "BRIDGE", "CEILING", "CURVATURE", "EDGE", "GROUP_CEILING", "LENGTH", "LEVEL",
+    "ALPHA", "BRIDGE", "CEILING", "CURVATURE", "EDGE", "LENGTH", "LEVEL",
     "N_LATENT", "N_RAMPS", "N_SCALES", "N_STARTS", "OFFSET", "PARTS", "POWER", "SCALES",
     "SERIAL", "SHAPE", "SIGMA_NOISE", "SIGMA_RUN", "START", "WANDER", "log_density",
     "log_densities", "run_posteriors", "sampler_callbacks",
 ]
 
-PARTS = ("layout", "cell_class", "run_cell", "run_start",
-         "center", "precision", "constants", "log_tau", "class_weight", "weights",
+PARTS = ("layout", "run_cell", "run_start",
+         "center", "precision", "constants", "log_tau", "weights",
          "log_step", "reference", "accuracy", "variance", "spread", "gap", "ramps",
          "base", "bridge", "bridge_slope", "bridge_start")
-"""The data's parts in their order; the first four are integers (see `trajectory_words`)."""
+"""The data's parts in their order; the first three are integers (see `trajectory_words`)."""
 
 # Places in `layout`: where a block of the position starts (-1: not in this model), and facts.
-(START, CEILING, GROUP_CEILING, LEVEL, SHAPE, SCALES, CURVATURE, ALPHA, SIGMA_RUN, WANDER,
- OFFSET, SIGMA_NOISE, SERIAL, LENGTH, BRIDGE) = range(15)
-N_STARTS = 15
-POWER, N_SCALES = 15, 16
+(START, CEILING, LEVEL, SHAPE, SCALES, CURVATURE, ALPHA, SIGMA_RUN, WANDER, OFFSET,
+ SIGMA_NOISE, SERIAL, LENGTH, BRIDGE) = range(14)
+N_STARTS = 14
+POWER, N_SCALES = 14, 15
 
 N_RAMPS = 4  # increments of a run's wander
 N_LATENT = N_RAMPS + 2  # run effect, wander, offset
@@ -180,7 +180,7 @@ def _part(values: np.ndarray, words: np.ndarray, place: int) -> np.ndarray:
 def _evaluate_many(
     positions: np.ndarray, words: np.ndarray, reals: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    n_runs = len(_part(words, words, 2))
+    n_runs = len(_part(words, words, 1))
     values, runs = np.empty(len(positions)), np.empty((len(positions), n_runs))
     gradient = np.empty(positions.shape[1])
     means, covariances = np.empty((0, N_LATENT)), np.empty((0, N_LATENT, N_LATENT))
@@ -193,7 +193,7 @@ def _evaluate_many(
 def _run_posteriors(
     positions: np.ndarray, words: np.ndarray, reals: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    n_runs = len(_part(words, words, 2))
+    n_runs = len(_part(words, words, 1))
     shape = (len(positions), n_runs, N_LATENT)
     means, covariances = np.empty(shape), np.empty((*shape, N_LATENT))
     gradient, runs = np.empty(positions.shape[1]), np.empty(n_runs)
@@ -207,7 +207,7 @@ def _evaluate(
     position: np.ndarray, words: np.ndarray, reals: np.ndarray, gradient: np.ndarray
 ) -> float:
     """Return the log density and fill in its gradient; `reals` are the words read as reals."""
-    runs = np.empty(len(_part(words, words, 2)))
+    runs = np.empty(len(_part(words, words, 1)))
     means, covariances = np.empty((0, N_LATENT)), np.empty((0, N_LATENT, N_LATENT))
     return _pass(position, words, reals, gradient, True, runs, means, covariances)
 
@@ -218,44 +218,43 @@ def _pass(
     backward: bool, runs: np.ndarray, means: np.ndarray, covariances: np.ndarray,
 ) -> float:
     """Return the log density; fill `runs`, the gradient if asked, the runs' own if wanted."""
-    layout, cell_class = _part(words, words, 0), _part(words, words, 1)
-    constants, log_tau = _part(reals, words, 6), _part(reals, words, 7)
-    class_weight = _part(reals, words, 8)
-    n_scales, n_cells = layout[N_SCALES], len(cell_class)
-    weights = _part(reals, words, 9).reshape((n_scales, n_cells + 1))
-    n_classes, n_nodes = len(class_weight), len(log_tau)
+    layout = _part(words, words, 0)
+    constants, log_tau = _part(reals, words, 5), _part(reals, words, 6)
+    n_scales, n_nodes = layout[N_SCALES], len(log_tau)
+    weights = _part(reals, words, 7)
+    n_cells = len(weights) // n_scales - 1
+    weights = weights.reshape((n_scales, n_cells + 1))
 
-    value = constants[0] + _normal_priors(position, _part(reals, words, 4),
-                                          _part(reals, words, 5), gradient)
+    value = constants[0] + _normal_priors(position, _part(reals, words, 3),
+                                          _part(reals, words, 4), gradient)
     alpha, alpha_slope, log_p = _exponent(position, layout, constants, gradient)
     value += log_p
 
     middle_noise = _middle_noise(position, layout, weights, alpha)
     log_half = position[layout[LEVEL]] - middle_noise
-    basis, basis_slope = _part(reals, words, 18), _part(reals, words, 19)
-    curve = np.empty((n_classes, n_nodes, 3))  # level A, observed h, dh/dlog τ
-    _curve(position, layout, log_tau, class_weight, log_half, basis, basis_slope, curve)
-    noise = np.empty((n_scales, n_classes, n_nodes))
-    hard = np.empty((n_classes, n_nodes))
+    basis, basis_slope = _part(reals, words, 16), _part(reals, words, 17)
+    curve = np.empty((n_nodes, 3))  # level A, observed h, dh/dlog τ
+    _curve(position, layout, log_tau, log_half, basis, basis_slope, curve)
+    noise, hard = np.empty((n_scales, n_nodes)), np.empty(n_nodes)
     _noise(position, layout, constants[6], curve, hard, noise)
     nodes = np.empty((n_cells, n_nodes, 2))  # log s, dh/dlog s
     slopes = np.empty((n_cells, n_nodes, 4))
     tau = np.exp(log_tau)
-    _steps(tau, cell_class, weights, noise, curve, alpha, layout[POWER] == 1, nodes, slopes)
+    _steps(tau, weights, noise, curve, alpha, layout[POWER] == 1, nodes, slopes)
 
     curve_bar = np.zeros_like(curve)
     nodes_bar = np.zeros_like(nodes)
-    value += _runs(position, words, reals, layout, cell_class, constants, curve, nodes, backward,
-                   runs, means, covariances, curve_bar, nodes_bar, gradient)
+    value += _runs(position, words, reals, layout, constants, curve, nodes, backward, runs,
+                   means, covariances, curve_bar, nodes_bar, gradient)
     if not backward:
         return value
 
     noise_bar = np.zeros_like(noise)
-    alpha_bar = _reverse_steps(tau, cell_class, weights, noise, nodes, slopes, nodes_bar,
-                               curve_bar, noise_bar)
+    alpha_bar = _reverse_steps(tau, weights, noise, nodes, slopes, nodes_bar, curve_bar,
+                               noise_bar)
     _reverse_noise(position, layout, curve, hard, noise_bar, curve_bar, gradient)
-    half_bar = _reverse_curve(position, layout, log_tau, class_weight, log_half, basis, basis_slope,
-                              curve_bar, gradient)
+    half_bar = _reverse_curve(position, layout, log_tau, log_half, basis, basis_slope, curve_bar,
+                              gradient)
     gradient[layout[LEVEL]] += half_bar
     alpha_bar += _reverse_middle_noise(position, layout, weights, alpha, -half_bar, gradient)
     if layout[ALPHA] >= 0:
@@ -341,21 +340,13 @@ def _logistic(v: float) -> float:
 
 
 @compiled
-def _ceiling(position: np.ndarray, layout: np.ndarray, weight: float) -> tuple[float, float]:
-    """Return the ceiling's logit share of what is left above the start, and its group part."""
-    drop = 0.0
-    if layout[GROUP_CEILING] >= 0:
-        drop = exp(position[layout[GROUP_CEILING]]) * weight
-    return position[layout[CEILING]] - drop, drop
-
-
-@compiled
 def _curve(
-    position: np.ndarray, layout: np.ndarray, log_tau: np.ndarray, class_weight: np.ndarray,
-    log_half: float, basis: np.ndarray, basis_slope: np.ndarray, curve: np.ndarray,
+    position: np.ndarray, layout: np.ndarray, log_tau: np.ndarray, log_half: float,
+    basis: np.ndarray, basis_slope: np.ndarray, curve: np.ndarray,
 ) -> None:
     """Fill in level A, observed accuracy h and dh/dlog τ: a stretched exponential and its bend."""
     start, shape = _logistic(position[layout[START]]), exp(position[layout[SHAPE]])
+    gain = (1.0 - start) * _logistic(position[layout[CEILING]])
     n_nodes, first = len(log_tau), layout[BRIDGE]
     for k in range(n_nodes):
         bend, bend_slope = 0.0, 0.0
@@ -364,53 +355,39 @@ def _curve(
             bend_slope += position[first + j] * basis_slope[j * n_nodes + k]
         z = log(2.0) * exp(min(shape * (log_tau[k] - log_half), 6.0))  # e^6 ln 2: A is the ceiling
         rest = exp(-z)
-        for g in range(len(class_weight)):
-            gain = (1.0 - start) * _logistic(_ceiling(position, layout, class_weight[g])[0])
-            curve[g, k, 0] = start + gain * (1.0 - rest)
-            curve[g, k, 1] = curve[g, k, 0] + bend
-            curve[g, k, 2] = gain * shape * rest * z + bend_slope
+        curve[k, 0] = start + gain * (1.0 - rest)
+        curve[k, 1] = curve[k, 0] + bend
+        curve[k, 2] = gain * shape * rest * z + bend_slope
 
 
 @compiled
 def _reverse_curve(
-    position: np.ndarray, layout: np.ndarray, log_tau: np.ndarray, class_weight: np.ndarray,
-    log_half: float, basis: np.ndarray, basis_slope: np.ndarray, curve_bar: np.ndarray,
-    gradient: np.ndarray,
+    position: np.ndarray, layout: np.ndarray, log_tau: np.ndarray, log_half: float,
+    basis: np.ndarray, basis_slope: np.ndarray, curve_bar: np.ndarray, gradient: np.ndarray,
 ) -> float:
     """Add the slopes by start, ceiling, shape and bend; return that by the log of the half time."""
     start, shape = _logistic(position[layout[START]]), exp(position[layout[SHAPE]])
+    share = _logistic(position[layout[CEILING]])
+    gain = (1.0 - start) * share
     n_nodes, first = len(log_tau), layout[BRIDGE]
-    half_bar, start_bar = 0.0, 0.0
-    gain_bar = np.zeros(len(class_weight))
+    half_bar, start_bar, gain_bar = 0.0, 0.0, 0.0
     for k in range(n_nodes):
         away = shape * (log_tau[k] - log_half)
         z = log(2.0) * exp(min(away, 6.0))
         rest = exp(-z)
-        share_bar, steep_bar, bend_bar, bend_slope_bar = 0.0, 0.0, 0.0, 0.0
-        for g in range(len(class_weight)):
-            gain = (1.0 - start) * _logistic(_ceiling(position, layout, class_weight[g])[0])
-            up, slope = curve_bar[g, k, 0] + curve_bar[g, k, 1], curve_bar[g, k, 2]
-            bend_bar += curve_bar[g, k, 1]
-            bend_slope_bar += slope
-            start_bar += up
-            gain_bar[g] += up * (1.0 - rest) + slope * shape * rest * z
-            share_bar += up * gain
-            steep_bar += slope * gain * shape
-        away_bar = rest * z * (share_bar + steep_bar * (1.0 - z)) if away < 6.0 else 0.0
-        gradient[layout[SHAPE]] += away_bar * away + steep_bar * rest * z
+        up, slope = curve_bar[k, 0] + curve_bar[k, 1], curve_bar[k, 2]
+        start_bar += up
+        gain_bar += up * (1.0 - rest) + slope * shape * rest * z
+        away_bar = 0.0
+        if away < 6.0:
+            away_bar = rest * z * gain * (up + slope * shape * (1.0 - z))
+        gradient[layout[SHAPE]] += away_bar * away + slope * gain * shape * rest * z
         half_bar -= away_bar * shape
         for j in range(len(position) - first):
-            gradient[first + j] += (bend_bar * basis[j * n_nodes + k]
-                                    + bend_slope_bar * basis_slope[j * n_nodes + k])
-    for g in range(len(class_weight)):
-        logit, drop = _ceiling(position, layout, class_weight[g])
-        share = _logistic(logit)
-        start_bar -= gain_bar[g] * share
-        bar = gain_bar[g] * (1.0 - start) * share * (1.0 - share)
-        gradient[layout[CEILING]] += bar
-        if layout[GROUP_CEILING] >= 0:
-            gradient[layout[GROUP_CEILING]] -= bar * drop
-    gradient[layout[START]] += start_bar * start * (1.0 - start)
+            gradient[first + j] += (curve_bar[k, 1] * basis[j * n_nodes + k]
+                                    + slope * basis_slope[j * n_nodes + k])
+    gradient[layout[CEILING]] += gain_bar * gain * (1.0 - share)
+    gradient[layout[START]] += (start_bar - gain_bar * share) * start * (1.0 - start)
     return half_bar
 
 
@@ -421,14 +398,13 @@ def _noise(
 ) -> None:
     """Fill in logit accuracy from the reference, and the momentary noise over its level."""
     curvature = position[layout[CURVATURE]]
-    for g in range(hard.shape[0]):
-        for k in range(hard.shape[1]):
-            a = min(max(curve[g, k, 1], EDGE), 1.0 - EDGE)
-            x = log(a / (1.0 - a)) - reference
-            hard[g, k] = x
-            for s in range(len(noise)):
-                at = layout[SCALES] + 2 * s
-                noise[s, g, k] = exp(position[at] + position[at + 1] * x + curvature * x * x)
+    for k in range(len(hard)):
+        a = min(max(curve[k, 1], EDGE), 1.0 - EDGE)
+        x = log(a / (1.0 - a)) - reference
+        hard[k] = x
+        for s in range(len(noise)):
+            at = layout[SCALES] + 2 * s
+            noise[s, k] = exp(position[at] + position[at + 1] * x + curvature * x * x)
 
 
 @compiled
@@ -440,36 +416,34 @@ def _reverse_noise(
     curvature = position[layout[CURVATURE]]
     for s in range(len(noise_bar)):
         at = layout[SCALES] + 2 * s
-        for g in range(hard.shape[0]):
-            for k in range(hard.shape[1]):
-                bar, x, a = noise_bar[s, g, k], hard[g, k], curve[g, k, 1]
-                gradient[at] += bar
-                gradient[at + 1] += bar * x
-                gradient[layout[CURVATURE]] += bar * x * x
-                if EDGE < a < 1.0 - EDGE:
-                    curve_bar[g, k, 1] += (bar * (position[at + 1] + 2.0 * curvature * x)
-                                           / (a * (1.0 - a)))
+        for k in range(len(hard)):
+            bar, x, a = noise_bar[s, k], hard[k], curve[k, 1]
+            gradient[at] += bar
+            gradient[at + 1] += bar * x
+            gradient[layout[CURVATURE]] += bar * x * x
+            if EDGE < a < 1.0 - EDGE:
+                curve_bar[k, 1] += (bar * (position[at + 1] + 2.0 * curvature * x)
+                                    / (a * (1.0 - a)))
 
 
 @compiled
 def _steps(
-    tau: np.ndarray, cell_class: np.ndarray, weights: np.ndarray, noise: np.ndarray,
-    curve: np.ndarray, alpha: float, power: bool, nodes: np.ndarray, slopes: np.ndarray,
+    tau: np.ndarray, weights: np.ndarray, noise: np.ndarray, curve: np.ndarray, alpha: float,
+    power: bool, nodes: np.ndarray, slopes: np.ndarray,
 ) -> None:
     """Fill in every batch's nodes, and how the law's log ratio falls with noise and exponent."""
     n_cells, n_nodes = nodes.shape[0], nodes.shape[1]
     for c in range(n_cells):
-        g = cell_class[c]
         before, s = 0.0, 0.0
         for k in range(n_nodes):
             over = 0.0
             for j in range(len(weights)):
-                over += noise[j, g, k] * weights[j, c]
+                over += noise[j, k] * weights[j, c]
             ratio, by_noise, by_alpha = _law(over, alpha, power)
             factor = exp(ratio)
             s += tau[k] * factor if k == 0 else 0.5 * (tau[k] - tau[k - 1]) * (before + factor)
             nodes[c, k, 0] = log(s)
-            nodes[c, k, 1] = curve[g, k, 2] * s / (tau[k] * factor)
+            nodes[c, k, 1] = curve[k, 2] * s / (tau[k] * factor)
             slopes[c, k, 0], slopes[c, k, 1] = s, factor
             slopes[c, k, 2], slopes[c, k, 3] = by_noise / over, by_alpha
             before = factor
@@ -477,20 +451,19 @@ def _steps(
 
 @compiled
 def _reverse_steps(
-    tau: np.ndarray, cell_class: np.ndarray, weights: np.ndarray, noise: np.ndarray,
-    nodes: np.ndarray, slopes: np.ndarray, nodes_bar: np.ndarray, curve_bar: np.ndarray,
+    tau: np.ndarray, weights: np.ndarray, noise: np.ndarray, nodes: np.ndarray,
+    slopes: np.ndarray, nodes_bar: np.ndarray, curve_bar: np.ndarray,
     noise_bar: np.ndarray,
 ) -> float:
     """Add the slopes by the curve and by log noise; return that by the exponent."""
     n_cells, n_nodes = nodes.shape[0], nodes.shape[1]
     alpha_bar = 0.0
     for c in range(n_cells):
-        g = cell_class[c]
         s_bar = 0.0  # by s at this node and all later ones
         for k in range(n_nodes - 1, -1, -1):
             s, factor = slopes[c, k, 0], slopes[c, k, 1]
             by_slope = nodes_bar[c, k, 1]
-            curve_bar[g, k, 2] += by_slope * s / (tau[k] * factor)
+            curve_bar[k, 2] += by_slope * s / (tau[k] * factor)
             later = s_bar  # the factor at this node enters s here and at the next node
             s_bar += (nodes_bar[c, k, 0] + by_slope * nodes[c, k, 1]) / s
             weight = tau[k] if k == 0 else 0.5 * (tau[k] - tau[k - 1])
@@ -499,7 +472,7 @@ def _reverse_steps(
                 ratio_bar += later * 0.5 * (tau[k + 1] - tau[k]) * factor
             alpha_bar += ratio_bar * slopes[c, k, 3]
             for j in range(len(weights)):
-                noise_bar[j, g, k] += ratio_bar * slopes[c, k, 2] * noise[j, g, k] * weights[j, c]
+                noise_bar[j, k] += ratio_bar * slopes[c, k, 2] * noise[j, k] * weights[j, c]
     return alpha_bar
 
 
@@ -564,13 +537,13 @@ def _reverse_on_curve(
 @compiled
 def _runs(
     position: np.ndarray, words: np.ndarray, reals: np.ndarray, layout: np.ndarray,
-    cell_class: np.ndarray, constants: np.ndarray, curve: np.ndarray, nodes: np.ndarray,
+    constants: np.ndarray, curve: np.ndarray, nodes: np.ndarray,
     backward: bool, runs: np.ndarray, means: np.ndarray, covariances: np.ndarray,
     curve_bar: np.ndarray, nodes_bar: np.ndarray, gradient: np.ndarray,
 ) -> float:
     """Return the log likelihood of all runs and add its slopes."""
-    run_cell, run_start = _part(words, words, 2), _part(words, words, 3)
-    base = _part(reals, words, 17).reshape((len(run_cell), 3))
+    run_cell, run_start = _part(words, words, 1), _part(words, words, 2)
+    base = _part(reals, words, 15).reshape((len(run_cell), 3))
     sds = np.empty(N_LATENT)
     sds[0] = exp(position[layout[SIGMA_RUN]])
     sds[1:N_LATENT - 1] = exp(position[layout[WANDER]])
@@ -583,15 +556,14 @@ def _runs(
     for i in range(len(run_cell)):
         longest = max(longest, run_start[i + 1] - run_start[i])
     work = np.empty((longest, 2 * (N_LATENT + 1) + 7))
-    _start_terms(position, layout, _part(reals, words, 20), phi_sq, base, backward, runs, bars,
+    _start_terms(position, layout, _part(reals, words, 18), phi_sq, base, backward, runs, bars,
                  gradient)
     total = 0.0
     for i in range(len(run_cell)):
         c = run_cell[i]
-        g = cell_class[c]
         runs[i] += _one_run(
-            words, reals, run_start[i], run_start[i + 1], curve[g], nodes[c], sds, phi_sq, ar_sq,
-            length, backward, work, means[i:i + 1], covariances[i:i + 1], curve_bar[g],
+            words, reals, run_start[i], run_start[i + 1], curve, nodes[c], sds, phi_sq, ar_sq,
+            length, backward, work, means[i:i + 1], covariances[i:i + 1], curve_bar,
             nodes_bar[c], bars)
         total += runs[i]
     if backward:
@@ -645,10 +617,10 @@ def _one_run(
     states before them, and what the way back needs.
     """
     q = N_LATENT
-    log_step, reference = _part(reals, words, 10), _part(reals, words, 11)
-    accuracy, variance = _part(reals, words, 12), _part(reals, words, 13)
-    spread, gap = _part(reals, words, 14), _part(reals, words, 15)
-    ramps = _part(reals, words, 16)
+    log_step, reference = _part(reals, words, 8), _part(reals, words, 9)
+    accuracy, variance = _part(reals, words, 10), _part(reals, words, 11)
+    spread, gap = _part(reals, words, 12), _part(reals, words, 13)
+    ramps = _part(reals, words, 14)
     state = np.zeros(q + 1)  # of the residual, then of the columns
     known = np.zeros((q, q))
     pull = np.zeros(q)
@@ -756,9 +728,9 @@ def _reverse_run(
 ) -> None:
     """Add the slopes of one run's log likelihood, evaluations taken from the last to the first."""
     q = N_LATENT
-    log_step, reference = _part(reals, words, 10), _part(reals, words, 11)
-    variance, spread = _part(reals, words, 13), _part(reals, words, 14)
-    gap, ramps = _part(reals, words, 15), _part(reals, words, 16)
+    log_step, reference = _part(reals, words, 8), _part(reals, words, 9)
+    variance, spread = _part(reals, words, 11), _part(reals, words, 12)
+    gap, ramps = _part(reals, words, 13), _part(reals, words, 14)
     f0 = 2 * (q + 1)
     state_bar = np.zeros(q + 1)
     innovation_bar = np.empty(q + 1)

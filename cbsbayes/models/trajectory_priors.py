@@ -22,8 +22,6 @@ class TrajectoryPriors:
         Logit accuracy before training, around the accuracy seen there.
     ceiling : tuple of float
         Logit share of the room above the start that training can gain.
-    group_ceiling : tuple of float
-        Log of how much lower that logit lies for groups of two (only where asked for).
     level_sd : float
         Log updates at half the gain at the middle batch.
     shape : tuple of float
@@ -52,7 +50,6 @@ class TrajectoryPriors:
 
     start_sd: float = 0.5
     ceiling: tuple[float, float] = (0.0, 1.5)
-    group_ceiling: tuple[float, float] = (-1.0, 1.0)
     level_sd: float = 1.5
     shape: tuple[float, float] = (0.0, 0.4)
     scale_level_sd: float = 2.0

@@ -12,7 +12,6 @@ from math import log, pi, sqrt
 import numpy as np
 from scipy.special import ndtr
 
-from cbsbayes.laws import group_divisor
 from cbsbayes.models import trajectory_kernel as kernel
 from cbsbayes.models.batches import batch_weights, middle_batch
 from cbsbayes.models.bridge import bridge_terms
@@ -22,7 +21,7 @@ from cbsbayes.models.trajectory_flat import FlatTrajectory
 __all__ = ["cells", "data_words"]
 
 _STARTS = {
-    kernel.START: "start", kernel.CEILING: "ceiling_logit", kernel.GROUP_CEILING: "group_ceiling",
+    kernel.START: "start", kernel.CEILING: "ceiling_logit",
     kernel.LEVEL: "log_half_level", kernel.SHAPE: "kappa",
     kernel.CURVATURE: "noise_curvature", kernel.ALPHA: "alpha", kernel.SIGMA_RUN: "sigma_run",
     kernel.WANDER: "sigma_wander", kernel.OFFSET: "sigma_offset",
@@ -49,8 +48,8 @@ def data_words(
 
     ``layout``
         Starts of the position's blocks, whether the law is ``power``, number of noise scales.
-    ``cell_class``, ``run_cell``, ``run_start``
-        Each batch's ceiling class, each run's batch, where its evaluations begin.
+    ``run_cell``, ``run_start``
+        Each run's batch, where its evaluations begin.
     ``center``, ``precision``
         Of each coordinate's normal prior; precision 0 for the exponent.
     ``constants``
@@ -59,8 +58,6 @@ def data_words(
         into noise at accuracy 1/2, squared.
     ``log_tau``
         Nodes of log progress.
-    ``class_weight``
-        What lowers each class's ceiling, 1/(G - 1).
     ``weights``
         What exp(level) of each noise scale is multiplied by, shape (scale, batch + 1); the last
         batch is the middle one.
@@ -95,16 +92,15 @@ def _parts(flat: FlatTrajectory) -> dict[str, np.ndarray]:
     data = flat.data
     batches, run_cell = cells(data)
     with_middle = np.vstack([batches, middle_batch(data.n_prompts, data.n_rollouts)])
-    class_weight, cell_class = _classes(flat, batches)
     precision = flat.sd ** -2.0
     if flat.law.alpha is None:
         precision[flat.slices["alpha"]] = 0.0  # its prior is not normal on this scale
     log_step = np.log(data.steps)
     terms, slopes, at_start = bridge_terms(data, data.log_tau)
     return {
-        "layout": _layout(flat), "cell_class": cell_class, "run_cell": run_cell,
+        "layout": _layout(flat), "run_cell": run_cell,
         "run_start": data.run_start, "center": flat.center, "precision": precision,
-        "constants": _constants(flat), "log_tau": data.log_tau, "class_weight": class_weight,
+        "constants": _constants(flat), "log_tau": data.log_tau,
         "weights": batch_weights(flat.law, data.log_batch_scale, *with_middle.T),
         "log_step": log_step, "reference": data.reference, "accuracy": data.accuracy,
         "variance": data.variance / data.n_items, "spread": 2.0 * np.sqrt(data.variance),
@@ -121,15 +117,6 @@ def _layout(flat: FlatTrajectory) -> np.ndarray:
     layout[kernel.POWER] = flat.law.name == "power"
     layout[kernel.N_SCALES] = len(flat.law.scales)
     return layout
-
-
-def _classes(flat: FlatTrajectory, batches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weight of every ceiling class, and each batch's class."""
-    if not flat.group_ceiling:
-        return np.zeros(1), np.zeros(len(batches), dtype=np.int64)
-    weight = 1.0 / group_divisor(batches[:, 1], plain=flat.law.plain)
-    weights, cell_class = np.unique(weight, return_inverse=True)
-    return weights, cell_class.reshape(-1).astype(np.int64)
 
 
 def _base(data: TrajectoryData) -> np.ndarray:
