@@ -52,43 +52,62 @@ def law_ratio(flat, p, n_prompts, n_rollouts, hard):
 def run_log_likelihoods(flat, position):
     """Return log p(curve) of every run, shape (run,)."""
     data = flat.data
-    p = {name: value[0] for name, value in flat.parameters(position[None]).items()}
-    h, slope, at_start = curve(flat, p, data.log_tau)
-    inside = np.clip(h, EDGE, 1 - EDGE)
-    hard = np.log(inside / (1 - inside)) - data.middle
-    tau = np.exp(data.log_tau)
+    p, at_start, splines = _splines(flat, position)
     known = np.isfinite(data.start)
     shared = known.any() and np.ptp(data.start[known]) == 0
     total = []
-    for i in range(len(data.run)):
-        pace = np.exp(law_ratio(flat, p, data.n_prompts[i], data.n_rollouts[i], hard))
-        steps = cumulative_trapezoid(pace, tau, initial=0) + tau[0] * pace[0]
-        spline = CubicHermiteSpline(np.log(steps), h, slope * steps / (tau * pace))
-        own = slice(data.run_start[i], data.run_start[i + 1])
-        value = _one_run(data, p, own, spline)
+    for i, spline in enumerate(splines):
+        residual, columns, noise = _one_run(data, p, i, spline)
+        covariance = columns.T @ columns + noise
+        value = multivariate_normal(np.zeros(len(residual)), covariance).logpdf(residual)
         if known[i]:
-            noise = p["sigma_noise"]**2 * (1 - p["serial"])
+            white = p["sigma_noise"]**2 * (1 - p["serial"])
             q = np.clip(data.start[i], 0.5 / data.n_items, 1 - 0.5 / data.n_items)
-            sd = np.sqrt(noise * q * (1 - q) / data.n_items)
+            sd = np.sqrt(white * q * (1 - q) / data.n_items)
             value += norm(at_start, sd).logpdf(data.start[i]) / (known.sum() if shared else 1)
         total.append(value)
     return np.array(total)
 
 
-def _one_run(data, p, own, spline):
-    x = np.log(data.steps[own])
-    reference = data.reference[own]
+def run_posteriors(flat, position):
+    """Yield mean and covariance of every run's own parameters, by normal regression."""
+    p, _, splines = _splines(flat, position)
+    for i, spline in enumerate(splines):
+        residual, columns, noise = _one_run(flat.data, p, i, spline)
+        weighted = np.linalg.solve(noise, columns.T)
+        covariance = np.linalg.inv(np.eye(len(columns)) + columns @ weighted)
+        yield covariance @ weighted.T @ residual, covariance
+
+
+def _splines(flat, position):
+    """Return the parameters, accuracy before training, and every run's curve over log s."""
+    data = flat.data
+    p = {name: value[0] for name, value in flat.parameters(position[None]).items()}
+    h, slope, at_start = curve(flat, p, data.log_tau)
+    inside = np.clip(h, EDGE, 1 - EDGE)
+    hard = np.log(inside / (1 - inside)) - data.middle
+    tau = np.exp(data.log_tau)
+    splines = []
+    for n_prompts, n_rollouts in zip(data.n_prompts, data.n_rollouts, strict=True):
+        pace = np.exp(law_ratio(flat, p, n_prompts, n_rollouts, hard))
+        steps = cumulative_trapezoid(pace, tau, initial=0) + tau[0] * pace[0]
+        splines.append(CubicHermiteSpline(np.log(steps), h, slope * steps / (tau * pace)))
+    return p, at_start, splines
+
+
+def _one_run(data, p, i, spline):
+    """Return residuals, what the run's own parameters act through, and the noise's covariance."""
+    own = slice(data.run_start[i], data.run_start[i + 1])
+    x, reference = np.log(data.steps[own]), data.reference[own]
     steep = spline(x - reference, 1)
-    mean = spline(x - reference) + steep * reference
-    columns = [-steep * p["sigma_run"],
-               *(-steep[:, None] * p["sigma_wander"] * ramps(x, data.knots)).T,
-               np.full(len(x), p["sigma_offset"])]
-    columns = np.array(columns)
+    residual = data.accuracy[own] - spline(x - reference) - steep * reference
+    columns = np.array([-steep * p["sigma_run"],
+                        *(-steep[:, None] * p["sigma_wander"] * ramps(x, data.knots)).T,
+                        np.full(len(x), p["sigma_offset"])])
     noise = p["sigma_noise"]**2 * data.variance[own] / data.n_items
     loading = np.sqrt(noise * p["serial"])
-    covariance = columns.T @ columns + np.diag(noise * (1 - p["serial"]))
-    covariance += loading[:, None] * loading * _serial(data.gap[own] / p["memory"])
-    return multivariate_normal(mean, covariance).logpdf(data.accuracy[own])
+    serial = loading[:, None] * loading * _serial(data.gap[own] / p["memory"])
+    return residual, columns, serial + np.diag(noise * (1 - p["serial"]))
 
 
 def _serial(gaps):
