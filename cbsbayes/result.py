@@ -142,6 +142,11 @@ class Fit:
         return self._table("laws")
 
     @cached_property
+    def averaged(self) -> pd.DataFrame:
+        """A table like `cbs`, averaged over the laws by their weights in `law_table`."""
+        return self._table("averaged")
+
+    @cached_property
     def others(self) -> dict[str, pd.DataFrame]:
         """Tables like `cbs` of the laws fitted beside, by law name."""
         prefix = "table_other_"

@@ -26,6 +26,7 @@ class StandInFit:
     comparison: pd.DataFrame
     runs: pd.DataFrame
     law_table: pd.DataFrame
+    averaged: pd.DataFrame
     others: dict[str, pd.DataFrame]
     sweep: xr.Dataset
     group: str = "tiny transformer · three-digit addition · grpo"
@@ -137,6 +138,7 @@ def sweep():
 def stand_in_fit(**changes):
     parts = {"cbs": cbs_table(), "comparison": comparison_table(), "runs": runs_table(),
              "law_table": law_comparison(), "sweep": sweep(),
+             "averaged": cbs_table("average").query("quantity not in ['B_prompt', 'B_rollout']"),
              "others": {"two_axis": cbs_table("two_axis", 1.0),
                         "two_axis_sqrt": cbs_table("two_axis_sqrt", 0.5)}}
     return StandInFit(**(parts | changes))
