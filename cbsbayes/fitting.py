@@ -16,6 +16,7 @@ import xarray as xr
 
 from cbsbayes.averaging import averaged_table
 from cbsbayes.comparison import comparison_table
+from cbsbayes.cross_check import disagreements
 from cbsbayes.crossing import choose_thresholds, find_crossings
 from cbsbayes.errors import CBSDataError
 from cbsbayes.grouping import (
@@ -139,11 +140,14 @@ def fit_sweep(
                               weights, tried_batches(crossings), group=label, ci_prob=ci_prob,
                               random_seed=sampler.random_seed) if len(fits) > 1 else main.cbs[:0]
     other_tables = {n: f.cbs for n, f in fits.items() if n != choice.law.name}
-    said = cautions(choice.law, main.tree["posterior"].to_dataset(), crossings, law_table,
-                    other_tables,
+    said = cautions(choice.law, posteriors[choice.law.name], crossings, law_table, other_tables,
                     main.cbs, PRIORS.alpha)
     tables = {"cbs": main.cbs, "averaged": averaged, "laws": law_table,
               "runs": runs_table(ds, crossings, reasons)}
+    if model != "crossing" and beside:
+        stage("sampling crossings as a check")
+        check = fit_crossings(choice.law, crossings, sampler, label, ci_prob).cbs
+        tables["cross_check"], said = check, [*said, *disagreements(main.cbs, check)]
     tables |= {f"other_{n}": table for n, table in other_tables.items()}
     settings = _settings(ds, choice, crossings, metric, ci_prob, sampler)
     settings |= {"model": model, "priors": _priors(model).as_dict()}

@@ -147,6 +147,11 @@ class Fit:
         return self._table("averaged")
 
     @cached_property
+    def cross_check(self) -> pd.DataFrame | None:
+        """A table like `cbs` by the crossing model, where another model is the fit's."""
+        return self._table("cross_check") if "table_cross_check" in self.tree.attrs else None
+
+    @cached_property
     def others(self) -> dict[str, pd.DataFrame]:
         """Tables like `cbs` of the laws fitted beside, by law name."""
         prefix = "table_other_"

@@ -29,6 +29,7 @@ class StandInFit:
     averaged: pd.DataFrame
     others: dict[str, pd.DataFrame]
     sweep: xr.Dataset
+    cross_check: pd.DataFrame | None = None
     group: str = "tiny transformer · three-digit addition · grpo"
     law: object = field(default_factory=lambda: get_law("two_axis_free"))
     thresholds: np.ndarray = field(default_factory=lambda: np.array(THRESHOLDS))
