@@ -195,7 +195,7 @@ class Fit:
             If the threshold was not fitted, or the law has no value at a batch.
         """
         prompts, rollouts = self._batches(n_prompts, n_rollouts)
-        draws = stacked(thinned(self.posterior))
+        draws = self._some_draws
         if threshold is not None:
             near = np.flatnonzero(np.isclose(self.thresholds, threshold))
             if near.size == 0:
@@ -205,6 +205,10 @@ class Fit:
         log_s = Surface(self.law, draws).log_steps(prompts, rollouts)
         steps = log_s.copy(data=np.exp(log_s.values))
         return steps.rename("steps").transpose("sample", ..., "batch").assign_attrs(units="updates")
+
+    @cached_property
+    def _some_draws(self) -> xr.Dataset:
+        return stacked(thinned(self.posterior))
 
     def _batches(self, n_prompts: Any, n_rollouts: Any) -> list[xr.DataArray]:
         """Return both axes with dim ``batch``, broadcast against each other."""
