@@ -23,7 +23,8 @@ from cbsbayes.models.crossing_flat import FlatCrossing
 from cbsbayes.models.crossing_words import data_words
 from cbsbayes.models.priors import PRIORS, Priors
 
-__all__ = ["SAMPLERS", "SamplerSettings", "nutpie_model", "sample_crossings", "sample_prior"]
+__all__ = ["SAMPLERS", "SamplerSettings", "nutpie_model", "quiet_pymc", "sample_crossings",
+           "sample_prior"]
 
 SAMPLERS = ("nutpie", "pymc")
 _TARGET_ACCEPT = 0.95  # .9 does on most sweeps, but where only bounds are known draws diverge
@@ -146,7 +147,7 @@ def _sample_pymc(
 
     from cbsbayes.models.crossing import build_crossing_model
 
-    with build_crossing_model(data, law, priors), _quiet():
+    with build_crossing_model(data, law, priors), quiet_pymc():
         tree = pm.sample(
             draws=settings.draws, tune=settings.tune, chains=settings.chains,
             cores=settings.cores, random_seed=settings.random_seed, nuts_sampler="pymc",
@@ -174,7 +175,7 @@ def sample_prior(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_pymc() -> Iterator[None]:
     """Keep PyMC's own log lines out of a command's output; ours says what is being done."""
     log = logging.getLogger("pymc")
     level = log.level

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cbsbayes.errors import CBSDataError
 from cbsbayes.laplace import Laplace, find_laplace
 from cbsbayes.law_fit import run_log_likelihoods
 from cbsbayes.models import trajectory_kernel as kernel
 from cbsbayes.models.trajectory_flat import FlatTrajectory
 from cbsbayes.models.trajectory_read import read_thresholds
 from cbsbayes.models.trajectory_words import data_words
-from cbsbayes.sampling import SamplerSettings, nutpie_model
+from cbsbayes.sampling import SamplerSettings, nutpie_model, quiet_pymc
 
 __all__ = ["sample_curves"]
 
@@ -40,23 +39,16 @@ def sample_curves(
     thresholds : numpy.ndarray
         Accuracies at which it is read, shape (threshold,).
     settings : SamplerSettings
-        How to sample; only nutpie takes this model.
+        How to sample.
 
     Returns
     -------
     tuple
         A tree with groups ``posterior``, ``sample_stats`` and ``log_likelihood``, and the model.
-
-    Raises
-    ------
-    CBSDataError
-        If another sampler is asked for.
     """
-    if settings.sampler != "nutpie":
-        raise CBSDataError(f"sampler {settings.sampler!r} cannot sample the trajectory model; "
-                           "valid: nutpie, or --model crossing")
     approximation = find_laplace(flat)
-    position, stats = _sample(approximation, settings)
+    sample = _sample_nutpie if settings.sampler == "nutpie" else _sample_pymc
+    position, stats = sample(approximation, settings)
     flat = approximation.flat
     posterior = read_thresholds(flat, position, thresholds, settings.random_seed)
     draws = position.reshape(-1, flat.n_dim)
@@ -71,7 +63,9 @@ def sample_curves(
     return tree, flat
 
 
-def _sample(approximation: Laplace, settings: SamplerSettings) -> tuple[np.ndarray, xr.Dataset]:
+def _sample_nutpie(
+    approximation: Laplace, settings: SamplerSettings
+) -> tuple[np.ndarray, xr.Dataset]:
     """Return draws of the flat vector, shape (chain, draw, n_dim), and the sampler's numbers."""
     import nutpie
 
@@ -85,6 +79,30 @@ def _sample(approximation: Laplace, settings: SamplerSettings) -> tuple[np.ndarr
     )
     whitened = tree["posterior"]["position"].values
     return (approximation.middle + whitened @ approximation.factor.T,
+            tree["sample_stats"].to_dataset())
+
+
+def _sample_pymc(
+    approximation: Laplace, settings: SamplerSettings
+) -> tuple[np.ndarray, xr.Dataset]:
+    """Return the same by PyMC's own NUTS on the definition, with the mode's covariance."""
+    import pymc as pm
+    import pytensor
+
+    from cbsbayes.models.trajectory import build_trajectory_model, position_of
+
+    flat = approximation.flat
+    mode = {name: value[0] for name, value in flat.parameters(approximation.middle[None]).items()}
+    # PyTensor's default mode would compile a detour around the kernel, which is compiled already
+    with pytensor.config.change_flags(mode="CVM"), build_trajectory_model(flat), quiet_pymc():
+        step = pm.NUTS(scaling=approximation.factor @ approximation.factor.T, is_cov=True,
+                       target_accept=_TARGET_ACCEPT)
+        tree = pm.sample(
+            step=step, initvals=mode,
+            draws=settings.draws, tune=settings.tune, chains=settings.chains,
+            cores=settings.cores, random_seed=settings.random_seed, progressbar=False,
+            compute_convergence_checks=False)
+    return (position_of(flat, tree["posterior"].to_dataset()),
             tree["sample_stats"].to_dataset())
 
 

@@ -80,12 +80,9 @@ def test_groups_of_one_are_refused():
         trajectory_data(full, LAW, None)
 
 
-def test_an_unknown_model_and_a_sampler_that_cannot(sweep):
+def test_an_unknown_model_is_refused(sweep):
     with pytest.raises(CBSDataError, match="valid: crossing, trajectory"):
         fit_sweep(sweep, model="oracle")
-    with pytest.raises(CBSDataError, match="cannot sample the trajectory model"):
-        fit_sweep(sweep, model="trajectory", law="two_axis", beside=False,
-                  sampler=SamplerSettings(sampler="pymc"))
 
 
 def test_a_loss_is_sent_to_the_crossing_model():

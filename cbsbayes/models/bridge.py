@@ -12,8 +12,8 @@ added from their prior when a threshold is read off.
 
 Real curves have knees that no formula of three parameters follows, and what the shared curve cannot
 follow the runs' own terms would take over. So the same waves carry a smooth departure from it, of
-standard deviation .15 L / k^1.5: wide for the first waves, nothing beside the bridge from the tenth
-on.
+standard deviation .10 L / k^1.5 from the third on (the first two are what the formula's own shape
+does), nothing beside the bridge from the tenth on.
 
 The bend is laid out along a typical curve of the sweep, fixed before sampling, not along that of
 every draw: the two differ by far less than a wave of the bend, and with a fixed
@@ -34,7 +34,7 @@ __all__ = ["N_READ", "bridge_terms", "n_terms"]
 N_READ = 60  # terms when a threshold is read off
 _MOST, _LEAST = 15, 4
 _ROUGHNESS = 0.06  # variance of the slope d'(a) that the fitted terms may have at most
-_DEPARTURE, _DECAY = 0.15, 1.5  # of the curve from its formula, over the range of accuracy
+_DEPARTURE, _DECAY = 0.10, 1.5  # of the curve from its formula, over the range of accuracy
 
 
 def n_terms(data: TrajectoryData) -> int:
@@ -77,6 +77,6 @@ def _waves(accuracy: np.ndarray, data: TrajectoryData, count: int
     k = np.arange(1, count + 1)[:, None] * np.pi
     inside = (accuracy >= low) & (accuracy <= high)
     angle = k * (np.clip(accuracy, low, high) - low) / length
-    departure = _DEPARTURE * length * (k / np.pi) ** -_DECAY * (k > 4.0)  # k = 1 is the formula's
+    departure = _DEPARTURE * length * (k / np.pi) ** -_DECAY * (k > 2.5 * np.pi)
     size = np.hypot(np.sqrt(2.0 * length / data.n_items) / k, departure)
     return size * np.sin(angle), size * k * np.cos(angle) / length * inside

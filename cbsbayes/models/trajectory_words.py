@@ -18,7 +18,7 @@ from cbsbayes.models.bridge import bridge_terms
 from cbsbayes.models.trajectory_data import TrajectoryData, ramps
 from cbsbayes.models.trajectory_flat import FlatTrajectory
 
-__all__ = ["cells", "data_words"]
+__all__ = ["cells", "data_words", "likelihood_words"]
 
 _STARTS = {
     kernel.START: "start", kernel.CEILING: "ceiling_logit",
@@ -69,15 +69,28 @@ def data_words(
     ``bridge_start``
         The terms before training, shape (term,).
     """
-    parts = _parts(flat)
+    return _packed(_parts(flat), *(a for a in (middle, factor) if a is not None))
+
+
+def _packed(parts: dict[str, np.ndarray], *more: np.ndarray) -> np.ndarray:
+    """Return the parts, and more reals behind them, as one block with its header."""
     arrays = [np.ascontiguousarray(parts[name]).reshape(-1).view(np.int64)
               for name in kernel.PARTS]
     ends = len(kernel.PARTS) + 1 + np.cumsum([len(array) for array in arrays])
-    if middle is not None and factor is not None:
-        arrays += [np.ascontiguousarray(a, dtype=float).reshape(-1).view(np.int64)
-                   for a in (middle, factor)]
+    arrays += [np.ascontiguousarray(a, dtype=float).reshape(-1).view(np.int64) for a in more]
     total = len(kernel.PARTS) + 1 + sum(len(array) for array in arrays)
     return np.concatenate([[total], ends, *arrays]).astype(np.int64)
+
+
+def likelihood_words(flat: FlatTrajectory) -> np.ndarray:
+    """Return the data of a kernel without priors: what is left is the likelihood.
+
+    The free exponent's Jacobian stays, because it belongs to the exponent's coordinate.
+    """
+    parts = _parts(flat)
+    parts["precision"] = np.zeros_like(parts["precision"])
+    parts["constants"][[0, 5]] = 0.0
+    return _packed(parts)
 
 
 def cells(data: TrajectoryData) -> tuple[np.ndarray, np.ndarray]:
