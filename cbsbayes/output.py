@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["TABLES", "check_folder", "clear_fit", "fit_summary", "noise_table", "write_fit",
            "write_noise", "writing"]
 
-TABLES = ("cbs", "comparison", "runs")
+TABLES = ("cbs", "overhead", "comparison", "runs")
 _DRAWN = {".png", ".pdf"}
 
 
@@ -70,7 +70,8 @@ def write_fit(
         stage("writing the page")
         extra = {"diagnostics": fit.verdict["diagnostics"]}
         extra |= {"command": command} if command else {}
-        render_page(fit, figures, path=folder / "index.html", extra=extra, noise=noise)
+        render_page(fit, figures, path=folder / "index.html", extra=extra, noise=noise,
+                    overhead=fit.overhead)
 
 
 def noise_table(fit: Fit) -> pd.DataFrame | str:

@@ -14,7 +14,8 @@ from cbsbayes.result import Fit
 from cbsbayes.shipped import default_sweep_path
 from cbsbayes.store import write_sweep
 
-FILES = ["cbs.csv", "comparison.csv", "figures", "fit.json", "fit.nc", "index.html", "runs.csv"]
+FILES = ["cbs.csv", "comparison.csv", "figures", "fit.json", "fit.nc", "index.html", "overhead.csv",
+         "paper.tex", "paper.txt", "runs.csv", "tables"]
 
 
 def listing(folder):

@@ -23,6 +23,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from cbsbayes.errors import CBSDataError
 from cbsbayes.report import headline, tables, words
 from cbsbayes.report import noise as noise_words
+from cbsbayes.report import overhead as overhead_words
 from cbsbayes.report.estimates import plain
 from cbsbayes.report.laws import law_sentences
 from cbsbayes.store import write_whole
@@ -136,6 +137,7 @@ def render_page(
     path: str | os.PathLike[str] | None = None,
     extra: Mapping[str, object] | None = None,
     noise: pd.DataFrame | str = "No gradient noise was logged.",
+    overhead: pd.DataFrame | None = None,
 ) -> str:
     """Return the report of one fit as one self-contained HTML page.
 
@@ -154,6 +156,8 @@ def render_page(
     noise : DataFrame or str
         Measured gradient noise beside the fit (``noise.csv``), or the sentence that says why
         there is none.
+    overhead : DataFrame, optional
+        Other definitions of a critical batch (``overhead.csv``).
 
     Returns
     -------
@@ -170,7 +174,8 @@ def render_page(
     if fit.cbs.empty:
         raise CBSDataError("the fit has no quantities to report (0 rows); fit it again")
     page = _render("page.html.j2", **_context(fit, figures, extra or {}),
-                   noise=_noise(fit, noise))
+                   noise=_noise(fit, noise), overhead=overhead_words.overhead_section(
+                       overhead, fit, words.main_threshold(fit)))
     if path is not None:
         write_whole(path, page)
     return page
