@@ -66,7 +66,8 @@ def print_table(table: tables.Table, console: Console | None = None) -> None:
     console.print(f"[bold]{_shown(table.caption)}[/bold]")
     laid = Table(box=None, pad_edge=False, header_style="bold")
     for column in table.columns:
-        laid.add_column(_shown(column.label), justify="right" if column.numeric else "left")
+        laid.add_column(_shown(column.label), justify="right" if column.numeric else "left",
+                        overflow="fold")
     for row in table.rows:
         laid.add_row(*(_shown(f"{cell.text} ({cell.below})" if cell.below else cell.text)
                        for cell in row))

@@ -12,7 +12,7 @@ from cbsbayes.report import numbers
 from cbsbayes.report.estimates import Estimate, at_words, estimate, plain, quantity_label
 from cbsbayes.report.tables import Cell, Column, Table, estimate_cell
 
-__all__ = ["contrast_sentences", "contrast_table", "main_rows", "pooled_report", "probability",
+__all__ = ["contrast_sentences", "contrast_table", "equals", "main_rows", "pooled_report", "probability",
            "side_estimate"]
 
 _MAIN = ("gain_prompts", "gain_rollouts", "gain_total", "batch_at_gain", "cbs_prompts",
@@ -128,11 +128,12 @@ def _told(row: pd.Series) -> str:
         return "the data do not settle how the two compare"
     p = float(row["p_first_larger"])
     likely = "" if np.isnan(p) else (f", P({row['first']} larger) "
-                                     f"{_equals(probability(p))}")
+                                     f"{equals(probability(p))}")
     return f"ratio {ratio}{likely}"
 
 
-def _equals(text: str) -> str:
+def equals(text: str) -> str:
+    """Return a probability's text with its sign: "= 0.81", or "> 0.999" as it is."""
     return text if text[0] in "<>" else f"= {text}"
 
 
