@@ -77,6 +77,7 @@ class _Result:
     tables: dict[str, pd.DataFrame]
     sentences: list[str]
     trusted: bool
+    simulated: bool
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -126,7 +127,7 @@ def _compare(runs: ReuseRuns, options: argparse.Namespace, simulated: bool) -> _
         said.append(f"The chains do not agree (largest r_hat {r_hat:.3f}, smallest effective "
                     f"sample size {ess:.0f}): sample longer with --draws.")
     said += reuse_sentences(tables["effects"], tables["diagonals"], threshold)
-    return _Result(runs, threshold, tables, said, trusted)
+    return _Result(runs, threshold, tables, said, trusted, simulated)
 
 
 def _agreement(draws: object) -> tuple[float, float]:
@@ -162,7 +163,7 @@ def _write(results: Sequence[_Result], folder: Path) -> None:
             old.unlink()
         for k, result in enumerate(results, start=1):
             for rollouts, rows in result.tables["reuse"].groupby("n_rollouts"):
-                figure = plot_reuse(rows, result.threshold)
+                figure = plot_reuse(rows, result.threshold, simulated=result.simulated)
                 for kind, content in figure_files(figure).items():
                     write_whole(folder / f"reuse_{k:02d}_nr{rollouts}.{kind}", content)
 

@@ -12,8 +12,8 @@ from cbsbayes.report import numbers
 from cbsbayes.report.estimates import Estimate, at_words, estimate, plain, quantity_label
 from cbsbayes.report.tables import Cell, Column, Table, estimate_cell
 
-__all__ = ["contrast_sentences", "contrast_table", "equals", "main_rows", "pooled_report", "probability",
-           "side_estimate"]
+__all__ = ["contrast_sentences", "contrast_table", "equals", "main_rows", "pooled_report",
+           "probability", "side_estimate"]
 
 _MAIN = ("gain_prompts", "gain_rollouts", "gain_total", "batch_at_gain", "cbs_prompts",
          "cbs_samples", "cbs_rollouts", "best_n_rollouts", "alpha", "S_min", "steps")
