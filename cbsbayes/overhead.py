@@ -126,8 +126,8 @@ def overhead_table(fit: Fit) -> pd.DataFrame:
         n_rollouts named in ``at``, or samples), empty as far as the data do not settle it
         (``status``); ``tried`` says whether the median lies inside, below or above the batches
         tried there; ``ratio`` is the batch over that of S = 2 S_min, ``steps_ratio`` S/S_min at
-        the batch, both with the draws paired. For a typical run. Empty where the law has no
-        scale along one batch axis.
+        the batch, both with the draws paired, empty where a batch in them is not identified. For
+        a typical run. Empty where the law has no scale along one batch axis.
     """
     rows = [row for line, before in _pairs(fit) for row in _rows(fit, line, before)]
     table = pd.DataFrame(rows, columns=OVERHEAD_COLUMNS)
@@ -150,38 +150,44 @@ def _in_order(column: pd.Series) -> pd.Series:
 
 def _rows(fit: Fit, line: Line, before: Line) -> Iterator[dict[str, Any]]:
     ci_prob = float(fit.settings["ci_prob"])
-    twice = DEFINITIONS[0].solve(line), DEFINITIONS[0].solve(before)
+    twice = DEFINITIONS[0].solve(line)
+    known = _statuses(twice, DEFINITIONS[0].solve(before))
     for definition in definitions(fit.law):
-        batch, prior = definition.solve(line), definition.solve(before)
-        steps, steps_prior = line.ratio_at(batch), before.ratio_at(prior)
+        batch = definition.solve(line)
+        status = _statuses(batch, definition.solve(before))
+        steps = line.ratio_at(batch)
         for k, threshold in enumerate(fit.thresholds.tolist()):
             row = {"group": fit.group, "law": fit.law.name, "threshold": threshold, "at": line.at,
                    "definition": definition.name, "unit": line.unit, "ci_prob": ci_prob,
                    "condition": definition.condition(line.symbol, line.smallest),
                    "anchor": line.smallest if definition.kind == "linear" else np.nan,
-                   "ci_kind": "eti"}
-            row |= _estimate(batch[:, k], prior[:, k], ci_prob, ("median", "ci_lower", "ci_upper"))
+                   "ci_kind": "eti", "status": status[k]}
+            row |= _shown(batch[:, k], status[k], ci_prob, ("median", "ci_lower", "ci_upper"))
             row["tried"] = _where(row["median"], line)
-            row |= _estimate((batch / twice[0])[:, k], (prior / twice[1])[:, k], ci_prob,
-                             ("ratio", "ratio_lower", "ratio_upper"), "ratio_status")
-            row |= _estimate(steps[:, k], steps_prior[:, k], ci_prob,
-                             ("steps_ratio", "steps_ratio_lower", "steps_ratio_upper"),
-                             "steps_status")
+            both = status[k] if known[k] == "identified" else known[k]
+            for name, values, settled in (("ratio", (batch / twice)[:, k], both),
+                                          ("steps_ratio", steps[:, k], status[k])):
+                settled = settled if settled == "identified" else "not_identified"
+                if np.ptp(np.log(values)) < _EXACT:  # follows from the definition alone
+                    settled = "identified"
+                row |= _shown(values, settled, ci_prob, (name, f"{name}_lower", f"{name}_upper"))
             yield row
 
 
-def _estimate(
-    draws: np.ndarray, prior: np.ndarray, ci_prob: float, names: tuple[str, str, str],
-    status_name: str = "status",
-) -> dict[str, Any]:
+def _statuses(draws: np.ndarray, prior: np.ndarray) -> list[str]:
+    """Return what is settled at each threshold, from draws (draw, threshold)."""
+    return [identify(draws[:, k], prior[:, k]) for k in range(draws.shape[1])]
+
+
+def _shown(
+    draws: np.ndarray, status: str, ci_prob: float, names: tuple[str, str, str]
+) -> dict[str, float]:
     """Return median and interval under their names, empty as far as they are the prior's."""
-    exact = np.ptp(np.log(np.maximum(draws, np.finfo(float).tiny))) < _EXACT
-    status = "identified" if exact else identify(draws, prior)
     lower, upper = interval(draws, ci_prob)
-    shown = {"identified": (float(np.median(draws)), lower, upper),
-             "upper_bound": (np.nan, np.nan, upper),
-             "lower_bound": (np.nan, lower, np.nan)}.get(status, (np.nan,) * 3)
-    return dict(zip(names, shown, strict=True)) | {status_name: status}
+    values = {"identified": (float(np.median(draws)), lower, upper),
+              "upper_bound": (np.nan, np.nan, upper),
+              "lower_bound": (np.nan, lower, np.nan)}.get(status, (np.nan,) * 3)
+    return dict(zip(names, values, strict=True))
 
 
 def _where(median: float, line: Line) -> str:

@@ -2,7 +2,8 @@ r"""One batch axis of a posterior as numpy: f = S/S_min over the batch, and wher
 
 With x the log of the batch, log f is convex and falls, and so is x + log f (the log of samples to
 target) convex: logs of sums of exponentials of convex functions. Newton's method started where the
-function is still above its target therefore comes down to the root from one side, for every draw.
+function is not below its target comes down to the root from one side; started beyond it, as from
+the closed form with averaged noise, it first steps over the root and then does the same.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from cbsbayes.surface import NODE_WEIGHT, Surface, path_name
 
 __all__ = ["Line", "lines_of"]
 
-_STEPS, _CLOSE = 60, 1e-10
+_STEPS, _CLOSE = 60, 1e-8
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,13 @@ class Line:
 
     def at_overhead(self, epsilon: float) -> np.ndarray:
         """Return the batch at which S = (1 + ε) S_min."""
+        averaged, alpha = self.noise @ self.weight, self.alpha[..., 0]
         if self.power:
-            start = self.noise.min(axis=-1) * epsilon ** (-1.0 / self.alpha[..., 0])
+            start = averaged * epsilon ** (-1.0 / alpha)
         else:
-            excess = (1.0 + epsilon) ** (1.0 / self.alpha[..., 0]) - 1.0
-            start = self.noise.min(axis=-1) / excess  # at or before the root: f is above its target
+            start = averaged / ((1.0 + epsilon) ** (1.0 / alpha) - 1.0)
+        if len(self.weight) == 1:
+            return start
         return _descend(self.log_ratio, np.log(start), np.log1p(epsilon))
 
     def at_linear_excess(self, excess: float) -> np.ndarray:
@@ -115,7 +118,7 @@ def _descend(
     function: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], start: np.ndarray,
     target: Any,
 ) -> np.ndarray:
-    """Return exp of the root of a convex function, from a start where it is not below `target`."""
+    """Return exp of the root of a convex function by Newton's method."""
     x = np.broadcast_to(start, start.shape).copy()
     for _ in range(_STEPS):
         value, slope = function(x)
