@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_HOW = ("Numbers are for typical runs: posterior medians with equal-tailed {} intervals; the fits "
+        "are independent, ratios are first over second.")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
@@ -150,13 +153,14 @@ def _lines(
     shown: Sequence[tuple[float, pd.DataFrame]], told: Sequence[str], pooled: pd.DataFrame | None
 ) -> list[str]:
     from cbsbayes.report.contrast import contrast_sentences, pooled_report
+    from cbsbayes.report.numbers import NO_BREAK, percent
 
-    lines = list(told)
+    lines = [*told, _HOW.format(percent(float(shown[0][1]["ci_prob"].iloc[0])))]
     for _, rows in shown:
         lines += contrast_sentences(rows)
     if pooled is not None:
         lines += pooled_report(pooled, shown[0][1])
-    return [one_line(line) for line in lines]
+    return [one_line(line.replace(NO_BREAK, " ")) for line in lines]
 
 
 def _write(
@@ -196,7 +200,8 @@ def _say(
 
         for level, rows in shown:
             print_table(contrast_table(rows, level))
-        for line in (*told, *(lines[len(told) + sum(len(rows) for _, rows in shown):])):
+        after = len(told) + 1 + sum(len(rows) for _, rows in shown)
+        for line in (*lines[:len(told)], *lines[after:]):
             print(line)
         print(f"Tables, sentences and figure: {one_line(options.output)}")
 

@@ -104,6 +104,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _compare(runs: ReuseRuns, options: argparse.Namespace, simulated: bool) -> _Result:
     from cbsbayes.models.reuse import sample_reuse
+    from cbsbayes.report.numbers import NO_BREAK
     from cbsbayes.report.reuse import reuse_sentences
     from cbsbayes.reuse_table import cell_table, diagonal_table, effect_table
 
@@ -127,7 +128,8 @@ def _compare(runs: ReuseRuns, options: argparse.Namespace, simulated: bool) -> _
         said.append(f"The chains do not agree (largest r_hat {r_hat:.3f}, smallest effective "
                     f"sample size {ess:.0f}): sample longer with --draws.")
     said += reuse_sentences(tables["effects"], tables["diagonals"], threshold)
-    return _Result(runs, threshold, tables, said, trusted, simulated)
+    lines = [one_line(line.replace(NO_BREAK, " ")) for line in said]
+    return _Result(runs, threshold, tables, lines, trusted, simulated)
 
 
 def _agreement(draws: object) -> tuple[float, float]:
@@ -157,7 +159,7 @@ def _write(results: Sequence[_Result], folder: Path) -> None:
         for name in ("reuse", "effects", "diagonals"):
             table = pd.concat([result.tables[name] for result in results])
             write_whole(folder / f"{name}.csv", table.to_csv(index=False))
-        lines = [one_line(line) for result in results for line in result.sentences]
+        lines = [line for result in results for line in result.sentences]
         write_whole(folder / "reuse.txt", "\n".join(lines) + "\n")
         for old in (*folder.glob("reuse_*.png"), *folder.glob("reuse_*.pdf")):
             old.unlink()
@@ -180,7 +182,7 @@ def _say(results: Sequence[_Result], options: argparse.Namespace) -> None:
         for result in results:
             print_table(reuse_table(result.tables["reuse"], result.threshold))
             for line in result.sentences:
-                print(one_line(line))
+                print(line)
         print(f"Tables, sentences and figures: {one_line(options.output)}")
 
 

@@ -212,6 +212,8 @@ def test_the_command_writes_table_sentences_and_figure(folders, tmp_path, capsys
     text = (tmp_path / "compare.txt").read_text()
     assert "Two groups" in text
     assert "P(alpha larger)" in text
+    assert "for typical runs" in text
+    assert "\\x" not in text
     out = capsys.readouterr().out
     assert "alpha against beta at target 0.65" in out
     assert main([str(folders), "-o", str(tmp_path), "--quiet"]) == 0

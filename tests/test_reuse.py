@@ -207,6 +207,7 @@ def test_the_command_writes_its_files(tmp_path, capsys):
     text = (out / "reuse.txt").read_text()
     assert "simulated runs" in text
     assert "no law is claimed" in text
+    assert "\\x" not in text
     assert "Reuse 4 against 1, target 0.5" in text
     assert "No law is assumed" in capsys.readouterr().out.replace("\n", " ").replace("  ", " ")
     assert main([str(path), "-o", str(out), *fast, "--json"]) in (0, 3)
