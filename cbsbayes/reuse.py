@@ -94,11 +94,18 @@ def _run(options: argparse.Namespace) -> int:
     check_folder(options.output)
     sweep = read_sweep(options.sweep)
     simulated = bool(sweep.attrs.get("simulated"))
-    results = [_compare(reuse_runs(sweep, family, thresholds=options.thresholds,
-                                   metric=options.metric), options, simulated)
-               for family in reuse_families(sweep)]
-    _write(results, options.output)
-    _say(results, options)
+    results, refused = [], []
+    for family in reuse_families(sweep):
+        try:
+            runs = reuse_runs(sweep, family, thresholds=options.thresholds, metric=options.metric)
+        except CBSDataError as error:
+            refused.append(str(error))
+            continue
+        results.append(_compare(runs, options, simulated))
+    if not results:
+        raise CBSDataError(refused[0])
+    _write(results, refused, options.output)
+    _say(results, refused, options)
     return EXIT_OK if all(result.trusted for result in results) else EXIT_UNTRUSTED
 
 
@@ -145,7 +152,7 @@ def _agreement(draws: object) -> tuple[float, float]:
     return float(found.r_hat.max()), float(min(found.ess_bulk.min(), found.ess_tail.min()))
 
 
-def _write(results: Sequence[_Result], folder: Path) -> None:
+def _write(results: Sequence[_Result], refused: Sequence[str], folder: Path) -> None:
     import pandas as pd
 
     from cbsbayes.output import writing
@@ -160,6 +167,7 @@ def _write(results: Sequence[_Result], folder: Path) -> None:
             table = pd.concat([result.tables[name] for result in results])
             write_whole(folder / f"{name}.csv", table.to_csv(index=False))
         lines = [line for result in results for line in result.sentences]
+        lines += [f"Not compared: {one_line(reason)}" for reason in refused]
         write_whole(folder / "reuse.txt", "\n".join(lines) + "\n")
         for old in (*folder.glob("reuse_*.png"), *folder.glob("reuse_*.pdf")):
             old.unlink()
@@ -170,11 +178,14 @@ def _write(results: Sequence[_Result], folder: Path) -> None:
                     write_whole(folder / f"reuse_{k:02d}_nr{rollouts}.{kind}", content)
 
 
-def _say(results: Sequence[_Result], options: argparse.Namespace) -> None:
+def _say(
+    results: Sequence[_Result], refused: Sequence[str], options: argparse.Namespace
+) -> None:
     if options.json:
         print(json.dumps([{"family": result.runs.family, "sentences": result.sentences, **{
             name: json.loads(table.to_json(orient="records"))
-            for name, table in result.tables.items()}} for result in results], allow_nan=False))
+            for name, table in result.tables.items()}} for result in results]
+            + [{"not_compared": reason} for reason in refused], allow_nan=False))
     elif not options.quiet:
         from cbsbayes.console import print_table
         from cbsbayes.report.reuse import reuse_table
@@ -183,6 +194,8 @@ def _say(results: Sequence[_Result], options: argparse.Namespace) -> None:
             print_table(reuse_table(result.tables["reuse"], result.threshold))
             for line in result.sentences:
                 print(line)
+        for reason in refused:
+            print(f"Not compared: {one_line(reason)}")
         print(f"Tables, sentences and figures: {one_line(options.output)}")
 
 

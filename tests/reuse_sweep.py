@@ -19,7 +19,7 @@ def true_steps(prompts, factor, threshold):
 
 
 def reuse_sweep(seeds=2, sigma=0.08, factors=FACTORS, prompts=PROMPTS, last=900, seed=0,
-                logged=True):
+                logged=True, model="m"):
     """Return the sweep; marked as simulated."""
     rng = np.random.default_rng(seed)
     step = np.arange(0.0, last + 1, 16)
@@ -30,7 +30,7 @@ def reuse_sweep(seeds=2, sigma=0.08, factors=FACTORS, prompts=PROMPTS, last=900,
                 speed = np.exp(rng.normal(0, sigma)) * (1 + 100 / p) * SLOWDOWN[k]
                 curve = _START + _GAIN * (1 - np.exp(-step / (_SCALE * speed)))
                 curves.append(np.where(step % k == 0, curve, np.nan))
-                rows.append({"run": f"p3_np{p}_k{k}_s{s}", "phase": "p3", "model": "m",
+                rows.append({"run": f"p3_{model}_np{p}_k{k}_s{s}", "phase": "p3", "model": model,
                              "dataset": "d", "algorithm": "grpo", "n_prompts": p,
                              "n_rollouts": ROLLOUTS, "train_batch_prompts": p, "ppo_epochs": k,
                              "updates_per_step": k, "learning_rate": 1e-6, "seed": s,

@@ -10,6 +10,7 @@ import pytest
 from reuse_sweep import FACTORS, PROMPTS, SLOWDOWN, reuse_sweep, true_steps
 
 from cbsbayes.errors import CBSDataError
+from cbsbayes.merge import merge
 from cbsbayes.models.reuse import ReuseData, design_matrix, sample_reuse
 from cbsbayes.off_policy import off_policy_means
 from cbsbayes.plots.reuse import plot_reuse
@@ -213,6 +214,22 @@ def test_the_command_writes_its_files(tmp_path, capsys):
     assert main([str(path), "-o", str(out), *fast, "--json"]) in (0, 3)
     (found,) = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
     assert {"family", "sentences", "reuse", "effects", "diagonals"} == set(found)
+
+
+def test_a_family_that_cannot_be_compared_does_not_hide_the_other(tmp_path, capsys):
+    """And without runs at reuse 1 the least reuse there is becomes the reference."""
+    good = reuse_sweep(factors=(2, 4), prompts=(32, 64))
+    past = reuse_sweep(factors=(2, 4), prompts=(32, 64), model="other")
+    past["accuracy"] = past["accuracy"].where(past["accuracy"].isnull(), 0.95)
+    path = write_sweep(merge([good, past]), tmp_path / "sweep.nc")
+    done = main([str(path), "-o", str(tmp_path / "out"), "--thresholds", "0.6", "--draws", "1500",
+                 "--tune", "300"])
+    assert done in (0, 3)
+    out = capsys.readouterr().out
+    assert "Reuse 4 against 2, target 0.6" in out
+    assert "Not compared: other · d · grpo" in out
+    table = pd.read_csv(tmp_path / "out" / "reuse.csv")
+    assert set(table["family"]) == {"m · d · grpo · lr 1e-06"}
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
