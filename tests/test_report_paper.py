@@ -19,12 +19,12 @@ def test_it_names_data_law_definitions_and_software(paragraph, fit):
     used = int(fit.runs["used"].sum())
     anchor = fit.overhead.loc[fit.overhead["at"] == "n_rollouts=8", "anchor"].dropna().iloc[0]
     for words in (f"{used} of {len(fit.runs)} simulated runs", "prompts per update",
-                  "rollouts per prompt", "S = S_min (1 +", "1,319 items",
+                  "rollouts per prompt", "S = S_min (1 +", "1,319 validation items",
                   "at which S is twice its limit S_min", "Zhang et al. 2024",
                   f"smallest batch tried, {anchor:g} prompts", "McCandlish et al. (2018)",
                   "Doubling the batch still saves 10 % of the updates", "cbsbayes 0.1.0",
                   "4 chains of 200 draws", "credible intervals", "for a typical run",
-                  f"At {main_threshold(fit):g} "):
+                  f"At the threshold {main_threshold(fit):g} ("):
         assert words in paragraph, words
     assert "\n" not in paragraph
 
@@ -54,6 +54,26 @@ def test_what_is_not_settled_is_a_bound_or_said_to_be_open(fit):
 def test_a_fit_that_is_not_trusted_says_so_first():
     fit = stand_in_fit(verdict={"trusted": False, "sentences": [], "checks_made": {}})
     assert paper_paragraph(fit).startswith("The fit did not pass its checks")
+
+
+def test_one_axis_alone_has_its_own_words():
+    from fitted import SETTINGS, quick_sampling
+
+    from cbsbayes.fitting import fit_sweep
+    from cbsbayes.simulate import simulate_sweep
+
+    with quick_sampling():
+        rollouts = fit_sweep(simulate_sweep("p2b", 2, random_seed=1), sampler=SETTINGS,
+                             beside=False)
+        totals = fit_sweep(simulate_sweep("batch", 2, law="total", random_seed=1),
+                           sampler=SETTINGS, beside=False)
+    text = paper_paragraph(rollouts, rollouts.overhead)
+    assert "The group size at which S is twice what unlimited rollouts would need" in text
+    assert "Zhang" not in text  # the prompts were not varied
+    text = paper_paragraph(totals, totals.overhead)
+    assert "samples per update" in text
+    assert "This is the form of McCandlish et al. (2018)." in text
+    assert "smallest batch tried, 32 samples" in text
 
 
 def test_latex_is_balanced_and_sets_the_law(fit):

@@ -25,7 +25,10 @@ _MODELS = {
                 "thresholds, runs that end before a threshold counting as not yet there",
     "trajectory": "the whole validation curves, thresholds being read off afterwards",
 }
-_UNITS = {"cbs_prompts": "prompts", "cbs_samples": "samples"}
+_TWICE = "the critical batch size, at which S is twice its limit S_min for large batches,"
+_CRITICAL = {"cbs_prompts": (_TWICE, "prompts"), "cbs_samples": (_TWICE, "samples"),
+             "cbs_rollouts": ("the group size at which S is twice what unlimited rollouts would "
+                              "need", "rollouts")}  # the first that a fit has
 _REFERENCES = (
     "McCandlish et al. (2018): An Empirical Model of Large-Batch Training, arXiv:1812.06162",
     "Zhang et al. (2024): How Does Critical Batch Size Scale in Pre-training?, arXiv:2410.21676")
@@ -92,7 +95,7 @@ def _validation(fit: Fit) -> str:
     items = ""
     if metric and "n_items" in fit.sweep and "metric" in fit.sweep["n_items"].dims:
         held = fit.sweep["n_items"].sel(metric=metric).item()
-        items = f", {numbers.count(float(held))} items" if held > 0 else ""
+        items = f", {numbers.count(float(held))} validation items" if held > 0 else ""
     return f" of {plain(metric)}{items}" if metric else ""
 
 
@@ -100,20 +103,20 @@ def _results(fit: Fit) -> Iterator[str]:
     """Yield what doubling buys, then the critical batch size with its definition."""
     threshold, usual = main_threshold(fit), usual_batch(fit.runs)
     percent = numbers.percent(float(fit.settings["ci_prob"]))
-    lead = (f"At {plain(threshold)} (posterior medians with equal-tailed {percent} credible "
-            "intervals, for a typical run), ")
+    lead = (f"At the threshold {plain(threshold)} (posterior medians with equal-tailed "
+            f"{percent} credible intervals, for a typical run), ")
     for name in ("gain_prompts", "gain_rollouts", "gain_total"):
         for at in chosen_ats(fit.cbs, name, usual, limit=1):
             told = _gain(name, at, find(fit.cbs, name, threshold, at))
             if told:
                 yield f"{lead}{told}" if lead else f"{told[0].upper()}{told[1:]}"
                 lead = ""
-    main = [name for name in ("cbs_prompts", "cbs_samples") if name in set(fit.cbs["quantity"])]
+    main = [name for name in _CRITICAL if name in set(fit.cbs["quantity"])]
     for name in main[:1]:
+        words, unit = _CRITICAL[name]
         for at in chosen_ats(fit.cbs, name, usual, limit=1):
-            size = _size(find(fit.cbs, name, threshold, at), _UNITS[name])
-            told = (f"the critical batch size, at which S is twice its limit S_min for large "
-                    f"batches, is {size}{_place(at)}.")
+            size = _size(find(fit.cbs, name, threshold, at), unit)
+            told = f"{words} is {size}{_place(at)}."
             yield f"{lead}{told}" if lead else f"{told[0].upper()}{told[1:]}"
             lead = ""
     alpha = find(fit.cbs, "alpha", threshold)
@@ -126,10 +129,11 @@ def _gain(name: str, at: str, gain: Estimate | None) -> str:
         return ""
     fixed = parse_at(at)
     axis = {"gain_prompts": "n_prompts", "gain_rollouts": "n_rollouts"}.get(name, "total_batch")
-    what = {"n_prompts": "prompts", "n_rollouts": "rollouts", "total_batch": "samples"}[axis]
+    what = {"n_prompts": "prompts per update", "n_rollouts": "rollouts per prompt",
+            "total_batch": "samples per update"}[axis]
     start = float(fixed.pop(axis))
     held = ",".join(f"{key}={value}" for key, value in fixed.items())
-    return (f"going from {numbers.count(start)} to {numbers.count(2 * start)} {what} per update"
+    return (f"going from {numbers.count(start)} to {numbers.count(2 * start)} {what}"
             f"{_place(held)} multiplies S by {gain}.")
 
 
