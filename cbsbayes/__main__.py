@@ -11,6 +11,8 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "ingest": "read the logs of a sweep (wandb, verl, TensorBoard, tables) into one dataset",
     "fit": "credible intervals on the critical batch size; tables, figures, a page",
+    "compare": "fits side by side: ratios of critical batch sizes and gains, as posteriors",
+    "reuse": "what several passes over each batch (ppo_epochs) do to updates and samples",
     "simulate": "a sweep with known truth",
     "validate": "do the intervals hold the truth: coverage, calibration, real seeds",
 }

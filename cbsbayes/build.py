@@ -17,7 +17,9 @@ from cbsbayes.schema import AXES, RUN_COORDS, SCHEMA_VERSION, VARIABLES, Field, 
 
 __all__ = ["add_notes", "clean_text", "field_array", "new_sweep", "noise_name", "notes_of"]
 
-_PER_RUN = ("first_step", "last_step", "step_time", "signal_fraction")
+_PER_RUN = ("first_step", "last_step", "step_time", "signal_fraction", "clip_fraction",
+            "policy_kl", "reference_kl")
+_SPARSE = _PER_RUN[3:]  # held only where logged
 
 
 def new_sweep(
@@ -45,9 +47,9 @@ def new_sweep(
     ----------
     runs : pandas.DataFrame or mapping
         A column ``run`` (unique ids), any run coordinate of the schema, and any of
-        ``first_step, last_step, step_time, signal_fraction``. Missing values (None, NaN) become
-        the default. ``total_batch`` may be left out where n_prompts and n_rollouts are given,
-        ``last_step`` where there are curves.
+        ``first_step, last_step, step_time, signal_fraction, clip_fraction, policy_kl,
+        reference_kl``. Missing values (None, NaN) become the default. ``total_batch`` may be
+        left out where n_prompts and n_rollouts are given, ``last_step`` where there are curves.
     accuracy : array_like, optional
         Curves, dims (run, metric, step); NaN where not evaluated.
     step : array_like, optional
@@ -139,7 +141,7 @@ def _runs_only(table: pd.DataFrame) -> xr.Dataset:
     known = np.isnan(total) & (prompts > 0) & (rollouts > 0)
     total[known] = (prompts * rollouts)[known]
     values = {name: field_array(name, VARIABLES[name], _column(table, name))
-              for name in _PER_RUN if name in table or name != "signal_fraction"}
+              for name in _PER_RUN if name in table or name not in _SPARSE}
     return xr.Dataset(values, coords)
 
 

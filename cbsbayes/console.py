@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cbsbayes.cli import one_line
+from cbsbayes.report import tables
 from cbsbayes.report.estimates import QUANTITIES, at_words, plain, quantity_label
 from cbsbayes.report.headline import chosen_ats, find, usual_batch
 from cbsbayes.report.words import verdict_title
@@ -19,7 +20,7 @@ from cbsbayes.report.words import verdict_title
 if TYPE_CHECKING:
     from cbsbayes.result import Fit
 
-__all__ = ["print_fit"]
+__all__ = ["print_fit", "print_table"]
 
 _WIDTH = 120  # where output is no terminal; rich would take 80 and fold the table
 _ON_THE_PAGE = {"steps", "cbs_samples", "E_min"}
@@ -48,6 +49,29 @@ def print_fit(fit: Fit, source: Path, folder: Path, console: Console | None = No
     console.print(_table(fit))
     console.print(f"Page, figures, tables and draws: {_shown(str(folder / 'index.html'))}",
                   soft_wrap=True)
+
+
+def print_table(table: tables.Table, console: Console | None = None) -> None:
+    """Print a table of the report, its caption first; what stands below a cell follows it.
+
+    Parameters
+    ----------
+    table : Table
+        As the page lays it out.
+    console : rich.console.Console, optional
+        Standard output unless given.
+    """
+    console = console or Console(
+        emoji=False, highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+    console.print(f"[bold]{_shown(table.caption)}[/bold]")
+    laid = Table(box=None, pad_edge=False, header_style="bold")
+    for column in table.columns:
+        laid.add_column(_shown(column.label), justify="right" if column.numeric else "left",
+                        overflow="fold")
+    for row in table.rows:
+        laid.add_row(*(_shown(f"{cell.text} ({cell.below})" if cell.below else cell.text)
+                       for cell in row))
+    console.print(laid)
 
 
 def _shown(text: str) -> str:

@@ -240,7 +240,7 @@ def _timings_as_json(stage: Timings) -> dict[str, Any]:
 
 def _as_json(fit: Fit, summary: dict[str, Any]) -> dict[str, Any]:
     return summary | {"folder_tables": {name: json.loads(getattr(fit, name).to_json(
-        orient="records")) for name in ("cbs", "comparison", "runs")}}
+        orient="records")) for name in ("cbs", "overhead", "comparison", "runs")}}
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from cbsbayes.build import clean_text, noise_name
 from cbsbayes.errors import CBSDataError
 from cbsbayes.keys import canonical_key
 from cbsbayes.metrics import MetricPlan, choose_metric, series_values, validation_columns
+from cbsbayes.off_policy import off_policy_means
 from cbsbayes.sources.rows import listed
 from cbsbayes.step_time import signal_fraction, step_seconds
 
@@ -96,6 +97,7 @@ def lay_out_curves(
     signal = [signal_fraction(history) for history in histories]
     if not np.isnan(signal).all():
         own["signal_fraction"] = signal
+    own |= off_policy_means(histories, [run.coords["updates_per_step"] for run in runs])
     content = {"runs": own, "accuracy": accuracy, "step": step, "metric": labels,
                "n_items": _n_items(runs, [s.label for s in plan.series], plan.default),
                "default_metric": labels[default]}

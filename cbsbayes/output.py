@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from cbsbayes.result import Fit
 
 __all__ = ["TABLES", "check_folder", "clear_fit", "fit_summary", "noise_table", "write_fit",
-           "write_noise", "writing"]
+           "write_noise", "write_paper", "writing"]
 
-TABLES = ("cbs", "averaged", "comparison", "runs")
+TABLES = ("cbs", "averaged", "overhead", "comparison", "runs")
 _DRAWN = {".png", ".pdf"}
 
 
@@ -70,7 +70,17 @@ def write_fit(
         stage("writing the page")
         extra = {"diagnostics": fit.verdict["diagnostics"]}
         extra |= {"command": command} if command else {}
-        render_page(fit, figures, path=folder / "index.html", extra=extra, noise=noise)
+        render_page(fit, figures, path=folder / "index.html", extra=extra, noise=noise,
+                    overhead=fit.overhead, tables_to=folder / "tables")
+        write_paper(fit, folder)
+
+
+def write_paper(fit: Fit, folder: Path) -> None:
+    """Write the paragraph for a paper, as text and as LaTeX."""
+    from cbsbayes.report.paper import paper_latex, paper_paragraph
+
+    write_whole(folder / "paper.txt", paper_paragraph(fit, fit.overhead) + "\n")
+    write_whole(folder / "paper.tex", paper_latex(fit, fit.overhead))
 
 
 def noise_table(fit: Fit) -> pd.DataFrame | str:
@@ -119,8 +129,12 @@ def check_folder(folder: Path) -> None:
 
 
 def clear_fit(folder: Path) -> None:
-    """Remove the draws and figures of an earlier fit of one group from a folder of several."""
-    (folder / "fit.nc").unlink(missing_ok=True)
+    """Remove what an earlier fit of one group left in a folder of several."""
+    from cbsbayes.report.table_files import remove_tables
+
+    for name in ("fit.nc", "paper.txt", "paper.tex"):
+        (folder / name).unlink(missing_ok=True)
+    remove_tables(folder / "tables")
     figures = folder / "figures"
     if figures.is_dir():
         _remove_figures(figures, keep=set())

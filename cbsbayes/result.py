@@ -152,6 +152,13 @@ class Fit:
         return self._table("cross_check") if "table_cross_check" in self.tree.attrs else None
 
     @cached_property
+    def overhead(self) -> pd.DataFrame:
+        """The table of ``overhead.csv``, computed from the draws."""
+        from cbsbayes.overhead import overhead_table
+
+        return overhead_table(self)
+
+    @cached_property
     def others(self) -> dict[str, pd.DataFrame]:
         """Tables like `cbs` of the laws fitted beside, by law name."""
         prefix = "table_other_"

@@ -79,6 +79,12 @@ VARIABLES: dict[str, Field] = {
     "signal_fraction": _run(np.float64,
                             "share of prompt groups with non-zero advantage, mean over training",
                             default=np.nan),
+    "clip_fraction": _run(np.float64, "share of tokens with a clipped ratio, mean over training",
+                          default=np.nan),
+    "policy_kl": _run(np.float64, "KL between sampling and updated policy, mean over training",
+                      "nats", np.nan),
+    "reference_kl": _run(np.float64, "KL loss to the reference policy, mean over training",
+                         "nats", np.nan),
 }
 """Data variables: curves or crossings, and always first_step, last_step and step_time."""
 

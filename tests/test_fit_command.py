@@ -15,7 +15,7 @@ from cbsbayes.shipped import default_sweep_path
 from cbsbayes.store import write_sweep
 
 FILES = ["averaged.csv", "cbs.csv", "comparison.csv", "figures", "fit.json", "fit.nc", "index.html",
-         "runs.csv"]
+         "overhead.csv", "paper.tex", "paper.txt", "runs.csv", "tables"]
 
 
 def listing(folder):
@@ -75,7 +75,7 @@ def test_json_is_json_and_alone(sweep_file, tmp_path, capsys):
     (found,) = json.loads(out, parse_constant=refuse)
     tables = found.pop("folder_tables")
     assert found == json.loads((tmp_path / "fit.json").read_text())
-    assert set(tables) == {"cbs", "comparison", "runs"}
+    assert set(tables) == {"cbs", "overhead", "comparison", "runs"}
     for name, rows in tables.items():
         table = pd.read_csv(tmp_path / f"{name}.csv")
         assert len(rows) == len(table)
@@ -146,7 +146,8 @@ def test_usage_is_status_two(arguments, capsys):
 
 def test_a_folder_per_group_and_tables_of_all(together):
     assert listing(together) == ["02_large_b_wide_b", "03_small", "averaged.csv", "cbs.csv",
-                                 "comparison.csv", "fit.json", "index.html", "runs.csv"]
+                                 "comparison.csv", "fit.json", "index.html", "overhead.csv",
+                                 "runs.csv"]
     fitted = [folder for folder in together.iterdir() if folder.is_dir()]
     assert len(fitted) == 2
     for folder in fitted:
@@ -195,7 +196,7 @@ def test_several_groups_leave_no_draws_of_an_earlier_single_fit(tmp_path, capsys
     assert run(path, "-o", out, "--quiet", "--group", "small") == 0
     assert run(path, "-o", out) == 0
     assert listing(out) == ["02_small", "averaged.csv", "cbs.csv", "comparison.csv", "fit.json",
-                            "index.html", "runs.csv"]
+                            "index.html", "overhead.csv", "runs.csv"]
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("large / <b>wide</b>: not fitted: ")
     assert "at least 3" in last

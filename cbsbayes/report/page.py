@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -25,8 +26,11 @@ from cbsbayes.cross_check import CROSS_CHECK
 from cbsbayes.errors import CBSDataError
 from cbsbayes.report import headline, tables, words
 from cbsbayes.report import noise as noise_words
+from cbsbayes.report import overhead as overhead_words
 from cbsbayes.report.estimates import plain
 from cbsbayes.report.laws import law_sentences
+from cbsbayes.report.paper import paper_paragraph
+from cbsbayes.report.table_files import write_tables
 from cbsbayes.store import write_whole
 
 if TYPE_CHECKING:
@@ -138,6 +142,8 @@ def render_page(
     path: str | os.PathLike[str] | None = None,
     extra: Mapping[str, object] | None = None,
     noise: pd.DataFrame | str = "No gradient noise was logged.",
+    overhead: pd.DataFrame | None = None,
+    tables_to: Path | None = None,
 ) -> str:
     """Return the report of one fit as one self-contained HTML page.
 
@@ -156,6 +162,10 @@ def render_page(
     noise : DataFrame or str
         Measured gradient noise beside the fit (``noise.csv``), or the sentence that says why
         there is none.
+    overhead : DataFrame, optional
+        Other definitions of a critical batch (``overhead.csv``).
+    tables_to : Path, optional
+        Folder to write every table of the page into, as CSV and LaTeX.
 
     Returns
     -------
@@ -171,8 +181,12 @@ def render_page(
     """
     if fit.cbs.empty:
         raise CBSDataError("the fit has no quantities to report (0 rows); fit it again")
-    page = _render("page.html.j2", **_context(fit, figures, extra or {}),
-                   noise=_noise(fit, noise))
+    context = _context(fit, figures, extra or {}) | {
+        "noise": _noise(fit, noise), "paper": paper_paragraph(fit, overhead),
+        "overhead": overhead_words.overhead_section(overhead, fit, words.main_threshold(fit))}
+    page = _render("page.html.j2", **context)
+    if tables_to is not None:
+        write_tables(context, tables_to)
     if path is not None:
         write_whole(path, page)
     return page
