@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from cbsbayes.errors import CBSDataError
+from cbsbayes.models.likelihood import LOGISTIC_SCALE
 from cbsbayes.planning.costs import Cost
 from cbsbayes.planning.runs import ModelDraws, Noise, cell_parameters
 
@@ -155,8 +156,8 @@ def cells(
 
 
 def lengths(
-    draws: ModelDraws, cell: tuple[float, float], tried: TriedRuns, noise: Noise, places: Sequence[int],
-    reach: float,
+    draws: ModelDraws, cell: tuple[float, float], tried: TriedRuns, noise: Noise,
+    places: Sequence[int], reach: float,
 ) -> list[float]:
     """Return run lengths in updates: where a share `reach` of new runs is past a threshold.
 
@@ -219,15 +220,13 @@ def candidates(
 def _check(cell: tuple[float, float], least: float, law: str) -> None:
     prompts, rollouts = cell
     if not (prompts >= 1 and rollouts >= least):
-        raise CBSDataError(f"the candidate n_prompts {prompts:g}, n_rollouts {rollouts:g} is outside "
-                           f"the law {law}; valid: n_prompts from 1, n_rollouts from {least:g}"
+        raise CBSDataError(f"the candidate n_prompts {prompts:g}, n_rollouts {rollouts:g} is "
+                           f"outside the law {law}; valid: n_prompts from 1, n_rollouts from {least:g}"
                            + (" (a group of one has no baseline)" if least > 1 else ""))
 
 
 def _new_steps(draws: ModelDraws, cell: tuple[float, float], noise: Noise) -> np.ndarray:
     """Return S in updates of one new run per draw, residuals one by one, (run, threshold)."""
-    from cbsbayes.models.likelihood import LOGISTIC_SCALE
-
     here = cell_parameters(draws, *cell)
     spread = here.sigma_run[:, None] * noise.effect[:, None]
     spread = spread + here.sd * LOGISTIC_SCALE * noise.residual

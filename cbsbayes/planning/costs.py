@@ -85,8 +85,8 @@ def step_time_cost(runs: xr.Dataset, gpus: float = 1.0) -> Cost:
         at = _parts(np.array([float(n_prompts)]), np.array([float(n_rollouts)]))
         return float((at[:, :parts.shape[1]] @ coefficients)[0]) * updates * gpus / _SECONDS
 
-    return Cost(price, "GPU-hours", f"Cost in GPU-hours: {gpus:g} GPU(s), seconds per update fitted "
-                f"to the step times of {len(seconds)} runs (rms error {error:.0%}); start, "
+    return Cost(price, "GPU-hours", f"Cost in GPU-hours: {gpus:g} GPU(s), seconds per update "
+                f"fitted to the step times of {len(seconds)} runs (rms error {error:.0%}); start, "
                 "validation and checkpoints are not in it.")
 
 

@@ -65,6 +65,11 @@ class Information:
     error: float
     effective: float
 
+    @property
+    def resolved(self) -> bool:
+        """Whether it is above two Monte Carlo errors."""
+        return self.nats > 2.0 * self.error
+
 
 def normal_scores(values: np.ndarray) -> np.ndarray:
     """Return standard normal quantiles by rank, shape (draw,); ties share one."""
