@@ -61,12 +61,11 @@ def _plain(text: str) -> str:
 
 def _candidates(plan: Plan, shown: int) -> Table:
     factor, unit = per_cost_unit(plan)
-    title = (f"{min(shown, len(plan.table))} of {len(plan.table)} candidates; information in nats "
-             "about the quantity, ± Monte Carlo error; so far: runs of the batch; reach: of one new run")
-    table = Table(title=title, box=None, pad_edge=False, header_style="bold", title_justify="left")
-    for name in ("rank", _batch_head(plan), "updates", "seed", plan.cost.unit, "so far", "reach",
-                 "information", "interval", unit):
-        table.add_column(name, justify="left" if name == _batch_head(plan) else "right", no_wrap=True)
+    table = _empty(
+        f"{min(shown, len(plan.table))} of {len(plan.table)} candidates; information in nats about "
+        "the quantity, ± Monte Carlo error; runs: made so far; reach: of one new run",
+        ("rank", _batch_head(plan), "updates", "seed", plan.cost.unit, "runs", "reach",
+         "information", "interval", unit))
     for _, row in plan.table.head(shown).iterrows():
         table.add_row(
             f"{row['rank']}", _batch(plan, row), f"{row['updates']:g}", f"{row['seed']:g}",
@@ -77,17 +76,22 @@ def _candidates(plan: Plan, shown: int) -> Table:
 
 
 def _runs(plan: Plan) -> Table:
-    table = Table(title="Planned, each beyond those before it", box=None, pad_edge=False,
-                  header_style="bold", title_justify="left")
-    for name in ("order", _batch_head(plan), "updates", "seed", plan.cost.unit, "so far", "added, nats",
-                 "together, nats", "interval"):
-        table.add_column(name, justify="left" if name == _batch_head(plan) else "right", no_wrap=True)
+    table = _empty("Planned, each beyond those before it",
+                   ("order", _batch_head(plan), "updates", "seed", plan.cost.unit, "so far",
+                    "added, nats", "together, nats", "interval"))
     for _, row in plan.runs.iterrows():
         table.add_row(
             f"{row['order']:g}", _batch(plan, row), f"{row['updates']:g}", f"{row['seed']:g}",
             _number(row["cost"], plan), _number(row["cost_so_far"], plan),
             f"{row['added']:.3g} ± {row['added_error']:.1g}",
             f"{row['together']:.3g} ± {row['together_error']:.1g}", f"× {row['width_ratio']:.3f}")
+    return table
+
+
+def _empty(title: str, columns: tuple[str, ...]) -> Table:
+    table = Table(title=title, box=None, pad_edge=False, header_style="bold", title_justify="left")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 

@@ -86,9 +86,10 @@ def _again(fit: Fit, seed: int, stage: Stage) -> tuple[Fit, list[str]]:
     from cbsbayes.fitting import fit_sweep
     from cbsbayes.sampling import SamplerSettings
 
-    again = fit_sweep(fit.sweep, group=fit.group, law=fit.law.name, thresholds=fit.thresholds.tolist(),
-                      metric=fit.settings["metric"] or None, ci_prob=fit.settings["ci_prob"],
-                      sampler=SamplerSettings(random_seed=seed), beside=False, stage=stage)
+    again = fit_sweep(fit.sweep, group=fit.group, law=fit.law.name,
+                      thresholds=fit.thresholds.tolist(), metric=fit.settings["metric"] or None,
+                      ci_prob=fit.settings["ci_prob"], sampler=SamplerSettings(random_seed=seed),
+                      beside=False, stage=stage)
     return again, [f"The fit given is of the {fit.settings['model']} model; its sweep was fitted "
                    "again by the crossing model, which says how new runs would scatter."]
 
