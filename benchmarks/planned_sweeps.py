@@ -2,17 +2,19 @@
 
 Simulated trainings whose noise scales, exponent and speed are drawn anew are swept twice. Both
 sweeps begin with the first six runs of the fixed grid (n_prompts 32 … 1024 at n_rollouts 8). The
-grid then goes on in its order (rollouts varied, splits of 2,048, then the next seeds; n_rollouts 1,
+grid then goes on in its order (rollouts varied, splits of 2,048, then the next seed; n_rollouts 1,
 which no group law takes, left out), every run 600 updates long. The planned sweep goes on with the
 run that `cbsbayes.planning` ranks first per sample, refitted after every run. The goal is the width
-of the 90 % interval of the log prompt CBS at 8 rollouts and accuracy .70 that the grid has after two
-seeds, 34 runs; the grid's samples are counted up to the first run with which it was as narrow, the
-planned sweep stops when it is.
+of the 90 % interval of the log prompt CBS at 8 rollouts and accuracy .70 that the grid has after
+two seeds, 34 runs; the grid's samples are counted up to the first run with which it was as narrow,
+the planned sweep stops when it is.
 
 Printed: samples of the planned over those of the grid, median and quartiles over the trainings,
-counted in full and, since a run past its last threshold teaches nothing more, with every run of both
-sweeps stopped there; and how often each sweep's final interval holds the truth. Finished trainings
-are kept in a file: the same command goes on where it was stopped.
+counted in full and, since a run past its last threshold teaches nothing more, with every run of
+both sweeps stopped there; and how often each sweep's final interval holds the truth. With
+``--rule random`` the run is drawn from the same candidates instead of ranked: what the candidates
+alone, their batches and lengths, save. Finished trainings are kept in a file: the same command goes
+on where it was stopped.
 """
 
 from __future__ import annotations
@@ -135,18 +137,19 @@ def outcome(state: Known, sweep: Sweep, true: float) -> dict[str, Any]:
             "covers": state.ends[0] <= true <= state.ends[1]}
 
 
-def planned_run(state: Known, seed: int) -> tuple[int, int, int]:
-    """Return batch and length of the run ranked first per sample."""
+def planned_run(state: Known, seed: int, rule: str) -> tuple[int, int, int]:
+    """Return batch and length of the run ranked first per sample, or of any."""
     tried = tried_runs(state.ds, state.crossings)
     request = Request(prompts=PROMPTS, rollouts=GROUPS, every=EVERY, data_sets=64, draws=600,
                       seed=seed)
     plan = plan_draws(state.draws, tried, state.target, request, sample_cost(), 0.9)
     table = plan.table[plan.table["total_batch"] <= LARGEST]
-    first = table.iloc[0]
+    place = 0 if rule == "information" else np.random.default_rng([seed, 5]).integers(len(table))
+    first = table.iloc[place]
     return int(first["n_prompts"]), int(first["n_rollouts"]), int(first["updates"])
 
 
-def one_training(seed: int, draws: int) -> dict[str, Any]:
+def one_training(seed: int, draws: int, rule: str) -> dict[str, Any]:
     """Sweep one training by the grid and by plan."""
     begin = time.perf_counter()
     truth = one_truth(seed)
@@ -168,12 +171,13 @@ def one_training(seed: int, draws: int) -> dict[str, Any]:
     planned = Sweep(truth, np.random.default_rng([seed, 4]), list(start.runs))
     state = first
     while state.width > goal and len(planned.runs) < START + MOST_PLANNED:
-        planned.add(*planned_run(state, seed + len(planned.runs)))
+        planned.add(*planned_run(state, seed + len(planned.runs), rule))
         state = known(planned, seed, draws)
     record["planned"] = outcome(state, planned, true)
     record["planned"]["batches"] = [list(run[:3]) for run in planned.runs[START:]]
     record["start"], record["whole_grid"] = outcome(first, start, true), outcomes[-1]
-    return record | {"goal": goal} | {"alpha": truth.alpha, "seconds": round(time.perf_counter() - begin, 1)}
+    seconds = round(time.perf_counter() - begin, 1)
+    return record | {"goal": goal, "alpha": truth.alpha, "seconds": seconds}
 
 
 def report(records: list[dict[str, Any]]) -> str:
@@ -214,18 +218,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trainings", type=int, default=24)
     parser.add_argument("--draws", type=int, default=500)
+    parser.add_argument("--rule", choices=["information", "random"], default="information")
     parser.add_argument("--minutes", type=float, default=float("inf"),
                         help="begin no training after so many")
     parser.add_argument("-o", "--output", type=Path, default=Path("outputs/planned_sweeps.jsonl"))
     options = parser.parse_args()
     settings = {"draws": options.draws, "start": START, "length": LENGTH,
                 "thresholds": list(THRESHOLDS), "law": LAW.name}
+    settings |= {"rule": options.rule} if options.rule != "information" else {}
     ledger = Ledger(options.output, settings)
     end = time.monotonic() + 60 * options.minutes
     for seed in range(options.trainings):
         if seed in ledger.finished or time.monotonic() > end:
             continue
-        ledger.add(seed, one_training(seed, options.draws))
+        ledger.add(seed, one_training(seed, options.draws, options.rule))
         print(seed, ledger.records[seed], flush=True)
     done = [ledger.records[seed] for seed in range(options.trainings) if seed in ledger.finished]
     print(report(done))

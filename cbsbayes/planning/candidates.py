@@ -222,7 +222,8 @@ def _check(cell: tuple[float, float], least: float, law: str) -> None:
     if not (prompts >= 1 and rollouts >= least):
         raise CBSDataError(f"the candidate n_prompts {prompts:g}, n_rollouts {rollouts:g} is "
                            f"outside the law {law}; valid: n_prompts from 1, n_rollouts from "
-                           f"{least:g}" + (" (a group of one has no baseline)" if least > 1 else ""))
+                           f"{least:g}"
+                           + (" (a group of one has no baseline)" if least > 1 else ""))
 
 
 def _new_steps(draws: ModelDraws, cell: tuple[float, float], noise: Noise) -> np.ndarray:
