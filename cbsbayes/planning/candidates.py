@@ -14,12 +14,12 @@ import numpy as np
 import xarray as xr
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.models.likelihood import LOGISTIC_SCALE
 from cbsbayes.planning.costs import Cost
-from cbsbayes.planning.runs import ModelDraws, Noise, cell_parameters
+from cbsbayes.planning.runs import ModelDraws, new_log_steps
 
 __all__ = ["Candidate", "TriedRuns", "candidates", "cells", "lengths", "tried_runs"]
 
+_OWN = 2**16  # of a seed: not those of the simulated data
 _MOST_TIMES = 10.0  # the longest run tried: a fit says little of S far beyond
 
 
@@ -155,16 +155,21 @@ def cells(
             if given or not tried.outside(p, g)]
 
 
-def lengths(
-    draws: ModelDraws, cell: tuple[float, float], tried: TriedRuns, noise: Noise,
-    places: Sequence[int], reach: float,
-) -> list[float]:
-    """Return run lengths in updates: where a share `reach` of new runs is past a threshold.
+def lengths(log_steps: np.ndarray, tried: TriedRuns, reach: float) -> list[float]:
+    """Return run lengths in updates: where a share `reach` of new runs is past each threshold.
 
     In whole evaluations, at least one, and at most ten times the longest run tried.
+
+    Parameters
+    ----------
+    log_steps : numpy.ndarray
+        log S of new runs, shape (run, threshold).
+    tried : TriedRuns
+        What was run.
+    reach : float
+        The share.
     """
-    steps = _new_steps(draws, cell, noise)
-    found = np.quantile(steps[:, list(places)], reach, axis=0)
+    found = np.exp(np.minimum(np.quantile(log_steps, reach, axis=0), 700.0))
     most = np.ceil(_MOST_TIMES * tried.longest / tried.every)
     counts = np.clip(np.ceil(found / tried.every), 1, most)
     return sorted(set((counts * tried.every).tolist()))
@@ -172,22 +177,20 @@ def lengths(
 
 def candidates(
     draws: ModelDraws, batches: Sequence[tuple[float, float]], tried: TriedRuns, cost: Cost,
-    noise: Noise, place: int, *, updates: Sequence[float] | None = None, reach: float = 0.9,
+    place: int, *, updates: Sequence[float] | None = None, reach: float = 0.9, seed: int = 0,
 ) -> list[Candidate]:
     """Return all runs to choose from.
 
     Parameters
     ----------
     draws : ModelDraws
-        As many draws as `noise` has runs.
+        From which new runs are simulated, one each.
     batches : sequence
         Of `cells`.
     tried : TriedRuns
         What was run.
     cost : Cost
         Of a run.
-    noise : Noise
-        For new runs that say how long one must last.
     place : int
         Index of the target's threshold.
     updates : sequence of float, optional
@@ -195,6 +198,8 @@ def candidates(
         one.
     reach : float
         Share of new runs that are to be past a threshold by the end.
+    seed : int
+        Of the new runs.
 
     Raises
     ------
@@ -206,15 +211,19 @@ def candidates(
     out = []
     for cell in batches:
         _check(cell, least, draws.law.name)
-        steps = _new_steps(draws, cell, noise)[:, place]
-        for length in updates or lengths(draws, cell, tried, noise, places, reach):
+        new = new_log_steps(draws, *cell, np.random.default_rng([seed, _OWN]))
+        for length in updates or lengths(new[:, places], tried, reach):
             price = float(cost.price(*cell, length))
             if not (np.isfinite(price) and price > 0):
                 raise CBSDataError(f"the price of n_prompts {cell[0]:g}, n_rollouts {cell[1]:g}, "
                                    f"{length:g} updates is {price:g} {cost.unit}; valid: above 0")
             out.append(Candidate(*cell, length, tried.next_seed(*cell), price, tried.count(*cell),
-                                 tried.outside(*cell), float((steps <= length).mean())))
+                                 tried.outside(*cell), _reach(new[:, place], length)))
     return out
+
+
+def _reach(log_steps: np.ndarray, updates: float) -> float:
+    return float((log_steps <= np.log(updates)).mean()) if updates > 0 else 0.0
 
 
 def _check(cell: tuple[float, float], least: float, law: str) -> None:
@@ -225,10 +234,3 @@ def _check(cell: tuple[float, float], least: float, law: str) -> None:
                            f"{least:g}"
                            + (" (a group of one has no baseline)" if least > 1 else ""))
 
-
-def _new_steps(draws: ModelDraws, cell: tuple[float, float], noise: Noise) -> np.ndarray:
-    """Return S in updates of one new run per draw, residuals one by one, (run, threshold)."""
-    here = cell_parameters(draws, *cell)
-    spread = here.sigma_run[:, None] * noise.effect[:, None]
-    spread = spread + here.sd * LOGISTIC_SCALE * noise.residual
-    return np.exp(np.minimum(here.log_steps[:, 0, :] + spread, 700.0))

@@ -21,13 +21,7 @@ from cbsbayes.planning.gain import (
     posterior_moments,
 )
 from cbsbayes.planning.kernel import log_likelihood_matrix
-from cbsbayes.planning.runs import (
-    ModelDraws,
-    cell_parameters,
-    draw_noise,
-    evaluations,
-    run_data,
-)
+from cbsbayes.planning.runs import ModelDraws, cell_parameters, evaluations, run_data
 from cbsbayes.replicates import Parameters
 
 __all__ = ["Chosen", "Judge", "choose_set"]
@@ -77,14 +71,11 @@ class Judge:
 
     def weights(self, candidate: Candidate, replicate: int = 0) -> np.ndarray:
         """Return log p of simulated data of a run under every draw, shape (data, draw)."""
-        n_data = self.truths.posterior.sizes["sample"]
         at = evaluations(self.every, candidate.updates)
         if not at.size:
-            return np.zeros((n_data, len(self.scores)), dtype=np.float32)
-        rng = np.random.default_rng([self.seed, replicate])
-        noise = draw_noise(n_data, len(self.draws.threshold), rng)
+            return self.nothing().astype(np.float32)
         batch = (candidate.n_prompts, candidate.n_rollouts)
-        data, _ = run_data(self.truths, *batch, at, noise)
+        data = run_data(self.truths, *batch, at, np.random.default_rng([self.seed, replicate]))
         cell = cell_parameters(self.draws, *batch)
         scaled = Parameters(cell.log_steps - data.log_steps_scale, cell.sigma_run, cell.sd,
                             cell.length)
@@ -97,7 +88,7 @@ class Judge:
 
     def nothing(self) -> np.ndarray:
         """Return the weights of no data."""
-        return np.zeros((self.truths.posterior.sizes["sample"], len(self.scores)))
+        return np.zeros((self.truths.size, len(self.scores)))
 
     def added(self, known: np.ndarray, weights: np.ndarray) -> Information:
         """Return what data tell beyond what is known, both log weights of shape (data, draw)."""

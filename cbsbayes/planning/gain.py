@@ -99,7 +99,7 @@ def posterior_moments(log_weights: np.ndarray, values: np.ndarray) -> Moments:
 def _variance(sums: np.ndarray) -> np.ndarray:
     """Return the variance from sums of w, w v, w v² and w², freed of the bias of few draws."""
     total, first, second, squares = sums
-    total = np.maximum(total, np.finfo(float).tiny)
+    total = np.maximum(total, 1e-100)  # a block may have held all the weight
     spread = np.maximum(second / total - (first / total) ** 2, 0.0)
     few = np.clip(1.0 - squares / total**2, 1e-3, 1.0)
     return np.maximum(spread / few, 1e-12)

@@ -15,7 +15,7 @@ from cbsbayes.planning.candidates import Candidate, TriedRuns, candidates, cells
 from cbsbayes.planning.choose import Chosen, Judge, choose_set
 from cbsbayes.planning.costs import Cost, sample_cost
 from cbsbayes.planning.gain import Information, normal_scores
-from cbsbayes.planning.runs import ModelDraws, draw_noise, model_draws
+from cbsbayes.planning.runs import ModelDraws, model_draws
 from cbsbayes.planning.target import Target, choose_target, usual_rollouts
 from cbsbayes.quantities import tried_batches
 from cbsbayes.result import Fit, stacked
@@ -203,7 +203,7 @@ def _fitted_sweep(fit: Fit) -> Any:
 
 def _split(draws: ModelDraws, request: Request) -> tuple[np.ndarray, np.ndarray]:
     """Return draws to simulate from and others to weigh, both in the sampler's order."""
-    total = draws.posterior.sizes["sample"]
+    total = draws.size
     n_truths = min(request.data_sets, total // 4)
     order = np.random.default_rng(request.seed).permutation(total)
     return np.sort(order[:n_truths]), np.sort(order[n_truths:n_truths + request.draws])
@@ -212,15 +212,14 @@ def _split(draws: ModelDraws, request: Request) -> tuple[np.ndarray, np.ndarray]
 def _candidates(
     draws: ModelDraws, tried: TriedRuns, cost: Cost, target: Target, request: Request
 ) -> list[Candidate]:
-    total = draws.posterior.sizes["sample"]
+    total = draws.size
     some = np.arange(0, total, max(1, total // 1000))
-    noise = draw_noise(len(some), len(draws.threshold),
-                       np.random.default_rng([request.seed, 2**16]))
     place = len(draws.threshold) - 1
     if np.isfinite(target.threshold):
         place = int(np.flatnonzero(np.isclose(draws.threshold, target.threshold))[0])
     options = candidates(draws.part(some), cells(tried, request.prompts, request.rollouts), tried,
-                         cost, noise, place, updates=request.updates, reach=request.reach)
+                         cost, place, updates=request.updates, reach=request.reach,
+                         seed=request.seed)
     cheapest = min(options, key=lambda option: option.cost)
     if cheapest.cost > request.budget:
         raise CBSDataError(

@@ -1,13 +1,13 @@
 """Runs to be, simulated from posterior draws: what a planned run would log about its crossings.
 
-A run of one batch is drawn for every parameter draw given, its run effect and residuals anew, one
-threshold after the other as the crossing model has it; it is seen only where it is evaluated and
-only until it ends, so a crossing is an interval, or open on one side.
+A run of one batch is drawn for every parameter draw given, its run effect and residuals anew, as
+`cbsbayes.replicates` draws any new run; it is seen only where it is evaluated and only until it
+ends, so a crossing is an interval, or open on one side.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
@@ -15,11 +15,10 @@ import xarray as xr
 from cbsbayes.bounds import INTERVAL, LEFT, RIGHT
 from cbsbayes.laws import Law
 from cbsbayes.models.crossing_data import CrossingData, crossing_data
-from cbsbayes.models.likelihood import LOGISTIC_SCALE
-from cbsbayes.replicates import Parameters, expected_log_steps
+from cbsbayes.replicates import Parameters, expected_log_steps, replicate_log_steps
 
-__all__ = ["ModelDraws", "Noise", "cell_parameters", "draw_noise", "evaluations", "model_draws",
-           "run_data", "simulated_steps"]
+__all__ = ["ModelDraws", "cell_parameters", "crossing_bounds", "evaluations", "model_draws",
+           "new_log_steps", "run_data"]
 
 
 @dataclass(frozen=True)
@@ -29,52 +28,38 @@ class ModelDraws:
     Attributes
     ----------
     posterior : xarray.Dataset
-        Dims (sample, threshold, …).
+        Dims (sample, threshold, …), thresholds in order of hardness.
     law : Law
         The law fitted.
-    threshold, hardness : numpy.ndarray
-        Targets in order of hardness, and their centred positions.
+    data : CrossingData
+        What was fitted; says the thresholds and their hardness.
     direction : str
         ``increasing`` or ``decreasing``, as in a sweep.
     """
 
     posterior: xr.Dataset
     law: Law
-    threshold: np.ndarray
-    hardness: np.ndarray
+    data: CrossingData
     direction: str = "increasing"
+
+    @property
+    def threshold(self) -> np.ndarray:
+        """Targets in order of hardness."""
+        return self.data.threshold
+
+    @property
+    def size(self) -> int:
+        """How many draws."""
+        return int(self.posterior.sizes["sample"])
 
     def part(self, which: np.ndarray) -> ModelDraws:
         """Return some of the draws."""
-        return ModelDraws(self.posterior.isel(sample=which), self.law, self.threshold,
-                          self.hardness, self.direction)
-
-
-@dataclass(frozen=True)
-class Noise:
-    """What is random in a run besides the parameters.
-
-    Attributes
-    ----------
-    effect : numpy.ndarray
-        Run effect in its sd, shape (run,).
-    residual : numpy.ndarray
-        Standard logistic numbers, shape (run, threshold).
-    """
-
-    effect: np.ndarray
-    residual: np.ndarray
+        return replace(self, posterior=self.posterior.isel(sample=which))
 
 
 def model_draws(posterior: xr.Dataset, law: Law, data: CrossingData, direction: str) -> ModelDraws:
     """Return draws (dim ``sample``) with their thresholds in order of hardness."""
-    return ModelDraws(posterior.sel(threshold=data.threshold), law, data.threshold, data.hardness,
-                      direction)
-
-
-def draw_noise(n_runs: int, n_thresholds: int, rng: np.random.Generator) -> Noise:
-    """Return the noise of as many runs."""
-    return Noise(rng.normal(size=n_runs), rng.logistic(size=(n_runs, n_thresholds)))
+    return ModelDraws(posterior.sel(threshold=data.threshold), law, data, direction)
 
 
 def cell_parameters(draws: ModelDraws, n_prompts: float, n_rollouts: float) -> Parameters:
@@ -86,84 +71,71 @@ def cell_parameters(draws: ModelDraws, n_prompts: float, n_rollouts: float) -> P
                                    np.array([float(n_rollouts)]), draws.law)
     sigma = draws.posterior["sigma_residual"].values[:, None]
     if "residual_trend" in draws.posterior:
-        trend = draws.posterior["residual_trend"].values[:, None] * draws.hardness
+        trend = draws.posterior["residual_trend"].values[:, None] * draws.data.hardness
         sd, length = sigma * np.exp(trend), draws.posterior["residual_length"].values
     else:
         sd, length = sigma, np.zeros(len(sigma))
     return Parameters(log_steps, draws.posterior["sigma_run"].values, sd, length)
 
 
+def new_log_steps(
+    draws: ModelDraws, n_prompts: float, n_rollouts: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Return log S in updates of one new run of a batch per draw, shape (draw, threshold).
+
+    Generators of one seed give every batch the same noise.
+    """
+    cell = cell_parameters(draws, n_prompts, n_rollouts)
+    return replicate_log_steps(cell, draws.data, rng)[:, 0, :]
+
+
 def evaluations(every: float, updates: float) -> np.ndarray:
     """Return the updates at which a run is evaluated after its start: every so many, and its end.
 
-    A run too short for one evaluation has none.
+    A run of length 0 has none.
     """
     steps = np.arange(1, int(updates // every) + 1) * float(every)
     ends_between = updates > 0 and (steps.size == 0 or steps[-1] < updates)
     return np.append(steps, float(updates)) if ends_between else steps
 
 
-def simulated_steps(
-    cell: Parameters, hardness: np.ndarray, at: np.ndarray, noise: Noise
+def crossing_bounds(
+    log_steps: np.ndarray, at: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what runs show of their crossings, one run per draw.
+    """Return what evaluations show of crossings.
 
     Parameters
     ----------
-    cell : Parameters
-        Of `cell_parameters`.
-    hardness : numpy.ndarray
-        Of the thresholds, shape (threshold,).
+    log_steps : numpy.ndarray
+        log S, shape (run, threshold), thresholds in order of hardness.
     at : numpy.ndarray
         Updates of the evaluations, sorted, at least one.
-    noise : Noise
-        Of as many runs as there are draws.
 
     Returns
     -------
     lower, upper, status : numpy.ndarray
-        As of `cbsbayes.crossing.find_crossings`, shape (run, threshold).
+        As of `cbsbayes.crossing.find_crossings`, shape (run, threshold). A harder threshold is
+        never passed at an earlier evaluation than an easier one.
     """
-    expected = cell.log_steps[:, 0, :] + (cell.sigma_run * noise.effect)[:, None]
-    n_runs, n_thresholds = expected.shape
-    rows, log_at = np.arange(n_runs), np.log(at)
-    position = np.zeros((n_runs, n_thresholds), dtype=int)
-    last, carried = np.full(n_runs, -1), np.zeros(n_runs)
-    length = np.maximum(cell.length, 1e-12)
-    for k in range(n_thresholds):
-        gap = np.where(last >= 0, hardness[k] - hardness[last], np.inf)
-        rho = np.exp(-gap / length)
-        center = expected[:, k] + rho * cell.sd[:, k] / cell.sd[rows, last] * carried
-        scale = cell.sd[:, k] * np.sqrt(1.0 - rho**2) * LOGISTIC_SCALE
-        passed = np.searchsorted(log_at, center + scale * noise.residual[:, k])
-        position[:, k] = np.maximum(passed, position[:, k - 1]) if k else passed
-        known = (position[:, k] > 0) & (position[:, k] < len(at))
-        inside = np.clip(position[:, k], 1, len(at) - 1)
-        middle = (log_at[inside - 1] + log_at[inside]) / 2 if len(at) > 1 else 0.0
-        carried = np.where(known, middle - expected[:, k], carried)
-        last = np.where(known, k, last)
-    return _bounds(position, at)
-
-
-def _bounds(position: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return bounds from the evaluation by which a target was passed, in whole evaluations."""
+    passed = np.searchsorted(np.log(at), log_steps)
+    passed = np.maximum.accumulate(passed, axis=1)
     ends = np.concatenate([[0.0], at, [np.inf]])
-    status = np.select([position == 0, position == len(at)], [LEFT, RIGHT], INTERVAL)
-    return ends[position], ends[position + 1], status.astype(np.int8)
+    status = np.select([passed == len(at), passed == 0], [RIGHT, LEFT], INTERVAL)
+    return ends[passed], ends[passed + 1], status.astype(np.int8)
 
 
 def run_data(
-    draws: ModelDraws, n_prompts: float, n_rollouts: float, at: np.ndarray, noise: Noise
-) -> tuple[CrossingData, np.ndarray]:
-    """Return simulated runs of one batch as the model's data, one per draw, and their status.
+    draws: ModelDraws, n_prompts: float, n_rollouts: float, at: np.ndarray,
+    rng: np.random.Generator,
+) -> CrossingData:
+    """Return simulated runs of one batch as the model's data, one per draw.
 
     Raises
     ------
     CBSDataError
         If the law has no value at the batch.
     """
-    cell = cell_parameters(draws, n_prompts, n_rollouts)
-    lower, upper, status = simulated_steps(cell, draws.hardness, at, noise)
+    lower, upper, status = crossing_bounds(new_log_steps(draws, n_prompts, n_rollouts, rng), at)
     dims, n_runs = ("run", "threshold"), len(lower)
     crossings = xr.Dataset(
         {"lower": (dims, lower), "upper": (dims, upper), "status": (dims, status)},
@@ -172,4 +144,4 @@ def run_data(
                 "n_rollouts": ("run", np.full(n_runs, float(n_rollouts))),
                 "total_batch": ("run", np.full(n_runs, float(n_prompts * n_rollouts)))},
         attrs={"direction": draws.direction})
-    return crossing_data(crossings, draws.law), status
+    return crossing_data(crossings, draws.law)
