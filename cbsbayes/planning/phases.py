@@ -29,6 +29,7 @@ __all__ = ["Head", "PhaseFile", "command_lines", "head_of", "phase_files", "read
 _MARK = "# Planned by python -m cbsbayes.plan"
 _HEAD = ("hardware", "model", "dataset", "algorithm")
 _OWN = ("horizon", "seeds", "block", "title")
+_RUNS = "p9"  # the phase in the runs' names, which read back only as p and digits
 _LABEL = re.compile(r"[A-Za-z0-9_]+")
 
 
@@ -156,8 +157,8 @@ def _text(
     for section, keys in sections.items():
         lines += ["", f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in keys.items())]
     prompts, rollouts = zip(*batches, strict=True)
-    lines += ["", "[[block]]", 'combine = "pair"', f"n_prompts = {list(prompts)}",
-              f"n_rollouts = {list(rollouts)}"]
+    lines += ["", "[[block]]", f'phase = "{_RUNS}"', 'combine = "pair"',
+              f"n_prompts = {list(prompts)}", f"n_rollouts = {list(rollouts)}"]
     return "\n".join(lines) + "\n"
 
 

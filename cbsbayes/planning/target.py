@@ -44,13 +44,6 @@ class Target:
     log_scale: bool
     status: str
 
-    @property
-    def label(self) -> str:
-        """The quantity in one phrase."""
-        at = f"@{self.at}" if self.at else ""
-        where = f" at threshold {self.threshold:g}" if np.isfinite(self.threshold) else ""
-        return f"{self.name}{at}{where}"
-
     def interval(self, ci_prob: float) -> tuple[float, float, float]:
         """Return lower end, median and upper end in the quantity's own unit."""
         tail = (1 - ci_prob) / 2

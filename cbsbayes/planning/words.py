@@ -7,12 +7,22 @@ import math
 import pandas as pd
 
 from cbsbayes.planning.planner import Plan
+from cbsbayes.report.estimates import at_words, quantity_label
 
-__all__ = ["batch_words", "cost_words", "per_cost_unit", "sentences", "target_words"]
+__all__ = ["batch_words", "cost_words", "per_cost_unit", "sentences", "target_label",
+           "target_words"]
 
 _ROUGH = 30.0  # effective draws
 _OPEN = {"upper_bound": "only its upper end is known", "lower_bound": "only its lower end is known",
          "not_identified": "it is not identified"}
+
+
+def target_label(plan: Plan) -> str:
+    """Return the quantity in words, e.g. ``Prompt CBS at 8 rollouts, threshold 0.9``."""
+    target = plan.target
+    at = f" at {at_words(target.at)}" if target.at else ""
+    where = f", threshold {target.threshold:g}" if math.isfinite(target.threshold) else ""
+    return f"{quantity_label(target.name)}{at}{where}"
 
 
 def target_words(plan: Plan) -> str:
@@ -21,10 +31,10 @@ def target_words(plan: Plan) -> str:
     low, middle, high = target.interval(plan.ci_prob)
     unit = "" if target.unit == "1" else f" {target.unit}"
     if target.status in _OPEN:
-        return (f"{target.label}: {_OPEN[target.status]}. Its draws, which hold the prior's share, "
-                f"spread from {low:.3g} to {high:.3g}{unit}; what runs are worth is relative to "
-                "that.")
-    return (f"{target.label}: {middle:.3g} ({low:.3g} to {high:.3g}){unit}, median and "
+        return (f"{target_label(plan)}: {_OPEN[target.status]}. Its draws, which hold the prior's "
+                f"share, spread from {low:.3g} to {high:.3g}{unit}; what runs are worth is "
+                "relative to that.")
+    return (f"{target_label(plan)}: {middle:.3g} ({low:.3g} to {high:.3g}){unit}, median and "
             f"{100 * plan.ci_prob:g} % interval for a typical run.")
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.patches import Rectangle
 
-from cbsbayes.planning.words import per_cost_unit
+from cbsbayes.planning.words import per_cost_unit, target_label
 from cbsbayes.plots.style import BLACK, GREY, OKABE_ITO, new_axes, plain_text, styled
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_plan"]
 
-_CHOSEN = OKABE_ITO[1]
+_CHOSEN, _PALE = OKABE_ITO[1], "#f0f0f0"
 
 
 @styled
@@ -51,29 +52,40 @@ def plot_plan(plan: Plan, *, ax: Axes | None = None) -> Axes:
         if row["resolved"]:
             grid[rollouts.index(row["n_rollouts"]), prompts.index(row["n_prompts"])] = (
                 row["per_cost"] * factor)
-    image = ax.imshow(grid, origin="lower", aspect="auto", cmap="viridis", vmin=0.0)
+    norm = _norm(grid)
+    image = ax.imshow(grid, origin="lower", aspect="auto", cmap="viridis", norm=norm)
     ax.grid(visible=False)
-    top = np.nanmax(grid) if np.isfinite(grid).any() else 1.0
     for _, row in best.iterrows():
         place = prompts.index(row["n_prompts"]), rollouts.index(row["n_rollouts"])
-        _cell(ax, place, row, row["per_cost"] * factor, top)
+        _cell(ax, place, row, row["per_cost"] * factor, norm)
     for order, batches in _orders(plan).items():
         _frame(ax, (prompts.index(order[0]), rollouts.index(order[1])), batches)
     ax.set_xticks(range(len(prompts)), [f"{p:g}" for p in prompts])
     ax.set_yticks(range(len(rollouts)), [f"{g:g}" for g in rollouts])
     ax.set_xlabel("Prompts per update")
     ax.set_ylabel("Rollouts per prompt")
-    ax.set_title(plain_text(f"Information about {plan.target.label}"))
+    ax.set_title(plain_text(f"What a run tells for its price: {target_label(plan)}"))
     ax.figure.colorbar(image, ax=ax, label=_shown(unit), fraction=0.05, pad=0.02)
     return ax
 
 
-def _cell(ax: Axes, place: tuple[int, int], row: pd.Series, value: float, top: float) -> None:
+def _norm(grid: np.ndarray) -> Normalize:
+    """Return the scale of colours, logarithmic where values span more than twenty times."""
+    values = grid[np.isfinite(grid)]
+    top = float(values.max()) if values.size else 1.0
+    low = float(values.min()) if values.size else 0.0
+    return LogNorm(low, top) if 0 < low < top / 20 else Normalize(0.0, top)
+
+
+def _cell(ax: Axes, place: tuple[int, int], row: pd.Series, value: float, norm: Normalize) -> None:
     x, y = place
+    shown = row["resolved"] and row["affordable"]
+    colour = GREY if not shown else BLACK if norm(value) > 0.55 else "white"
+    if not shown:
+        ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=_PALE, edgecolor="white"))
     if row["extrapolated"]:
-        ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="///", linewidth=0,
-                               edgecolor="#b0b0b0"))
-    colour = GREY if not row["resolved"] else BLACK if value > 0.55 * top else "white"
+        ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="//", linewidth=0,
+                               edgecolor="#b0b0b0", alpha=0.45))
     if not row["affordable"]:
         ax.text(x, y, "beyond\nbudget", ha="center", va="center", color=GREY, fontsize=7)
         return
@@ -117,7 +129,7 @@ def _points(plan: Plan, best: pd.DataFrame, ax: Axes | None) -> Axes:
     ax.set_ylim(bottom=min(0.0, float((factor * best["per_cost"]).min())))
     ax.set_xlabel("Batch size B (samples per update)")
     ax.set_ylabel(_shown(unit))
-    ax.set_title(plain_text(f"Information about {plan.target.label}"))
+    ax.set_title(plain_text(f"What a run tells for its price: {target_label(plan)}"))
     return ax
 
 
