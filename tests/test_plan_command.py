@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from fitted import quick_sampling
 from PIL import Image
 
+from cbsbayes.errors import CBSDataError
 from cbsbayes.plan import main
+from cbsbayes.planning.candidates import TriedRuns, cells
 from cbsbayes.planning.planner import COLUMNS
 from cbsbayes.planning.source import FitChoices, planning_fit
 from cbsbayes.result import Fit, table_to_json
+from cbsbayes.simulate import simulate_sweep
+from cbsbayes.store import write_sweep
+from cbsbayes.sweep import new_sweep
 
 FEW = ("--data-sets", "32", "--draws", "300", "--n-prompts", "32,128,512", "--n-rollouts", "4,8")
 
@@ -109,6 +115,37 @@ def test_a_sweep_is_fitted_first(sweep_file, tmp_path, capsys):
     assert "sampling total" in err
     assert "The sweep was fitted with the law total" in out
     assert (tmp_path / "plan.csv").exists()
+
+
+def decreasing_table():
+    """Return a table of crossings of losses, total batches only."""
+    batches = np.array([32.0, 64, 128, 256, 512, 32, 128, 512])
+    losses = np.array([1.0, 1.5, 2.0])
+    steps = 40 * (1 + 300 / batches)[:, None] * np.array([3.0, 2.0, 1.0])
+    steps = steps * np.exp(np.random.default_rng(0).normal(0, 0.05, (8, 1)))
+    return new_sweep({"run": [f"r{k}" for k in range(8)], "total_batch": batches},
+                     threshold=losses, steps_lower=np.floor(steps / 5) * 5,
+                     steps_upper=np.floor(steps / 5) * 5 + 5, direction="decreasing")
+
+
+@pytest.mark.parametrize("make", [lambda: simulate_sweep("batch", 1, law="total"),
+                                  decreasing_table])
+def test_data_of_one_axis(tmp_path, capsys, make):
+    write_sweep(make(), tmp_path / "sweep.nc")
+    with quick_sampling():
+        status = main([str(tmp_path / "sweep.nc"), "-o", str(tmp_path / "plan"), "--data-sets",
+                       "32", "--draws", "300", "--runs", "2"])
+    assert status in (0, 3)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Next: total batch" in out
+    assert "The data give total batches only, so there are no lines for training.sweep." in out
+    record = json.loads((tmp_path / "plan" / "plan.json").read_text())
+    assert record["quantity"]["name"] == "cbs_samples"
+    assert not (tmp_path / "plan" / "phases").exists()
+    table = pd.read_csv(tmp_path / "plan" / "plan.csv")
+    assert (table["n_rollouts"] == 1).all()
+    with pytest.raises(CBSDataError, match="give total batches only"):
+        cells(TriedRuns(((32.0, 1.0),), (1,), True, 25.0, 600.0), None, (4.0,))
 
 
 def test_a_fit_of_curves_is_made_again_from_its_sweep(fit, tmp_path):

@@ -113,11 +113,11 @@ def tried_runs(sweep: xr.Dataset, fitted: xr.Dataset) -> TriedRuns:
     rollouts = np.ones(len(prompts)) if one_axis else fitted["n_rollouts"].values.astype(float)
     pairs = tuple(zip(prompts.tolist(), rollouts.tolist(), strict=True))
     seeds = (fitted["seed"].values if "seed" in fitted.coords else np.full(len(pairs), -1))
-    longest = float(np.nanmax(sweep["last_step"].values)) if "last_step" in sweep else np.nan
-    ends = np.concatenate([fitted[name].values.ravel() for name in ("lower", "upper")])
-    longest = np.nanmax([longest, *ends[np.isfinite(ends)]])
+    ends = [fitted["lower"].values.ravel(), fitted["upper"].values.ravel()]
+    ends += [sweep["last_step"].values] if "last_step" in sweep else []
+    updates = np.concatenate(ends)
     return TriedRuns(pairs, tuple(int(seed) for seed in seeds), one_axis, _every(sweep, fitted),
-                     float(longest))
+                     float(updates[np.isfinite(updates)].max()))
 
 
 def _every(sweep: xr.Dataset, fitted: xr.Dataset) -> float:

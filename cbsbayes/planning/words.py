@@ -109,8 +109,8 @@ def _cautions(plan: Plan) -> list[str]:
                     "runs like these hardly help with this quantity, or give more --data-sets.")
     elif not table["resolved"].all():
         lost = int((~table["resolved"]).sum())
-        said.append(f"{lost} candidates tell less than twice their Monte Carlo error and stand "
-                    "last.")
+        said.append(f"Candidates that tell less than twice their Monte Carlo error stand last: "
+                    f"{lost}.")
     if runs["extrapolated"].any():
         said.append("A planned batch lies outside the ranges tried: there the fitted law is "
                     "stretched, and so are price and information.")

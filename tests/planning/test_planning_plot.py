@@ -105,7 +105,7 @@ def test_sentences_say_what_is_planned_and_what_to_doubt():
     assert "Next: n_prompts 32, n_rollouts 8, 100 updates, seed 1 (25,600 samples): 0.2 ±" in said
     assert "narrows the interval by 18 %" in said
     assert "Together the 2 runs cost 51,200 samples and tell 0.3 ±" in said
-    assert "1 candidates tell less than twice" in said
+    assert "less than twice their Monte Carlo error stand last: 1." in said
     assert "outside the ranges tried" not in said
     base = made()
     doubt = replace(base, runs=base.runs.assign(extrapolated=True, effective_draws=12.0))
