@@ -32,7 +32,7 @@ from cbsbayes.crossing import find_crossings
 from cbsbayes.designs import design_table
 from cbsbayes.laws import get_law
 from cbsbayes.models.crossing_data import crossing_data
-from cbsbayes.planning.candidates import tried_runs
+from cbsbayes.planning.candidates import candidates, cells, tried_runs
 from cbsbayes.planning.costs import sample_cost
 from cbsbayes.planning.planner import Request, plan_draws
 from cbsbayes.planning.runs import ModelDraws, model_draws
@@ -140,12 +140,17 @@ def outcome(state: Known, sweep: Sweep, true: float) -> dict[str, Any]:
 def planned_run(state: Known, seed: int, rule: str) -> tuple[int, int, int]:
     """Return batch and length of the run ranked first per sample, or of any."""
     tried = tried_runs(state.ds, state.crossings)
+    if rule == "random":
+        options = [option for option in candidates(
+            state.draws, cells(tried, PROMPTS, GROUPS), tried, sample_cost(),
+            THRESHOLDS.index(TARGET), seed=seed) if option.n_prompts * option.n_rollouts <= LARGEST]
+        drawn = options[np.random.default_rng([seed, 5]).integers(len(options))]
+        return int(drawn.n_prompts), int(drawn.n_rollouts), int(drawn.updates)
     request = Request(prompts=PROMPTS, rollouts=GROUPS, every=EVERY, data_sets=64, draws=600,
                       seed=seed)
     plan = plan_draws(state.draws, tried, state.target, request, sample_cost(), 0.9)
     table = plan.table[plan.table["total_batch"] <= LARGEST]
-    place = 0 if rule == "information" else np.random.default_rng([seed, 5]).integers(len(table))
-    first = table.iloc[place]
+    first = table.iloc[0]
     return int(first["n_prompts"]), int(first["n_rollouts"]), int(first["updates"])
 
 
@@ -156,14 +161,14 @@ def one_training(seed: int, draws: int, rule: str) -> dict[str, Any]:
     true = true_values(truth, TARGET, Reading(n_rollouts=ROLLOUTS))[f"cbs_prompts({ROLLOUTS})"]
     table = design_table("all", GRID_SEEDS)
     table = table[table["n_rollouts"] > 1].sort_values("seed", kind="stable")
-    cells = list(zip(table["n_prompts"], table["n_rollouts"], strict=True))
+    in_order = list(zip(table["n_prompts"], table["n_rollouts"], strict=True))
     start = Sweep(truth, np.random.default_rng([seed, 2]))
-    for prompts, rollouts in cells[:START]:
+    for prompts, rollouts in in_order[:START]:
         start.add(prompts, rollouts, LENGTH)
     first = known(start, seed, draws)
     grid = Sweep(truth, np.random.default_rng([seed, 3]), list(start.runs))
     outcomes = []
-    for prompts, rollouts in cells[START:]:
+    for prompts, rollouts in in_order[START:]:
         grid.add(prompts, rollouts, LENGTH)
         outcomes.append(outcome(known(grid, seed, draws), grid, true))
     goal = outcomes[-1]["width"]

@@ -79,11 +79,15 @@ def _next_words(plan: Plan) -> str:
 
 
 def _set_words(plan: Plan) -> str:
-    last = plan.runs.iloc[-1]
+    last, best = plan.runs.iloc[-1], plan.table.iloc[0]
+    dear = any(plan.runs.iloc[0][key] != best[key]
+               for key in ("n_prompts", "n_rollouts", "updates"))
+    why = (" Within this budget and number of runs, taking the most informative first tells more "
+           "than taking the best per price first.") if dear else ""
     return (f"Together the {len(plan.runs)} runs cost "
             f"{cost_words(last['cost_so_far'], plan.cost.unit)} and tell {last['together']:.3g} ± "
             f"{last['together_error']:.1g} nats: the interval is expected to be "
-            f"{_percent(last['width_ratio'])} narrower.")
+            f"{_percent(last['width_ratio'])} narrower.{why}")
 
 
 def _percent(ratio: float) -> str:
