@@ -69,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         "tried")
     add("--updates", type=_numbers, metavar="N,N,…", help="run lengths to choose among; default: "
         "where new runs are past the target, and past the middle threshold, with --reach")
-    add("--reach", type=float, default=0.9, metavar="P", help="(default: %(default)s)")
+    add("--reach", type=float, default=0.9, metavar="P",
+        help="share of new runs past a threshold at their end (default: %(default)s)")
     add("--eval-every", type=float, metavar="N", help="updates between evaluations; default: the "
         "sweep's")
     add("--write-phase", type=Path, metavar="FILE", help="write the planned runs as this phase "
