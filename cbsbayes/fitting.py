@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from cbsbayes.averaging import averaged_table
 from cbsbayes.comparison import comparison_table
+from cbsbayes.cross_check import disagreements
 from cbsbayes.crossing import choose_thresholds, find_crossings
 from cbsbayes.errors import CBSDataError
 from cbsbayes.grouping import (
@@ -31,6 +33,7 @@ from cbsbayes.laws import Law, get_law
 from cbsbayes.loo import compare_laws, leave_one_run_out
 from cbsbayes.models.priors import PRIORS, Priors
 from cbsbayes.models.trajectory_priors import TRAJECTORY_PRIORS, TrajectoryPriors
+from cbsbayes.quantities import tried_batches
 from cbsbayes.result import Fit, stacked, table_to_json, thinned
 from cbsbayes.runs_table import runs_table
 from cbsbayes.sampling import SamplerSettings
@@ -130,13 +133,21 @@ def fit_sweep(
         main = fits[choice.law.name] = fit_law(choice.law, sampler)
         checks, worst = sampler_checks(main.tree)
     stage("comparing laws, predictive checks, tables")
-    law_table = compare_laws({n: leave_one_run_out(f.tree) for n, f in fits.items()},
-                             {n: f.tree["posterior"].to_dataset() for n, f in fits.items()})
+    posteriors = {n: f.tree["posterior"].to_dataset() for n, f in fits.items()}
+    law_table = compare_laws({n: leave_one_run_out(f.tree) for n, f in fits.items()}, posteriors)
+    weights = dict(zip(law_table["law"], law_table["weight"], strict=True))
+    averaged = averaged_table({n: (f.law, posteriors[n], f.prior) for n, f in fits.items()},
+                              weights, tried_batches(crossings), group=label, ci_prob=ci_prob,
+                              random_seed=sampler.random_seed) if len(fits) > 1 else main.cbs[:0]
     other_tables = {n: f.cbs for n, f in fits.items() if n != choice.law.name}
-    said = cautions(choice.law, main.tree["posterior"].to_dataset(), crossings, law_table,
-                    other_tables,
+    said = cautions(choice.law, posteriors[choice.law.name], crossings, law_table, other_tables,
                     main.cbs, PRIORS.alpha)
-    tables = {"cbs": main.cbs, "laws": law_table, "runs": runs_table(ds, crossings, reasons)}
+    tables = {"cbs": main.cbs, "averaged": averaged, "laws": law_table,
+              "runs": runs_table(ds, crossings, reasons)}
+    if model != "crossing" and beside:
+        stage("sampling crossings as a check")
+        check = fit_crossings(choice.law, crossings, sampler, label, ci_prob).cbs
+        tables["cross_check"], said = check, [*said, *disagreements(main.cbs, check)]
     tables |= {f"other_{n}": table for n, table in other_tables.items()}
     settings = _settings(ds, choice, crossings, metric, ci_prob, sampler)
     settings |= {"model": model, "priors": _priors(model).as_dict()}

@@ -11,7 +11,8 @@ from cbsbayes.law_fit import PRIOR_DRAWS, LawFit
 from cbsbayes.laws import Law
 from cbsbayes.models.trajectory_data import trajectory_data
 from cbsbayes.models.trajectory_flat import FlatTrajectory
-from cbsbayes.models.trajectory_read import read_thresholds, replicated_log_steps
+from cbsbayes.models.trajectory_read import read_thresholds
+from cbsbayes.models.trajectory_replicate import replicated_log_steps
 from cbsbayes.quantities import quantities, tried_batches
 from cbsbayes.sampling import SamplerSettings
 from cbsbayes.summary import cbs_table

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from cbsbayes.averaging import law_weights
+
 __all__ = ["GOOD_K", "compare_laws", "leave_one_run_out"]
 
 GOOD_K = 0.7  # Vehtari et al. 2024: above, the importance weights are not reliable
@@ -52,12 +54,14 @@ def compare_laws(
     Returns
     -------
     pandas.DataFrame
-        Columns ``law, elpd, elpd_se, elpd_diff, dse, k_hat_max, n_bad_k, sigma_run,
+        Columns ``law, elpd, elpd_se, elpd_diff, dse, weight, k_hat_max, n_bad_k, sigma_run,
         sigma_residual``; best first. `elpd_diff` is 0 for the best and negative for the others,
-        `dse` the standard error of the difference over runs; `sigma_residual` is NaN under the
+        `dse` the standard error of the difference over runs, `weight` the law's share where laws
+        are averaged (`cbsbayes.averaging`); `sigma_residual` is NaN under the
         trajectory model, which has no residual of crossings. A law whose weights overflow, so
         that nothing is known of how it predicts, has NaN and comes last.
     """
+    weights = law_weights(results)
     pointwise = {law: np.asarray(r.elpd_i).reshape(-1) for law, r in results.items()}
     known = {law: elpd.sum() for law, elpd in pointwise.items() if np.isfinite(elpd).all()}
     best = max(known, key=lambda law: known[law], default=next(iter(pointwise)))
@@ -67,7 +71,7 @@ def compare_laws(
         difference = elpd - pointwise[best]
         rows.append({
             "law": law, "elpd": elpd.sum(), "elpd_se": _sum_se(elpd),
-            "elpd_diff": difference.sum(), "dse": _sum_se(difference),
+            "elpd_diff": difference.sum(), "dse": _sum_se(difference), "weight": weights[law],
             "k_hat_max": k_hat.max(), "n_bad_k": int((k_hat > GOOD_K).sum()),
             "sigma_run": float(posteriors[law]["sigma_run"].median()),
             "sigma_residual": _median(posteriors[law], "sigma_residual"),

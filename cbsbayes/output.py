@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["TABLES", "check_folder", "clear_fit", "fit_summary", "noise_table", "write_fit",
            "write_noise", "writing"]
 
-TABLES = ("cbs", "comparison", "runs")
+TABLES = ("cbs", "averaged", "comparison", "runs")
 _DRAWN = {".png", ".pdf"}
 
 

@@ -142,6 +142,16 @@ class Fit:
         return self._table("laws")
 
     @cached_property
+    def averaged(self) -> pd.DataFrame:
+        """A table like `cbs`, averaged over the laws by their weights in `law_table`."""
+        return self._table("averaged")
+
+    @cached_property
+    def cross_check(self) -> pd.DataFrame | None:
+        """A table like `cbs` by the crossing model, where another model is the fit's."""
+        return self._table("cross_check") if "table_cross_check" in self.tree.attrs else None
+
+    @cached_property
     def others(self) -> dict[str, pd.DataFrame]:
         """Tables like `cbs` of the laws fitted beside, by law name."""
         prefix = "table_other_"
@@ -185,7 +195,7 @@ class Fit:
             If the threshold was not fitted, or the law has no value at a batch.
         """
         prompts, rollouts = self._batches(n_prompts, n_rollouts)
-        draws = stacked(thinned(self.posterior))
+        draws = self._some_draws
         if threshold is not None:
             near = np.flatnonzero(np.isclose(self.thresholds, threshold))
             if near.size == 0:
@@ -195,6 +205,10 @@ class Fit:
         log_s = Surface(self.law, draws).log_steps(prompts, rollouts)
         steps = log_s.copy(data=np.exp(log_s.values))
         return steps.rename("steps").transpose("sample", ..., "batch").assign_attrs(units="updates")
+
+    @cached_property
+    def _some_draws(self) -> xr.Dataset:
+        return stacked(thinned(self.posterior))
 
     def _batches(self, n_prompts: Any, n_rollouts: Any) -> list[xr.DataArray]:
         """Return both axes with dim ``batch``, broadcast against each other."""

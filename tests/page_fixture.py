@@ -26,8 +26,10 @@ class StandInFit:
     comparison: pd.DataFrame
     runs: pd.DataFrame
     law_table: pd.DataFrame
+    averaged: pd.DataFrame
     others: dict[str, pd.DataFrame]
     sweep: xr.Dataset
+    cross_check: pd.DataFrame | None = None
     group: str = "tiny transformer · three-digit addition · grpo"
     law: object = field(default_factory=lambda: get_law("two_axis_free"))
     thresholds: np.ndarray = field(default_factory=lambda: np.array(THRESHOLDS))
@@ -137,6 +139,7 @@ def sweep():
 def stand_in_fit(**changes):
     parts = {"cbs": cbs_table(), "comparison": comparison_table(), "runs": runs_table(),
              "law_table": law_comparison(), "sweep": sweep(),
+             "averaged": cbs_table("average").query("quantity not in ['B_prompt', 'B_rollout']"),
              "others": {"two_axis": cbs_table("two_axis", 1.0),
                         "two_axis_sqrt": cbs_table("two_axis_sqrt", 0.5)}}
     return StandInFit(**(parts | changes))

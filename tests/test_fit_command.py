@@ -14,7 +14,8 @@ from cbsbayes.result import Fit
 from cbsbayes.shipped import default_sweep_path
 from cbsbayes.store import write_sweep
 
-FILES = ["cbs.csv", "comparison.csv", "figures", "fit.json", "fit.nc", "index.html", "runs.csv"]
+FILES = ["averaged.csv", "cbs.csv", "comparison.csv", "figures", "fit.json", "fit.nc", "index.html",
+         "runs.csv"]
 
 
 def listing(folder):
@@ -144,8 +145,8 @@ def test_usage_is_status_two(arguments, capsys):
 
 
 def test_a_folder_per_group_and_tables_of_all(together):
-    assert listing(together) == ["02_large_b_wide_b", "03_small", "cbs.csv", "comparison.csv",
-                                 "fit.json", "index.html", "runs.csv"]
+    assert listing(together) == ["02_large_b_wide_b", "03_small", "averaged.csv", "cbs.csv",
+                                 "comparison.csv", "fit.json", "index.html", "runs.csv"]
     fitted = [folder for folder in together.iterdir() if folder.is_dir()]
     assert len(fitted) == 2
     for folder in fitted:
@@ -193,8 +194,8 @@ def test_several_groups_leave_no_draws_of_an_earlier_single_fit(tmp_path, capsys
     out = tmp_path / "out"
     assert run(path, "-o", out, "--quiet", "--group", "small") == 0
     assert run(path, "-o", out) == 0
-    assert listing(out) == ["02_small", "cbs.csv", "comparison.csv", "fit.json", "index.html",
-                            "runs.csv"]
+    assert listing(out) == ["02_small", "averaged.csv", "cbs.csv", "comparison.csv", "fit.json",
+                            "index.html", "runs.csv"]
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("large / <b>wide</b>: not fitted: ")
     assert "at least 3" in last

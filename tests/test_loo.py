@@ -67,8 +67,8 @@ def test_laws_are_ranked_by_what_they_predict():
     table = compare_laws(
         {"total": result([-3, -4, -2], [0.1, 0.8, 0.71]), "two_axis": result([-1, -1, -1])},
         {"total": draws(0.23, 0.3), "two_axis": draws(0.08, 0.1)})
-    assert list(table.columns) == ["law", "elpd", "elpd_se", "elpd_diff", "dse", "k_hat_max",
-                                   "n_bad_k", "sigma_run", "sigma_residual"]
+    assert list(table.columns) == ["law", "elpd", "elpd_se", "elpd_diff", "dse", "weight",
+                                   "k_hat_max", "n_bad_k", "sigma_run", "sigma_residual"]
     best, other = table.to_dict("records")
     assert (best["law"], best["elpd"], best["elpd_diff"], best["dse"]) == ("two_axis", -3, 0, 0)
     assert (other["law"], other["elpd"], other["elpd_diff"]) == ("total", -9, -6)

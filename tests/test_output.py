@@ -17,7 +17,8 @@ from cbsbayes.output import check_folder, clear_fit, fit_summary, write_fit
 from cbsbayes.plots import gallery
 from cbsbayes.result import Fit
 
-FILES = ["cbs.csv", "comparison.csv", "figures", "fit.json", "fit.nc", "index.html", "runs.csv"]
+FILES = ["averaged.csv", "cbs.csv", "comparison.csv", "figures", "fit.json", "fit.nc", "index.html",
+         "runs.csv"]
 
 
 def listing(folder):

@@ -28,13 +28,23 @@ def sweep():
 
 def test_evaluations_are_free_of_units(sweep):
     data = trajectory_data(sweep, LAW, None)
-    assert len(data.accuracy) == 24 * sweep.sizes["run"]
+    assert data.count.sum() == len(data.seen_steps) == 24 * sweep.sizes["run"]
     stretched = sweep.assign_coords(step=sweep["step"] * 1000.0)
     other = trajectory_data(stretched, LAW, None)
     np.testing.assert_allclose(other.steps, data.steps)
     np.testing.assert_allclose(other.log_tau, data.log_tau)
     assert other.log_steps_scale == pytest.approx(data.log_steps_scale + np.log(1000))
     assert (np.diff(data.log_tau) > 0).all()
+
+
+def test_neighbours_in_log_updates_are_averaged(sweep):
+    data = trajectory_data(sweep, LAW, None)
+    own = slice(data.run_start[0], data.run_start[1])
+    assert (np.diff(np.log(data.steps[own])) > 0.04).all()
+    seen = sweep["accuracy"].isel(run=0, metric=0).values[1:]
+    np.testing.assert_allclose(data.accuracy[own] @ data.count[own], seen.sum())
+    assert data.count[own][0] == 1
+    assert data.count[own][-1] > 1
 
 
 def test_noise_follows_the_shared_curve_not_the_run(sweep):

@@ -12,7 +12,7 @@ added from their prior when a threshold is read off.
 
 Real curves have knees that no formula of three parameters follows, and what the shared curve cannot
 follow the runs' own terms would take over. So the same waves carry a smooth departure from it, of
-standard deviation .06 L / k^1.5: wide for the first waves, nothing beside the bridge from the tenth
+standard deviation .15 L / k^1.5: wide for the first waves, nothing beside the bridge from the tenth
 on.
 
 The bend is laid out along a typical curve of the sweep, fixed before sampling, not along that of
@@ -34,7 +34,7 @@ __all__ = ["N_READ", "bridge_terms", "n_terms"]
 N_READ = 60  # terms when a threshold is read off
 _MOST, _LEAST = 15, 4
 _ROUGHNESS = 0.06  # variance of the slope d'(a) that the fitted terms may have at most
-_DEPARTURE, _DECAY = 0.06, 1.5  # of the curve from its formula, over the range of accuracy
+_DEPARTURE, _DECAY = 0.15, 1.5  # of the curve from its formula, over the range of accuracy
 
 
 def n_terms(data: TrajectoryData) -> int:

@@ -27,6 +27,8 @@ _KNOT_SPAN = 50.0  # the first knot lies at the longest run over this
 _NODE_SPACING = 0.3  # of log τ at most; the cubic's error is then below 1e-5 of accuracy
 _NODES_OVER_RISE = 40  # more where the curve rises: some six to the finest wave of the bend
 _FIRST_PIECES = 12  # of the curve before any fit
+_FAR = 1e3  # spacings before a run's first evaluation: its serial noise owes nothing to others
+_WIDTH = 0.12  # of log updates: evaluations closer than this are averaged
 _QUIETEST = 0.02  # accuracy nearer to 0 or 1 is taken to be as noisy as this one
 _BEFORE, _AFTER = 40.0, 2.0  # the grid of τ reaches from first/40 to twice the last evaluation
 
@@ -75,9 +77,18 @@ class TrajectoryData:
         Where each run's evaluations begin, shape (run + 1,).
     steps, accuracy : numpy.ndarray
         Evaluations after the start, run after run, shape (evaluation,); updates over the scale.
+        Neighbours in log updates are averaged: late in a run, where evaluations lie dense, the
+        serial noise of neighbours is alike, and what is left of its model's errors there would
+        outweigh all that the run says about S.
     expected : numpy.ndarray
         What the shared curve expects there, which says how noisy an evaluation is. Not the run's
         own smoothed curve: a scale that follows the data would explain them.
+    count : numpy.ndarray
+        How many evaluations each of these averages, shape (evaluation,).
+    seen_start, seen_steps : numpy.ndarray
+        The same of the evaluations as they were made.
+    spacing : float
+        Median updates between them, over the scale.
     start : numpy.ndarray
         Accuracy before training, shape (run,); NaN where it was not evaluated.
     n_items : int
@@ -101,6 +112,10 @@ class TrajectoryData:
     steps: np.ndarray
     accuracy: np.ndarray
     expected: np.ndarray
+    count: np.ndarray
+    seen_start: np.ndarray
+    seen_steps: np.ndarray
+    spacing: float
     start: np.ndarray
     n_items: int
     log_steps_scale: float
@@ -128,19 +143,11 @@ class TrajectoryData:
         return p * (1 - p)
 
     @cached_property
-    def spacing(self) -> float:
-        """Median updates between evaluations, over the scale."""
-        gaps = np.diff(self.steps)
-        within = np.diff(self.run_of) == 0
-        return float(np.median(gaps[within])) if within.any() else float(np.median(self.steps))
-
-    @cached_property
     def gap(self) -> np.ndarray:
-        """Updates since the run's evaluation before, or its start, in spacings, (evaluation,)."""
-        gap = np.diff(self.steps, prepend=0.0)
-        first = self.run_start[:-1][np.diff(self.run_start) > 0]
-        gap[first] = self.steps[first]
-        return gap / self.spacing
+        """Updates since the run's evaluation before, in spacings, shape (evaluation,)."""
+        gap = np.diff(self.steps, prepend=0.0) / self.spacing
+        gap[self.run_start[:-1][np.diff(self.run_start) > 0]] = _FAR
+        return gap
 
     @cached_property
     def log_tau(self) -> np.ndarray:
@@ -211,18 +218,48 @@ def trajectory_data(fitted: xr.Dataset, law: Law, metric: str | None) -> Traject
     start = np.where(step[:, 0] == 0, value[:, 0], np.nan)
     middle = _middle(smooth[after], start)
     scale = _log_scale(step, smooth, after, middle)
-    counts = after.sum(axis=1)
     prompts, rollouts = batch_axes(fitted)
-    log_steps = np.log(step[after]) - scale
-    typical = _first_curve(log_steps, smooth[after], start)
+    spacing = np.exp(-scale) * _spacing(step, after)
+    run_start, log_step, accuracy, count = _condensed(step, value, after)
+    log_steps = log_step - scale
+    typical = _first_curve(np.log(step[after]) - scale, smooth[after], start)
     return TrajectoryData(
         run=fitted["run"].values.astype(str), n_prompts=prompts, n_rollouts=rollouts,
-        run_start=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        steps=step[after] / np.exp(scale), accuracy=value[after],
+        run_start=run_start, steps=np.exp(log_steps), accuracy=accuracy, count=count,
+        seen_start=np.concatenate([[0], np.cumsum(after.sum(axis=1))]).astype(np.int64),
+        seen_steps=step[after] / np.exp(scale), spacing=spacing,
         expected=typical.level(log_steps),
         start=start, n_items=_n_items(fitted, metric), log_steps_scale=scale, middle=middle,
         log_batch_scale=batch_scales(law, prompts, rollouts),
         reference=np.zeros(len(log_steps)), typical=typical)
+
+
+def _spacing(step: np.ndarray, after: np.ndarray) -> float:
+    """Return the median updates between evaluations."""
+    gaps = np.diff(np.where(after, step, np.nan), axis=1)
+    known = gaps[np.isfinite(gaps)]
+    return float(np.median(known)) if known.size else float(np.median(step[after]))
+
+
+def _condensed(
+    step: np.ndarray, value: np.ndarray, after: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return evaluations of every run, neighbours averaged, and how many each averages."""
+    log_step, accuracy, count, ends = [], [], [], [0]
+    for i in range(len(step)):
+        at, seen = np.log(step[i, after[i]]), value[i, after[i]]
+        piece, first = np.zeros(len(at), dtype=int), -np.inf
+        for k in range(len(at)):
+            new = at[k] - first >= _WIDTH
+            piece[k] = (piece[k - 1] if k else -1) + new
+            first = at[k] if new else first
+        size = np.bincount(piece)
+        log_step.append(np.bincount(piece, at) / size)
+        accuracy.append(np.bincount(piece, seen) / size)
+        count.append(size)
+        ends.append(ends[-1] + len(size))
+    return (np.array(ends, dtype=np.int64), np.concatenate(log_step), np.concatenate(accuracy),
+            np.concatenate(count).astype(float))
 
 
 def _check(fitted: xr.Dataset, law: Law) -> None:

@@ -9,10 +9,10 @@ r"""The trajectory model: whole curves of all runs at once, as one flat vector o
 
 Progress τ counts the updates an infinite batch would have needed. u is a run's own speed, w how it
 wanders along the way (a random walk in log s), o an offset in accuracy after the start; ε is white
-noise and a serially correlated part that starts at 0 with the run. The bend ψ is that of the
-validation set and of training itself (`cbsbayes.models.bridge`). u, w and o act to first order
-around where the data put them and are integrated out in closed form, so that the vector holds
-shared parameters only, however many runs there are.
+noise and a serially correlated part, for greedy answers to the same items change slowly. The bend
+ψ is that of the validation set and of training itself (`cbsbayes.models.bridge`). u, w and o act to
+first order around where the data put them and are integrated out in closed form, so that the vector
+holds shared parameters only, however many runs there are.
 """
 
 from __future__ import annotations
@@ -72,8 +72,9 @@ class FlatTrajectory(FlatModel):
                    Block("sigma_wander", *p.sigma_wander, transform="log"),
                    Block("sigma_offset", *p.sigma_offset, transform="log"),
                    Block("sigma_noise", *p.sigma_noise, transform="log"),
-                   Block("serial", *p.serial, transform="logodds"),
+                   Block("sigma_serial", *p.sigma_serial, transform="log"),
                    Block("memory", *p.memory, transform="log"),
+                   Block("noise_trend", *p.noise_trend),
                    Block("item_set", 0.0, 1.0, "term", size=n_terms(self.data))]
         return tuple(blocks)
 

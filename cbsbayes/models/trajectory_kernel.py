@@ -34,7 +34,7 @@ from cbsbayes.models.compiled import compiled, compiled_callback
 __all__ = [
     "ALPHA", "BRIDGE", "CEILING", "CURVATURE", "EDGE", "LENGTH", "LEVEL",
     "N_LATENT", "N_RAMPS", "N_SCALES", "N_STARTS", "OFFSET", "PARTS", "POWER", "SCALES",
-    "SERIAL", "SHAPE", "SIGMA_NOISE", "SIGMA_RUN", "START", "WANDER", "log_density",
+    "SERIAL", "SHAPE", "SIGMA_NOISE", "SIGMA_RUN", "START", "TREND", "WANDER", "log_density",
     "log_densities", "run_posteriors", "sampler_callbacks",
 ]
 
@@ -46,9 +46,9 @@ PARTS = ("layout", "run_cell", "run_start",
 
 # Places in `layout`: where a block of the position starts (-1: not in this model), and facts.
 (START, CEILING, LEVEL, SHAPE, SCALES, CURVATURE, ALPHA, SIGMA_RUN, WANDER, OFFSET,
- SIGMA_NOISE, SERIAL, LENGTH, BRIDGE) = range(14)
-N_STARTS = 14
-POWER, N_SCALES = 14, 15
+ SIGMA_NOISE, SERIAL, LENGTH, TREND, BRIDGE) = range(15)
+N_STARTS = 15
+POWER, N_SCALES = 15, 16
 
 N_RAMPS = 4  # increments of a run's wander
 N_LATENT = N_RAMPS + 2  # run effect, wander, offset
@@ -548,10 +548,9 @@ def _runs(
     sds[0] = exp(position[layout[SIGMA_RUN]])
     sds[1:N_LATENT - 1] = exp(position[layout[WANDER]])
     sds[N_LATENT - 1] = exp(position[layout[OFFSET]])
-    noise_sq, serial = exp(2.0 * position[layout[SIGMA_NOISE]]), _logistic(position[layout[SERIAL]])
-    phi_sq, ar_sq = noise_sq * (1.0 - serial), noise_sq * serial * constants[7]
-    length = exp(position[layout[LENGTH]])
-    bars = np.zeros(N_LATENT + 3)  # by log sds, of white and serial noise too, then length
+    phi_sq, ar_sq = exp(2.0 * position[layout[SIGMA_NOISE]]), exp(2.0 * position[layout[SERIAL]])
+    length, trend = exp(position[layout[LENGTH]]), position[layout[TREND]]
+    bars = np.zeros(N_LATENT + 4)  # by log sds, of white and serial noise too, length, trend
     longest = 0
     for i in range(len(run_cell)):
         longest = max(longest, run_start[i + 1] - run_start[i])
@@ -563,7 +562,7 @@ def _runs(
         c = run_cell[i]
         runs[i] += _one_run(
             words, reals, run_start[i], run_start[i + 1], curve, nodes[c], sds, phi_sq, ar_sq,
-            length, backward, work, means[i:i + 1], covariances[i:i + 1], curve_bar,
+            length, trend, backward, work, means[i:i + 1], covariances[i:i + 1], curve_bar,
             nodes_bar[c], bars)
         total += runs[i]
     if backward:
@@ -571,10 +570,10 @@ def _runs(
         for j in range(1, N_LATENT - 1):
             gradient[layout[WANDER]] += bars[j]
         gradient[layout[OFFSET]] += bars[N_LATENT - 1]
-        gradient[layout[SIGMA_NOISE]] += bars[N_LATENT] + bars[N_LATENT + 1]
-        gradient[layout[SERIAL]] += 0.5 * (bars[N_LATENT + 1] * (1.0 - serial)
-                                           - bars[N_LATENT] * serial)
+        gradient[layout[SIGMA_NOISE]] += bars[N_LATENT]
+        gradient[layout[SERIAL]] += bars[N_LATENT + 1]
         gradient[layout[LENGTH]] += bars[N_LATENT + 2]
+        gradient[layout[TREND]] += bars[N_LATENT + 3]
     return total
 
 
@@ -608,7 +607,7 @@ def _start_terms(
 def _one_run(
     words: np.ndarray, reals: np.ndarray, first: int, last: int, curve: np.ndarray,
     nodes: np.ndarray, sds: np.ndarray, phi_sq: float, ar_sq: float, length: float,
-    backward: bool, work: np.ndarray, mean: np.ndarray, covariance: np.ndarray,
+    trend: float, backward: bool, work: np.ndarray, mean: np.ndarray, covariance: np.ndarray,
     curve_bar: np.ndarray, nodes_bar: np.ndarray, bars: np.ndarray,
 ) -> float:
     """Return log p(curve of one run | shared parameters), its own parameters integrated out.
@@ -641,8 +640,9 @@ def _one_run(
         h, slope, _ = _on_curve(x, k, curve, nodes)
         rho = exp(-gap[e] / length)
         predicted = rho * rho * uncertainty + ar_sq * (1.0 - rho * rho)
-        loading = spread[e]
-        total = loading * loading * predicted + phi_sq * variance[e]
+        loading = exp((1.0 + trend) * log(spread[e]))
+        white = phi_sq * variance[e] * exp(2.0 * trend * log(spread[e]))
+        total = loading * loading * predicted + white
         gain = predicted * loading / total
         for m in range(q + 1):
             work[j, q + 1 + m] = state[m]
@@ -678,8 +678,8 @@ def _one_run(
         mean[0, :] = center
         covariance[0, :, :] = spread_of
     if backward:
-        _reverse_run(reals, words, first, last, curve, nodes, sds, phi_sq, ar_sq, length, center,
-                     spread_of, work, curve_bar, nodes_bar, bars)
+        _reverse_run(reals, words, first, last, curve, nodes, sds, phi_sq, ar_sq, length, trend,
+                     center, spread_of, work, curve_bar, nodes_bar, bars)
     return value
 
 
@@ -723,8 +723,8 @@ def _solve(known: np.ndarray, pull: np.ndarray) -> tuple[np.ndarray, np.ndarray,
 def _reverse_run(
     reals: np.ndarray, words: np.ndarray, first: int, last: int, curve: np.ndarray,
     nodes: np.ndarray, sds: np.ndarray, phi_sq: float, ar_sq: float, length: float,
-    center: np.ndarray, covariance: np.ndarray, work: np.ndarray, curve_bar: np.ndarray,
-    nodes_bar: np.ndarray, bars: np.ndarray,
+    trend: float, center: np.ndarray, covariance: np.ndarray, work: np.ndarray,
+    curve_bar: np.ndarray, nodes_bar: np.ndarray, bars: np.ndarray,
 ) -> None:
     """Add the slopes of one run's log likelihood, evaluations taken from the last to the first."""
     q = N_LATENT
@@ -739,7 +739,8 @@ def _reverse_run(
         j = e - first
         total, gain, predicted = work[j, f0], work[j, f0 + 1], work[j, f0 + 2]
         rho, before = work[j, f0 + 3], work[j, f0 + 4]
-        loading = spread[e]
+        log_spread = log(spread[e])
+        loading = exp((1.0 + trend) * log_spread)
         # the integral over the run's own parameters
         left = work[j, 0]
         for m in range(q):
@@ -754,7 +755,7 @@ def _reverse_run(
             innovation_bar[m + 1] = (center[m] * left - s) / total
         total_bar = 0.5 * ((left * left + uncertain) / total - 1.0) / total
         # the filter
-        gain_bar, rho_bar = 0.0, 0.0
+        gain_bar, rho_bar, loading_bar = 0.0, 0.0, 0.0
         slope_bar, residual_bar = 0.0, 0.0
         slope = work[j, f0 + 6]
         for m in range(q + 1):
@@ -762,6 +763,7 @@ def _reverse_run(
             gain_bar += work[j, m] * state_bar[m]
             ahead_bar = state_bar[m] - loading * bar
             rho_bar += work[j, q + 1 + m] * ahead_bar
+            loading_bar -= rho * work[j, q + 1 + m] * bar
             state_bar[m] = rho * ahead_bar
             if m == 0:
                 residual_bar = bar
@@ -775,11 +777,16 @@ def _reverse_run(
             else:
                 bars[q - 1] += bar * sds[q - 1]
         predicted_bar = (1.0 - gain * loading) * uncertainty_bar
+        loading_bar -= gain * predicted * uncertainty_bar
         gain_bar -= loading * predicted * uncertainty_bar
         predicted_bar += gain_bar * loading / total
+        loading_bar += gain_bar * predicted / total
         total_bar -= gain_bar * gain / total
         predicted_bar += loading * loading * total_bar
-        bars[q] += 2.0 * phi_sq * variance[e] * total_bar
+        loading_bar += 2.0 * loading * predicted * total_bar
+        white = phi_sq * variance[e] * exp(2.0 * trend * log_spread)
+        bars[q] += 2.0 * white * total_bar
+        bars[q + 3] += log_spread * (loading * loading_bar + 2.0 * white * total_bar)
         bars[q + 1] += 2.0 * ar_sq * (1.0 - rho * rho) * predicted_bar
         rho_bar += 2.0 * rho * (before - ar_sq) * predicted_bar
         uncertainty_bar = rho * rho * predicted_bar

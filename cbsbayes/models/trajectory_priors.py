@@ -41,11 +41,13 @@ class TrajectoryPriors:
     sigma_offset : tuple of float
         Log sd of a run's constant offset in accuracy after its start.
     sigma_noise : tuple of float
-        Log of an evaluation's noise over binomial noise; fixed items jitter below 1.
-    serial : tuple of float
-        Logit of the share of that variance that is serially correlated.
+        Log of an evaluation's white noise over binomial noise; fixed items jitter below 1.
+    sigma_serial : tuple of float
+        Log sd of the serially correlated noise of accuracy, at accuracy 1/2.
     memory : tuple of float
-        Log memory of that share in spacings of the evaluations.
+        Log memory of that noise in spacings of the evaluations.
+    noise_trend : tuple of float
+        How much faster than binomial noise both fall towards accuracy 0 and 1, as a power.
     """
 
     start_sd: float = 0.5
@@ -60,8 +62,9 @@ class TrajectoryPriors:
     sigma_wander: tuple[float, float] = (-2.659, 0.8)  # log .07
     sigma_offset: tuple[float, float] = (-5.298, 0.5)  # log .005
     sigma_noise: tuple[float, float] = (-0.3, 0.8)
-    serial: tuple[float, float] = (-1.0, 1.5)
-    memory: tuple[float, float] = (1.8, 0.5)
+    sigma_serial: tuple[float, float] = (-4.6, 1.0)  # log .01
+    memory: tuple[float, float] = (1.3, 0.7)
+    noise_trend: tuple[float, float] = (0.0, 0.5)
 
     def as_dict(self) -> dict[str, object]:
         """Return the hyperparameters as plain values for `fit.json`."""

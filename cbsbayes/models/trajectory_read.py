@@ -17,15 +17,16 @@ from scipy.integrate import cumulative_trapezoid
 
 from cbsbayes.models.batches import batch_weights, middle_batch
 from cbsbayes.models.bridge import N_READ, bridge_terms, n_terms
-from cbsbayes.models.trajectory_data import Curve, ramps
+from cbsbayes.models.trajectory_data import Curve
 from cbsbayes.models.trajectory_flat import FlatTrajectory
 from cbsbayes.models.trajectory_kernel import EDGE
-from cbsbayes.surface import NODE_WEIGHT, Surface, path_name
+from cbsbayes.surface import NODE_WEIGHT, path_name
 
-__all__ = ["expected_accuracy", "read_thresholds", "replicated_log_steps", "typical_curve"]
+__all__ = ["expected_accuracy", "read_thresholds", "shown_over_steps", "typical_curve"]
 
 _N_PATH = 8  # Gauss-Legendre nodes of progress up to a threshold
 _N_FINE = 500  # nodes of log progress for reading thresholds
+_N_REPLICATE = 200  # where new curves are simulated
 _N_TYPICAL = 200  # nodes of the typical curve
 _BEYOND = 4.0  # how far the reading grid goes past the fit's, in log progress
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(_N_PATH)
@@ -108,58 +109,33 @@ def expected_accuracy(flat: FlatTrajectory, position: np.ndarray) -> np.ndarray:
                            for i, (first, last) in enumerate(ends)])
 
 
-def replicated_log_steps(
-    flat: FlatTrajectory, draws: xr.Dataset, rng: np.random.Generator
-) -> np.ndarray:
-    """Return log S (updates) of one new run per draw and run, shape (sample, run, threshold).
-
-    A new run has its own speed, wander, offset and evaluation noise. The last two move a
-    crossing by their size over the slope of the curve there.
+def shown_over_steps(
+    flat: FlatTrajectory, values: dict[str, np.ndarray], batches: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what every batch's typical run shows and when, on the nodes of one grid of progress.
 
     Parameters
     ----------
     flat : FlatTrajectory
         The model.
-    draws : xarray.Dataset
-        Of `read_thresholds`, with dim ``sample``.
-    rng : numpy.random.Generator
+    values : dict
+        Parameters by name, first axis draw.
+    batches : numpy.ndarray
+        n_prompts and n_rollouts, shape (batch, 2).
+
+    Returns
+    -------
+    tuple
+        Log updates over the scale, shape (draw, batch, node), and accuracy, shape (draw, node).
     """
-    data = flat.data
-    batch = {"n_prompts": xr.DataArray(data.n_prompts, dims="run"),
-             "n_rollouts": xr.DataArray(data.n_rollouts, dims="run")}
-    log_s = Surface(flat.law, draws).log_steps(*batch.values()).transpose(
-        "sample", "run", "threshold").values
-    shape = log_s.shape
-    each = {name: draws[name].values[:, None, None] for name in
-            ("sigma_run", "sigma_wander", "sigma_offset", "sigma_noise")}
-    threshold = draws["threshold"].values
-    spread = 2.0 * np.sqrt(threshold * (1.0 - threshold))
-    noise_sd = each["sigma_noise"] / (2.0 * np.sqrt(data.n_items))
-    late = rng.standard_normal(shape[:2])[..., None] * each["sigma_run"]
-    increments = rng.standard_normal((*shape[:2], len(data.knots) - 1))
-    late = late + each["sigma_wander"] * (
-        ramps(log_s - data.log_steps_scale, data.knots) * increments[:, :, None, :]).sum(axis=-1)
-    offset = rng.standard_normal(shape[:2])[..., None] * each["sigma_offset"]
-    seen = offset + rng.standard_normal(shape) * noise_sd * spread
-    return log_s + late - np.clip(seen / _slope(flat, draws, log_s), -3.0, 3.0)
-
-
-def _slope(flat: FlatTrajectory, draws: xr.Dataset, log_s: np.ndarray) -> np.ndarray:
-    """Return dA/dlog s of every run at every threshold, shape (sample, run, threshold)."""
-    values = {str(name): draws[name].values for name in draws.data_vars}
-    log_tau = np.log(draws["S_min"].transpose("sample", "threshold").values)
-    log_tau = log_tau - flat.data.log_steps_scale
-    away = np.minimum(values["kappa"][:, None] * (log_tau - _log_half(flat, values)[:, None]), 6.0)
-    z = np.log(2.0) * np.exp(away)
-    steep = _gain(values)[:, None] * values["kappa"][:, None] * z * np.exp(-z)
-    at_end = {name: draws[path_name(name)].isel(node=-1, drop=True) for name in flat.law.scales}
-    ratio = flat.law.log_ratio(
-        xr.DataArray(flat.data.n_prompts, dims="run"), xr.DataArray(flat.data.n_rollouts,
-                                                                    dims="run"),
-        at_end, draws["alpha"] if flat.law.alpha is None else None)
-    ratio = ratio.transpose("sample", "run", "threshold").values
-    log_tau = log_tau + flat.data.log_steps_scale
-    return np.maximum(steep[:, None, :] * np.exp(log_s - log_tau[:, None, :] - ratio), 1e-6)
+    grid, shown = _shown(flat, values, _log_half(flat, values), _N_REPLICATE)
+    hard = (_logit(shown) - flat.data.middle)[:, None]
+    scales = {name: _scale(flat, values, name, hard) for name in flat.law.scales}
+    alpha = values["alpha"][:, None, None] if flat.law.alpha is None else flat.law.alpha
+    pace = np.exp(flat.law.log_ratio(batches[:, 0, None], batches[:, 1, None], scales, alpha))
+    tau = np.exp(grid)
+    steps = cumulative_trapezoid(pace, tau, axis=-1, initial=0.0) + tau[0] * pace[..., :1]
+    return np.log(steps), shown
 
 
 def _log_half(flat: FlatTrajectory, values: dict[str, np.ndarray]) -> np.ndarray:
@@ -188,12 +164,13 @@ def _level(values: dict[str, np.ndarray], log_half: np.ndarray, log_tau: np.ndar
 
 
 def _shown(
-    flat: FlatTrajectory, values: dict[str, np.ndarray], log_half: np.ndarray
+    flat: FlatTrajectory, values: dict[str, np.ndarray], log_half: np.ndarray,
+    nodes: int = _N_FINE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a grid of log progress and the accuracy that the fit shows there, (draw, node)."""
-    grid = np.linspace(flat.data.log_tau[0], flat.data.log_tau[-1] + _BEYOND, _N_FINE)
+    grid = np.linspace(flat.data.log_tau[0], flat.data.log_tau[-1] + _BEYOND, nodes)
     terms, _, _ = bridge_terms(flat.data, grid)
-    level = _level(values, log_half, np.broadcast_to(grid, (len(log_half), _N_FINE)))
+    level = _level(values, log_half, np.broadcast_to(grid, (len(log_half), nodes)))
     return grid, level + values["item_set"] @ terms
 
 

@@ -25,7 +25,7 @@ _STARTS = {
     kernel.LEVEL: "log_half_level", kernel.SHAPE: "kappa",
     kernel.CURVATURE: "noise_curvature", kernel.ALPHA: "alpha", kernel.SIGMA_RUN: "sigma_run",
     kernel.WANDER: "sigma_wander", kernel.OFFSET: "sigma_offset",
-    kernel.SIGMA_NOISE: "sigma_noise", kernel.SERIAL: "serial",
+    kernel.SIGMA_NOISE: "sigma_noise", kernel.SERIAL: "sigma_serial", kernel.TREND: "noise_trend",
     kernel.LENGTH: "memory", kernel.BRIDGE: "item_set"}
 
 
@@ -54,15 +54,14 @@ def data_words(
         Of each coordinate's normal prior; precision 0 for the exponent.
     ``constants``
         The log density's constant; the fixed exponent; the free one's lower and upper end, prior
-        mean and precision; logit of the middle accuracy; what turns noise over binomial noise
-        into noise at accuracy 1/2, squared.
+        mean and precision; logit of the middle accuracy.
     ``log_tau``
         Nodes of log progress.
     ``weights``
         What exp(level) of each noise scale is multiplied by, shape (scale, batch + 1); the last
         batch is the middle one.
     ``log_step, reference, accuracy, variance, spread, gap, ramps``
-        Of every evaluation; variance is binomial over n_items, spread 1 at accuracy 1/2.
+        Of every evaluation; variance is binomial over all items asked, spread 1 at accuracy 1/2.
     ``base``
         Accuracy before training, its binomial variance, its weight, shape (run, 3).
     ``bridge, bridge_slope``
@@ -103,7 +102,8 @@ def _parts(flat: FlatTrajectory) -> dict[str, np.ndarray]:
         "constants": _constants(flat), "log_tau": data.log_tau,
         "weights": batch_weights(flat.law, data.log_batch_scale, *with_middle.T),
         "log_step": log_step, "reference": data.reference, "accuracy": data.accuracy,
-        "variance": data.variance / data.n_items, "spread": 2.0 * np.sqrt(data.variance),
+        "variance": data.variance / (data.n_items * data.count),
+        "spread": 2.0 * np.sqrt(data.variance),
         "gap": data.gap, "ramps": ramps(log_step, data.knots), "base": _base(data),
         "bridge": terms, "bridge_slope": slopes, "bridge_start": at_start}
 
@@ -133,7 +133,7 @@ def _constants(flat: FlatTrajectory) -> np.ndarray:
     mean, sd, lower, upper = flat.priors.alpha
     fixed = flat.law.alpha if flat.law.alpha is not None else np.nan
     return np.array([_log_constant(flat), fixed, lower, upper, mean, sd ** -2.0,
-                     flat.data.middle, 0.25 / flat.data.n_items])
+                     flat.data.middle])
 
 
 def _log_constant(flat: FlatTrajectory) -> float:

@@ -20,6 +20,8 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from cbsbayes.averaging import AVERAGE
+from cbsbayes.cross_check import CROSS_CHECK
 from cbsbayes.errors import CBSDataError
 from cbsbayes.report import headline, tables, words
 from cbsbayes.report import noise as noise_words
@@ -223,9 +225,13 @@ def _noise(fit: Fit, noise: pd.DataFrame | str) -> dict[str, Any]:
 
 def _tables(fit: Fit, extra: Mapping[str, object]) -> dict[str, tables.Table | None]:
     interval = words.credible(fit)
+    beside = {**fit.others, AVERAGE: fit.averaged}
+    if fit.cross_check is not None:
+        beside[f"{fit.law.name}, {CROSS_CHECK}"] = fit.cross_check
     laws = headline.laws_table(
-        fit.law.name, fit.cbs, fit.others, fit.thresholds.tolist(), fit.runs,
-        f"The same data under other exponents: median and {interval}.") if fit.others else None
+        fit.law.name, fit.cbs, beside, fit.thresholds.tolist(), fit.runs, "The same data under "
+        f"other laws, and averaged over all by their weights: median and {interval}."
+    ) if fit.others else None
     return {
         "main": headline.headline_table(
             fit.cbs, fit.thresholds.tolist(), fit.runs,

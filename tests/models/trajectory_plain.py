@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.integrate import cumulative_trapezoid
 from scipy.interpolate import CubicHermiteSpline
-from scipy.stats import multivariate_normal, norm, truncnorm
+from scipy.stats import norm, truncnorm
 
 from cbsbayes.models.batches import middle_batch
 from cbsbayes.models.bridge import bridge_terms
@@ -59,11 +59,12 @@ def run_log_likelihoods(flat, position):
     for i, spline in enumerate(splines):
         residual, columns, noise = _one_run(data, p, i, spline)
         covariance = columns.T @ columns + noise
-        value = multivariate_normal(np.zeros(len(residual)), covariance).logpdf(residual)
+        root = np.linalg.cholesky(covariance)
+        value = (norm.logpdf(np.linalg.solve(root, residual)).sum()
+                 - np.log(np.diag(root)).sum())
         if known[i]:
-            white = p["sigma_noise"]**2 * (1 - p["serial"])
             q = np.clip(data.start[i], 0.5 / data.n_items, 1 - 0.5 / data.n_items)
-            sd = np.sqrt(white * q * (1 - q) / data.n_items)
+            sd = p["sigma_noise"] * np.sqrt(q * (1 - q) / data.n_items)
             value += norm(at_start, sd).logpdf(data.start[i]) / (known.sum() if shared else 1)
         total.append(value)
     return np.array(total)
@@ -91,8 +92,18 @@ def _splines(flat, position):
     for n_prompts, n_rollouts in zip(data.n_prompts, data.n_rollouts, strict=True):
         pace = np.exp(law_ratio(flat, p, n_prompts, n_rollouts, hard))
         steps = cumulative_trapezoid(pace, tau, initial=0) + tau[0] * pace[0]
-        splines.append(CubicHermiteSpline(np.log(steps), h, slope * steps / (tau * pace)))
+        splines.append(straight_beyond(
+            CubicHermiteSpline(np.log(steps), h, slope * steps / (tau * pace))))
     return p, at_start, splines
+
+
+def straight_beyond(spline):
+    """Return the spline and its slope as one function that goes straight on beyond its ends."""
+    def at(x, order=0):
+        near = np.clip(x, spline.x[0], spline.x[-1])
+        return spline(near, 1) if order else spline(near) + spline(near, 1) * (x - near)
+
+    return at
 
 
 def _one_run(data, p, i, spline):
@@ -104,19 +115,11 @@ def _one_run(data, p, i, spline):
     columns = np.array([-steep * p["sigma_run"],
                         *(-steep[:, None] * p["sigma_wander"] * ramps(x, data.knots)).T,
                         np.full(len(x), p["sigma_offset"])])
-    noise = p["sigma_noise"]**2 * data.variance[own] / data.n_items
-    loading = np.sqrt(noise * p["serial"])
-    serial = loading[:, None] * loading * _serial(data.gap[own] / p["memory"])
-    return residual, columns, serial + np.diag(noise * (1 - p["serial"]))
-
-
-def _serial(gaps):
-    """Return the covariance of a process that starts at 0 and tends to variance 1."""
-    rho, n = np.exp(-gaps), len(gaps)
-    covariance = np.zeros((n, n))
-    variance = 0.0
-    for e in range(n):
-        variance = rho[e]**2 * variance + 1 - rho[e]**2
-        carried = variance * np.cumprod(np.concatenate([[1.0], rho[e + 1:]]))
-        covariance[e, e:] = covariance[e:, e] = carried
-    return covariance
+    p_of = data.variance[own]
+    spread = 2 * np.sqrt(p_of)
+    white = (p["sigma_noise"]**2 * p_of / data.n_items / data.count[own]
+             * spread**(2 * p["noise_trend"]))
+    loading = p["sigma_serial"] * spread**(1 + p["noise_trend"])
+    apart = np.abs(data.steps[own][:, None] - data.steps[own]) / data.spacing
+    return residual, columns, (loading[:, None] * loading * np.exp(-apart / p["memory"])
+                               + np.diag(white))
