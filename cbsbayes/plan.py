@@ -197,7 +197,7 @@ def _phases(
     options: argparse.Namespace, fit: Fit, plan: Plan, head: Head
 ) -> tuple[list[Path], str]:
     """Write the phase files; return their places, or none and why."""
-    from cbsbayes.planning.phases import phase_files, write_phases
+    from cbsbayes.planning.phases import clear_phases, phase_files, write_phases
 
     target = options.write_phase or options.output / "phases" / "planned.toml"
     if plan.tried.one_axis:
@@ -208,7 +208,10 @@ def _phases(
         if options.write_phase:
             raise
         return [], "A planned batch or length is not a whole number, so there are no lines."
-    return write_phases(files, target.parent), ""
+    places = write_phases(files, target.parent)
+    if not options.write_phase:
+        clear_phases(target.parent, places)
+    return places, ""
 
 
 def _say(fit: Fit, plan: Plan, done: dict[str, Any]) -> None:
