@@ -31,6 +31,7 @@ _MODULES = {
     "plot_law_comparison": "laws",
     "plot_noise_against_fit": "noise_against_fit",
     "plot_noise_bias": "noise_bias",
+    "plot_plan": "plan",
     "plot_prior_posterior": "prior_posterior",
     "plot_ranks": "diagnostics",
     "plot_reuse": "reuse",

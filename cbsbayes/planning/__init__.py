@@ -1,0 +1,1 @@
+"""Which run next: candidates, what each is expected to tell about one quantity, and its price."""
