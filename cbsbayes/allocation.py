@@ -41,8 +41,8 @@ CLOSE = 0.05  # a split is close to the best while it loses at most this share o
 TYPICAL = "typical run"
 SPLIT_COLUMNS = ["group", "law", "threshold", "total_batch", "n_prompts", "n_rollouts", "range",
                  "applies_to", "steps", "steps_lower", "steps_upper", "ci_prob", "p_best",
-                 "p_best_inside", "regret", "regret_lower", "regret_upper", "p_close", "chosen",
-                 "status"]
+                 "p_best_inside", "regret", "regret_lower", "regret_upper", "p_close", "p_worse",
+                 "chosen", "status"]
 _LINE = 3  # ways in which a total batch must be split to be an iso-batch line
 _ODD = (1, 3, 5)  # group sizes people use: these times a power of two
 _DRAWS = 4000
@@ -85,6 +85,8 @@ class SplitVerdict:
         Mean and interval of the share of updates lost against the best of all.
     p_close : numpy.ndarray
         Probability to lose at most `CLOSE`.
+    p_worse : numpy.ndarray
+        Probability to take more updates than the one chosen; NaN for that one.
     chosen : numpy.ndarray
         Bool: of least expected regret among those inside (of all where none is).
     """
@@ -95,6 +97,7 @@ class SplitVerdict:
     regret_lower: np.ndarray
     regret_upper: np.ndarray
     p_close: np.ndarray
+    p_worse: np.ndarray
     chosen: np.ndarray
 
 
@@ -247,8 +250,10 @@ def judge(log_steps: np.ndarray, inside: np.ndarray, ci_prob: float) -> SplitVer
     chosen = np.zeros(len(inside), dtype=bool)
     chosen[np.where(allowed, mean, np.inf).argmin()] = True
     p_inside = _share_best(np.where(inside, log_steps, np.inf))
+    p_worse = (log_steps > log_steps[:, chosen]).mean(axis=0)
     return SplitVerdict(_share_best(log_steps), np.where(inside, p_inside, np.nan), mean, lower,
-                        upper, (regret <= CLOSE).mean(axis=0), chosen)
+                        upper, (regret <= CLOSE).mean(axis=0), np.where(chosen, np.nan, p_worse),
+                        chosen)
 
 
 def _share_best(values: np.ndarray) -> np.ndarray:
