@@ -73,7 +73,7 @@ def split_sentences(decision: Decision, fit: Fit) -> list[str]:
     lost, least, most = (numbers.percent(other[name]) for name in (
         "regret", "regret_lower", "regret_upper"))
     return [f"{first}; it beats {named(other)} with probability "
-            f"{probability(other['p_worse'])}, whose choice is expected to cost {lost} more "
+            f"{probability(other['p_worse'])}, which is expected to take {lost} more "
             f"updates ({least} to {most}) than the best. A typical run is meant."]
 
 
@@ -145,7 +145,7 @@ def check_sentences(decision: Decision) -> list[str]:
     wrong = table[table["verdict"] != "agree"]
     first = (f"The runs of {decision.total:,d} samples as predicted by {how}: "
              f"{len(table) - len(wrong)} of {len(table)} means of a split at a threshold agree.")
-    return [first, *(_disagreement(row) for _, row in wrong.iterrows()), *_saturation(wrong)]
+    return [first, *(_disagreement(row) for _, row in wrong.iterrows()), *_saturation(table)]
 
 
 def _disagreement(row: pd.Series) -> str:
@@ -157,10 +157,9 @@ def _disagreement(row: pd.Series) -> str:
             f"{numbers.interval(row['predicted_lower'], row['predicted_upper'])} predicted.")
 
 
-def _saturation(wrong: pd.DataFrame) -> Iterator[str]:
-    """Yield the reading that fits slow small groups: a lower ceiling."""
-    slow = wrong[wrong["verdict"] == "slower"]
-    if len(slow) and (slow["n_rollouts"] <= wrong["n_rollouts"].min()).any() and (
-            slow["n_not_reached"] > 0).any():
+def _saturation(table: pd.DataFrame) -> Iterator[str]:
+    """Yield the reading that fits when the smallest groups never arrive: a lower ceiling."""
+    smallest = table[table["n_rollouts"] == table["n_rollouts"].min()]
+    if ((smallest["verdict"] == "slower") & (smallest["n_not_reached"] > 0)).any():
         yield ("Small groups that never arrive may saturate at a lower ceiling, which the law "
                "does not know: their S is then not a matter of the batch.")
