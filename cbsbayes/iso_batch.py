@@ -70,9 +70,10 @@ def fit_without(fit: Fit, total: int) -> Fit:
     rule = fit.settings["rule"]
     settings = SamplerSettings(chains=2, random_seed=int(fit.settings["random_seed"]))
     return fit_sweep(
-        kept, law=fit.law.name, model=fit.settings.get("model", "crossing"), thresholds=fit.thresholds.tolist(),
-        metric=fit.settings["metric"] or None, rule="isotonic" if rule == "table" else rule,
-        ci_prob=fit.settings["ci_prob"], sampler=settings, beside=False)
+        kept, law=fit.law.name, model=fit.settings.get("model", "crossing"),
+        thresholds=fit.thresholds.tolist(), metric=fit.settings["metric"] or None,
+        rule="isotonic" if rule == "table" else rule, ci_prob=fit.settings["ci_prob"],
+        sampler=settings, beside=False)
 
 
 def check_table(fit: Fit, total: int, predictor: Fit | None = None) -> pd.DataFrame:
@@ -102,7 +103,7 @@ def check_table(fit: Fit, total: int, predictor: Fit | None = None) -> pd.DataFr
     """
     runs = iso_runs(fit, total)
     by = fit if predictor is None else predictor
-    rng = np.random.default_rng(int(fit.settings["random_seed"]))
+    rng = np.random.default_rng(int(fit.settings.get("random_seed", 0)))
     rows: list[dict[str, Any]] = []
     for threshold in by.thresholds.tolist():
         here = _cells(runs.sel(threshold=threshold, method="nearest"))
