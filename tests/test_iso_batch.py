@@ -40,7 +40,8 @@ def test_every_split_at_every_threshold(table):
     assert (table["n_prompts"] * table["n_rollouts"] == TOTAL).all()
     assert table["runs_seen"].all()
     assert (table["predicted_lower"] < table["predicted"]).all()
-    assert table.groupby("threshold")["p_best"].sum().tolist() == pytest.approx([1.0] * 4)
+    for name in ("p_best", "p_least"):
+        assert table.groupby("threshold")[name].sum().tolist() == pytest.approx([1.0] * 4)
 
 
 def test_observed_lies_between_its_bounds(table):
@@ -48,7 +49,7 @@ def test_observed_lies_between_its_bounds(table):
     assert len(known) > 10
     assert (known["observed_lower"] < known["observed"]).all()
     assert (known["observed"] < known["observed_upper"]).all()
-    one = table.groupby("threshold")["observed_best"].sum()
+    one = table.groupby("threshold")["observed_least"].sum()
     assert set(one) <= {0, 1}
 
 

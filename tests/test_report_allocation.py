@@ -44,7 +44,7 @@ def test_the_sentence_says_what_the_table_says(decision, fit, level):
     said = words(allocation(decision, fit))
     assert (f"At 2,048 samples an update, {best['n_prompts']} prompts × {best['n_rollouts']} "
             "rollouts takes the fewest updates") in said
-    assert f"with probability {probability(best['p_best_inside'])}; it beats" in said
+    assert f"with probability {probability(best['p_best_inside'])}. It beats" in said
     assert f"an accuracy of {level:g}" in said
     assert "A typical run is meant" in said
 
@@ -53,7 +53,7 @@ def test_it_compares_with_the_group_size_of_most_runs(decision, fit, level):
     table = decision.tables["splits"]
     here = table[table["threshold"] == level].set_index("n_rollouts")
     assert not here.loc[8, "chosen"]
-    assert (f"it beats 256 prompts × 8 rollouts with probability "
+    assert (f"It beats 256 prompts × 8 rollouts with probability "
             f"{probability(here.loc[8, 'p_worse'])}") in words(allocation(decision, fit))
 
 
@@ -102,7 +102,8 @@ def check(verdict, n_rollouts, *, not_reached=0, seen=False):
     row = {"threshold": 0.7, "n_prompts": 64, "n_rollouts": n_rollouts, "verdict": verdict,
            "n_not_reached": not_reached, "observed_lower": 300.0,
            "observed_upper": np.inf if not_reached else 320.0, "predicted_lower": 200.0,
-           "predicted_upper": 250.0, "runs_seen": seen}
+           "predicted_upper": 250.0, "runs_seen": seen, "p_least": 1 / n_rollouts,
+           "observed_least": False}
     return row
 
 
@@ -111,6 +112,14 @@ def said_of(*rows):
 
 
 class TestCheck:
+    def test_the_least_is_counted_with_what_was_due(self):
+        rows = [check("agree", 2) | {"observed_least": True}, check("agree", 8),
+                check("agree", 2) | {"threshold": 0.8},
+                check("agree", 8) | {"threshold": 0.8, "observed_least": True}]
+        assert said_of(*rows)[1].startswith(
+            "The split of least observed S was the likeliest one at 1 of 2 thresholds at which all "
+            "runs arrived; 1.0 were due")
+
     def test_agreement(self):
         (said,) = said_of(check("agree", 2), check("agree", 8))
         assert said == ("The runs of 128 samples as predicted by a fit that left them out: 2 of 2 "
