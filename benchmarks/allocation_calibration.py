@@ -121,8 +121,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 def main() -> None:
     """Run what is missing and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--families", default="prior,p1+p2b", help="comma-separated")
-    parser.add_argument("--sweeps", type=int, default=120)
+    parser.add_argument("--families", default="prior,p1+p2b,p2c,ceiling", help="comma-separated")
+    parser.add_argument("--sweeps", type=int, default=150)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--workers", type=int, default=1)
