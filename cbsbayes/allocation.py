@@ -137,12 +137,12 @@ def default_batch(runs: xr.Dataset) -> BatchChoice:
     table = pd.DataFrame({name: runs[name].values for name in ("total_batch", "n_rollouts")})
     ways = table.groupby("total_batch")["n_rollouts"].nunique()
     if (table["n_rollouts"] > 0).all() and ways.max() >= _LINE:
-        total = int(ways.index[ways == ways.max()][-1])
+        total = round(ways.index[ways == ways.max()][-1])
         return BatchChoice(total, f"{total:,d} samples, the batch that was split in most ways "
                                   f"({ways.max()})")
     counts = table["total_batch"].value_counts()
-    total = int(counts.index[counts == counts.max()].max())
-    return BatchChoice(total, f"{total:,d} samples, the total batch of most runs "
+    most = float(counts.index[counts == counts.max()].max())
+    return BatchChoice(round(most), f"{most:,.12g} samples, the total batch of most runs "
                               f"({counts.max()} of {len(table)}); no batch was split in "
                               f"{_LINE} ways")
 
@@ -291,9 +291,12 @@ def split_table(fit: Fit, total: int, thresholds: Sequence[float]) -> pd.DataFra
     Returns
     -------
     pandas.DataFrame
-        Columns `SPLIT_COLUMNS`, a row per threshold and split. ``steps`` is the posterior median
-        of S for a typical run. Where the ratio of the noise scales is not identified all
-        probabilities and regrets are NaN, and so is S at splits that were not run.
+        Columns `SPLIT_COLUMNS`, a row per threshold and split: ``range`` says where it lies
+        (`Split`); ``steps, steps_lower, steps_upper`` are median and interval of S (updates) for
+        a typical run; ``p_best, p_best_inside, regret, regret_lower, regret_upper, p_close,
+        p_worse, chosen`` those of `SplitVerdict` (regret as a share); ``status`` that of the best
+        group size in ``cbs.csv``. Where it is not identified all probabilities and regrets are
+        NaN, and so is S at splits that were not run.
 
     Raises
     ------

@@ -134,10 +134,13 @@ def target_table(fit: Fit, target: Target, thresholds: Sequence[float]) -> pd.Da
     Returns
     -------
     pandas.DataFrame
-        Columns `TARGET_COLUMNS`. ``p_met`` is the probability at the batch told, ``p_most`` the
-        largest that any batch along the line has; where the target cannot be met with the
-        probability asked for, ``met`` is False and the batch is NaN. ``steps`` is S of a typical
-        run there, median and interval.
+        Columns `TARGET_COLUMNS`, a row per threshold, line, kind of run and end. ``target, value,
+        probability`` are what was asked; ``applies_to`` a typical run or one new run; ``along``
+        the axis that moves and ``at`` what is held; ``end`` the smallest or the largest batch;
+        ``n_prompts, n_rollouts, total_batch, range`` the batch. ``p_met`` is the probability at
+        the batch told, ``p_most`` the largest that any batch along the line has; where the target
+        cannot be met with the probability asked for, ``met`` is False and the batch is NaN.
+        ``steps, steps_lower, steps_upper`` are median and interval of S for a typical run there.
     """
     tried = tried_batches(fit.crossings)
     rows = []

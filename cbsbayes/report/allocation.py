@@ -48,7 +48,7 @@ class Allocation:
 
 def allocation(decision: Decision, fit: Fit) -> Allocation:
     """Return the words and tables of a decision."""
-    said = [*split_sentences(decision, fit), *group_size_sentences(decision),
+    said = [*split_sentences(decision, fit), *group_size_sentences(decision, fit),
             *target_sentences(decision, fit), *check_sentences(decision)]
     made = [_splits(decision), _group_sizes(decision), _targets(decision), _front(decision),
             _check(decision)]
