@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cbsbayes.allocation import TYPICAL, log_steps_at, place, split_status
+from cbsbayes.allocation import TYPICAL, log_steps_at, split_status
 from cbsbayes.quantities import TriedBatches, tried_batches
+from cbsbayes.splits import place
 from cbsbayes.summary import interval
 
 if TYPE_CHECKING:

@@ -24,11 +24,12 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from cbsbayes.allocation import TYPICAL, place, split_status, surface_at
+from cbsbayes.allocation import TYPICAL, split_status, surface_at
 from cbsbayes.errors import CBSDataError
 from cbsbayes.new_run import new_run_noise
 from cbsbayes.quantities import TriedBatches, tried_batches
 from cbsbayes.result import THINNED
+from cbsbayes.splits import place
 from cbsbayes.summary import interval
 
 if TYPE_CHECKING:
