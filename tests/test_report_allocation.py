@@ -6,14 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from fit_fixture import make_fit
+from fitted import SETTINGS, quick_sampling
 from page_fixture import stand_in_fit
 
 from cbsbayes.decision import Decision, decide, middle_threshold
 from cbsbayes.errors import CBSDataError
+from cbsbayes.fitting import fit_sweep
 from cbsbayes.group_size import Costs
-from cbsbayes.report.allocation import allocation
+from cbsbayes.report.allocation import allocation, page_allocation
 from cbsbayes.report.allocation_words import check_sentences, probability, target_sentences
 from cbsbayes.report.page import render_page
+from cbsbayes.simulate import simulate_sweep
 from cbsbayes.targets import Target
 
 
@@ -146,6 +149,23 @@ def test_the_page_shows_it_where_splits_are(decision, fit):
     assert "P(best) inside" in section
     assert "At 2,048 samples an update" in section
     assert "P(best)" not in render_page(stand_in_fit(), [])
+
+
+def test_one_axis_has_a_front_and_says_why_no_splits():
+    with quick_sampling():
+        one_axis = fit_sweep(simulate_sweep("batch", 1, law="total"), sampler=SETTINGS)
+    told = page_allocation(one_axis)
+    assert told.sentences == []
+    assert len(told.tables) == 1
+    assert told.notes[0].startswith("No splits: the law total depends on the total batch alone")
+
+
+def test_a_fit_without_an_answer_still_makes_a_page(fit, monkeypatch):
+    def refused(fit):
+        raise CBSDataError("no batch is known")
+
+    monkeypatch.setattr("cbsbayes.decision.decide", refused)
+    assert page_allocation(fit).notes == ["Not answered: no batch is known."]
 
 
 def test_an_unknown_threshold_is_refused(fit):
