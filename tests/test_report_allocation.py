@@ -106,7 +106,7 @@ def check(verdict, n_rollouts, *, not_reached=0, seen=False):
            "n_not_reached": not_reached, "observed_lower": 300.0,
            "observed_upper": np.inf if not_reached else 320.0, "predicted_lower": 200.0,
            "predicted_upper": 250.0, "runs_seen": seen, "p_least": 1 / n_rollouts,
-           "observed_least": False}
+           "observed_least": False, "ci_prob": 0.9}
     return row
 
 
@@ -124,9 +124,10 @@ class TestCheck:
             "runs arrived; 1.0 were due")
 
     def test_agreement(self):
-        (said,) = said_of(check("agree", 2), check("agree", 8))
-        assert said == ("The runs of 128 samples as predicted by a fit that left them out: 2 of 2 "
-                        "means of a split at a threshold agree.")
+        (said,) = said_of(*(check("agree", g) for g in (2, 4, 8, 16) for _ in range(5)))
+        assert said == ("The runs of 128 samples as predicted by a fit that left them out: 20 of "
+                        "20 means of a split at a threshold agree (2 at most are due to disagree "
+                        "by chance).")
 
     def test_runs_seen_are_said(self):
         assert "this fit, which has seen them" in said_of(check("agree", 2, seen=True))[0]

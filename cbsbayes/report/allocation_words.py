@@ -149,7 +149,9 @@ def check_sentences(decision: Decision) -> list[str]:
     how = ("this fit, which has seen them" if seen else "a fit that left them out")
     wrong = table[table["verdict"] != "agree"]
     first = (f"The runs of {decision.total:,d} samples as predicted by {how}: "
-             f"{len(table) - len(wrong)} of {len(table)} means of a split at a threshold agree.")
+             f"{len(table) - len(wrong)} of {len(table)} means of a split at a threshold agree "
+             f"({len(table) * (1.0 - float(table['ci_prob'].iloc[0])):.0f} at most are due to "
+             "disagree by chance).")
     return [first, *_ranking(table), *(_disagreement(row) for _, row in wrong.iterrows()),
             *_saturation(table)]
 
