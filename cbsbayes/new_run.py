@@ -3,6 +3,7 @@ r"""What one new run adds to the typical one: its own effect and what is left ov
 A typical run takes S of the law. One new run at the same batch takes
 :math:`\log S + u + \varepsilon`, with u drawn from the spread of runs and ε the residual of the
 threshold. Both are read off the fit's replicates, so that they are those of the model fitted.
+What is predicted is the crossing as it would be observed: ε holds the noise of evaluations too.
 """
 
 from __future__ import annotations
