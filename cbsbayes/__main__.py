@@ -11,6 +11,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "ingest": "read the logs of a sweep (wandb, verl, TensorBoard, tables) into one dataset",
     "fit": "credible intervals on the critical batch size; tables, figures, a page",
+    "allocate": "which batch to run: the best split, a target met, updates against samples",
     "plan": "which run next: expected information for its price",
     "compare": "fits side by side: ratios of critical batch sizes and gains, as posteriors",
     "reuse": "what several passes over each batch (ppo_epochs) do to updates and samples",

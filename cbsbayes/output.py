@@ -53,6 +53,7 @@ def write_fit(
     CBSDataError
         If the folder cannot be written; files not yet replaced are as they were.
     """
+    from cbsbayes.report.allocation import page_allocation
     from cbsbayes.report.page import render_page
 
     with writing(folder):
@@ -71,7 +72,8 @@ def write_fit(
         extra = {"diagnostics": fit.verdict["diagnostics"]}
         extra |= {"command": command} if command else {}
         render_page(fit, figures, path=folder / "index.html", extra=extra, noise=noise,
-                    overhead=fit.overhead, tables_to=folder / "tables")
+                    overhead=fit.overhead, tables_to=folder / "tables",
+                    allocation=page_allocation(fit))
         write_paper(fit, folder)
 
 

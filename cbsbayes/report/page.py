@@ -36,6 +36,7 @@ from cbsbayes.store import write_whole
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cbsbayes.report.allocation import Allocation
     from cbsbayes.result import Fit
 
 __all__ = ["SECTIONS", "IndexEntry", "PageFigure", "render_index", "render_page", "section_of"]
@@ -45,7 +46,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "curves": ("steps", "samples"),
     "predictive": ("crossing_check", "run_effects"),
     "thresholds": ("cbs",),
-    "splits": ("iso_batch",),
+    "splits": ("iso_batch", "split_choice", "front"),
     "training": ("training",),
     "noise": ("noise_against_fit", "gradient_noise"),
     "clock": ("wall_clock", "step_time"),
@@ -142,6 +143,7 @@ def render_page(
     path: str | os.PathLike[str] | None = None,
     extra: Mapping[str, object] | None = None,
     noise: pd.DataFrame | str = "No gradient noise was logged.",
+    allocation: Allocation | None = None,
     overhead: pd.DataFrame | None = None,
     tables_to: Path | None = None,
 ) -> str:
@@ -162,6 +164,8 @@ def render_page(
     noise : DataFrame or str
         Measured gradient noise beside the fit (``noise.csv``), or the sentence that says why
         there is none.
+    allocation : Allocation, optional
+        Which split of the sweep's batch is best, and the front of updates and samples.
     overhead : DataFrame, optional
         Other definitions of a critical batch (``overhead.csv``).
     tables_to : Path, optional
@@ -183,7 +187,8 @@ def render_page(
         raise CBSDataError("the fit has no quantities to report (0 rows); fit it again")
     context = _context(fit, figures, extra or {}) | {
         "noise": _noise(fit, noise), "paper": paper_paragraph(fit, overhead),
-        "overhead": overhead_words.overhead_section(overhead, fit, words.main_threshold(fit))}
+        "overhead": overhead_words.overhead_section(overhead, fit, words.main_threshold(fit)),
+        "allocation": allocation}
     page = _render("page.html.j2", **context)
     if tables_to is not None:
         write_tables(context, tables_to)
