@@ -1,16 +1,25 @@
-r"""How long a step takes: a sum of terms that cannot be negative, with a multiplicative spread.
+r"""How long a step takes: a floor and the work, which may overlap, with a multiplicative spread.
 
 For trainer steps of P prompts with G rollouts each,
 
-.. math:: t(P, G) = t_0 + c_p P + c_r P G, \qquad
+.. math:: t(P, G)^{1/\kappa} = t_0^{1/\kappa} + (c_p P + c_r P G)^{1/\kappa}, \qquad
           \log y_i = \log t(P_i, G_i) + \sigma\,\varepsilon_i, \quad
-          \varepsilon_i \sim \mathrm{Student}_\nu ,
+          \varepsilon_i \sim \mathrm{Student}_\nu .
 
-with any other terms in the place of P and P·G. The heavy tails let slow runs or steps stand apart
-without pulling the terms along. Priors have no unit: times are divided by their median, each term
-by its geometric mean over the rows; then every coefficient is exponential with mean 1, so that the
-terms' shares of a middle step are uniform on the simplex. What the rows do not tell apart (the two
-terms, where only G or only P·G was varied) stays as wide as that.
+At κ = 1 that is the sum t_0 + c_p P + c_r P G. Towards κ = 0 it is the larger of the two: a device
+that is not filled takes as long for few samples as for more, and only then do steps grow with the
+batch (the form of Pollux [1]_ for computing and synchronising). κ is not known beforehand and is
+uniform, so that the doubt is in the intervals; the sum alone was too sure of itself on measured
+step times (``benchmarks/step_time_pollux.py``). The heavy tails let slow runs or steps stand apart
+without pulling the rest along. Priors have no unit: times are divided by their middle, each
+term by its geometric mean over the rows; then every coefficient is exponential with mean 1, so that
+the terms' shares are uniform on the simplex. What the rows do not tell apart (two terms, where only
+G or only P·G was varied) stays as wide as that.
+
+References
+----------
+.. [1] Qiao et al., "Pollux: Co-adaptive cluster scheduling for goodput-optimized deep learning",
+   OSDI 2021, equation 11.
 """
 
 from __future__ import annotations
@@ -29,6 +38,9 @@ __all__ = ["Clock", "fit_times"]
 
 SIGMA_PRIOR = (0.1, 1.5)  # median and log-sd of the log-normal
 NU_PRIOR = (2.0, 0.1)  # shape and rate of the gamma (Juárez & Steel 2010), cut at 1
+KAPPA = (0.1, 1.0)  # below .1 the sum is the larger of the two to a few per cent
+_LARGEST_LOG_NU = 6.0
+_FARTHEST = 50.0  # log deviation of a new run: beyond, exp overflows
 _ENSEMBLES, _WALKERS = 4, 32
 _TUNE, _KEEP, _THIN = 600, 100, 10
 _LIMITS = (1.01, 400.0)  # r_hat at most, effective draws at least
@@ -43,18 +55,24 @@ class Clock:
     ----------
     names : tuple of str
         Of the coefficients.
+    floor : int
+        The first so many terms are the floor, the others the work.
     coefficients : numpy.ndarray
         Seconds per unit of each term, shape (draw, term).
+    kappa : numpy.ndarray
+        How floor and work add up, shape (draw,): 1 the sum, near 0 the larger.
     sigma, nu : numpy.ndarray
         Spread of log times and its tails' degrees of freedom, shape (draw,).
     prior : numpy.ndarray
         Prior draws of the coefficients, shape (prior draw, term).
     checks : Convergence
-        Of the coefficients, then log sigma and log nu.
+        Of the coefficients, log sigma, log nu and, where it is free, kappa.
     """
 
     names: tuple[str, ...]
+    floor: int
     coefficients: np.ndarray
+    kappa: np.ndarray
     sigma: np.ndarray
     nu: np.ndarray
     prior: np.ndarray
@@ -62,7 +80,8 @@ class Clock:
 
     def typical(self, terms: np.ndarray) -> np.ndarray:
         """Return the median step time at rows of terms, seconds, shape (draw, row)."""
-        return self.coefficients @ np.asarray(terms, dtype=float).T
+        return np.exp(_log_time(self.coefficients, np.asarray(terms, dtype=float), self.floor,
+                                self.kappa))
 
     def new(self, terms: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the step time of one new run at each row, seconds, shape (draw, row)."""
@@ -70,19 +89,20 @@ class Clock:
 
     def spread(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Return log deviations of new runs from a typical one, shape (draw, n)."""
-        return rng.standard_t(self.nu[:, None], (len(self.nu), n)) * self.sigma[:, None]
+        off = rng.standard_t(self.nu[:, None], (len(self.nu), n)) * self.sigma[:, None]
+        return np.clip(off, -_FARTHEST, _FARTHEST)
 
     @cached_property
     def trusted(self) -> bool:
-        """Whether the walkers agree with each other and are many enough."""
+        """Whether the ensembles agree with each other and the draws are many enough."""
         worst_r, least = _LIMITS
         return bool(np.max(self.checks.r_hat) <= worst_r
                     and min(self.checks.ess_bulk.min(), self.checks.ess_tail.min()) >= least)
 
 
 def fit_times(
-    seconds: np.ndarray, terms: np.ndarray, names: tuple[str, ...], *,
-    weights: np.ndarray | None = None, random_seed: int = 0,
+    seconds: np.ndarray, terms: np.ndarray, names: tuple[str, ...], *, floor: int = 1,
+    overlap: bool = True, weights: np.ndarray | None = None, random_seed: int = 0,
 ) -> Clock:
     """Fit step times.
 
@@ -94,6 +114,10 @@ def fit_times(
         What each coefficient is multiplied by, shape (row, term), not negative; ones for t_0.
     names : tuple of str
         Of the coefficients.
+    floor : int
+        How many of the terms, from the first, make up the floor.
+    overlap : bool
+        False holds κ at 1: the sum.
     weights : numpy.ndarray, optional
         How many independent observations a row stands for, shape (row,); 1 by default. Steps of
         one run share what slows that run, so a run of a thousand steps is nearer to one than to a
@@ -109,13 +133,15 @@ def fit_times(
     y, x, w = _checked(seconds, terms, names, weights)
     unit = float(np.exp(np.average(np.log(y), weights=w)))
     scale = np.array([np.exp(np.mean(np.log(column[column > 0]))) for column in x.T])
-    rng = np.random.default_rng(random_seed)
-    posterior = _Posterior(np.log(y / unit), x / scale, w)
+    rng, n = np.random.default_rng(random_seed), x.shape[1]
+    posterior = _Posterior(np.log(y / unit), x / scale, w, floor, overlap)
     draws = walk(posterior, posterior.start(rng), tune=_TUNE, keep=_KEEP, thin=_THIN, rng=rng)
-    flat, n_terms = draws.reshape(-1, draws.shape[-1]), x.shape[1]
-    prior = rng.exponential(size=(_PRIOR_DRAWS, n_terms))
-    return Clock(names, flat[:, :n_terms] * unit / scale, np.exp(flat[:, -2]),
-                 np.exp(flat[:, -1]), prior * unit / scale, _checks(draws))
+    flat = draws.reshape(-1, draws.shape[-1])
+    kappa = flat[:, -1] if overlap else np.ones(len(flat))
+    return Clock(
+        names, floor, flat[:, :n] * unit / scale, kappa, np.exp(flat[:, n]),
+        np.exp(flat[:, n + 1]), rng.exponential(size=(_PRIOR_DRAWS, n)) * unit / scale,
+        _checks(draws))
 
 
 def _checks(draws: np.ndarray) -> Convergence:
@@ -149,36 +175,61 @@ def _checked(
     return y, x, w
 
 
-class _Posterior:
-    """The log posterior of scaled coefficients, log sigma and log nu."""
+def _log_time(
+    coefficients: np.ndarray, terms: np.ndarray, floor: int, kappa: np.ndarray | None
+) -> np.ndarray:
+    """Return log seconds, shape (…, row), of coefficients (…, term); without kappa, the sum."""
+    if kappa is None:
+        return np.log(coefficients @ terms.T)
+    with np.errstate(divide="ignore"):  # a floor of terms that are all 0 in a row is none
+        least = np.log(coefficients[..., :floor] @ terms[:, :floor].T)
+        work = np.log(coefficients[..., floor:] @ terms[:, floor:].T)
+    power, larger = kappa[..., None], np.maximum(least, work)
+    return larger + power * np.log(1.0 + np.exp((np.minimum(least, work) - larger) / power))
 
-    def __init__(self, log_y: np.ndarray, x: np.ndarray, w: np.ndarray) -> None:
-        self.log_y, self.x, self.w, self.total = log_y, x, w, float(w.sum())
+
+class _Posterior:
+    """The log posterior of scaled coefficients, log sigma, log nu and, where free, kappa."""
+
+    def __init__(
+        self, log_y: np.ndarray, x: np.ndarray, w: np.ndarray, floor: int, overlap: bool
+    ) -> None:
+        self.log_y, self.w, self.total = log_y, w, float(w.sum())
+        self.x, self.place = np.unique(x, axis=0, return_inverse=True)  # runs share batches
+        self.floor, self.overlap, self.n = floor, overlap, x.shape[1]
 
     def __call__(self, at: np.ndarray) -> np.ndarray:
-        coefficients, log_sigma, log_nu = at[..., :-2], at[..., -2], at[..., -1]
-        allowed = (coefficients > 0).all(axis=-1) & (log_nu > 0) & (log_nu < 6)
+        n, (low, high) = self.n, KAPPA
+        coefficients, log_sigma, log_nu = at[..., :n], at[..., n], at[..., n + 1]
+        allowed = (coefficients > 0).all(axis=-1) & (log_nu > 0) & (log_nu < _LARGEST_LOG_NU)
+        kappa = None
+        if self.overlap:
+            kappa = np.clip(at[..., -1], low, high)
+            allowed &= kappa == at[..., -1]
         safe = np.where(allowed[..., None], coefficients, 1.0)
-        log_nu = np.clip(log_nu, 0.0, 6.0)
-        z = (self.log_y - np.log(safe @ self.x.T)) * np.exp(-log_sigma)[..., None]
-        log_p = _student(z, np.exp(log_nu)) @ self.w - self.total * log_sigma
-        log_p += _log_prior(safe, log_sigma, log_nu)
+        log_nu = np.clip(log_nu, 0.0, _LARGEST_LOG_NU)
+        off = self.log_y - _log_time(safe, self.x, self.floor, kappa)[..., self.place]
+        log_p = _student(off * np.exp(-log_sigma)[..., None], np.exp(log_nu)) @ self.w
+        log_p += _log_prior(safe, log_sigma, log_nu) - self.total * log_sigma
         return np.where(allowed, log_p, -np.inf)
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
         """Return starting points around the middle of the rows, shares at random."""
         shape = (_ENSEMBLES, _WALKERS)
-        shares = rng.dirichlet(np.ones(self.x.shape[1]), shape)
-        level = np.exp(np.median(self.log_y - np.log(shares @ self.x.T), axis=-1))
+        shares = rng.dirichlet(np.ones(self.n), shape)
+        kappa = rng.uniform(*KAPPA, shape) if self.overlap else None
+        log_time = _log_time(shares, self.x, self.floor, kappa)[..., self.place]
+        level = np.exp(np.median(self.log_y - log_time, axis=-1))
         log_sigma = np.log(SIGMA_PRIOR[0]) + rng.normal(size=(*shape, 1))
-        return np.concatenate([shares * level[..., None], log_sigma,
-                               np.log(5.0) + 0.5 * rng.uniform(-1, 1, (*shape, 1))], axis=-1)
+        log_nu = np.log(5.0) + 0.5 * rng.uniform(-1, 1, (*shape, 1))
+        return np.concatenate([shares * level[..., None], log_sigma, log_nu,
+                               *([] if kappa is None else [kappa[..., None]])], axis=-1)
 
 
 def _student(z: np.ndarray, nu: np.ndarray) -> np.ndarray:
     """Return the standard Student-t log density, shape of z; nu has one axis less."""
     constant = gammaln((nu + 1) / 2) - gammaln(nu / 2) - 0.5 * np.log(nu * np.pi)
-    return constant[..., None] - ((nu + 1) / 2)[..., None] * np.log1p(z**2 / nu[..., None])
+    return constant[..., None] - ((nu + 1) / 2)[..., None] * np.log(1.0 + z**2 / nu[..., None])
 
 
 def _log_prior(

@@ -69,13 +69,12 @@ def _step(
 ) -> None:
     """Move both halves once, in place."""
     n, walkers, dim = at.shape
-    half = walkers // 2
+    half, ensemble = walkers // 2, np.arange(n)[:, None]
     gamma = _JUMP if step % _JUMP_EVERY == 0 else 2.38 / np.sqrt(2.0 * dim)
     for mine, others in ((slice(0, half), at[:, half:]), (slice(half, walkers), at[:, :half])):
         first = rng.integers(0, half, (n, half))
         second = (first + rng.integers(1, half, (n, half))) % half
-        apart = (np.take_along_axis(others, first[..., None], 1)
-                 - np.take_along_axis(others, second[..., None], 1))
+        apart = others[ensemble, first] - others[ensemble, second]
         moved = at[:, mine] + gamma * apart + _JITTER * rng.standard_normal((n, half, dim))
         new = log_density(moved)
         yes = np.log(rng.random((n, half))) < new - value[:, mine]
