@@ -11,6 +11,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "ingest": "read the logs of a sweep (wandb, verl, TensorBoard, tables) into one dataset",
     "fit": "credible intervals on the critical batch size; tables, figures, a page",
+    "allocate": "which batch to run: the best split, a target met, updates against samples",
     "simulate": "a sweep with known truth",
     "validate": "do the intervals hold the truth: coverage, calibration, real seeds",
 }

@@ -23,12 +23,12 @@ from cbsbayes.laws import Law, get_law
 from cbsbayes.store import read_tree, write_tree
 from cbsbayes.surface import Surface
 
-__all__ = ["Fit", "stacked", "table_from_json", "table_to_json", "thinned"]
+__all__ = ["THINNED", "Fit", "stacked", "table_from_json", "table_to_json", "thinned"]
 
-_THIN = 1000  # draws kept where draws are multiplied by runs, batches or thresholds
+THINNED = 1000  # draws kept where draws are multiplied by runs, batches or thresholds
 
 
-def thinned(draws: xr.Dataset, most: int = _THIN) -> xr.Dataset:
+def thinned(draws: xr.Dataset, most: int = THINNED) -> xr.Dataset:
     """Return at most about `most` draws, evenly from all chains."""
     total = draws.sizes["chain"] * draws.sizes["draw"]
     return draws.isel(draw=slice(None, None, max(1, round(total / most))))

@@ -1,0 +1,326 @@
+r"""Which split of a fixed batch: S of every split, the chance that each is best, and its regret.
+
+A batch of B samples is n_prompts × n_rollouts in several ways. For every posterior draw the best
+split is the one with least S for a typical run, and the regret of split i is the share of updates
+lost by choosing it,
+
+.. math:: r_i = S_i / \min_j S_j - 1 .
+
+P(best) is the share of draws in which a split is the best, the expected regret the mean of
+:math:`r_i`; the split to choose is the one of least expected regret among those inside the range
+tried. All of it hangs on B_rollout/B_prompt: where the runs do not settle that ratio, no
+probability is given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from cbsbayes.errors import CBSDataError
+from cbsbayes.laws import Law
+from cbsbayes.quantities import TriedBatches, tried_batches
+from cbsbayes.result import stacked, thinned
+from cbsbayes.summary import interval
+from cbsbayes.surface import Surface, path_name
+
+if TYPE_CHECKING:
+    from cbsbayes.result import Fit
+
+__all__ = ["CLOSE", "SPLIT_COLUMNS", "TYPICAL", "BatchChoice", "Split", "SplitVerdict",
+           "candidate_splits", "check_batch", "default_batch", "judge", "log_steps_at", "place",
+           "split_status", "split_table", "surface_at"]
+
+CLOSE = 0.05  # a split is close to the best while it loses at most this share of updates
+TYPICAL = "typical run"
+SPLIT_COLUMNS = ["group", "law", "threshold", "total_batch", "n_prompts", "n_rollouts", "range",
+                 "applies_to", "steps", "steps_lower", "steps_upper", "ci_prob", "p_best",
+                 "p_best_inside", "regret", "regret_lower", "regret_upper", "p_close", "p_worse",
+                 "chosen", "status"]
+_LINE = 3  # ways in which a total batch must be split to be an iso-batch line
+_ODD = (1, 3, 5)  # group sizes people use: these times a power of two
+_DRAWS = 4000
+
+
+@dataclass(frozen=True)
+class Split:
+    """One way to split a batch.
+
+    Attributes
+    ----------
+    n_prompts, n_rollouts : int
+        Of one update.
+    range : {"tried", "inside", "extrapolated"}
+        Was run; lies between batches tried on both axes; or beyond them.
+    """
+
+    n_prompts: int
+    n_rollouts: int
+    range: str
+
+
+@dataclass(frozen=True)
+class BatchChoice:
+    """A total batch (samples) and the sentence that says why it is looked at."""
+
+    total: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class SplitVerdict:
+    """What draws of S say about splits; arrays of shape (split,).
+
+    Attributes
+    ----------
+    p_best, p_best_inside : numpy.ndarray
+        Probability to be the best of all, and of those inside the range tried (NaN elsewhere).
+    regret, regret_lower, regret_upper : numpy.ndarray
+        Mean and interval of the share of updates lost against the best of all.
+    p_close : numpy.ndarray
+        Probability to lose at most `CLOSE`.
+    p_worse : numpy.ndarray
+        Probability to take more updates than the one chosen; NaN for that one.
+    chosen : numpy.ndarray
+        Bool: of least expected regret among those inside (of all where none is).
+    """
+
+    p_best: np.ndarray
+    p_best_inside: np.ndarray
+    regret: np.ndarray
+    regret_lower: np.ndarray
+    regret_upper: np.ndarray
+    p_close: np.ndarray
+    p_worse: np.ndarray
+    chosen: np.ndarray
+
+
+def place(n_prompts: float, n_rollouts: float, tried: TriedBatches) -> str:
+    """Return where a batch lies: ``tried``, ``inside`` the range tried, or ``extrapolated``.
+
+    Inside means between the least and the largest value tried on each axis by itself (of one-axis
+    data: of the total batch, then pass 1 as `n_rollouts`).
+    """
+    if tried.one_axis:
+        total = n_prompts * n_rollouts
+        known = total in tried.total
+        inside = tried.total[0] <= total <= tried.total[-1]
+    else:
+        known = (n_prompts, n_rollouts) in tried.cells
+        axes = zip(*tried.cells, strict=True)
+        inside = all(min(axis) <= value <= max(axis)
+                     for value, axis in zip((n_prompts, n_rollouts), axes, strict=True))
+    return "tried" if known else "inside" if inside else "extrapolated"
+
+
+def default_batch(runs: xr.Dataset) -> BatchChoice:
+    """Return the batch whose splits are looked at unless another is asked for.
+
+    Parameters
+    ----------
+    runs : xarray.Dataset
+        The runs fitted.
+
+    Returns
+    -------
+    BatchChoice
+        The total batch split in most ways if any was in three and more, else the one of most
+        runs; the larger of equals.
+    """
+    table = pd.DataFrame({name: runs[name].values for name in ("total_batch", "n_rollouts")})
+    ways = table.groupby("total_batch")["n_rollouts"].nunique()
+    if (table["n_rollouts"] > 0).all() and ways.max() >= _LINE:
+        total = int(ways.index[ways == ways.max()][-1])
+        return BatchChoice(total, f"{total:,d} samples, the batch that was split in most ways "
+                                  f"({ways.max()})")
+    counts = table["total_batch"].value_counts()
+    total = int(counts.index[counts == counts.max()].max())
+    return BatchChoice(total, f"{total:,d} samples, the total batch of most runs "
+                              f"({counts.max()} of {len(table)}); no batch was split in "
+                              f"{_LINE} ways")
+
+
+def check_batch(total: int, law: Law) -> None:
+    """Refuse a batch that leaves nothing to choose.
+
+    Raises
+    ------
+    CBSDataError
+        If the law knows no splits, or the batch has fewer than two under it.
+    """
+    if not law.two_axis:
+        raise CBSDataError(f"the law {law.name} depends on the total batch alone: all splits are "
+                           "equal under it; runs that vary n_prompts and n_rollouts, fitted with "
+                           "a two-axis law, can tell them apart")
+    if total < 1 or len(_group_sizes(total, law)) < 2:
+        least = " with n_rollouts of 2 and more" if law.needs_baseline_group else ""
+        raise CBSDataError(f"--batch {total} cannot be split in two ways{least} (n_prompts × "
+                           "n_rollouts, both whole); valid: a number with divisors, such as "
+                           f"{2 ** max(3, total.bit_length() if total > 0 else 3)}")
+
+
+def _group_sizes(total: int, law: Law) -> list[int]:
+    least = 2 if law.needs_baseline_group else 1
+    small = [d for d in range(1, math.isqrt(total) + 1) if total % d == 0]
+    return [g for g in sorted({*small, *(total // d for d in small)}) if g >= least]
+
+
+def candidate_splits(total: int, tried: TriedBatches, law: Law) -> list[Split]:
+    """Return the splits of a batch that people would run, the smallest group first.
+
+    Group sizes are those divisors of the batch that are 1, 3 or 5 times a power of two, and every
+    split that was run; all divisors where that leaves fewer than two.
+
+    Parameters
+    ----------
+    total : int
+        Samples of one update.
+    tried : TriedBatches
+        The batches run.
+    law : Law
+        The law fitted; a group law has no value at n_rollouts = 1.
+
+    Raises
+    ------
+    CBSDataError
+        As `check_batch`.
+    """
+    check_batch(total, law)
+    sizes = _group_sizes(total, law)
+    usual = [g for g in sizes if g // (g & -g) in _ODD or (total // g, g) in tried.cells]
+    chosen = usual if len(usual) > 1 else sizes
+    return [Split(total // g, g, place(total // g, g, tried)) for g in chosen]
+
+
+def log_steps_at(
+    fit: Fit, n_prompts: Any, n_rollouts: Any, threshold: float, most: int = _DRAWS
+) -> np.ndarray:
+    """Return draws of log S (updates) of a typical run at batches, shape (sample, batch).
+
+    Parameters
+    ----------
+    fit : Fit
+        The fit.
+    n_prompts, n_rollouts : array_like
+        Batches, broadcast against each other to shape (batch,).
+    threshold : float
+        One that was fitted.
+    most : int
+        Draws to use, about.
+    """
+    axes = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, dtype=float))
+                                 for v in (n_prompts, n_rollouts)))
+    batches = (xr.DataArray(axis, dims="batch") for axis in axes)
+    log_steps = surface_at(fit, threshold, most).log_steps(*batches)
+    return np.asarray(log_steps.transpose("sample", "batch").values)
+
+
+def surface_at(fit: Fit, threshold: float, most: int = _DRAWS) -> Surface:
+    """Return S over batches at one threshold, dim ``sample``."""
+    law = fit.law
+    names = ["S_min", *law.scales, *map(path_name, law.scales)]
+    names += ["alpha"] if law.alpha is None else []
+    kept = fit.posterior[[name for name in names if name in fit.posterior]]
+    at = kept.sel(threshold=threshold, method="nearest")
+    return Surface(law, stacked(thinned(at, most)))
+
+
+def judge(log_steps: np.ndarray, inside: np.ndarray, ci_prob: float) -> SplitVerdict:
+    """Return what draws of log S say about splits.
+
+    Parameters
+    ----------
+    log_steps : numpy.ndarray
+        Of a typical run, shape (sample, split).
+    inside : numpy.ndarray
+        Bool, shape (split,): inside the range tried.
+    ci_prob : float
+        Probability of the equal-tailed interval of the regret.
+    """
+    regret = np.expm1(log_steps - log_steps.min(axis=1, keepdims=True))
+    lower, upper = np.quantile(regret, [(1 - ci_prob) / 2, (1 + ci_prob) / 2], axis=0)
+    mean = regret.mean(axis=0)
+    allowed = inside if inside.any() else np.full(len(inside), True)
+    chosen = np.zeros(len(inside), dtype=bool)
+    chosen[np.where(allowed, mean, np.inf).argmin()] = True
+    p_inside = _share_best(np.where(inside, log_steps, np.inf))
+    p_worse = (log_steps > log_steps[:, chosen]).mean(axis=0)
+    return SplitVerdict(_share_best(log_steps), np.where(inside, p_inside, np.nan), mean, lower,
+                        upper, (regret <= CLOSE).mean(axis=0), np.where(chosen, np.nan, p_worse),
+                        chosen)
+
+
+def _share_best(values: np.ndarray) -> np.ndarray:
+    return np.bincount(values.argmin(axis=1), minlength=values.shape[1]) / len(values)
+
+
+def split_status(fit: Fit, threshold: float) -> str:
+    """Return whether the runs settle which split is best, as ``cbs.csv`` says of the group size.
+
+    Under a plain law the smallest group is the best by the law's form: ``identified``.
+    """
+    if fit.law.plain:
+        return "identified"
+    table = fit.cbs
+    rows = table[(table["quantity"] == "best_n_rollouts")
+                 & np.isclose(table["threshold"].astype(float), threshold)]
+    return str(rows["status"].iloc[0]) if len(rows) else "not_identified"
+
+
+def split_table(fit: Fit, total: int, thresholds: Sequence[float]) -> pd.DataFrame:
+    """Return the table of ``splits.csv``.
+
+    Parameters
+    ----------
+    fit : Fit
+        The fit.
+    total : int
+        Samples of one update.
+    thresholds : sequence of float
+        Targets, each fitted.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `SPLIT_COLUMNS`, a row per threshold and split. ``steps`` is the posterior median
+        of S for a typical run. Where the ratio of the noise scales is not identified all
+        probabilities and regrets are NaN, and so is S at splits that were not run.
+
+    Raises
+    ------
+    CBSDataError
+        If the batch or the law leaves nothing to choose.
+    """
+    splits = candidate_splits(total, tried_batches(fit.crossings), fit.law)
+    rows = [row for t in thresholds for row in _rows(fit, total, splits, t)]
+    return pd.DataFrame(rows, columns=SPLIT_COLUMNS)
+
+
+def _rows(
+    fit: Fit, total: int, splits: Sequence[Split], threshold: float
+) -> list[dict[str, Any]]:
+    prob = float(fit.settings["ci_prob"])
+    log_steps = log_steps_at(fit, [s.n_prompts for s in splits], [s.n_rollouts for s in splits],
+                             threshold)
+    verdict = judge(log_steps, np.array([s.range != "extrapolated" for s in splits]), prob)
+    status = split_status(fit, threshold)
+    known = status != "not_identified"
+    rows = []
+    for k, split in enumerate(splits):
+        row: dict[str, Any] = {
+            "group": fit.group, "law": fit.law.name, "threshold": threshold, "total_batch": total,
+            "n_prompts": split.n_prompts, "n_rollouts": split.n_rollouts, "range": split.range,
+            "applies_to": TYPICAL, "ci_prob": prob, "status": status, "chosen": False}
+        if known or split.range == "tried":
+            lower, upper = interval(np.exp(log_steps[:, k]), prob)
+            row |= {"steps": float(np.exp(np.median(log_steps[:, k]))), "steps_lower": lower,
+                    "steps_upper": upper}
+        rows.append(row | ({name: value[k].item() for name, value in vars(verdict).items()}
+                           if known else {}))
+    return rows
