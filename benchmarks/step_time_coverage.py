@@ -4,9 +4,9 @@ python benchmarks/step_time_coverage.py                  # 200 tables per case
 python benchmarks/step_time_coverage.py --tables 40
 
 Cells of a sweep with three seeds each; times from known t_0, c_p, c_r with a log-normal or
-heavy-tailed spread, in some cases with runs that were slowed down or a floor that overlaps. Reported with the Monte Carlo
-error of the share: of the coefficients where they are above 0, of the typical step time at batches
-inside and one doubling beyond those tried, and of one new run's step time.
+heavy-tailed spread, in some cases with runs that were slowed down or a floor that overlaps.
+Reported with the Monte Carlo error of the share: of the coefficients where they are above 0, of
+the typical step time at batches tried and one doubling beyond, and of one new run's step time.
 """
 
 from __future__ import annotations

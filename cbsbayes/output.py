@@ -53,7 +53,9 @@ def write_fit(
     CBSDataError
         If the folder cannot be written; files not yet replaced are as they were.
     """
+    from cbsbayes.report.clock import clock_section
     from cbsbayes.report.page import render_page
+    from cbsbayes.report.words import main_threshold
 
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +72,8 @@ def write_fit(
         stage("writing the page")
         extra = {"diagnostics": fit.verdict["diagnostics"]}
         extra |= {"command": command} if command else {}
-        render_page(fit, figures, path=folder / "index.html", extra=extra, noise=noise)
+        render_page(fit, figures, path=folder / "index.html", extra=extra, noise=noise,
+                    clock=clock_section(fit, main_threshold(fit)))
 
 
 def noise_table(fit: Fit) -> pd.DataFrame | str:

@@ -1,7 +1,8 @@
 """Which batch under a budget or a deadline: the fastest that can be paid, the cheapest in time.
 
 A batch counts where it meets the limit with the probability asked for; among those the least
-median wins. Batches beyond those tried are never chosen, but the one that would have won is named.
+median wins. Batches beyond those tried are never chosen, but the one that would have won is named;
+nor are GPU counts other than the runs' own, whose times are bounds.
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cbsbayes.clock.times import NEW, TYPICAL, Times
+from cbsbayes.clock.times import NEW, TYPICAL, Times, quantiles
 from cbsbayes.errors import CBSDataError
 
-__all__ = ["CHOICE_COLUMNS", "Choice", "Limit", "choices_table", "choose", "limits_of"]
+__all__ = ["CHOICE_COLUMNS", "GPU_HOURS", "HOURS", "MONEY", "Choice", "Limit", "choices_table",
+           "choose", "limits_of"]
 
 CHOICE_COLUMNS = [
     "threshold", "applies_to", "question", "limit", "limit_unit", "probability_asked", "met",
     "n_prompts", "n_rollouts", "range", "gpus", "gpus_measured", "probability", "hours",
     "hours_lower", "hours_upper", "cost", "cost_lower", "cost_upper", "cost_unit", "ci_prob"]
-GPU_HOURS, MONEY, HOURS = "GPU-hours", "price", "hours"
+GPU_HOURS, MONEY, HOURS = "GPU-hours", "price", "hours"  # what is limited, and what is least
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,7 @@ def limits_of(
         limits.append(Limit("cheapest", deadline, HOURS, cost))
     if limits:
         return limits
-    free = [Limit("fastest", np.inf, cost, HOURS)]
-    return free + ([Limit("cheapest", np.inf, HOURS, cost)] if len(times.machine.counts) > 1
-                   else [])
+    return [Limit("fastest", np.inf, cost, HOURS)]
 
 
 def choose(
@@ -127,17 +127,19 @@ def choose(
     """
     k = times.at(threshold)
     meets = (_amount(times, applies_to, k, limit.unit) <= limit.value).mean(axis=0)
-    wanted = np.median(_amount(times, applies_to, k, limit.least), axis=0)
-    allowed = times.inside[:, None] & (meets >= probability)
+    wanted = quantiles(_amount(times, applies_to, k, limit.least), 0.5)[0]
+    measured = np.arange(meets.shape[1]) == 0
+    allowed = times.inside[:, None] & measured & (meets >= probability)
     met = bool(allowed.any())
     if met:
         batch, gpus = _least(np.where(allowed, wanted, np.inf))
     else:
-        likely = np.where(times.inside[:, None], meets, -1.0)
-        limited = np.median(_amount(times, applies_to, k, limit.unit), axis=0)
+        likely = np.where(times.inside[:, None] & measured, meets, -1.0)
+        limited = quantiles(_amount(times, applies_to, k, limit.unit), 0.5)[0]
         batch, gpus = _least(np.where(likely >= likely.max(), limited, np.inf))
-    beyond = _least(np.where(meets >= probability, wanted, np.inf))[0]
-    better = (not times.inside[beyond]) and (meets[beyond] >= probability).any()
+    could = measured & (meets >= probability)
+    beyond = _least(np.where(could, wanted, np.inf))[0]
+    better = could.any() and not times.inside[beyond]
     return Choice(limit, applies_to, met, batch, gpus, float(meets[batch, gpus]),
                   beyond if better else None)
 
@@ -189,7 +191,5 @@ def _row(
         "probability": choice.probability, "ci_prob": ci_prob, "cost_unit": cost}
     for name, unit in (("hours", HOURS), ("cost", cost)):
         draws = _amount(times, choice.applies_to, k, unit)[:, choice.batch, choice.gpus]
-        row[name] = float(np.median(draws))
-        row[f"{name}_lower"], row[f"{name}_upper"] = np.quantile(
-            draws, [(1 - ci_prob) / 2, (1 + ci_prob) / 2]).tolist()
+        row[name], row[f"{name}_lower"], row[f"{name}_upper"] = quantiles(draws, ci_prob).tolist()
     return row

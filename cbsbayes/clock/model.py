@@ -8,9 +8,10 @@ For trainer steps of P prompts with G rollouts each,
 
 At κ = 1 that is the sum t_0 + c_p P + c_r P G. Towards κ = 0 it is the larger of the two: a device
 that is not filled takes as long for few samples as for more, and only then do steps grow with the
-batch (the form of Pollux [1]_ for computing and synchronising). κ is not known beforehand and is
-uniform, so that the doubt is in the intervals; the sum alone was too sure of itself on measured
-step times (``benchmarks/step_time_pollux.py``). The heavy tails let slow runs or steps stand apart
+batch (the form of Pollux [1]_ for computing and synchronising). Which holds is not known
+beforehand: half of the prior is on the sum, half is uniform below, so that the doubt is in the
+intervals. The sum alone was too sure of itself on measured step times
+(``benchmarks/step_time_pollux.py``). The heavy tails let slow runs or steps stand apart
 without pulling the rest along. Priors have no unit: times are divided by their middle, each
 term by its geometric mean over the rows; then every coefficient is exponential with mean 1, so that
 the terms' shares are uniform on the simplex. What the rows do not tell apart (two terms, where only
@@ -37,12 +38,13 @@ from cbsbayes.errors import CBSDataError
 __all__ = ["Clock", "fit_times"]
 
 SIGMA_PRIOR = (0.1, 1.5)  # median and log-sd of the log-normal
+LEAST_SIGMA = 0.003  # no clock is truer than that; rows that fit exactly would have no spread
 NU_PRIOR = (2.0, 0.1)  # shape and rate of the gamma (Juárez & Steel 2010), cut at 1
-KAPPA = (0.1, 1.0)  # below .1 the sum is the larger of the two to a few per cent
+KAPPA = (0.1, 1.9)  # uniform; above 1 stands for 1, and .1 is the larger of the two but for 7 %
 _LARGEST_LOG_NU = 6.0
 _FARTHEST = 50.0  # log deviation of a new run: beyond, exp overflows
 _ENSEMBLES, _WALKERS = 4, 32
-_TUNE, _KEEP, _THIN = 600, 100, 10
+_TUNE, _KEEP, _THIN = 600, 100, 15
 _LIMITS = (1.01, 400.0)  # r_hat at most, effective draws at least
 _PRIOR_DRAWS = 4000
 
@@ -137,7 +139,7 @@ def fit_times(
     posterior = _Posterior(np.log(y / unit), x / scale, w, floor, overlap)
     draws = walk(posterior, posterior.start(rng), tune=_TUNE, keep=_KEEP, thin=_THIN, rng=rng)
     flat = draws.reshape(-1, draws.shape[-1])
-    kappa = flat[:, -1] if overlap else np.ones(len(flat))
+    kappa = np.minimum(flat[:, -1], 1.0) if overlap else np.ones(len(flat))
     return Clock(
         names, floor, flat[:, :n] * unit / scale, kappa, np.exp(flat[:, n]),
         np.exp(flat[:, n + 1]), rng.exponential(size=(_PRIOR_DRAWS, n)) * unit / scale,
@@ -202,10 +204,11 @@ class _Posterior:
         n, (low, high) = self.n, KAPPA
         coefficients, log_sigma, log_nu = at[..., :n], at[..., n], at[..., n + 1]
         allowed = (coefficients > 0).all(axis=-1) & (log_nu > 0) & (log_nu < _LARGEST_LOG_NU)
+        allowed &= log_sigma > np.log(LEAST_SIGMA)
         kappa = None
         if self.overlap:
-            kappa = np.clip(at[..., -1], low, high)
-            allowed &= kappa == at[..., -1]
+            allowed &= (at[..., -1] > low) & (at[..., -1] < high)
+            kappa = np.clip(at[..., -1], low, 1.0)
         safe = np.where(allowed[..., None], coefficients, 1.0)
         log_nu = np.clip(log_nu, 0.0, _LARGEST_LOG_NU)
         off = self.log_y - _log_time(safe, self.x, self.floor, kappa)[..., self.place]
@@ -218,9 +221,10 @@ class _Posterior:
         shape = (_ENSEMBLES, _WALKERS)
         shares = rng.dirichlet(np.ones(self.n), shape)
         kappa = rng.uniform(*KAPPA, shape) if self.overlap else None
-        log_time = _log_time(shares, self.x, self.floor, kappa)[..., self.place]
+        held = None if kappa is None else np.minimum(kappa, 1.0)
+        log_time = _log_time(shares, self.x, self.floor, held)[..., self.place]
         level = np.exp(np.median(self.log_y - log_time, axis=-1))
-        log_sigma = np.log(SIGMA_PRIOR[0]) + rng.normal(size=(*shape, 1))
+        log_sigma = np.log(SIGMA_PRIOR[0]) + rng.uniform(-2, 2, (*shape, 1))
         log_nu = np.log(5.0) + 0.5 * rng.uniform(-1, 1, (*shape, 1))
         return np.concatenate([shares * level[..., None], log_sigma, log_nu,
                                *([] if kappa is None else [kappa[..., None]])], axis=-1)

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.clock.model import Clock, fit_times
-from cbsbayes.convergence import Convergence
+from cbsbayes.clock.model import KAPPA, Clock, fit_times
 from cbsbayes.errors import CBSDataError
 from cbsbayes.identification import identify
 from cbsbayes.summary import interval
@@ -34,7 +33,7 @@ __all__ = ["CLOCK_COLUMNS", "SweepClock", "clock_of", "clock_of_sweep", "clock_t
 CLOCK_COLUMNS = ["group", "quantity", "unit", "meaning", "median", "ci_lower", "ci_upper",
                  "ci_prob", "status", "r_hat", "ess_bulk", "ess_tail", "n_runs", "n_batches"]
 _TERMS = {
-    "t_0": ("seconds", "of every trainer step"),
+    "t_0": ("seconds", "floor of a trainer step"),
     "c_p": ("seconds / prompt", "per prompt of a trainer step"),
     "c_r": ("seconds / sample", "per rollout of a trainer step"),
     "c_b": ("seconds / sample", "per sample of a trainer step"),
@@ -148,7 +147,8 @@ def _timed_runs(sweep: xr.Dataset) -> pd.DataFrame:
         "run": sweep["run"].values.astype(str),
         "n_prompts": np.where(one_axis, sweep["total_batch"].values, sweep["n_prompts"].values),
         "n_rollouts": np.where(one_axis, 1, sweep["n_rollouts"].values),
-        "updates_per_step": _whole(sweep, "updates_per_step"), "epochs": _whole(sweep, "ppo_epochs"),
+        "updates_per_step": _whole(sweep, "updates_per_step"),
+        "epochs": _whole(sweep, "ppo_epochs"),
         "seconds": sweep["step_time"].values if "step_time" in sweep else np.nan})
     stated = _whole(sweep, "train_batch_prompts", -1)
     derived = table["n_prompts"] * table["updates_per_step"] / table["epochs"]
@@ -204,34 +204,39 @@ def _misfits(runs: pd.DataFrame, clock: Clock, terms: np.ndarray) -> list[str]:
 
 
 def clock_table(sweep_clock: SweepClock, group: str, ci_prob: float) -> pd.DataFrame:
-    """Return the table of ``clock.csv``: coefficients, the spread of runs, and its tails.
+    """Return the table of ``clock.csv``: coefficients, how they add up, and the spread of runs.
 
     Columns `CLOCK_COLUMNS`. A coefficient that may be 0 has an upper bound only.
     """
-    clock = sweep_clock.clock
-    rows = []
-    for k, name in enumerate(clock.names):
-        draws, unit = clock.coefficients[:, k], _TERMS[name]
-        status = identify(draws, clock.prior[:, k])
-        rows.append({"quantity": name, "unit": unit[0], "meaning": unit[1], "status": status,
-                     **_known(draws, status, ci_prob)})
-    rows.append({"quantity": "sigma_time", "unit": "1", "status": "identified",
-                 "meaning": "spread of the log step time over runs",
-                 **_known(clock.sigma, "identified", ci_prob)})
+    clock, n = sweep_clock.clock, len(sweep_clock.clock.names)
+    rows = [_row(name, *_TERMS[name], clock.coefficients[:, k], clock.prior[:, k], ci_prob, clock,
+                 k) for k, name in enumerate(clock.names)]
+    rows.append(_row("kappa", "1", "1: floor and work add up; near 0: the larger of them",
+                     clock.kappa, np.linspace(*KAPPA, len(clock.prior)), ci_prob, clock, n + 2))
+    rows.append(_row("sigma_time", "1", "spread of the log step time over runs", clock.sigma,
+                     None, ci_prob, clock, n))
     shared = {"group": group, "ci_prob": ci_prob, "n_runs": len(sweep_clock.runs),
               "n_batches": len(sweep_clock.batches)}
-    checks = [_checks(clock.checks, k) for k in range(len(rows))]
-    return pd.DataFrame([shared | row | check for row, check in zip(rows, checks, strict=True)],
-                        columns=CLOCK_COLUMNS)
+    return pd.DataFrame([shared | row for row in rows], columns=CLOCK_COLUMNS)
 
 
-def _checks(checks: Convergence, k: int) -> dict[str, float]:
-    return {name: float(values[k]) for name, values in checks._asdict().items()}
-
-
-def _known(draws: np.ndarray, status: str, ci_prob: float) -> dict[str, float]:
+def _row(
+    name: str, unit: str, meaning: str, draws: np.ndarray, prior: np.ndarray | None,
+    ci_prob: float, clock: Clock, check: int,
+) -> dict[str, Any]:
+    judged = _above_one(draws) if name == "kappa" else draws
+    status = "identified" if prior is None else identify(judged, prior, log_scale=name != "kappa")
     lower, upper = interval(draws, ci_prob)
-    middle = float(np.median(draws)) if status == "identified" else np.nan
-    return {"median": middle,
-            "ci_lower": lower if status in ("identified", "lower_bound") else np.nan,
-            "ci_upper": upper if status in ("identified", "upper_bound") else np.nan}
+    known = status == "identified"
+    return {"quantity": name, "unit": unit, "meaning": meaning, "status": status,
+            "median": float(np.median(draws)) if known else np.nan,
+            "ci_lower": lower if known or status == "lower_bound" else np.nan,
+            "ci_upper": upper if known or status == "upper_bound" else np.nan,
+            **{key: float(values[check]) for key, values in clock.checks._asdict().items()}}
+
+
+def _above_one(kappa: np.ndarray) -> np.ndarray:
+    """Return kappa with draws of the sum spread over what stands for it in the prior."""
+    out, whole = kappa.copy(), kappa >= 1.0
+    out[whole] = np.linspace(1.0, KAPPA[1], whole.sum())
+    return out

@@ -17,17 +17,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from cbsbayes.allocation import TYPICAL, surface_at
 from cbsbayes.clock.hull import place_batches
 from cbsbayes.clock.of_sweep import SweepClock, clock_of
 from cbsbayes.errors import CBSDataError
+from cbsbayes.new_run import new_run_noise
+from cbsbayes.result import THINNED
 
 if TYPE_CHECKING:
     from cbsbayes.result import Fit
 
-__all__ = ["NEW", "TIME_COLUMNS", "TYPICAL", "Machine", "Times", "batch_grid", "times_of",
-           "times_table"]
+__all__ = ["NEW", "TIME_COLUMNS", "TYPICAL", "Machine", "Times", "batch_grid", "quantiles",
+           "times_of", "times_table"]
 
-TYPICAL, NEW = "typical run", "new run"
+NEW = "one new run"
 TIME_COLUMNS = [
     "group", "law", "threshold", "n_prompts", "n_rollouts", "total_batch", "range", "gpus",
     "gpus_measured", "applies_to", "seconds_per_update", "hours", "hours_lower", "hours_upper",
@@ -223,16 +226,10 @@ def _run_deviations(
 ) -> np.ndarray:
     """Return log S of new runs less that of a typical one, shape (draw, threshold, batch).
 
-    The fit's replicates hold them for both models: each batch is given that of a run picked at
-    random, the same for all thresholds.
+    Each batch is given the replicate of a run picked at random, the same for all thresholds.
     """
-    replicates = fit.predictive["steps"]
-    runs = fit.crossings.sel(run=replicates["run"])
-    axes = [runs[name].values for name in ("n_prompts", "n_rollouts")]
-    if (axes[0] < 0).any():
-        axes = [runs["total_batch"].values, np.ones(len(axes[0]))]
-    typical = fit.steps(*axes).transpose("sample", "batch", "threshold").values
-    off = np.log(replicates.transpose("sample", "run", "threshold").values) - np.log(typical)
+    off = np.stack([new_run_noise(fit, surface_at(fit, t, THINNED), t)
+                    for t in fit.thresholds], axis=-1)
     draw = np.arange(n_draws)[:, None] % len(off)
     picked = off[draw, rng.integers(0, off.shape[1], (n_draws, n_batches))]
     return np.moveaxis(picked, 1, 2)
@@ -269,9 +266,9 @@ def _rows(times: Times, prob: float) -> Iterable[dict[str, Any]]:
     counts = times.machine.counts
     for k, threshold in enumerate(times.thresholds):
         for kind in (TYPICAL, NEW):
-            samples = _quantiles(times.samples(kind)[:, k], prob)
+            samples = quantiles(times.samples(kind)[:, k], prob)
             for g, count in enumerate(counts):
-                hours = _quantiles(times.hours[kind][:, k, :, g], prob)
+                hours = quantiles(times.hours[kind][:, k, :, g], prob)
                 fastest = _p_fastest(times, k, g) if kind == TYPICAL else None
                 for b, (prompts, rollouts) in enumerate(times.batches):
                     yield {"threshold": threshold, **_batch(times, prompts, rollouts),
@@ -297,9 +294,12 @@ def _costs(machine: Machine, count: int, hours: np.ndarray) -> dict[str, float]:
     return costs
 
 
-def _quantiles(draws: np.ndarray, prob: float) -> np.ndarray:
-    """Return median, lower and upper end along the first axis, shape (3, …)."""
-    return np.quantile(draws, [0.5, (1 - prob) / 2, (1 + prob) / 2], axis=0)
+def quantiles(draws: np.ndarray, prob: float) -> np.ndarray:
+    """Return median, lower and upper end along the first axis, shape (3, …).
+
+    Draws that never reach the target are infinite, between which there is nothing to interpolate.
+    """
+    return np.quantile(draws, [0.5, (1 - prob) / 2, (1 + prob) / 2], axis=0, method="inverted_cdf")
 
 
 def _named(name: str, three: np.ndarray) -> dict[str, float]:

@@ -23,6 +23,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from cbsbayes.errors import CBSDataError
 from cbsbayes.report import headline, tables, words
 from cbsbayes.report import noise as noise_words
+from cbsbayes.report.clock import NO_CLOCK
 from cbsbayes.report.estimates import plain
 from cbsbayes.report.laws import law_sentences
 from cbsbayes.store import write_whole
@@ -42,7 +43,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "splits": ("iso_batch",),
     "training": ("training",),
     "noise": ("noise_against_fit", "gradient_noise"),
-    "clock": ("wall_clock", "step_time"),
+    "clock": ("wall_clock", "clock_map", "time_cost", "step_time"),
     "comparison": ("comparison",),
     "laws": ("laws",),
     "diagnostics": ("prior_posterior", "convergence", "ranks", "trace", "energy"),
@@ -136,6 +137,7 @@ def render_page(
     path: str | os.PathLike[str] | None = None,
     extra: Mapping[str, object] | None = None,
     noise: pd.DataFrame | str = "No gradient noise was logged.",
+    clock: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the report of one fit as one self-contained HTML page.
 
@@ -154,6 +156,8 @@ def render_page(
     noise : DataFrame or str
         Measured gradient noise beside the fit (``noise.csv``), or the sentence that says why
         there is none.
+    clock : mapping, optional
+        What `cbsbayes.report.clock.clock_section` returns: words and tables of step times.
 
     Returns
     -------
@@ -170,7 +174,7 @@ def render_page(
     if fit.cbs.empty:
         raise CBSDataError("the fit has no quantities to report (0 rows); fit it again")
     page = _render("page.html.j2", **_context(fit, figures, extra or {}),
-                   noise=_noise(fit, noise))
+                   noise=_noise(fit, noise), clock=clock or NO_CLOCK)
     if path is not None:
         write_whole(path, page)
     return page
