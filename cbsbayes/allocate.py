@@ -93,8 +93,7 @@ def _run(options: argparse.Namespace) -> int:
     if clock is not None:
         from cbsbayes.report.clock import with_clock
 
-        write_clock(fit, clock, options.output)
-        decision.tables.update(clock.tables)
+        decision.tables.update(write_clock(fit, clock, options.output))
         told = with_clock(told, clock)
     if options.json:
         print(json.dumps(_as_json(fit, decision, told), allow_nan=False))

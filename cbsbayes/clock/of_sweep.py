@@ -101,7 +101,6 @@ def _terms(step_prompts: np.ndarray, rollouts: np.ndarray, one_axis: bool) -> np
     return np.stack(columns, axis=1)
 
 
-@lru_cache(maxsize=4)
 def clock_of(fit: Fit) -> SweepClock:
     """Return the clock of the runs of a fit, fitted once.
 
@@ -110,7 +109,25 @@ def clock_of(fit: Fit) -> SweepClock:
     CBSDataError
         If fewer than three of its runs have a step time.
     """
-    return clock_of_sweep(fit.sweep, random_seed=int(fit.settings.get("random_seed", 0)))
+    return _once(_Same(fit.sweep), int(fit.settings.get("random_seed", 0)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Same:
+    """A dataset that is equal to itself alone; datasets cannot be keys of a cache."""
+
+    sweep: xr.Dataset
+
+    def __hash__(self) -> int:
+        return id(self.sweep)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.sweep is self.sweep
+
+
+@lru_cache(maxsize=4)
+def _once(same: _Same, random_seed: int) -> SweepClock:
+    return clock_of_sweep(same.sweep, random_seed=random_seed)
 
 
 def clock_of_sweep(sweep: xr.Dataset, *, random_seed: int = 0) -> SweepClock:

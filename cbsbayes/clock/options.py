@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from cbsbayes.clock.answer import ClockAnswer
     from cbsbayes.result import Fit
 
@@ -44,23 +46,34 @@ def _counts(text: str) -> tuple[int, ...]:
             f"{text!r} is not a whole number, or several like 8,16,32") from None
 
 
-def clock_asked(fit: Fit, options: argparse.Namespace, threshold: float) -> ClockAnswer | None:
+def clock_asked(
+    fit: Fit, options: argparse.Namespace, threshold: float
+) -> ClockAnswer | str | None:
     """Return the clock's answer at a threshold, or None where it was not asked for.
+
+    Logs without step times leave everything else to be answered: then it is a sentence that says
+    why there is no clock.
 
     Raises
     ------
     CBSDataError
-        If the fit's runs have no step times, or an option is not possible.
+        If an option is not possible.
     """
     if not options.clock and all(getattr(options, name) is None for name in _OPTIONS):
         return None
     from cbsbayes.clock.answer import answer_clock
+    from cbsbayes.clock.of_sweep import clock_of
     from cbsbayes.clock.times import Machine
 
-    probability = float(options.probability)
+    probability, machine = float(options.probability), Machine(options.gpus or (), options.price)
     if not 0 < probability < 1:
         raise CBSDataError(f"--probability is {probability:g}; valid: between 0 and 1")
-    return answer_clock(fit, Machine(options.gpus or (), options.price), threshold=threshold,
+    try:
+        clock_of(fit)
+    except CBSDataError as error:
+        text = str(error)
+        return f"{text[0].upper()}{text[1:]}."
+    return answer_clock(fit, machine, threshold=threshold,
                         gpu_hours=options.gpu_hours, money=options.money,
                         deadline=options.deadline, probability=probability)
 
@@ -74,8 +87,12 @@ def remove_clock_files(folder: Path) -> None:
             (folder / f"{name}.{kind}").unlink(missing_ok=True)
 
 
-def write_clock(fit: Fit, answer: ClockAnswer, folder: Path) -> None:
-    """Write the tables and figures of an answer, each whole or not at all."""
+def write_clock(
+    fit: Fit, answer: ClockAnswer | str, folder: Path
+) -> dict[str, pd.DataFrame]:
+    """Write the tables and figures of an answer, each whole or not at all; return the tables."""
+    if isinstance(answer, str):
+        return {}
     from cbsbayes.plots.clock_map import plot_clock_map
     from cbsbayes.plots.files import figure_files
     from cbsbayes.plots.style import detached
@@ -96,3 +113,4 @@ def write_clock(fit: Fit, answer: ClockAnswer, folder: Path) -> None:
             assert figure is not None  # new ones
             for kind, content in figure_files(figure, _FORMATS).items():
                 write_whole(folder / f"{name}.{kind}", content)
+    return answer.tables

@@ -44,8 +44,10 @@ def clock_section(fit: Fit, threshold: float) -> dict[str, Any]:
             "notes": answer.notes, "tables": clock_tables(answer)}
 
 
-def with_clock(told: Allocation, answer: ClockAnswer) -> Allocation:
+def with_clock(told: Allocation, answer: ClockAnswer | str) -> Allocation:
     """Return what the terminal shows of a decision, with the clock's answer after it."""
+    if isinstance(answer, str):
+        return replace(told, notes=[*told.notes, answer])
     return replace(told, sentences=[*told.sentences, clock_sentence(answer),
                                     *choice_sentences(answer)],
                    notes=[*told.notes, *answer.notes],
