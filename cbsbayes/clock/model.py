@@ -13,8 +13,9 @@ beforehand: half of the prior is on the sum, half is uniform below, so that the 
 intervals. The sum alone was too sure of itself on measured step times
 (``benchmarks/step_time_pollux.py``). The heavy tails let slow runs or steps stand apart
 without pulling the rest along. Priors have no unit: times are divided by their middle, each
-term by its geometric mean over the rows; then every coefficient is exponential with mean 1, so that
-the terms' shares are uniform on the simplex. What the rows do not tell apart (two terms, where only
+term by its geometric mean over the rows; then every coefficient is gamma with shape 1/2 and rate 1,
+so that the terms' shares are Dirichlet with 1/2 (uniform shares would push a cost of nothing away
+from 0 by too much). What the rows do not tell apart (two terms, where only
 G or only P·G was varied) stays as wide as that.
 
 References
@@ -37,6 +38,7 @@ from cbsbayes.errors import CBSDataError
 
 __all__ = ["Clock", "fit_times"]
 
+SHARE_PRIOR = 0.5  # shape of the coefficients' gamma
 SIGMA_PRIOR = (0.1, 1.5)  # median and log-sd of the log-normal
 LEAST_SIGMA = 0.003  # no clock is truer than that; rows that fit exactly would have no spread
 NU_PRIOR = (2.0, 0.1)  # shape and rate of the gamma (Juárez & Steel 2010), cut at 1
@@ -138,7 +140,7 @@ def fit_times(
     scale = np.array([np.exp(np.mean(np.log(column[column > 0]))) for column in x.T])
     rng, n = np.random.default_rng(random_seed), x.shape[1]
     posterior = _Posterior(np.log(y / unit), x / scale, w, floor, overlap)
-    prior = rng.exponential(size=(_PRIOR_DRAWS, n)) * unit / scale
+    prior = rng.gamma(SHARE_PRIOR, size=(_PRIOR_DRAWS, n)) * unit / scale
     start = posterior.start(rng)
     for longer in (1, _LONGER):
         draws = walk(posterior, start, tune=longer * _TUNE, keep=_KEEP, thin=longer * _THIN,
@@ -247,5 +249,6 @@ def _log_prior(
 ) -> np.ndarray:
     center, sd = SIGMA_PRIOR
     shape, rate = NU_PRIOR
-    return (-coefficients.sum(axis=-1) - 0.5 * ((log_sigma - np.log(center)) / sd) ** 2
+    shares = (SHARE_PRIOR - 1) * np.log(coefficients).sum(axis=-1) - coefficients.sum(axis=-1)
+    return (shares - 0.5 * ((log_sigma - np.log(center)) / sd) ** 2
             + shape * log_nu - rate * np.exp(log_nu))
