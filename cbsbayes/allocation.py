@@ -45,7 +45,8 @@ SPLIT_COLUMNS = ["group", "law", "threshold", "total_batch", "n_prompts", "n_rol
                  "chosen", "status"]
 _LINE = 3  # ways in which a total batch must be split to be an iso-batch line
 _ODD = (1, 3, 5)  # group sizes people use: these times a power of two
-_DRAWS = 4000
+_LARGEST = 2**31
+_DRAWS = 4000  # the error of a probability by chance stays below .01
 
 
 @dataclass(frozen=True)
@@ -158,11 +159,13 @@ def check_batch(total: int, law: Law) -> None:
         raise CBSDataError(f"the law {law.name} depends on the total batch alone: all splits are "
                            "equal under it; runs that vary n_prompts and n_rollouts, fitted with "
                            "a two-axis law, can tell them apart")
-    if total < 1 or len(_group_sizes(total, law)) < 2:
+    if not 1 <= total <= _LARGEST:
+        raise CBSDataError(f"--batch is {total}; valid: from 2 to {_LARGEST:,d} samples")
+    if len(_group_sizes(total, law)) < 2:
         least = " with n_rollouts of 2 and more" if law.needs_baseline_group else ""
         raise CBSDataError(f"--batch {total} cannot be split in two ways{least} (n_prompts × "
                            "n_rollouts, both whole); valid: a number with divisors, such as "
-                           f"{2 ** max(3, total.bit_length() if total > 0 else 3)}")
+                           f"{2 ** max(3, total.bit_length())}")
 
 
 def _group_sizes(total: int, law: Law) -> list[int]:

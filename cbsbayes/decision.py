@@ -151,6 +151,9 @@ def _reservations(decision: Decision, fit: Fit, levels: Sequence[float]) -> list
     if (table["range"] == "extrapolated").all():
         notes.append(f"All splits of {decision.total:,d} samples lie outside the batches tried; "
                      "everything said of them is extrapolated.")
+    if fit.law.plain:
+        notes.append(f"Under the law {fit.law.name} the smallest group is the best split of every "
+                     "batch by the law's form, whatever the runs say.")
     if fit.law.needs_baseline_group:
         notes.append("n_rollouts = 1 is not among the splits: a group of one has no baseline and "
                      "is another estimator.")

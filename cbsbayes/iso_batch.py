@@ -29,7 +29,7 @@ __all__ = ["CHECK_COLUMNS", "VERDICTS", "check_table", "fit_without", "iso_runs"
 CHECK_COLUMNS = ["group", "law", "threshold", "total_batch", "n_prompts", "n_rollouts", "n_runs",
                  "n_not_reached", "observed", "observed_lower", "observed_upper", "predicted",
                  "predicted_lower", "predicted_upper", "ci_prob", "applies_to", "p_best",
-                 "observed_best", "verdict", "runs_seen"]
+                 "p_least", "observed_least", "verdict", "runs_seen"]
 VERDICTS = ("agree", "slower", "faster")
 
 
@@ -70,9 +70,10 @@ def fit_without(fit: Fit, total: int) -> Fit:
     rule = fit.settings["rule"]
     settings = SamplerSettings(chains=2, random_seed=int(fit.settings["random_seed"]))
     return fit_sweep(
-        kept, law=fit.law.name, model=fit.settings["model"], thresholds=fit.thresholds.tolist(),
-        metric=fit.settings["metric"] or None, rule="isotonic" if rule == "table" else rule,
-        ci_prob=fit.settings["ci_prob"], sampler=settings, beside=False)
+        kept, law=fit.law.name, model=fit.settings.get("model", "crossing"),
+        thresholds=fit.thresholds.tolist(), metric=fit.settings["metric"] or None,
+        rule="isotonic" if rule == "table" else rule, ci_prob=fit.settings["ci_prob"],
+        sampler=settings, beside=False)
 
 
 def check_table(fit: Fit, total: int, predictor: Fit | None = None) -> pd.DataFrame:
@@ -93,7 +94,8 @@ def check_table(fit: Fit, total: int, predictor: Fit | None = None) -> pd.DataFr
         Columns `CHECK_COLUMNS`, a row per threshold and split. ``observed`` is the geometric mean
         over runs of S, between those of the bounds; ``predicted`` the median and interval for the
         mean of so many new runs; ``p_best`` the predicted probability that this split is the best
-        of those run (typical runs), ``observed_best`` whether its observed mean was the least.
+        of those run (typical runs), ``p_least`` that its mean over so many new runs is the
+        least, and ``observed_least`` whether it was (never where a run did not arrive).
 
     Raises
     ------
@@ -102,7 +104,7 @@ def check_table(fit: Fit, total: int, predictor: Fit | None = None) -> pd.DataFr
     """
     runs = iso_runs(fit, total)
     by = fit if predictor is None else predictor
-    rng = np.random.default_rng(int(fit.settings["random_seed"]))
+    rng = np.random.default_rng(int(fit.settings.get("random_seed", 0)))
     rows: list[dict[str, Any]] = []
     for threshold in by.thresholds.tolist():
         here = _cells(runs.sel(threshold=threshold, method="nearest"))
@@ -133,26 +135,42 @@ def _predicted(
     by: Fit, threshold: float, cells: pd.DataFrame, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
     surface = surface_at(by, threshold, THINNED)
-    noise = new_run_noise(by, surface, threshold)
     axes = (xr.DataArray(cells[name].to_numpy(dtype=float), dims="batch")
             for name in ("n_prompts", "n_rollouts"))
     typical = surface.log_steps(*axes).transpose("sample", "batch").values
-    best = np.bincount(typical.argmin(axis=1), minlength=len(cells)) / len(typical)
+    drawn = typical + _mean_noise(new_run_noise(by, surface, threshold), cells["n_runs"], rng)
     prob = float(by.settings["ci_prob"])
+    lower, middle, upper = np.quantile(drawn, [(1 - prob) / 2, 0.5, (1 + prob) / 2], axis=0,
+                                       method="inverted_cdf")  # a replicate may never arrive
+    best, least = _share_least(typical), _share_least(drawn)
     compared = cells["middle"].notna().all()
-    rows = []
-    for k, (_, cell) in enumerate(cells.iterrows()):
-        columns = rng.integers(noise.shape[1], size=(len(noise), int(cell["n_runs"])))
-        drawn = typical[:, k] + np.take_along_axis(noise, columns, axis=1).mean(axis=1)
-        lower, middle, upper = np.quantile(drawn, [(1 - prob) / 2, 0.5, (1 + prob) / 2])
-        verdict = ("slower" if upper < cell["lower"] else "faster" if lower > cell["upper"]
-                   else "agree")
-        rows.append({
-            "n_prompts": int(cell["n_prompts"]), "n_rollouts": int(cell["n_rollouts"]),
-            "n_runs": int(cell["n_runs"]), "n_not_reached": int(cell["n_not_reached"]),
-            "observed": np.exp(cell["middle"]), "observed_lower": np.exp(cell["lower"]),
-            "observed_upper": np.exp(cell["upper"]), "predicted": np.exp(middle),
-            "predicted_lower": np.exp(lower), "predicted_upper": np.exp(upper),
-            "p_best": best[k], "verdict": verdict,
-            "observed_best": bool(compared and k == int(cells["middle"].argmin()))})
-    return rows
+    first = int(cells["middle"].argmin()) if compared else -1
+    return [{
+        "n_prompts": int(cell["n_prompts"]), "n_rollouts": int(cell["n_rollouts"]),
+        "n_runs": int(cell["n_runs"]), "n_not_reached": int(cell["n_not_reached"]),
+        "observed": np.exp(cell["middle"]), "observed_lower": np.exp(cell["lower"]),
+        "observed_upper": np.exp(cell["upper"]), "predicted": np.exp(middle[k]),
+        "predicted_lower": np.exp(lower[k]), "predicted_upper": np.exp(upper[k]),
+        "p_best": best[k], "p_least": least[k], "observed_least": k == first,
+        "verdict": _verdict(cell, lower[k], upper[k])}
+        for k, (_, cell) in enumerate(cells.iterrows())]
+
+
+def _mean_noise(noise: np.ndarray, n_runs: pd.Series, rng: np.random.Generator) -> np.ndarray:
+    """Return what the mean of so many new runs adds to log S, shape (sample, split)."""
+    drawn = []
+    for count in n_runs:
+        columns = rng.integers(noise.shape[1], size=(len(noise), int(count)))
+        drawn.append(np.take_along_axis(noise, columns, axis=1).mean(axis=1))
+    return np.stack(drawn, axis=1)
+
+
+def _share_least(log_steps: np.ndarray) -> np.ndarray:
+    counts = np.bincount(log_steps.argmin(axis=1), minlength=log_steps.shape[1])
+    return counts / len(log_steps)
+
+
+def _verdict(cell: pd.Series, lower: float, upper: float) -> str:
+    if upper < cell["lower"]:
+        return "slower"
+    return "faster" if lower > cell["upper"] else "agree"

@@ -53,6 +53,8 @@ def write_fit(
     CBSDataError
         If the folder cannot be written; files not yet replaced are as they were.
     """
+    from cbsbayes.decision import decide
+    from cbsbayes.report.allocation import allocation
     from cbsbayes.report.clock import clock_section
     from cbsbayes.report.page import render_page
     from cbsbayes.report.words import main_threshold
@@ -73,7 +75,8 @@ def write_fit(
         extra = {"diagnostics": fit.verdict["diagnostics"]}
         extra |= {"command": command} if command else {}
         render_page(fit, figures, path=folder / "index.html", extra=extra, noise=noise,
-                    clock=clock_section(fit, main_threshold(fit)))
+                    clock=clock_section(fit, main_threshold(fit)),
+                    allocation=allocation(decide(fit), fit))
 
 
 def noise_table(fit: Fit) -> pd.DataFrame | str:

@@ -23,6 +23,7 @@ from cbsbayes.plots.diagnostics import (
     plot_ranks,
     plot_trace,
 )
+from cbsbayes.plots.front import plot_front
 from cbsbayes.plots.gains import plot_gains
 from cbsbayes.plots.gradient_noise import plot_gradient_noise_grid
 from cbsbayes.plots.iso_batch import plot_iso_batch, plot_iso_batch_steps
@@ -33,6 +34,7 @@ from cbsbayes.plots.prior_posterior import plot_prior_posterior
 from cbsbayes.plots.reading import run_table
 from cbsbayes.plots.run_effects import plot_run_effects
 from cbsbayes.plots.samples import plot_samples
+from cbsbayes.plots.split_choice import plot_split_choice
 from cbsbayes.plots.steps import plot_steps
 from cbsbayes.plots.style import detached, visible_text
 from cbsbayes.plots.time_cost import plot_time_cost
@@ -131,6 +133,16 @@ def _splits(fit: Fit) -> Iterator[GalleryItem]:
         "iso_batch_steps", "One batch, split differently: updates to target",
         "Posterior of the updates each split takes, with what was observed; the bar at the "
         "bottom is the interval of the best split.", plot_iso_batch_steps, fit)
+    yield _item(
+        "split_choice", "Which split is the best, and what another costs",
+        "Above: the probability that a split takes the fewest updates, and that it loses at most "
+        "5 %. Below: its updates over those of the best split, mean and interval. Hatched bars "
+        "and open points lie outside the range tried.", plot_split_choice, fit)
+    yield _item(
+        "front", "Updates against samples",
+        "Batches tried, filled where they are on the front of updates and samples with a "
+        "probability of one half and more; the number is that probability. The band is the front "
+        "that one group size gives over prompts.", plot_front, fit)
 
 
 def _phases(fit: Fit) -> list[str | None]:

@@ -170,6 +170,6 @@ def _check_row(row: pd.Series) -> tuple[Cell, ...]:
                 else numbers.interval(row["observed_lower"], row["observed_upper"]))
     return (Cell(f"{int(row['n_prompts']):,d} × {int(row['n_rollouts']):,d}"),
             Cell(numbers.count(row["n_runs"]), f"{never} not there" if never else ""),
-            Cell(observed, mark="ours" if row["observed_best"] else ""),
+            Cell(observed, mark="ours" if row["observed_least"] else ""),
             estimate_cell(_interval(row, "predicted")), Cell(_chance(row["p_best"])),
             Cell(str(row["verdict"])))

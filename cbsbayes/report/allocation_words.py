@@ -67,14 +67,14 @@ def split_sentences(decision: Decision, fit: Fit) -> list[str]:
              else "of its splits, all outside the range tried")
     p = best["p_best_inside"] if np.isfinite(best["p_best_inside"]) else best["p_best"]
     first = (f"At {decision.total:,d} samples an update, {named(best)} takes the fewest updates "
-             f"to {_target(decision, fit)} {among} with probability {probability(p)}")
+             f"to {_target(decision, fit)}, {among}, with probability {probability(p)}.")
     if other is None:
-        return [f"{first}."]
+        return [first]
     lost, least, most = (numbers.percent(other[name]) for name in (
         "regret", "regret_lower", "regret_upper"))
-    return [f"{first}; it beats {named(other)} with probability "
-            f"{probability(other['p_worse'])}, whose choice is expected to cost {lost} more "
-            f"updates ({least} to {most}) than the best. A typical run is meant."]
+    return [f"{first} It beats {named(other)} with probability {probability(other['p_worse'])}; "
+            f"the latter is expected to take {lost} more updates ({least} to {most}) than the "
+            "best. A typical run is meant."]
 
 
 def _other(table: pd.DataFrame, fit: Fit) -> pd.Series | None:
@@ -145,7 +145,19 @@ def check_sentences(decision: Decision) -> list[str]:
     wrong = table[table["verdict"] != "agree"]
     first = (f"The runs of {decision.total:,d} samples as predicted by {how}: "
              f"{len(table) - len(wrong)} of {len(table)} means of a split at a threshold agree.")
-    return [first, *(_disagreement(row) for _, row in wrong.iterrows()), *_saturation(wrong)]
+    return [first, *_ranking(table), *(_disagreement(row) for _, row in wrong.iterrows()),
+            *_saturation(table)]
+
+
+def _ranking(table: pd.DataFrame) -> Iterator[str]:
+    """Yield how often the split of least observed S was the one predicted, and how often due."""
+    known = table[table.groupby("threshold")["observed_least"].transform("any")]
+    if known.empty:
+        return
+    likeliest = known.loc[known.groupby("threshold")["p_least"].idxmax()]
+    yield (f"The split of least observed S was the likeliest one at "
+           f"{likeliest['observed_least'].sum()} of {len(likeliest)} thresholds at which all runs "
+           f"arrived; {likeliest['p_least'].sum():.1f} were due, as few runs differ by chance.")
 
 
 def _disagreement(row: pd.Series) -> str:
@@ -157,10 +169,9 @@ def _disagreement(row: pd.Series) -> str:
             f"{numbers.interval(row['predicted_lower'], row['predicted_upper'])} predicted.")
 
 
-def _saturation(wrong: pd.DataFrame) -> Iterator[str]:
-    """Yield the reading that fits slow small groups: a lower ceiling."""
-    slow = wrong[wrong["verdict"] == "slower"]
-    if len(slow) and (slow["n_rollouts"] <= wrong["n_rollouts"].min()).any() and (
-            slow["n_not_reached"] > 0).any():
+def _saturation(table: pd.DataFrame) -> Iterator[str]:
+    """Yield the reading that fits when the smallest groups never arrive: a lower ceiling."""
+    smallest = table[table["n_rollouts"] == table["n_rollouts"].min()]
+    if ((smallest["verdict"] == "slower") & (smallest["n_not_reached"] > 0)).any():
         yield ("Small groups that never arrive may saturate at a lower ceiling, which the law "
                "does not know: their S is then not a matter of the batch.")

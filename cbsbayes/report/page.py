@@ -31,6 +31,7 @@ from cbsbayes.store import write_whole
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cbsbayes.report.allocation import Allocation
     from cbsbayes.result import Fit
 
 __all__ = ["SECTIONS", "IndexEntry", "PageFigure", "render_index", "render_page", "section_of"]
@@ -40,7 +41,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "curves": ("steps", "samples"),
     "predictive": ("crossing_check", "run_effects"),
     "thresholds": ("cbs",),
-    "splits": ("iso_batch",),
+    "splits": ("iso_batch", "split_choice", "front"),
     "training": ("training",),
     "noise": ("noise_against_fit", "gradient_noise"),
     "clock": ("wall_clock", "clock_map", "time_cost", "step_time"),
@@ -137,6 +138,7 @@ def render_page(
     path: str | os.PathLike[str] | None = None,
     extra: Mapping[str, object] | None = None,
     noise: pd.DataFrame | str = "No gradient noise was logged.",
+    allocation: Allocation | None = None,
     clock: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the report of one fit as one self-contained HTML page.
@@ -156,6 +158,8 @@ def render_page(
     noise : DataFrame or str
         Measured gradient noise beside the fit (``noise.csv``), or the sentence that says why
         there is none.
+    allocation : Allocation, optional
+        Which split of the sweep's batch is best, and the front of updates and samples.
     clock : mapping, optional
         What `cbsbayes.report.clock.clock_section` returns: words and tables of step times.
 
@@ -174,7 +178,7 @@ def render_page(
     if fit.cbs.empty:
         raise CBSDataError("the fit has no quantities to report (0 rows); fit it again")
     page = _render("page.html.j2", **_context(fit, figures, extra or {}),
-                   noise=_noise(fit, noise), clock=clock or NO_CLOCK)
+                   noise=_noise(fit, noise), clock=clock or NO_CLOCK, allocation=allocation)
     if path is not None:
         write_whole(path, page)
     return page
