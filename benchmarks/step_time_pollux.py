@@ -136,7 +136,8 @@ def main() -> None:
     """Print the errors of each app."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, help="holds cifar10 and imagenet")
-    parser.add_argument("--placements", type=int, help="fit about so many by themselves; default: all")
+    parser.add_argument("--placements", type=int,
+                        help="fit about so many by themselves; default: all")
     options = parser.parse_args()
     for app in APPS:
         print(f"\n{app}")
