@@ -108,7 +108,8 @@ def _contours(ax: Axes, times: Times, k: int, hours: np.ndarray) -> None:
     else:
         samples = quantiles(times.samples(TYPICAL)[:, k], 0.5)[0]
         cost, name = samples.reshape(hours.shape[::-1]).T, "samples"
-    lines = ax.contour(np.log(cost), _CONTOURS, colors=_LINE, linewidths=1.0, zorder=3)
+    lines = ax.contour(np.log(cost), _CONTOURS, colors=_LINE, linewidths=1.0,
+                       linestyles="solid", zorder=3)
     for level, parts in zip(lines.levels, lines.allsegs, strict=True):
         points = np.concatenate([(part[1:] + part[:-1]) / 2 for part in parts if len(part) > 1]
                                 or [np.empty((0, 2))])
