@@ -129,7 +129,7 @@ def study(folder: Path, app: str, placements: int | None = None) -> pd.DataFrame
     places = table["place"].drop_duplicates()
     every = 1 if placements is None else max(1, len(places) // placements)
     some = table[table["place"].isin(places[::every])]
-    return summary([*by_placement(some), *together(table), *ideal(table)]).sort_index()
+    return summary([*by_placement(some), *together(some), *ideal(table)]).sort_index()
 
 
 def main() -> None:
@@ -137,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, help="holds cifar10 and imagenet")
     parser.add_argument("--placements", type=int,
-                        help="fit about so many by themselves; default: all")
+                        help="look at about so many placements; default: all")
     options = parser.parse_args()
     for app in APPS:
         print(f"\n{app}")

@@ -10,6 +10,7 @@ import pandas as pd
 from cbsbayes.clock.choose import Choice, choices_table, limits_of
 from cbsbayes.clock.of_sweep import SweepClock, clock_of, clock_table
 from cbsbayes.clock.times import Machine, Times, times_of, times_table
+from cbsbayes.plots.reading import threshold_label
 
 if TYPE_CHECKING:
     from cbsbayes.result import Fit
@@ -28,6 +29,8 @@ class ClockAnswer:
     ----------
     threshold : float
         That sentences and figures speak of.
+    target : str
+        The threshold in words.
     probability : float
         With which limits are to be met.
     sweep_clock : SweepClock
@@ -43,6 +46,7 @@ class ClockAnswer:
     """
 
     threshold: float
+    target: str
     probability: float
     sweep_clock: SweepClock
     times: Times
@@ -83,7 +87,8 @@ def answer_clock(
     chosen, choices = choices_table(times, [threshold], limits, probability, ci_prob)
     tables = {"clock": clock_table(sweep_clock, fit.group, ci_prob),
               "times": times_table(fit, times), "clock_choices": chosen}
-    return ClockAnswer(threshold, probability, sweep_clock, times, choices, tables,
+    target = threshold_label(fit, threshold)
+    return ClockAnswer(threshold, target, probability, sweep_clock, times, choices, tables,
                        [*sweep_clock.notes, *_notes(machine)])
 
 

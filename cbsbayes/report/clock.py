@@ -13,7 +13,7 @@ from cbsbayes.clock.choose import HOURS, MONEY
 from cbsbayes.errors import CBSDataError
 from cbsbayes.plots.scales import time_unit
 from cbsbayes.report import numbers
-from cbsbayes.report.estimates import estimate, plain
+from cbsbayes.report.estimates import estimate
 from cbsbayes.report.tables import Cell, Column, Table, estimate_cell
 
 if TYPE_CHECKING:
@@ -87,14 +87,14 @@ def _choice_sentence(answer: ClockAnswer, choice: Choice, row: pd.Series) -> str
     limit = _limit(row)
     if not choice.met:
         return (f"No batch inside the range tried takes {_article(choice.applies_to)} to "
-                f"{plain(row['threshold'])} within {limit} with probability "
+                f"{answer.target} within {limit} with probability "
                 f"{answer.probability:g}: the most likely, {name}, does with probability "
                 f"{_chance(choice.probability)} and takes {amount}.{_beyond(answer, choice)}")
     if np.isinf(row["limit"]):
-        start = f"To {plain(row['threshold'])}, the {choice.limit.question} batch"
-        chance = _fastest(answer, choice)
+        start = f"To {answer.target}, the {choice.limit.question} batch"
+        chance = _fastest(answer, choice) if choice.applies_to == TYPICAL else ""
     else:
-        start = (f"To {plain(row['threshold'])} within {limit} (probability at least "
+        start = (f"To {answer.target} within {limit} (probability at least "
                  f"{answer.probability:g}), the {choice.limit.question} batch")
         chance = f" (it meets the limit with probability {_chance(choice.probability)})"
     return (f"{start} for {_article(choice.applies_to)} is {name}{chance}: {amount}."
@@ -183,7 +183,7 @@ def _times(answer: ClockAnswer) -> Table:
              *([Column("price", True)] if machine.price is not None else []),
              Column("samples", True), Column("P(fastest)", True)]
     rows = [_time_row(answer, row, new, 3600 / per_unit[0]) for _, row in shown.iterrows()]
-    caption = (f"Time to {plain(answer.threshold)}, the {min(_SHOWN, measured.sum())} fastest of "
+    caption = (f"Time to {answer.target}, the {min(_SHOWN, measured.sum())} fastest of "
                f"{measured.sum()} batches: medians with intervals. P(fastest): of the batches "
                "inside the range tried.")
     return Table(caption, tuple(heads), rows)
