@@ -22,10 +22,11 @@ import numpy as np
 import pandas as pd
 
 import cbsbayes
-from cbsbayes.allocation import candidate_splits, judge, log_steps_at
+from cbsbayes.allocation import judge, log_steps_at
 from cbsbayes.laws import get_law
 from cbsbayes.quantities import tried_batches
 from cbsbayes.simulate import true_steps, truth_of
+from cbsbayes.splits import candidate_splits
 from cbsbayes.validation.coverage import Settings, fitted_runs
 from cbsbayes.validation.engine import executor, run_sweeps
 from cbsbayes.validation.families import family_sweep, get_family

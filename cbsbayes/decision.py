@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from cbsbayes.allocation import check_batch, default_batch, split_status, split_table
+from cbsbayes.allocation import split_status, split_table
 from cbsbayes.errors import CBSDataError
 from cbsbayes.front import front_table
 from cbsbayes.group_size import Costs, group_size_table
 from cbsbayes.iso_batch import check_table, fit_without
 from cbsbayes.quantities import tried_batches
+from cbsbayes.splits import check_batch, default_batch
 from cbsbayes.targets import Target, target_table
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cbsbayes.allocation import TYPICAL, log_steps_at, place, split_status
+from cbsbayes.allocation import TYPICAL, log_steps_at, split_status
 from cbsbayes.quantities import TriedBatches, tried_batches
+from cbsbayes.splits import place
 from cbsbayes.summary import interval
 
 if TYPE_CHECKING:
@@ -77,9 +78,9 @@ def front_table(fit: Fit, thresholds: Sequence[float]) -> pd.DataFrame:
     pandas.DataFrame
         Columns `FRONT_COLUMNS`: rows of kind ``tried`` (every batch run, with its probability to
         be on the front of those) and ``curve`` (over n_prompts at the best tried group size; of
-        the total batch where there is one axis). Updates and samples of a typical run, medians
-        and intervals. Where the runs do not settle which group size is best, the curve is at the
-        group size of most runs.
+        the total batch where there is one axis). ``steps`` (updates) and ``samples`` are of a
+        typical run, medians and intervals. Where the runs do not settle which group size is best,
+        the curve is at the group size of most runs.
     """
     tried = tried_batches(fit.crossings)
     rows = []

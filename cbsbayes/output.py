@@ -53,8 +53,7 @@ def write_fit(
     CBSDataError
         If the folder cannot be written; files not yet replaced are as they were.
     """
-    from cbsbayes.decision import decide
-    from cbsbayes.report.allocation import allocation
+    from cbsbayes.report.allocation import page_allocation
     from cbsbayes.report.clock import clock_section
     from cbsbayes.report.page import render_page
     from cbsbayes.report.words import main_threshold
@@ -76,7 +75,7 @@ def write_fit(
         extra |= {"command": command} if command else {}
         render_page(fit, figures, path=folder / "index.html", extra=extra, noise=noise,
                     clock=clock_section(fit, main_threshold(fit)),
-                    allocation=allocation(decide(fit), fit))
+                    allocation=page_allocation(fit))
 
 
 def noise_table(fit: Fit) -> pd.DataFrame | str:

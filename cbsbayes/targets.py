@@ -24,11 +24,12 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from cbsbayes.allocation import TYPICAL, place, split_status, surface_at
+from cbsbayes.allocation import TYPICAL, split_status, surface_at
 from cbsbayes.errors import CBSDataError
 from cbsbayes.new_run import new_run_noise
 from cbsbayes.quantities import TriedBatches, tried_batches
 from cbsbayes.result import THINNED
+from cbsbayes.splits import place
 from cbsbayes.summary import interval
 
 if TYPE_CHECKING:
@@ -134,10 +135,13 @@ def target_table(fit: Fit, target: Target, thresholds: Sequence[float]) -> pd.Da
     Returns
     -------
     pandas.DataFrame
-        Columns `TARGET_COLUMNS`. ``p_met`` is the probability at the batch told, ``p_most`` the
-        largest that any batch along the line has; where the target cannot be met with the
-        probability asked for, ``met`` is False and the batch is NaN. ``steps`` is S of a typical
-        run there, median and interval.
+        Columns `TARGET_COLUMNS`, a row per threshold, line, kind of run and end. ``target, value,
+        probability`` are what was asked; ``applies_to`` a typical run or one new run; ``along``
+        the axis that moves and ``at`` what is held; ``end`` the smallest or the largest batch;
+        ``n_prompts, n_rollouts, total_batch, range`` the batch. ``p_met`` is the probability at
+        the batch told, ``p_most`` the largest that any batch along the line has; where the target
+        cannot be met with the probability asked for, ``met`` is False and the batch is NaN.
+        ``steps, steps_lower, steps_upper`` are median and interval of S for a typical run there.
     """
     tried = tried_batches(fit.crossings)
     rows = []

@@ -6,14 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from fit_fixture import make_fit
+from fitted import SETTINGS, quick_sampling
 from page_fixture import stand_in_fit
 
 from cbsbayes.decision import Decision, decide, middle_threshold
 from cbsbayes.errors import CBSDataError
+from cbsbayes.fitting import fit_sweep
 from cbsbayes.group_size import Costs
-from cbsbayes.report.allocation import allocation
+from cbsbayes.report.allocation import allocation, page_allocation
 from cbsbayes.report.allocation_words import check_sentences, probability, target_sentences
 from cbsbayes.report.page import render_page
+from cbsbayes.simulate import simulate_sweep
 from cbsbayes.targets import Target
 
 
@@ -103,7 +106,7 @@ def check(verdict, n_rollouts, *, not_reached=0, seen=False):
            "n_not_reached": not_reached, "observed_lower": 300.0,
            "observed_upper": np.inf if not_reached else 320.0, "predicted_lower": 200.0,
            "predicted_upper": 250.0, "runs_seen": seen, "p_least": 1 / n_rollouts,
-           "observed_least": False}
+           "observed_least": False, "ci_prob": 0.9}
     return row
 
 
@@ -121,9 +124,10 @@ class TestCheck:
             "runs arrived; 1.0 were due")
 
     def test_agreement(self):
-        (said,) = said_of(check("agree", 2), check("agree", 8))
-        assert said == ("The runs of 128 samples as predicted by a fit that left them out: 2 of 2 "
-                        "means of a split at a threshold agree.")
+        (said,) = said_of(*(check("agree", g) for g in (2, 4, 8, 16) for _ in range(5)))
+        assert said == ("The runs of 128 samples as predicted by a fit that left them out: 20 of "
+                        "20 means of a split at a threshold agree (2 at most are due to disagree "
+                        "by chance).")
 
     def test_runs_seen_are_said(self):
         assert "this fit, which has seen them" in said_of(check("agree", 2, seen=True))[0]
@@ -146,6 +150,23 @@ def test_the_page_shows_it_where_splits_are(decision, fit):
     assert "P(best) inside" in section
     assert "At 2,048 samples an update" in section
     assert "P(best)" not in render_page(stand_in_fit(), [])
+
+
+def test_one_axis_has_a_front_and_says_why_no_splits():
+    with quick_sampling():
+        one_axis = fit_sweep(simulate_sweep("batch", 1, law="total"), sampler=SETTINGS)
+    told = page_allocation(one_axis)
+    assert told.sentences == []
+    assert len(told.tables) == 1
+    assert told.notes[0].startswith("No splits: the law total depends on the total batch alone")
+
+
+def test_a_fit_without_an_answer_still_makes_a_page(fit, monkeypatch):
+    def refused(fit):
+        raise CBSDataError("no batch is known")
+
+    monkeypatch.setattr("cbsbayes.decision.decide", refused)
+    assert page_allocation(fit).notes == ["Not answered: no batch is known."]
 
 
 def test_an_unknown_threshold_is_refused(fit):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_front"]
 
 _NAMED = 0.05  # probability to be on the front from which a batch is named
+_NAMES = 0.16  # room for names left of the points, as a share of the axis
 
 
 @styled
@@ -54,6 +55,8 @@ def plot_front(fit: Fit, *, ax: Axes | None = None, threshold: float | None = No
     _curve(ax, table[table["kind"] == "curve"])
     _tried(ax, table[table["kind"] == "tried"])
     log2_axis(ax, "xy")
+    left, right = ax.get_xlim()
+    ax.set_xlim(left * (left / right) ** _NAMES, right)
     ax.set_xlabel("E: samples to the target")
     ax.set_ylabel(f"S: {steps_label(fit)} to {threshold_label(fit.sweep, level)}")
     ax.set_title(f"Updates against samples · law {fit.law.name}")

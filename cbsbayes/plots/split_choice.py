@@ -9,12 +9,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cbsbayes.allocation import CLOSE, default_batch, split_status, split_table
+from cbsbayes.allocation import CLOSE, split_status, split_table
 from cbsbayes.decision import fitted_threshold, middle_threshold
 from cbsbayes.errors import CBSDataError
 from cbsbayes.plots.reading import threshold_label
 from cbsbayes.plots.scales import log2_axis, plain_number
 from cbsbayes.plots.style import BLACK, GREY, OKABE_ITO, legend_outside, new_grid, styled
+from cbsbayes.splits import default_batch
 
 if TYPE_CHECKING:
     from cbsbayes.result import Fit

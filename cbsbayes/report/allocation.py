@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from cbsbayes.errors import CBSDataError
 from cbsbayes.report import numbers
 from cbsbayes.report.allocation_words import (
     at_threshold,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from cbsbayes.decision import Decision
     from cbsbayes.result import Fit
 
-__all__ = ["Allocation", "allocation"]
+__all__ = ["Allocation", "allocation", "page_allocation"]
 
 _NUMERIC = True
 
@@ -48,11 +49,21 @@ class Allocation:
 
 def allocation(decision: Decision, fit: Fit) -> Allocation:
     """Return the words and tables of a decision."""
-    said = [*split_sentences(decision, fit), *group_size_sentences(decision),
+    said = [*split_sentences(decision, fit), *group_size_sentences(decision, fit),
             *target_sentences(decision, fit), *check_sentences(decision)]
     made = [_splits(decision), _group_sizes(decision), _targets(decision), _front(decision),
             _check(decision)]
     return Allocation(said, decision.notes, [table for table in made if table is not None])
+
+
+def page_allocation(fit: Fit) -> Allocation:
+    """Return what the page says without being asked; where nothing can be said, the reason."""
+    from cbsbayes.decision import decide
+
+    try:
+        return allocation(decide(fit), fit)
+    except CBSDataError as error:
+        return Allocation([], [f"Not answered: {error}."], [])
 
 
 def _splits(decision: Decision) -> Table | None:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from cbsbayes.report import numbers
 from cbsbayes.report.estimates import estimate, plain
+from cbsbayes.report.headline import find
 
 if TYPE_CHECKING:
     from cbsbayes.decision import Decision
@@ -87,15 +88,19 @@ def _other(table: pd.DataFrame, fit: Fit) -> pd.Series | None:
     return usual.iloc[0] if len(usual) else rest.sort_values("regret").iloc[0]
 
 
-def group_size_sentences(decision: Decision) -> list[str]:
-    """Return what the cheapest group size is at the decision's threshold."""
+def group_size_sentences(decision: Decision, fit: Fit) -> list[str]:
+    """Return the cheapest group size at the decision's threshold, under the other laws too."""
     table = at_threshold(decision, "group_size")
     if table is None:
         return []
     words = {"best_n_rollouts": "at a fixed number of samples",
              "best_n_rollouts_at_cost": "at a fixed cost"}
-    return [f"The cheapest group size {words[str(row['quantity'])]} is {_size(row)}."
+    said = [f"The cheapest group size {words[str(row['quantity'])]} is {_size(row)}."
             for _, row in table.iterrows()]
+    others = {law: find(cbs, "best_n_rollouts", decision.threshold)
+              for law, cbs in fit.others.items()}
+    beside = [f"{told} under {law}" for law, told in others.items() if told is not None]
+    return said + ([f"At a fixed number of samples it is {', '.join(beside)}."] if beside else [])
 
 
 def _size(row: pd.Series) -> str:
@@ -144,7 +149,9 @@ def check_sentences(decision: Decision) -> list[str]:
     how = ("this fit, which has seen them" if seen else "a fit that left them out")
     wrong = table[table["verdict"] != "agree"]
     first = (f"The runs of {decision.total:,d} samples as predicted by {how}: "
-             f"{len(table) - len(wrong)} of {len(table)} means of a split at a threshold agree.")
+             f"{len(table) - len(wrong)} of {len(table)} means of a split at a threshold agree "
+             f"({len(table) * (1.0 - float(table['ci_prob'].iloc[0])):.0f} at most are due to "
+             "disagree by chance).")
     return [first, *_ranking(table), *(_disagreement(row) for _, row in wrong.iterrows()),
             *_saturation(table)]
 
