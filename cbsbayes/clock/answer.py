@@ -9,7 +9,8 @@ import pandas as pd
 
 from cbsbayes.clock.choose import Choice, choices_table, limits_of
 from cbsbayes.clock.of_sweep import SweepClock, clock_of, clock_table
-from cbsbayes.clock.times import Machine, Times, times_of, times_table
+from cbsbayes.clock.times import Machine, Times, times_of
+from cbsbayes.clock.times_table import times_table
 from cbsbayes.plots.reading import threshold_label
 
 if TYPE_CHECKING:

@@ -10,12 +10,11 @@ effect nor a slow machine; a new run has both drawn anew, as the fit's replicate
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from cbsbayes.allocation import TYPICAL, surface_at
 from cbsbayes.clock.hull import place_batches
@@ -27,15 +26,9 @@ from cbsbayes.result import THINNED
 if TYPE_CHECKING:
     from cbsbayes.result import Fit
 
-__all__ = ["NEW", "TIME_COLUMNS", "TYPICAL", "Machine", "Times", "batch_grid", "quantiles",
-           "times_of", "times_table"]
+__all__ = ["NEW", "TYPICAL", "Machine", "Times", "batch_grid", "quantiles", "times_of"]
 
 NEW = "one new run"
-TIME_COLUMNS = [
-    "group", "law", "threshold", "n_prompts", "n_rollouts", "total_batch", "range", "gpus",
-    "gpus_measured", "applies_to", "seconds_per_update", "hours", "hours_lower", "hours_upper",
-    "gpu_hours", "gpu_hours_lower", "gpu_hours_upper", "price", "price_lower", "price_upper",
-    "samples", "samples_lower", "samples_upper", "p_fastest", "ci_prob"]
 _REPEATS = 4  # draws of the clock, and of a new run, for every draw of S
 
 
@@ -249,64 +242,9 @@ def _seconds(
     return seconds, sweep_clock.clock.spread(len(grid), rng)[picked]
 
 
-def times_table(fit: Fit, times: Times) -> pd.DataFrame:
-    """Return the table of ``times.csv``, columns `TIME_COLUMNS`.
-
-    A row per threshold, kind of run, GPU count and batch. ``p_fastest`` is the probability that no
-    other batch of the grid inside the range tried takes a typical run less time, on as many GPUs.
-    GPU-hours and price are empty where the number of GPUs or the price is not known.
-    """
-    prob = float(fit.settings["ci_prob"])
-    rows = [{"group": fit.group, "law": fit.law.name, "ci_prob": prob, **row}
-            for row in _rows(times, prob)]
-    return pd.DataFrame(rows, columns=TIME_COLUMNS)
-
-
-def _rows(times: Times, prob: float) -> Iterable[dict[str, Any]]:
-    counts = times.machine.counts
-    for k, threshold in enumerate(times.thresholds):
-        for kind in (TYPICAL, NEW):
-            samples = quantiles(times.samples(kind)[:, k], prob)
-            for g, count in enumerate(counts):
-                hours = quantiles(times.hours[kind][:, k, :, g], prob)
-                fastest = _p_fastest(times, k, g) if kind == TYPICAL else None
-                for b, (prompts, rollouts) in enumerate(times.batches):
-                    yield {"threshold": threshold, **_batch(times, prompts, rollouts),
-                           "range": times.range[b], "applies_to": kind,
-                           "gpus": count if times.machine.gpus else np.nan,
-                           "gpus_measured": g == 0,
-                           "seconds_per_update": float(np.median(times.seconds[:, b, g])),
-                           **_named("hours", hours[:, b]), **_named("samples", samples[:, b]),
-                           **_costs(times.machine, count, hours[:, b]),
-                           "p_fastest": np.nan if fastest is None else fastest[b]}
-
-
-def _batch(times: Times, prompts: float, rollouts: float) -> dict[str, float]:
-    return {"n_prompts": prompts, "n_rollouts": rollouts, "total_batch": prompts * rollouts}
-
-
-def _costs(machine: Machine, count: int, hours: np.ndarray) -> dict[str, float]:
-    if not machine.gpus:
-        return {}
-    costs = _named("gpu_hours", hours * count)
-    if machine.price is not None:
-        costs |= _named("price", hours * count * machine.price)
-    return costs
-
-
 def quantiles(draws: np.ndarray, prob: float) -> np.ndarray:
     """Return median, lower and upper end along the first axis, shape (3, …).
 
     Draws that never reach the target are infinite, between which there is nothing to interpolate.
     """
     return np.quantile(draws, [0.5, (1 - prob) / 2, (1 + prob) / 2], axis=0, method="inverted_cdf")
-
-
-def _named(name: str, three: np.ndarray) -> dict[str, float]:
-    return dict(zip((name, f"{name}_lower", f"{name}_upper"), three.tolist(), strict=True))
-
-
-def _p_fastest(times: Times, k: int, g: int) -> np.ndarray:
-    hours = np.where(times.inside, times.hours[TYPICAL][:, k, :, g], np.inf)
-    best = np.bincount(hours.argmin(axis=1), minlength=hours.shape[1]) / len(hours)
-    return np.where(times.inside, best, np.nan)

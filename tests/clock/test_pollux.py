@@ -30,16 +30,16 @@ def folder(public_data):
 
 
 @pytest.mark.mcmc
-@pytest.mark.parametrize(("app", "error"), [("cifar10", 0.03), ("imagenet", 0.05)])
-def test_batch_sizes_left_out_are_predicted(pollux, folder, app, error):
+@pytest.mark.parametrize("app", ["cifar10", "imagenet"])
+def test_batch_sizes_left_out_are_predicted(pollux, folder, app):
     table = pollux.measured(folder, app)
     places = table["place"].drop_duplicates()[::18]
     found = pollux.summary(list(pollux.by_placement(table[table["place"].isin(places)])))
     between, beyond = found.loc["overlap: between"], found.loc["overlap: beyond"]
-    assert between["median error"] < error
+    assert between["median error"] < 0.06
+    assert between["median error"] < found.loc["sum: between", "median error"]
     assert between["inside 90 %"] >= 0.85
-    assert beyond["inside 90 %"] >= 0.75
-    assert beyond["inside 90 %"] > found.loc["sum: beyond", "inside 90 %"]
+    assert beyond["inside 90 %"] > max(0.55, found.loc["sum: beyond", "inside 90 %"])
 
 
 def test_one_gpu_is_a_floor_and_a_slope(pollux, folder):

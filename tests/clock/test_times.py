@@ -7,15 +7,8 @@ import pytest
 from sweeps import timed_fit
 
 from cbsbayes.clock.of_sweep import clock_of
-from cbsbayes.clock.times import (
-    NEW,
-    TIME_COLUMNS,
-    TYPICAL,
-    Machine,
-    quantiles,
-    times_of,
-    times_table,
-)
+from cbsbayes.clock.times import NEW, TYPICAL, Machine, quantiles, times_of
+from cbsbayes.clock.times_table import TIME_COLUMNS, times_table
 from cbsbayes.errors import CBSDataError
 
 
