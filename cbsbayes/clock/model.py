@@ -9,8 +9,8 @@ For trainer steps of P prompts with G rollouts each,
 At κ = 1 that is the sum t_0 + c_p P + c_r P G. Towards κ = 0 it is the larger of the two: a device
 that is not filled takes as long for few samples as for more, and only then do steps grow with the
 batch (the form of Pollux [1]_ for computing and synchronising). Which holds is not known
-beforehand: half of the prior is on the sum, half is uniform below, so that the doubt is in the
-intervals. The sum alone was too sure of itself on measured step times
+beforehand: a quarter of the prior is on the sum, the rest is uniform below, so that the doubt is in
+the intervals. The sum alone was too sure of itself on measured step times
 (``benchmarks/step_time_pollux.py``). The heavy tails let slow runs or steps stand apart
 without pulling the rest along. Priors have no unit: times are divided by their middle, each
 term by its geometric mean over the rows; then every coefficient is gamma with shape 1/2 and rate 1,
@@ -42,7 +42,7 @@ SHARE_PRIOR = 0.5  # shape of the coefficients' gamma
 SIGMA_PRIOR = (0.1, 1.5)  # median and log-sd of the log-normal
 LEAST_SIGMA = 0.003  # no clock is truer than that; rows that fit exactly would have no spread
 NU_PRIOR = (2.0, 0.1)  # shape and rate of the gamma (Juárez & Steel 2010), cut at 1
-KAPPA = (0.1, 1.9)  # uniform; above 1 stands for 1, and .1 is the larger of the two but for 7 %
+KAPPA = (0.1, 1.3)  # uniform; above 1 stands for 1, and .1 is the larger of the two but for 7 %
 _LARGEST_LOG_NU = 6.0
 _FARTHEST = 50.0  # log deviation of a new run: beyond, exp overflows
 _ENSEMBLES, _WALKERS = 4, 32
