@@ -48,7 +48,7 @@ def test_one_gpu_is_a_floor_and_a_slope(pollux, folder):
     seconds = rows["step_time"].to_numpy()
     clock = fit_times(seconds, pollux.fixed_terms(rows), ("t_0", "c_b"))
     predicted = np.median(clock.typical(pollux.fixed_terms(rows)), axis=0)
-    np.testing.assert_allclose(predicted, seconds, rtol=0.12)
+    np.testing.assert_allclose(predicted, seconds, rtol=0.15)
     per_sample = np.median(clock.coefficients[:, 1])
     assert per_sample == pytest.approx(np.diff(seconds)[-1] / np.diff(rows["local_bsz"])[-1],
                                        rel=0.1)
