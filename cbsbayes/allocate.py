@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cbsbayes.cli import EXIT_OK, EXIT_UNTRUSTED, run_command
+from cbsbayes.clock.options import add_clock_options, clock_asked, remove_clock_files, write_clock
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--check", action="store_true",
         help="predict the runs of that batch by a fit that leaves them out, sampled anew; without "
              "it the fit that has seen them does")
+    add_clock_options(parser)
     add("--json", action="store_true", help="print everything as JSON")
     add("--quiet", action="store_true", help="print nothing but errors")
     return parser
@@ -84,8 +86,15 @@ def _run(options: argparse.Namespace) -> int:
     check_folder(options.output)
     fit = _load(options.fit)
     decision = _answer(fit, options)
+    clock = clock_asked(fit, options, decision.threshold)
     _write(fit, decision, options.output)
+    remove_clock_files(options.output)
     told = allocation(decision, fit)
+    if clock is not None:
+        from cbsbayes.report.clock import with_clock
+
+        decision.tables.update(write_clock(fit, clock, options.output))
+        told = with_clock(told, clock)
     if options.json:
         print(json.dumps(_as_json(fit, decision, told), allow_nan=False))
     elif not options.quiet:

@@ -54,7 +54,9 @@ def write_fit(
         If the folder cannot be written; files not yet replaced are as they were.
     """
     from cbsbayes.report.allocation import page_allocation
+    from cbsbayes.report.clock import clock_section
     from cbsbayes.report.page import render_page
+    from cbsbayes.report.words import main_threshold
 
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,6 +75,7 @@ def write_fit(
         extra |= {"command": command} if command else {}
         render_page(fit, figures, path=folder / "index.html", extra=extra, noise=noise,
                     overhead=fit.overhead, tables_to=folder / "tables",
+                    clock=clock_section(fit, main_threshold(fit)),
                     allocation=page_allocation(fit))
         write_paper(fit, folder)
 

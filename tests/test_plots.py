@@ -475,8 +475,8 @@ class TestGallery:
                 reasons[item.slug] = str(reason)
         assert set(reasons) == {"comparison_total", "laws", "iso_batch", "iso_batch_steps",
                                 "split_choice", "training_1_all", "noise_against_fit",
-                                "gradient_noise", "wall_clock", "step_time", "run_effects",
-                                "prior_posterior", "energy"}
+                                "gradient_noise", "wall_clock", "clock_map", "time_cost",
+                                "step_time", "run_effects", "prior_posterior", "energy"}
         assert not [reason for reason in reasons.values() if "\n" in reason]
 
     def test_hostile_names_are_text(self, fit):

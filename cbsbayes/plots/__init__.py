@@ -18,6 +18,7 @@ _MODULES = {
     "figure_bytes": "files",
     "figure_files": "files",
     "plot_cbs_against_threshold": "cbs",
+    "plot_clock_map": "clock_map",
     "plot_comparison": "comparison",
     "plot_convergence": "diagnostics",
     "plot_crossing_check": "predictive",
@@ -44,6 +45,7 @@ _MODULES = {
     "plot_trace": "diagnostics",
     "plot_training_curves": "training",
     "plot_training_phase": "training",
+    "plot_time_cost": "time_cost",
     "plot_wall_clock": "wall_clock",
 }
 

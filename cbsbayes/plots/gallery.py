@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cbsbayes.plots.cbs import plot_cbs_against_threshold
+from cbsbayes.plots.clock_map import plot_clock_map
 from cbsbayes.plots.comparison import plot_comparison
 from cbsbayes.plots.diagnostics import (
     plot_convergence,
@@ -36,6 +37,7 @@ from cbsbayes.plots.samples import plot_samples
 from cbsbayes.plots.split_choice import plot_split_choice
 from cbsbayes.plots.steps import plot_steps
 from cbsbayes.plots.style import detached, visible_text
+from cbsbayes.plots.time_cost import plot_time_cost
 from cbsbayes.plots.training import plot_training_phase
 from cbsbayes.plots.wall_clock import plot_step_time, plot_wall_clock
 
@@ -173,8 +175,18 @@ def _training(fit: Fit) -> Iterator[GalleryItem]:
         "black marks are observed. The lowest batch is the fastest on this machine.",
         plot_wall_clock, fit)
     yield _item(
+        "clock_map", "Time to target over prompts and rollouts",
+        "Median for a typical run, from the fitted updates and the fitted step time. Dots mark "
+        "batches tried, hatching those outside their range; lines join equal samples.",
+        plot_clock_map, fit)
+    yield _item(
+        "time_cost", "Time against samples to target",
+        "Open points are extrapolated. The band is the least time that so many samples allow, "
+        "over batches inside the range tried.", plot_time_cost, fit)
+    yield _item(
         "step_time", "Time per step",
-        "Median seconds per trainer step of every run.", plot_step_time, fit)
+        "Seconds per trainer step of every run; lines and bands are the step-time model, a "
+        "typical run.", plot_step_time, fit)
 
 
 def _checks(fit: Fit) -> Iterator[GalleryItem]:

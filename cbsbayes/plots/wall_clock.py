@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
+from cbsbayes.clock.of_sweep import clock_of, clock_of_sweep
 from cbsbayes.errors import CBSDataError
 from cbsbayes.plots.marks import dodge, draw_crossings, interval_of
 from cbsbayes.plots.reading import (
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_step_time", "plot_wall_clock"]
 
 _CELL = ["total_batch", "n_prompts", "n_rollouts"]
+_MODELLED = 3  # timed runs from which a step-time model is fitted
 
 
 def _timed_runs(sweep: xr.Dataset) -> pd.DataFrame:
@@ -116,6 +118,9 @@ def _draw_cells(ax: Axes, cells: pd.DataFrame, times: np.ndarray, prob: float) -
 def plot_step_time(fit_or_data: Fit | xr.Dataset, *, ax: Axes | None = None) -> Axes:
     """Plot seconds per trainer step of every run against its batch.
 
+    With three and more timed runs, lines and bands are the fitted step-time model: a typical run's
+    median and interval.
+
     Parameters
     ----------
     fit_or_data : Fit or Dataset
@@ -137,6 +142,8 @@ def plot_step_time(fit_or_data: Fit | xr.Dataset, *, ax: Axes | None = None) -> 
     for n_rollouts, group in runs.groupby("n_rollouts"):
         ax.plot(group["total_batch"], group["seconds_per_step"], "o", ms=4.6, mec="white", mew=0.4,
                 color=colours[n_rollouts], label=f"{n_rollouts}", gid="step-time")
+    if len(runs) >= _MODELLED:
+        _draw_model(ax, fit_or_data, colours)
     log2_axis(ax, "xy")
     ax.set_xlabel("Batch size B (samples per update)")
     ax.set_ylabel("Seconds per trainer step")
@@ -144,3 +151,22 @@ def plot_step_time(fit_or_data: Fit | xr.Dataset, *, ax: Axes | None = None) -> 
     if (runs["n_rollouts"] > 0).all():
         legend_outside(ax, title="rollouts per prompt")
     return ax
+
+
+def _draw_model(ax: Axes, fit_or_data: Fit | xr.Dataset, colours: dict[int, str]) -> None:
+    """Draw the step-time model along the prompts timed, a line per number of rollouts."""
+    if isinstance(fit_or_data, xr.Dataset):
+        clock, prob = clock_of_sweep(fit_or_data), 0.9
+    else:
+        clock, prob = clock_of(fit_or_data), ci_prob(fit_or_data)
+    for n_rollouts in np.unique(clock.batches[:, 1]):
+        timed = clock.batches[clock.batches[:, 1] == n_rollouts, 0]
+        if len(timed) < 2:
+            continue
+        line = np.geomspace(timed.min(), timed.max(), 40)
+        batches = np.stack([line, np.full(40, n_rollouts)], axis=1)
+        seconds = clock.seconds_per_update(batches) * clock.updates_per_step
+        colour = colours.get(-1 if clock.one_axis else int(n_rollouts), BLACK)
+        ax.fill_between(line * n_rollouts, *interval_of(seconds, prob), color=colour, alpha=0.2,
+                        lw=0, gid="clock-band")
+        ax.plot(line * n_rollouts, np.median(seconds, axis=0), color=colour, lw=1.1, gid="clock")

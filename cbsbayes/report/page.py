@@ -27,6 +27,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.report import headline, tables, words
 from cbsbayes.report import noise as noise_words
 from cbsbayes.report import overhead as overhead_words
+from cbsbayes.report.clock import NO_CLOCK
 from cbsbayes.report.estimates import plain
 from cbsbayes.report.laws import law_sentences
 from cbsbayes.report.paper import paper_paragraph
@@ -49,7 +50,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "splits": ("iso_batch", "split_choice", "front"),
     "training": ("training",),
     "noise": ("noise_against_fit", "gradient_noise"),
-    "clock": ("wall_clock", "step_time"),
+    "clock": ("wall_clock", "clock_map", "time_cost", "step_time"),
     "comparison": ("comparison",),
     "laws": ("laws",),
     "diagnostics": ("prior_posterior", "convergence", "ranks", "trace", "energy"),
@@ -144,6 +145,7 @@ def render_page(
     extra: Mapping[str, object] | None = None,
     noise: pd.DataFrame | str = "No gradient noise was logged.",
     allocation: Allocation | None = None,
+    clock: Mapping[str, Any] | None = None,
     overhead: pd.DataFrame | None = None,
     tables_to: Path | None = None,
 ) -> str:
@@ -166,6 +168,8 @@ def render_page(
         there is none.
     allocation : Allocation, optional
         Which split of the sweep's batch is best, and the front of updates and samples.
+    clock : mapping, optional
+        What `cbsbayes.report.clock.clock_section` returns: words and tables of step times.
     overhead : DataFrame, optional
         Other definitions of a critical batch (``overhead.csv``).
     tables_to : Path, optional
@@ -188,7 +192,7 @@ def render_page(
     context = _context(fit, figures, extra or {}) | {
         "noise": _noise(fit, noise), "paper": paper_paragraph(fit, overhead),
         "overhead": overhead_words.overhead_section(overhead, fit, words.main_threshold(fit)),
-        "allocation": allocation}
+        "allocation": allocation, "clock": clock or NO_CLOCK}
     page = _render("page.html.j2", **context)
     if tables_to is not None:
         write_tables(context, tables_to)
