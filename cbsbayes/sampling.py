@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -161,14 +161,14 @@ def sample_prior(
     data: CrossingData, law: Law, *, draws: int = 1000, random_seed: int = 0,
     priors: Priors = PRIORS,
 ) -> xr.Dataset:
-    """Return draws from the prior of everything the posterior holds.
+    """Return draws from the prior of everything the posterior holds but measured noise.
 
     Returns
     -------
     xarray.Dataset
         Dims (chain, draw, run, threshold), one chain.
     """
-    flat = FlatCrossing(data, law, priors.at(len(data.threshold)))
+    flat = FlatCrossing(replace(data, noise=None), law, priors.at(len(data.threshold)))
     position = flat.prior_draws(draws, np.random.default_rng(random_seed))
     return flat.unpack(position[None])
 
