@@ -25,6 +25,7 @@ from cbsbayes.report import headline, tables, words
 from cbsbayes.report import noise as noise_words
 from cbsbayes.report.estimates import plain
 from cbsbayes.report.laws import law_sentences
+from cbsbayes.report.noise_joint import joint_context
 from cbsbayes.store import write_whole
 
 if TYPE_CHECKING:
@@ -170,7 +171,8 @@ def render_page(
     if fit.cbs.empty:
         raise CBSDataError("the fit has no quantities to report (0 rows); fit it again")
     page = _render("page.html.j2", **_context(fit, figures, extra or {}),
-                   noise=_noise(fit, noise))
+                   noise=_noise(fit, noise),
+                   joint=joint_context(fit, words.main_threshold(fit)))
     if path is not None:
         write_whole(path, page)
     return page
