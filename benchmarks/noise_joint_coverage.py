@@ -1,4 +1,6 @@
-"""Do intervals hold the truth with measured noise as data? ``python benchmarks/noise_joint_coverage.py``.
+"""Do intervals hold the truth with measured noise as data?
+
+``python benchmarks/noise_joint_coverage.py``
 
 Simulated sweeps log gradient noise with a known offset to the noise that slows them
 (`cbsbayes.simulate_noise`). Exponent and offset of every sweep are drawn from their priors. Three

@@ -1,16 +1,19 @@
-"""What do one batch and its gradient noise say of the others? ``python benchmarks/one_cell_prediction.py``.
+"""What do one batch and its gradient noise say of the others?
+
+``python benchmarks/one_cell_prediction.py``
 
 The runs of a single batch (n_prompts, n_rollouts) are fitted with measured gradient noise as data;
 the crossings of all other runs are laid beside 90 % predictive intervals for one new run at their
-batch. ``tiny_grpo``: anchored at (64, 8), noise from eight snapshots of another run with standard
-errors (plain gradient unless ``--geometry adam``). ``verl_tiny``: anchored at each of its batches in
-turn, with the noise that its own runs logged.
+batch. Each batch is the anchor in turn, unless ``--anchor`` names one: with a single anchor the
+luck of its two or three seeds is in all the errors alike. ``tiny_grpo``: noise from eight snapshots
+of one other run, with standard errors (plain gradient unless ``--geometry adam``); ``verl_tiny``:
+noise that the anchor's own runs logged.
 
 Printed by law: share of crossings inside (a crossing is known between two evaluations; of the
-predictive probability between them the part inside counts), median log width, root mean square and
-mean of observed over predicted log S, averaged over the seeds of a batch first, and the same with
-the noise left to its prior's scale (``one batch, no noise`` is not a fit at all: nothing ties the
-other batches). ``seeds`` is how far single runs scatter around the mean of their batch.
+predictive probability between them the part inside counts; thresholds that no run of the anchor is
+seen to cross are left out), median log width, root mean square and
+mean of observed over predicted log S, averaged over the seeds of a batch first (``rms_cell``: over
+thresholds too). ``seeds`` is how far single runs scatter around the mean of their batch.
 """
 
 from __future__ import annotations
@@ -33,7 +36,6 @@ from cbsbayes.result import Fit
 from cbsbayes.sampling import SamplerSettings
 from cbsbayes.store import read_sweep
 
-ANCHORS = {"tiny_grpo": [(64, 8)], "verl_tiny": None}
 LAWS = ("two_axis_sqrt", "two_axis_free", "two_axis")
 
 
@@ -60,6 +62,13 @@ def cells_of(sweep: xr.Dataset) -> list[tuple[int, int]]:
 def at_cell(sweep: xr.Dataset, cell: tuple[int, int]) -> np.ndarray:
     """Return which runs have a batch, shape (run,)."""
     return ((sweep["n_prompts"].values == cell[0]) & (sweep["n_rollouts"].values == cell[1]))
+
+
+def crossed(runs: xr.Dataset, thresholds: tuple[float, ...]) -> list[float]:
+    """Return the thresholds that at least one run is seen to cross."""
+    found = find_crossings(runs, thresholds)
+    seen = (found["status"] == INTERVAL).any("run").values
+    return found["threshold"].values[seen].tolist()
 
 
 def predicted(fit: Fit, held: xr.Dataset, anchor: tuple[int, int]) -> pd.DataFrame:
@@ -101,10 +110,16 @@ def _scores(rows: pd.DataFrame) -> dict[str, float]:
             "seeds": np.sqrt(np.nanmean(scatter**2))}
 
 
+def _cell(text: str) -> tuple[int, int]:
+    prompts, rollouts = text.split(",")
+    return int(prompts), int(rollouts)
+
+
 def main() -> None:
     """Fit, predict and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sweep", choices=list(ANCHORS), default="tiny_grpo")
+    parser.add_argument("--sweep", choices=list(SWEEPS), default="tiny_grpo")
+    parser.add_argument("--anchor", type=_cell, metavar="P,G", help="this batch only")
     parser.add_argument("--laws", default=",".join(LAWS), help="comma-separated")
     parser.add_argument("--geometry", choices=["sgd", "adam"], default="sgd")
     parser.add_argument("--runs", type=int, default=99, help="at most so many runs of the anchor")
@@ -118,12 +133,12 @@ def main() -> None:
     settings, started = SamplerSettings(chains=2, draws=1000, tune=1000), time.time()
     for law in options.laws.split(","):
         parts = []
-        for anchor in ANCHORS[options.sweep] or cells_of(sweep):
+        for anchor in [options.anchor] if options.anchor else cells_of(sweep):
             here = at_cell(sweep, anchor)
+            runs = sweep.isel(run=np.flatnonzero(here)[: options.runs])
             try:
-                fit = fit_sweep(sweep.isel(run=np.flatnonzero(here)[: options.runs]), law=law,
-                                thresholds=thresholds, beside=False, use_gradient_noise=noise,
-                                sampler=settings)
+                fit = fit_sweep(runs, law=law, thresholds=crossed(runs, thresholds), beside=False,
+                                use_gradient_noise=noise, sampler=settings)
             except CBSDataError as error:
                 print(f"{anchor}: not fitted: {error}")
                 continue

@@ -7,8 +7,8 @@ so: what stands there is extrapolated along the law.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -70,12 +70,11 @@ def joint_table(joint: Fit, plain: Fit | None) -> pd.DataFrame:
 
 
 def _rows_of(fit: Fit) -> pd.DataFrame:
-    """Return one fit's rows; NaN thresholds are -1, so that two fits' rows can be matched."""
+    """Return one fit's rows, numbered in the order to print them."""
     held = fit.cbs[[*_KEY, "unit", *_SIDE]].assign(tried=1)
     rows = [*_noise_rows(fit), *_predicted_rows(fit)]
     table = pd.concat([held, pd.DataFrame(rows)], ignore_index=True) if rows else held
-    return table.assign(order=np.arange(len(table)),
-                        threshold=table["threshold"].fillna(np.nan))
+    return table.assign(order=np.arange(len(table)))
 
 
 def _noise_rows(fit: Fit) -> Iterator[dict[str, object]]:
@@ -89,10 +88,10 @@ def _predicted_rows(fit: Fit) -> Iterator[dict[str, object]]:
     if not fit.law.two_axis:
         return
     cells = _cells(fit.crossings)
-    draws = stacked(fit.posterior)
-    new = new_run_log_steps(fit, *np.array(_around(cells, fit.law), dtype=float).T, random_seed=0)
-    typical = _log_steps(fit.law, draws, np.array(_around(cells, fit.law), dtype=float))
-    for b, cell in enumerate(_around(cells, fit.law)):
+    around = _around(cells, fit.law)
+    new = new_run_log_steps(fit, *np.array(around).T, random_seed=0)
+    typical = _log_steps(fit.law, stacked(fit.posterior), np.array(around))
+    for b, cell in enumerate(around):
         at = f"n_prompts={cell[0]:g},n_rollouts={cell[1]:g}"
         inside = int(_inside(cell, cells))
         for k, threshold in enumerate(fit.thresholds.tolist()):
@@ -121,9 +120,9 @@ def _around(cells: list[tuple[float, float]], law: Law) -> list[tuple[float, flo
     """Return batches a quarter to four times the middle one tried, along either axis."""
     least = 1.0 if law.needs_baseline_group else 0.0
     prompts, rollouts = cells[len(cells) // 2]
-    found = {(round(f * prompts), rollouts) for f in _FACTORS}
-    found |= {(prompts, round(f * rollouts)) for f in _FACTORS}
-    return sorted((float(p), float(g)) for p, g in found if p >= 1 and g > least)
+    found = {(float(round(f * prompts)), rollouts) for f in _FACTORS}
+    found |= {(prompts, float(round(f * rollouts))) for f in _FACTORS}
+    return sorted((p, g) for p, g in found if p >= 1 and g > least)
 
 
 def _inside(cell: tuple[float, float], cells: list[tuple[float, float]]) -> bool:
@@ -171,7 +170,7 @@ def new_run_log_steps(
     return log_s + effect[:, :, None] + residual
 
 
-def _verdict(row: dict[str, float]) -> str:
+def _verdict(row: Mapping[Hashable, Any]) -> str:
     ends = [row[f"{side}_{end}"] for side in ("with", "without") for end in ("lower", "upper")]
     if not np.isfinite(ends).all():
         return ""

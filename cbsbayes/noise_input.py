@@ -29,6 +29,7 @@ PRIOR_FREEDOM = 4.0
 MIN_DEVIATIONS = 3  # probes beyond one per range: fewer cannot tell their scatter
 SNAPSHOT_COLUMNS = ("level", "n_rollouts", "g_sq", "g_sq_se", "tr_between", "tr_between_se",
                     "tr_within", "tr_within_se")
+_EXACT = 1e-4  # relative error below which none is believed: a covariance must have an inverse
 _LARGE = 200.0  # degrees of freedom of stated standard errors
 _SUMS = ("tr_between", "tr_within", "g_sq")
 
@@ -130,7 +131,7 @@ def _moderated(
     """
     share = weight / weight.sum()
     mean = share @ values
-    pooled = scatter * float(np.sum(share**2 / weight))
+    pooled = scatter * float(np.sum(share**2 / weight)) + np.diag(np.square(_EXACT * mean))
     own = 1.0 / float(np.sum(share**2)) - 1.0
     if own < 1e-9:
         return mean, pooled, prior

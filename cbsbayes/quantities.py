@@ -82,8 +82,9 @@ class TriedBatches:
 
     @property
     def both_vary(self) -> bool:
-        """Whether prompts and rollouts were both varied, so that their noise can be told apart."""
-        return self.parts_known or all(len({cell[axis] for cell in self.cells}) > 1 for axis in (0, 1))
+        """Whether the noise of prompts and rollouts can be told apart: both varied, or measured."""
+        return self.parts_known or all(
+            len({cell[axis] for cell in self.cells}) > 1 for axis in (0, 1))
 
     def _middle(self, axis: int) -> list[int]:
         distinct = sorted({cell[axis] for cell in self.cells})

@@ -109,4 +109,6 @@ class NoiseData:
             z = np.maximum(self.estimate[k], sd)
             out[:, k] = np.log(z[:-1] / z[-1])
         at = np.flatnonzero(self.known)
+        if not at.size:
+            return np.zeros_like(out)
         return np.stack([np.interp(np.arange(self.n_ranges), at, row[at]) for row in out])

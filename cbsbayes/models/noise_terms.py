@@ -12,8 +12,8 @@ ranges is averaged over the same progress. With Δ the growth of log S_min betwe
 .. math:: M_{q,k} = e^{-\Delta_k} M_{q,k-1} + (1 - e^{-\Delta_k})\, m_{q,k}.
 
 δ is one number for all parts and ranges. D is what measurement and fit differ in beyond it: of sd
-s, alike at neighbouring thresholds, apart for prompts and rollouts. log m is what is sampled, so the
-density of D carries the Jacobian of M; what the probes say of m is `NoiseData`'s likelihood.
+s, alike at neighbouring thresholds, apart for prompts and rollouts. log m is what is sampled, so
+the density of D carries the Jacobian of M; what the probes say of m is `NoiseData`'s likelihood.
 """
 
 from __future__ import annotations

@@ -55,8 +55,8 @@ def joint_sentences(table: pd.DataFrame, fit: Fit) -> list[str]:
     counts = table["verdict"].value_counts()
     both = int(counts.drop("", errors="ignore").sum())
     return [*out, f"Of {both} numbers that both fits give, {counts.get('agree', 0)} agree (each "
-            f"median inside the other's interval) and {counts.get('differ', 0)} differ (intervals "
-            "apart)."]
+            "median inside the interval of the other) and "
+            f"{counts.get('differ', 0)} differ (intervals apart)."]
 
 
 def joint_table_shown(table: pd.DataFrame, threshold: float) -> Table:
