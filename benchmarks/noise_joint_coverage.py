@@ -1,4 +1,4 @@
-"""Do intervals hold the truth with measured noise as data?
+"""Do intervals hold the truth with measured noise as data: a count over simulated sweeps.
 
 ``python benchmarks/noise_joint_coverage.py``
 

@@ -1,4 +1,4 @@
-"""What do one batch and its gradient noise say of the others?
+"""Predict every other batch from the runs and the gradient noise of one.
 
 ``python benchmarks/one_cell_prediction.py``
 

@@ -128,12 +128,12 @@ def noise_cautions(posterior: xr.Dataset, constants: xr.Dataset, n_batches: int)
         return []
     delta = posterior["noise_offset"].values.reshape(-1)
     low, high = interval(delta, 0.9)
-    out = []
+    offset = (f"measured noise is exp(δ) times the fitted one, δ = {np.median(delta):.2f} (90 % "
+              f"from {low:.2f} to {high:.2f})")
+    out = [f"Gradient noise is data of this fit: {offset}."]
     if abs(np.median(delta)) > LARGE_OFFSET:
-        side = "larger" if np.median(delta) > 0 else "smaller"
-        out.append(f"Curves and gradients disagree: measured noise is {side} than the fitted one "
-                   f"by exp({np.median(delta):.2f}), 90 % from {low:.2f} to {high:.2f} in log, "
-                   f"beyond {LARGE_OFFSET:g}; prefer the fit without it.")
+        out = [f"Curves and gradients disagree: {offset}, beyond {LARGE_OFFSET:g}; prefer the fit "
+               "without it."]
     probed = constants["noise_probes"].values > 0
     resolved = constants["noise_resolved"].values[probed] == 1
     if not resolved.all():

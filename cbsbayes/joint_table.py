@@ -117,9 +117,14 @@ def _cells(crossings: xr.Dataset) -> list[tuple[float, float]]:
 
 
 def _around(cells: list[tuple[float, float]], law: Law) -> list[tuple[float, float]]:
-    """Return batches a quarter to four times the middle one tried, along either axis."""
+    """Return batches a quarter to four times one that was tried, along either axis.
+
+    That one is where most batches tried lie on its two lines, the middle one of several.
+    """
     least = 1.0 if law.needs_baseline_group else 0.0
-    prompts, rollouts = cells[len(cells) // 2]
+    on_lines = [sum(p == c[0] or g == c[1] for c in cells) for p, g in cells]
+    best = [cell for cell, n in zip(cells, on_lines, strict=True) if n == max(on_lines)]
+    prompts, rollouts = best[len(best) // 2]
     found = {(float(round(f * prompts)), rollouts) for f in _FACTORS}
     found |= {(prompts, float(round(f * rollouts))) for f in _FACTORS}
     return sorted((p, g) for p, g in found if p >= 1 and g > least)

@@ -17,6 +17,8 @@ from cbsbayes.joint import fit_jointly, with_parts
 from cbsbayes.joint_table import JOINT_COLUMNS, joint_table, new_run_log_steps
 from cbsbayes.noise_measured import probes_at_accuracy
 from cbsbayes.output import write_fit
+from cbsbayes.plots import all_figures, plot_noise_joint
+from cbsbayes.plots.style import detached
 from cbsbayes.report.noise_joint import joint_sentences
 from cbsbayes.report.page import render_page
 from cbsbayes.result import Fit
@@ -104,6 +106,22 @@ class TestBoth:
         assert "With and without measured noise as data" in page
         for sentence in joint_sentences(joint.noise_joint, joint):
             assert escape(sentence) in page
+
+    def test_the_figure_marks_batches_that_were_not_run(self, joint, fit):
+        with detached():
+            figure = plot_noise_joint(joint, threshold=0.65)
+        points = [line for line in figure.axes[0].get_lines() if line.get_gid() == "with-median"]
+        rows = joint.noise_joint
+        rows = rows[(rows["quantity"] == "steps_new_run") & (rows["threshold"] == 0.65)
+                    & rows["at"].str.endswith("n_rollouts=8")]
+        assert sorted(line.get_ydata()[0] for line in points) == pytest.approx(
+            sorted(rows["with_median"]))
+        hollow = [line.get_markerfacecolor() == "white" for line in points]
+        assert sum(hollow) == (rows["tried"] == 0).sum()
+        assert "noise_against_fit_joint" in [item.slug for item in all_figures(joint)]
+        assert "noise_against_fit_joint" not in [item.slug for item in all_figures(fit)]
+        with pytest.raises(CBSDataError, match="needs --use-gradient-noise"):
+            plot_noise_joint(fit)
 
     def test_saving_keeps_the_table_and_a_fit_without_removes_the_file(self, joint, fit, tmp_path):
         with few_figures(1):

@@ -30,6 +30,7 @@ _MODULES = {
     "plot_law_comparison": "laws",
     "plot_noise_against_fit": "noise_against_fit",
     "plot_noise_bias": "noise_bias",
+    "plot_noise_joint": "noise_joint",
     "plot_prior_posterior": "prior_posterior",
     "plot_ranks": "diagnostics",
     "plot_run_effects": "run_effects",

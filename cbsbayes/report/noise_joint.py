@@ -47,8 +47,8 @@ def joint_sentences(table: pd.DataFrame, fit: Fit) -> list[str]:
            f"({level} from {row['with_lower']:.2f} to {row['with_upper']:.2f}): curves and "
            f"gradients {_OFFSET[said]}."]
     if abs(row["with_median"]) > LARGE_OFFSET:
-        out.append(f"|δ| is above {LARGE_OFFSET:g}: a sign that curves and gradients disagree. "
-                   "The fit without the measurement is the safer one.")
+        out.append(f"|δ| is above {LARGE_OFFSET:g}, which one number should not have to absorb: "
+                   "the fit without the measurement is the safer one.")
     missing = str(fit.tree.attrs.get("noise_joint_missing", ""))
     if missing:
         return [*out, f"Without the measurement these runs cannot be fitted: {missing}."]
