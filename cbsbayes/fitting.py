@@ -164,7 +164,10 @@ def fit_sweep(
     tables |= {f"other_{n}": table for n, table in other_tables.items()}
     settings = _settings(ds, choice, crossings, metric, ci_prob, sampler)
     settings |= {"model": model, "priors": _priors(model).as_dict()}
-    settings |= {"noise_priors": NOISE_PRIORS.as_dict()} if joint else {}
+    if joint:
+        few = _n_batches(crossings) < MIN_BATCH_SIZES
+        settings |= {"noise_priors": NOISE_PRIORS.as_dict(),
+                     "priors": (PRIORS.few_batches() if few else PRIORS).as_dict()}
     tree = _assemble(main, ds, crossings, sampler.random_seed)
     tree.attrs |= {"group": label, "law": choice.law.name, "settings": json.dumps(settings),
                    "verdict": json.dumps(verdict(checks, worst, said))}
