@@ -162,6 +162,13 @@ class TestOneBatch:
         assert found.settings["noise_priors"]["offset_sd"] == 1.0
         assert "cbs_prompts" in set(found.cbs["quantity"])
 
+    def test_a_single_run_is_fitted_with_room_for_its_own_luck(self, one_batch):
+        found = fit_sweep(one_batch.isel(run=[0]), sampler=SETTINGS, beside=False,
+                          law="two_axis", thresholds=THRESHOLDS, use_gradient_noise=True)
+        assert found.crossings.sizes["run"] == 1
+        assert found.settings["priors"]["sigma_run"] == 0.12
+        assert float(found.prior["sigma_run"].median()) == pytest.approx(0.12, rel=0.1)
+
     def test_draws_of_new_runs_have_the_asked_batches(self, anchored):
         found = new_run_log_steps(anchored, np.array([8.0, 64.0]), np.array([8.0, 8.0]))
         assert found.shape == (anchored.posterior["noise_offset"].size, 2, 3)
