@@ -61,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--group", metavar="NAME", help="fit only this group of runs; default: each apart")
     add("--rule", choices=["isotonic", "first", "consecutive"], default="isotonic",
         help="what counts as a crossing (default: %(default)s)")
+    add("--use-gradient-noise", action="store_true",
+        help="take gradient noise that the runs logged as data too, up to a free offset; the fit "
+             "without it stands beside (crossing model)")
     add("--ci-prob", type=float, default=0.9, metavar="P",
         help="probability of the equal-tailed intervals (default: %(default)s)")
     add("--sampler", choices=["nutpie", "pymc"], default="nutpie")
@@ -164,13 +167,15 @@ def _slug(text: str) -> str:
 
 def _fit(sweep: xr.Dataset, group: str, options: argparse.Namespace, stage: Stage) -> Fit:
     from cbsbayes.fitting import fit_sweep
+    from cbsbayes.joint import fit_jointly
     from cbsbayes.sampling import SamplerSettings
 
     sampler = SamplerSettings(sampler=options.sampler, draws=options.draws, tune=options.tune,
                               chains=options.chains, random_seed=options.seed)
-    return fit_sweep(sweep, group=group, law=options.law, model=options.model,
-                     thresholds=options.thresholds, metric=options.metric, rule=options.rule,
-                     ci_prob=options.ci_prob, sampler=sampler, stage=stage)
+    fit = fit_jointly if options.use_gradient_noise else fit_sweep
+    return fit(sweep, group=group, law=options.law, model=options.model,
+               thresholds=options.thresholds, metric=options.metric, rule=options.rule,
+               ci_prob=options.ci_prob, sampler=sampler, stage=stage)
 
 
 def _write_together(done: _Done, sweep: xr.Dataset, output: Path) -> None:
@@ -183,6 +188,7 @@ def _write_together(done: _Done, sweep: xr.Dataset, output: Path) -> None:
         clear_fit,
         fit_summary,
         noise_table,
+        write_joint,
         write_noise,
         writing,
     )
@@ -205,6 +211,7 @@ def _write_together(done: _Done, sweep: xr.Dataset, output: Path) -> None:
             write_whole(output / f"{name}.csv", pd.concat(tables).to_csv(index=False))
         measured = [noise_table(fit) for fit in fits]
         write_noise([table for table in measured if not isinstance(table, str)], output)
+        write_joint([fit.noise_joint for fit in fits if fit.noise_joint is not None], output)
         together = json.dumps({"groups": summaries}, indent=2, allow_nan=False)
         write_whole(output / "fit.json", together + "\n")
         render_index(entries, path=output / "index.html")

@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from cbsbayes.averaging import averaged_table
@@ -28,16 +29,24 @@ from cbsbayes.grouping import (
     of_group,
     silent_runs,
 )
+from cbsbayes.joint import (
+    LEAST_BATCHES,
+    joint_laws,
+    measured_table,
+    noise_cautions,
+    with_parts,
+)
 from cbsbayes.law_fit import LawFit, fit_crossings
 from cbsbayes.laws import Law, get_law
 from cbsbayes.loo import compare_laws, leave_one_run_out
-from cbsbayes.models.priors import PRIORS, Priors
+from cbsbayes.models.priors import NOISE_PRIORS, PRIORS, Priors
 from cbsbayes.models.trajectory_priors import TRAJECTORY_PRIORS, TrajectoryPriors
 from cbsbayes.quantities import tried_batches
 from cbsbayes.result import Fit, stacked, table_to_json, thinned
 from cbsbayes.runs_table import runs_table
 from cbsbayes.sampling import SamplerSettings
 from cbsbayes.sweep import choose_metric, digest, is_one_axis
+from cbsbayes.thresholds import MIN_BATCH_SIZES
 from cbsbayes.verdict import cautions, sampler_checks, verdict
 from cbsbayes.versions import versions
 
@@ -60,6 +69,7 @@ def fit_sweep(
     ci_prob: float = 0.9,
     sampler: SamplerSettings | None = None,
     beside: bool = True,
+    use_gradient_noise: bool | pd.DataFrame = False,
     stage: Stage = lambda text: None,
 ) -> Fit:
     """Fit one group of runs.
@@ -86,6 +96,10 @@ def fit_sweep(
         How to sample.
     beside : bool
         Whether other laws are fitted beside the chosen one and compared with it.
+    use_gradient_noise : bool or DataFrame
+        Whether measured gradient noise is data too (crossing model only): what the runs logged,
+        or a table of `cbsbayes.noise_input`. `cbsbayes.joint.fit_jointly` lays the fit without
+        it beside.
     stage : callable
         Told what is being done, for a progress display.
 
@@ -103,18 +117,25 @@ def fit_sweep(
         raise CBSDataError(f"ci_prob is {ci_prob}; valid: from 0.5 to below 1, usually 0.9")
     if model not in MODELS:
         raise CBSDataError(f"unknown model {model!r}; valid: {', '.join(MODELS)}")
+    joint = use_gradient_noise is not False
+    if joint and model != "crossing":
+        raise CBSDataError(f"the {model} model does not take measured gradient noise as data; use "
+                           "--model crossing, or leave --use-gradient-noise out")
+    least = LEAST_BATCHES if joint else MIN_BATCH_SIZES
     sampler = sampler or SamplerSettings()
     ds, label = _one_group(sweep, group)
     metric = _metric(ds, metric)
-    fitted, reasons, choice = _choose(ds, law, metric)
-    targets = (choose_thresholds(fitted, metric=metric, rule=rule) if thresholds is None
-               else np.asarray(thresholds, dtype=float))
+    fitted, reasons, choice = _choose(ds, law, metric, least)
+    noise = measured_table(fitted, metric, use_gradient_noise)
+    choice = choice if noise is None else with_parts(choice, law, fitted, noise)
+    targets = (choose_thresholds(fitted, metric=metric, rule=rule, least=least)
+               if thresholds is None else np.asarray(thresholds, dtype=float))
     crossings = find_crossings(fitted, targets, metric=metric, rule=rule)
     crossings, reasons = _without_silent(crossings, reasons)
 
     def fit_law(law: Law, sampler: SamplerSettings) -> LawFit:
         if model == "crossing":
-            return fit_crossings(law, crossings, sampler, label, ci_prob)
+            return fit_crossings(law, crossings, sampler, label, ci_prob, noise)
         from cbsbayes.law_fit_curves import fit_curves
 
         spoken = fitted.sel(run=crossings["run"].values)
@@ -122,6 +143,7 @@ def fit_sweep(
 
     fits = {}
     others = laws_beside(choice.law, crossings) if beside else []
+    others = joint_laws(choice.law, others) if joint else others
     for name in [choice.law.name, *others]:
         stage(f"sampling {name}")
         fits[name] = fit_law(get_law(name), sampler)
@@ -142,6 +164,7 @@ def fit_sweep(
     other_tables = {n: f.cbs for n, f in fits.items() if n != choice.law.name}
     said = cautions(choice.law, posteriors[choice.law.name], crossings, law_table, other_tables,
                     main.cbs, PRIORS.alpha)
+    said += noise_cautions(posteriors[choice.law.name], main.constants, _n_batches(crossings))
     tables = {"cbs": main.cbs, "averaged": averaged, "laws": law_table,
               "runs": runs_table(ds, crossings, reasons)}
     if model != "crossing" and beside:
@@ -151,6 +174,10 @@ def fit_sweep(
     tables |= {f"other_{n}": table for n, table in other_tables.items()}
     settings = _settings(ds, choice, crossings, metric, ci_prob, sampler)
     settings |= {"model": model, "priors": _priors(model).as_dict()}
+    if joint:
+        few = _n_batches(crossings) < MIN_BATCH_SIZES
+        settings |= {"noise_priors": NOISE_PRIORS.as_dict(),
+                     "priors": (PRIORS.few_batches() if few else PRIORS).as_dict()}
     tree = _assemble(main, ds, crossings, sampler.random_seed)
     tree.attrs |= {"group": label, "law": choice.law.name, "settings": json.dumps(settings),
                    "verdict": json.dumps(verdict(checks, worst, said))}
@@ -209,7 +236,7 @@ def _metric(ds: xr.Dataset, metric: str | None) -> str | None:
 
 
 def _choose(
-    ds: xr.Dataset, law: str, metric: str | None
+    ds: xr.Dataset, law: str, metric: str | None, least: int = MIN_BATCH_SIZES
 ) -> tuple[xr.Dataset, dict[str, str], LawChoice]:
     reasons = choose_runs(ds, None if law == "auto" else get_law(law))
     kept = np.array([reasons[str(run)] == "" for run in ds["run"].values])
@@ -221,8 +248,13 @@ def _choose(
     if choice.law.needs_baseline_group and (fitted["n_rollouts"].values < 2).any():
         raise CBSDataError(f"law {choice.law.name!r} has no value at n_rollouts = 1; use its "
                            "_plain form or add runs with larger groups")
-    check_batches(fitted)
+    check_batches(fitted, least)
     return fitted, reasons, choice
+
+
+def _n_batches(ds: xr.Dataset) -> int:
+    return len({*zip(ds["n_prompts"].values.tolist(), ds["n_rollouts"].values.tolist(),
+                     ds["total_batch"].values.tolist(), strict=True)})
 
 
 def _without_silent(

@@ -130,8 +130,8 @@ def choose_runs(ds: xr.Dataset, law: Law | None = None) -> dict[str, str]:
     return reasons
 
 
-def check_batches(ds: xr.Dataset) -> None:
-    """Refuse runs of fewer than three batch sizes.
+def check_batches(ds: xr.Dataset, least: int = MIN_BATCH_SIZES) -> None:
+    """Refuse runs of fewer than three batch sizes, or of another least number.
 
     Raises
     ------
@@ -140,9 +140,9 @@ def check_batches(ds: xr.Dataset) -> None:
     """
     labels = batch_labels(ds)
     sizes = len(np.unique(labels[labels >= 0]))
-    if sizes < MIN_BATCH_SIZES:
+    if sizes < least:
         raise CBSDataError(f"the runs have {sizes} batch size(s) that may be fitted; a law needs "
-                           f"at least {MIN_BATCH_SIZES}: add runs with other n_prompts or "
+                           f"at least {least}: add runs with other n_prompts or "
                            "n_rollouts")
 
 

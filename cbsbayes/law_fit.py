@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ import xarray as xr
 
 from cbsbayes.laws import Law
 from cbsbayes.models.crossing_data import CrossingData, crossing_data
+from cbsbayes.noise_input import noise_data
 from cbsbayes.quantities import quantities, tried_batches
 from cbsbayes.replicates import parameters, replicate_log_steps, run_log_likelihood
 from cbsbayes.result import stacked
@@ -52,7 +53,8 @@ class LawFit:
 
 
 def fit_crossings(
-    law: Law, crossings: xr.Dataset, sampler: SamplerSettings, group: str, ci_prob: float
+    law: Law, crossings: xr.Dataset, sampler: SamplerSettings, group: str, ci_prob: float,
+    noise: pd.DataFrame | None = None,
 ) -> LawFit:
     """Return a law fitted to crossings.
 
@@ -68,14 +70,19 @@ def fit_crossings(
         Label of the runs.
     ci_prob : float
         Probability of the equal-tailed intervals.
+    noise : DataFrame, optional
+        Measured gradient noise that is data too (`cbsbayes.noise_input`).
     """
     data = crossing_data(crossings, law)
+    if noise is not None:
+        sign = 1.0 if crossings.attrs.get("direction", "increasing") == "increasing" else -1.0
+        data = replace(data, noise=noise_data(noise, law, sign * data.threshold))
     tree = sample_crossings(data, law, sampler)
     posterior = tree["posterior"].to_dataset()
     log_p = run_log_likelihood(parameters(stacked(posterior), data, law), data)
     tree["log_likelihood"] = xr.DataTree(run_log_likelihoods(log_p, posterior, data.run))
     prior = sample_prior(data, law, draws=PRIOR_DRAWS, random_seed=sampler.random_seed)
-    tried = tried_batches(crossings)
+    tried = replace(tried_batches(crossings), parts_known=_parts_known(data, law))
     table = cbs_table(quantities(law, posterior, tried), quantities(law, prior, tried), law=law,
                       group=group, ci_prob=ci_prob)
 
@@ -93,8 +100,18 @@ def run_log_likelihoods(log_p: np.ndarray, posterior: xr.Dataset, run: np.ndarra
         coords={"run": run, "chain": posterior["chain"], "draw": posterior["draw"]})
 
 
+def _parts_known(data: CrossingData, law: Law) -> bool:
+    """Return whether measured noise tells prompts from rollouts."""
+    return data.noise is not None and law.two_axis and data.noise.parts == law.scales
+
+
 def _constants(data: CrossingData) -> xr.Dataset:
+    noise = {} if data.noise is None else {
+        "noise_probes": ("noise_range", data.noise.n_probes),
+        "noise_resolved": ("noise_range", data.noise.resolved().astype(np.int8)),
+        "noise_runs": ((), data.noise.n_runs)}
     return xr.Dataset(
+        noise |
         {"n_prompts": ("run", data.n_prompts), "n_rollouts": ("run", data.n_rollouts),
          "hardness": ("threshold", data.hardness), "log_steps_scale": ((), data.log_steps_scale),
          **{f"log_scale_{name}": ((), value) for name, value in data.log_batch_scale.items()}},

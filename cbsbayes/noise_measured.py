@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from cbsbayes.bounds import curves_of
 from cbsbayes.laws import Law
@@ -36,8 +37,8 @@ from cbsbayes.noise_ratio import MIN_PROBES
 if TYPE_CHECKING:
     from cbsbayes.result import Fit
 
-__all__ = ["MIN_EFFECTIVE", "MIN_ROLLOUTS", "Measured", "Part", "measured_in_ranges", "parts_of",
-           "probes_of_fit"]
+__all__ = ["MIN_EFFECTIVE", "MIN_ROLLOUTS", "Measured", "Part", "measured_in_ranges", "part_sums",
+           "parts_of", "probes_at_accuracy", "probes_of_fit"]
 
 MIN_ROLLOUTS = 4
 MIN_EFFECTIVE = 8.0  # fewer, and Student's tails leave the denominator unresolved
@@ -113,9 +114,17 @@ def probes_of_fit(fit: Fit) -> pd.DataFrame:
     CBSDataError
         If these runs logged no numerators and denominators of gradient noise.
     """
-    sweep = fit.sweep.sel(run=fit.crossings["run"].values)
+    return probes_at_accuracy(fit.sweep.sel(run=fit.crossings["run"].values),
+                              fit.settings.get("metric") or None)
+
+
+def probes_at_accuracy(sweep: xr.Dataset, metric: str | None) -> pd.DataFrame:
+    """Return every probe of a sweep's runs with the accuracy it was made at.
+
+    As `probes_of_fit`, before there is a fit.
+    """
     probes = probes_of(sweep)
-    curves = curves_of(sweep, metric=fit.settings.get("metric") or None)
+    curves = curves_of(sweep, metric=metric)
     position = pd.Index(sweep["run"].values).get_indexer(probes["run"])
     before = probes["update"] - sweep["updates_per_step"].values[position]
     level = np.array([_at(curves.step[i], curves.value[i], update)
@@ -155,7 +164,7 @@ def measured_in_ranges(
     list of Measured
         In order; the last one without draws where too few probes are left for the last range.
     """
-    table = _sums(probes, part, plain).dropna()
+    table = part_sums(probes, part, plain).dropna()
     of_range = np.searchsorted(edges, table["level"].to_numpy())
     out, first = [], 0
     for last in range(len(edges)):
@@ -181,7 +190,7 @@ def _measured(
     return Measured(first, last, np.maximum(ratio, 0.0), size, runs, accuracy)
 
 
-def _sums(probes: pd.DataFrame, part: Part, plain: bool) -> pd.DataFrame:
+def part_sums(probes: pd.DataFrame, part: Part, plain: bool) -> pd.DataFrame:
     """Return numerator, denominator and weight of every probe that has this scale."""
     if part.quantity == "N":
         probes = probes[probes["n_rollouts"] == part.n_rollouts]

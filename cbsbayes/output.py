@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cbsbayes.result import Fit
 
 __all__ = ["TABLES", "check_folder", "clear_fit", "fit_summary", "noise_table", "write_fit",
-           "write_noise", "write_paper", "writing"]
+           "write_joint", "write_noise", "write_paper", "writing"]
 
 TABLES = ("cbs", "averaged", "overhead", "comparison", "runs")
 _DRAWN = {".png", ".pdf"}
@@ -68,6 +68,7 @@ def write_fit(
             write_whole(folder / f"{name}.csv", getattr(fit, name).to_csv(index=False))
         noise = noise_table(fit)
         write_noise([] if isinstance(noise, str) else [noise], folder)
+        write_joint([] if fit.noise_joint is None else [fit.noise_joint], folder)
         stage("drawing figures")
         figures = write_figures(fit, folder / "figures", second)
         stage("writing the page")
@@ -101,9 +102,17 @@ def noise_table(fit: Fit) -> pd.DataFrame | str:
 
 def write_noise(tables: Sequence[pd.DataFrame], folder: Path) -> None:
     """Write ``noise.csv``; without a table, remove that of an earlier fit."""
+    _write_stacked(tables, folder / "noise.csv")
+
+
+def write_joint(tables: Sequence[pd.DataFrame], folder: Path) -> None:
+    """Write ``noise_joint.csv``; without a table, remove that of an earlier fit."""
+    _write_stacked(tables, folder / "noise_joint.csv")
+
+
+def _write_stacked(tables: Sequence[pd.DataFrame], path: Path) -> None:
     import pandas as pd
 
-    path = folder / "noise.csv"
     if tables:
         write_whole(path, pd.concat(tables).to_csv(index=False))
     else:

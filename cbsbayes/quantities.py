@@ -59,6 +59,8 @@ class TriedBatches:
         Whether the data give total batches only.
     cells : tuple
         All (n_prompts, n_rollouts) that were run, sorted; empty where there is one axis.
+    parts_known : bool
+        Whether measured gradient noise tells prompts from rollouts.
     """
 
     prompts_at: dict[int, tuple[int, ...]]
@@ -66,6 +68,7 @@ class TriedBatches:
     total: tuple[float, ...]
     one_axis: bool
     cells: tuple[tuple[int, int], ...] = ()
+    parts_known: bool = False
 
     @property
     def groups(self) -> list[int]:
@@ -79,8 +82,9 @@ class TriedBatches:
 
     @property
     def both_vary(self) -> bool:
-        """Whether prompts and rollouts were both varied, so that their noise can be told apart."""
-        return all(len({cell[axis] for cell in self.cells}) > 1 for axis in (0, 1))
+        """Whether the noise of prompts and rollouts can be told apart: both varied, or measured."""
+        return self.parts_known or all(
+            len({cell[axis] for cell in self.cells}) > 1 for axis in (0, 1))
 
     def _middle(self, axis: int) -> list[int]:
         distinct = sorted({cell[axis] for cell in self.cells})

@@ -166,6 +166,11 @@ class Fit:
                 for name, text in self.tree.attrs.items() if str(name).startswith(prefix)}
 
     @cached_property
+    def noise_joint(self) -> pd.DataFrame | None:
+        """With and without measured noise side by side; None unless noise was data."""
+        return self._table("noise_joint") if "table_noise_joint" in self.tree.attrs else None
+
+    @cached_property
     def baselines(self) -> list[BaselineFit]:
         """The least-squares fits beside the posterior."""
         return fit_baselines(

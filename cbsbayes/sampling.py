@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,14 @@ from cbsbayes.models.crossing_data import CrossingData
 from cbsbayes.models.crossing_flat import FlatCrossing
 from cbsbayes.models.crossing_words import data_words
 from cbsbayes.models.priors import PRIORS, Priors
+from cbsbayes.thresholds import MIN_BATCH_SIZES
 
 __all__ = ["SAMPLERS", "SamplerSettings", "nutpie_model", "quiet_pymc", "sample_crossings",
            "sample_prior"]
 
 SAMPLERS = ("nutpie", "pymc")
 _TARGET_ACCEPT = 0.95  # .9 does on most sweeps, but where only bounds are known draws diverge
+_TARGET_ACCEPT_NOISE = 0.99  # accuracy ranges without a probe make narrow places
 _REDUNDANT = "run_effect_z"  # run_effect over sigma_run
 
 
@@ -86,7 +88,7 @@ def sample_crossings(
         Groups ``posterior`` and ``sample_stats``, dims chain, draw, run, threshold.
     """
     sample = _sample_nutpie if settings.sampler == "nutpie" else _sample_pymc
-    return sample(data, law, settings, priors.at(len(data.threshold)))
+    return sample(data, law, settings, _priors_for(data, priors))
 
 
 def _sample_nutpie(
@@ -100,12 +102,23 @@ def _sample_nutpie(
     model = nutpie_model(sampler_callbacks(), data_words(flat), flat.n_dim, flat.initial_point)
     tree = nutpie.sample(
         model, draws=settings.draws, tune=settings.tune, chains=settings.chains,
-        cores=settings.cores, seed=settings.random_seed, target_accept=_TARGET_ACCEPT,
+        cores=settings.cores, seed=settings.random_seed, target_accept=_target_accept(data),
         adaptation="low_rank", save_warmup=False, progress_bar=False,
     )
     return xr.DataTree.from_dict({
         "posterior": flat.unpack(tree["posterior"]["position"].values),
         "sample_stats": tree["sample_stats"].to_dataset()})
+
+
+def _priors_for(data: CrossingData, priors: Priors) -> Priors:
+    n_batches = len(np.unique(np.column_stack([data.n_prompts, data.n_rollouts]), axis=0))
+    if data.noise is not None and n_batches < MIN_BATCH_SIZES:
+        priors = priors.few_batches()
+    return priors.at(len(data.threshold))
+
+
+def _target_accept(data: CrossingData) -> float:
+    return _TARGET_ACCEPT if data.noise is None else _TARGET_ACCEPT_NOISE
 
 
 def nutpie_model(
@@ -151,7 +164,7 @@ def _sample_pymc(
         tree = pm.sample(
             draws=settings.draws, tune=settings.tune, chains=settings.chains,
             cores=settings.cores, random_seed=settings.random_seed, nuts_sampler="pymc",
-            target_accept=_TARGET_ACCEPT, progressbar=False, compute_convergence_checks=False,
+            target_accept=_target_accept(data), progressbar=False, compute_convergence_checks=False,
         )
     return xr.DataTree.from_dict({
         "posterior": tree["posterior"].to_dataset().drop_vars(_REDUNDANT),
@@ -162,14 +175,14 @@ def sample_prior(
     data: CrossingData, law: Law, *, draws: int = 1000, random_seed: int = 0,
     priors: Priors = PRIORS,
 ) -> xr.Dataset:
-    """Return draws from the prior of everything the posterior holds.
+    """Return draws from the prior of everything the posterior holds but measured noise.
 
     Returns
     -------
     xarray.Dataset
         Dims (chain, draw, run, threshold), one chain.
     """
-    flat = FlatCrossing(data, law, priors.at(len(data.threshold)))
+    flat = FlatCrossing(replace(data, noise=None), law, _priors_for(data, priors))
     position = flat.prior_draws(draws, np.random.default_rng(random_seed))
     return flat.unpack(position[None])
 

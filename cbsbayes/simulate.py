@@ -33,7 +33,7 @@ from cbsbayes.truth import (
     truth_of,
 )
 
-__all__ = ["Truth", "main", "simulate_sweep", "true_steps", "truth_of"]
+__all__ = ["Truth", "levels", "main", "simulate_sweep", "true_steps", "truth_of"]
 
 _TAU_NODES = 4001
 _METRIC = "simulated/accuracy"
@@ -110,7 +110,7 @@ def simulate_sweep(
     effect = disturbances.run_effects(rng, sigma_run, len(runs))
     step = np.arange(0, max_updates + 1, eval_every, dtype=float)
     trained = disturbances.trained_steps(rng, len(runs), step)
-    level = _levels(truth, runs["total_batch"].to_numpy(), runs["n_rollouts"].to_numpy(), effect,
+    level = levels(truth, runs["total_batch"].to_numpy(), runs["n_rollouts"].to_numpy(), effect,
                     trained)
     level[:, 1:] += rng.normal(0.0, checkpoint_noise, level[:, 1:].shape)
     level += disturbances.drift(rng, len(runs), step)
@@ -145,7 +145,7 @@ def _settings(law: str) -> dict[str, str]:
             "algorithm": estimators[get_law(law).needs_baseline_group] if two_axis else ""}
 
 
-def _levels(
+def levels(
     truth: Truth, total_batch: np.ndarray, n_rollouts: np.ndarray, effect: np.ndarray,
     trained: np.ndarray,
 ) -> np.ndarray:

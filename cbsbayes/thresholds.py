@@ -21,6 +21,7 @@ _ROUND_STEPS = (0.1, 0.05, 0.02, 0.01)  # of the next power of ten above the ran
 
 def choose_thresholds(
     ds: xr.Dataset, *, metric: str | None = None, rule: str = "isotonic", max_thresholds: int = 6,
+    least: int = MIN_BATCH_SIZES,
 ) -> np.ndarray:
     """Return targets on a round grid that at least three batch sizes are seen to cross.
 
@@ -40,6 +41,9 @@ def choose_thresholds(
         What counts as a crossing.
     max_thresholds : int
         At most so many.
+    least : int
+        Batch sizes that have to cross a target; fewer than three only where something else
+        than batches tells of the noise.
 
     Returns
     -------
@@ -49,23 +53,23 @@ def choose_thresholds(
     Raises
     ------
     CBSDataError
-        If there are fewer than three batch sizes, no run rises above the start, or no target is
-        crossed by three batch sizes; the message says how far the sweep got.
+        If there are fewer than `least` batch sizes, no run rises above the start, or no target is
+        crossed by so many; the message says how far the sweep got.
     """
     if max_thresholds < 1:
         raise CBSDataError(f"max_thresholds is {max_thresholds}; valid: 1 and more")
     labels = batch_labels(ds)
     sizes = len(np.unique(labels[labels >= 0]))
-    if sizes < MIN_BATCH_SIZES:
+    if sizes < least:
         raise CBSDataError(f"the sweep has {sizes} batch size(s) that may be fitted; a law needs "
-                           f"at least {MIN_BATCH_SIZES}: add runs with other n_prompts or "
+                           f"at least {least}: add runs with other n_prompts or "
                            "n_rollouts")
     if "steps_lower" in ds:
         grids, crossed_at = [ds["threshold"].values], _table_crosser(ds)
     else:
         curves = curves_of(ds, metric=metric, rule=rule)
         grids, crossed_at = _grids(ds, curves), _curve_crosser(curves)
-    best = _enough_crossed(grids, crossed_at, labels, max_thresholds)
+    best = _enough_crossed(grids, crossed_at, labels, max_thresholds, least)
     counts = np.array([crossed_at(target).sum() for target in best])
     hardest_first = best[::-1] if ds.attrs["direction"] == "decreasing" else best
     counts = counts[::-1] if ds.attrs["direction"] == "decreasing" else counts
@@ -124,7 +128,7 @@ def _grids(ds: xr.Dataset, curves: Curves) -> list[np.ndarray]:
 
 def _enough_crossed(
     grids: list[np.ndarray], crossed_at: Callable[[float], np.ndarray], labels: np.ndarray,
-    wanted: int,
+    wanted: int, least: int,
 ) -> np.ndarray:
     sizes_at: dict[float, int] = {}
     best = np.array([])
@@ -133,24 +137,24 @@ def _enough_crossed(
             if target not in sizes_at:
                 crossing = labels[crossed_at(target)]
                 sizes_at[target] = len(np.unique(crossing[crossing >= 0]))
-        kept = np.array([t for t in grid.tolist() if sizes_at[t] >= MIN_BATCH_SIZES])
+        kept = np.array([t for t in grid.tolist() if sizes_at[t] >= least])
         if kept.size > best.size:
             best = kept
         if best.size >= wanted:
             break
     if best.size == 0:
-        raise CBSDataError(_none_crossed(sizes_at))
+        raise CBSDataError(_none_crossed(sizes_at, least))
     return best
 
 
-def _none_crossed(sizes_at: dict[float, int]) -> str:
+def _none_crossed(sizes_at: dict[float, int], least: int) -> str:
     remedy = "train longer, evaluate more often, add batch sizes, or give thresholds yourself"
     if not sizes_at or max(sizes_at.values()) == 0:
         span = f" between {min(sizes_at):g} and {max(sizes_at):g}" if sizes_at else ""
         return ("no run is seen to cross any threshold" + span + " between two evaluations after "
                 f"the start; {remedy}")
     most = max(sizes_at, key=lambda target: sizes_at[target])
-    return (f"no threshold is crossed by {MIN_BATCH_SIZES} batch sizes; the most is "
+    return (f"no threshold is crossed by {least} batch sizes; the most is "
             f"{sizes_at[most]}, at {most:g}; {remedy}")
 
 

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 from crossing_tables import all_left, crossings_table
+from noise_tables import with_noise
 
 from cbsbayes.laws import LAWS
 from cbsbayes.models.crossing import build_crossing_model
@@ -19,13 +20,21 @@ from cbsbayes.models.crossing_words import data_words
 from cbsbayes.models.priors import PRIORS
 
 CASES = [*((name, n) for name in LAWS for n in (1, 4)), ("two_axis_free", 2)]
+CASES += [(f"{name}+noise", n) for name in ("power", "two_axis_sqrt", "two_axis_free_plain",
+                                            "two_axis_free") for n in (1, 4)]
+CASES += [("two_axis_free+N", 4), ("two_axis+noise", 2)]
 MODE = "FAST_COMPILE"  # compiling the graph would take longer than all these evaluations
 
 
 @cache
 def flat_model(name, n_thresholds):
+    """A law's model; with ``+noise`` measured noise of its parts is data, with ``+N`` its N."""
+    name, _, noise = name.partition("+")
     law = LAWS[name]
-    return FlatCrossing(crossing_data(crossings_table(law, n_thresholds), law), law)
+    data = crossing_data(crossings_table(law, n_thresholds), law)
+    if noise:
+        data = with_noise(data, law, parts=noise)
+    return FlatCrossing(data, law)
 
 
 @cache

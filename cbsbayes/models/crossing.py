@@ -36,6 +36,7 @@ import pytensor.tensor as pt
 from cbsbayes.laws import Law
 from cbsbayes.models.crossing_data import CrossingData
 from cbsbayes.models.likelihood import LOGISTIC_SCALE, log_interval
+from cbsbayes.models.noise_terms import add_noise_terms
 from cbsbayes.models.priors import PRIORS, Priors
 
 __all__ = ["DATA_NAMES", "build_crossing_model", "model_data"]
@@ -72,7 +73,10 @@ def build_crossing_model(data: CrossingData, law: Law, priors: Priors = PRIORS) 
         Coords ``run, threshold``; named quantities in the user's units (updates, prompts,
         samples).
     """
-    with pm.Model(coords={"run": data.run, "threshold": data.threshold}) as model:
+    coords = {"run": data.run, "threshold": data.threshold}
+    if data.noise is not None:
+        coords["noise"] = np.array(data.noise.labels(data.threshold))
+    with pm.Model(coords=coords) as model:
         d = {name: pm.Data(name, value, dims=DATA_NAMES.get(name, ()))
              for name, value in model_data(data).items()}
         scales = {name: _noise_scale(name, d, priors) for name in law.scales}
@@ -84,6 +88,10 @@ def build_crossing_model(data: CrossingData, law: Law, priors: Priors = PRIORS) 
         center, scale = _residual(expected, d, len(data.threshold), priors)
         log_p = log_interval((d["log_lower"] - center) / scale, (d["log_upper"] - center) / scale)
         pm.Potential("crossings", pt.switch(d["informative"] > 0, log_p, 0.0), dims=_PAIR)
+        if data.noise is not None:
+            growth = model["log_growth"] if len(data.threshold) > 1 else pt.zeros(0)
+            add_noise_terms(data.noise, data.hardness,
+                            pt.stack([scales[name] for name in law.scales]), growth)
     return model
 
 

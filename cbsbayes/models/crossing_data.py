@@ -16,6 +16,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.laws import Law
 from cbsbayes.models.batches import batch_axes, batch_scales
 from cbsbayes.models.likelihood import FAR
+from cbsbayes.models.noise_data import NoiseData
 
 __all__ = ["CrossingData", "crossing_data", "hardness"]
 
@@ -51,6 +52,8 @@ class CrossingData:
         Log of the geometric mean S, updates.
     log_batch_scale : dict
         Log of the geometric middle of the batches tried, per noise scale.
+    noise : NoiseData or None
+        Measured gradient noise, where it is data too.
     """
 
     run: np.ndarray
@@ -66,6 +69,7 @@ class CrossingData:
     gap: np.ndarray
     log_steps_scale: float
     log_batch_scale: dict[str, float]
+    noise: NoiseData | None = None
 
 
 def crossing_data(crossings: xr.Dataset, law: Law) -> CrossingData:

@@ -23,6 +23,7 @@ from cbsbayes.models.priors import PRIORS, Priors
 __all__ = ["FlatCrossing"]
 
 _INITIAL_SPREAD = 0.5  # of the prior's: starts apart from each other, none at a loss
+_NOISE_SPREAD = 0.5  # of the starts of log noise around what was measured
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,18 @@ class FlatCrossing(FlatModel):
             blocks += [Block("residual_trend", 0.0, priors.residual_trend_sd),
                        Block("residual_length", np.log(priors.residual_length),
                              priors.residual_length_sd, transform="log")]
-        return tuple(blocks)
+        return (*blocks, *self._noise_blocks())
+
+    def _noise_blocks(self) -> list[Block]:
+        """Return the blocks of measured noise; the prior of log_noise is that of its deviations."""
+        noise = self.data.noise
+        if noise is None:
+            return []
+        start = noise.start().reshape(-1)
+        return [Block("noise_offset", 0.0, noise.priors.offset_sd),
+                Block("noise_scatter", np.log(noise.priors.scatter), noise.priors.scatter_sd,
+                      transform="log"),
+                Block("log_noise", start, _NOISE_SPREAD, "noise", size=len(start))]
 
     def _scale_blocks(self, name: str) -> list[Block]:
         level = Block(f"{name}_level", 0.0, self.priors.scale_level_sd)
@@ -111,6 +123,8 @@ class FlatCrossing(FlatModel):
         dims |= {name: ("threshold",) for name in (*scales, "S_min")} | {"run_effect": ("run",)}
         coords = {"run": self.data.run, "threshold": self.data.threshold,
                   "chain": np.arange(position.shape[0]), "draw": np.arange(position.shape[1])}
+        if self.data.noise is not None:
+            coords["noise"] = np.array(self.data.noise.labels(self.data.threshold))
         return xr.Dataset({name: (("chain", "draw", *dims[name]), v)
                            for name, v in values.items()}, coords=coords)
 

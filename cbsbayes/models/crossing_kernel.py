@@ -36,17 +36,19 @@ from numba import carray, types
 from cbsbayes.models.compiled import compiled, compiled_callback
 
 __all__ = [
-    "ALPHA", "GROWTH", "LENGTH", "MIDDLE", "N_SCALES", "PARTS", "POWER", "RUN", "SIGMA",
-    "SIGMA_RUN", "STEPS_LEVEL", "TREND", "log_density", "sampler_callbacks",
+    "ALPHA", "GROWTH", "LENGTH", "LOG_NOISE", "MIDDLE", "N_PARTS", "N_RANGES", "N_SCALES",
+    "OFFSET", "PARTS", "POWER", "RUN", "SCATTER", "SIGMA", "SIGMA_RUN", "STEPS_LEVEL", "TREND",
+    "log_density", "sampler_callbacks",
 ]
 
 PARTS = ("layout", "batch", "link", "pairs", "center", "precision", "constants", "hardness",
-         "weights", "bounds", "gaps")
+         "weights", "bounds", "gaps", "noise")
 """The data's parts in their order; integers first, then reals (see `crossing_words`)."""
 
 # Places in `layout`: where a block of the position starts (-1: not in this model), and facts.
 ALPHA, STEPS_LEVEL, GROWTH, SIGMA_RUN, RUN, SIGMA, TREND, LENGTH = range(8)
 MIDDLE, POWER, N_SCALES = 8, 9, 10
+OFFSET, SCATTER, LOG_NOISE, N_PARTS, N_RANGES = 11, 12, 13, 14, 15  # measured noise; -1 without
 
 
 def log_density(position: np.ndarray, words: np.ndarray) -> tuple[float, np.ndarray]:
@@ -132,6 +134,9 @@ def _evaluate(
     _reverse_expected(position, layout, curve_bar, gradient)
     scales_bar = np.zeros_like(scales)
     alpha_bar = _reverse_law(scales, weights, alpha, power, ratio, relative, curve_bar, scales_bar)
+    if layout[LOG_NOISE] >= 0:
+        value += _measured_noise(position, layout, _part(reals, words, 11), scales, scales_bar,
+                                 gradient)
     _reverse_noise_scales(scales_bar, hardness, constants[6], gradient)
     if layout[ALPHA] >= 0:
         gradient[layout[ALPHA]] += slope * alpha_bar
@@ -387,3 +392,106 @@ def _reverse_noise_scales(
             if n_thresholds > 1:
                 gradient[start + 1] += hardness[k] * scales_bar[s, k]
                 gradient[start + 2 + k] += spread * scales_bar[s, k]
+
+
+@compiled
+def _measured_noise(
+    position: np.ndarray, layout: np.ndarray, noise: np.ndarray, scales: np.ndarray,
+    scales_bar: np.ndarray, gradient: np.ndarray,
+) -> float:
+    """Return the log density of measured noise (see `noise_terms`); add all its slopes."""
+    n_parts, n_ranges, n_scales = layout[N_PARTS], layout[N_RANGES], len(scales)
+    mix = noise[: n_parts * n_scales].reshape((n_parts, n_scales))
+    total = noise[n_parts * n_scales: n_parts * (n_scales + 1)]
+    ranges = noise[n_parts * (n_scales + 1):].reshape((n_ranges, -1))
+    value = 0.0
+    moment, moment_bar = np.empty((n_parts, n_ranges)), np.zeros((n_parts, n_ranges))
+    for q in range(n_parts):
+        for k in range(n_ranges):
+            moment[q, k] = exp(position[layout[LOG_NOISE] + q * n_ranges + k])
+        value += _deviations(position, layout, moment[q], ranges[:, 0], mix[q], scales,
+                             scales_bar, moment_bar[q], gradient)
+    for k in range(n_ranges):
+        if ranges[k, 1] > 0.0:
+            value += _probes(moment[:, k], total, ranges[k], moment_bar[:, k])
+    for q in range(n_parts):
+        for k in range(n_ranges):
+            gradient[layout[LOG_NOISE] + q * n_ranges + k] = moment_bar[q, k]
+    return value
+
+
+@compiled
+def _probes(
+    moment: np.ndarray, total: np.ndarray, about: np.ndarray, moment_bar: np.ndarray
+) -> float:
+    """Return what one range's averages say; add the slopes by log noise to `moment_bar`."""
+    d, freedom = len(moment), about[1]
+    z, w = about[2: d + 3], about[d + 3:].reshape((d + 1, d + 1))
+    h = np.ones(d + 1)
+    h[:d] = moment
+    along, across, square, weight = 0.0, 0.0, 0.0, 0.0
+    wh, wz = np.zeros(d + 1), np.zeros(d + 1)
+    for i in range(d + 1):
+        for j in range(d + 1):
+            wh[i] += w[i, j] * h[j]
+            wz[i] += w[i, j] * z[j]
+        along += h[i] * wh[i]
+        across += h[i] * wz[i]
+        square += z[i] * wz[i]
+    for q in range(d):
+        weight += total[q] * moment[q]
+    best = across / along  # |G|² where the line along h is nearest to the averages
+    misfit = square - across * best
+    steep = (freedom + d) / (freedom + misfit)
+    for q in range(d):
+        slope = total[q] / weight - wh[q] / along + steep * best * (wz[q] - best * wh[q])
+        moment_bar[q] += slope * moment[q]
+    return log(weight) - 0.5 * log(along) - 0.5 * (freedom + d) * log1p(misfit / freedom)
+
+
+@compiled
+def _deviations(
+    position: np.ndarray, layout: np.ndarray, moment: np.ndarray, correlation: np.ndarray,
+    mix: np.ndarray, scales: np.ndarray, scales_bar: np.ndarray, moment_bar: np.ndarray,
+    gradient: np.ndarray,
+) -> float:
+    """Return the log density of one part's deviations, with the Jacobian; add its slopes."""
+    n, log_scatter = len(moment), position[layout[SCATTER]]
+    average, kept, target = np.empty(n), np.zeros(n), np.zeros(n)
+    deviation, deviation_bar, log_average_bar = np.empty(n), np.zeros(n), np.zeros(n)
+    value = 0.0
+    for k in range(n):
+        average[k] = moment[k]
+        if k > 0:
+            growth = exp(position[layout[GROWTH] + k - 1])
+            kept[k] = exp(-growth)
+            average[k] = kept[k] * average[k - 1] - expm1(-growth) * moment[k]
+            value += log(-expm1(-growth)) + log(moment[k]) - log(average[k])
+            moment_bar[k] += 1.0
+            log_average_bar[k] -= 1.0
+        for s in range(len(mix)):
+            target[k] += mix[s] * scales[s, k]
+        deviation[k] = log(average[k]) - log(target[k]) - position[layout[OFFSET]]
+        rest = 1.0 - correlation[k] ** 2
+        away = deviation[k] - (correlation[k] * deviation[k - 1] if k > 0 else 0.0)
+        pull = away * exp(-2.0 * log_scatter) / rest
+        value -= 0.5 * away * pull + log_scatter + 0.5 * log(2.0 * np.pi * rest)
+        gradient[layout[SCATTER]] += away * pull - 1.0
+        deviation_bar[k] -= pull
+        if k > 0:
+            deviation_bar[k - 1] += correlation[k] * pull
+    average_bar = 0.0
+    for k in range(n - 1, -1, -1):
+        gradient[layout[OFFSET]] -= deviation_bar[k]
+        for s in range(len(mix)):
+            scales_bar[s, k] -= deviation_bar[k] * mix[s] * scales[s, k] / target[k]
+        average_bar += (deviation_bar[k] + log_average_bar[k]) / average[k]
+        if k == 0:
+            moment_bar[0] += average_bar * moment[0]
+            break
+        growth = exp(position[layout[GROWTH] + k - 1])
+        moment_bar[k] -= average_bar * expm1(-growth) * moment[k]
+        fading = kept[k] * (average_bar * (moment[k] - average[k - 1]) - 1.0 / expm1(-growth))
+        gradient[layout[GROWTH] + k - 1] += growth * fading
+        average_bar *= kept[k]
+    return value

@@ -23,7 +23,8 @@ __all__ = ["data_words"]
 _STARTS = {kernel.ALPHA: "alpha", kernel.STEPS_LEVEL: "log_S_level", kernel.GROWTH: "log_growth",
            kernel.SIGMA_RUN: "sigma_run", kernel.RUN: "run_effect_z",
            kernel.SIGMA: "sigma_residual", kernel.TREND: "residual_trend",
-           kernel.LENGTH: "residual_length"}
+           kernel.LENGTH: "residual_length", kernel.OFFSET: "noise_offset",
+           kernel.SCATTER: "noise_scatter", kernel.LOG_NOISE: "log_noise"}
 
 
 def data_words(flat: FlatCrossing) -> np.ndarray:
@@ -54,6 +55,11 @@ def data_words(flat: FlatCrossing) -> np.ndarray:
         Log lower bound, upper bound and midpoint, shape (run, threshold, 3).
     ``gaps``
         Distance of each pair in hardness, shape (pair,).
+    ``noise``
+        Of measured gradient noise, empty without: what exp(level) of each noise scale is
+        multiplied by in each measured part, shape (part, scale); what a part counts in the sum,
+        shape (part,); per range the correlation of its deviation with the one before, degrees
+        of freedom (0: nothing measured), averages, and inverse covariance.
     """
     parts = _parts(flat)
     arrays = [np.ascontiguousarray(parts[name]).reshape(-1).view(np.int64)
@@ -64,9 +70,7 @@ def data_words(flat: FlatCrossing) -> np.ndarray:
 
 def _parts(flat: FlatCrossing) -> dict[str, np.ndarray]:
     data, law = flat.data, flat.law
-    precision = flat.sd ** -2.0
-    if law.alpha is None:
-        precision[flat.slices["alpha"]] = 0.0  # its prior is not normal on this scale
+    precision = np.where(_normal(flat), flat.sd ** -2.0, 0.0)
     batches, batch = np.unique(np.column_stack([data.n_prompts, data.n_rollouts]), axis=0,
                                return_inverse=True)
     batches = np.vstack([batches, middle_batch(data.n_prompts, data.n_rollouts)])
@@ -76,17 +80,31 @@ def _parts(flat: FlatCrossing) -> dict[str, np.ndarray]:
             "pairs": pairs, "center": flat.center, "precision": precision,
             "constants": _constants(flat), "hardness": data.hardness,
             "weights": batch_weights(law, data.log_batch_scale, *batches.T), "bounds": bounds,
-            "gaps": gaps}
+            "gaps": gaps, "noise": _noise(flat)}
+
+
+def _noise(flat: FlatCrossing) -> np.ndarray:
+    noise = flat.data.noise
+    if noise is None:
+        return np.empty(0)
+    scale = np.exp([flat.data.log_batch_scale[name] for name in flat.law.scales])
+    ranges = np.column_stack([
+        noise.correlation(flat.data.hardness), noise.freedom,
+        np.where(noise.known[:, None], noise.estimate, 0.0),
+        noise.precision().reshape(noise.n_ranges, -1)])
+    return np.concatenate([(noise.mix * scale).reshape(-1), noise.total, ranges.reshape(-1)])
 
 
 def _layout(flat: FlatCrossing) -> np.ndarray:
-    layout = np.full(len(_STARTS) + 3, -1, dtype=np.int64)
+    layout = np.full(kernel.N_RANGES + 1, -1, dtype=np.int64)
     for place, name in _STARTS.items():
         if name in flat.slices:
             layout[place] = flat.slices[name].start
     layout[kernel.MIDDLE] = len(flat.data.threshold) // 2
     layout[kernel.POWER] = flat.law.name == "power"
     layout[kernel.N_SCALES] = len(flat.law.scales)
+    if (noise := flat.data.noise) is not None:
+        layout[kernel.N_PARTS], layout[kernel.N_RANGES] = len(noise.parts), noise.n_ranges
     return layout
 
 
@@ -97,13 +115,19 @@ def _constants(flat: FlatCrossing) -> np.ndarray:
                      flat.priors.scale_deviation, log(LOGISTIC_SCALE)])
 
 
+def _normal(flat: FlatCrossing) -> np.ndarray:
+    """Return which coordinates have a normal prior, shape (n_dim,)."""
+    normal = np.ones(flat.n_dim, dtype=bool)
+    for name in ("alpha", "log_noise"):
+        if name in flat.slices:
+            normal[flat.slices[name]] = False
+    return normal
+
+
 def _log_constant(flat: FlatCrossing) -> float:
     """Return what does not depend on the position: normalisers of all priors."""
-    normal = np.ones(flat.n_dim, dtype=bool)
-    constant = 0.0
-    if flat.law.alpha is None:
-        normal[flat.slices["alpha"]] = False
-        constant += _log_exponent_constant(flat.priors)
+    normal = _normal(flat)
+    constant = _log_exponent_constant(flat.priors) if flat.law.alpha is None else 0.0
     return constant - float(np.log(flat.sd[normal]).sum()) - 0.5 * normal.sum() * log(2 * pi)
 
 

@@ -33,6 +33,7 @@ _MODULES = {
     "plot_law_comparison": "laws",
     "plot_noise_against_fit": "noise_against_fit",
     "plot_noise_bias": "noise_bias",
+    "plot_noise_joint": "noise_joint",
     "plot_plan": "plan",
     "plot_prior_posterior": "prior_posterior",
     "plot_ranks": "diagnostics",

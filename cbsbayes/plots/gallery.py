@@ -29,6 +29,7 @@ from cbsbayes.plots.gradient_noise import plot_gradient_noise_grid
 from cbsbayes.plots.iso_batch import plot_iso_batch, plot_iso_batch_steps
 from cbsbayes.plots.laws import plot_law_comparison
 from cbsbayes.plots.noise_against_fit import plot_noise_against_fit
+from cbsbayes.plots.noise_joint import plot_noise_joint
 from cbsbayes.plots.predictive import plot_crossing_check
 from cbsbayes.plots.prior_posterior import plot_prior_posterior
 from cbsbayes.plots.reading import run_table
@@ -165,6 +166,11 @@ def _training(fit: Fit) -> Iterator[GalleryItem]:
         "Black is measured, colours are fitted under each law, all averaged over progress from the "
         "start up to the target. An arrow is a bound: the measurement's denominator is not told "
         "from zero, or the batches tried do not settle the scale.", plot_noise_against_fit, fit)
+    if getattr(fit, "noise_joint", None) is not None:
+        yield _item(
+            "noise_against_fit_joint", "Updates to target with and without measured noise as data",
+            "Intervals of one new run at batches around those tried, at the hardest target; open "
+            "marks are batches that were not run.", plot_noise_joint, fit)
     yield _item(
         "gradient_noise", "Gradient noise over training",
         "What the runs logged about gradient noise, coloured by total batch. A measured noise "

@@ -30,6 +30,7 @@ from cbsbayes.report import overhead as overhead_words
 from cbsbayes.report.clock import NO_CLOCK
 from cbsbayes.report.estimates import plain
 from cbsbayes.report.laws import law_sentences
+from cbsbayes.report.noise_joint import joint_context
 from cbsbayes.report.paper import paper_paragraph
 from cbsbayes.report.table_files import write_tables
 from cbsbayes.store import write_whole
@@ -192,7 +193,8 @@ def render_page(
     context = _context(fit, figures, extra or {}) | {
         "noise": _noise(fit, noise), "paper": paper_paragraph(fit, overhead),
         "overhead": overhead_words.overhead_section(overhead, fit, words.main_threshold(fit)),
-        "allocation": allocation, "clock": clock or NO_CLOCK}
+        "allocation": allocation, "clock": clock or NO_CLOCK,
+        "joint": joint_context(fit, words.main_threshold(fit))}
     page = _render("page.html.j2", **context)
     if tables_to is not None:
         write_tables(context, tables_to)

@@ -119,7 +119,7 @@ def test_units_of_updates_and_batches_do_not_matter(unit):
     assert (other.log_batch_scale["B_noise"] - one.log_batch_scale["B_noise"]
             == pytest.approx(np.log(unit)))
     for name, value in asdict(one).items():
-        if name not in ("log_steps_scale", "log_batch_scale", "n_prompts", "run"):
+        if name not in ("log_steps_scale", "log_batch_scale", "n_prompts", "run", "noise"):
             np.testing.assert_allclose(getattr(other, name), value, rtol=1e-12, atol=1e-12)
 
 
