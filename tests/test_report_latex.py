@@ -118,6 +118,11 @@ def test_tables_are_found_wherever_they_stand(table):
     assert [name for name, _ in named_tables(context)] == ["main", "noise", "noise_rest"]
 
 
+def test_tables_of_a_list_are_numbered(table):
+    found = named_tables({"clock": {"tables": [table, table], "notes": ["none"]}})
+    assert [name for name, _ in found] == ["clock_1", "clock_2"]
+
+
 def test_every_table_of_the_page_is_a_file(tmp_path):
     folder = tmp_path / "tables"
     folder.mkdir()

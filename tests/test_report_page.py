@@ -88,7 +88,7 @@ def test_the_page_reads_in_order(page):
     text = Page(page).words
     parts = ["and how sure are we?", "This fit can be trusted", "No divergences",
              "The answer in words", "At a target accuracy of 0.7", "Quantities by threshold",
-             "Doubling the prompts", "not identified", "under other exponents", "two_axis_sqrt",
+             "Doubling the prompts", "not identified", "under other laws", "two_axis_sqrt",
              "Updates to target against the batch", "Replicated crossings",
              "Prompt CBS against the threshold", "Splits", "Accuracy against updates",
              "No gradient noise was logged.", "No run logged its step time.",

@@ -197,7 +197,8 @@ def render_page(
         "joint": joint_context(fit, words.main_threshold(fit))}
     page = _render("page.html.j2", **context)
     if tables_to is not None:
-        write_tables(context, tables_to)
+        decided = {} if allocation is None else {"allocation": {"tables": allocation.tables}}
+        write_tables({**context, **decided}, tables_to)
     if path is not None:
         write_whole(path, page)
     return page

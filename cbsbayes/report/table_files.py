@@ -18,7 +18,10 @@ _KINDS = (".csv", ".tex")
 
 
 def named_tables(context: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, Table]]:
-    """Yield every table in what a page is made from, with a name from its place there."""
+    """Yield every table in what a page is made from, with a name from its place there.
+
+    Tables of a list are numbered.
+    """
     for key, value in context.items():
         parts = [part for part in (prefix, "" if key in _PLAIN else str(key)) if part]
         name = "_".join(parts)
@@ -26,6 +29,9 @@ def named_tables(context: Mapping[str, object], prefix: str = "") -> Iterator[tu
             yield name, value
         elif isinstance(value, Mapping):
             yield from named_tables(value, name)
+        elif isinstance(value, list):
+            yield from ((f"{name}_{k}", table) for k, table in enumerate(value, start=1)
+                        if isinstance(table, Table))
 
 
 def table_csv(table: Table) -> str:

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from sweeps import timed_fit
+from timed_sweeps import timed_fit
 
 from cbsbayes.allocate import main
 from cbsbayes.cli import EXIT_INPUT, EXIT_OK, EXIT_UNTRUSTED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
-from sweeps import timed_fit
+from timed_sweeps import timed_fit
 
 from cbsbayes import plots
 from cbsbayes.clock.times import TYPICAL, Machine, times_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sweeps import made_times
+from timed_sweeps import made_times
 
 from cbsbayes.clock.choose import CHOICE_COLUMNS, choices_table, choose, limits_of
 from cbsbayes.clock.times import NEW, TYPICAL, Machine

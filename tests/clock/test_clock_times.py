@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sweeps import timed_fit
+from timed_sweeps import timed_fit
 
 from cbsbayes.clock.of_sweep import clock_of
 from cbsbayes.clock.times import NEW, TYPICAL, Machine, quantiles, times_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tables import CELLS, NAMES, TRUTH, table, terms
+from timed_tables import CELLS, NAMES, TRUTH, table, terms
 
 from cbsbayes.clock import model
 from cbsbayes.clock.model import fit_times

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sweeps import C_P, C_R, T_0, timed
+from timed_sweeps import C_P, C_R, T_0, timed
 
 from cbsbayes.clock.hull import inside_hull, place_batches
 from cbsbayes.clock.of_sweep import CLOCK_COLUMNS, clock_of_sweep, clock_table
