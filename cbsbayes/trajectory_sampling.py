@@ -22,7 +22,7 @@ from cbsbayes.sampling import SamplerSettings, nutpie_model, quiet_pymc
 
 __all__ = ["sample_curves"]
 
-_TARGET_ACCEPT = 0.85
+_TARGET_ACCEPT = 0.97  # .85 is twice as fast, but draws diverge where the ceiling is near the data
 _CHUNK = 500  # draws at a time when runs' own parameters are drawn
 _START = 0.5  # spread of the chains' starts in posterior spreads
 
