@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
 
 from cbsbayes.errors import CBSDataError
 
-__all__ = ["EXIT_INPUT", "EXIT_OK", "EXIT_UNTRUSTED", "one_line", "run_command"]
+__all__ = ["EXIT_INPUT", "EXIT_OK", "EXIT_UNTRUSTED", "numbers", "one_line", "run_command"]
 
 EXIT_OK = 0
 EXIT_INPUT = 1  # the user's input is at fault; 2 is argparse's own status for usage
@@ -41,6 +42,21 @@ def run_command(body: Callable[[], int], command: str) -> int:
         return 130
     print(f"{command}: {one_line(message)}", file=sys.stderr)
     return EXIT_INPUT
+
+
+def numbers(text: str) -> list[float]:
+    """Return a comma-separated list of numbers, as the type of an option.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If a part is no number.
+    """
+    try:
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of numbers like 0.60,0.65,0.70") from None
 
 
 def one_line(text: object) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cbsbayes.cli import EXIT_OK, EXIT_UNTRUSTED, one_line, run_command
+from cbsbayes.cli import EXIT_OK, EXIT_UNTRUSTED, numbers, one_line, run_command
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--law", default="auto", metavar="NAME",
         help="auto (the varied axes decide), total, power, two_axis, two_axis_sqrt, "
              "two_axis_free, or one of the last three with _plain")
-    add("--thresholds", type=_numbers, metavar="T,T,…",
+    add("--thresholds", type=numbers, metavar="T,T,…",
         help="target accuracies, comma-separated; default: chosen on a round grid")
     add("--metric", metavar="KEY", help="validation set; default: the sweep's")
     add("--group", metavar="NAME", help="fit only this group of runs; default: each apart")
@@ -76,14 +76,6 @@ def _parser() -> argparse.ArgumentParser:
         help="print what each stage took (with --json as the last entry) and the peak memory")
     add("--quiet", action="store_true", help="print nothing but errors and what --timings asks")
     return parser
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a list of numbers like 0.60,0.65,0.70") from None
 
 
 def _seed(text: str) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from cbsbayes.cli import EXIT_OK, EXIT_UNTRUSTED, run_command
+from cbsbayes.cli import EXIT_OK, EXIT_UNTRUSTED, numbers, run_command
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
@@ -63,11 +63,11 @@ def _parser() -> argparse.ArgumentParser:
              "%(default)s)")
     add("--seconds-per-sample", type=float, metavar="X", help="GPU-hours from this rate instead")
     add("--gpus", type=float, default=1.0, metavar="N", help="GPUs of a run (default: 1)")
-    add("--n-prompts", type=_numbers, metavar="P,P,…", help="choose among these (of one axis: "
+    add("--n-prompts", type=numbers, metavar="P,P,…", help="choose among these (of one axis: "
         "total batches); default: those tried")
-    add("--n-rollouts", type=_numbers, metavar="G,G,…", help="choose among these; default: those "
+    add("--n-rollouts", type=numbers, metavar="G,G,…", help="choose among these; default: those "
         "tried")
-    add("--updates", type=_numbers, metavar="N,N,…", help="run lengths to choose among; default: "
+    add("--updates", type=numbers, metavar="N,N,…", help="run lengths to choose among; default: "
         "where new runs are past the target, and past the middle threshold, with --reach")
     add("--reach", type=float, default=0.9, metavar="P",
         help="share of new runs past a threshold at their end (default: %(default)s)")
@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--like", type=Path, metavar="FILE", help="the phase file of the earlier runs, whose other "
         "settings are taken over")
     add("--law", default="auto", metavar="NAME", help="of a sweep: the law, as for cbsbayes.fit")
-    add("--thresholds", type=_numbers, metavar="T,T,…", help="of a sweep: the thresholds")
+    add("--thresholds", type=numbers, metavar="T,T,…", help="of a sweep: the thresholds")
     add("--metric", metavar="KEY", help="of a sweep: the validation set")
     add("--group", metavar="NAME", help="of a sweep: the group of runs")
     add("--data-sets", type=int, default=128, metavar="N",
@@ -90,14 +90,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="print plan.json")
     add("--quiet", action="store_true", help="print nothing but errors")
     return parser
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a list of numbers like 32,64,128") from None
 
 
 def _run(options: argparse.Namespace, command: str) -> int:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cbsbayes.cli import EXIT_OK, EXIT_UNTRUSTED, one_line, run_command
+from cbsbayes.cli import EXIT_OK, EXIT_UNTRUSTED, numbers, one_line, run_command
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     add("sweep", type=Path, metavar="SWEEP", help="a sweep written by cbsbayes.ingest")
     add("-o", "--output", type=Path, default=Path("outputs/reuse"), metavar="DIR",
         help="folder to write (default: %(default)s)")
-    add("--thresholds", type=_numbers, metavar="T,T,…",
+    add("--thresholds", type=numbers, metavar="T,T,…",
         help="target accuracies, comma-separated; default: chosen on a round grid")
     add("--metric", metavar="KEY", help="validation set; default: the sweep's")
     add("--ci-prob", type=float, default=0.9, metavar="P",
@@ -58,14 +58,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="print the tables and sentences as JSON")
     add("--quiet", action="store_true", help="print nothing but errors")
     return parser
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a list of numbers like 0.60,0.65,0.70") from None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cbsbayes.cli import EXIT_OK, EXIT_UNTRUSTED, one_line, run_command
+from cbsbayes.cli import EXIT_OK, EXIT_UNTRUSTED, numbers, one_line, run_command
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--sweeps", type=_count, default=100, help="sweeps a study (default: %(default)s)")
     add("--first", type=_whole, default=0, metavar="SEED",
         help="random seed of the first (default: %(default)s)")
-    add("--thresholds", type=_numbers, metavar="T,T,…", help="target accuracies")
+    add("--thresholds", type=_thresholds, metavar="T,T,…", help="target accuracies")
     add("--draws", type=int, default=500, help="kept draws of each chain (default: %(default)s)")
     add("--tune", type=int, default=500, help="warm-up draws (default: %(default)s)")
     add("--chains", type=int, default=2, help="(default: %(default)s)")
@@ -85,12 +85,8 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(sorted({float(part) for part in text.split(",") if part.strip()}))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a list of numbers like 0.60,0.65,0.70") from None
+def _thresholds(text: str) -> tuple[float, ...]:
+    return tuple(sorted(set(numbers(text))))
 
 
 def _run(options: argparse.Namespace, command: str) -> int:
