@@ -10,10 +10,12 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.laws import Law
+from cbsbayes.marginal import marginal_log_likelihood
 from cbsbayes.models.crossing_data import CrossingData, crossing_data
+from cbsbayes.models.crossing_flat import FlatCrossing
 from cbsbayes.noise_input import noise_data
 from cbsbayes.quantities import quantities, tried_batches
-from cbsbayes.replicates import parameters, replicate_log_steps, run_log_likelihood
+from cbsbayes.replicates import parameters, replicate_log_steps
 from cbsbayes.result import stacked
 from cbsbayes.sampling import SamplerSettings, sample_crossings, sample_prior
 from cbsbayes.summary import cbs_table
@@ -79,7 +81,7 @@ def fit_crossings(
         data = replace(data, noise=noise_data(noise, law, sign * data.threshold))
     tree = sample_crossings(data, law, sampler)
     posterior = tree["posterior"].to_dataset()
-    log_p = run_log_likelihood(parameters(stacked(posterior), data, law), data)
+    log_p = marginal_log_likelihood(FlatCrossing(data, law), stacked(posterior))
     tree["log_likelihood"] = xr.DataTree(run_log_likelihoods(log_p, posterior, data.run))
     prior = sample_prior(data, law, draws=PRIOR_DRAWS, random_seed=sampler.random_seed)
     tried = replace(tried_batches(crossings), parts_known=_parts_known(data, law))

@@ -1,8 +1,9 @@
-"""Sample the crossing model: nutpie on the compiled kernel, or PyMC's own NUTS on the definition.
+"""Sample the crossing model: with run effects integrated out, or by NUTS with them.
 
-nutpie's low-rank mass-matrix adaptation was the fastest sampler measured on this model. It is given
-`cbsbayes.models.crossing_kernel`, because compiling the PyMC model for nutpie takes several times
-as long as sampling it. Both samplers return the same variables.
+``marginal`` (`cbsbayes.marginal`) is the fastest by far; where its draws should not be used, NUTS
+takes over and the tree says why. ``nutpie`` is NUTS with a low-rank mass matrix on
+`cbsbayes.models.crossing_kernel`, because compiling the PyMC model for it takes several times as
+long as sampling. ``pymc`` is PyMC's own NUTS on the definition. All return the same variables.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import xarray as xr
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.laws import Law
+from cbsbayes.marginal import sample_marginal
 from cbsbayes.models.crossing_data import CrossingData
 from cbsbayes.models.crossing_flat import FlatCrossing
 from cbsbayes.models.crossing_words import data_words
@@ -27,7 +29,7 @@ from cbsbayes.thresholds import MIN_BATCH_SIZES
 __all__ = ["SAMPLERS", "SamplerSettings", "nutpie_model", "quiet_pymc", "sample_crossings",
            "sample_prior"]
 
-SAMPLERS = ("nutpie", "pymc")
+SAMPLERS = ("marginal", "nutpie", "pymc")
 _TARGET_ACCEPT = 0.95  # .9 does on most sweeps, but where only bounds are known draws diverge
 _TARGET_ACCEPT_NOISE = 0.99  # accuracy ranges without a probe make narrow places
 _REDUNDANT = "run_effect_z"  # run_effect over sigma_run
@@ -39,17 +41,18 @@ class SamplerSettings:
 
     Attributes
     ----------
-    sampler : {"nutpie", "pymc"}
-        Which NUTS.
+    sampler : {"marginal", "nutpie", "pymc"}
+        Run effects integrated out, or one of two NUTS. The trajectory model is sampled by NUTS
+        always, its runs' own parameters integrated out.
     draws, tune, chains : int
-        Kept and discarded draws of each chain, and chains.
+        Kept and discarded draws of each chain, and chains; ``marginal`` needs no `tune`.
     random_seed : int
         Same seed, same sampler and versions: same draws.
     cores : int
         Chains at once.
     """
 
-    sampler: str = "nutpie"
+    sampler: str = "marginal"
     draws: int = 1000
     tune: int = 1000
     chains: int = 4
@@ -85,10 +88,20 @@ def sample_crossings(
     Returns
     -------
     xarray.DataTree
-        Groups ``posterior`` and ``sample_stats``, dims chain, draw, run, threshold.
+        Groups ``posterior`` and ``sample_stats``, dims chain, draw, run, threshold; the latter's
+        attribute ``fell_back`` says why NUTS took over, where it did.
     """
-    sample = _sample_nutpie if settings.sampler == "nutpie" else _sample_pymc
-    return sample(data, law, settings, _priors_for(data, priors))
+    priors, why = _priors_for(data, priors), ""
+    if settings.sampler == "marginal":
+        posterior, stats, why = sample_marginal(
+            FlatCrossing(data, law, priors), chains=settings.chains, draws=settings.draws,
+            cores=settings.cores, random_seed=settings.random_seed)
+        if not why:
+            return xr.DataTree.from_dict({"posterior": posterior, "sample_stats": stats})
+    sample = _sample_pymc if settings.sampler == "pymc" else _sample_nutpie
+    tree = sample(data, law, settings, priors)
+    tree["sample_stats"].attrs["fell_back"] = why
+    return tree
 
 
 def _sample_nutpie(

@@ -20,7 +20,7 @@ def data_of(law, n_thresholds=2, n_runs=12):
 
 
 @pytest.mark.parametrize(("setting", "message"), [
-    ({"sampler": "stan"}, "unknown sampler 'stan'; valid: nutpie, pymc"),
+    ({"sampler": "stan"}, "unknown sampler 'stan'; valid: marginal, nutpie, pymc"),
     ({"draws": 49}, "draws is 49; valid: at least 50"),
     ({"tune": 0}, "tune is 0; valid: at least 100"),
     ({"chains": 1}, "chains is 1; valid: at least 2"),

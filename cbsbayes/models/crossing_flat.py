@@ -38,11 +38,14 @@ class FlatCrossing(FlatModel):
         The law of S(P, G).
     priors : Priors
         Of the model.
+    marginal : bool
+        Whether run effects are integrated out instead of being coordinates.
     """
 
     data: CrossingData
     law: Law
     priors: Priors = PRIORS
+    marginal: bool = False
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
@@ -61,7 +64,8 @@ class FlatCrossing(FlatModel):
                                 size=n_thresholds - 1))
         blocks += [
             Block("sigma_run", np.log(priors.sigma_run), priors.sigma_run_sd, transform="log"),
-            Block("run_effect_z", 0.0, 1.0, "run", size=len(self.data.run)),
+            *([] if self.marginal else
+              [Block("run_effect_z", 0.0, 1.0, "run", size=len(self.data.run))]),
             Block("sigma_residual", np.log(priors.sigma_residual), priors.sigma_residual_sd,
                   transform="log"),
         ]
@@ -111,22 +115,37 @@ class FlatCrossing(FlatModel):
         -------
         xarray.Dataset
             Dims (chain, draw, run, threshold); the variables of the PyMC model under their
-            names, ``run_effect`` without its redundant standardised form.
+            names, ``run_effect`` without its redundant standardised form; without it where run
+            effects are integrated out.
         """
         raw = {b.name: self.back(b, position[..., self.slices[b.name]])
                for b in self.blocks}
         dims = {b.name: (b.dim,) if b.dim else () for b in self.blocks}
         values = {name: v if dims[name] else v[..., 0] for name, v in raw.items()}
         scales = {name: np.exp(self._log_scale(name, raw)) for name in self.law.scales}
-        values["run_effect"] = raw["sigma_run"] * values.pop("run_effect_z")
+        if not self.marginal:
+            values["run_effect"] = raw["sigma_run"] * values.pop("run_effect_z")
+            dims["run_effect"] = ("run",)
         values |= scales | {"S_min": np.exp(self._log_s_min(scales, raw))}
-        dims |= {name: ("threshold",) for name in (*scales, "S_min")} | {"run_effect": ("run",)}
+        dims |= {name: ("threshold",) for name in (*scales, "S_min")}
         coords = {"run": self.data.run, "threshold": self.data.threshold,
                   "chain": np.arange(position.shape[0]), "draw": np.arange(position.shape[1])}
         if self.data.noise is not None:
             coords["noise"] = np.array(self.data.noise.labels(self.data.threshold))
         return xr.Dataset({name: (("chain", "draw", *dims[name]), v)
                            for name, v in values.items()}, coords=coords)
+
+    def pack(self, posterior: xr.Dataset) -> np.ndarray:
+        """Return the flat vector of draws, shape (sample, n_dim): the way back from `unpack`.
+
+        Parameters
+        ----------
+        posterior : xarray.Dataset
+            Dims (sample, threshold, …), of this model or of one with run effects beside.
+        """
+        columns = [self.forth(block, posterior[block.name].transpose("sample", ...).values)
+                   for block in self.blocks]
+        return np.concatenate([c.reshape(len(c), -1) for c in columns], axis=1)
 
     def _log_scale(self, name: str, raw: dict[str, np.ndarray]) -> np.ndarray:
         """Return the log noise scale, shape (chain, draw, threshold)."""

@@ -100,6 +100,17 @@ class FlatModel:
             return lower + (upper - lower) * expit(value)
         return value
 
+    def forth(self, block: Block, value: np.ndarray) -> np.ndarray:
+        """Return a block's unconstrained coordinates from its variable."""
+        if block.transform == "log":
+            return np.log(value)
+        if block.transform == "logodds":
+            return logit(value)
+        if block.transform == "interval":
+            lower, upper = self.alpha_prior[2:]
+            return logit((value - lower) / (upper - lower))
+        return value
+
 
 def _alpha_draws(prior: AlphaPrior, draws: int, rng: np.random.Generator) -> np.ndarray:
     """Return draws of the exponent on the flat scale, shape (draw,)."""

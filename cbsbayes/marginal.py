@@ -1,0 +1,106 @@
+"""Sample the crossing model with its run effects integrated out.
+
+Some 27 coordinates are left however many runs there are, smooth and nearly normal, so that
+`cbsbayes.hmc` samples them in a fraction of a second. Importance sampling from the same normal
+approximation was measured too: one draw costs as much as a gradient, effective draws are 3 to 15 %
+of them against 8 % of gradients here, and Pareto k-hat reaches .8 (`benchmarks/samplers.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import xarray as xr
+
+from cbsbayes.convergence import convergence
+from cbsbayes.hmc import walk
+from cbsbayes.models import crossing_kernel as kernel
+from cbsbayes.models.crossing_flat import FlatCrossing
+from cbsbayes.models.crossing_words import data_words
+from cbsbayes.normal_approximation import find_mode, root_of_covariance
+
+__all__ = ["marginal_log_likelihood", "sample_marginal", "what_failed"]
+
+_TARGET_ACCEPT = (0.8, 0.95)  # the second where the first fails
+_MAX_R_HAT, _LEAST_SHARE = 1.05, 0.02  # of effective draws in draws: beyond, this sampler failed
+
+
+def sample_marginal(
+    flat: FlatCrossing, *, chains: int, draws: int, cores: int, random_seed: int
+) -> tuple[xr.Dataset, xr.Dataset, str]:
+    """Return posterior, the sampler's numbers, and why they should not be used, if so.
+
+    Parameters
+    ----------
+    flat : FlatCrossing
+        The model.
+    chains, draws, cores, random_seed : int
+        As in `cbsbayes.sampling.SamplerSettings`.
+
+    Returns
+    -------
+    tuple
+        Datasets of dims (chain, draw, run, threshold) and (chain, draw); empty text, or what
+        failed.
+    """
+    flat = replace(flat, marginal=True)
+    words = data_words(flat)
+    density = partial(kernel.log_density, words=words)
+    mode = find_mode(density, flat.center, flat.sd)
+    root = root_of_covariance(density, mode, flat.sd)
+    for target_accept in _TARGET_ACCEPT:
+        found = walk(partial(kernel.gradients, words=words), mode, root, chains=chains,
+                     draws=draws, cores=cores, random_seed=random_seed,
+                     target_accept=target_accept)
+        if not (failed := what_failed(found.position, found.stats["diverging"])):
+            break
+    posterior = flat.unpack(found.position)
+    effect = _run_effects(found.position, words, len(flat.data.run), random_seed)
+    posterior = posterior.assign_coords(run=flat.data.run)
+    posterior["run_effect"] = (("chain", "draw", "run"), effect)
+    stats = xr.Dataset({name: (("chain", "draw"), value) for name, value in found.stats.items()},
+                       coords={"chain": posterior["chain"], "draw": posterior["draw"]})
+    return posterior, stats, failed
+
+
+def what_failed(position: np.ndarray, diverging: np.ndarray) -> str:
+    """Return why draws should not be used; empty where they may.
+
+    Parameters
+    ----------
+    position : numpy.ndarray
+        Draws of the flat vector, shape (chain, draw, n_dim).
+    diverging : numpy.ndarray
+        Which diverged, shape (chain, draw).
+    """
+    found, least = convergence(position), _LEAST_SHARE * diverging.size
+    if diverging.any():
+        return f"{int(diverging.sum())} draws diverged"
+    if not found.r_hat.max() <= _MAX_R_HAT:
+        return f"r_hat {found.r_hat.max():.3f}, above {_MAX_R_HAT}"
+    if not found.ess_bulk.min() >= least:
+        return f"{found.ess_bulk.min():.0f} effective draws, below {least:.0f}"
+    return ""
+
+
+def marginal_log_likelihood(flat: FlatCrossing, draws: xr.Dataset) -> np.ndarray:
+    """Return log p(crossings of a run), its run effect integrated out, shape (draw, run).
+
+    Parameters
+    ----------
+    flat : FlatCrossing
+        The model.
+    draws : xarray.Dataset
+        Draws of its posterior, dims (sample, threshold).
+    """
+    flat = replace(flat, marginal=True)
+    return kernel.log_densities(flat.pack(draws), data_words(flat))[1]
+
+
+def _run_effects(position: np.ndarray, words: np.ndarray, n_runs: int, seed: int) -> np.ndarray:
+    """Return one draw of every run's effect given the others', shape (chain, draw, run)."""
+    flat = position.reshape(-1, position.shape[-1])
+    effect = kernel.run_effects(flat, words, np.random.default_rng(seed))
+    return effect.reshape(*position.shape[:2], n_runs)
