@@ -90,6 +90,9 @@ def walk(
 
 
 def _in_threads(gradients: Gradients, pool: ThreadPoolExecutor, cores: int) -> Gradients:
+    if cores == 1:
+        return gradients
+
     def together(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         parts = pool.map(gradients, np.array_split(positions, min(cores, len(positions))))
         values, slopes = zip(*parts, strict=True)

@@ -20,8 +20,9 @@ crossing itself costs three exponentials and a logarithm.
 
 Run effects are coordinates, or are integrated out where the position holds none (``RUN`` is -1):
 each run's likelihood is log-concave in its own effect, and a Gauss-Hermite rule around its peak
-takes the integral to some 1e-4. The slopes given with it are those of the integrand averaged over
-the rule's nodes, which do not follow how the nodes themselves move: exact but for the rule's error.
+takes the integral to some 1e-3 of a nat. The slopes given with it are those of the integrand
+averaged over the rule's nodes, and do not follow how the nodes themselves move: exact but for the
+rule's error.
 
 Every function here lives in this one file, because numba's disk cache does not see changes of a
 callee elsewhere; for the same reason constants of other modules come in through the arguments.
@@ -55,9 +56,10 @@ ALPHA, STEPS_LEVEL, GROWTH, SIGMA_RUN, RUN, SIGMA, TREND, LENGTH = range(8)
 MIDDLE, POWER, N_SCALES = 8, 9, 10
 OFFSET, SCATTER, LOG_NOISE, N_PARTS, N_RANGES = 11, 12, 13, 14, 15  # measured noise; -1 without
 
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(7)  # of the rule for a run's effect
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)  # of the rule for a run's effect
 _LOG_WEIGHTS = np.log(_WEIGHTS / np.sqrt(2.0 * np.pi)) + 0.5 * _NODES**2
 _MOST_STEPS, _NEAR = 40, 0.05  # of the search for a peak, and how many widths off is near
+_FAR = 40.0  # in logistic scales: what lies beyond weighs less than rounding
 _TANGENT, _MOST_TRIES = 1.2, 1000  # of draws of a run's effect: tangents in widths off the peak
 
 
@@ -394,7 +396,7 @@ def _marginal(
     """
     sigma = exp(position[layout[SIGMA_RUN]])
     n = link.shape[1]
-    ends, pull, at = np.empty((n, 2)), np.empty(n), np.empty(n, np.int64)
+    ends, pull, at = np.empty((n, 3)), np.empty(n), np.empty(n, np.int64)
     shift, stretch = np.empty((n, len(_NODES))), np.empty((n, len(_NODES)))
     z, share = np.empty(len(_NODES)), np.empty(len(_NODES))
     value = 0.0
@@ -408,14 +410,12 @@ def _marginal(
             product, linear = 1.0, 0.0
             for k in range(m):
                 a, b = ends[k, 0] - pull[k] * z[q], ends[k, 1] - pull[k] * z[q]
-                ta, tb = exp(-abs(a)), exp(-abs(b))
-                product *= (1.0 + ta) * (1.0 + tb)
-                linear += max(a, 0.0) + max(-b, 0.0)
+                below, above, factor, straight = _outside(a, b, ends[k, 2])
+                product *= factor
+                linear += straight
                 if slopes:
-                    below_a = (1.0 if a >= 0 else ta) / (1.0 + ta)
-                    above_b = (1.0 if b < 0 else tb) / (1.0 + tb)
-                    shift[k, q] = above_b - below_a
-                    stretch[k, q] = b * above_b - a * below_a
+                    shift[k, q] = above - below
+                    stretch[k, q] = b * above - a * below
             share[q] = _LOG_WEIGHTS[q] - log(product) - linear - 0.5 * z[q] * z[q]
             highest = max(highest, share[q])
         total = 0.0
@@ -451,9 +451,34 @@ def _standardised(
         ends[m, 1] = (bounds[i, k, 1] - center) * inverse_scale[j]
         pull[m] = sigma * (1.0 - correlation[j]) * inverse_scale[j]
         at[m] = k
-        log_inside += log(-expm1(ends[m, 0] - ends[m, 1]))
+        inside = -expm1(ends[m, 0] - ends[m, 1])
+        ends[m, 2] = 1.0 - inside
+        log_inside += log(inside)
         m += 1
     return m, log_inside
+
+
+@compiled
+def _outside(a: float, b: float, rest: float) -> tuple[float, float, float, float]:
+    """Return P(Z <= a) and P(Z > b) of a standard logistic Z, and minus log of what they leave.
+
+    That is log(factor) + straight, for a factor from 1 to 4, so that many may be multiplied
+    before one logarithm. `rest` is exp(a - b): one exponential serves both ends.
+    """
+    if a > -_FAR:
+        ea = exp(-a)
+        eb = ea * rest
+        below = 1.0 / (1.0 + ea)
+        factor, straight = (1.0 + ea, a) if a >= 0 else (1.0 + 1.0 / ea, 0.0)
+    else:
+        eb = exp(min(-b, _FAR))
+        below, factor, straight = 0.0, 1.0, 0.0
+    if b >= 0:
+        factor *= 1.0 + eb
+    else:
+        factor *= 1.0 + 1.0 / eb
+        straight -= b
+    return below, eb / (1.0 + eb), factor, straight
 
 
 @compiled
@@ -470,11 +495,10 @@ def _peak(ends: np.ndarray, pull: np.ndarray) -> tuple[float, float]:
     for _ in range(_MOST_STEPS):
         slope, curvature = -z, 1.0
         for k in range(len(pull)):
-            a, b = ends[k, 0] - pull[k] * z, ends[k, 1] - pull[k] * z
-            ta, tb = exp(-abs(a)), exp(-abs(b))
-            ra, rb = 1.0 / (1.0 + ta), 1.0 / (1.0 + tb)
-            slope += pull[k] * ((ra if a >= 0 else ta * ra) + (rb if b >= 0 else tb * rb) - 1.0)
-            curvature += pull[k] * pull[k] * (ta * ra * ra + tb * rb * rb)
+            below, above, _, _ = _outside(ends[k, 0] - pull[k] * z, ends[k, 1] - pull[k] * z,
+                                          ends[k, 2])
+            slope += pull[k] * (below - above)
+            curvature += pull[k] * pull[k] * (below * (1.0 - below) + above * (1.0 - above))
         width = 1.0 / np.sqrt(curvature)
         if slope > 0.0:
             low = z
@@ -505,8 +529,7 @@ def _reverse_run(
             mean += share[q] * shift[m, q]
             along += share[q] * shift[m, q] * z[q]
             stretched += share[q] * stretch[m, q]
-        width = ends[m, 1] - ends[m, 0]
-        rest = exp(-width)
+        width, rest = ends[m, 1] - ends[m, 0], ends[m, 2]
         center_bar = -inverse_scale[j] * mean
         curve_bar[at[m]] += center_bar
         curve_bar[before] -= correlation[j] * center_bar
@@ -528,7 +551,7 @@ def _effects_of_many(
     pairs = pairs.reshape((len(gaps), 2))
     weights = weights.reshape((layout[N_SCALES], len(weights) // layout[N_SCALES]))
     bounds = bounds.reshape((len(batch), n, 3))
-    ends, pull, at = np.empty((n, 2)), np.empty(n), np.empty(n, np.int64)
+    ends, pull, at = np.empty((n, 3)), np.empty(n), np.empty(n, np.int64)
     effect, unused = np.empty((len(positions), len(batch))), np.empty(positions.shape[1])
     for d in range(len(positions)):
         position = positions[d]
@@ -580,12 +603,11 @@ def _effect_density(ends: np.ndarray, pull: np.ndarray, z: float) -> tuple[float
     """Return the log density of a run's effect but for a constant, and its slope."""
     product, linear, slope = 1.0, 0.0, -z
     for k in range(len(pull)):
-        a, b = ends[k, 0] - pull[k] * z, ends[k, 1] - pull[k] * z
-        ta, tb = exp(-abs(a)), exp(-abs(b))
-        ra, rb = 1.0 / (1.0 + ta), 1.0 / (1.0 + tb)
-        product *= (1.0 + ta) * (1.0 + tb)
-        linear += max(a, 0.0) + max(-b, 0.0)
-        slope += pull[k] * ((ra if a >= 0 else ta * ra) + (rb if b >= 0 else tb * rb) - 1.0)
+        below, above, factor, straight = _outside(
+            ends[k, 0] - pull[k] * z, ends[k, 1] - pull[k] * z, ends[k, 2])
+        product *= factor
+        linear += straight
+        slope += pull[k] * (below - above)
     return -log(product) - linear - 0.5 * z * z, slope
 
 
