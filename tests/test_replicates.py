@@ -6,6 +6,7 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 import pytest
+from crossing_plain import run_log_likelihood
 from fitted import NARROW
 from pytensor.graph.replace import graph_replace, vectorize_graph
 
@@ -18,7 +19,6 @@ from cbsbayes.replicates import (
     expected_log_steps,
     parameters,
     replicate_log_steps,
-    run_log_likelihood,
 )
 from cbsbayes.result import stacked
 from cbsbayes.sampling import sample_prior

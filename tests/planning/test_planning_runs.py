@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from crossing_plain import run_log_likelihood
 from planning_draws import independent_draws
 from scipy import stats
 
@@ -23,7 +24,7 @@ from cbsbayes.planning.runs import (
     new_log_steps,
     run_data,
 )
-from cbsbayes.replicates import Parameters, parameters, run_log_likelihood
+from cbsbayes.replicates import Parameters, parameters
 from cbsbayes.result import stacked
 from cbsbayes.surface import Surface
 

@@ -1,0 +1,92 @@
+"""The walkers: known normals, a bent density, walls, seeds and threads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cbsbayes.convergence import convergence
+from cbsbayes.hmc import walk
+
+MEAN = np.array([1.0, -2.0, 0.5])
+ROOT = np.array([[1.0, 0.0, 0.0], [0.9, 0.3, 0.0], [-2.0, 1.0, 0.5]])
+PRECISION = np.linalg.inv(ROOT @ ROOT.T)
+
+
+def normal(positions):
+    away = positions - MEAN
+    return -0.5 * np.einsum("ij,jk,ik->i", away, PRECISION, away), -away @ PRECISION
+
+
+def bent(positions):
+    """Return a normal x and a normal y around x²: its own scales, no normal near it."""
+    x, y = positions.T
+    away = y - x**2
+    return (-0.5 * x**2 - 2.0 * away**2,
+            np.column_stack([-x + 8.0 * x * away, -4.0 * away]))
+
+
+def walled(positions):
+    """Return the density of |z| < 1, nothing outside."""
+    inside = (np.abs(positions) < 1.0).all(axis=1)
+    return np.where(inside, 0.0, -np.inf), np.zeros_like(positions)
+
+
+def many(density, n_dim, middle=None, factor=None, **settings):
+    settings = {"chains": 4, "draws": 1000, "cores": 1, "random_seed": 0} | settings
+    return walk(density, np.zeros(n_dim) if middle is None else middle,
+                np.eye(n_dim) if factor is None else factor, **settings)
+
+
+def test_a_normal_density_from_its_own_approximation():
+    found = many(normal, 3, MEAN, ROOT)
+    draws = found.position.reshape(-1, 3)
+    assert draws.shape == (4000, 3)
+    error = np.sqrt(np.diag(ROOT @ ROOT.T)) / np.sqrt(convergence(found.position).ess_bulk)
+    np.testing.assert_array_less(np.abs(draws.mean(axis=0) - MEAN), 4.5 * error)
+    np.testing.assert_allclose(np.cov(draws.T), ROOT @ ROOT.T, rtol=0.12, atol=0.05)
+    assert convergence(found.position).ess_bulk.min() > 2500  # nearly independent
+    assert not found.stats["diverging"].any()
+    assert found.stats["acceptance_rate"].mean() == pytest.approx(0.8, abs=0.1)
+
+
+def test_a_wrong_approximation_costs_speed_only():
+    found = many(normal, 3, np.zeros(3), 0.3 * np.eye(3), draws=4000)
+    checks = convergence(found.position)
+    draws = found.position.reshape(-1, 3)
+    error = np.sqrt(np.diag(ROOT @ ROOT.T)) / np.sqrt(checks.ess_bulk)
+    assert checks.r_hat.max() < 1.05
+    np.testing.assert_array_less(np.abs(draws.mean(axis=0) - MEAN), 4.5 * error)
+
+
+def test_a_bent_density_has_its_moments():
+    found = many(bent, 2, factor=np.diag([1.0, 1.5]), draws=4000, target_accept=0.95)
+    x, y = found.position.reshape(-1, 2).T
+    ess = convergence(found.position).ess_bulk.min()
+    assert ess > 300
+    assert abs(x.mean()) < 4.5 / np.sqrt(ess)
+    assert y.mean() == pytest.approx(1.0, abs=4.5 * 1.5 / np.sqrt(ess))  # E x²
+    assert np.std(y - x**2) == pytest.approx(0.5, rel=0.1)
+
+
+def test_no_walker_leaves_through_a_wall_and_trying_counts_as_divergence():
+    found = many(walled, 2, factor=0.3 * np.eye(2), draws=500)
+    assert (np.abs(found.position[np.isfinite(found.stats["lp"])]) < 1.0).all()
+    assert found.stats["diverging"].any()
+
+
+def test_a_seed_gives_the_same_draws_whatever_the_threads():
+    one, same, other = (many(normal, 3, MEAN, ROOT, draws=100, cores=cores, random_seed=seed)
+                        for cores, seed in ((1, 5), (2, 5), (1, 6)))
+    np.testing.assert_array_equal(one.position, same.position)
+    assert not np.array_equal(one.position, other.position)
+
+
+@pytest.mark.parametrize("draws", [50, 99, 1003])
+def test_a_chain_has_the_draws_asked_for(draws):
+    found = many(normal, 3, MEAN, ROOT, draws=draws, chains=2)
+    assert found.position.shape == (2, draws, 3)
+    assert {value.shape for value in found.stats.values()} == {(2, draws)}
+    assert set(found.stats) == {"diverging", "acceptance_rate", "energy", "lp", "n_steps",
+                                "step_size"}
+    assert len(np.unique(found.position[:, :, 0])) > draws  # chains do not repeat each other
