@@ -13,7 +13,7 @@ from noise_tables import with_noise
 
 from cbsbayes.crossing import find_crossings
 from cbsbayes.laws import LAWS
-from cbsbayes.marginal import marginal_log_likelihood, sample_marginal, what_failed
+from cbsbayes.marginal import marginal_log_likelihood, sample_marginal
 from cbsbayes.models import crossing_kernel as kernel
 from cbsbayes.models.crossing_data import crossing_data
 from cbsbayes.models.crossing_flat import FlatCrossing
@@ -119,18 +119,6 @@ def test_packing_is_the_way_back_from_unpacking(name, n_thresholds):
     position = near(flat, 6)
     draws = stacked(flat.unpack(position.reshape(2, 3, -1)))
     np.testing.assert_allclose(flat.pack(draws), position, atol=1e-9)
-
-
-def test_draws_that_should_not_be_used_are_named():
-    position = np.random.default_rng(0).standard_normal((4, 500, 3))
-    fine = np.zeros((4, 500), dtype=bool)
-    assert what_failed(position, fine) == ""
-    assert what_failed(position, fine | (np.arange(500) == 3)) == "4 draws diverged"
-    assert what_failed(position + np.arange(4)[:, None, None], fine).startswith("r_hat")
-    slow = np.repeat(position[:, :50], 10, axis=1)
-    slow += 0.01 * np.random.default_rng(1).standard_normal(slow.shape)
-    assert what_failed(np.repeat(position[:, :4], 125, axis=1), fine) != ""
-    assert what_failed(slow, fine) == ""  # a tenth of the draws is enough
 
 
 def test_too_few_draws_are_left_to_nuts_and_the_tree_says_so():
