@@ -107,9 +107,9 @@ def test_draws_that_should_not_be_used_are_named():
 def test_smaller_steps_are_tried_where_large_ones_fail():
     settings = {"chains": 4, "draws": 1000, "cores": 1, "random_seed": 0}
     middle, factor = np.zeros(2), np.diag([1.0, 1.5])
-    found, failed = careful_walk(bent, middle, factor, target_accept=(0.3, 0.95), **settings)
+    found, failed = careful_walk(bent, middle, factor, target_accept=(0.3, 0.98), **settings)
     assert failed == ""
-    one = walk(bent, middle, factor, target_accept=0.95, **settings)
+    one = walk(bent, middle, factor, target_accept=0.98, **settings)
     np.testing.assert_array_equal(found.position, one.position)
     assert careful_walk(walled, middle, 0.3 * factor, target_accept=(0.8,), **settings)[1] != ""
     assert found.dataset()["energy"].dims == ("chain", "draw")
