@@ -166,7 +166,7 @@ def test_a_fit_of_curves_is_made_again_from_its_sweep(fit, tmp_path):
     (("--budget", "nan"), "budget is nan; valid: above 0"),
     (("--quantity", "speed"), "unknown quantity 'speed'; this fit has"),
     (("--threshold", "0.999"), "threshold 0.999 was not fitted"),
-    (("--cost", "gpu-hours"), "no step time is known in any run"),
+    (("--cost", "gpu-hours"), "no run has a step time"),
     (("--seconds-per-sample", "0"), "--seconds-per-sample is 0; valid: above 0"),
     (("--gpus", "-1", "--seconds-per-sample", "1"), "--gpus is -1; valid: above 0"),
     (("--runs", "0"), "runs is 0; valid: at least 1"),
