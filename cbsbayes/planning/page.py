@@ -84,11 +84,12 @@ def _parts(plan: Plan, record: dict[str, Any], folder: Path) -> list[Part]:
         "the order, hatching for a batch outside the ranges tried, grey for information below "
         "twice its Monte Carlo error.")
     return [
-        Part("runs", "The planned runs", tables={"runs": runs_table(plan)}),
+        Part("runs", "The planned runs", tables={"runs": runs_table(plan)}, kind="narrow"),
         Part("start", "How to start them", intro=record["lines_from"], lines=record["lines"]),
         Part("candidates", "All candidates, best per price first",
              tables={"candidates": candidates_table(plan, _SHOWN)}, figures=[figure],
-             folded={"all_candidates": candidates_table(plan)} if more else {}),
+             folded={"all_candidates": candidates_table(plan)} if more else {},
+             kind="narrow"),
     ]
 
 

@@ -14,6 +14,7 @@ from cbsbayes.cli import one_line
 from cbsbayes.errors import CBSDataError
 from cbsbayes.laws import Law
 from cbsbayes.report.latex import latex_formula, latex_text
+from cbsbayes.report.numbers import NO_BREAK
 from cbsbayes.report.rendering import PageFigure, render_template
 from cbsbayes.report.table_files import write_tables
 from cbsbayes.report.tables import Table, key_values
@@ -42,6 +43,8 @@ class Part:
         Below the tables.
     lines : sequence of str
         To be typed into a terminal.
+    kind : str
+        Of its tables, as the style sheet knows it: ``narrow`` has short headings of rows.
     """
 
     slug: str
@@ -52,6 +55,7 @@ class Part:
     folded: Mapping[str, Table] = field(default_factory=dict)
     figures: Sequence[PageFigure] = ()
     lines: Sequence[str] = ()
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ def render_command_page(page: CommandPage) -> str:
     """Return the page as HTML."""
     return render_template("command.html.j2", page=page, made=_made(page),
                            answer=_shown(page.answer), cautions=_shown(page.cautions),
-                           paper=one_line(page.paper))
+                           paper=_visible(page.paper))
 
 
 def write_command_page(page: CommandPage, folder: Path) -> Path:
@@ -166,4 +170,9 @@ def _made(page: CommandPage) -> Table:
 
 
 def _shown(sentences: Sequence[str]) -> list[str]:
-    return [one_line(sentence) for sentence in sentences]
+    return [_visible(sentence) for sentence in sentences]
+
+
+def _visible(text: str) -> str:
+    """Return text with line breaks and control characters as escapes, spaces of print kept."""
+    return NO_BREAK.join(one_line(part) for part in text.split(NO_BREAK))

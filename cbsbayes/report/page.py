@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cbsbayes.report.allocation import Allocation
+    from cbsbayes.report.next_steps import NextStep
     from cbsbayes.result import Fit
 
 __all__ = ["SECTIONS", "IndexEntry", "PageFigure", "render_index", "render_page", "section_of"]
@@ -89,6 +90,7 @@ def render_page(
     clock: Mapping[str, Any] | None = None,
     overhead: pd.DataFrame | None = None,
     tables_to: Path | None = None,
+    next_steps: Sequence[NextStep] = (),
 ) -> str:
     """Return the report of one fit as one self-contained HTML page.
 
@@ -115,6 +117,8 @@ def render_page(
         Other definitions of a critical batch (``overhead.csv``).
     tables_to : Path, optional
         Folder to write every table of the page into, as CSV and LaTeX.
+    next_steps : sequence of NextStep
+        Command lines that go on from this fit.
 
     Returns
     -------
@@ -134,7 +138,7 @@ def render_page(
         "noise": _noise(fit, noise), "paper": paper_paragraph(fit, overhead),
         "overhead": overhead_words.overhead_section(overhead, fit, words.main_threshold(fit)),
         "allocation": allocation, "clock": clock or NO_CLOCK,
-        "joint": joint_context(fit, words.main_threshold(fit))}
+        "next_steps": list(next_steps), "joint": joint_context(fit, words.main_threshold(fit))}
     page = render_template("page.html.j2", **context)
     if tables_to is not None:
         decided = {} if allocation is None else {"allocation": {"tables": allocation.tables}}

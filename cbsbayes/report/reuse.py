@@ -117,10 +117,10 @@ def diagonals_table(diagonals: pd.DataFrame) -> Table:
                Column("samples", True), Column("sample passes", True),
                Column("P(fewest samples)", True), Column("P(fewest passes)", True))
     rows: list[tuple[Cell, ...]] = []
-    for (target, _, passes), part in diagonals.groupby(
-            ["threshold", "n_rollouts", "passes_per_step"], sort=False):
-        rows.append((Cell(f"{numbers.count(float(passes))} passes per trainer step",
-                          f"target {plain(float(target))}"),))
+    for _, part in diagonals.groupby(["threshold", "n_rollouts", "passes_per_step"], sort=False):
+        passes, target = (float(part[name].iloc[0]) for name in ("passes_per_step", "threshold"))
+        rows.append((Cell(f"{numbers.count(passes)} passes per trainer step",
+                          f"target {plain(target)}"),))
         rows += [_diagonal_row(row) for _, row in part.iterrows()]
     return Table("Diagonals: cells with as many sample passes per trainer step.", columns, rows)
 
