@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from cbsbayes.report import numbers
 from cbsbayes.report.command_page import CommandPage, Part, law_formulas, page_figure
 from cbsbayes.report.contrast import contrast_table, pooled_part
 from cbsbayes.report.paper import data_sentence, law_sentence, software_sentence
@@ -135,6 +134,5 @@ def _made(found: Comparison, command: str) -> dict[str, object]:
                          "thresholds": side.fit.thresholds.tolist(),
                          "data_digest": side.fit.settings.get("data_digest", "")}
             for side in found.sides}
-    prob = numbers.percent(float(found.table["ci_prob"].iloc[0]))
-    return {"command": command, "intervals": f"{prob}, equal-tailed", "fits": fits,
-            "versions": versions()}
+    return {"command": command, "ci_prob": float(found.table["ci_prob"].iloc[0]),
+            "ci_kind": "equal-tailed", "fits": fits, "versions": versions()}

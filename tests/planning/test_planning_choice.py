@@ -116,7 +116,7 @@ class TestCosts:
         assert any("do not tell the cost of a prompt" in note for note in cost.notes)
 
     def test_runs_without_step_times(self, fit):
-        with pytest.raises(CBSDataError, match=r"no run has a step time.*give --seconds-per-sample"):
+        with pytest.raises(CBSDataError, match=r"no run has a step time.*--seconds-per-sample"):
             step_time_cost(fit)
         with pytest.raises(CBSDataError, match="--gpus is -1; valid: above 0"):
             step_time_cost(fit, gpus=-1)
