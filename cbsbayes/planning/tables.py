@@ -21,7 +21,7 @@ def candidates_table(plan: Plan, shown: int | None = None) -> Table:
              "information", "interval", unit)
     return Table(
         f"{len(rows)} of {len(plan.table)} candidates; information in nats about the quantity, "
-        "± Monte Carlo error; runs: made so far; reach: of one new run",
+        "± Monte Carlo error; runs: made so far; reach: of one new run.",
         tuple(Column(name, True) for name in heads),
         [_candidate(plan, row, factor) for _, row in rows.iterrows()])
 
@@ -39,7 +39,7 @@ def runs_table(plan: Plan) -> Table:
     """Return the planned runs in their order."""
     heads = ("order", _batch_head(plan), "updates", "seed", plan.cost.unit, "so far",
              "added, nats", "together, nats", "interval")
-    return Table("Planned, each beyond those before it",
+    return Table("Planned, each beyond those before it.",
                  tuple(Column(name, True) for name in heads),
                  [_run(plan, row) for _, row in plan.runs.iterrows()])
 

@@ -74,7 +74,7 @@ def compare_page(found: Comparison, folder: Path, command: str) -> CommandPage:
     """
     labels = [side.label for side in found.sides]
     trusted = all(side.fit.verdict["trusted"] for side in found.sides)
-    how, *answer = found.lines[len(found.told):]
+    how, answer, _ = _sentences(found)
     return CommandPage(
         kicker="Fits side by side",
         question=f"How do {_listed(labels)} differ, and how sure is it?",
@@ -86,6 +86,13 @@ def compare_page(found: Comparison, folder: Path, command: str) -> CommandPage:
         laws=law_formulas([side.fit.law for side in found.sides]),
         files=["compare.csv", *(["pooled.csv"] if found.pooled is not None else []),
                "compare.txt", "compare.png", "compare.pdf"])
+
+
+def _sentences(found: Comparison) -> tuple[str, list[str], list[str]]:
+    """Return how numbers are meant, what is said of pairs, and what of groups pooled."""
+    how, *rest = found.lines[len(found.told):]
+    pairs = sum(len(rows) for _, rows in found.shown)
+    return how, rest[:pairs], rest[pairs:]
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -106,6 +113,7 @@ def _parts(found: Comparison, folder: Path) -> list[Part]:
         parts.append(Part(
             "pooled", "Pooled in part", intro="Groups of one kind say something of each other: "
             "each is drawn towards the others by what the data tell of the spread between them.",
+            sentences=_sentences(found)[2],
             folded={"pooled": pooled_part(found.pooled)}))
     return parts
 

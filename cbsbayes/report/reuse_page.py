@@ -92,13 +92,12 @@ def reuse_page(
     cautions = [f"Not compared: {reason}" for reason in refused]
     cautions += [f"{result.runs.family} is simulated, not measured." for result in results
                  if result.simulated]
-    answer = [line for result in results for line in result.sentences]
     return CommandPage(
         kicker="Several passes over a batch",
         question="What does reuse of samples do to updates and samples?", asked=_asked(results),
         trusted=trusted,
         verdict="The chains agree" if trusted else "The chains do not agree: sample longer",
-        cautions=cautions, answer=answer,
+        cautions=cautions, answer=_answer(results),
         parts=[_part(k, result, results, folder) for k, result in enumerate(results, start=1)],
         definitions=_DEFINITIONS, paper=_paper(results), made={**made, "versions": versions()},
         files=["reuse.csv", "effects.csv", "diagonals.csv", "reuse.txt",
@@ -111,13 +110,22 @@ def _asked(results: Sequence[ReuseResult]) -> str:
     return f"Runs that differ only in ppo_epochs were compared, without a law: {families}."
 
 
+def _answer(results: Sequence[ReuseResult]) -> list[str]:
+    """Return all sentences of one family, effects first; of several what they are and effects."""
+    if len(results) == 1:
+        return sorted(results[0].sentences, key=lambda line: not line.startswith("Reuse "))
+    return [line for result in results for line in result.sentences
+            if not line.startswith("Diagonal ")]
+
+
 def _part(k: int, result: ReuseResult, results: Sequence[ReuseResult], folder: Path) -> Part:
     caption = ("Updates and generated samples to the target by reuse factor, a line per number of "
                "prompts, with intervals.")
     figures = [page_figure(folder, name, f"{result.runs.family}, {rollouts} rollouts", caption)
                for family, rollouts, name in reuse_figures(results) if family == k]
     return Part(
-        f"family-{k}", result.runs.family, sentences=result.sentences,
+        f"family-{k}", result.runs.family,
+        sentences=result.sentences if len(results) > 1 else (),
         tables={f"reuse_{k:02d}": reuse_table(result.tables["reuse"], result.threshold),
                 **_some(f"effects_{k:02d}", effects_table(result.tables["effects"])),
                 **_some(f"diagonals_{k:02d}", diagonals_table(result.tables["diagonals"]))},
