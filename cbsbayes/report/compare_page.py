@@ -101,9 +101,9 @@ def _listed(names: Sequence[str]) -> str:
 
 def _parts(found: Comparison, folder: Path) -> list[Part]:
     figure = page_figure(
-        folder, "compare", "Ratios with their intervals",
-        "First over second at every common threshold; at 1 the two do not differ. What the data "
-        "settle in one of the two only is a bound, shown by an arrow.")
+        folder, "compare", "Values and ratios with their intervals",
+        "Left: every fit at every common threshold. Right: ratios to the first fit, where the data "
+        "settle one; left of 1 the first is the smaller. An arrow is a bound.")
     main = {f"pair_{k}": contrast_table(rows, level)
             for k, (level, rows) in enumerate(found.shown, start=1)}
     parts = [Part("pairs", "Side by side", tables=main, figures=[figure]),

@@ -119,8 +119,8 @@ def _answer(results: Sequence[ReuseResult]) -> list[str]:
 
 
 def _part(k: int, result: ReuseResult, results: Sequence[ReuseResult], folder: Path) -> Part:
-    caption = ("Updates and generated samples to the target by reuse factor, a line per number of "
-               "prompts, with intervals.")
+    caption = ("Left updates, right generated samples to the target: typical runs with their "
+               "intervals, arrows are bounds. Grey lines join cells of one diagonal.")
     figures = [page_figure(folder, name, f"{result.runs.family}, {rollouts} rollouts", caption)
                for family, rollouts, name in reuse_figures(results) if family == k]
     return Part(

@@ -115,6 +115,13 @@ class TestCosts:
         cost = step_time_cost(timed_fit("p1"))
         assert any("do not tell the cost of a prompt" in note for note in cost.notes)
 
+    def test_hours_of_total_batches(self):
+        cost = step_time_cost(timed_fit(one_axis=True))
+        seconds = clock_of(timed_fit(one_axis=True)).seconds_per_update(np.array([[1024.0, 1.0]]))
+        assert cost.price(1024, 1, 100) == pytest.approx(seconds.mean() * 100 / 3600, rel=1e-9)
+        assert cost.place(1024.0, 1.0) in ("tried", "inside")
+        assert cost.place(1e6, 1.0) == "extrapolated"
+
     def test_runs_without_step_times(self, fit):
         with pytest.raises(CBSDataError, match=r"no run has a step time.*--seconds-per-sample"):
             step_time_cost(fit)
