@@ -144,8 +144,8 @@ def gradient_time(data: CrossingData, *, marginal: bool) -> float:
     return 1e3 * min(timeit.repeat(lambda: log_density(position, words), number=1000, repeat=5))
 
 
-def measure(n_runs: int) -> None:
-    """Measure every sampler on one sweep and print the table, row by row."""
+def measure(n_runs: int, only: str) -> None:
+    """Measure samplers whose name holds `only`, and the default; print the table row by row."""
     data = simulated(LAW, n_runs)
     run_effects, marginal = (gradient_time(data, marginal=m) for m in (False, True))
     print(f"### {n_runs} runs, {len(data.threshold)} thresholds, {LAW.name}\n\n"
@@ -156,6 +156,8 @@ def measure(n_runs: int) -> None:
           flush=True)
     default: tuple[float, xr.DataTree] | None = None
     for name, way in ways():
+        if default and only not in name:
+            continue
         found = way(data)
         ess = least_ess(found.tree)
         pace = ess / found.sampling
@@ -174,12 +176,13 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", default="19,60", help="sizes of simulated sweeps")
+    parser.add_argument("--only", default="", help="part of a name; the default is always run")
     options = parser.parse_args()
     if not stan_peer.have_stan():
         print(stan_peer.HOW_TO_INSTALL + "\n")
     print(f"{CHAINS} chains of {TUNE} + {DRAWS} draws, one core each.\n")
     for n_runs in options.runs.split(","):
-        measure(int(n_runs))
+        measure(int(n_runs), options.only)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ __all__ = ["HOW_TO_INSTALL", "build", "have_stan", "sample"]
 
 HOW_TO_INSTALL = ("Stan is missing: pip install pystan (3.10, needs g++), in an environment of "
                   "its own if its dependencies disagree with yours")
+_ATTEMPTS = 20
 _CODE = Path(__file__).with_name("crossing.stan")
 _BY_THRESHOLD = ("S_min", "B_prompt", "B_rollout")
 _SCALARS = ("alpha", "sigma_run", "sigma_residual")
@@ -46,8 +47,14 @@ def build(data: CrossingData, seed: int, cache: Path) -> Any:
     os.environ["XDG_CACHE_HOME"] = str(cache)  # where httpstan keeps models and fits
     import stan
 
-    with _quiet():
-        return stan.build(_CODE.read_text(), data=_stan_data(data), random_seed=seed + 1)
+    for attempt in range(_ATTEMPTS):
+        try:
+            with _quiet():
+                return stan.build(_CODE.read_text(), data=_stan_data(data), random_seed=seed + 1)
+        except RuntimeError as error:  # the translator is given one second, busy or not
+            if "TimeoutExpired" not in str(error) or attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError
 
 
 def sample(model: Any, target_accept: float, draws: int, tune: int, chains: int) -> xr.DataTree:

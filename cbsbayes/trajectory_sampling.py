@@ -20,7 +20,7 @@ from cbsbayes.models.trajectory_read import read_thresholds
 from cbsbayes.models.trajectory_words import data_words
 from cbsbayes.sampling import SamplerSettings, nutpie_model, quiet_pymc
 
-__all__ = ["sample_curves"]
+__all__ = ["sample_curves", "sample_positions"]
 
 _TARGET_ACCEPT = 0.97  # .85 is twice as fast, but draws diverge where the ceiling is near the data
 _CHUNK = 500  # draws at a time when runs' own parameters are drawn
@@ -47,8 +47,7 @@ def sample_curves(
         A tree with groups ``posterior``, ``sample_stats`` and ``log_likelihood``, and the model.
     """
     approximation = find_laplace(flat)
-    sample = _sample_nutpie if settings.sampler == "nutpie" else _sample_pymc
-    position, stats = sample(approximation, settings)
+    position, stats = sample_positions(approximation, settings)
     flat = approximation.flat
     posterior = read_thresholds(flat, position, thresholds, settings.random_seed)
     draws = position.reshape(-1, flat.n_dim)
@@ -61,6 +60,27 @@ def sample_curves(
         "posterior": posterior, "sample_stats": stats,
         "log_likelihood": run_log_likelihoods(log_p, posterior, flat.data.run)})
     return tree, flat
+
+
+def sample_positions(
+    approximation: Laplace, settings: SamplerSettings
+) -> tuple[np.ndarray, xr.Dataset]:
+    """Return draws of the shared parameters, as they come from the sampler.
+
+    Parameters
+    ----------
+    approximation : Laplace
+        The model, and the normal approximation that turns its coordinates.
+    settings : SamplerSettings
+        How to sample.
+
+    Returns
+    -------
+    tuple
+        Draws of the flat vector, shape (chain, draw, n_dim), and the sampler's numbers.
+    """
+    sample = _sample_pymc if settings.sampler == "pymc" else _sample_nutpie
+    return sample(approximation, settings)
 
 
 def _sample_nutpie(
