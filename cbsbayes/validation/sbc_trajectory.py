@@ -145,8 +145,8 @@ def _nodes(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return accuracy shown, its slope by log progress, and its hardness, each of shape (node,)."""
     data = flat.data
-    middle = [np.array(b) for b in middle_batch(data.n_prompts, data.n_rollouts)]
-    log_half = p["log_half_level"] - _log_ratio(flat, p, *middle, np.zeros(1))
+    prompts, rollouts = map(np.array, middle_batch(data.n_prompts, data.n_rollouts))
+    log_half = p["log_half_level"] - _log_ratio(flat, p, prompts, rollouts, np.zeros(1))
     away = np.minimum(p["kappa"] * (data.log_tau - log_half), 6.0)
     z = np.log(2.0) * np.exp(away)
     gain = (1.0 - p["start"]) / (1.0 + np.exp(-p["ceiling_logit"]))
