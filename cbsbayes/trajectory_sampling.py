@@ -26,7 +26,7 @@ from cbsbayes.models.trajectory_read import read_thresholds
 from cbsbayes.models.trajectory_words import data_words
 from cbsbayes.sampling import SamplerSettings, nutpie_model, quiet_pymc
 
-__all__ = ["sample_curves"]
+__all__ = ["sample_by_nuts", "sample_curves"]
 
 _TARGET_ACCEPT = 0.97  # .85 is twice as fast, but draws diverge where the ceiling is near the data
 _WALKERS_ACCEPT = (0.93, 0.98)  # the second where the first fails
@@ -58,8 +58,7 @@ def sample_curves(
     if settings.sampler == "marginal":
         position, stats, why = _sample_walkers(approximation, settings)
     if settings.sampler != "marginal" or why:
-        sample = _sample_pymc if settings.sampler == "pymc" else _sample_nutpie
-        position, stats = sample(approximation, settings)
+        position, stats = sample_by_nuts(approximation, settings)
     stats.attrs["fell_back"] = why
     flat = approximation.flat
     posterior = read_thresholds(flat, position, thresholds, settings.random_seed)
@@ -73,6 +72,27 @@ def sample_curves(
         "posterior": posterior, "sample_stats": stats,
         "log_likelihood": run_log_likelihoods(log_p, posterior, flat.data.run)})
     return tree, flat
+
+
+def sample_by_nuts(
+    approximation: Laplace, settings: SamplerSettings
+) -> tuple[np.ndarray, xr.Dataset]:
+    """Return draws of the shared parameters by NUTS, which needs no floor under the ceiling.
+
+    Parameters
+    ----------
+    approximation : Laplace
+        The model, and the normal approximation that turns its coordinates.
+    settings : SamplerSettings
+        How to sample.
+
+    Returns
+    -------
+    tuple
+        Draws of the flat vector, shape (chain, draw, n_dim), and the sampler's numbers.
+    """
+    sample = _sample_pymc if settings.sampler == "pymc" else _sample_nutpie
+    return sample(approximation, settings)
 
 
 def _sample_walkers(

@@ -28,6 +28,7 @@ from cbsbayes.validation.calibrated import CalibratedModel
 from cbsbayes.validation.coverage import Settings, numbers
 from cbsbayes.validation.reading import Reading
 from cbsbayes.validation.sbc_crossing import CrossingCalibration
+from cbsbayes.validation.sbc_trajectory import TrajectoryCalibration
 
 __all__ = ["COLUMNS", "calibrated", "rank_table", "ranks", "sbc_sweep"]
 
@@ -37,7 +38,8 @@ COLUMNS = ("threshold", "quantity", "truth", "pit")
 _RANKED = 100  # posterior draws that a truth is ranked among, thinned to be nearly independent
 
 
-_MODELS: dict[str, Callable[[Law, Settings], Any]] = {"crossing": CrossingCalibration}
+_MODELS: dict[str, Callable[[Law, Settings], Any]] = {"crossing": CrossingCalibration,
+                                                   "trajectory": TrajectoryCalibration}
 
 
 @lru_cache(maxsize=4)
@@ -76,7 +78,8 @@ def sbc_sweep(settings: Settings, random_seed: int) -> dict[str, Any]:
 def _everything(
     posterior: xr.Dataset, law: Law, reading: Reading, scalars: tuple[str, ...]
 ) -> dict[str, xr.DataArray]:
-    return {**reading.logs(law, posterior), **{name: posterior[name] for name in scalars}}
+    read = reading.logs(law, posterior) if "S_min" in posterior else {}
+    return {**read, **{name: posterior[name] for name in scalars}}
 
 
 def ranks(

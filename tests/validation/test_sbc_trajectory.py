@@ -1,0 +1,66 @@
+"""The trajectory model on its own prior: what is simulated is what the compiled kernel expects."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from cbsbayes.laws import get_law
+from cbsbayes.models import trajectory_kernel as kernel
+from cbsbayes.models.trajectory_words import data_words
+from cbsbayes.validation.coverage import Settings
+from cbsbayes.validation.sbc import sbc_sweep
+from cbsbayes.validation.sbc_trajectory import TrajectoryCalibration, curve_moments
+
+QUICK = Settings(model="trajectory", law="two_axis", draws=100, tune=200)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return TrajectoryCalibration(get_law(QUICK.law), QUICK)
+
+
+def test_curves_come_from_the_density_that_is_fitted(model):
+    for seed in range(3):
+        drawn = model.prior_draw(seed)
+        accuracy = drawn.sweep["accuracy"].values
+        flat = replace(model._flat, data=replace(model._flat.data, accuracy=accuracy))
+        position = flat.prior_draws(1, np.random.default_rng([seed, 0]))
+        by_run = kernel.log_densities(position, data_words(flat))[1][0]
+        start = flat.data.run_start
+        plain = [multivariate_normal.logpdf(accuracy[a:b], *moments)
+                 for moments, a, b in zip(curve_moments(flat, position[0]), start[:-1],
+                                          start[1:], strict=True)]
+        np.testing.assert_allclose(by_run, plain, rtol=1e-9, atol=1e-7)
+
+
+def test_what_follows_a_sweep_is_held(model):
+    first, second = (model.prior_draw(seed).sweep["accuracy"].values for seed in (0, 1))
+    assert not np.array_equal(first, second)
+    words = [data_words(replace(model._flat, data=replace(model._flat.data, accuracy=accuracy)))
+             for accuracy in (first, second)]
+    assert (words[0] != words[1]).sum() <= len(first)
+
+
+def test_parameters_come_from_the_prior(model):
+    sigma = np.log([model.prior_draw(seed).parameters["sigma_run"].item() for seed in range(200)])
+    center, spread = model._flat.priors.sigma_run
+    assert sigma.mean() == pytest.approx(center, abs=4 * spread / np.sqrt(200))
+    assert sigma.std() == pytest.approx(spread, rel=4 / np.sqrt(400))
+
+
+@pytest.mark.mcmc
+def test_posteriors_are_calibrated():
+    """Eight sweeps, so mean ranks of single parameters are known to .10, that of all to .03."""
+    settings = replace(QUICK, draws=300, tune=300)
+    records = [sbc_sweep(settings, seed) for seed in range(8)]
+    ranks = np.array([[row[3] for row in record["rows"]] for record in records])
+    assert ranks.shape[1] > 25
+    assert np.abs(ranks.mean(axis=0) - 0.5).max() < 4 * 0.29 / np.sqrt(8)
+    assert ranks.mean() == pytest.approx(0.5, abs=0.12)
+    inside = ((ranks > 0.05) & (ranks < 0.95)).mean()
+    assert inside == pytest.approx(0.9, abs=0.09)
+    assert max(record["sampling"]["r_hat_max"] for record in records) < 1.2
