@@ -50,7 +50,7 @@ def find_mode(
 
     z = np.zeros_like(center) if start is None else (start - center) / sd
     return center + sd * minimize(downhill, z, jac=True, method="L-BFGS-B", options={
-        "maxiter": 1000, "maxcor": 30, "maxfun": 2000}).x
+        "maxiter": 1000, "maxcor": 10, "maxfun": 2000}).x
 
 
 def root_of_covariance(density: Density, mode: np.ndarray, sd: np.ndarray) -> np.ndarray:
