@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -140,7 +140,7 @@ def _render(template: str, **context: Any) -> str:
 
 def render_page(
     fit: Fit,
-    figures: Sequence[PageFigure],
+    figures: Sequence[PageFigure] | Callable[[], Sequence[PageFigure]],
     *,
     path: str | os.PathLike[str] | None = None,
     extra: Mapping[str, object] | None = None,
@@ -156,8 +156,9 @@ def render_page(
     ----------
     fit : Fit
         Its tables, verdict, settings and sweep are shown; nothing is computed from draws.
-    figures : sequence of PageFigure
-        In the order to show them within their sections; those of no section come last.
+    figures : sequence of PageFigure, or callable that returns it
+        In the order to show them within their sections; those of no section come last. Called
+        when all else is done, so that figures can be drawn meanwhile.
     path : path-like, optional
         Where to write the page as well, whole or not at all.
     extra : mapping, optional
@@ -190,15 +191,16 @@ def render_page(
     """
     if fit.cbs.empty:
         raise CBSDataError("the fit has no quantities to report (0 rows); fit it again")
-    context = _context(fit, figures, extra or {}) | {
+    context = _context(fit, extra or {}) | {
         "noise": _noise(fit, noise), "paper": paper_paragraph(fit, overhead),
         "overhead": overhead_words.overhead_section(overhead, fit, words.main_threshold(fit)),
         "allocation": allocation, "clock": clock or NO_CLOCK,
         "joint": joint_context(fit, words.main_threshold(fit))}
-    page = _render("page.html.j2", **context)
     if tables_to is not None:
         decided = {} if allocation is None else {"allocation": {"tables": allocation.tables}}
         write_tables({**context, **decided}, tables_to)
+    drawn = figures() if callable(figures) else figures
+    page = _render("page.html.j2", **context, figures=_placed(drawn))
     if path is not None:
         write_whole(path, page)
     return page
@@ -224,9 +226,7 @@ def render_index(
     return page
 
 
-def _context(
-    fit: Fit, figures: Sequence[PageFigure], extra: Mapping[str, object],
-) -> dict[str, Any]:
+def _context(fit: Fit, extra: Mapping[str, object]) -> dict[str, Any]:
     notes = json.loads(fit.sweep.attrs.get("notes") or "[]")
     return {
         "question": words.question(fit), "verdict_title": words.verdict_title(fit),
@@ -237,7 +237,7 @@ def _context(
         "law_sentences": law_sentences(fit.law_table),
         "left_out_sentence": words.left_out_sentence(fit),
         "notes": [plain(note) for note in notes],
-        "tables": _tables(fit, extra), "figures": _placed(figures),
+        "tables": _tables(fit, extra),
     }
 
 
