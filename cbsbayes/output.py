@@ -60,10 +60,11 @@ def write_fit(
 
     with writing(folder), ExitStack() as drawn:
         folder.mkdir(parents=True, exist_ok=True)
-        stage("writing fit.nc")
-        fit.save(folder / "fit.nc")
+        beside = "" if second is None else ", figures beside"
+        stage(f"writing fit.nc{beside}")
         figures = drawn.enter_context(_figures(fit, folder / "figures", stage, second))
-        stage("tables and the page's words" + ("" if second is None else ", figures beside"))
+        fit.save(folder / "fit.nc")
+        stage(f"tables and the page's words{beside}")
         summary = json.dumps(fit_summary(fit), indent=2, allow_nan=False)
         write_whole(folder / "fit.json", summary + "\n")
         for name in TABLES:
@@ -181,14 +182,14 @@ def _figures(
 ) -> Iterator[Callable[[], list[PageFigure]]]:
     """Have every figure written as PNG and PDF; those a fit has no data for keep the reason.
 
-    A second process reads ``fit.nc`` beside the folder and draws from here on. Yields what draws
-    the others and returns all in the page's order.
+    A second process draws from here on. Yields what draws the others and returns all in the
+    page's order.
     """
     from cbsbayes.plots.second import drawing
     from cbsbayes.report.page import PageFigure
 
     folder.mkdir(exist_ok=True)
-    with drawing(fit, folder, second, saved=folder.parent / "fit.nc") as finish:
+    with drawing(fit, folder, second) as finish:
         def figures() -> list[PageFigure]:
             stage("drawing figures")
             pages = [PageFigure(item.slug, item.title, item.caption, None if reason else
