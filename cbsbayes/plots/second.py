@@ -84,8 +84,8 @@ def drawing(
     second : SecondProcess, optional
         Draws from here on, until the block is left.
     saved : Path, optional
-        The fit as a file, where there is one; `second` reads it. Else it is handed over pickled,
-        which takes a tenth of the time that a file of netCDF takes to write and to read.
+        The fit as a file, where there is one; `second` reads it. Else it is handed over pickled:
+        writing and reading netCDF would take some hundred times as long.
 
     Yields
     ------
