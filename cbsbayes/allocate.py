@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from cbsbayes.clock.options import add_clock_options, clock_asked, remove_clock_
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
+    from cbsbayes.clock.answer import ClockAnswer
     from cbsbayes.decision import Decision
     from cbsbayes.report.allocation import Allocation
     from cbsbayes.result import Fit
@@ -28,12 +30,15 @@ __all__ = ["main"]
 _TABLES = ("splits", "group_size", "targets", "front", "iso_batch")
 _FIGURES = ("split_choice", "front")
 _FORMATS = ("png", "pdf")
+_NOT_ASKED = ("fit", "output", "json", "quiet")  # say nothing of the decision
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    options = _parser().parse_args(argv)
-    return run_command(lambda: _run(options), "cbsbayes.allocate")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = _parser().parse_args(arguments)
+    command = shlex.join(["python", "-m", "cbsbayes.allocate", *arguments])
+    return run_command(lambda: _run(options, command), "cbsbayes.allocate")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,8 +47,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Say which split of a batch is best, which batch meets a target, and what the "
                     "trade of updates against samples is, each with its probability.",
         epilog="writes splits.csv, group_size.csv, front.csv, targets.csv (with a target), "
-               "iso_batch.csv (where runs of the batch were made) and figures. Exit status: 0 "
-               "good; 1 the input is at fault; 2 usage; 3 the fit is not to be trusted "
+               "iso_batch.csv (where runs of the batch were made), figures and a page. Exit "
+               "status: 0 good; 1 the input is at fault; 2 usage; 3 the fit is not to be trusted "
                "(everything is still written)")
     add = parser.add_argument
     add("fit", type=Path, metavar="FIT", help="a folder or fit.nc that cbsbayes.fit wrote")
@@ -79,11 +84,13 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, command: str) -> int:
     from cbsbayes.output import check_folder
     from cbsbayes.report.allocation import allocation
+    from cbsbayes.report.command_page import check_page_folder
 
     check_folder(options.output)
+    check_page_folder(options.output)
     fit = _load(options.fit)
     decision = _answer(fit, options)
     clock = clock_asked(fit, options, decision.threshold)
@@ -95,6 +102,7 @@ def _run(options: argparse.Namespace) -> int:
 
         decision.tables.update(write_clock(fit, clock, options.output))
         told = with_clock(told, clock)
+    _write_page(fit, decision, told, clock, options, command)
     if options.json:
         print(json.dumps(_as_json(fit, decision, told), allow_nan=False))
     elif not options.quiet:
@@ -141,6 +149,21 @@ def _write(fit: Fit, decision: Decision, folder: Path) -> None:
             else:
                 (folder / f"{name}.csv").unlink(missing_ok=True)
         _draw(fit, decision, folder)
+
+
+def _write_page(
+    fit: Fit, decision: Decision, told: Allocation, clock: ClockAnswer | str | None,
+    options: argparse.Namespace, command: str,
+) -> None:
+    from cbsbayes.output import writing
+    from cbsbayes.report.allocate_page import allocate_page
+    from cbsbayes.report.command_page import write_command_page
+
+    asked = {name: value for name, value in vars(options).items()
+             if value not in (None, False) and name not in _NOT_ASKED}
+    with writing(options.output):
+        page = allocate_page(fit, decision, told, clock, options.output, command, asked)
+        write_command_page(page, options.output)
 
 
 def _draw(fit: Fit, decision: Decision, folder: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cbsbayes.contrast import Side
+    from cbsbayes.report.compare_page import Comparison
 
 __all__ = ["main"]
 
@@ -29,8 +31,10 @@ _HOW = ("Numbers are for typical runs: posterior medians with equal-tailed {} in
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    options = _parser().parse_args(argv)
-    return run_command(lambda: _run(options), "cbsbayes.compare")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = _parser().parse_args(arguments)
+    command = shlex.join(["python", "-m", "cbsbayes.compare", *arguments])
+    return run_command(lambda: _run(options, command), "cbsbayes.compare")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,16 +64,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, command: str) -> int:
     from cbsbayes.comparable import remarks
     from cbsbayes.contrast import compare_sides
     from cbsbayes.output import check_folder
     from cbsbayes.pooled_table import few_groups, pooled_table
+    from cbsbayes.report.command_page import check_page_folder
+    from cbsbayes.report.compare_page import Comparison
 
     if not 0.5 <= options.ci_prob < 1:
         raise CBSDataError(f"--ci-prob is {options.ci_prob:g}; valid: from 0.5 to below 1, "
                            "usually 0.9")
     check_folder(options.output)
+    check_page_folder(options.output)
     sides = _sides(options.fits)
     names = _names(options.quantity, sides)
     table = compare_sides(sides, names=names, ci_prob=options.ci_prob, random_seed=options.seed)
@@ -81,9 +88,9 @@ def _run(options: argparse.Namespace) -> int:
         pooled = pooled_table(sides, names=names, ci_prob=options.ci_prob)
         told += [few_groups(pooled)] if few_groups(pooled) else []
     shown = _shown(table, sides, options.threshold)
-    lines = _lines(shown, told, pooled)
-    _write(options.output, table, pooled, shown, lines)
-    _say(options, table, pooled, shown, told, lines)
+    found = Comparison(sides, table, pooled, shown, told, _lines(shown, told, pooled))
+    _write(options.output, found, command)
+    _say(options, found)
     trusted = all(side.fit.verdict["trusted"] for side in sides)
     return EXIT_OK if trusted else EXIT_UNTRUSTED
 
@@ -163,47 +170,45 @@ def _lines(
     return [one_line(line.replace(NO_BREAK, " ")) for line in lines]
 
 
-def _write(
-    folder: Path, table: pd.DataFrame, pooled: pd.DataFrame | None,
-    shown: Sequence[tuple[float, pd.DataFrame]], lines: Sequence[str],
-) -> None:
+def _write(folder: Path, found: Comparison, command: str) -> None:
     from cbsbayes.output import writing
     from cbsbayes.plots.files import figure_files
     from cbsbayes.plots.forest import plot_forest
     from cbsbayes.plots.style import detached
+    from cbsbayes.report.command_page import write_command_page
+    from cbsbayes.report.compare_page import compare_page
     from cbsbayes.report.estimates import plain
     from cbsbayes.store import write_whole
 
-    first = shown[0][1]
+    first = found.shown[0][1]
     keys = list(dict.fromkeys(zip(first["quantity"], first["at"].map(plain), strict=True)))
     with writing(folder), detached():
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "compare.csv", table.to_csv(index=False))
-        write_whole(folder / "compare.txt", "\n".join(lines) + "\n")
-        if pooled is None:
+        write_whole(folder / "compare.csv", found.table.to_csv(index=False))
+        write_whole(folder / "compare.txt", "\n".join(found.lines) + "\n")
+        if found.pooled is None:
             (folder / "pooled.csv").unlink(missing_ok=True)
         else:
-            write_whole(folder / "pooled.csv", pooled.to_csv(index=False))
-        for kind, content in figure_files(plot_forest(table, keys)).items():
+            write_whole(folder / "pooled.csv", found.pooled.to_csv(index=False))
+        for kind, content in figure_files(plot_forest(found.table, keys)).items():
             write_whole(folder / f"compare.{kind}", content)
+        write_command_page(compare_page(found, folder, command), folder)
 
 
-def _say(
-    options: argparse.Namespace, table: pd.DataFrame, pooled: pd.DataFrame | None,
-    shown: Sequence[tuple[float, pd.DataFrame]], told: Sequence[str], lines: Sequence[str],
-) -> None:
+def _say(options: argparse.Namespace, found: Comparison) -> None:
     if options.json:
-        print(json.dumps(_as_json(table, pooled, told), allow_nan=False))
+        print(json.dumps(_as_json(found.table, found.pooled, found.told), allow_nan=False))
     elif not options.quiet:
         from cbsbayes.console import print_table
         from cbsbayes.report.contrast import contrast_table
 
-        for level, rows in shown:
+        for level, rows in found.shown:
             print_table(contrast_table(rows, level))
-        after = len(told) + 1 + sum(len(rows) for _, rows in shown)
-        for line in (*lines[:len(told)], *lines[after:]):
+        told = len(found.told)
+        after = told + 1 + sum(len(rows) for _, rows in found.shown)
+        for line in (*found.lines[:told], *found.lines[after:]):
             print(line)
-        print(f"Tables, sentences and figure: {one_line(options.output)}")
+        print(f"Page, figure, tables: {one_line(options.output / 'index.html')}")
 
 
 def _as_json(

@@ -60,7 +60,7 @@ def print_allocation(
     for table in told.tables:
         console.print()
         print_table(table, console)
-    console.print(f"Tables and figures: {shown(str(folder))}", soft_wrap=True)
+    console.print(f"Page, figures, tables: {shown(str(folder / 'index.html'))}", soft_wrap=True)
 
 
 def print_table(table: Table, console: Console) -> None:

@@ -23,7 +23,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 __all__ = ["Convergence", "convergence"]
 
@@ -99,6 +98,8 @@ def _normal_scores(values: np.ndarray) -> np.ndarray:
     ordered = np.take_along_axis(flat, order, axis=1)
     tied = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
     if tied.any():
+        from scipy.stats import rankdata  # a third of a second, which few draws need
+
         ranks[tied] = rankdata(flat[tied], axis=1)
     steps = ndtri((np.arange(2, 2 * n + 1) / 2 - 0.375) / (n + 0.25))  # ranks are whole or half
     return steps[(2 * ranks).astype(int) - 2].reshape(values.shape)

@@ -132,7 +132,8 @@ def _fit_groups(options: argparse.Namespace, command: str, stage: Timings) -> _D
                 except CBSDataError as error:
                     done.refused[group] = str(error)
                     continue
-                write_fit(fit, folder, command=command, stage=stage, second=second)
+                write_fit(fit, folder, command=command, stage=stage, second=second, sweep=sweep,
+                          source=options.sweep)
                 done.fits.append(fit)
     if not done.fits:
         raise CBSDataError(_none_fitted(done.refused))

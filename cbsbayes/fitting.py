@@ -166,7 +166,8 @@ def fit_sweep(
                     main.cbs, PRIORS.alpha)
     said += noise_cautions(posteriors[choice.law.name], main.constants, _n_batches(crossings))
     if why := main.tree["sample_stats"].attrs.get("fell_back", ""):
-        said.append(f"NUTS sampled this fit, because with run effects integrated out {why}.")
+        said.append(f"NUTS sampled this fit, because with the faster sampler {why}.")
+        sampler = replace(sampler, sampler="nutpie")
     tables = {"cbs": main.cbs, "averaged": averaged, "laws": law_table,
               "runs": runs_table(ds, crossings, reasons)}
     if model != "crossing" and beside:
@@ -174,8 +175,6 @@ def fit_sweep(
         check = fit_crossings(choice.law, crossings, sampler, label, ci_prob).cbs
         tables["cross_check"], said = check, [*said, *disagreements(main.cbs, check)]
     tables |= {f"other_{n}": table for n, table in other_tables.items()}
-    if model != "crossing" or why:
-        sampler = replace(sampler, sampler="pymc" if sampler.sampler == "pymc" else "nutpie")
     settings = _settings(ds, choice, crossings, metric, ci_prob, sampler)
     settings |= {"model": model, "priors": _priors(model).as_dict()}
     if joint:

@@ -12,13 +12,16 @@ whether walkers agree.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import xarray as xr
 
-__all__ = ["Gradients", "Walk", "walk"]
+from cbsbayes.convergence import convergence
+
+__all__ = ["Gradients", "Walk", "careful_walk", "walk", "what_failed"]
 
 Gradients = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -31,6 +34,7 @@ _TRUST = 300  # draws that the first covariance counts for when it is
 _WALKER_DRAWS = 50  # of one walker at least
 _MOST_WALKERS = 10  # of one chain
 _DIVERGED = 1000.0  # error of the energy
+_MAX_R_HAT, _LEAST_SHARE = 1.05, 0.02  # of effective draws in draws: beyond, walkers failed
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,12 @@ class Walk:
 
     position: np.ndarray
     stats: dict[str, np.ndarray]
+
+    def dataset(self) -> xr.Dataset:
+        """Return the numbers with dims chain and draw, as group ``sample_stats`` has them."""
+        chains, draws = self.position.shape[:2]
+        return xr.Dataset({name: (("chain", "draw"), value) for name, value in self.stats.items()},
+                          coords={"chain": np.arange(chains), "draw": np.arange(draws)})
 
 
 def walk(
@@ -87,6 +97,47 @@ def walk(
 
     return Walk(by_chain("position"), {name: by_chain(name) for name in kept[0]
                                        if name != "position"})
+
+
+def careful_walk(
+    gradients: Gradients, middle: np.ndarray, factor: np.ndarray, *, chains: int, draws: int,
+    cores: int, random_seed: int, target_accept: Sequence[float],
+) -> tuple[Walk, str]:
+    """Return a walk of the first target that nothing fails at, or the last and what failed.
+
+    Parameters
+    ----------
+    gradients, middle, factor, chains, draws, cores, random_seed
+        As of `walk`.
+    target_accept : sequence of float
+        Tried in this order.
+    """
+    for target in target_accept:
+        found = walk(gradients, middle, factor, chains=chains, draws=draws, cores=cores,
+                     random_seed=random_seed, target_accept=target)
+        if not (failed := what_failed(found.position, found.stats["diverging"])):
+            break
+    return found, failed
+
+
+def what_failed(position: np.ndarray, diverging: np.ndarray) -> str:
+    """Return why draws should not be used; empty where they may.
+
+    Parameters
+    ----------
+    position : numpy.ndarray
+        Draws, shape (chain, draw, n_dim).
+    diverging : numpy.ndarray
+        Which diverged, shape (chain, draw).
+    """
+    found, least = convergence(position), _LEAST_SHARE * diverging.size
+    if diverging.any():
+        return f"{int(diverging.sum())} draws diverged"
+    if not found.r_hat.max() <= _MAX_R_HAT:
+        return f"r_hat reached {found.r_hat.max():.3f}, above {_MAX_R_HAT}"
+    if not found.ess_bulk.min() >= least:
+        return f"only {found.ess_bulk.min():.0f} draws were effective, below {least:.0f}"
+    return ""
 
 
 def _in_threads(gradients: Gradients, pool: ThreadPoolExecutor, cores: int) -> Gradients:

@@ -14,17 +14,15 @@ from functools import partial
 import numpy as np
 import xarray as xr
 
-from cbsbayes.convergence import convergence
-from cbsbayes.hmc import walk
+from cbsbayes.hmc import careful_walk
 from cbsbayes.models import crossing_kernel as kernel
 from cbsbayes.models.crossing_flat import FlatCrossing
 from cbsbayes.models.crossing_words import data_words
 from cbsbayes.normal_approximation import find_mode, root_of_covariance
 
-__all__ = ["marginal_log_likelihood", "sample_marginal", "what_failed"]
+__all__ = ["marginal_log_likelihood", "sample_marginal"]
 
 _TARGET_ACCEPT = (0.8, 0.95)  # the second where the first fails
-_MAX_R_HAT, _LEAST_SHARE = 1.05, 0.02  # of effective draws in draws: beyond, this sampler failed
 
 
 def sample_marginal(
@@ -50,39 +48,14 @@ def sample_marginal(
     density = partial(kernel.log_density, words=words)
     mode = find_mode(density, flat.center, flat.sd)
     root = root_of_covariance(density, mode, flat.sd)
-    for target_accept in _TARGET_ACCEPT:
-        found = walk(partial(kernel.gradients, words=words), mode, root, chains=chains,
-                     draws=draws, cores=cores, random_seed=random_seed,
-                     target_accept=target_accept)
-        if not (failed := what_failed(found.position, found.stats["diverging"])):
-            break
+    found, failed = careful_walk(
+        partial(kernel.gradients, words=words), mode, root, chains=chains, draws=draws,
+        cores=cores, random_seed=random_seed, target_accept=_TARGET_ACCEPT)
     posterior = flat.unpack(found.position)
     effect = _run_effects(found.position, words, len(flat.data.run), random_seed)
     posterior = posterior.assign_coords(run=flat.data.run)
     posterior["run_effect"] = (("chain", "draw", "run"), effect)
-    stats = xr.Dataset({name: (("chain", "draw"), value) for name, value in found.stats.items()},
-                       coords={"chain": posterior["chain"], "draw": posterior["draw"]})
-    return posterior, stats, failed
-
-
-def what_failed(position: np.ndarray, diverging: np.ndarray) -> str:
-    """Return why draws should not be used; empty where they may.
-
-    Parameters
-    ----------
-    position : numpy.ndarray
-        Draws of the flat vector, shape (chain, draw, n_dim).
-    diverging : numpy.ndarray
-        Which diverged, shape (chain, draw).
-    """
-    found, least = convergence(position), _LEAST_SHARE * diverging.size
-    if diverging.any():
-        return f"{int(diverging.sum())} draws diverged"
-    if not found.r_hat.max() <= _MAX_R_HAT:
-        return f"r_hat {found.r_hat.max():.3f}, above {_MAX_R_HAT}"
-    if not found.ess_bulk.min() >= least:
-        return f"{found.ess_bulk.min():.0f} effective draws, below {least:.0f}"
-    return ""
+    return posterior, found.dataset(), failed
 
 
 def marginal_log_likelihood(flat: FlatCrossing, draws: xr.Dataset) -> np.ndarray:

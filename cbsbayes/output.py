@@ -17,6 +17,7 @@ from cbsbayes.store import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
     from cbsbayes.plots.second import SecondProcess
     from cbsbayes.report.page import PageFigure
@@ -31,7 +32,8 @@ _DRAWN = {".png", ".pdf"}
 
 def write_fit(
     fit: Fit, folder: Path, *, command: str = "", stage: Callable[[str], None] = lambda text: None,
-    second: SecondProcess | None = None,
+    second: SecondProcess | None = None, sweep: xr.Dataset | None = None,
+    source: Path | None = None,
 ) -> None:
     """Write everything about a fit into a folder.
 
@@ -47,6 +49,10 @@ def write_fit(
         Told what is being done.
     second : SecondProcess, optional
         Draws half of the figures (`cbsbayes.plots.second`).
+    sweep : xarray.Dataset, optional
+        All runs that were read, where they are more than this fit's group.
+    source : Path, optional
+        Their file.
 
     Raises
     ------
@@ -55,6 +61,7 @@ def write_fit(
     """
     from cbsbayes.report.allocation import page_allocation
     from cbsbayes.report.clock import clock_section
+    from cbsbayes.report.next_steps import next_steps
     from cbsbayes.report.page import render_page
     from cbsbayes.report.words import main_threshold
 
@@ -77,7 +84,8 @@ def write_fit(
         render_page(fit, figures, path=folder / "index.html", extra=extra, noise=noise,
                     overhead=fit.overhead, tables_to=folder / "tables",
                     clock=clock_section(fit, main_threshold(fit)),
-                    allocation=page_allocation(fit))
+                    allocation=page_allocation(fit),
+                    next_steps=next_steps(fit, folder, sweep=sweep, source=source))
         write_paper(fit, folder)
 
 

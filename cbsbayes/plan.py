@@ -97,9 +97,11 @@ def _run(options: argparse.Namespace, command: str) -> int:
     from cbsbayes.output import check_folder
     from cbsbayes.planning.planner import plan_runs
     from cbsbayes.planning.source import planning_fit
+    from cbsbayes.report.command_page import check_page_folder
     from cbsbayes.shipped import default_sweep_path
 
     check_folder(options.output)
+    check_page_folder(options.output)
     say = _stage(options)
     fit, said = planning_fit(options.source or default_sweep_path(), _choices(options), say)
     head = _head(options, fit)
@@ -110,7 +112,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
     if options.json:
         print(json.dumps(done, allow_nan=False))
     elif not options.quiet:
-        _say(fit, plan, done)
+        _say(fit, plan, done, options.output)
     return EXIT_OK if fit.verdict["trusted"] else EXIT_UNTRUSTED
 
 
@@ -151,7 +153,7 @@ def _cost(options: argparse.Namespace, fit: Fit) -> Cost:
     if options.seconds_per_sample is not None:
         return hours_cost(options.seconds_per_sample, options.gpus)
     if options.cost == "gpu-hours":
-        return step_time_cost(fit.fitted_sweep, options.gpus)
+        return step_time_cost(fit, options.gpus)
     return sample_cost()
 
 
@@ -162,11 +164,13 @@ def _write(
     from matplotlib.figure import Figure
 
     from cbsbayes.output import writing
+    from cbsbayes.planning.page import plan_page
     from cbsbayes.planning.phases import command_lines
     from cbsbayes.planning.record import plan_record
     from cbsbayes.plots.files import figure_files
     from cbsbayes.plots.plan import plot_plan
     from cbsbayes.plots.style import detached
+    from cbsbayes.report.command_page import write_command_page
     from cbsbayes.store import write_whole
 
     with writing(options.output):
@@ -182,6 +186,7 @@ def _write(
             drawn = figure_files(cast(Figure, plot_plan(plan).figure))
         for kind, content in drawn.items():
             write_whole(options.output / f"plan.{kind}", content)
+        write_command_page(plan_page(plan, fit, record, options.output), options.output)
     return record
 
 
@@ -206,10 +211,10 @@ def _phases(
     return places, ""
 
 
-def _say(fit: Fit, plan: Plan, done: dict[str, Any]) -> None:
+def _say(fit: Fit, plan: Plan, done: dict[str, Any], folder: Path) -> None:
     from cbsbayes.planning.console import print_plan
 
-    print_plan(fit, plan, done, shown=_SHOWN)
+    print_plan(fit, plan, done, shown=_SHOWN, page=folder / "index.html")
 
 
 if __name__ == "__main__":

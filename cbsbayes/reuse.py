@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,9 @@ from cbsbayes.cli import EXIT_OK, EXIT_UNTRUSTED, numbers, one_line, run_command
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import xarray as xr
 
+    from cbsbayes.report.reuse_page import ReuseResult
     from cbsbayes.reuse_runs import ReuseRuns
 
 __all__ = ["main"]
@@ -31,8 +32,10 @@ _R_HAT, _ESS, _LONGER = 1.01, 400.0, 4
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    options = _parser().parse_args(argv)
-    return run_command(lambda: _run(options), "cbsbayes.reuse")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = _parser().parse_args(arguments)
+    command = shlex.join(["python", "-m", "cbsbayes.reuse", *arguments])
+    return run_command(lambda: _run(options, command), "cbsbayes.reuse")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,20 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-@dataclass(frozen=True)
-class _Result:
-    """One family's tables, sentences and whether the chains agree."""
-
-    runs: ReuseRuns
-    threshold: float
-    tables: dict[str, pd.DataFrame]
-    sentences: list[str]
-    trusted: bool
-    simulated: bool
-
-
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, command: str) -> int:
     from cbsbayes.output import check_folder
+    from cbsbayes.report.command_page import check_page_folder
     from cbsbayes.reuse_runs import reuse_families, reuse_runs
     from cbsbayes.store import read_sweep
 
@@ -84,6 +76,7 @@ def _run(options: argparse.Namespace) -> int:
         raise CBSDataError(f"--draws is {options.draws} and --tune {options.tune}; valid: 100 and "
                            "more each")
     check_folder(options.output)
+    check_page_folder(options.output)
     sweep = read_sweep(options.sweep)
     simulated = bool(sweep.attrs.get("simulated"))
     results, refused = [], []
@@ -96,15 +89,16 @@ def _run(options: argparse.Namespace) -> int:
         results.append(_compare(runs, options, simulated))
     if not results:
         raise CBSDataError(refused[0])
-    _write(results, refused, options.output)
+    _write(results, refused, options.output, _made(sweep, options, command))
     _say(results, refused, options)
     return EXIT_OK if all(result.trusted for result in results) else EXIT_UNTRUSTED
 
 
-def _compare(runs: ReuseRuns, options: argparse.Namespace, simulated: bool) -> _Result:
+def _compare(runs: ReuseRuns, options: argparse.Namespace, simulated: bool) -> ReuseResult:
     from cbsbayes.models.reuse import sample_reuse
     from cbsbayes.report.numbers import NO_BREAK
     from cbsbayes.report.reuse import reuse_sentences
+    from cbsbayes.report.reuse_page import ReuseResult
     from cbsbayes.reuse_table import cell_table, diagonal_table, effect_table
 
     draws = sample_reuse(runs.data, draws=options.draws, tune=options.tune,
@@ -128,7 +122,7 @@ def _compare(runs: ReuseRuns, options: argparse.Namespace, simulated: bool) -> _
                     f"sample size {ess:.0f}): sample longer with --draws.")
     said += reuse_sentences(tables["effects"], tables["diagonals"], threshold)
     lines = [one_line(line.replace(NO_BREAK, " ")) for line in said]
-    return _Result(runs, threshold, tables, lines, trusted, simulated)
+    return ReuseResult(runs, threshold, tables, lines, trusted, simulated)
 
 
 def _agreement(draws: object) -> tuple[float, float]:
@@ -144,13 +138,25 @@ def _agreement(draws: object) -> tuple[float, float]:
     return float(found.r_hat.max()), float(min(found.ess_bulk.min(), found.ess_tail.min()))
 
 
-def _write(results: Sequence[_Result], refused: Sequence[str], folder: Path) -> None:
+def _made(sweep: xr.Dataset, options: argparse.Namespace, command: str) -> dict[str, object]:
+    named = {name: sweep.attrs[name] for name in ("title", "digest", "history")
+             if sweep.attrs.get(name)}
+    return {"command": command, "sweep": named, "settings": {
+        "ci_prob": options.ci_prob, "draws": options.draws, "tune": options.tune,
+        "seed": options.seed}}
+
+
+def _write(
+    results: Sequence[ReuseResult], refused: Sequence[str], folder: Path, made: dict[str, object]
+) -> None:
     import pandas as pd
 
     from cbsbayes.output import writing
     from cbsbayes.plots.files import figure_files
     from cbsbayes.plots.reuse import plot_reuse
     from cbsbayes.plots.style import detached
+    from cbsbayes.report.command_page import write_command_page
+    from cbsbayes.report.reuse_page import reuse_figures, reuse_page
     from cbsbayes.store import write_whole
 
     with writing(folder), detached():
@@ -163,15 +169,18 @@ def _write(results: Sequence[_Result], refused: Sequence[str], folder: Path) -> 
         write_whole(folder / "reuse.txt", "\n".join(lines) + "\n")
         for old in (*folder.glob("reuse_*.png"), *folder.glob("reuse_*.pdf")):
             old.unlink()
-        for k, result in enumerate(results, start=1):
-            for rollouts, rows in result.tables["reuse"].groupby("n_rollouts"):
-                figure = plot_reuse(rows, result.threshold, simulated=result.simulated)
-                for kind, content in figure_files(figure).items():
-                    write_whole(folder / f"reuse_{k:02d}_nr{rollouts}.{kind}", content)
+        for k, rollouts, name in reuse_figures(results):
+            result = results[k - 1]
+            cells = result.tables["reuse"]
+            rows = cells[cells["n_rollouts"] == rollouts]
+            figure = plot_reuse(rows, result.threshold, simulated=result.simulated)
+            for kind, content in figure_files(figure).items():
+                write_whole(folder / f"{name}.{kind}", content)
+        write_command_page(reuse_page(results, refused, folder, made), folder)
 
 
 def _say(
-    results: Sequence[_Result], refused: Sequence[str], options: argparse.Namespace
+    results: Sequence[ReuseResult], refused: Sequence[str], options: argparse.Namespace
 ) -> None:
     if options.json:
         print(json.dumps([{"family": result.runs.family, "sentences": result.sentences, **{
@@ -188,7 +197,7 @@ def _say(
                 print(line)
         for reason in refused:
             print(f"Not compared: {one_line(reason)}")
-        print(f"Tables, sentences and figures: {one_line(options.output)}")
+        print(f"Page, figures, tables: {one_line(options.output / 'index.html')}")
 
 
 if __name__ == "__main__":

@@ -42,8 +42,8 @@ class SamplerSettings:
     Attributes
     ----------
     sampler : {"marginal", "nutpie", "pymc"}
-        Run effects integrated out, or one of two NUTS. The trajectory model is sampled by NUTS
-        always, its runs' own parameters integrated out.
+        Walkers with run effects integrated out, or one of two NUTS. The trajectory model
+        integrates its runs' own parameters out for all three.
     draws, tune, chains : int
         Kept and discarded draws of each chain, and chains; ``marginal`` needs no `tune`.
     random_seed : int

@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from fitted import SETTINGS, quick_sampling
+from page_reader import check_command_page
 
 from cbsbayes.allocate import main
 from cbsbayes.allocation import SPLIT_COLUMNS
+from cbsbayes.decision import middle_threshold
 from cbsbayes.fitting import fit_sweep
 from cbsbayes.front import FRONT_COLUMNS
 from cbsbayes.iso_batch import CHECK_COLUMNS
@@ -19,6 +21,7 @@ from cbsbayes.simulate import simulate_sweep
 from cbsbayes.targets import TARGET_COLUMNS
 
 FIGURES = ["front.pdf", "front.png", "split_choice.pdf", "split_choice.png"]
+PAGE = ["index.html", "paper.tex", "paper.txt", "tables"]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,8 @@ def test_what_is_written(saved, level, tmp_path, capsys):
     assert run(saved, "--batch", 2048, "--threshold", level, "--target-updates", 300,
                "-o", tmp_path / "out") == 0
     assert listing(tmp_path / "out") == sorted(
-        [*FIGURES, "front.csv", "group_size.csv", "iso_batch.csv", "splits.csv", "targets.csv"])
+        [*FIGURES, *PAGE, "front.csv", "group_size.csv", "iso_batch.csv", "splits.csv",
+         "targets.csv"])
     columns = {"splits": SPLIT_COLUMNS, "front": FRONT_COLUMNS, "targets": TARGET_COLUMNS,
                "iso_batch": CHECK_COLUMNS}
     for name, expected in columns.items():
@@ -54,7 +58,9 @@ def test_what_is_written(saved, level, tmp_path, capsys):
     assert err == ""
     assert "At 2,048 samples an update, " in out
     assert "P(best)" in out
-    assert out.splitlines()[-1] == f"Tables and figures: {tmp_path / 'out'}"
+    page = check_command_page(tmp_path / "out", out)
+    assert "At 2,048 samples an update, " in page.words
+    assert "target_updates" in page.words
 
 
 def test_tables_of_an_earlier_answer_do_not_stay(saved, tmp_path):
@@ -83,6 +89,8 @@ def test_quiet_prints_nothing(saved, tmp_path, capsys):
 
 def test_without_a_threshold_all_are_in_the_tables(saved, fit, tmp_path):
     run(saved, "--quiet", "-o", tmp_path)
+    others = [f"splits_at_{t:g}.csv" for t in fit.thresholds if t != middle_threshold(fit)]
+    assert set(others) < set(listing(tmp_path / "tables"))
     table = pd.read_csv(tmp_path / "splits.csv")
     np.testing.assert_allclose(np.unique(table["threshold"]), np.sort(fit.thresholds))
 
@@ -100,6 +108,9 @@ def test_a_fit_that_is_not_to_be_trusted_answers_with_status_3(fit, tmp_path, ca
     path = Fit(tree).save(tmp_path / "fit.nc")
     assert run(path, "-o", tmp_path / "out") == 3
     assert "not" in capsys.readouterr().out.splitlines()[2]
+    page = check_command_page(tmp_path / "out")
+    assert "This fit is not to be trusted yet" in page.words
+    assert "provisional" in page.words
     assert "splits.csv" in listing(tmp_path / "out")
 
 
@@ -107,7 +118,8 @@ def test_the_total_law_answers_in_part(prompts_sweep, tmp_path, capsys):
     with quick_sampling():
         path = fit_sweep(prompts_sweep, sampler=SETTINGS, beside=False).save(tmp_path / "fit.nc")
     assert run(path, "--target-updates", 300, "-o", tmp_path / "out") == 0
-    assert listing(tmp_path / "out") == ["front.csv", "front.pdf", "front.png", "targets.csv"]
+    assert listing(tmp_path / "out") == [
+        "front.csv", "front.pdf", "front.png", *PAGE, "targets.csv"]
     assert "No splits: the law total depends on the total batch alone" in " ".join(
         capsys.readouterr().out.split())
 
@@ -173,6 +185,11 @@ class TestBadInput:
         assert "the law total has no group size to choose" in capsys.readouterr().err
         assert run(path, "--batch", 2048) == 1
         assert "total batch alone" in capsys.readouterr().err
+
+    def test_the_folder_of_a_fit_keeps_its_page(self, saved, capsys):
+        assert run(saved, "-o", saved.parent) == 1
+        assert "it holds a fit, whose page this one would replace" in capsys.readouterr().err
+        assert listing(saved.parent) == ["fit.nc"]
 
     def test_a_file_in_the_way(self, saved, tmp_path, capsys):
         (tmp_path / "file").write_text("")

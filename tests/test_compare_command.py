@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fitted import SETTINGS, groups_sweep, quick_sampling, run
+from page_reader import check_command_page
 
 from cbsbayes.comparable import check_comparable, no_common_thresholds, remarks
 from cbsbayes.compare import main
@@ -206,7 +207,8 @@ def test_folders_of_groups_count_as_several(folders, tmp_path):
 def test_the_command_writes_table_sentences_and_figure(folders, tmp_path, capsys):
     assert main([str(folders), "-o", str(tmp_path), "--pool"]) == 0
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["compare.csv", "compare.pdf", "compare.png", "compare.txt", "pooled.csv"]
+    assert names == ["compare.csv", "compare.pdf", "compare.png", "compare.txt", "index.html",
+                     "paper.tex", "paper.txt", "pooled.csv", "tables"]
     table = pd.read_csv(tmp_path / "compare.csv", keep_default_na=False, na_values=[""])
     assert list(table.columns) == COMPARE_COLUMNS
     text = (tmp_path / "compare.txt").read_text()
@@ -216,8 +218,13 @@ def test_the_command_writes_table_sentences_and_figure(folders, tmp_path, capsys
     assert "\\x" not in text
     out = capsys.readouterr().out
     assert "alpha against beta at target 0.65" in out
+    page = check_command_page(tmp_path, out)
+    assert "How do alpha and beta differ" in page.words
+    assert "alpha against beta at every target" in page.words
+    assert (tmp_path / "tables" / "pooled.csv").exists()
     assert main([str(folders), "-o", str(tmp_path), "--quiet"]) == 0
     assert not (tmp_path / "pooled.csv").exists()
+    assert not (tmp_path / "tables" / "pooled.csv").exists()
     assert capsys.readouterr().out == ""
 
 
@@ -247,6 +254,8 @@ def test_a_fit_that_is_not_trusted_is_told_and_gives_status_3(fits, tmp_path, ca
         fit.save(tmp_path / name / "fit.nc")
     assert main([str(tmp_path), "-o", str(tmp_path / "out")]) == 3
     assert "beta did not pass its checks" in capsys.readouterr().out
+    assert "Not all of these fits are to be trusted yet" in check_command_page(
+        tmp_path / "out").words
     assert (tmp_path / "out" / "compare.csv").exists()
 
 

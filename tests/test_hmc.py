@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cbsbayes.convergence import convergence
-from cbsbayes.hmc import walk
+from cbsbayes.hmc import careful_walk, walk, what_failed
 
 MEAN = np.array([1.0, -2.0, 0.5])
 ROOT = np.array([[1.0, 0.0, 0.0], [0.9, 0.3, 0.0], [-2.0, 1.0, 0.5]])
@@ -90,3 +90,26 @@ def test_a_chain_has_the_draws_asked_for(draws):
     assert set(found.stats) == {"diverging", "acceptance_rate", "energy", "lp", "n_steps",
                                 "step_size"}
     assert len(np.unique(found.position[:, :, 0])) > draws  # chains do not repeat each other
+
+
+def test_draws_that_should_not_be_used_are_named():
+    position = np.random.default_rng(0).standard_normal((4, 500, 3))
+    fine = np.zeros((4, 500), dtype=bool)
+    assert what_failed(position, fine) == ""
+    assert what_failed(position, fine | (np.arange(500) == 3)) == "4 draws diverged"
+    assert what_failed(position + np.arange(4)[:, None, None], fine).startswith("r_hat")
+    slow = np.repeat(position[:, :50], 10, axis=1)
+    slow += 0.01 * np.random.default_rng(1).standard_normal(slow.shape)
+    assert what_failed(np.repeat(position[:, :4], 125, axis=1), fine) != ""
+    assert what_failed(slow, fine) == ""  # a tenth of the draws is enough
+
+
+def test_smaller_steps_are_tried_where_large_ones_fail():
+    settings = {"chains": 4, "draws": 1000, "cores": 1, "random_seed": 0}
+    middle, factor = np.zeros(2), np.diag([1.0, 1.5])
+    found, failed = careful_walk(bent, middle, factor, target_accept=(0.3, 0.98), **settings)
+    assert failed == ""
+    one = walk(bent, middle, factor, target_accept=0.98, **settings)
+    np.testing.assert_array_equal(found.position, one.position)
+    assert careful_walk(walled, middle, 0.3 * factor, target_accept=(0.8,), **settings)[1] != ""
+    assert found.dataset()["energy"].dims == ("chain", "draw")

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import arviz as az
 import numpy as np
 import pytest
 from crossing_plain import run_log_likelihood
 from crossing_tables import all_left, crossings_table
 from noise_tables import with_noise
 
+from cbsbayes.crossing import find_crossings
 from cbsbayes.laws import LAWS
-from cbsbayes.marginal import marginal_log_likelihood, sample_marginal, what_failed
+from cbsbayes.marginal import marginal_log_likelihood, sample_marginal
 from cbsbayes.models import crossing_kernel as kernel
 from cbsbayes.models.crossing_data import crossing_data
 from cbsbayes.models.crossing_flat import FlatCrossing
 from cbsbayes.models.crossing_words import data_words
+from cbsbayes.quantities import quantities, tried_batches
 from cbsbayes.replicates import parameters
 from cbsbayes.result import stacked
-from cbsbayes.sampling import SamplerSettings, sample_crossings, sample_prior
+from cbsbayes.sampling import SAMPLERS, SamplerSettings, sample_crossings, sample_prior
+from cbsbayes.shipped import default_sweep_path
+from cbsbayes.store import read_sweep
 
 CASES = [("two_axis_free", 4), ("two_axis", 2), ("power", 4), ("total", 1), ("two_axis_sqrt", 1)]
 
@@ -116,18 +121,6 @@ def test_packing_is_the_way_back_from_unpacking(name, n_thresholds):
     np.testing.assert_allclose(flat.pack(draws), position, atol=1e-9)
 
 
-def test_draws_that_should_not_be_used_are_named():
-    position = np.random.default_rng(0).standard_normal((4, 500, 3))
-    fine = np.zeros((4, 500), dtype=bool)
-    assert what_failed(position, fine) == ""
-    assert what_failed(position, fine | (np.arange(500) == 3)) == "4 draws diverged"
-    assert what_failed(position + np.arange(4)[:, None, None], fine).startswith("r_hat")
-    slow = np.repeat(position[:, :50], 10, axis=1)
-    slow += 0.01 * np.random.default_rng(1).standard_normal(slow.shape)
-    assert what_failed(np.repeat(position[:, :4], 125, axis=1), fine) != ""
-    assert what_failed(slow, fine) == ""  # a tenth of the draws is enough
-
-
 def test_too_few_draws_are_left_to_nuts_and_the_tree_says_so():
     """Two walkers of 50 draws do not agree on thirty parameters."""
     law = LAWS["two_axis_free"]
@@ -149,3 +142,27 @@ def test_enough_draws_are_kept():
     assert {"energy", "diverging", "n_steps"} <= set(tree["sample_stats"].data_vars)
     prior = sample_prior(data, law, draws=50)
     assert set(prior.data_vars) == set(tree["posterior"].data_vars)
+
+
+@pytest.mark.mcmc
+def test_every_quantity_of_the_shipped_sweep_is_that_of_nuts_within_monte_carlo_error():
+    law = LAWS["two_axis_free"]
+    sweep = read_sweep(default_sweep_path())
+    crossings = find_crossings(sweep, (0.4, 0.6, 0.8, 0.9))
+    data = crossing_data(crossings, law)
+    trees = [sample_crossings(data, law, SamplerSettings(sampler)) for sampler in SAMPLERS[:2]]
+    assert "fell_back" not in trees[0]["sample_stats"].attrs
+    found = [quantities(law, tree["posterior"].to_dataset(), tried_batches(crossings))
+             for tree in trees]
+    apart = []
+    for first, second in zip(*found, strict=True):
+        for probability in (0.05, 0.5, 0.95):
+            values = [np.log(q.draws) for q in (first, second)]
+            errors = [np.asarray(az.mcse(v, method="quantile", prob=probability)) for v in values]
+            quantile = [v.quantile(probability, ("chain", "draw")).values for v in values]
+            apart.append(np.ravel(np.subtract(*quantile) / np.hypot(*errors)))
+    apart = np.concatenate(apart)
+    assert len(apart) > 500
+    # neighbours share their draws: a few standard errors at worst, one on average
+    assert np.abs(apart).max() < 5.0
+    assert 0.5 < np.sqrt((apart**2).mean()) < 1.5

@@ -9,9 +9,11 @@ import os
 
 import pytest
 from chromium import Chromium, find_chromium
+from command_page_fixture import stand_in_page
 from matplotlib.image import imread
 from page_fixture import EXTRA, png, stand_in_figures, stand_in_fit
 
+from cbsbayes.report.command_page import write_command_page
 from cbsbayes.report.page import IndexEntry, render_index, render_page
 
 pytestmark = pytest.mark.browser
@@ -46,6 +48,13 @@ def long_page(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "index.html"
     render_page(fit, stand_in_figures(), path=path, extra={"command": LONG})
     return path
+
+
+@pytest.fixture(scope="module")
+def command_page(tmp_path_factory):
+    """A command's page whose every text is one long word."""
+    folder = tmp_path_factory.mktemp("command")
+    return write_command_page(stand_in_page(LONG), folder)
 
 
 def faulty(tmp_path, body):
@@ -92,7 +101,7 @@ def test_a_sound_page_passes_all_checks(browser, tmp_path):
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [360, 768, 1200])
-@pytest.mark.parametrize("which", ["page", "long_page"])
+@pytest.mark.parametrize("which", ["page", "long_page", "command_page"])
 def test_the_page_opens_without_faults(browser, request, which, width, dark):
     path = request.getfixturevalue(which)
     seen = browser.visit(path, width=width, dark=dark)

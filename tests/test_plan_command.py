@@ -8,13 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from fitted import quick_sampling
+from page_reader import check_command_page
 from PIL import Image
+from timed_sweeps import timed_fit
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.plan import main
 from cbsbayes.planning.candidates import TriedRuns, cells
 from cbsbayes.planning.planner import COLUMNS
 from cbsbayes.planning.source import FitChoices, planning_fit
+from cbsbayes.planning.words import law_cautions
 from cbsbayes.result import Fit, table_to_json
 from cbsbayes.simulate import simulate_sweep
 from cbsbayes.store import write_sweep
@@ -51,6 +54,9 @@ def test_the_folder(planned):
     with Image.open(folder / "plan.png") as image:
         assert min(image.size) > 300
     assert (folder / "plan.pdf").read_bytes().startswith(b"%PDF")
+    page = check_command_page(folder)
+    for said in (*record["sentences"], *record["lines"], record["command"]):
+        assert " ".join(said.split()) in page.words
     assert sorted(path.name for path in (folder / "phases").iterdir()) == [
         line.split()[-2] + ".toml" for line in record["lines"] if "training.sweep" in line]
 
@@ -64,6 +70,7 @@ def test_what_is_printed(written, tmp_path, capsys):
     assert "python -m training.sweep planned --run" in out
     assert f"cp {tmp_path}/phases/planned.toml training/phases/" in out.replace("\n", "")
     assert err == "cbsbayes.plan: weighing candidates …\n"
+    check_command_page(tmp_path, out)
 
 
 def test_json_is_what_is_written(written, tmp_path, capsys):
@@ -87,6 +94,35 @@ def test_hours_of_a_rate(written, tmp_path, capsys):
     first = table.iloc[0]
     assert first["cost"] == pytest.approx(
         first["total_batch"] * first["updates"] * 0.5 * 8 / 3600)
+
+
+def test_hours_of_the_clock_are_marked_where_extrapolated(tmp_path, capsys):
+    timed_fit().save(tmp_path / "fit.nc")
+    status = plan(tmp_path / "fit.nc", tmp_path / "plan", "--cost", "gpu-hours", "--gpus", 8,
+                  "--n-prompts", "128,4096")
+    assert status == 0
+    table = pd.read_csv(tmp_path / "plan" / "plan.csv")
+    assert dict(zip(table["n_prompts"], table["cost_range"], strict=True))[4096] == "extrapolated"
+    assert (table["cost_lower"] < table["cost"]).all()
+    assert (table["cost"] < table["cost_upper"]).all()
+    out = " ".join(capsys.readouterr().out.split())
+    assert "(extrapolated)" in out
+    assert "from the step times of" in out
+    assert "(extrapolated)" in check_command_page(tmp_path / "plan").words
+
+
+def test_other_laws_that_the_runs_do_not_rule_out_are_told(fit):
+    """A plan weighs runs under one law; the shipped sweep gives two of them a weight."""
+    laws = fit.law_table.assign(weight=[0.59, 0.41, *[0.0] * (len(fit.law_table) - 2)])
+    first, second = laws["law"].iloc[0], laws["law"].iloc[1]
+    tree = fit.tree.copy()
+    tree.attrs |= {"table_laws": table_to_json(laws), "law": first}
+    (told,) = law_cautions(Fit(tree))
+    assert f"under the law {first} alone, whose weight by left-out runs is 0.59" in told
+    assert f"({second} 0.41)" in told
+    tree.attrs["table_laws"] = table_to_json(laws.assign(
+        weight=[1.0, *[0.0] * (len(laws) - 1)]))
+    assert law_cautions(Fit(tree)) == []
 
 
 def test_a_batch_outside_those_tried_is_marked(written, tmp_path, capsys):
@@ -166,7 +202,7 @@ def test_a_fit_of_curves_is_made_again_from_its_sweep(fit, tmp_path):
     (("--budget", "nan"), "budget is nan; valid: above 0"),
     (("--quantity", "speed"), "unknown quantity 'speed'; this fit has"),
     (("--threshold", "0.999"), "threshold 0.999 was not fitted"),
-    (("--cost", "gpu-hours"), "no step time is known in any run"),
+    (("--cost", "gpu-hours"), "no run has a step time"),
     (("--seconds-per-sample", "0"), "--seconds-per-sample is 0; valid: above 0"),
     (("--gpus", "-1", "--seconds-per-sample", "1"), "--gpus is -1; valid: above 0"),
     (("--runs", "0"), "runs is 0; valid: at least 1"),

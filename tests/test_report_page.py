@@ -1,13 +1,13 @@
 import base64
 import hashlib
 import re
-from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import xarray as xr
 from page_fixture import EXTRA, png, stand_in_figures, stand_in_fit
+from page_reader import Page
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.laws import get_law
@@ -23,38 +23,6 @@ from cbsbayes.report.page import (
 
 HOSTILE = ["<script>alert(1)</script>", "a/b", "x\ny", "{{7*7}}", "{% raw %}", "\"><img src=x>",
            "&lt;b&gt;", "javascript:alert(1)"]
-VOID = {"meta", "link", "img", "br", "hr"}
-
-
-class Page(HTMLParser):
-    """The elements, text and addresses of a page, with a check that its tags match."""
-
-    def __init__(self, source):
-        super().__init__()
-        self.elements, self.addresses, self.ids, self.text, self._open = [], [], [], [], []
-        self.feed(source)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append(tag)
-        named = dict(attrs)
-        self.addresses += [named[key] for key in ("src", "href", "action") if key in named]
-        self.ids += [named["id"]] if "id" in named else []
-        assert not any(key.startswith("on") or key == "style" for key in named)
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self._open.pop() == tag
-
-    def handle_data(self, data):
-        if self._open and self._open[-1] != "style":
-            self.text.append(data)
-
-    @property
-    def words(self):
-        return " ".join(" ".join(self.text).split())
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from page_reader import check_command_page
 from reuse_sweep import FACTORS, PROMPTS, SLOWDOWN, reuse_sweep, true_steps
 
 from cbsbayes.errors import CBSDataError
@@ -203,14 +204,18 @@ def test_the_command_writes_its_files(tmp_path, capsys):
     fast = ["--thresholds", "0.5", "--draws", "1500", "--tune", "300"]
     assert main([str(path), "-o", str(out), *fast]) in (0, 3)
     assert sorted(p.name for p in out.iterdir()) == [
-        "diagonals.csv", "effects.csv", "reuse.csv", "reuse.txt", "reuse_01_nr8.pdf",
-        "reuse_01_nr8.png"]
+        "diagonals.csv", "effects.csv", "index.html", "paper.tex", "paper.txt", "reuse.csv",
+        "reuse.txt", "reuse_01_nr8.pdf", "reuse_01_nr8.png", "tables"]
     text = (out / "reuse.txt").read_text()
     assert "simulated runs" in text
     assert "no law is claimed" in text
     assert "\\x" not in text
     assert "Reuse 4 against 1, target 0.5" in text
-    assert "No law is assumed" in capsys.readouterr().out.replace("\n", " ").replace("  ", " ")
+    printed = capsys.readouterr().out
+    assert "No law is assumed" in printed.replace("\n", " ").replace("  ", " ")
+    page = check_command_page(out, printed)
+    assert "is simulated, not measured" in page.words
+    assert "Reuse 4 against 1, target 0.5" in page.words
     assert main([str(path), "-o", str(out), *fast, "--json"]) in (0, 3)
     (found,) = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
     assert {"family", "sentences", "reuse", "effects", "diagonals"} == set(found)
@@ -228,6 +233,7 @@ def test_a_family_that_cannot_be_compared_does_not_hide_the_other(tmp_path, caps
     out = capsys.readouterr().out
     assert "Reuse 4 against 2, target 0.6" in out
     assert "Not compared: other · d · grpo" in out
+    assert "Not compared: other · d · grpo" in check_command_page(tmp_path / "out", out).words
     table = pd.read_csv(tmp_path / "out" / "reuse.csv")
     assert set(table["family"]) == {"m · d · grpo · lr 1e-06"}
 

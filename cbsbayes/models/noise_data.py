@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from cbsbayes.models.priors import NOISE_PRIORS, NoisePriors
 
@@ -91,7 +91,7 @@ class NoiseData:
         """Return where the denominator's own interval excludes zero, shape (range,)."""
         out = np.zeros(self.n_ranges, dtype=bool)
         k = self.known
-        quantile = student.ppf((1 + ci_prob) / 2, self.freedom[k])
+        quantile = stdtrit(self.freedom[k], (1 + ci_prob) / 2)
         y, sd = self.estimate[k, -1], np.sqrt(self.covariance[k, -1, -1])
         out[k] = (y > quantile * sd) & (self.estimate[k, :-1] > 0).all(axis=1)
         return out

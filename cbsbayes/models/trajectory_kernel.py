@@ -34,8 +34,8 @@ from cbsbayes.models.compiled import compiled, compiled_callback
 __all__ = [
     "ALPHA", "BRIDGE", "CEILING", "CURVATURE", "EDGE", "LENGTH", "LEVEL",
     "N_LATENT", "N_RAMPS", "N_SCALES", "N_STARTS", "OFFSET", "PARTS", "POWER", "SCALES",
-    "SERIAL", "SHAPE", "SIGMA_NOISE", "SIGMA_RUN", "START", "TREND", "WANDER", "log_density",
-    "log_densities", "run_posteriors", "sampler_callbacks",
+    "SERIAL", "SHAPE", "SIGMA_NOISE", "SIGMA_RUN", "START", "TREND", "WANDER", "gradients",
+    "log_densities", "log_density", "run_posteriors", "sampler_callbacks",
 ]
 
 PARTS = ("layout", "run_cell", "run_start",
@@ -69,8 +69,13 @@ def log_density(position: np.ndarray, words: np.ndarray) -> tuple[float, np.ndar
     tuple
         Log density, and its gradient of shape (n,).
     """
-    gradient = np.empty_like(position)
-    return _evaluate(position, words, words.view(np.float64), gradient), gradient
+    value, gradient = gradients(position[None], words)
+    return value[0], gradient[0]
+
+
+def gradients(positions: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the log density of many positions, shape (draw,), and its gradient, (draw, n)."""
+    return _evaluate_many(np.ascontiguousarray(positions), words, words.view(np.float64), True)[:2]
 
 
 def log_densities(
@@ -90,7 +95,9 @@ def log_densities(
     tuple
         Log density, shape (draw,), and log p(curve of a run), shape (draw, run).
     """
-    return _evaluate_many(np.ascontiguousarray(positions), words, words.view(np.float64))
+    value, _, runs = _evaluate_many(np.ascontiguousarray(positions), words,
+                                    words.view(np.float64), False)
+    return value, runs
 
 
 def run_posteriors(
@@ -178,15 +185,16 @@ def _part(values: np.ndarray, words: np.ndarray, place: int) -> np.ndarray:
 
 @compiled
 def _evaluate_many(
-    positions: np.ndarray, words: np.ndarray, reals: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    positions: np.ndarray, words: np.ndarray, reals: np.ndarray, backward: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     n_runs = len(_part(words, words, 1))
     values, runs = np.empty(len(positions)), np.empty((len(positions), n_runs))
-    gradient = np.empty(positions.shape[1])
+    gradient = np.empty_like(positions)
     means, covariances = np.empty((0, N_LATENT)), np.empty((0, N_LATENT, N_LATENT))
     for d in range(len(positions)):
-        values[d] = _pass(positions[d], words, reals, gradient, False, runs[d], means, covariances)
-    return values, runs
+        values[d] = _pass(positions[d], words, reals, gradient[d], backward, runs[d], means,
+                          covariances)
+    return values, gradient, runs
 
 
 @compiled

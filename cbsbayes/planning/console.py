@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from rich import markup
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 
 from cbsbayes.cli import one_line
 from cbsbayes.planning.planner import Plan
-from cbsbayes.planning.words import cost_words, per_cost_unit
+from cbsbayes.planning.tables import candidates_table, runs_table
+from cbsbayes.report.tables import Table
 from cbsbayes.result import Fit
 
 __all__ = ["print_plan"]
@@ -21,7 +22,8 @@ _WIDTH = 120
 
 
 def print_plan(
-    fit: Fit, plan: Plan, record: dict[str, Any], *, shown: int, console: Console | None = None
+    fit: Fit, plan: Plan, record: dict[str, Any], *, shown: int, page: Path,
+    console: Console | None = None,
 ) -> None:
     """Print one plan.
 
@@ -35,6 +37,8 @@ def print_plan(
         Of `cbsbayes.planning.record.plan_record`.
     shown : int
         Candidates at most.
+    page : Path
+        Of the page.
     console : rich.console.Console, optional
         Standard output unless given.
     """
@@ -44,73 +48,27 @@ def print_plan(
                   f"{fit.law.name}")
     for sentence in record["sentences"]:
         console.print(f"  · {_plain(sentence)}")
-    console.print(_candidates(plan, shown))
+    console.print(_laid(candidates_table(plan, shown)))
     if len(plan.runs) > 1:
-        console.print(_runs(plan))
+        console.print(_laid(runs_table(plan)))
     if record["lines"]:
         console.print(f"To run them. {_plain(record['lines_from'])}")
         for line in record["lines"]:
             console.print(f"  {_plain(line)}", soft_wrap=True)
     else:
         console.print(_plain(record["lines_from"]))
+    console.print(f"Page, figure, tables: {_plain(str(page))}", soft_wrap=True)
 
 
 def _plain(text: str) -> str:
     return markup.escape(one_line(text))
 
 
-def _candidates(plan: Plan, shown: int) -> Table:
-    factor, unit = per_cost_unit(plan)
-    table = _empty(
-        f"{min(shown, len(plan.table))} of {len(plan.table)} candidates; information in nats about "
-        "the quantity, ± Monte Carlo error; runs: made so far; reach: of one new run",
-        ("rank", _batch_head(plan), "updates", "seed", plan.cost.unit, "runs", "reach",
-         "information", "interval", unit))
-    for _, row in plan.table.head(shown).iterrows():
-        table.add_row(
-            f"{row['rank']}", _batch(plan, row), f"{row['updates']:g}", f"{row['seed']:g}",
-            _number(row["cost"], plan), f"{row['runs_tried']}", f"{row['reach']:.2f}",
-            _information(row), f"× {row['width_ratio']:.3f}",
-            f"{factor * row['per_cost']:.3g} ± {factor * row['per_cost_error']:.1g}")
-    return table
-
-
-def _runs(plan: Plan) -> Table:
-    table = _empty("Planned, each beyond those before it",
-                   ("order", _batch_head(plan), "updates", "seed", plan.cost.unit, "so far",
-                    "added, nats", "together, nats", "interval"))
-    for _, row in plan.runs.iterrows():
-        table.add_row(
-            f"{row['order']:g}", _batch(plan, row), f"{row['updates']:g}", f"{row['seed']:g}",
-            _number(row["cost"], plan), _number(row["cost_so_far"], plan),
-            f"{row['added']:.3g} ± {row['added_error']:.1g}",
-            f"{row['together']:.3g} ± {row['together_error']:.1g}", f"× {row['width_ratio']:.3f}")
-    return table
-
-
-def _empty(title: str, columns: tuple[str, ...]) -> Table:
-    table = Table(title=title, box=None, pad_edge=False, header_style="bold", title_justify="left")
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
-
-
-def _batch(plan: Plan, row: pd.Series) -> str:
-    mark = " (outside)" if row["extrapolated"] else ""
-    if plan.tried.one_axis:
-        return f"{row['total_batch']:g}{mark}"
-    return f"{row['n_prompts']:g} × {row['n_rollouts']:g}{mark}"
-
-
-def _batch_head(plan: Plan) -> str:
-    return "total batch" if plan.tried.one_axis else "prompts × rollouts"
-
-
-def _information(row: pd.Series) -> str:
-    if not row["resolved"]:
-        return f"below {2 * row['information_error']:.1g}"
-    return f"{row['information']:.3g} ± {row['information_error']:.1g}"
-
-
-def _number(cost: float, plan: Plan) -> str:
-    return cost_words(cost, plan.cost.unit).removesuffix(f" {plan.cost.unit}")
+def _laid(table: Table) -> RichTable:
+    laid = RichTable(title=_plain(table.caption), box=None, pad_edge=False, header_style="bold",
+                     title_justify="left")
+    for column in table.columns:
+        laid.add_column(column.label, justify="right", no_wrap=True)
+    for row in table.rows:
+        laid.add_row(*(_plain(cell.text) for cell in row))  # what stands below is on the page
+    return laid

@@ -1,19 +1,25 @@
 """What a run costs: samples, or GPU-hours from a rate or from the step times that the sweep logged.
 
-A cost is any function of n_prompts, n_rollouts and updates; another model of step times can stand
-in for the simple one here.
+A cost is any function of n_prompts, n_rollouts and updates. That from step times is of the model of
+`cbsbayes.clock`, the same that ``allocate --clock`` answers with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
-from scipy.optimize import nnls
 
 from cbsbayes.errors import CBSDataError
+from cbsbayes.report.numbers import NO_BREAK, percent
+from cbsbayes.summary import interval
+
+if TYPE_CHECKING:
+    from cbsbayes.clock.of_sweep import SweepClock
+    from cbsbayes.result import Fit
 
 __all__ = ["Cost", "CostFunction", "hours_cost", "sample_cost", "step_time_cost"]
 
@@ -35,11 +41,22 @@ class Cost:
         ``samples`` or ``GPU-hours``.
     how : str
         Where it is from, in one sentence.
+    between : callable or None
+        Credible interval of the price, of batch, updates and probability; None where the price
+        follows from the batch.
+    place : callable or None
+        Where a batch lies among those whose steps were timed: ``tried``, ``inside`` or
+        ``extrapolated``; None where none were.
+    notes : tuple of str
+        What a reader must know of it.
     """
 
     price: CostFunction
     unit: str
     how: str
+    between: Callable[[float, float, float, float], tuple[float, float]] | None = None
+    place: Callable[[float, float], str] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def sample_cost() -> Cost:
@@ -64,51 +81,52 @@ def hours_cost(seconds_per_sample: float, gpus: float = 1.0) -> Cost:
                 "given.")
 
 
-def step_time_cost(runs: xr.Dataset, gpus: float = 1.0) -> Cost:
-    """Return the cost in GPU-hours from the step times that runs logged.
+def step_time_cost(fit: Fit, gpus: float = 1.0) -> Cost:
+    """Return the cost in GPU-hours from the step times that the fit's runs logged.
 
-    Seconds per update are t_0 + c_p·P + c_r·P·G with coefficients of at least 0, fitted by least
-    squares of relative errors; one-axis data have t_0 + c·B.
+    The price is the posterior mean of a typical run's seconds per update (`cbsbayes.clock`) times
+    updates and GPUs.
 
     Raises
     ------
     CBSDataError
-        If no run has a step time, or the number of GPUs is not positive.
+        If fewer than three runs have a step time, or the number of GPUs is not positive.
     """
+    from cbsbayes.clock.hull import place_batches
+    from cbsbayes.clock.of_sweep import clock_of
+
     _positive("--gpus", gpus)
-    seconds, parts = _timed(runs)
-    scaled = parts / seconds[:, None]
-    coefficients, _ = nnls(scaled, np.ones(len(seconds)))
-    error = float(np.sqrt(np.mean((scaled @ coefficients - 1.0) ** 2)))
+    try:
+        clock = clock_of(fit)
+    except CBSDataError as error:
+        raise CBSDataError(f"{error}; or give --seconds-per-sample, or leave --cost at "
+                           "samples") from error
+
+    @cache
+    def draws(n_prompts: float, n_rollouts: float) -> np.ndarray:
+        return clock.seconds_per_update(np.array([[n_prompts, n_rollouts]]))[:, 0] * gpus / _SECONDS
 
     def price(n_prompts: float, n_rollouts: float, updates: float) -> float:
-        at = _parts(np.array([float(n_prompts)]), np.array([float(n_rollouts)]))
-        return float((at[:, :parts.shape[1]] @ coefficients)[0]) * updates * gpus / _SECONDS
+        return float(draws(n_prompts, n_rollouts).mean()) * updates
 
-    return Cost(price, "GPU-hours", f"Cost in GPU-hours: {gpus:g} GPU(s), seconds per update "
-                f"fitted to the step times of {len(seconds)} runs (rms error {error:.0%}); start, "
-                "validation and checkpoints are not in it.")
+    def between(
+        n_prompts: float, n_rollouts: float, updates: float, ci_prob: float
+    ) -> tuple[float, float]:
+        lower, upper = interval(draws(n_prompts, n_rollouts), ci_prob)
+        return lower * updates, upper * updates
 
+    def place(n_prompts: float, n_rollouts: float) -> str:
+        return str(place_batches(np.array([[n_prompts, n_rollouts]]), clock.batches)[0])
 
-def _timed(runs: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Return seconds per update of the timed runs, and what they are a sum of."""
-    none = CBSDataError("no step time is known in any run, so GPU-hours cannot be told; give "
-                        "--seconds-per-sample, or leave --cost at samples")
-    if "step_time" not in runs:
-        raise none
-    per_step = runs["updates_per_step"].values if "updates_per_step" in runs.coords else 1
-    seconds = runs["step_time"].values / per_step
-    known = np.isfinite(seconds) & (seconds > 0)
-    if not known.any():
-        raise none
-    one_axis = bool((runs["n_prompts"].values < 0).any())
-    prompts = runs["total_batch" if one_axis else "n_prompts"].values.astype(float)
-    rollouts = np.ones(len(prompts)) if one_axis else runs["n_rollouts"].values.astype(float)
-    return seconds[known], _parts(prompts, rollouts)[known][:, :2 if one_axis else 3]
+    return Cost(price, "GPU-hours", _how(clock, gpus), between, place, tuple(clock.notes))
 
 
-def _parts(n_prompts: np.ndarray, n_rollouts: np.ndarray) -> np.ndarray:
-    return np.stack([np.ones_like(n_prompts), n_prompts, n_prompts * n_rollouts], axis=1)
+def _how(clock: SweepClock, gpus: float) -> str:
+    spread = percent(float(np.expm1(np.median(clock.clock.sigma)))).replace(NO_BREAK, " ")
+    return (f"Cost in GPU-hours: {gpus:g} GPU(s), posterior mean of a typical run's seconds per "
+            f"update, from the step times of {len(clock.runs)} runs at {len(clock.batches)} "
+            f"batches (runs of one batch differ by about {spread}); start, validation and "
+            "checkpoints are not in it.")
 
 
 def _positive(name: str, value: float) -> None:

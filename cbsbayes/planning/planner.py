@@ -23,9 +23,9 @@ from cbsbayes.result import Fit, stacked
 __all__ = ["COLUMNS", "Plan", "Request", "plan_draws", "plan_runs"]
 
 COLUMNS = ["rank", "n_prompts", "n_rollouts", "total_batch", "updates", "seed", "cost",
-           "cost_unit", "runs_tried", "extrapolated", "reach", "information", "information_error",
-           "resolved", "width_ratio", "per_cost", "per_cost_error", "effective_draws", "affordable",
-           "chosen"]
+           "cost_lower", "cost_upper", "cost_unit", "cost_range", "runs_tried", "extrapolated",
+           "reach", "information", "information_error", "resolved", "width_ratio", "per_cost",
+           "per_cost_error", "effective_draws", "affordable", "chosen"]
 _MOST_NUMBERS = 5e8  # of all weights at once, 4 bytes each
 
 
@@ -90,9 +90,11 @@ class Plan:
     ----------
     table : pandas.DataFrame
         One row per candidate, columns `COLUMNS`, best per price first, those lost in their Monte
-        Carlo error (not ``resolved``) last. ``information`` is in nats about the quantity,
-        ``width_ratio`` the expected (geometric mean) width of its interval after the run over now,
-        ``reach`` of one new run; ``chosen`` is how often it is in the set.
+        Carlo error (not ``resolved``) last. ``cost_lower``, ``cost_upper`` are the interval of a
+        cost from step times and ``cost_range`` says where its batch lies among those timed
+        (``tried``, ``inside``, ``extrapolated``), all empty for other costs. ``information`` is in
+        nats about the quantity, ``width_ratio`` the expected (geometric mean) width of its interval
+        after the run over now, ``reach`` of one new run; ``chosen`` is how often it is in the set.
     runs : pandas.DataFrame
         The set, in order: the candidate's columns and ``added, added_error, together,
         together_error, width_ratio, cost_so_far``.
@@ -183,8 +185,9 @@ def plan_draws(
     told = judge.judged(judge.nothing(), weights)
     chosen = choose_set(judge, options, weights, runs=request.runs, budget=request.budget,
                         first=told)
-    table = _table(options, told, cost, request.budget, chosen)
-    return Plan(table, _runs_table(options, chosen, tried), target, tried, cost, request, ci_prob)
+    table = _table(options, told, cost, request.budget, chosen, ci_prob)
+    runs = _runs_table(options, chosen, tried, cost, ci_prob)
+    return Plan(table, runs, target, tried, cost, request, ci_prob)
 
 
 def _draws(fit: Fit) -> ModelDraws:
@@ -236,13 +239,22 @@ def _columns(option: Candidate) -> dict[str, Any]:
             "extrapolated": option.extrapolated, "reach": option.reach}
 
 
+def _price(option: Candidate, cost: Cost, ci_prob: float) -> dict[str, Any]:
+    """Return the interval of a candidate's price and where its batch was timed, if it was."""
+    cell = (option.n_prompts, option.n_rollouts)
+    lower, upper = (np.nan, np.nan) if cost.between is None else cost.between(
+        *cell, option.updates, ci_prob)
+    return {"cost_lower": lower, "cost_upper": upper, "cost_unit": cost.unit,
+            "cost_range": "" if cost.place is None else cost.place(*cell)}
+
+
 def _table(
     options: Sequence[Candidate], told: Sequence[Information], cost: Cost, budget: float,
-    chosen: Sequence[Chosen],
+    chosen: Sequence[Chosen], ci_prob: float,
 ) -> pd.DataFrame:
     counts = np.bincount([run.index for run in chosen], minlength=len(options))
-    rows = [_columns(option) | {
-        "cost_unit": cost.unit, "information": info.nats, "information_error": info.error,
+    rows = [_columns(option) | _price(option, cost, ci_prob) | {
+        "information": info.nats, "information_error": info.error,
         "resolved": info.resolved,
         "width_ratio": float(np.exp(-info.nats)), "per_cost": info.nats / option.cost,
         "per_cost_error": info.error / option.cost, "effective_draws": info.effective,
@@ -254,7 +266,8 @@ def _table(
 
 
 def _runs_table(
-    options: Sequence[Candidate], chosen: Sequence[Chosen], tried: TriedRuns
+    options: Sequence[Candidate], chosen: Sequence[Chosen], tried: TriedRuns, cost: Cost,
+    ci_prob: float,
 ) -> pd.DataFrame:
     rows, spent, used = [], 0.0, list(tried.seeds)
     so_far = tried
@@ -265,7 +278,8 @@ def _runs_table(
         used.append(seed)
         so_far = replace(so_far, cells=(*so_far.cells, cell), seeds=tuple(used))
         spent += option.cost
-        rows.append({"order": order, **_columns(option), "seed": seed,
+        rows.append({"order": order, **_columns(option), **_price(option, cost, ci_prob),
+                     "seed": seed,
                      "added": run.added.nats, "added_error": run.added.error,
                      "together": run.together.nats, "together_error": run.together.error,
                      "width_ratio": float(np.exp(-run.together.nats)),

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cbsbayes.planning.planner import Plan
-from cbsbayes.planning.words import sentences
+from cbsbayes.planning.words import law_cautions, sentences
 from cbsbayes.result import Fit
 
 __all__ = ["plan_record"]
@@ -46,7 +46,8 @@ def plan_record(
                      "ci_lower": low, "ci_upper": high, "ci_prob": plan.ci_prob},
         "cost_unit": plan.cost.unit, "evaluated_every": plan.tried.every,
         "request": {name: _finite(value) for name, value in asdict(plan.request).items()},
-        "sentences": [*said, *sentences(plan)], "runs": _records(plan.runs),
+        "sentences": [*said, *sentences(plan), *law_cautions(fit)],
+        "runs": _records(plan.runs),
         "candidates": _records(plan.table), "lines": lines, "lines_from": head,
     }
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from cbsbayes.planning.planner import Plan
 from cbsbayes.report.estimates import at_words, quantity_label
 
-__all__ = ["batch_words", "cost_words", "per_cost_unit", "sentences", "target_label",
-           "target_words"]
+if TYPE_CHECKING:
+    from cbsbayes.result import Fit
+
+__all__ = ["batch_words", "cautions", "cost_words", "law_cautions", "per_cost_unit", "sentences",
+           "target_label", "target_words"]
 
 _ROUGH = 30.0  # effective draws
+_WEIGHT = 0.05  # of another law, from which it is told
 _OPEN = {"upper_bound": "only its upper end is known", "lower_bound": "only its lower end is known",
          "not_identified": "it is not identified"}
 
@@ -45,7 +50,7 @@ def sentences(plan: Plan) -> list[str]:
         said.append(_set_words(plan))
     elif plan.request.runs > 1:
         said.append(f"The budget has room for one run, not for {plan.request.runs}.")
-    said += [_close_words(plan), plan.cost.how, *_cautions(plan)]
+    said += [_close_words(plan), plan.cost.how, *cautions(plan)]
     return [sentence for sentence in said if sentence]
 
 
@@ -105,7 +110,24 @@ def _close_words(plan: Plan) -> str:
             "per price.")
 
 
-def _cautions(plan: Plan) -> list[str]:
+def law_cautions(fit: Fit) -> list[str]:
+    """Return a sentence where other laws than the one planned under have a share of the weight."""
+    table = fit.law_table
+    if "weight" not in table:
+        return []
+    others = table[(table["law"] != fit.law.name) & (table["weight"] >= _WEIGHT)]
+    if others.empty:
+        return []
+    own = table.loc[table["law"] == fit.law.name, "weight"].sum()
+    listed = ", ".join(f"{law} {weight:.2g}"
+                       for law, weight in zip(others["law"], others["weight"], strict=True))
+    return [f"What a run tells is computed under the law {fit.law.name} alone, whose weight by "
+            f"left-out runs is {own:.2g}; others have some as well ({listed}), under which another "
+            "run may be the best, and what tells laws apart is not counted."]
+
+
+def cautions(plan: Plan) -> list[str]:
+    """Return what stands between a plan and taking it at its word."""
     said = []
     table, runs = plan.table, plan.runs
     if not table["resolved"].any():
@@ -118,6 +140,10 @@ def _cautions(plan: Plan) -> list[str]:
     if runs["extrapolated"].any():
         said.append("A planned batch lies outside the ranges tried: there the fitted law is "
                     "stretched, and so are price and information.")
+    if (runs["cost_range"] == "extrapolated").any():
+        said.append("The step time of a planned batch is extrapolated: it lies outside the batches "
+                    "that were timed.")
+    said += plan.cost.notes
     if float(runs["effective_draws"].min()) < _ROUGH:
         said.append(f"Rough: the set leaves {runs['effective_draws'].min():.0f} effective draws; "
                     "plan fewer runs at a time, or fit with more draws.")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cbsbayes.decision import Decision
     from cbsbayes.result import Fit
 
-__all__ = ["Allocation", "allocation", "page_allocation"]
+__all__ = ["Allocation", "allocation", "allocation_tables", "page_allocation"]
 
 _NUMERIC = True
 
@@ -51,9 +51,15 @@ def allocation(decision: Decision, fit: Fit) -> Allocation:
     """Return the words and tables of a decision."""
     said = [*split_sentences(decision, fit), *group_size_sentences(decision, fit),
             *target_sentences(decision, fit), *check_sentences(decision)]
-    made = [_splits(decision), _group_sizes(decision), _targets(decision), _front(decision),
-            _check(decision)]
-    return Allocation(said, decision.notes, [table for table in made if table is not None])
+    return Allocation(said, decision.notes, list(allocation_tables(decision).values()))
+
+
+def allocation_tables(decision: Decision) -> dict[str, Table]:
+    """Return the tables of a decision by the names of their files; absent ones are left out."""
+    made = {"splits": _splits(decision), "group_size": _group_sizes(decision),
+            "targets": _targets(decision), "front": _front(decision),
+            "iso_batch": _check(decision)}
+    return {name: table for name, table in made.items() if table is not None}
 
 
 def page_allocation(fit: Fit) -> Allocation:

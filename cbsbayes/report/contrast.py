@@ -12,8 +12,8 @@ from cbsbayes.report import numbers
 from cbsbayes.report.estimates import Estimate, at_words, estimate, plain, quantity_label
 from cbsbayes.report.tables import Cell, Column, Table, estimate_cell
 
-__all__ = ["contrast_sentences", "contrast_table", "equals", "main_rows", "pooled_report",
-           "probability", "side_estimate"]
+__all__ = ["contrast_sentences", "contrast_table", "equals", "main_rows", "pooled_part",
+           "pooled_report", "probability", "side_estimate"]
 
 _MAIN = ("gain_prompts", "gain_rollouts", "gain_total", "batch_at_gain", "cbs_prompts",
          "cbs_samples", "cbs_rollouts", "best_n_rollouts", "alpha", "S_min", "steps")
@@ -88,7 +88,8 @@ def contrast_table(rows: pd.DataFrame, threshold: float) -> Table:
                Column("ratio", True), Column("P(first > second)", True))
     percent = numbers.percent(float(rows["ci_prob"].iloc[0]))
     laws = dict.fromkeys((str(rows["first_law"].iloc[0]), str(rows["second_law"].iloc[0])))
-    caption = (f"{first} against {second} at target {plain(threshold)}: median and equal-tailed "
+    target = "at every target" if np.isnan(threshold) else f"at target {plain(threshold)}"
+    caption = (f"{first} against {second} {target}: median and equal-tailed "
                f"{percent} interval, for typical runs; law {' and '.join(laws)}.")
     return Table(caption, columns, [_cells(row) for _, row in rows.iterrows()])
 
@@ -150,6 +151,28 @@ def pooled_report(table: pd.DataFrame, shown: pd.DataFrame) -> Iterator[str]:
                f"{f', target {target}' if target else ''}, pooled in part: {'; '.join(told)}.")
 
 
+def pooled_part(table: pd.DataFrame) -> Table:
+    """Return ``pooled.csv`` as a table: every group alone and pooled, by quantity and target."""
+    percent = numbers.percent(float(table["ci_prob"].iloc[0]))
+    columns = (Column("group"), Column("alone", True), Column("pooled", True),
+               Column("spread between groups, log", True), Column("law"))
+    rows: list[tuple[Cell, ...]] = []
+    for _, part in table.groupby(["quantity", "at", "threshold"], sort=False, dropna=False):
+        first = part.iloc[0]
+        target = plain(first["threshold"])
+        rows.append((Cell(_name(first), f"at target {target}" if target else ""),))
+        rows += [_pooled_row(row) for _, row in part.iterrows()]
+    return Table(f"Every group alone and pooled in part: median and equal-tailed {percent} "
+                 "interval, for typical runs.", columns, rows)
+
+
+def _pooled_row(row: pd.Series) -> tuple[Cell, ...]:
+    alone = None if pd.isna(row["alone"]) else _estimate(row, "alone")
+    return (Cell(str(row["member"]), mark="indented"), estimate_cell(alone),
+            estimate_cell(_estimate(row, "pooled")), estimate_cell(_estimate(row, "between_sd")),
+            Cell(plain(row["law"])))
+
+
 def _member(row: pd.Series) -> str:
     after = _three(row, "pooled")
     if pd.isna(row["alone"]):
@@ -158,5 +181,9 @@ def _member(row: pd.Series) -> str:
 
 
 def _three(row: pd.Series, name: str) -> str:
-    return str(estimate({"median": row[name], "ci_lower": row[f"{name}_lower"],
-                         "ci_upper": row[f"{name}_upper"], "status": "identified"}))
+    return str(_estimate(row, name))
+
+
+def _estimate(row: pd.Series, name: str) -> Estimate:
+    return estimate({"median": row[name], "ci_lower": row[f"{name}_lower"],
+                     "ci_upper": row[f"{name}_upper"], "status": "identified"})

@@ -44,7 +44,7 @@ def find(
     """
     level = cbs["threshold"].to_numpy(dtype=float)
     named = (cbs["quantity"] == quantity).to_numpy(dtype=bool)
-    rows = np.flatnonzero(named & (np.isclose(level, threshold) | np.isnan(level)))
+    rows = np.flatnonzero(named & (np.isclose(level, threshold) | np.isnan(level))).tolist()
     if at is not None:
         rows = [row for row in rows if plain(cbs["at"].array[row]) == at]
     return estimate(cbs.iloc[rows[0]]) if len(rows) else None

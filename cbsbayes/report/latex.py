@@ -28,7 +28,7 @@ _SIGNS = {
     "\N{PLUS-MINUS SIGN}": r"$\pm$", "\N{SQUARE ROOT}": r"$\surd$", "\N{CHECK MARK}": "yes",
     "\N{BALLOT X}": "no", "\N{LEFT DOUBLE QUOTATION MARK}": "``",
     "\N{RIGHT DOUBLE QUOTATION MARK}": "''", "\N{RIGHT SINGLE QUOTATION MARK}": "'",
-    "\N{SUPERSCRIPT TWO}": r"$^2$",
+    "\N{SUPERSCRIPT TWO}": r"$^2$", "\N{CIRCLED PLUS}": r"$\oplus$",
 }
 _GREEK = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "κ": "kappa",

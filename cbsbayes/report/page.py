@@ -1,25 +1,14 @@
-"""The page to read: one HTML file with everything in it, which asks nothing of any network.
-
-Figures are inlined as data, the style sheet is inlined and named in the content security
-policy by its hash, and there is no script. Everything that comes from data passes through
-Jinja's autoescape; the template is fixed and never made from data.
-"""
+"""The page of a fit: one HTML file with everything in it (`cbsbayes.report.rendering`)."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cbsbayes.averaging import AVERAGE
 from cbsbayes.cross_check import CROSS_CHECK
@@ -32,6 +21,7 @@ from cbsbayes.report.estimates import plain
 from cbsbayes.report.laws import law_sentences
 from cbsbayes.report.noise_joint import joint_context
 from cbsbayes.report.paper import paper_paragraph
+from cbsbayes.report.rendering import PageFigure, render_template
 from cbsbayes.report.table_files import write_tables
 from cbsbayes.store import write_whole
 
@@ -39,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cbsbayes.report.allocation import Allocation
+    from cbsbayes.report.next_steps import NextStep
     from cbsbayes.result import Fit
 
 __all__ = ["SECTIONS", "IndexEntry", "PageFigure", "render_index", "render_page", "section_of"]
@@ -66,29 +57,6 @@ _COMPARED_LABELS = {
 
 
 @dataclass(frozen=True)
-class PageFigure:
-    """A figure as the page shows it.
-
-    Attributes
-    ----------
-    slug : str
-        Its short name, which says where on the page it stands (`SECTIONS`).
-    title, caption : str
-        Shown below it as text.
-    png_bytes : bytes or None
-        None where the figure was not drawn.
-    skipped_reason : str
-        One sentence that says why it was not.
-    """
-
-    slug: str
-    title: str
-    caption: str
-    png_bytes: bytes | None
-    skipped_reason: str = ""
-
-
-@dataclass(frozen=True)
 class IndexEntry:
     """One group's report in the list of reports.
 
@@ -111,33 +79,6 @@ class IndexEntry:
     trusted: bool
 
 
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("cbsbayes.report", "templates"), autoescape=True,
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["data_uri"] = _data_uri
-    return environment
-
-
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-
-
-@cache
-def _style() -> tuple[str, str]:
-    """Return the style sheet and the source expression that lets the policy admit it."""
-    sheet = files("cbsbayes.report").joinpath("templates/style.css").read_text(encoding="utf-8")
-    digest = hashlib.sha256(sheet.encode()).digest()
-    return sheet, f"'sha256-{base64.b64encode(digest).decode()}'"
-
-
-def _render(template: str, **context: Any) -> str:
-    sheet, style_hash = _style()
-    return _environment().get_template(template).render(
-        style=sheet, style_hash=style_hash, **context)
-
-
 def render_page(
     fit: Fit,
     figures: Sequence[PageFigure] | Callable[[], Sequence[PageFigure]],
@@ -149,6 +90,7 @@ def render_page(
     clock: Mapping[str, Any] | None = None,
     overhead: pd.DataFrame | None = None,
     tables_to: Path | None = None,
+    next_steps: Sequence[NextStep] = (),
 ) -> str:
     """Return the report of one fit as one self-contained HTML page.
 
@@ -176,6 +118,8 @@ def render_page(
         Other definitions of a critical batch (``overhead.csv``).
     tables_to : Path, optional
         Folder to write every table of the page into, as CSV and LaTeX.
+    next_steps : sequence of NextStep
+        Command lines that go on from this fit.
 
     Returns
     -------
@@ -195,12 +139,12 @@ def render_page(
         "noise": _noise(fit, noise), "paper": paper_paragraph(fit, overhead),
         "overhead": overhead_words.overhead_section(overhead, fit, words.main_threshold(fit)),
         "allocation": allocation, "clock": clock or NO_CLOCK,
-        "joint": joint_context(fit, words.main_threshold(fit))}
+        "next_steps": list(next_steps), "joint": joint_context(fit, words.main_threshold(fit))}
     if tables_to is not None:
         decided = {} if allocation is None else {"allocation": {"tables": allocation.tables}}
         write_tables({**context, **decided}, tables_to)
     drawn = figures() if callable(figures) else figures
-    page = _render("page.html.j2", **context, figures=_placed(drawn))
+    page = render_template("page.html.j2", **context, figures=_placed(drawn))
     if path is not None:
         write_whole(path, page)
     return page
@@ -220,7 +164,7 @@ def render_index(
     """
     listed = list(entries)
     links = [f"./{quote(entry.href)}" for entry in listed]  # "./": never a scheme
-    page = _render("index.html.j2", entries=list(zip(listed, links, strict=True)))
+    page = render_template("index.html.j2", entries=list(zip(listed, links, strict=True)))
     if path is not None:
         write_whole(path, page)
     return page

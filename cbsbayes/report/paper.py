@@ -18,7 +18,7 @@ from cbsbayes.report.words import formula, main_threshold
 if TYPE_CHECKING:
     from cbsbayes.result import Fit
 
-__all__ = ["paper_latex", "paper_paragraph"]
+__all__ = ["data_sentence", "law_sentence", "paper_latex", "paper_paragraph", "software_sentence"]
 
 _MODELS = {
     "crossing": "the intervals between evaluations in which each run's accuracy crosses the "
@@ -44,7 +44,8 @@ def paper_paragraph(fit: Fit, overhead: pd.DataFrame | None = None) -> str:
     overhead : DataFrame, optional
         Other definitions of a critical batch (``overhead.csv``).
     """
-    parts = [_data(fit), _law(fit), *_results(fit), *_others(fit, overhead), _software(fit)]
+    parts = [data_sentence(fit), law_sentence(fit), *_results(fit), *_others(fit, overhead),
+             software_sentence(fit)]
     if not fit.verdict["trusted"]:
         parts.insert(0, "The fit did not pass its checks; the numbers are provisional.")
     return " ".join(part for part in parts if part)
@@ -58,7 +59,8 @@ def paper_latex(fit: Fit, overhead: pd.DataFrame | None = None) -> str:
     return f"{text}\n\n% works cited:\n{cited}"
 
 
-def _data(fit: Fit) -> str:
+def data_sentence(fit: Fit) -> str:
+    """Return which runs were fitted."""
     used = fit.runs.loc[fit.runs["used"].astype(bool)]
     kind = "simulated runs" if fit.sweep.attrs.get("simulated") else "runs"
     whom = "" if fit.group in ("", "all runs") else f" ({plain(fit.group)})"
@@ -80,7 +82,8 @@ def _range(runs: pd.DataFrame, axis: str, unit: str) -> str:
     return f"{low} {unit}" if low == high else f"{low} to {high} {unit}"
 
 
-def _law(fit: Fit) -> str:
+def law_sentence(fit: Fit) -> str:
+    """Return which model and law were fitted to what."""
     alpha = "" if fit.law.alpha is not None else ", the exponent α estimated with the rest"
     model = _MODELS.get(str(fit.settings.get("model", "crossing")), _MODELS["crossing"])
     levels = [plain(float(t)) for t in sorted(fit.thresholds)]
@@ -186,7 +189,8 @@ def _exponent_one(fit: Fit) -> str:
     return ""
 
 
-def _software(fit: Fit) -> str:
+def software_sentence(fit: Fit) -> str:
+    """Return the software, the sampler's checks and the data's digest."""
     settings, found = fit.settings, fit.verdict.get("diagnostics", {})
     versions = settings.get("versions", {})
     named = [f"cbsbayes {versions['cbsbayes']}"] if "cbsbayes" in versions else ["cbsbayes"]

@@ -11,7 +11,7 @@ from cbsbayes.report.contrast import equals, probability
 from cbsbayes.report.estimates import Estimate, estimate, plain
 from cbsbayes.report.tables import Cell, Column, Table, estimate_cell
 
-__all__ = ["reuse_sentences", "reuse_table"]
+__all__ = ["diagonals_table", "effects_table", "reuse_sentences", "reuse_table"]
 
 _LOGGED = {"clip_fraction": "clip fraction", "policy_kl": "KL to sampler",
            "reference_kl": "KL loss"}
@@ -94,3 +94,41 @@ def _diagonal(rows: pd.DataFrame) -> str:
         told.append(f"{what} at {best['n_prompts']} prompts with reuse {best['ppo_epochs']} "
                     f"(P {equals(probability(float(best[name])))})")
     return f"{start}: {'; '.join(told)}."
+
+
+def effects_table(effects: pd.DataFrame) -> Table:
+    """Return what each reuse factor does on average over batches, at every target."""
+    columns = (Column("target"), Column("reuse", True), Column("against", True),
+               Column("batches", True), Column("updates ratio", True),
+               Column("samples ratio", True), Column("P(fewer samples)", True))
+    rows: list[tuple[Cell, ...]] = [
+        (Cell(plain(float(row["threshold"]))), Cell(str(row["ppo_epochs"])),
+         Cell(str(row["reference"])), Cell(str(row["n_batches"])),
+         *(estimate_cell(_estimate(row, name, "identified") if row["n_batches"] else None)
+           for name in ("steps_ratio", "samples_ratio")),
+         Cell(probability(float(row["p_fewer_samples"])))) for _, row in effects.iterrows()]
+    return Table("What each reuse factor does, averaged over the batches that settle both.",
+                 columns, rows)
+
+
+def diagonals_table(diagonals: pd.DataFrame) -> Table:
+    """Return the cells of every diagonal of equal optimisation, at every target."""
+    columns = (Column("prompts × rollouts"), Column("reuse", True), Column("updates", True),
+               Column("samples", True), Column("sample passes", True),
+               Column("P(fewest samples)", True), Column("P(fewest passes)", True))
+    rows: list[tuple[Cell, ...]] = []
+    for _, part in diagonals.groupby(["threshold", "n_rollouts", "passes_per_step"], sort=False):
+        passes, target = (float(part[name].iloc[0]) for name in ("passes_per_step", "threshold"))
+        rows.append((Cell(f"{numbers.count(passes)} passes per trainer step",
+                          f"target {plain(target)}"),))
+        rows += [_diagonal_row(row) for _, row in part.iterrows()]
+    return Table("Diagonals: cells with as many sample passes per trainer step.", columns, rows)
+
+
+def _diagonal_row(row: pd.Series) -> tuple[Cell, ...]:
+    return (Cell(f"{row['n_prompts']} × {row['n_rollouts']}", mark="indented"),
+            Cell(str(row["ppo_epochs"])),
+            *(estimate_cell(_estimate(row, name, str(row["status"])))
+              for name in ("steps", "samples", "passes")),
+            Cell(probability(float(row["p_fewest_samples"]))),
+            Cell(probability(float(row["p_fewest_passes"]))))

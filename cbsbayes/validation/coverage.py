@@ -18,7 +18,7 @@ from cbsbayes.simulate import truth_of
 from cbsbayes.truth import progress_at
 from cbsbayes.validation.families import family_sweep, get_family
 from cbsbayes.validation.least_squares import Intervals, least_squares_intervals
-from cbsbayes.validation.posterior import at_threshold, interval, posterior_draws
+from cbsbayes.validation.posterior import by_threshold, interval, posterior_draws
 from cbsbayes.validation.reading import Reading
 from cbsbayes.validation.truths import true_values
 
@@ -110,14 +110,14 @@ def interval_rows(
     posterior = posterior_draws(fitted, law, settings.thresholds, settings.model,
                                 settings.sampler(random_seed))
     seconds = time.perf_counter() - start
-    found = {name: interval(logs, settings.ci_prob)
+    found = {name: np.stack([by_threshold(part, settings.thresholds)
+                             for part in interval(logs, settings.ci_prob)])
              for name, logs in reading.logs(law, posterior).items()}
     methods = _beside(fitted, law, reading, settings, random_seed)
     rows: list[list[Any]] = []
     for threshold, values in true.items():
         k = settings.thresholds.index(threshold)
-        rows += [["posterior", threshold, name, values[name],
-                  *(at_threshold(part, threshold) for part in ends)]
+        rows += [["posterior", threshold, name, values[name], *ends[:, k].tolist()]
                  for name, ends in found.items() if name in values]
         rows += [[method, threshold, name, values[name], *ends[:, k].tolist()]
                  for method, intervals in methods.items() for name, ends in intervals.items()

@@ -5,6 +5,8 @@ A further model enters `posterior_draws`; everything else reads what it returns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
@@ -19,7 +21,7 @@ from cbsbayes.sampling import SamplerSettings, sample_crossings
 from cbsbayes.trajectory_sampling import sample_curves
 from cbsbayes.verdict import sampler_checks
 
-__all__ = ["MODELS", "at_threshold", "interval", "posterior_draws", "with_checks"]
+__all__ = ["MODELS", "by_threshold", "interval", "posterior_draws", "with_checks"]
 
 MODELS = ("crossing", "trajectory")
 
@@ -79,9 +81,9 @@ def interval(
     return middle, lower, upper
 
 
-def at_threshold(values: xr.DataArray, threshold: float) -> float:
-    """Return the value at a threshold, or the one value that holds for all."""
+def by_threshold(values: xr.DataArray, thresholds: Sequence[float]) -> np.ndarray:
+    """Return the value at every threshold, shape (threshold,); the one that holds for all."""
     if "threshold" not in values.dims:
-        return float(values)
-    nearest = int(np.abs(values["threshold"].values - threshold).argmin())
-    return float(values.isel(threshold=nearest))
+        return np.full(len(thresholds), float(values))
+    known = values["threshold"].values
+    return values.values[[np.abs(known - threshold).argmin() for threshold in thresholds]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pymc as pm
 import pytest
@@ -12,9 +14,9 @@ from cbsbayes.models.trajectory import build_trajectory_model, position_of
 from cbsbayes.models.trajectory_data import trajectory_data
 from cbsbayes.models.trajectory_flat import FlatTrajectory
 from cbsbayes.models.trajectory_words import data_words
-from cbsbayes.sampling import SamplerSettings
+from cbsbayes.sampling import SAMPLERS, SamplerSettings
 from cbsbayes.simulate import simulate_sweep
-from cbsbayes.trajectory_sampling import sample_curves
+from cbsbayes.trajectory_sampling import _above_floor, sample_curves
 
 
 def flat_model(name):
@@ -59,13 +61,37 @@ def test_draws_of_the_variables_give_the_flat_vector_back():
 
 
 @pytest.mark.mcmc
-def test_both_samplers_agree():
+def test_all_samplers_agree():
     flat = flat_model("two_axis_free")
     means, errors = [], []
-    for sampler in ("nutpie", "pymc"):
+    for sampler in SAMPLERS:
         settings = SamplerSettings(sampler=sampler, draws=500, tune=500, chains=2)
-        posterior = sample_curves(flat, np.array([0.62, 0.66]), settings)[0]["posterior"]
-        logs = np.log(posterior["S_min"].values.reshape(-1, 2))
+        tree = sample_curves(flat, np.array([0.62, 0.66]), settings)[0]
+        assert tree["sample_stats"].attrs["fell_back"] == ""
+        logs = np.log(np.concatenate([tree["posterior"][name].values.reshape(1000, -1)
+                                      for name in ("S_min", "alpha", "sigma_run")], axis=1))
         means.append(logs.mean(axis=0))
         errors.append(logs.std(axis=0) / np.sqrt(100))  # some 100 independent draws at least
-    np.testing.assert_array_less(np.abs(means[0] - means[1]), 4 * np.hypot(*errors))
+    for k in (1, 2):
+        np.testing.assert_array_less(np.abs(means[0] - means[k]),
+                                     4 * np.hypot(errors[0], errors[k]))
+
+
+def test_the_ceiling_s_coordinate_changes_nothing_but_the_scale():
+    flat = flat_model("two_axis_free")
+    words, j = data_words(flat), flat.slices["ceiling_logit"].start
+    rng = np.random.default_rng(0)
+    position = flat.center + 0.2 * flat.sd * rng.standard_normal((5, flat.n_dim))
+    floor = position[:, j].min() - 1.0
+    turned = position.copy()
+    turned[:, j] = np.log(position[:, j] - floor)
+    density = _above_floor(partial(kernel.gradients, words=words), j, floor)
+    value, slope = density(turned)
+    plain = kernel.gradients(position, words)
+    np.testing.assert_allclose(value, plain[0] + turned[:, j], rtol=1e-12)
+    step = np.zeros(flat.n_dim)
+    step[j] = 1e-5
+    by_difference = (density(turned + step)[0] - density(turned - step)[0]) / 2e-5
+    np.testing.assert_allclose(slope[:, j], by_difference, rtol=1e-5)
+    others = np.arange(flat.n_dim) != j
+    np.testing.assert_array_equal(slope[:, others], plain[1][:, others])

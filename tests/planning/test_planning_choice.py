@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import xarray as xr
 from planning_draws import independent_draws
+from timed_sweeps import C_P, C_R, T_0, timed_fit
 
+from cbsbayes.clock.hull import place_batches
+from cbsbayes.clock.of_sweep import clock_of
+from cbsbayes.clock.times import batch_grid
 from cbsbayes.errors import CBSDataError
 from cbsbayes.planning.candidates import Candidate, TriedRuns, cells, tried_runs
 from cbsbayes.planning.choose import Judge, choose_set
@@ -86,26 +89,44 @@ class TestCosts:
         with pytest.raises(CBSDataError, match=f"{name} is .*; valid: above 0"):
             hours_cost(rate, gpus)
 
-    def timed(self, seconds):
-        prompts, rollouts = np.array([32, 64, 128, 128, 128]), np.array([8, 8, 8, 2, 32])
-        return xr.Dataset({"step_time": ("run", np.array(seconds, dtype=float))}, coords={
-            "n_prompts": ("run", prompts), "n_rollouts": ("run", rollouts),
-            "total_batch": ("run", (prompts * rollouts).astype(float)),
-            "updates_per_step": ("run", np.full(5, 2))})
-
-    def test_step_times_give_back_what_made_them(self):
-        true = [2 * (3 + 0.01 * p + 0.002 * p * g)
-                for p, g in ((32, 8), (64, 8), (128, 8), (128, 2), (128, 32))]
-        cost = step_time_cost(self.timed(true), gpus=4)
+    def test_hours_are_those_of_the_clock(self):
+        fit = timed_fit()
+        cost, clock = step_time_cost(fit, gpus=4), clock_of(fit)
+        batch = np.array([[128.0, 8.0]])
+        seconds = clock.seconds_per_update(batch)[:, 0]
         assert cost.unit == "GPU-hours"
-        assert cost.price(256, 4, 100) == pytest.approx(
-            (3 + 2.56 + 0.002 * 1024) * 100 * 4 / 3600, rel=1e-6)
+        assert cost.price(128, 8, 100) == pytest.approx(seconds.mean() * 100 * 4 / 3600, rel=1e-9)
+        assert cost.price(128, 8, 100) == pytest.approx(
+            (T_0 + C_P * 128 + C_R * 1024) * 100 * 4 / 3600, rel=0.05)
+        low, high = cost.between(128, 8, 100, 0.9)
+        assert ((low < seconds * 400 / 3600) & (seconds * 400 / 3600 < high)).mean() == (
+            pytest.approx(0.9, abs=0.01))
 
-    def test_runs_without_step_times(self):
-        with pytest.raises(CBSDataError, match="no step time is known in any run"):
-            step_time_cost(self.timed([np.nan] * 5))
-        with pytest.raises(CBSDataError, match="give --seconds-per-sample"):
-            step_time_cost(self.timed([np.nan] * 5).drop_vars("step_time"))
+    def test_batches_beyond_those_timed_are_marked_as_the_clock_marks_them(self):
+        fit = timed_fit()
+        cost = step_time_cost(fit)
+        grid = batch_grid(fit, clock_of(fit))
+        marks = [cost.place(*batch) for batch in grid.tolist()]
+        assert marks == place_batches(grid, clock_of(fit).batches).tolist()
+        assert {"tried", "extrapolated"} <= set(marks)
+
+    def test_what_the_clock_notes_is_told(self):
+        """One axis varied: the cost of a prompt is not told from that of a rollout."""
+        cost = step_time_cost(timed_fit("p1"))
+        assert any("do not tell the cost of a prompt" in note for note in cost.notes)
+
+    def test_hours_of_total_batches(self):
+        cost = step_time_cost(timed_fit(one_axis=True))
+        seconds = clock_of(timed_fit(one_axis=True)).seconds_per_update(np.array([[1024.0, 1.0]]))
+        assert cost.price(1024, 1, 100) == pytest.approx(seconds.mean() * 100 / 3600, rel=1e-9)
+        assert cost.place(1024.0, 1.0) in ("tried", "inside")
+        assert cost.place(1e6, 1.0) == "extrapolated"
+
+    def test_runs_without_step_times(self, fit):
+        with pytest.raises(CBSDataError, match=r"no run has a step time.*--seconds-per-sample"):
+            step_time_cost(fit)
+        with pytest.raises(CBSDataError, match="--gpus is -1; valid: above 0"):
+            step_time_cost(fit, gpus=-1)
 
 
 class TestTarget:

@@ -27,7 +27,8 @@ def made(one_axis=False, **changes):
     table = pd.DataFrame({
         "rank": [1, 2, 3, 4], "n_prompts": [32.0, 64, 32, 64],
         "n_rollouts": np.array(rollouts, float), "updates": [100.0] * 4, "seed": [1] * 4,
-        "cost": [25600.0, 51200, 12800, 102400], "runs_tried": [2, 0, 1, 9],
+        "cost": [25600.0, 51200, 12800, 102400], "cost_lower": np.nan,
+        "cost_upper": np.nan, "cost_range": "", "runs_tried": [2, 0, 1, 9],
         "extrapolated": [False, True, False, False], "reach": [0.9] * 4,
         "information": [0.2, 0.3, 0.001, 0.4], "information_error": [0.01] * 4,
         "resolved": [True, True, False, True], "effective_draws": [500.0] * 4,
@@ -112,6 +113,12 @@ def test_sentences_say_what_is_planned_and_what_to_doubt():
     said = " ".join(sentences(doubt))
     assert "outside the ranges tried" in said
     assert "Rough: the set leaves 12 effective draws" in said
+    assert "step time of a planned batch is extrapolated" not in said
+    untimed = replace(base, runs=base.runs.assign(cost_range="extrapolated"),
+                      cost=replace(base.cost, notes=("the clock misses a batch.",)))
+    said = " ".join(sentences(untimed))
+    assert "step time of a planned batch is extrapolated" in said
+    assert "the clock misses a batch." in said
     alone = " ".join(sentences(replace(base, runs=base.runs.head(1))))
     assert "The budget has room for one run, not for 2." in alone
     nothing = replace(base, table=base.table.assign(resolved=False))
