@@ -7,6 +7,7 @@ python -m cbsbayes.fit sweep.nc -o fit --thresholds 0.60,0.65,0.70
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import shlex
 import sys
@@ -124,20 +125,31 @@ def _fit_groups(options: argparse.Namespace, command: str, stage: Timings) -> _D
     with second_process() as second:
         with stage.part("importing"):
             import cbsbayes.fitting  # noqa: F401  what it brings is counted here, not as a fit
-        for group, folder in done.folders.items():
-            try:
-                fit = _fit(sweep, group, options, stage)
-            except CBSDataError as error:
-                done.refused[group] = str(error)
-                continue
-            write_fit(fit, folder, command=command, stage=stage, second=second, sweep=sweep,
-                      source=options.sweep)
-            done.fits.append(fit)
+        with _imports_kept():
+            for group, folder in done.folders.items():
+                try:
+                    fit = _fit(sweep, group, options, stage)
+                except CBSDataError as error:
+                    done.refused[group] = str(error)
+                    continue
+                write_fit(fit, folder, command=command, stage=stage, second=second, sweep=sweep,
+                          source=options.sweep)
+                done.fits.append(fit)
     if not done.fits:
         raise CBSDataError(_none_fitted(done.refused))
     if len(groups) > 1:
         _write_together(done, sweep, options.output)
     return done
+
+
+@contextmanager
+def _imports_kept() -> Iterator[None]:
+    """Keep what is there now, modules mostly, from being looked through for garbage."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _none_fitted(refused: dict[str, str]) -> str:

@@ -24,12 +24,13 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import log_ndtr, ndtri
 
-__all__ = ["STATUSES", "identify"]
+__all__ = ["STATUSES", "identify", "identify_sorted", "sorted_quantiles"]
 
 STATUSES = ("identified", "upper_bound", "lower_bound", "not_identified")
 _TAIL = 0.05
 _CLOSED = 0.75  # mean of u where the likelihood falls off twice as fast as the prior
 _LEVELS = np.concatenate([[0.01, 0.03, 0.06], np.linspace(0.1, 0.9, 33), [0.94, 0.97, 0.99]])
+_SCORES = ndtri(_LEVELS)
 _OUTER = 3  # levels whose slope goes on beyond the first and the last
 
 
@@ -49,26 +50,57 @@ def identify(posterior: np.ndarray, prior: np.ndarray, *, log_scale: bool = True
     str
         One of `STATUSES`: both ends closed, only the upper, only the lower, none.
     """
+    return identify_sorted(np.sort(posterior), np.sort(prior), log_scale=log_scale)
+
+
+def identify_sorted(
+    posterior: np.ndarray, prior: np.ndarray, *, log_scale: bool = True
+) -> str:
+    """Return what `identify` does of draws in ascending order: only tails are looked at."""
+    if np.isnan(posterior[-1]) or np.isnan(prior[-1]):
+        return "not_identified"
+    lowest, highest = _tails(posterior)
     if log_scale:
-        posterior, prior = _log(posterior), _log(prior)
-    z = _normal_scores(posterior, prior)
-    lower, upper = _closedness(z) > _CLOSED, _closedness(-z) > _CLOSED
+        lowest, highest, prior = _log(lowest), _log(highest), _log(prior)
+    knots = sorted_quantiles(prior, _LEVELS)
+    lower = _closedness(_normal_scores(lowest, knots), len(posterior)) > _CLOSED
+    upper = _closedness(-_normal_scores(highest, knots)[::-1], len(posterior)) > _CLOSED
     if lower:
         return "identified" if upper else "lower_bound"
     return "upper_bound" if upper else "not_identified"
+
+
+def sorted_quantiles(ordered: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Return quantiles of draws in ascending order along the last axis, shape (…, level).
+
+    NaN where a draw is NaN: they come last.
+    """
+    at = levels * (ordered.shape[-1] - 1)
+    below = at.astype(int)
+    above = np.minimum(below + 1, ordered.shape[-1] - 1)
+    low, high = ordered[..., below], ordered[..., above]
+    found = np.where(low == high, low, low + (high - low) * (at - below))  # inf - inf is no number
+    return np.where(np.isnan(ordered[..., -1:]), np.nan, found)
 
 
 def _log(values: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(values, np.finfo(float).tiny))
 
 
-def _normal_scores(values: np.ndarray, prior: np.ndarray) -> np.ndarray:
+def _tails(ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lowest and the highest draws, a little more than a tail each."""
+    beyond = min(int(_TAIL * (len(ordered) - 1)) + 1, len(ordered) - 1)
+    low = np.searchsorted(ordered, ordered[beyond], side="right")
+    high = np.searchsorted(ordered, ordered[-beyond - 1], side="left")
+    return ordered[:low], ordered[high:]
+
+
+def _normal_scores(values: np.ndarray, knots: np.ndarray) -> np.ndarray:
     """Return where values lie in the prior, as quantiles of a standard normal, shape (draw,)."""
-    knots, z = np.quantile(prior, _LEVELS), ndtri(_LEVELS)
-    inside = np.interp(values, knots, z)
+    inside = np.interp(values, knots, _SCORES)
     below, above = np.minimum(values - knots[0], 0.0), np.maximum(values - knots[-1], 0.0)
-    return (inside + below * _slope(knots[:_OUTER + 1], z[:_OUTER + 1])
-            + above * _slope(knots[-_OUTER - 1:], z[-_OUTER - 1:]))
+    return (inside + below * _slope(knots[:_OUTER + 1], _SCORES[:_OUTER + 1])
+            + above * _slope(knots[-_OUTER - 1:], _SCORES[-_OUTER - 1:]))
 
 
 def _slope(knots: np.ndarray, z: np.ndarray) -> float:
@@ -76,7 +108,12 @@ def _slope(knots: np.ndarray, z: np.ndarray) -> float:
     return float((z[-1] - z[0]) / width)
 
 
-def _closedness(z: np.ndarray) -> float:
-    """Return the mean of F(θ)/F(q) over the lower tail: 1/2 flat, towards 1 steep."""
-    edge = np.quantile(z, _TAIL)
+def _closedness(z: np.ndarray, n: int) -> float:
+    """Return the mean of F(θ)/F(q) over the lower tail of n draws: 1/2 flat, towards 1 steep.
+
+    The lowest draws are given in ascending order, one beyond the quantile at least.
+    """
+    at = _TAIL * (n - 1)
+    k = int(at)
+    edge = z[k] + (z[min(k + 1, len(z) - 1)] - z[k]) * (at - k)
     return float(np.exp(log_ndtr(z[z <= edge]) - log_ndtr(edge)).mean())

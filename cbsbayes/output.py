@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,10 +65,13 @@ def write_fit(
     from cbsbayes.report.page import render_page
     from cbsbayes.report.words import main_threshold
 
-    with writing(folder):
+    with writing(folder), ExitStack() as drawn:
         folder.mkdir(parents=True, exist_ok=True)
-        stage("writing fit.nc and tables")
+        beside = "" if second is None else ", figures beside"
+        stage(f"writing fit.nc{beside}")
+        figures = drawn.enter_context(_figures(fit, folder / "figures", stage, second))
         fit.save(folder / "fit.nc")
+        stage(f"tables and the page's words{beside}")
         summary = json.dumps(fit_summary(fit), indent=2, allow_nan=False)
         write_whole(folder / "fit.json", summary + "\n")
         for name in TABLES:
@@ -76,9 +79,6 @@ def write_fit(
         noise = noise_table(fit)
         write_noise([] if isinstance(noise, str) else [noise], folder)
         write_joint([] if fit.noise_joint is None else [fit.noise_joint], folder)
-        stage("drawing figures")
-        figures = write_figures(fit, folder / "figures", second)
-        stage("writing the page")
         extra = {"diagnostics": fit.verdict["diagnostics"]}
         extra |= {"command": command} if command else {}
         render_page(fit, figures, path=folder / "index.html", extra=extra, noise=noise,
@@ -184,33 +184,30 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_figures(fit: Fit, folder: Path, second: SecondProcess | None = None) -> list[PageFigure]:
-    """Write every figure as PNG and PDF; those a fit has no data for keep the reason.
+@contextmanager
+def _figures(
+    fit: Fit, folder: Path, stage: Callable[[str], None], second: SecondProcess | None
+) -> Iterator[Callable[[], list[PageFigure]]]:
+    """Have every figure written as PNG and PDF; those a fit has no data for keep the reason.
 
-    Parameters
-    ----------
-    fit : Fit
-        The fit, saved as ``fit.nc`` beside the folder where a second process is to read it.
-    folder : Path
-        Where the figures go.
-    second : SecondProcess, optional
-        Draws half of them.
-
-    Returns
-    -------
-    list of PageFigure
-        In the page's order.
+    A second process draws from here on. Yields what draws the others and returns all in the
+    page's order.
     """
-    from cbsbayes.plots.second import draw_all
+    from cbsbayes.plots.second import drawing
     from cbsbayes.report.page import PageFigure
 
     folder.mkdir(exist_ok=True)
-    drawn = draw_all(fit, folder, second, saved=folder.parent / "fit.nc")
-    pages = [PageFigure(item.slug, item.title, item.caption,
-                        None if reason else (folder / f"{item.slug}.png").read_bytes(), reason)
-             for item, reason in drawn]
-    _remove_figures(folder, keep={page.slug for page in pages if page.png_bytes is not None})
-    return pages
+    with drawing(fit, folder, second) as finish:
+        def figures() -> list[PageFigure]:
+            stage("drawing figures")
+            pages = [PageFigure(item.slug, item.title, item.caption, None if reason else
+                                (folder / f"{item.slug}.png").read_bytes(), reason)
+                     for item, reason in finish()]
+            stage("writing the page")
+            _remove_figures(folder, keep={page.slug for page in pages if page.png_bytes})
+            return pages
+
+        yield figures
 
 
 def _remove_figures(folder: Path, keep: set[str]) -> None:

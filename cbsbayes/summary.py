@@ -7,13 +7,14 @@ would mislead are empty.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from cbsbayes.convergence import convergence
-from cbsbayes.identification import identify
+from cbsbayes.identification import identify_sorted, sorted_quantiles
 from cbsbayes.laws import Law
 from cbsbayes.quantities import Quantity
 
@@ -52,17 +53,15 @@ def cbs_table(
     pandas.DataFrame
         Columns `CBS_COLUMNS`; quantities in the order given, each over its thresholds.
     """
+    chains = _convergence([quantity.draws for quantity in posterior])
     rows = []
-    for quantity, before in zip(posterior, prior, strict=True):
-        chains = _convergence(quantity.draws)
-        thresholds = _thresholds(quantity.draws)
-        for k, threshold in enumerate(thresholds):
+    for quantity, before, of_chains in zip(posterior, prior, chains, strict=True):
+        numbers = _statistics(quantity, before, ci_prob)
+        for k, threshold in enumerate(_thresholds(quantity.draws)):
             row = {"group": group, "law": law.name, "threshold": threshold,
-                   "quantity": quantity.name, "at": quantity.at, "unit": quantity.unit}
-            draws, prior_draws = _flat(quantity.draws, k), _flat(before.draws, k)
-            status = identify(draws, prior_draws, log_scale=quantity.log_scale)
-            row |= _statistics(draws, status, ci_prob)
-            rows.append(row | {name: values[k] for name, values in chains.items()})
+                   "quantity": quantity.name, "at": quantity.at, "unit": quantity.unit,
+                   "ci_prob": ci_prob, "ci_kind": "eti"}
+            rows.append(row | numbers[k] | {name: values[k] for name, values in of_chains.items()})
     return pd.DataFrame(rows, columns=CBS_COLUMNS)
 
 
@@ -70,19 +69,34 @@ def _thresholds(draws: xr.DataArray) -> list[float]:
     return draws["threshold"].values.tolist() if "threshold" in draws.dims else [float("nan")]
 
 
-def _flat(draws: xr.DataArray, k: int) -> np.ndarray:
-    chosen = draws.isel(threshold=k) if "threshold" in draws.dims else draws
-    return chosen.values.reshape(-1)
+def _columns(draws: xr.DataArray) -> np.ndarray:
+    """Return draws as shape (threshold, chain, draw); one threshold where there is none."""
+    values = draws.transpose(..., "chain", "draw").values
+    return np.ascontiguousarray(values[None] if values.ndim == 2 else values)
 
 
-def _statistics(draws: np.ndarray, status: str, ci_prob: float) -> dict[str, object]:
-    lower, upper = interval(draws, ci_prob)
-    row: dict[str, object] = {"ci_prob": ci_prob, "ci_kind": "eti", "status": status,
-                              "median": np.nan, "mean": np.nan, "sd": np.nan,
+def _statistics(quantity: Quantity, before: Quantity, ci_prob: float) -> list[dict[str, object]]:
+    """Return what each threshold's row says of the draws, from draws sorted once."""
+    draws, prior = (_columns(q.draws).reshape(-1, q.draws.sizes["chain"] * q.draws.sizes["draw"])
+                    for q in (quantity, before))
+    ordered, ordered_prior = np.sort(draws, axis=1), np.sort(prior, axis=1)
+    levels = np.array([0.5, (1 - ci_prob) / 2, (1 + ci_prob) / 2])
+    found = np.column_stack([draws.mean(axis=1), draws.std(axis=1, ddof=1),
+                             sorted_quantiles(ordered, levels)])
+    statuses = [identify_sorted(after, first, log_scale=quantity.log_scale)
+                for after, first in zip(ordered, ordered_prior, strict=True)]
+    return [_told(status, *numbers)
+            for status, numbers in zip(statuses, found.tolist(), strict=True)]
+
+
+def _told(
+    status: str, mean: float, sd: float, median: float, lower: float, upper: float
+) -> dict[str, object]:
+    """Return the columns of a row that its status allows to be filled."""
+    row: dict[str, object] = {"status": status, "median": np.nan, "mean": np.nan, "sd": np.nan,
                               "ci_lower": np.nan, "ci_upper": np.nan}
     if status == "identified":
-        row |= {"median": float(np.median(draws)), "mean": float(draws.mean()),
-                "sd": float(draws.std(ddof=1)), "ci_lower": lower, "ci_upper": upper}
+        row |= {"median": median, "mean": mean, "sd": sd, "ci_lower": lower, "ci_upper": upper}
     elif status == "upper_bound":
         row["ci_upper"] = upper
     elif status == "lower_bound":
@@ -90,7 +104,16 @@ def _statistics(draws: np.ndarray, status: str, ci_prob: float) -> dict[str, obj
     return row
 
 
-def _convergence(draws: xr.DataArray) -> dict[str, np.ndarray]:
-    """Return r_hat and effective sample sizes per threshold."""
-    values = draws.transpose("chain", "draw", ...).values
-    return convergence(values[..., None] if values.ndim == 2 else values)._asdict()
+def _convergence(quantities: Sequence[xr.DataArray]) -> list[dict[str, np.ndarray]]:
+    """Return r_hat and effective sample sizes of each quantity, per threshold.
+
+    Neighbours with as many draws go together: some columns at once cost less than one by one.
+    """
+    found = []
+    for _, alike in groupby(map(_columns, quantities), key=lambda columns: columns.shape[1:]):
+        columns = list(alike)
+        together = convergence(np.moveaxis(np.concatenate(columns), 0, 2))._asdict()
+        ends = np.cumsum([len(values) for values in columns])[:-1]
+        parts = {name: np.split(values, ends) for name, values in together.items()}
+        found += [{name: values[i] for name, values in parts.items()} for i in range(len(columns))]
+    return found

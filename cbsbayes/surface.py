@@ -14,6 +14,8 @@ S itself: the closed form is where Newton's method starts, two steps are enough.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -51,14 +53,34 @@ class Surface:
         self.posterior = posterior
         self.alpha: Any = posterior["alpha"] if law.alpha is None else law.alpha
         self.bends = path_name(law.scales[0]) in posterior and law.alpha != 1.0
+        self._ratios: dict[tuple[float, float], np.ndarray] = {}
 
     def log_steps(self, n_prompts: Any, n_rollouts: Any) -> xr.DataArray:
         """Return log S (updates) at batches; dims of the posterior and of the batches."""
+        ratio = self.log_ratio(n_prompts, n_rollouts)
+        if ratio.dims == self._log_s_min.dims:  # of one batch: no labels to line up
+            return ratio.copy(data=self._log_s_min.values + ratio.values)
+        return self._log_s_min + ratio
+
+    @cached_property
+    def _log_s_min(self) -> xr.DataArray:
         s_min = self.posterior["S_min"]
-        return s_min.copy(data=np.log(s_min.values)) + self.log_ratio(n_prompts, n_rollouts)
+        return s_min.copy(data=np.log(s_min.values))
+
+    @cached_property
+    def _plain(self) -> tuple[dict[str, np.ndarray], Any]:
+        """Return the scales and the exponent as arrays with the dims of S_min."""
+        s_min = self.posterior["S_min"]
+        scales = {name: self.posterior[name].transpose(*s_min.dims).values
+                  for name in self.law.scales}
+        if self.law.alpha is not None:
+            return scales, self.alpha
+        return scales, self.alpha.broadcast_like(s_min).transpose(*s_min.dims).values
 
     def log_ratio(self, n_prompts: Any, n_rollouts: Any) -> xr.DataArray:
         """Return log S/S_min at batches."""
+        if self._is_one_batch(n_prompts, n_rollouts):
+            return self._log_s_min.copy(data=self._ratio_at(n_prompts, n_rollouts))
         if not self.bends:
             scales = {name: self.posterior[name] for name in self.law.scales}
             return self.law.log_ratio(n_prompts, n_rollouts, scales, self.alpha)
@@ -66,6 +88,18 @@ class Surface:
         along = self.law.log_ratio(n_prompts, n_rollouts, paths, self.alpha)
         total = (np.exp(along) * self.posterior[NODE_WEIGHT]).sum("node")
         return total.copy(data=np.log(total.values))
+
+    def _is_one_batch(self, *batch: Any) -> bool:
+        """Return whether plain arrays will do: labels cost more than the law itself."""
+        dims = {frozenset(self.posterior[name].dims) for name in ("S_min", *self.law.scales)}
+        return not self.bends and len(dims) == 1 and all(isinstance(n, Real) for n in batch)
+
+    def _ratio_at(self, n_prompts: float, n_rollouts: float) -> np.ndarray:
+        """Return log S/S_min at one batch, computed once: gains share their batches."""
+        batch = (n_prompts, n_rollouts)
+        if batch not in self._ratios:
+            self._ratios[batch] = self.law.log_ratio(*batch, *self._plain)
+        return self._ratios[batch]
 
     def cbs_total(self) -> xr.DataArray:
         """Return the total batch (samples) at which S = 2 S_min."""

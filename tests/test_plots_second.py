@@ -9,7 +9,7 @@ import pytest
 from fitted import few_figures, run
 
 from cbsbayes.plots.gallery import all_figures
-from cbsbayes.plots.second import SecondProcess, draw_all, second_process, serve
+from cbsbayes.plots.second import SecondProcess, draw_all, drawing, second_process, serve
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,10 @@ def slugs(drawn):
     return [(item.slug, reason) for item, reason in drawn]
 
 
-def test_two_processes_draw_what_one_draws(fit, written, alone, second, tmp_path):
+@pytest.mark.parametrize("saved", [True, False])
+def test_two_processes_draw_what_one_draws(fit, written, alone, second, tmp_path, saved):
     with few_figures(6):
-        both = draw_all(fit, tmp_path, second, saved=written / "fit.nc")
+        both = draw_all(fit, tmp_path, second, saved=written / "fit.nc" if saved else None)
     assert slugs(both) == slugs(alone[1])
     assert contents(tmp_path) == contents(alone[0])
 
@@ -69,6 +70,13 @@ def test_all_is_drawn_where_the_second_process_dies(fit, written, alone, second,
         both = draw_all(fit, out, second, saved=saved)
     assert slugs(both) == slugs(alone[1])
     assert contents(out) == contents(alone[0])
+
+
+def test_none_is_begun_once_the_caller_has_given_up(fit, second, tmp_path):
+    with pytest.raises(RuntimeError, match="gave up"), drawing(fit, tmp_path, second):
+        raise RuntimeError("gave up")
+    drawn = len(contents(tmp_path))
+    assert drawn < 2 * len(list(all_figures(fit)))
 
 
 def test_it_ends_with_its_input():

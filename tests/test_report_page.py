@@ -176,3 +176,8 @@ def test_the_index_lists_every_group(tmp_path):
     assert "9 groups." in read.words
     assert "<script>alert(1)</script>" in read.words
     assert "No group was fitted." in Page(render_index([])).words
+
+
+def test_figures_may_be_drawn_last():
+    assert render_page(stand_in_fit(), stand_in_figures, extra=EXTRA) == render_page(
+        stand_in_fit(), stand_in_figures(), extra=EXTRA)

@@ -145,9 +145,10 @@ def cbs_row(
     table: pd.DataFrame, quantity: str, threshold: float, fixed: Mapping[str, float]
 ) -> pd.Series | None:
     """Return the row of a CBS table for a quantity held at `fixed`, or None."""
-    rows = table[(table["quantity"] == quantity) & np.isclose(table["threshold"], threshold)]
-    matching = np.flatnonzero([fixed_values(at) == dict(fixed) for at in rows["at"]])
-    return rows.iloc[matching[0]] if matching.size else None
+    near = np.isclose(table["threshold"].to_numpy(dtype=float), threshold)
+    rows = np.flatnonzero((table["quantity"] == quantity).to_numpy(dtype=bool) & near)
+    matching = [row for row in rows if fixed_values(table["at"].array[row]) == dict(fixed)]
+    return table.iloc[matching[0]] if matching else None
 
 
 def mean_of_all(values: np.ndarray) -> np.ndarray:

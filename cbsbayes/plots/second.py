@@ -13,12 +13,14 @@ import contextlib
 import gc
 import json
 import os
+import pickle
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -29,11 +31,20 @@ if TYPE_CHECKING:
     from cbsbayes.plots.gallery import GalleryItem
     from cbsbayes.result import Fit
 
-__all__ = ["FORMATS", "SecondProcess", "draw_all", "draw_item", "second_process"]
+__all__ = ["FORMATS", "Drawn", "SecondProcess", "draw_all", "draw_item", "drawing",
+           "second_process"]
+
+type Drawn = tuple[GalleryItem, str]
+"""A figure, and the reason why there is none or ''."""
 
 FORMATS = ("png", "pdf")
 _START = ("import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
           "from cbsbayes.plots.second import serve; serve(sys.stdin, sys.stdout)")
+# the clock, least squares and measured noise stand on the page too: this process has them already
+_COMPUTED_HERE = ("step_time", "clock_map", "time_cost", "wall_clock", "noise_against_fit",
+                  "steps_", "samples_", "comparison_")
+_LONG = ("gradient_noise", "trace", "prior_posterior")  # begun at once by the second process
+_PICKLED = ".pickle"
 _PATIENCE = 5.0  # seconds for it to end once its input has
 
 
@@ -52,8 +63,17 @@ def draw_item(item: GalleryItem, folder: Path) -> str:
 
 def draw_all(
     fit: Fit, folder: Path, second: SecondProcess | None = None, *, saved: Path | None = None
-) -> list[tuple[GalleryItem, str]]:
-    """Draw every figure of a fit into a folder.
+) -> list[Drawn]:
+    """Draw every figure of a fit into a folder; see `drawing`."""
+    with drawing(fit, folder, second, saved=saved) as finish:
+        return finish()
+
+
+@contextmanager
+def drawing(
+    fit: Fit, folder: Path, second: SecondProcess | None = None, *, saved: Path | None = None
+) -> Iterator[Callable[[], list[Drawn]]]:
+    """Let every figure of a fit be drawn into a folder while this process does other things.
 
     Parameters
     ----------
@@ -62,25 +82,51 @@ def draw_all(
     folder : Path
         Where PNG and PDF go; it exists.
     second : SecondProcess, optional
-        Draws beside this process.
+        Draws from here on, until the block is left.
     saved : Path, optional
-        The fit as a file, which `second` reads; without it this process draws alone.
+        The fit as a file, where there is one; `second` reads it. Else it is handed over pickled:
+        writing and reading netCDF would take some hundred times as long.
 
-    Returns
-    -------
-    list of (GalleryItem, str)
-        In reading order, each with the reason why there is no such figure, or ''.
+    Yields
+    ------
+    callable
+        Draws what is left and returns all figures in reading order, each with the reason why
+        there is no such figure, or ''.
     """
     from cbsbayes.plots.gallery import all_figures
 
     items = list(all_figures(fit))
-    left, reasons = deque(items), dict[str, str]()
-    drawing = contextlib.nullcontext() if second is None or saved is None else (
-        second.drawing(saved, folder, left, reasons))
-    with drawing:
+    left, reasons = deque(sorted(items, key=_turn)), dict[str, str]()
+    waits: list[Callable[[], None]] = []
+
+    def finish() -> list[Drawn]:
         _draw_left(left, folder, reasons)
-    _draw_left(left, folder, reasons)  # what a second process that broke down gave back
-    return [(item, reasons[item.slug]) for item in items]
+        for wait in waits:
+            wait()
+        _draw_left(left, folder, reasons)  # what a second process that broke down gave back
+        return [(item, reasons[item.slug]) for item in items]
+
+    with ExitStack() as beside:
+        if second is not None:
+            file = beside.enter_context(_handed_over(fit)) if saved is None else saved
+            waits.append(beside.enter_context(second.drawing(file, folder, left, reasons)))
+        yield finish
+
+
+@contextmanager
+def _handed_over(fit: Fit) -> Iterator[Path]:
+    """Put a fit's tree where the second process finds it."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"fit{_PICKLED}"
+        file.write_bytes(pickle.dumps(fit.tree, protocol=pickle.HIGHEST_PROTOCOL))
+        yield file
+
+
+def _turn(item: GalleryItem) -> int:
+    """Return when this process takes a figure: first what rests on what it has computed."""
+    if item.slug.startswith(_COMPUTED_HERE):
+        return 0
+    return 2 if item.slug in _LONG else 1
 
 
 def _draw_left(left: deque[GalleryItem], folder: Path, reasons: dict[str, str]) -> None:
@@ -101,8 +147,11 @@ class SecondProcess:
     @contextmanager
     def drawing(
         self, saved: Path, folder: Path, left: deque[GalleryItem], reasons: dict[str, str]
-    ) -> Iterator[None]:
-        """Draw from the end of `left` while the caller draws from its front."""
+    ) -> Iterator[Callable[[], None]]:
+        """Draw from the end of `left` while the caller draws from its front.
+
+        Yields what waits for the last one; none is begun once the block is left.
+        """
         def work() -> None:
             if self._ask({"saved": str(saved.resolve()), "folder": str(folder.resolve())}) is None:
                 return
@@ -118,8 +167,9 @@ class SecondProcess:
         thread = threading.Thread(target=work)
         thread.start()
         try:
-            yield
+            yield thread.join
         finally:
+            left.clear()
             thread.join()
 
     def _ask(self, question: dict[str, str]) -> str | None:
@@ -166,21 +216,29 @@ def serve(questions: IO[str], answers: IO[str]) -> None:
     A line that names a saved fit and a folder is answered when the fit is read; one that names a
     figure, when it is written, with the reason why there is none, or ''.
     """
-    from cbsbayes.plots import files, gallery  # noqa: F401  while there is nothing to draw yet
-    from cbsbayes.result import Fit
+    from cbsbayes import result  # noqa: F401  while there is nothing to draw yet
+    from cbsbayes.plots import files, gallery  # noqa: F401
 
     gc.freeze()  # modules live as long as the process: not to be looked through again and again
     draw: Callable[[str], str] | None = None
     for line in questions:
         question = json.loads(line)
         if "saved" in question:
-            draw = _drawer(Fit.load(question["saved"]), Path(question["folder"]))
+            draw = _drawer(_read(Path(question["saved"])), Path(question["folder"]))
             answer = ""
         else:
             assert draw is not None
             answer = draw(question["slug"])
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
+
+
+def _read(file: Path) -> Fit:
+    from cbsbayes.result import Fit
+
+    if file.suffix == _PICKLED:  # by the process that started this one
+        return Fit(pickle.loads(file.read_bytes()))
+    return Fit.load(file)
 
 
 def _drawer(fit: Fit, folder: Path) -> Callable[[str], str]:

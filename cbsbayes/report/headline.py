@@ -42,11 +42,12 @@ def find(
         What to look up; without `at` the first row of the quantity at the threshold. A row
         without a threshold (the exponent) holds at every threshold.
     """
-    level = cbs["threshold"].astype(float)
-    rows = cbs.loc[(cbs["quantity"] == quantity) & (np.isclose(level, threshold) | level.isna())]
+    level = cbs["threshold"].to_numpy(dtype=float)
+    named = (cbs["quantity"] == quantity).to_numpy(dtype=bool)
+    rows = np.flatnonzero(named & (np.isclose(level, threshold) | np.isnan(level))).tolist()
     if at is not None:
-        rows = rows.loc[rows["at"].map(plain) == at]
-    return estimate(rows.iloc[0]) if len(rows) else None
+        rows = [row for row in rows if plain(cbs["at"].array[row]) == at]
+    return estimate(cbs.iloc[rows[0]]) if len(rows) else None
 
 
 def usual_batch(runs: pd.DataFrame) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,7 +81,7 @@ class IndexEntry:
 
 def render_page(
     fit: Fit,
-    figures: Sequence[PageFigure],
+    figures: Sequence[PageFigure] | Callable[[], Sequence[PageFigure]],
     *,
     path: str | os.PathLike[str] | None = None,
     extra: Mapping[str, object] | None = None,
@@ -98,8 +98,9 @@ def render_page(
     ----------
     fit : Fit
         Its tables, verdict, settings and sweep are shown; nothing is computed from draws.
-    figures : sequence of PageFigure
-        In the order to show them within their sections; those of no section come last.
+    figures : sequence of PageFigure, or callable that returns it
+        In the order to show them within their sections; those of no section come last. Called
+        when all else is done, so that figures can be drawn meanwhile.
     path : path-like, optional
         Where to write the page as well, whole or not at all.
     extra : mapping, optional
@@ -134,15 +135,16 @@ def render_page(
     """
     if fit.cbs.empty:
         raise CBSDataError("the fit has no quantities to report (0 rows); fit it again")
-    context = _context(fit, figures, extra or {}) | {
+    context = _context(fit, extra or {}) | {
         "noise": _noise(fit, noise), "paper": paper_paragraph(fit, overhead),
         "overhead": overhead_words.overhead_section(overhead, fit, words.main_threshold(fit)),
         "allocation": allocation, "clock": clock or NO_CLOCK,
         "next_steps": list(next_steps), "joint": joint_context(fit, words.main_threshold(fit))}
-    page = render_template("page.html.j2", **context)
     if tables_to is not None:
         decided = {} if allocation is None else {"allocation": {"tables": allocation.tables}}
         write_tables({**context, **decided}, tables_to)
+    drawn = figures() if callable(figures) else figures
+    page = render_template("page.html.j2", **context, figures=_placed(drawn))
     if path is not None:
         write_whole(path, page)
     return page
@@ -168,9 +170,7 @@ def render_index(
     return page
 
 
-def _context(
-    fit: Fit, figures: Sequence[PageFigure], extra: Mapping[str, object],
-) -> dict[str, Any]:
+def _context(fit: Fit, extra: Mapping[str, object]) -> dict[str, Any]:
     notes = json.loads(fit.sweep.attrs.get("notes") or "[]")
     return {
         "question": words.question(fit), "verdict_title": words.verdict_title(fit),
@@ -181,7 +181,7 @@ def _context(
         "law_sentences": law_sentences(fit.law_table),
         "left_out_sentence": words.left_out_sentence(fit),
         "notes": [plain(note) for note in notes],
-        "tables": _tables(fit, extra), "figures": _placed(figures),
+        "tables": _tables(fit, extra),
     }
 
 
