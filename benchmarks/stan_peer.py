@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib.util
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +35,16 @@ def have_stan() -> bool:
     return importlib.util.find_spec("stan") is not None
 
 
-def build(data: CrossingData, seed: int, cache: Path) -> Any:
-    """Translate and compile the model, nothing reused.
+@cache
+def _folder() -> str:
+    """Return an empty folder for what is compiled, gone with this process."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def build(data: CrossingData, seed: int) -> Any:
+    """Translate and compile the model, nothing reused from before this process.
 
     Parameters
     ----------
@@ -41,10 +52,8 @@ def build(data: CrossingData, seed: int, cache: Path) -> Any:
         At two thresholds and more.
     seed : int
         Of the sampling to come.
-    cache : pathlib.Path
-        Empty folder for what is compiled.
     """
-    os.environ["XDG_CACHE_HOME"] = str(cache)  # where httpstan keeps models and fits
+    os.environ["XDG_CACHE_HOME"] = _folder()  # where httpstan keeps models and fits
     import stan
 
     for attempt in range(_ATTEMPTS):

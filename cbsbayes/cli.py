@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 
@@ -30,6 +31,8 @@ def run_command(body: Callable[[], int], command: str) -> int:
     int
         The body's status, or 1 where the input was at fault.
     """
+    # matrices are small here: BLAS threads would wait for each other longer than they work
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         return body()
     except CBSDataError as error:

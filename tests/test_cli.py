@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import pytest
 from hypothesis import given
@@ -69,3 +70,11 @@ def test_printable_text_stays_as_it_is(text):
 
 def test_an_undecodable_file_name_can_be_printed():
     assert one_line(b"a\xff".decode("utf-8", "surrogateescape")) == "a\\udcff"
+
+
+def test_a_command_has_one_thread_of_blas_unless_told_otherwise(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+    assert run_command(lambda: int(os.environ["OPENBLAS_NUM_THREADS"]), "x") == 1
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
+    assert run_command(lambda: int(os.environ["OPENBLAS_NUM_THREADS"]), "x") == 7
