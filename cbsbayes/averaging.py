@@ -25,7 +25,7 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.laws import Law
-from cbsbayes.quantities import Quantity, TriedBatches, quantities
+from cbsbayes.quantities import Quantity
 from cbsbayes.summary import cbs_table
 
 __all__ = ["AVERAGE", "averaged_table", "law_weights"]
@@ -64,8 +64,8 @@ def law_weights(results: Mapping[str, Any], random_seed: int = 0) -> dict[str, f
 
 
 def averaged_table(
-    draws: Mapping[str, tuple[Law, xr.Dataset, xr.Dataset]], weights: Mapping[str, float],
-    tried: TriedBatches, *, group: str, ci_prob: float, random_seed: int = 0,
+    told: Mapping[str, tuple[Law, list[Quantity], list[Quantity]]],
+    weights: Mapping[str, float], *, group: str, ci_prob: float, random_seed: int = 0,
 ) -> pd.DataFrame:
     """Return a table like ``cbs.csv`` of quantities averaged over laws, law ``average``.
 
@@ -74,12 +74,10 @@ def averaged_table(
 
     Parameters
     ----------
-    draws : mapping
-        Law name to law, posterior and prior; posteriors have dims (chain, draw, …).
+    told : mapping
+        Law name to law, and its quantities from posterior and prior, dims (chain, draw, …).
     weights : mapping
         Of `law_weights`.
-    tried : TriedBatches
-        Decides at which batches quantities are stated.
     group : str
         Label of the runs fitted.
     ci_prob : float
@@ -87,11 +85,11 @@ def averaged_table(
     random_seed : int
         Decides which law each draw is taken from.
     """
-    posterior = _mixtures({name: quantities(law, after, tried)
-                           for name, (law, after, _) in draws.items()}, weights, random_seed)
-    prior = _mixtures({name: quantities(law, before, tried)
-                       for name, (law, _, before) in draws.items()}, weights, random_seed)
-    law = next(iter(draws.values()))[0]
+    posterior = _mixtures({name: after for name, (_, after, _) in told.items()}, weights,
+                          random_seed)
+    prior = _mixtures({name: before for name, (_, _, before) in told.items()}, weights,
+                      random_seed)
+    law = next(iter(told.values()))[0]
     return cbs_table(posterior, prior, law=law, group=group, ci_prob=ci_prob).assign(law=AVERAGE)
 
 

@@ -41,7 +41,6 @@ from cbsbayes.laws import Law, get_law
 from cbsbayes.loo import compare_laws, leave_one_run_out
 from cbsbayes.models.priors import NOISE_PRIORS, PRIORS, Priors
 from cbsbayes.models.trajectory_priors import TRAJECTORY_PRIORS, TrajectoryPriors
-from cbsbayes.quantities import tried_batches
 from cbsbayes.result import Fit, stacked, table_to_json, thinned
 from cbsbayes.runs_table import runs_table
 from cbsbayes.sampling import SamplerSettings
@@ -158,9 +157,10 @@ def fit_sweep(
     posteriors = {n: f.tree["posterior"].to_dataset() for n, f in fits.items()}
     law_table = compare_laws({n: leave_one_run_out(f.tree) for n, f in fits.items()}, posteriors)
     weights = dict(zip(law_table["law"], law_table["weight"], strict=True))
-    averaged = averaged_table({n: (f.law, posteriors[n], f.prior) for n, f in fits.items()},
-                              weights, tried_batches(crossings), group=label, ci_prob=ci_prob,
-                              random_seed=sampler.random_seed) if len(fits) > 1 else main.cbs[:0]
+    averaged = averaged_table(
+        {n: (f.law, f.quantities, f.prior_quantities) for n, f in fits.items()}, weights,
+        group=label, ci_prob=ci_prob, random_seed=sampler.random_seed,
+    ) if len(fits) > 1 else main.cbs[:0]
     other_tables = {n: f.cbs for n, f in fits.items() if n != choice.law.name}
     said = cautions(choice.law, posteriors[choice.law.name], crossings, law_table, other_tables,
                     main.cbs, PRIORS.alpha)

@@ -14,7 +14,7 @@ from cbsbayes.marginal import marginal_log_likelihood
 from cbsbayes.models.crossing_data import CrossingData, crossing_data
 from cbsbayes.models.crossing_flat import FlatCrossing
 from cbsbayes.noise_input import noise_data
-from cbsbayes.quantities import quantities, tried_batches
+from cbsbayes.quantities import Quantity, quantities, tried_batches
 from cbsbayes.replicates import parameters, replicate_log_steps
 from cbsbayes.result import stacked
 from cbsbayes.sampling import SamplerSettings, sample_crossings, sample_prior
@@ -37,8 +37,10 @@ class LawFit:
         Groups ``posterior, sample_stats, log_likelihood``.
     prior : xarray.Dataset
         Prior draws, dims (chain, draw, run, threshold).
+    quantities, prior_quantities : list of Quantity
+        Draws of everything that is told, from posterior and prior.
     cbs : pandas.DataFrame
-        Its table of quantities.
+        Their table.
     replicate : callable
         From draws (dim ``sample``) and a random generator to log S (updates) of one new run per
         draw and run, shape (sample, run, threshold).
@@ -49,6 +51,8 @@ class LawFit:
     law: Law
     tree: xr.DataTree
     prior: xr.Dataset
+    quantities: list[Quantity]
+    prior_quantities: list[Quantity]
     cbs: pd.DataFrame
     replicate: Callable[[xr.Dataset, np.random.Generator], np.ndarray]
     constants: xr.Dataset
@@ -85,13 +89,13 @@ def fit_crossings(
     tree["log_likelihood"] = xr.DataTree(run_log_likelihoods(log_p, posterior, data.run))
     prior = sample_prior(data, law, draws=PRIOR_DRAWS, random_seed=sampler.random_seed)
     tried = replace(tried_batches(crossings), parts_known=_parts_known(data, law))
-    table = cbs_table(quantities(law, posterior, tried), quantities(law, prior, tried), law=law,
-                      group=group, ci_prob=ci_prob)
+    told = quantities(law, posterior, tried), quantities(law, prior, tried)
+    table = cbs_table(*told, law=law, group=group, ci_prob=ci_prob)
 
     def replicate(draws: xr.Dataset, rng: np.random.Generator) -> np.ndarray:
         return replicate_log_steps(parameters(draws, data, law), data, rng) + data.log_steps_scale
 
-    return LawFit(law, tree, prior, table, replicate, _constants(data))
+    return LawFit(law, tree, prior, *told, table, replicate, _constants(data))
 
 
 def run_log_likelihoods(log_p: np.ndarray, posterior: xr.Dataset, run: np.ndarray) -> xr.Dataset:

@@ -51,13 +51,14 @@ def fit_curves(
     prior = read_thresholds(flat, flat.prior_draws(PRIOR_DRAWS, rng)[None], targets,
                             sampler.random_seed)
     tried = tried_batches(fitted)
-    table = cbs_table(quantities(law, tree["posterior"].to_dataset(), tried),
-                      quantities(law, prior, tried), law=law, group=group, ci_prob=ci_prob)
+    told = (quantities(law, tree["posterior"].to_dataset(), tried),
+            quantities(law, prior, tried))
+    table = cbs_table(*told, law=law, group=group, ci_prob=ci_prob)
 
     def replicate(draws: xr.Dataset, rng: np.random.Generator) -> np.ndarray:
         return replicated_log_steps(flat, draws, rng)
 
-    return LawFit(law, tree, prior, table, replicate, _constants(flat))
+    return LawFit(law, tree, prior, *told, table, replicate, _constants(flat))
 
 
 def _constants(flat: FlatTrajectory) -> xr.Dataset:

@@ -68,7 +68,7 @@ def marginal_log_likelihood(flat: FlatCrossing, draws: xr.Dataset) -> np.ndarray
     draws : xarray.Dataset
         Draws of its posterior, dims (sample, threshold).
     """
-    flat = replace(flat, marginal=True)
+    flat = replace(flat, data=replace(flat.data, noise=None), marginal=True)
     return kernel.log_densities(flat.pack(draws), data_words(flat))[1]
 
 

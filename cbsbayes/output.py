@@ -68,9 +68,9 @@ def write_fit(
     with writing(folder), ExitStack() as drawn:
         folder.mkdir(parents=True, exist_ok=True)
         beside = "" if second is None else ", figures beside"
-        stage(f"writing fit.nc{beside}")
-        figures = drawn.enter_context(_figures(fit, folder / "figures", stage, second))
+        stage("writing fit.nc")
         fit.save(folder / "fit.nc")
+        figures = drawn.enter_context(_figures(fit, folder / "figures", stage, second))
         stage(f"tables and the page's words{beside}")
         summary = json.dumps(fit_summary(fit), indent=2, allow_nan=False)
         write_whole(folder / "fit.json", summary + "\n")
@@ -197,7 +197,7 @@ def _figures(
     from cbsbayes.report.page import PageFigure
 
     folder.mkdir(exist_ok=True)
-    with drawing(fit, folder, second) as finish:
+    with drawing(fit, folder, second, saved=folder.parent / "fit.nc") as finish:
         def figures() -> list[PageFigure]:
             stage("drawing figures")
             pages = [PageFigure(item.slug, item.title, item.caption, None if reason else

@@ -10,7 +10,7 @@ import xarray as xr
 
 from cbsbayes.averaging import AVERAGE, averaged_table, law_weights
 from cbsbayes.laws import get_law
-from cbsbayes.quantities import TriedBatches
+from cbsbayes.quantities import TriedBatches, quantities
 
 TRIED = TriedBatches({8: (64, 128)}, {128: (4, 8)}, (512.0, 1024.0), one_axis=False,
                      cells=((64, 8), (128, 4), (128, 8)))
@@ -28,9 +28,11 @@ def draws(law, level, n=1000, chains=2, seed=0, wide=0.1):
                        for name in names}, coords={"threshold": [0.7]})
 
 
-def of(name, level, **kwargs):
+def of(name, level, before=None, **kwargs):
+    """Return a law and its quantities from draws around a level, and from wider prior ones."""
     law = get_law(name)
-    return law, draws(law, level, **kwargs), draws(law, level, seed=1, wide=3.0, **kwargs)
+    prior = draws(law, before or level, seed=1, wide=3.0, **kwargs)
+    return law, quantities(law, draws(law, level, **kwargs), TRIED), quantities(law, prior, TRIED)
 
 
 def test_laws_that_predict_alike_share_the_weight():
@@ -57,9 +59,9 @@ def test_a_law_of_unknown_score_has_no_weight():
 
 
 def test_a_mixture_holds_both_laws():
-    laws = {name: (get_law(name), draws(get_law(name), level), draws(get_law(name), 300.0, wide=3))
+    laws = {name: of(name, level, before=300.0)
             for name, level in (("two_axis", 100.0), ("two_axis_sqrt", 800.0))}
-    table = averaged_table(laws, {"two_axis": 0.5, "two_axis_sqrt": 0.5}, TRIED, group="g",
+    table = averaged_table(laws, {"two_axis": 0.5, "two_axis_sqrt": 0.5}, group="g",
                            ci_prob=0.9).set_index(["quantity", "at"])
     assert set(table["law"]) == {AVERAGE}
     row = table.loc[("S_min", "")]
@@ -70,16 +72,16 @@ def test_a_mixture_holds_both_laws():
 
 def test_all_the_weight_on_one_law_gives_that_law():
     laws = {"two_axis": of("two_axis", 100.0), "two_axis_sqrt": of("two_axis_sqrt", 800.0)}
-    alone = averaged_table({"two_axis": laws["two_axis"]}, {"two_axis": 1.0}, TRIED, group="g",
+    alone = averaged_table({"two_axis": laws["two_axis"]}, {"two_axis": 1.0}, group="g",
                            ci_prob=0.9)
-    both = averaged_table(laws, {"two_axis": 1.0, "two_axis_sqrt": 0.0}, TRIED, group="g",
+    both = averaged_table(laws, {"two_axis": 1.0, "two_axis_sqrt": 0.0}, group="g",
                           ci_prob=0.9)
     np.testing.assert_array_equal(both["median"], alone["median"])
 
 
 def test_chains_of_different_length_are_mixed():
     laws = {"two_axis": of("two_axis", 100.0, n=800), "total": of("total", 300.0, n=200)}
-    table = averaged_table(laws, {"two_axis": 0.7, "total": 0.3}, TRIED, group="g", ci_prob=0.9)
+    table = averaged_table(laws, {"two_axis": 0.7, "total": 0.3}, group="g", ci_prob=0.9)
     stated = set(table["quantity"])
     assert "best_n_rollouts" in stated  # by the two-axis law alone
     assert {"gain_prompts", "cbs_prompts", "S_min", "steps"} <= stated

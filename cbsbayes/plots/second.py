@@ -13,10 +13,8 @@ import contextlib
 import gc
 import json
 import os
-import pickle
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +42,6 @@ _START = ("import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
 _COMPUTED_HERE = ("step_time", "clock_map", "time_cost", "wall_clock", "noise_against_fit",
                   "steps_", "samples_", "comparison_")
 _LONG = ("gradient_noise", "trace", "prior_posterior")  # begun at once by the second process
-_PICKLED = ".pickle"
 _PATIENCE = 5.0  # seconds for it to end once its input has
 
 
@@ -62,7 +59,7 @@ def draw_item(item: GalleryItem, folder: Path) -> str:
 
 
 def draw_all(
-    fit: Fit, folder: Path, second: SecondProcess | None = None, *, saved: Path | None = None
+    fit: Fit, folder: Path, second: SecondProcess | None = None, *, saved: Path
 ) -> list[Drawn]:
     """Draw every figure of a fit into a folder; see `drawing`."""
     with drawing(fit, folder, second, saved=saved) as finish:
@@ -71,7 +68,7 @@ def draw_all(
 
 @contextmanager
 def drawing(
-    fit: Fit, folder: Path, second: SecondProcess | None = None, *, saved: Path | None = None
+    fit: Fit, folder: Path, second: SecondProcess | None = None, *, saved: Path
 ) -> Iterator[Callable[[], list[Drawn]]]:
     """Let every figure of a fit be drawn into a folder while this process does other things.
 
@@ -83,9 +80,8 @@ def drawing(
         Where PNG and PDF go; it exists.
     second : SecondProcess, optional
         Draws from here on, until the block is left.
-    saved : Path, optional
-        The fit as a file, where there is one; `second` reads it. Else it is handed over pickled:
-        writing and reading netCDF would take some hundred times as long.
+    saved : Path
+        The fit as a file, which `second` reads.
 
     Yields
     ------
@@ -108,18 +104,8 @@ def drawing(
 
     with ExitStack() as beside:
         if second is not None:
-            file = beside.enter_context(_handed_over(fit)) if saved is None else saved
-            waits.append(beside.enter_context(second.drawing(file, folder, left, reasons)))
+            waits.append(beside.enter_context(second.drawing(saved, folder, left, reasons)))
         yield finish
-
-
-@contextmanager
-def _handed_over(fit: Fit) -> Iterator[Path]:
-    """Put a fit's tree where the second process finds it."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"fit{_PICKLED}"
-        file.write_bytes(pickle.dumps(fit.tree, protocol=pickle.HIGHEST_PROTOCOL))
-        yield file
 
 
 def _turn(item: GalleryItem) -> int:
@@ -216,7 +202,7 @@ def serve(questions: IO[str], answers: IO[str]) -> None:
     A line that names a saved fit and a folder is answered when the fit is read; one that names a
     figure, when it is written, with the reason why there is none, or ''.
     """
-    from cbsbayes import result  # noqa: F401  while there is nothing to draw yet
+    from cbsbayes import result  # while there is nothing to draw yet
     from cbsbayes.plots import files, gallery  # noqa: F401
 
     gc.freeze()  # modules live as long as the process: not to be looked through again and again
@@ -224,21 +210,13 @@ def serve(questions: IO[str], answers: IO[str]) -> None:
     for line in questions:
         question = json.loads(line)
         if "saved" in question:
-            draw = _drawer(_read(Path(question["saved"])), Path(question["folder"]))
+            draw = _drawer(result.Fit.load(Path(question["saved"])), Path(question["folder"]))
             answer = ""
         else:
             assert draw is not None
             answer = draw(question["slug"])
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
-
-
-def _read(file: Path) -> Fit:
-    from cbsbayes.result import Fit
-
-    if file.suffix == _PICKLED:  # by the process that started this one
-        return Fit(pickle.loads(file.read_bytes()))
-    return Fit.load(file)
 
 
 def _drawer(fit: Fit, folder: Path) -> Callable[[str], str]:
