@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from cbsbayes.identification import identify
 from cbsbayes.laws import Law, get_law, noise_in_prompts
@@ -152,8 +152,8 @@ def _from_table(
 
 def _log_normal(row: pd.Series, n_draws: int) -> np.ndarray:
     """Return evenly spaced quantiles of two half log-normals that meet at a row's median."""
-    z = norm.ppf((np.arange(n_draws) + 0.5) / n_draws)
-    end = norm.ppf((1 + row["ci_prob"]) / 2)
+    z = ndtri((np.arange(n_draws) + 0.5) / n_draws)
+    end = ndtri((1 + row["ci_prob"]) / 2)
     below, above = (abs(np.log(row[name] / row["median"])) / end
                     for name in ("ci_lower", "ci_upper"))
     return row["median"] * np.exp(z * np.where(z < 0, below, above))

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 __all__ = ["MIN_PROBES", "Ratio", "bootstrap_interval", "fieller", "naive_corrected",
            "naive_expectation", "ratio_of_means"]
@@ -72,7 +72,7 @@ def ratio_of_means(numerator: ArrayLike, denominator: ArrayLike, ci_prob: float 
     n = pairs.shape[1]
     if n < MIN_PROBES:
         return Ratio(math.nan, -math.inf, math.inf, "too_few")
-    quantile = float(student.ppf((1 + ci_prob) / 2, n - 1))
+    quantile = float(stdtrit(n - 1, (1 + ci_prob) / 2))
     x, y = pairs.mean(axis=1)
     lower, upper = fieller(x, y, np.cov(pairs) / n, quantile)
     if math.isinf(upper):
