@@ -6,22 +6,24 @@ four evaluations of the gradient. All walkers move together as arrays and share 
 steps, which they learn in a few dozen moves, and a covariance estimated again half-way. Lengths
 and steps are jittered, so that no trajectory comes back to where it began.
 
-A chain is several walkers after one another: each starts anew, so r_hat and ESS of the chains see
-whether walkers agree.
+A chain is several walkers after one another. All of them start near the mode, so that agreeing
+with each other is no proof of having arrived: what they did before draws are kept must be many
+times as long as draws stay correlated. Where it is not, all moves so far become warm-up, and they
+go on, their draws more moves apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
 
 from cbsbayes.convergence import convergence
 
-__all__ = ["Gradients", "Walk", "careful_walk", "walk", "what_failed"]
+__all__ = ["WARM_UP", "Gradients", "Walk", "careful_walk", "walk", "what_failed"]
 
 Gradients = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -29,10 +31,14 @@ _LENGTH = 2.2  # of a trajectory in standard deviations: past a quarter of a tur
 _FIRST_STEP = 0.6
 _JITTER = 0.15
 _START = 1.2  # spread of the walkers' starts in posterior spreads
-_WARM_UP = (16, 8)  # moves before and after the covariance is estimated again
+WARM_UP = (16, 8)
+"""Moves before and after the covariance is estimated again."""
+
 _TRUST = 300  # draws that the first covariance counts for when it is
 _WALKER_DRAWS = 50  # of one walker at least
 _MOST_WALKERS = 10  # of one chain
+_ARRIVED = 6.0  # times its autocorrelation time that a walker must have moved before its draws
+_ROUNDS, _THINNER = 4, 2  # of going on, and by how much farther apart draws are then
 _DIVERGED = 1000.0  # error of the energy
 _MAX_R_HAT, _LEAST_SHARE = 1.05, 0.02  # of effective draws in draws: beyond, walkers failed
 
@@ -48,10 +54,13 @@ class Walk:
     stats : dict
         ``diverging, acceptance_rate, energy, lp, n_steps`` and ``step_size``, shape (chain, draw)
         each, by the names that PyMC and nutpie use.
+    arrived : bool
+        Whether they had moved long enough before, as far as their draws can tell.
     """
 
     position: np.ndarray
     stats: dict[str, np.ndarray]
+    arrived: bool = True
 
     def dataset(self) -> xr.Dataset:
         """Return the numbers with dims chain and draw, as group ``sample_stats`` has them."""
@@ -63,6 +72,7 @@ class Walk:
 def walk(
     gradients: Gradients, middle: np.ndarray, factor: np.ndarray, *, chains: int, draws: int,
     cores: int, random_seed: int, target_accept: float = 0.8,
+    warm_up: tuple[int, int] = WARM_UP,
 ) -> Walk:
     """Return draws from a density.
 
@@ -83,39 +93,56 @@ def walk(
     target_accept : float
         Share of trajectories accepted that the size of steps is learned for. .8 was the fastest;
         more where the posterior has narrow places.
+    warm_up : tuple of int
+        As `WARM_UP`; more saves going on where draws are known to stay correlated for long.
     """
     each = max(1, min(_MOST_WALKERS, draws // _WALKER_DRAWS))
     rng = np.random.default_rng(random_seed)
     with ThreadPoolExecutor(cores) as pool:
         walkers = _Walkers(_in_threads(gradients, pool, cores), middle, factor, chains * each, rng)
-        walkers.warm_up(target_accept)
-        kept = [walkers.move() for _ in range(-(-draws // each))]
+        walkers.warm_up(target_accept, warm_up)
+        moved, thin = sum(warm_up), 1
+        for _ in range(_ROUNDS):
+            kept = [walkers.moves(thin) for _ in range(-(-draws // each))]
+            found = _by_chain(kept, chains, draws, arrived=True)
+            correlated = thin * chains * draws / convergence(found.position).ess_bulk.min()
+            if moved >= _ARRIVED * correlated or found.stats["diverging"].any():
+                return found
+            moved, thin = moved + thin * len(kept), _THINNER * thin
+    return replace(found, arrived=False)
 
-    def by_chain(name: str) -> np.ndarray:
+
+def _by_chain(
+    kept: list[dict[str, np.ndarray]], chains: int, draws: int, *, arrived: bool
+) -> Walk:
+    def together(name: str) -> np.ndarray:
         values = np.stack([move[name] for move in kept], axis=1)  # (walker, move, …)
         return values.reshape(chains, -1, *values.shape[2:])[:, :draws]
 
-    return Walk(by_chain("position"), {name: by_chain(name) for name in kept[0]
-                                       if name != "position"})
+    return Walk(together("position"),
+                {name: together(name) for name in kept[0] if name != "position"}, arrived)
 
 
 def careful_walk(
     gradients: Gradients, middle: np.ndarray, factor: np.ndarray, *, chains: int, draws: int,
     cores: int, random_seed: int, target_accept: Sequence[float],
+    warm_up: tuple[int, int] = WARM_UP,
 ) -> tuple[Walk, str]:
     """Return a walk of the first target that nothing fails at, or the last and what failed.
 
     Parameters
     ----------
-    gradients, middle, factor, chains, draws, cores, random_seed
+    gradients, middle, factor, chains, draws, cores, random_seed, warm_up
         As of `walk`.
     target_accept : sequence of float
         Tried in this order.
     """
     for target in target_accept:
         found = walk(gradients, middle, factor, chains=chains, draws=draws, cores=cores,
-                     random_seed=random_seed, target_accept=target)
-        if not (failed := what_failed(found.position, found.stats["diverging"])):
+                     random_seed=random_seed, target_accept=target, warm_up=warm_up)
+        failed = what_failed(found.position, found.stats["diverging"])
+        failed = failed or ("" if found.arrived else "draws stayed correlated for too long")
+        if not failed:
             break
     return found, failed
 
@@ -165,16 +192,21 @@ class _Walkers:
         self.z = _START * rng.standard_normal((n_walkers, len(middle)))
         self.value, self.slope = self._density(self.z)
 
-    def warm_up(self, target_accept: float) -> None:
+    def warm_up(self, target_accept: float, warm_up: tuple[int, int]) -> None:
         """Learn the size of the steps, and the covariance from the second half of the first part.
 
         A wrong factor of the mode costs speed only: any root gives the same posterior.
         """
-        first, second = _WARM_UP
+        first, second = warm_up
         seen = [self._learn(move, target_accept) for move in range(first)]
         self._turn(np.concatenate(seen[first // 2:]))
         for move in range(first, first + second):
             self._learn(move, target_accept)
+
+    def moves(self, n: int) -> dict[str, np.ndarray]:
+        """Move `n` times; return the last, and whether any of them diverged."""
+        made = [self.move() for _ in range(n)]
+        return made[-1] | {"diverging": np.any([each["diverging"] for each in made], axis=0)}
 
     def move(self) -> dict[str, np.ndarray]:
         """Move every walker along one trajectory; return where they are and how it went."""

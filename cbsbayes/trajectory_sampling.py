@@ -30,6 +30,7 @@ __all__ = ["sample_by_nuts", "sample_curves"]
 
 _TARGET_ACCEPT = 0.97  # .85 is twice as fast, but draws diverge where the ceiling is near the data
 _WALKERS_ACCEPT = (0.93, 0.98)  # the second where the first fails
+_WARM_UP = (48, 24)  # draws stay correlated for some ten moves
 _BELOW_TOP, _BELOW_MODE = 1.0, 0.5  # the floor of the ceiling's logit, at least
 _CHUNK = 500  # draws at a time when runs' own parameters are drawn
 _START = 0.5  # spread of the chains' starts in posterior spreads
@@ -109,7 +110,7 @@ def _sample_walkers(
     found, why = careful_walk(
         _above_floor(partial(kernel.gradients, words=words), j, floor), middle, factor,
         chains=settings.chains, draws=settings.draws, cores=settings.cores,
-        random_seed=settings.random_seed, target_accept=_WALKERS_ACCEPT)
+        random_seed=settings.random_seed, target_accept=_WALKERS_ACCEPT, warm_up=_WARM_UP)
     position = found.position.copy()
     position[..., j] = floor + np.exp(position[..., j])
     return position, found.dataset(), why

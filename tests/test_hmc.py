@@ -113,3 +113,22 @@ def test_smaller_steps_are_tried_where_large_ones_fail():
     np.testing.assert_array_equal(found.position, one.position)
     assert careful_walk(walled, middle, 0.3 * factor, target_accept=(0.8,), **settings)[1] != ""
     assert found.dataset()["energy"].dims == ("chain", "draw")
+
+
+def test_walkers_that_have_not_arrived_go_on():
+    """A wide, weak second direction takes moves without end; the draws still end up right."""
+    stretched = np.array([1.0, 30.0])
+
+    def wide(positions):
+        return -0.5 * ((positions / stretched)**2).sum(axis=1), -positions / stretched**2
+
+    found = many(wide, 2, draws=500)
+    assert found.arrived
+    spread = found.position[..., 1].std()
+    ess = convergence(found.position).ess_bulk[1]
+    assert spread == pytest.approx(30.0, rel=4.5 / np.sqrt(2 * ess))
+    assert found.stats["n_steps"].max() < 50
+    hopeless = np.array([1.0, 3e4])
+    lost = walk(lambda x: (-0.5 * ((x / hopeless)**2).sum(axis=1), -x / hopeless**2),
+                np.zeros(2), np.eye(2), chains=4, draws=500, cores=1, random_seed=0)
+    assert not lost.arrived
