@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import expit, logit
 
-from cbsbayes.hmc import Gradients, careful_walk
+from cbsbayes.hmc import Gradients, walk
 from cbsbayes.laplace import Laplace, find_laplace
 from cbsbayes.law_fit import run_log_likelihoods
 from cbsbayes.models import trajectory_kernel as kernel
@@ -107,13 +107,13 @@ def _sample_walkers(
     middle, factor = approximation.middle.copy(), approximation.factor.copy()
     middle[j] = np.log(above)
     factor[j] /= above
-    found, why = careful_walk(
+    found = walk(
         _above_floor(partial(kernel.gradients, words=words), j, floor), middle, factor,
         chains=settings.chains, draws=settings.draws, cores=settings.cores,
         random_seed=settings.random_seed, target_accept=_WALKERS_ACCEPT, warm_up=_WARM_UP)
     position = found.position.copy()
     position[..., j] = floor + np.exp(position[..., j])
-    return position, found.dataset(), why
+    return position, found.dataset(), found.failed
 
 
 def _top_logit(flat: FlatTrajectory) -> float:
