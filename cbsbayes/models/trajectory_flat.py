@@ -13,6 +13,10 @@ noise and a serially correlated part, for greedy answers to the same items chang
 ψ is that of the validation set and of training itself (`cbsbayes.models.bridge`). u, w and o act to
 first order around where the data put them and are integrated out in closed form, so that the vector
 holds shared parameters only, however many runs there are.
+
+Where small groups may saturate lower, a run of group size G shows
+:math:`h_0 + f(G) (h(\tau) - h_0)` in place of h, with :math:`f(G) = e^{-\lambda/G}` and h_0 what is
+shown before training: endless groups show the curve itself. The momentary noise goes with progress.
 """
 
 from __future__ import annotations
@@ -44,11 +48,14 @@ class FlatTrajectory(FlatModel):
         The law.
     priors : TrajectoryPriors
         Of the model.
+    ceiling_by_group : bool
+        Whether small groups may saturate lower, or higher.
     """
 
     data: TrajectoryData
     law: Law
     priors: TrajectoryPriors = TRAJECTORY_PRIORS
+    ceiling_by_group: bool = False
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
@@ -56,6 +63,8 @@ class FlatTrajectory(FlatModel):
         p = self.priors
         blocks = [Block("start", self._start(), p.start_sd, transform="logodds"),
                   Block("ceiling_logit", *p.ceiling)]
+        if self.ceiling_by_group:
+            blocks.append(Block("ceiling_loss", 0.0, p.ceiling_loss_sd))
         blocks += [Block("log_half_level", 0.0, p.level_sd),
                    Block("kappa", *p.shape, transform="log")]
         for name in self.law.scales:

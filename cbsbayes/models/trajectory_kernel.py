@@ -11,7 +11,7 @@ One pass, forward:
    of a fixed grid of log τ;
 2. updates s(τ) of every distinct batch, :math:`s = \int (1 + N(A)/P)^\alpha d\tau`;
 3. every evaluation: h at its update by cubic Hermite interpolation over log s, whose node slopes
-   are exact;
+   are exact; a group that saturates lower shows a share f of what the curve has gained by then;
 4. every run: a scalar Kalman filter takes the serial correlation out of its residuals and of the
    columns that its own parameters act through, whose normal prior is then integrated out.
 
@@ -32,7 +32,7 @@ from numba import carray, types
 from cbsbayes.models.compiled import compiled, compiled_callback
 
 __all__ = [
-    "ALPHA", "BRIDGE", "CEILING", "CURVATURE", "EDGE", "LENGTH", "LEVEL",
+    "ALPHA", "BRIDGE", "CEILING", "CURVATURE", "EDGE", "LENGTH", "LEVEL", "LOSS",
     "N_LATENT", "N_RAMPS", "N_SCALES", "N_STARTS", "OFFSET", "PARTS", "POWER", "SCALES",
     "SERIAL", "SHAPE", "SIGMA_NOISE", "SIGMA_RUN", "START", "TREND", "WANDER", "gradients",
     "log_densities", "log_density", "run_posteriors", "sampler_callbacks",
@@ -41,14 +41,14 @@ __all__ = [
 PARTS = ("layout", "run_cell", "run_start",
          "center", "precision", "constants", "log_tau", "weights",
          "log_step", "reference", "accuracy", "variance", "spread", "gap", "ramps",
-         "base", "bridge", "bridge_slope", "bridge_start")
+         "base", "bridge", "bridge_slope", "bridge_start", "group_share")
 """The data's parts in their order; the first three are integers (see `trajectory_words`)."""
 
 # Places in `layout`: where a block of the position starts (-1: not in this model), and facts.
 (START, CEILING, LEVEL, SHAPE, SCALES, CURVATURE, ALPHA, SIGMA_RUN, WANDER, OFFSET,
- SIGMA_NOISE, SERIAL, LENGTH, TREND, BRIDGE) = range(15)
-N_STARTS = 15
-POWER, N_SCALES = 15, 16
+ SIGMA_NOISE, SERIAL, LENGTH, TREND, BRIDGE, LOSS) = range(16)
+N_STARTS = 16
+POWER, N_SCALES = 16, 17
 
 N_RAMPS = 4  # increments of a run's wander
 N_LATENT = N_RAMPS + 2  # run effect, wander, offset
@@ -558,22 +558,35 @@ def _runs(
     sds[N_LATENT - 1] = exp(position[layout[OFFSET]])
     phi_sq, ar_sq = exp(2.0 * position[layout[SIGMA_NOISE]]), exp(2.0 * position[layout[SERIAL]])
     length, trend = exp(position[layout[LENGTH]]), position[layout[TREND]]
-    bars = np.zeros(N_LATENT + 4)  # by log sds, of white and serial noise too, length, trend
+    bars = np.zeros(N_LATENT + 6)  # by log sds, of white and serial noise too, length, trend,
+    # then by the share of the gain that the run's group shows, and by where that gain begins
+    loss, foot = 0.0, 0.0
+    if layout[LOSS] >= 0:
+        loss, foot = position[layout[LOSS]], _foot(position, layout, _part(reals, words, 18))
+    group_share = _part(reals, words, 19)
+    foot_bar = 0.0
     longest = 0
     for i in range(len(run_cell)):
         longest = max(longest, run_start[i + 1] - run_start[i])
-    work = np.empty((longest, 2 * (N_LATENT + 1) + 7))
+    work = np.empty((longest, 2 * (N_LATENT + 1) + 8))
     _start_terms(position, layout, _part(reals, words, 18), phi_sq, base, backward, runs, bars,
                  gradient)
     total = 0.0
     for i in range(len(run_cell)):
         c = run_cell[i]
+        shown = exp(-loss * group_share[i])
+        bars[N_LATENT + 4], bars[N_LATENT + 5] = 0.0, 0.0
         runs[i] += _one_run(
-            words, reals, run_start[i], run_start[i + 1], curve, nodes[c], sds, phi_sq, ar_sq,
-            length, trend, backward, work, means[i:i + 1], covariances[i:i + 1], curve_bar,
-            nodes_bar[c], bars)
+            words, reals, run_start[i], run_start[i + 1], curve, nodes[c], shown, foot, sds,
+            phi_sq, ar_sq, length, trend, backward, work, means[i:i + 1], covariances[i:i + 1],
+            curve_bar, nodes_bar[c], bars)
         total += runs[i]
+        if backward and layout[LOSS] >= 0:
+            gradient[layout[LOSS]] -= bars[N_LATENT + 4] * shown * group_share[i]
+            foot_bar += bars[N_LATENT + 5]
     if backward:
+        if layout[LOSS] >= 0:
+            _reverse_foot(position, layout, _part(reals, words, 18), foot_bar, gradient)
         gradient[layout[SIGMA_RUN]] += bars[0]
         for j in range(1, N_LATENT - 1):
             gradient[layout[WANDER]] += bars[j]
@@ -591,10 +604,7 @@ def _start_terms(
     backward: bool, runs: np.ndarray, bars: np.ndarray, gradient: np.ndarray,
 ) -> None:
     """Set each run's log likelihood to that of its evaluation before training."""
-    a, first = _logistic(position[layout[START]]), layout[BRIDGE]
-    h = a
-    for j in range(len(basis)):
-        h += position[first + j] * basis[j]
+    h = _foot(position, layout, basis)
     h_bar = 0.0
     for i in range(len(base)):
         weight = base[i, 2]
@@ -606,20 +616,38 @@ def _start_terms(
             h_bar += weight * away / variance
             bars[N_LATENT] += weight * (away * away / variance - 1.0)
     if backward:
-        gradient[layout[START]] += h_bar * a * (1.0 - a)
-        for j in range(len(basis)):
-            gradient[first + j] += h_bar * basis[j]
+        _reverse_foot(position, layout, basis, h_bar, gradient)
+
+
+@compiled
+def _foot(position: np.ndarray, layout: np.ndarray, basis: np.ndarray) -> float:
+    """Return the accuracy that the validation set shows before training."""
+    h = _logistic(position[layout[START]])
+    for j in range(len(basis)):
+        h += position[layout[BRIDGE] + j] * basis[j]
+    return h
+
+
+@compiled
+def _reverse_foot(
+    position: np.ndarray, layout: np.ndarray, basis: np.ndarray, bar: float, gradient: np.ndarray
+) -> None:
+    a = _logistic(position[layout[START]])
+    gradient[layout[START]] += bar * a * (1.0 - a)
+    for j in range(len(basis)):
+        gradient[layout[BRIDGE] + j] += bar * basis[j]
 
 
 @compiled
 def _one_run(
     words: np.ndarray, reals: np.ndarray, first: int, last: int, curve: np.ndarray,
-    nodes: np.ndarray, sds: np.ndarray, phi_sq: float, ar_sq: float, length: float,
-    trend: float, backward: bool, work: np.ndarray, mean: np.ndarray, covariance: np.ndarray,
-    curve_bar: np.ndarray, nodes_bar: np.ndarray, bars: np.ndarray,
+    nodes: np.ndarray, shown: float, foot: float, sds: np.ndarray, phi_sq: float, ar_sq: float,
+    length: float, trend: float, backward: bool, work: np.ndarray, mean: np.ndarray,
+    covariance: np.ndarray, curve_bar: np.ndarray, nodes_bar: np.ndarray, bars: np.ndarray,
 ) -> float:
     """Return log p(curve of one run | shared parameters), its own parameters integrated out.
 
+    The run shows the share `shown` of what the curve has gained since its `foot`.
     `work` holds, per evaluation: whitened residual and columns (their innovations), the filter's
     states before them, and what the way back needs.
     """
@@ -635,7 +663,7 @@ def _one_run(
     uncertainty = 0.0
     piece = 0
     # work's columns: 0 innovation r, 1..q innovations V, q+1 .. 2q+1 states before,
-    # then: F, gain, predicted P, rho, P before, piece of the grid, h'
+    # then: F, gain, predicted P, rho, P before, piece of the grid, h' of the run, curve's gain
     f0 = 2 * (q + 1)
     for e in range(first, last):
         j = e - first
@@ -646,6 +674,9 @@ def _one_run(
             piece -= 1
         k = piece - 1
         h, slope, _ = _on_curve(x, k, curve, nodes)
+        gained = h - foot
+        h -= (1.0 - shown) * gained
+        slope *= shown
         rho = exp(-gap[e] / length)
         predicted = rho * rho * uncertainty + ar_sq * (1.0 - rho * rho)
         loading = exp((1.0 + trend) * log(spread[e]))
@@ -668,7 +699,7 @@ def _one_run(
             state[m] = ahead + gain * innovation
         work[j, f0], work[j, f0 + 1], work[j, f0 + 2] = total, gain, predicted
         work[j, f0 + 3], work[j, f0 + 4] = rho, uncertainty
-        work[j, f0 + 5], work[j, f0 + 6] = k, slope
+        work[j, f0 + 5], work[j, f0 + 6], work[j, f0 + 7] = k, slope, gained
         uncertainty = (1.0 - gain * loading) * predicted
         log_det += log(total)
         square += work[j, 0] * work[j, 0] / total
@@ -686,8 +717,8 @@ def _one_run(
         mean[0, :] = center
         covariance[0, :, :] = spread_of
     if backward:
-        _reverse_run(reals, words, first, last, curve, nodes, sds, phi_sq, ar_sq, length, trend,
-                     center, spread_of, work, curve_bar, nodes_bar, bars)
+        _reverse_run(reals, words, first, last, curve, nodes, shown, sds, phi_sq, ar_sq, length,
+                     trend, center, spread_of, work, curve_bar, nodes_bar, bars)
     return value
 
 
@@ -730,8 +761,8 @@ def _solve(known: np.ndarray, pull: np.ndarray) -> tuple[np.ndarray, np.ndarray,
 @compiled
 def _reverse_run(
     reals: np.ndarray, words: np.ndarray, first: int, last: int, curve: np.ndarray,
-    nodes: np.ndarray, sds: np.ndarray, phi_sq: float, ar_sq: float, length: float,
-    trend: float, center: np.ndarray, covariance: np.ndarray, work: np.ndarray,
+    nodes: np.ndarray, shown: float, sds: np.ndarray, phi_sq: float, ar_sq: float,
+    length: float, trend: float, center: np.ndarray, covariance: np.ndarray, work: np.ndarray,
     curve_bar: np.ndarray, nodes_bar: np.ndarray, bars: np.ndarray,
 ) -> None:
     """Add the slopes of one run's log likelihood, evaluations taken from the last to the first."""
@@ -799,7 +830,9 @@ def _reverse_run(
         rho_bar += 2.0 * rho * (before - ar_sq) * predicted_bar
         uncertainty_bar = rho * rho * predicted_bar
         bars[q + 2] += rho_bar * rho * gap[e] / length
-        # the curve: residual = y - h - h' r
+        # the curve: residual = y - h - h' r, the run's h = foot + shown (curve - foot)
         slope_bar -= residual_bar * reference[e]
-        _reverse_on_curve(log_step[e] - reference[e], int(work[j, f0 + 5]), -residual_bar,
-                          slope_bar, curve, nodes, curve_bar, nodes_bar)
+        bars[q + 4] += slope_bar * slope / shown - residual_bar * work[j, f0 + 7]
+        bars[q + 5] -= (1.0 - shown) * residual_bar
+        _reverse_on_curve(log_step[e] - reference[e], int(work[j, f0 + 5]), -residual_bar * shown,
+                          slope_bar * shown, curve, nodes, curve_bar, nodes_bar)

@@ -22,6 +22,9 @@ class TrajectoryPriors:
         Logit accuracy before training, around the accuracy seen there.
     ceiling : tuple of float
         Logit share of the room above the start that training can gain.
+    ceiling_loss_sd : float
+        By how much the log of the gain that a group can reach falls with 1/n_rollouts, around 0;
+        only where asked for.
     level_sd : float
         Log updates at half the gain at the middle batch.
     shape : tuple of float
@@ -52,6 +55,7 @@ class TrajectoryPriors:
 
     start_sd: float = 0.5
     ceiling: tuple[float, float] = (0.0, 1.5)
+    ceiling_loss_sd: float = 0.5
     level_sd: float = 1.5
     shape: tuple[float, float] = (0.0, 0.4)
     scale_level_sd: float = 2.0

@@ -26,7 +26,7 @@ _STARTS = {
     kernel.CURVATURE: "noise_curvature", kernel.ALPHA: "alpha", kernel.SIGMA_RUN: "sigma_run",
     kernel.WANDER: "sigma_wander", kernel.OFFSET: "sigma_offset",
     kernel.SIGMA_NOISE: "sigma_noise", kernel.SERIAL: "sigma_serial", kernel.TREND: "noise_trend",
-    kernel.LENGTH: "memory", kernel.BRIDGE: "item_set"}
+    kernel.LENGTH: "memory", kernel.BRIDGE: "item_set", kernel.LOSS: "ceiling_loss"}
 
 
 def data_words(
@@ -68,6 +68,8 @@ def data_words(
         Terms of the item set's bend and their slopes by log τ, shape (term, node).
     ``bridge_start``
         The terms before training, shape (term,).
+    ``group_share``
+        1/n_rollouts of every run, by which its ceiling may be lower, shape (run,).
     """
     return _packed(_parts(flat), *(a for a in (middle, factor) if a is not None))
 
@@ -118,7 +120,8 @@ def _parts(flat: FlatTrajectory) -> dict[str, np.ndarray]:
         "variance": data.variance / (data.n_items * data.count),
         "spread": 2.0 * np.sqrt(data.variance),
         "gap": data.gap, "ramps": ramps(log_step, data.knots), "base": _base(data),
-        "bridge": terms, "bridge_slope": slopes, "bridge_start": at_start}
+        "bridge": terms, "bridge_slope": slopes, "bridge_start": at_start,
+        "group_share": 1.0 / data.n_rollouts.astype(float)}
 
 
 def _layout(flat: FlatTrajectory) -> np.ndarray:

@@ -23,7 +23,7 @@ NAMES = ["two_axis_free", "two_axis", "two_axis_free_plain", "total", "power"]
 
 
 @cache
-def flat_model(name, item_set=False):
+def flat_model(name, item_set=False, ceiling_by_group=False):
     sweep = simulate_sweep("all", 1, eval_every=40, max_updates=400, item_set=item_set,
                            random_seed=3)
     law = LAWS[name]
@@ -32,7 +32,8 @@ def flat_model(name, item_set=False):
     data = trajectory_data(sweep, law, None)
     rng = np.random.default_rng(0)
     moved = rng.normal(0, 0.05, len(data.steps))
-    return FlatTrajectory(data.around(moved, data.typical, data.expected), law)
+    return FlatTrajectory(data.around(moved, data.typical, data.expected), law,
+                          ceiling_by_group=ceiling_by_group)
 
 
 def points(flat, n=3):
@@ -40,10 +41,13 @@ def points(flat, n=3):
     return [flat.center + 0.4 * flat.sd * rng.standard_normal(flat.n_dim) for _ in range(n)]
 
 
-@pytest.mark.parametrize("item_set", [False, True])
-@pytest.mark.parametrize("name", NAMES)
-def test_density_is_that_of_the_plain_model(name, item_set):
-    flat = flat_model(name, item_set)
+CASES = [*((name, item_set, False) for name in NAMES for item_set in (False, True)),
+         *((name, True, True) for name in NAMES[:3])]
+
+
+@pytest.mark.parametrize(("name", "item_set", "ceiling_by_group"), CASES)
+def test_density_is_that_of_the_plain_model(name, item_set, ceiling_by_group):
+    flat = flat_model(name, item_set, ceiling_by_group)
     words = data_words(flat)
     for position in points(flat):
         runs = run_log_likelihoods(flat, position)
@@ -53,9 +57,10 @@ def test_density_is_that_of_the_plain_model(name, item_set):
         assert kernel.log_density(position, words)[0] == values[0]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_gradient_is_that_of_differences(name):
-    flat = flat_model(name)
+@pytest.mark.parametrize(("name", "ceiling_by_group"), [
+    *((name, False) for name in NAMES), *((name, True) for name in NAMES[:3])])
+def test_gradient_is_that_of_differences(name, ceiling_by_group):
+    flat = flat_model(name, ceiling_by_group=ceiling_by_group)
     words = data_words(flat)
     for position in points(flat):
         gradient = kernel.log_density(position, words)[1]
@@ -97,3 +102,13 @@ def test_an_impossible_point_has_no_finite_density():
     position = flat.center.copy()
     position[flat.slices["sigma_noise"]] = np.nan
     assert not np.isfinite(kernel.log_density(position, data_words(flat))[0])
+
+
+def test_no_loss_is_the_model_without_ceilings():
+    flat, plain = flat_model("two_axis_free", ceiling_by_group=True), flat_model("two_axis_free")
+    position, j = points(plain)[0], flat.slices["ceiling_loss"].start
+    value, gradient = kernel.log_density(np.insert(position, j, 0.0), data_words(flat))
+    expected, slope = kernel.log_density(position, data_words(plain))
+    assert value == pytest.approx(expected - np.log(flat.sd[j] * np.sqrt(2 * np.pi)), rel=1e-12)
+    np.testing.assert_allclose(np.delete(gradient, j), slope, rtol=1e-9, atol=1e-9)
+    assert gradient[j] != 0

@@ -90,10 +90,12 @@ def _splines(flat, position):
     tau = np.exp(data.log_tau)
     splines = []
     for n_prompts, n_rollouts in zip(data.n_prompts, data.n_rollouts, strict=True):
+        f = np.exp(-p.get("ceiling_loss", 0.0) / n_rollouts)
         pace = np.exp(law_ratio(flat, p, n_prompts, n_rollouts, hard))
         steps = cumulative_trapezoid(pace, tau, initial=0) + tau[0] * pace[0]
         splines.append(straight_beyond(
-            CubicHermiteSpline(np.log(steps), h, slope * steps / (tau * pace))))
+            CubicHermiteSpline(np.log(steps), at_start + f * (h - at_start),
+                               f * slope * steps / (tau * pace))))
     return p, at_start, splines
 
 
