@@ -77,6 +77,10 @@ class Surface:
             return scales, self.alpha
         return scales, self.alpha.broadcast_like(s_min).transpose(*s_min.dims).values
 
+    def along_prompts(self, n_rollouts: float) -> Surface:
+        """Return S over prompts at a group size, S_min being its limit there."""
+        return self
+
     def log_ratio(self, n_prompts: Any, n_rollouts: Any) -> xr.DataArray:
         """Return log S/S_min at batches."""
         if self._is_one_batch(n_prompts, n_rollouts):

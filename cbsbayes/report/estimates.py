@@ -36,6 +36,9 @@ QUANTITIES: dict[str, tuple[str, str]] = {
     "alpha": ("Exponent α", ""),
     "S_min": ("S_min", "updates"),
     "E_min": ("E_min", "samples"),
+    "ceiling_loss": ("Loss of ceiling λ", "groups reach exp(−λ/rollouts) of the gain"),
+    "reach": ("Gain within a group's reach", "as a share of endless groups'"),
+    "ceiling": ("Ceiling", "accuracy"),
     "steps": ("S at a batch tried", "updates"),
 }
 """Label and remark of every quantity, in the order in which tables print them."""

@@ -48,6 +48,8 @@ class Settings:
         Resamples of the least-squares bootstrap.
     least_squares : bool
         Whether least squares is fitted beside; it takes longer than a fast sampler.
+    ceiling_by_group : bool
+        Whether small groups may saturate lower (trajectory model).
     """
 
     model: str = "crossing"
@@ -59,6 +61,7 @@ class Settings:
     ci_prob: float = 0.9
     n_bootstrap: int = 200
     least_squares: bool = True
+    ceiling_by_group: bool = False
 
     def sampler(self, random_seed: int) -> SamplerSettings:
         """Return the sampler's settings for one sweep, which has one core."""
@@ -67,7 +70,10 @@ class Settings:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON gives them back."""
-        return asdict(self) | {"thresholds": list(self.thresholds)}
+        values = asdict(self) | {"thresholds": list(self.thresholds)}
+        if not self.ceiling_by_group:  # as ledgers made before there were ceilings have it
+            del values["ceiling_by_group"]
+        return values
 
 
 def fitted_runs(ds: xr.Dataset, law: Law) -> xr.Dataset:
@@ -108,7 +114,7 @@ def interval_rows(
     """Return the record of one sweep from the runs to be fitted and the true values."""
     start = time.perf_counter()
     posterior = posterior_draws(fitted, law, settings.thresholds, settings.model,
-                                settings.sampler(random_seed))
+                                settings.sampler(random_seed), settings.ceiling_by_group)
     seconds = time.perf_counter() - start
     found = {name: np.stack([by_threshold(part, settings.thresholds)
                              for part in interval(logs, settings.ci_prob)])

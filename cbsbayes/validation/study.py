@@ -54,7 +54,8 @@ class Study:
     @property
     def name(self) -> str:
         """Name of its files."""
-        return f"{self.kind}-{self.data}-{self.settings.law}-{self.settings.model}"
+        ceilings = "-ceilings" if self.settings.ceiling_by_group else ""
+        return f"{self.kind}-{self.data}-{self.settings.law}-{self.settings.model}{ceilings}"
 
     @property
     def columns(self) -> tuple[str, ...]:
