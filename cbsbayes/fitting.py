@@ -16,7 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.averaging import averaged_table
-from cbsbayes.ceiling_option import check_ceilings
+from cbsbayes.ceiling_option import ceiling_sentences, check_ceilings
 from cbsbayes.comparison import comparison_table
 from cbsbayes.cross_check import disagreements
 from cbsbayes.crossing import choose_thresholds, find_crossings
@@ -43,7 +43,6 @@ from cbsbayes.loo import compare_laws, leave_one_run_out
 from cbsbayes.models.priors import NOISE_PRIORS, PRIORS, Priors
 from cbsbayes.models.trajectory_priors import TRAJECTORY_PRIORS, TrajectoryPriors
 from cbsbayes.result import Fit, stacked, table_to_json, thinned
-from cbsbayes.report.ceilings import ceiling_sentences
 from cbsbayes.runs_table import runs_table
 from cbsbayes.sampling import SamplerSettings
 from cbsbayes.small_groups import small_group_caution

@@ -23,7 +23,7 @@ __all__ = ["CBS_COLUMNS", "cbs_table", "interval"]
 CBS_COLUMNS = ["group", "law", "threshold", "quantity", "at", "unit", "median", "mean", "sd",
                "ci_lower", "ci_upper", "ci_prob", "ci_kind", "status", "r_hat", "ess_bulk",
                "ess_tail"]
-_NEVER = 1e30  # stands for infinite draws where logarithms are compared
+_NEVER = 1e30  # stands for infinite draws where they are compared
 
 
 def interval(draws: np.ndarray, ci_prob: float) -> tuple[float, float]:
@@ -131,7 +131,8 @@ def _convergence(quantities: Sequence[xr.DataArray]) -> list[dict[str, np.ndarra
     Neighbours with as many draws go together: some columns at once cost less than one by one.
     """
     found = []
-    for _, alike in groupby(map(_columns, quantities), key=lambda columns: columns.shape[1:]):
+    finite = (np.minimum(_columns(draws), _NEVER) for draws in quantities)
+    for _, alike in groupby(finite, key=lambda columns: columns.shape[1:]):
         columns = list(alike)
         together = convergence(np.moveaxis(np.concatenate(columns), 0, 2))._asdict()
         ends = np.cumsum([len(values) for values in columns])[:-1]
