@@ -53,7 +53,8 @@ class SplitVerdict:
     p_best, p_best_inside : numpy.ndarray
         Probability to be the best of all, and of those inside the range tried (NaN elsewhere).
     regret, regret_lower, regret_upper : numpy.ndarray
-        Mean and interval of the share of updates lost against the best of all.
+        Mean and interval of the share of updates lost against the best of all; infinite where a
+        split may never arrive.
     p_close : numpy.ndarray
         Probability to lose at most `CLOSE`.
     p_worse : numpy.ndarray
@@ -117,19 +118,27 @@ def judge(log_steps: np.ndarray, inside: np.ndarray, ci_prob: float) -> SplitVer
     ci_prob : float
         Probability of the equal-tailed interval of the regret.
     """
-    least = log_steps.min(axis=1, keepdims=True)  # where no split arrives none is the worse
-    regret = np.where(np.isinf(least), 0.0, np.expm1(log_steps - np.where(
-        np.isinf(least), 0.0, least)))
+    least = log_steps.min(axis=1, keepdims=True)
+    some = np.isfinite(least)  # where no split arrives, none is the worse for it
+    regret = np.where(some, np.expm1(log_steps - np.where(some, least, 0.0)), 0.0)
     lower, upper = np.transpose([interval(column, ci_prob) for column in regret.T])
     mean = regret.mean(axis=0)
     allowed = inside if inside.any() else np.full(len(inside), True)
     chosen = np.zeros(len(inside), dtype=bool)
-    chosen[np.where(allowed, mean, np.inf).argmin()] = True
+    chosen[np.flatnonzero(allowed)[_least_regret(regret[:, allowed])]] = True
     p_inside = _share_best(np.where(inside, log_steps, np.inf))
     p_worse = (log_steps > log_steps[:, chosen]).mean(axis=0)
+    p_close = ((regret <= CLOSE) & some).mean(axis=0)
     return SplitVerdict(_share_best(log_steps), np.where(inside, p_inside, np.nan), mean, lower,
-                        upper, (regret <= CLOSE).mean(axis=0), np.where(chosen, np.nan, p_worse),
-                        chosen)
+                        upper, p_close, np.where(chosen, np.nan, p_worse), chosen)
+
+
+def _least_regret(regret: np.ndarray) -> int:
+    """Return the column of least mean; where all may fail to arrive, of least share lost."""
+    mean = regret.mean(axis=0)
+    if np.isfinite(mean).any():
+        return int(mean.argmin())
+    return int((1.0 - 1.0 / (1.0 + regret)).mean(axis=0).argmin())
 
 
 def _share_best(values: np.ndarray) -> np.ndarray:

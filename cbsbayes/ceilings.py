@@ -104,6 +104,14 @@ class CeilingSurface(Surface):
             return steps - self._log_s_min
         return self._by_group(self.log_ratio, n_prompts, n_rollouts)
 
+    def log_gain(
+        self, before: tuple[float, float], after: tuple[float, float]
+    ) -> xr.DataArray:
+        """Return log S at one batch over S at another; where one never arrives, ±∞."""
+        ratio = self.log_ratio(*after) - self.log_ratio(*before)
+        lost, won = self.never(after[1]), self.never(before[1])
+        return ratio.where(~(lost & ~won), np.inf).where(~(won & ~lost), -np.inf)
+
     def _by_group(self, one_group: Any, n_prompts: Any, n_rollouts: xr.DataArray) -> xr.DataArray:
         """Return what a function says of batches along one dimension, group by group."""
         (dim,) = n_rollouts.dims

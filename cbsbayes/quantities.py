@@ -159,7 +159,7 @@ def _exp(log_values: xr.DataArray) -> xr.DataArray:
 def _gains(surface: Surface, tried: TriedBatches) -> Iterator[Quantity]:
     """Yield S after doubling an axis over S before, inside the range tried."""
     def ratio(before: tuple[float, float], after: tuple[float, float]) -> xr.DataArray:
-        return _exp(surface.log_ratio(*after) - surface.log_ratio(*before))
+        return _exp(surface.log_gain(before, after))
 
     if tried.one_axis:
         for b in _doubled(tried.total):

@@ -28,8 +28,11 @@ _NEVER = 1e30  # stands for infinite draws where they are compared
 
 def interval(draws: np.ndarray, ci_prob: float) -> tuple[float, float]:
     """Return the equal-tailed interval of draws, shape (draw,); an end may be infinite."""
-    method = "inverted_cdf" if np.isinf(draws).any() else "linear"  # inf - inf is no number
-    lower, upper = np.quantile(draws, [(1 - ci_prob) / 2, (1 + ci_prob) / 2], method=method)
+    levels = [(1 - ci_prob) / 2, (1 + ci_prob) / 2]
+    if np.isinf(draws).any():  # between which there is nothing to interpolate
+        lower, upper = np.quantile(draws, levels, method="inverted_cdf")
+    else:
+        lower, upper = np.quantile(draws, levels)
     return float(lower), float(upper)
 
 

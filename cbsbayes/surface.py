@@ -62,6 +62,12 @@ class Surface:
             return ratio.copy(data=self._log_s_min.values + ratio.values)
         return self._log_s_min + ratio
 
+    def log_gain(
+        self, before: tuple[float, float], after: tuple[float, float]
+    ) -> xr.DataArray:
+        """Return log S at one batch over S at another, n_prompts and n_rollouts each."""
+        return self.log_ratio(*after) - self.log_ratio(*before)
+
     @cached_property
     def _log_s_min(self) -> xr.DataArray:
         s_min = self.posterior["S_min"]

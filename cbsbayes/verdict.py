@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.bounds import RIGHT
-from cbsbayes.ceilings import PROGRESS
+from cbsbayes.ceilings import LOSS, PROGRESS
 from cbsbayes.convergence import convergence
 from cbsbayes.laws import Law
 from cbsbayes.loo import GOOD_K
@@ -80,8 +80,8 @@ def cautions(
     """Return what limits the numbers of a fit whose sampler worked, a sentence each."""
     return [*_about_exponent(law, posterior, alpha_prior), *_about_one_axis(law, crossings),
             *_about_laws(law_table, {**others, law.name: cbs}), *_about_runs(posterior),
-            *_about_small_groups(crossings), *_about_identification(cbs),
-            *_about_k_hat(law, law_table)]
+            *([] if LOSS in posterior else _about_small_groups(crossings)),
+            *_about_identification(cbs), *_about_k_hat(law, law_table)]
 
 
 def _about_exponent(

@@ -101,6 +101,8 @@ def estimate(row: pd.Series | Mapping[Hashable, Any]) -> Estimate:
         raise CBSDataError(f"unknown status {status!r} of an estimate; valid: identified, "
                            "upper_bound, lower_bound, not_identified; write the table again")
     limit = {"upper_bound": upper, "lower_bound": lower}.get(status, np.nan)
+    if status == "lower_bound" and limit == np.inf:
+        return Estimate("never", "", status)  # S of a group whose ceiling is too low
     if not np.isfinite(limit):
         return Estimate("not identified", "", "not_identified")
     return Estimate(numbers.bound(limit, upper=status == "upper_bound"), "", status)
