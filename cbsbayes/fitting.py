@@ -97,7 +97,8 @@ def fit_sweep(
     sampler : SamplerSettings, optional
         How to sample.
     beside : bool
-        Whether other laws are fitted beside the chosen one and compared with it.
+        Whether other laws are fitted beside the chosen one and compared with it, and whether the
+        curves are asked if small groups saturate lower.
     use_gradient_noise : bool or DataFrame
         Whether measured gradient noise is data too (crossing model only): what the runs logged,
         or a table of `cbsbayes.noise_input`. `cbsbayes.joint.fit_jointly` lays the fit without
@@ -173,8 +174,10 @@ def fit_sweep(
     said = cautions(choice.law, posteriors[choice.law.name], crossings, law_table, other_tables,
                     main.cbs, PRIORS.alpha)
     said += noise_cautions(posteriors[choice.law.name], main.constants, _n_batches(crossings))
-    said += ceiling_sentences(main.cbs) if ceiling_by_group else small_group_caution(
-        fitted.sel(run=crossings["run"].values), choice.law, metric)
+    if ceiling_by_group:
+        said += ceiling_sentences(main.cbs)
+    elif beside:
+        said += small_group_caution(fitted.sel(run=crossings["run"].values), choice.law, metric)
     if why := main.tree["sample_stats"].attrs.get("fell_back", ""):
         said.append(f"NUTS sampled this fit, because with the faster sampler {why}.")
         sampler = replace(sampler, sampler="nutpie")

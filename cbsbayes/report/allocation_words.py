@@ -73,8 +73,8 @@ def split_sentences(decision: Decision, fit: Fit) -> list[str]:
         return [first]
     if not np.isfinite(other["regret"]):
         return [f"{first} It beats {named(other)} with probability "
-                f"{probability(other['p_worse'])}, which may never get there: the ceiling of its "
-                "group size may be too low. A typical run is meant."]
+                f"{probability(other['p_worse'])}; the latter may never get there, the ceiling of "
+                "its group size being too low. A typical run is meant."]
     lost, least, most = (numbers.percent(other[name]) for name in (
         "regret", "regret_lower", "regret_upper"))
     return [f"{first} It beats {named(other)} with probability {probability(other['p_worse'])}; "

@@ -15,6 +15,7 @@ from cbsbayes.grouping import choose_runs
 from cbsbayes.laws import Law, get_law
 from cbsbayes.sampling import SamplerSettings
 from cbsbayes.simulate import truth_of
+from cbsbayes.small_groups import small_group_caution
 from cbsbayes.truth import progress_at
 from cbsbayes.validation.families import family_sweep, get_family
 from cbsbayes.validation.least_squares import Intervals, least_squares_intervals
@@ -50,6 +51,8 @@ class Settings:
         Whether least squares is fitted beside; it takes longer than a fast sampler.
     ceiling_by_group : bool
         Whether small groups may saturate lower (trajectory model).
+    alarms : bool
+        Whether it is counted how often a fit would say that small groups saturate lower.
     """
 
     model: str = "crossing"
@@ -62,6 +65,7 @@ class Settings:
     n_bootstrap: int = 200
     least_squares: bool = True
     ceiling_by_group: bool = False
+    alarms: bool = False
 
     def sampler(self, random_seed: int) -> SamplerSettings:
         """Return the sampler's settings for one sweep, which has one core."""
@@ -71,9 +75,8 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON gives them back."""
         values = asdict(self) | {"thresholds": list(self.thresholds)}
-        if not self.ceiling_by_group:  # as ledgers made before there were ceilings have it
-            del values["ceiling_by_group"]
-        return values
+        later = ("ceiling_by_group", "alarms")  # older ledgers do not have them
+        return {name: value for name, value in values.items() if value or name not in later}
 
 
 def fitted_runs(ds: xr.Dataset, law: Law) -> xr.Dataset:
@@ -128,8 +131,9 @@ def interval_rows(
         rows += [[method, threshold, name, values[name], *ends[:, k].tolist()]
                  for method, intervals in methods.items() for name, ends in intervals.items()
                  if name in values]
+    alarm = {"alarm": bool(small_group_caution(fitted, law, None))} if settings.alarms else {}
     return {"rows": [_rounded(row) for row in rows],
-            "sampling": {"seconds": round(seconds, 3), **numbers(posterior.attrs)}}
+            "sampling": {"seconds": round(seconds, 3), **numbers(posterior.attrs), **alarm}}
 
 
 def _beside(
