@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from cbsbayes.ceilings import ceiling_names, surface_of
 from cbsbayes.quantities import tried_batches
 from cbsbayes.result import stacked, thinned
 from cbsbayes.splits import Split, candidate_splits
@@ -52,7 +53,8 @@ class SplitVerdict:
     p_best, p_best_inside : numpy.ndarray
         Probability to be the best of all, and of those inside the range tried (NaN elsewhere).
     regret, regret_lower, regret_upper : numpy.ndarray
-        Mean and interval of the share of updates lost against the best of all.
+        Mean and interval of the share of updates lost against the best of all; infinite where a
+        split may never arrive.
     p_close : numpy.ndarray
         Probability to lose at most `CLOSE`.
     p_worse : numpy.ndarray
@@ -97,11 +99,11 @@ def log_steps_at(
 def surface_at(fit: Fit, threshold: float, most: int = _DRAWS) -> Surface:
     """Return S over batches at one threshold, dim ``sample``."""
     law = fit.law
-    names = ["S_min", *law.scales, *map(path_name, law.scales)]
+    names = ["S_min", *law.scales, *map(path_name, law.scales), *ceiling_names(law)]
     names += ["alpha"] if law.alpha is None else []
     kept = fit.posterior[[name for name in names if name in fit.posterior]]
     at = kept.sel(threshold=threshold, method="nearest")
-    return Surface(law, stacked(thinned(at, most)))
+    return surface_of(law, stacked(thinned(at, most)))
 
 
 def judge(log_steps: np.ndarray, inside: np.ndarray, ci_prob: float) -> SplitVerdict:
@@ -110,27 +112,39 @@ def judge(log_steps: np.ndarray, inside: np.ndarray, ci_prob: float) -> SplitVer
     Parameters
     ----------
     log_steps : numpy.ndarray
-        Of a typical run, shape (sample, split).
+        Of a typical run, shape (sample, split); infinite where it never arrives.
     inside : numpy.ndarray
         Bool, shape (split,): inside the range tried.
     ci_prob : float
         Probability of the equal-tailed interval of the regret.
     """
-    regret = np.expm1(log_steps - log_steps.min(axis=1, keepdims=True))
-    lower, upper = np.quantile(regret, [(1 - ci_prob) / 2, (1 + ci_prob) / 2], axis=0)
+    least = log_steps.min(axis=1, keepdims=True)
+    some = np.isfinite(least)  # where no split arrives, none is the worse for it
+    regret = np.where(some, np.expm1(log_steps - np.where(some, least, 0.0)), 0.0)
+    lower, upper = np.transpose([interval(column, ci_prob) for column in regret.T])
     mean = regret.mean(axis=0)
     allowed = inside if inside.any() else np.full(len(inside), True)
     chosen = np.zeros(len(inside), dtype=bool)
-    chosen[np.where(allowed, mean, np.inf).argmin()] = True
+    chosen[np.flatnonzero(allowed)[_least_regret(regret[:, allowed])]] = True
     p_inside = _share_best(np.where(inside, log_steps, np.inf))
     p_worse = (log_steps > log_steps[:, chosen]).mean(axis=0)
+    p_close = ((regret <= CLOSE) & some).mean(axis=0)
     return SplitVerdict(_share_best(log_steps), np.where(inside, p_inside, np.nan), mean, lower,
-                        upper, (regret <= CLOSE).mean(axis=0), np.where(chosen, np.nan, p_worse),
-                        chosen)
+                        upper, p_close, np.where(chosen, np.nan, p_worse), chosen)
+
+
+def _least_regret(regret: np.ndarray) -> int:
+    """Return the column of least mean; where all may fail to arrive, of least share lost."""
+    mean = regret.mean(axis=0)
+    if np.isfinite(mean).any():
+        return int(mean.argmin())
+    return int((1.0 - 1.0 / (1.0 + regret)).mean(axis=0).argmin())
 
 
 def _share_best(values: np.ndarray) -> np.ndarray:
-    return np.bincount(values.argmin(axis=1), minlength=values.shape[1]) / len(values)
+    """Return how often every column is the least; none is where all are infinite."""
+    best = values.argmin(axis=1)[np.isfinite(values.min(axis=1))]
+    return np.bincount(best, minlength=values.shape[1]) / len(values)
 
 
 def split_status(fit: Fit, threshold: float) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cbsbayes.baseline import BaselineFit, comparison_rows
+from cbsbayes.ceilings import LOSS
 from cbsbayes.laws import get_law
 
 __all__ = ["comparison_table"]
@@ -24,8 +25,8 @@ def comparison_table(
     `B_noise` is, for every method, the batch on that axis at which S is twice its limit. The
     posterior's rows on the prompt and rollout axes are the default law's, those on the total
     batch the total-batch law's, which is the hyperbola that least squares fits. `S_min` is the
-    limit of S on that axis; the posterior's stays empty on the rollout axis of a two-axis law,
-    where that limit, at infinitely many rollouts, is not the law's S_min.
+    limit of S on that axis; the posterior's stays empty where that is not the law's S_min: on the
+    rollout axis of a two-axis law, and on the prompt axis where group sizes have ceilings.
 
     Parameters
     ----------
@@ -63,7 +64,8 @@ def _posterior_row(
     if row.empty:
         return None
     s_min = here[here["quantity"] == "S_min"]["median"].iloc[0]
-    if axis == "rollouts" and get_law(law).two_axis:
+    by_group = LOSS in set(cbs["quantity"])
+    if get_law(law).two_axis and (axis == "rollouts" or by_group):
         s_min = np.nan
     return {"group": group, "threshold": threshold, "axis": axis, "at": at, "method": "posterior",
             "S_min": float(s_min), "B_noise": float(row["median"].iloc[0]),

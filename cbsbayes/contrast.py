@@ -38,6 +38,7 @@ COMPARE_COLUMNS = [
     *(f"first_{part}" for part in _SIDES), *(f"second_{part}" for part in _SIDES),
     "ratio", "ratio_lower", "ratio_upper", "difference", "difference_lower", "difference_upper",
     "status", "p_first_larger", "ci_prob", "remark"]
+_NEVER = 1e100  # stands for S that is infinite: two of them are alike
 _PAIRINGS = 5  # random pairings of the draws, so that the pairing itself adds little
 
 
@@ -195,6 +196,7 @@ def _paired(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return draws of both side by side, every draw of the longer in each of some pairings."""
     size = max(len(first), len(second))
+    first, second = (np.minimum(draws, _NEVER) for draws in (first, second))
     both = [np.concatenate([rng.permutation(np.resize(draws, size)) for _ in range(_PAIRINGS)])
             for draws in (first, second)]
     return both[0], both[1]

@@ -65,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--use-gradient-noise", action="store_true",
         help="take gradient noise that the runs logged as data too, up to a free offset; the fit "
              "without it stands beside (crossing model)")
+    add("--ceiling-by-group", action="store_true",
+        help="let small groups saturate lower: a ceiling for every n_rollouts (trajectory model)")
     add("--ci-prob", type=float, default=0.9, metavar="P",
         help="probability of the equal-tailed intervals (default: %(default)s)")
     add("--sampler", choices=["marginal", "nutpie", "pymc"], default="marginal",
@@ -181,7 +183,8 @@ def _fit(sweep: xr.Dataset, group: str, options: argparse.Namespace, stage: Stag
     fit = fit_jointly if options.use_gradient_noise else fit_sweep
     return fit(sweep, group=group, law=options.law, model=options.model,
                thresholds=options.thresholds, metric=options.metric, rule=options.rule,
-               ci_prob=options.ci_prob, sampler=sampler, stage=stage)
+               ci_prob=options.ci_prob, sampler=sampler, stage=stage,
+               ceiling_by_group=options.ceiling_by_group)
 
 
 def _write_together(done: _Done, sweep: xr.Dataset, output: Path) -> None:

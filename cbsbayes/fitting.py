@@ -16,6 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.averaging import averaged_table
+from cbsbayes.ceiling_option import ceiling_sentences, check_ceilings
 from cbsbayes.comparison import comparison_table
 from cbsbayes.cross_check import disagreements
 from cbsbayes.crossing import choose_thresholds, find_crossings
@@ -44,6 +45,7 @@ from cbsbayes.models.trajectory_priors import TRAJECTORY_PRIORS, TrajectoryPrior
 from cbsbayes.result import Fit, stacked, table_to_json, thinned
 from cbsbayes.runs_table import runs_table
 from cbsbayes.sampling import SamplerSettings
+from cbsbayes.small_groups import small_group_caution
 from cbsbayes.sweep import choose_metric, digest, is_one_axis
 from cbsbayes.thresholds import MIN_BATCH_SIZES
 from cbsbayes.verdict import cautions, sampler_checks, verdict
@@ -69,6 +71,7 @@ def fit_sweep(
     sampler: SamplerSettings | None = None,
     beside: bool = True,
     use_gradient_noise: bool | pd.DataFrame = False,
+    ceiling_by_group: bool = False,
     stage: Stage = lambda text: None,
 ) -> Fit:
     """Fit one group of runs.
@@ -94,11 +97,15 @@ def fit_sweep(
     sampler : SamplerSettings, optional
         How to sample.
     beside : bool
-        Whether other laws are fitted beside the chosen one and compared with it.
+        Whether other laws are fitted beside the chosen one and compared with it, and whether the
+        curves are asked if small groups saturate lower.
     use_gradient_noise : bool or DataFrame
         Whether measured gradient noise is data too (crossing model only): what the runs logged,
         or a table of `cbsbayes.noise_input`. `cbsbayes.joint.fit_jointly` lays the fit without
         it beside.
+    ceiling_by_group : bool
+        Whether small groups may saturate lower (trajectory model only): a ceiling for every
+        group size.
     stage : callable
         Told what is being done, for a progress display.
 
@@ -125,6 +132,8 @@ def fit_sweep(
     ds, label = _one_group(sweep, group)
     metric = _metric(ds, metric)
     fitted, reasons, choice = _choose(ds, law, metric, least)
+    if ceiling_by_group:
+        check_ceilings(model, choice.law, fitted["n_rollouts"].values)
     noise = measured_table(fitted, metric, use_gradient_noise)
     choice = choice if noise is None else with_parts(choice, law, fitted, noise)
     targets = (choose_thresholds(fitted, metric=metric, rule=rule, least=least)
@@ -138,7 +147,7 @@ def fit_sweep(
         from cbsbayes.law_fit_curves import fit_curves
 
         spoken = fitted.sel(run=crossings["run"].values)
-        return fit_curves(law, spoken, targets, metric, sampler, label, ci_prob)
+        return fit_curves(law, spoken, targets, metric, sampler, label, ci_prob, ceiling_by_group)
 
     fits = {}
     others = laws_beside(choice.law, crossings) if beside else []
@@ -165,6 +174,10 @@ def fit_sweep(
     said = cautions(choice.law, posteriors[choice.law.name], crossings, law_table, other_tables,
                     main.cbs, PRIORS.alpha)
     said += noise_cautions(posteriors[choice.law.name], main.constants, _n_batches(crossings))
+    if ceiling_by_group:
+        said += ceiling_sentences(main.cbs)
+    elif beside:
+        said += small_group_caution(fitted.sel(run=crossings["run"].values), choice.law, metric)
     if why := main.tree["sample_stats"].attrs.get("fell_back", ""):
         said.append(f"NUTS sampled this fit, because with the faster sampler {why}.")
         sampler = replace(sampler, sampler="nutpie")
@@ -176,7 +189,8 @@ def fit_sweep(
         tables["cross_check"], said = check, [*said, *disagreements(main.cbs, check)]
     tables |= {f"other_{n}": table for n, table in other_tables.items()}
     settings = _settings(ds, choice, crossings, metric, ci_prob, sampler)
-    settings |= {"model": model, "priors": _priors(model).as_dict()}
+    settings |= {"model": model, "priors": _priors(model).as_dict(),
+                 "ceiling_by_group": ceiling_by_group}
     if joint:
         few = _n_batches(crossings) < MIN_BATCH_SIZES
         settings |= {"noise_priors": NOISE_PRIORS.as_dict(),

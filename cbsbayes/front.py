@@ -29,6 +29,7 @@ FRONT_COLUMNS = ["group", "law", "threshold", "kind", "n_prompts", "n_rollouts",
                  "samples_lower", "samples_upper", "ci_prob", "p_on_front"]
 _BEYOND = 1.0  # doublings past the largest total tried to which the curve goes
 _PER_DOUBLING = 4
+_NEVER = 1e3  # log updates beyond any
 
 
 def on_front(log_steps: np.ndarray, total_batch: np.ndarray) -> np.ndarray:
@@ -37,7 +38,7 @@ def on_front(log_steps: np.ndarray, total_batch: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     log_steps : numpy.ndarray
-        Draws of log S, shape (sample, batch).
+        Draws of log S, shape (sample, batch); what never arrives is not on the front.
     total_batch : numpy.ndarray
         Samples of one update, shape (batch,).
 
@@ -46,8 +47,9 @@ def on_front(log_steps: np.ndarray, total_batch: np.ndarray) -> np.ndarray:
     numpy.ndarray
         Shape (batch,).
     """
+    beaten = np.isinf(log_steps)
+    log_steps = np.where(beaten, _NEVER, log_steps)
     log_samples = log_steps + np.log(total_batch)
-    beaten = np.zeros(log_steps.shape, dtype=bool)
     for j in range(log_steps.shape[1]):
         steps, samples = log_steps[:, [j]] - log_steps, log_samples[:, [j]] - log_samples
         beaten |= (steps <= 0) & (samples <= 0) & ((steps < 0) | (samples < 0))

@@ -22,6 +22,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from cbsbayes.ceiling_option import OPTION
+from cbsbayes.ceilings import LOSS
 from cbsbayes.errors import CBSDataError
 from cbsbayes.quantities import Quantity
 from cbsbayes.summary import cbs_table
@@ -84,6 +86,8 @@ def group_size_table(fit: Fit, costs: Costs | None = None) -> pd.DataFrame:
         Columns `cbsbayes.summary.CBS_COLUMNS`; empty where the law knows no splits. A bound is
         printed as one, and a size that the runs do not settle as ``not_identified``.
     """
+    if LOSS in fit.posterior:
+        return _with_ceilings(fit, costs)
     both = [_quantities(fit.law, draws, costs) if fit.law.two_axis else []
             for draws in (fit.posterior, fit.prior)]
     table = cbs_table(*both, law=fit.law, group=fit.group, ci_prob=fit.settings["ci_prob"])
@@ -92,6 +96,16 @@ def group_size_table(fit: Fit, costs: Costs | None = None) -> pd.DataFrame:
         table["status"] = "not_identified"
         table[["median", "mean", "sd", "ci_lower", "ci_upper"]] = np.nan
     return table
+
+
+def _with_ceilings(fit: Fit, costs: Costs | None) -> pd.DataFrame:
+    """Return what ``cbs.csv`` says: with ceilings the best group size depends on the batch."""
+    if costs is not None:
+        raise CBSDataError("costs were given, but the fit has a ceiling for every group size, with "
+                           "which no group size is the cheapest at every budget; leave the costs "
+                           f"out, or fit without {OPTION}")
+    rows = fit.cbs["quantity"] == "best_n_rollouts"
+    return fit.cbs[rows].reset_index(drop=True)
 
 
 def _only_one_axis(fit: Fit) -> bool:

@@ -79,7 +79,8 @@ def sorted_quantiles(ordered: np.ndarray, levels: np.ndarray) -> np.ndarray:
     below = at.astype(int)
     above = np.minimum(below + 1, ordered.shape[-1] - 1)
     low, high = ordered[..., below], ordered[..., above]
-    found = np.where(low == high, low, low + (high - low) * (at - below))  # inf - inf is no number
+    with np.errstate(invalid="ignore"):  # inf - inf is no number
+        found = np.where(low == high, low, low + (high - low) * (at - below))
     return np.where(np.isnan(ordered[..., -1:]), np.nan, found)
 
 

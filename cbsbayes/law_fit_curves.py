@@ -23,7 +23,7 @@ __all__ = ["fit_curves"]
 
 def fit_curves(
     law: Law, fitted: xr.Dataset, thresholds: Sequence[float] | np.ndarray, metric: str | None,
-    sampler: SamplerSettings, group: str, ci_prob: float,
+    sampler: SamplerSettings, group: str, ci_prob: float, ceiling_by_group: bool = False,
 ) -> LawFit:
     """Return a law fitted to curves, read off at thresholds.
 
@@ -43,10 +43,13 @@ def fit_curves(
         Label of the runs.
     ci_prob : float
         Probability of the equal-tailed intervals.
+    ceiling_by_group : bool
+        Whether small groups may saturate lower; of laws without group sizes none does.
     """
     targets = np.sort(np.asarray(thresholds, dtype=float))
     data = trajectory_data(fitted, law, metric)
-    tree, flat = sample_curves(FlatTrajectory(data, law), targets, sampler)
+    flat = FlatTrajectory(data, law, ceiling_by_group=ceiling_by_group and law.two_axis)
+    tree, flat = sample_curves(flat, targets, sampler)
     rng = np.random.default_rng(sampler.random_seed)
     prior = read_thresholds(flat, flat.prior_draws(PRIOR_DRAWS, rng)[None], targets,
                             sampler.random_seed)

@@ -37,13 +37,21 @@ def new_run_noise(fit: Fit, surface: Surface, threshold: float) -> np.ndarray:
     -------
     numpy.ndarray
         As many columns as runs: all are draws from one spread, infinite where a replicate never
-        gets there.
+        gets there. Where the typical run never does, the draw's other columns stand in.
     """
     batches = _batches(fit)
     typical = surface.log_steps(*batches).transpose("sample", "run").values
     steps = fit.predictive["steps"].sel(threshold=threshold, method="nearest")
     replicated = np.log(steps.transpose("sample", "run").values)
-    return replicated - typical
+    never = np.isinf(typical)
+    if not never.any():
+        return replicated - typical
+    off = np.where(never, np.inf, replicated - np.where(never, 0.0, typical))
+    known = np.argsort(never, axis=1, kind="stable")  # columns that arrive first, then around
+    count = np.maximum((~never).sum(axis=1, keepdims=True), 1)
+    around = np.arange(never.shape[1]) % count
+    return np.take_along_axis(off, np.where(never, np.take_along_axis(known, around, axis=1),
+                                            np.arange(never.shape[1])), axis=1)
 
 
 def _batches(fit: Fit) -> tuple[xr.DataArray, xr.DataArray]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from cbsbayes.ceilings import surface_of
 from cbsbayes.laws import Law, group_divisor
 from cbsbayes.quantities import TriedBatches
 from cbsbayes.result import stacked
@@ -147,7 +148,23 @@ def lines_of(law: Law, posterior: xr.Dataset, tried: TriedBatches) -> Iterator[L
     tried : TriedBatches
         The batches of the runs fitted.
     """
-    surface = Surface(law, posterior)
+    surface = surface_of(law, posterior)
+    if not law.two_axis:
+        line, scales = _cut(surface)
+        yield line("", "samples", "B", min(tried.total), max(tried.total), scales[0],
+                   n_rollouts=None)
+        return
+    for g in tried.groups:
+        line, scales = _cut(surface.along_prompts(g))
+        prompts = [p for p, rollouts in tried.cells if rollouts == g]
+        noise = scales[0] + scales[1] / group_divisor(g, plain=law.plain)
+        yield line(f"n_rollouts={g}", "prompts", "P", min(prompts), max(prompts), noise,
+                   n_rollouts=g)
+
+
+def _cut(surface: Surface) -> tuple[Callable[..., Line], list[np.ndarray]]:
+    """Return a maker of lines along a surface, and its noise scales, (draw, threshold, node)."""
+    law, posterior = surface.law, surface.posterior
     names = [path_name(name) if surface.bends else name for name in law.scales]
     kept = [*names, *(["alpha"] if law.alpha is None else [])]
     draws = stacked(posterior[kept])
@@ -156,13 +173,5 @@ def lines_of(law: Law, posterior: xr.Dataset, tried: TriedBatches) -> Iterator[L
     scales = [draws[name].values if surface.bends else draws[name].values[..., None]
               for name in names]
     weight = np.asarray(posterior[NODE_WEIGHT].values) if surface.bends else np.ones(1)
-    line = partial(Line, weight=weight, alpha=alpha, power=law.name == "power", surface=surface)
-    if not law.two_axis:
-        yield line("", "samples", "B", min(tried.total), max(tried.total), scales[0],
-                   n_rollouts=None)
-        return
-    for g in tried.groups:
-        prompts = [p for p, rollouts in tried.cells if rollouts == g]
-        noise = scales[0] + scales[1] / group_divisor(g, plain=law.plain)
-        yield line(f"n_rollouts={g}", "prompts", "P", min(prompts), max(prompts), noise,
-                   n_rollouts=g)
+    return partial(Line, weight=weight, alpha=alpha, power=law.name == "power",
+                   surface=surface), scales

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from cbsbayes.ceilings import LOSS, CeilingSurface, surface_of
 from cbsbayes.laws import Law
 from cbsbayes.surface import Surface
 
@@ -118,7 +119,7 @@ def quantities(law: Law, posterior: xr.Dataset, tried: TriedBatches) -> list[Qua
     tried : TriedBatches
         Decides at which batches gains and critical batch sizes are stated.
     """
-    surface = Surface(law, posterior)
+    surface = surface_of(law, posterior)
     out = [*_gains(surface, tried), *_critical(surface, tried)]
     out += [Quantity(name, "", _scale_unit(name, law), posterior[name]) for name in law.scales]
     out.append(Quantity("S_min", "", "updates", posterior["S_min"]))
@@ -126,6 +127,8 @@ def quantities(law: Law, posterior: xr.Dataset, tried: TriedBatches) -> list[Qua
         out.append(Quantity("alpha", "", "1", posterior["alpha"], log_scale=False))
     if law.alpha == 1.0:
         out.append(Quantity("E_min", "", "samples", _e_min(law, posterior)))
+    if isinstance(surface, CeilingSurface):
+        out += _ceilings(surface, tried)
     out += _steps_tried(surface, tried)
     return out
 
@@ -156,7 +159,7 @@ def _exp(log_values: xr.DataArray) -> xr.DataArray:
 def _gains(surface: Surface, tried: TriedBatches) -> Iterator[Quantity]:
     """Yield S after doubling an axis over S before, inside the range tried."""
     def ratio(before: tuple[float, float], after: tuple[float, float]) -> xr.DataArray:
-        return _exp(surface.log_ratio(*after) - surface.log_ratio(*before))
+        return _exp(surface.log_gain(before, after))
 
     if tried.one_axis:
         for b in _doubled(tried.total):
@@ -202,7 +205,27 @@ def _critical_two_axis(surface: Surface, tried: TriedBatches) -> Iterator[Quanti
     for p in tried.prompts:
         yield Quantity("cbs_rollouts", f"n_prompts={p}", "rollouts", surface.cbs_rollouts(p))
     if tried.both_vary and not surface.law.plain:  # in 1/G a fixed batch is best spent on prompts
-        yield Quantity("best_n_rollouts", "", "rollouts", surface.best_rollouts())
+        yield _best_group(surface, tried)
+
+
+def _best_group(surface: Surface, tried: TriedBatches) -> Quantity:
+    """Return the best group size at a fixed batch; with ceilings that depends on the batch."""
+    if not isinstance(surface, CeilingSurface):
+        return Quantity("best_n_rollouts", "", "rollouts", surface.best_rollouts())
+    middle = 2 ** round(float(np.log2(tried.total).mean()))
+    return Quantity("best_n_rollouts", f"total_batch={middle}", "rollouts",
+                    surface.best_rollouts_of(middle))
+
+
+def _ceilings(surface: CeilingSurface, tried: TriedBatches) -> Iterator[Quantity]:
+    """Yield λ, and what share of endless groups' gain the extreme groups tried can reach."""
+    loss = surface.posterior[LOSS]
+    yield Quantity(LOSS, "", "1", loss, log_scale=False)
+    groups = sorted({g for _, g in tried.cells})
+    for g in dict.fromkeys((groups[0], groups[-1])):
+        yield Quantity("reach", f"n_rollouts={g}", "1", surface.reach(g))
+        yield Quantity("ceiling", f"n_rollouts={g}", "accuracy", surface.ceiling(g),
+                       log_scale=False)
 
 
 def _steps_tried(surface: Surface, tried: TriedBatches) -> Iterator[Quantity]:

@@ -18,10 +18,10 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.baseline import BaselineFit, fit_baselines
+from cbsbayes.ceilings import surface_of
 from cbsbayes.errors import CBSDataError
 from cbsbayes.laws import Law, get_law
 from cbsbayes.store import read_tree, write_tree
-from cbsbayes.surface import Surface
 
 __all__ = ["THINNED", "Fit", "stacked", "table_from_json", "table_to_json", "thinned"]
 
@@ -214,7 +214,7 @@ class Fit:
                 raise CBSDataError(f"threshold {threshold:g} was not fitted; fitted: "
                                    f"{', '.join(f'{t:g}' for t in self.thresholds)}")
             draws = draws.isel(threshold=int(near[0]))
-        log_s = Surface(self.law, draws).log_steps(prompts, rollouts)
+        log_s = surface_of(self.law, draws).log_steps(prompts, rollouts)
         steps = log_s.copy(data=np.exp(log_s.values))
         return steps.rename("steps").transpose("sample", ..., "batch").assign_attrs(units="updates")
 

@@ -23,11 +23,16 @@ __all__ = ["CBS_COLUMNS", "cbs_table", "interval"]
 CBS_COLUMNS = ["group", "law", "threshold", "quantity", "at", "unit", "median", "mean", "sd",
                "ci_lower", "ci_upper", "ci_prob", "ci_kind", "status", "r_hat", "ess_bulk",
                "ess_tail"]
+_NEVER = 1e30  # stands for infinite draws where they are compared
 
 
 def interval(draws: np.ndarray, ci_prob: float) -> tuple[float, float]:
-    """Return the equal-tailed interval of draws, shape (draw,)."""
-    lower, upper = np.quantile(draws, [(1 - ci_prob) / 2, (1 + ci_prob) / 2])
+    """Return the equal-tailed interval of draws, shape (draw,); an end may be infinite."""
+    levels = [(1 - ci_prob) / 2, (1 + ci_prob) / 2]
+    if np.isinf(draws).any():  # between which there is nothing to interpolate
+        lower, upper = np.quantile(draws, levels, method="inverted_cdf")
+    else:
+        lower, upper = np.quantile(draws, levels)
     return float(lower), float(upper)
 
 
@@ -81,12 +86,31 @@ def _statistics(quantity: Quantity, before: Quantity, ci_prob: float) -> list[di
                     for q in (quantity, before))
     ordered, ordered_prior = np.sort(draws, axis=1), np.sort(prior, axis=1)
     levels = np.array([0.5, (1 - ci_prob) / 2, (1 + ci_prob) / 2])
-    found = np.column_stack([draws.mean(axis=1), draws.std(axis=1, ddof=1),
-                             sorted_quantiles(ordered, levels)])
-    statuses = [identify_sorted(after, first, log_scale=quantity.log_scale)
-                for after, first in zip(ordered, ordered_prior, strict=True)]
+    ends = sorted_quantiles(ordered, levels)
+    some_never = np.isinf(ordered[:, -1:])  # then there is no mean
+    moments = np.where(some_never, np.nan, _moments(np.where(some_never, 0.0, draws)))
+    found = np.column_stack([moments, ends])
+    statuses = [_status(after, first, end[2], log_scale=quantity.log_scale)
+                for after, first, end in zip(ordered, ordered_prior, ends, strict=True)]
     return [_told(status, *numbers)
             for status, numbers in zip(statuses, found.tolist(), strict=True)]
+
+
+def _moments(draws: np.ndarray) -> np.ndarray:
+    """Return mean and standard deviation of every row, shape (threshold, 2)."""
+    return np.column_stack([draws.mean(axis=1), draws.std(axis=1, ddof=1)])
+
+
+def _status(
+    ordered: np.ndarray, prior: np.ndarray, upper: float, *, log_scale: bool
+) -> str:
+    """Return what the data settle; S that may be infinite has no upper end."""
+    if np.isinf(ordered[-1]) or np.isinf(prior[-1]):
+        ordered, prior = np.minimum(ordered, _NEVER), np.minimum(prior, _NEVER)
+    status = identify_sorted(ordered, prior, log_scale=log_scale)
+    if not np.isinf(upper):
+        return status
+    return "lower_bound" if status in ("identified", "lower_bound") else "not_identified"
 
 
 def _told(
@@ -110,7 +134,8 @@ def _convergence(quantities: Sequence[xr.DataArray]) -> list[dict[str, np.ndarra
     Neighbours with as many draws go together: some columns at once cost less than one by one.
     """
     found = []
-    for _, alike in groupby(map(_columns, quantities), key=lambda columns: columns.shape[1:]):
+    finite = (np.minimum(_columns(draws), _NEVER) for draws in quantities)
+    for _, alike in groupby(finite, key=lambda columns: columns.shape[1:]):
         columns = list(alike)
         together = convergence(np.moveaxis(np.concatenate(columns), 0, 2))._asdict()
         ends = np.cumsum([len(values) for values in columns])[:-1]

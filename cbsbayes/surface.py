@@ -62,6 +62,12 @@ class Surface:
             return ratio.copy(data=self._log_s_min.values + ratio.values)
         return self._log_s_min + ratio
 
+    def log_gain(
+        self, before: tuple[float, float], after: tuple[float, float]
+    ) -> xr.DataArray:
+        """Return log S at one batch over S at another, n_prompts and n_rollouts each."""
+        return self.log_ratio(*after) - self.log_ratio(*before)
+
     @cached_property
     def _log_s_min(self) -> xr.DataArray:
         s_min = self.posterior["S_min"]
@@ -76,6 +82,10 @@ class Surface:
         if self.law.alpha is not None:
             return scales, self.alpha
         return scales, self.alpha.broadcast_like(s_min).transpose(*s_min.dims).values
+
+    def along_prompts(self, n_rollouts: float) -> Surface:
+        """Return S over prompts at a group size, S_min being its limit there."""
+        return self
 
     def log_ratio(self, n_prompts: Any, n_rollouts: Any) -> xr.DataArray:
         """Return log S/S_min at batches."""

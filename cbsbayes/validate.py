@@ -57,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
         help=f"law to fit (default: {_DEFAULT_LAW}; of a table what its axes allow)")
     add("--model", default="crossing", metavar="NAME",
         help="crossing or trajectory (default: %(default)s)")
+    add("--ceiling-by-group", action="store_true",
+        help="for coverage: small groups may saturate lower in the model fitted (trajectory model)")
+    add("--alarms", action="store_true",
+        help="for coverage: count how often a fit would say that small groups saturate lower")
     add("--sweeps", type=_count, default=100, help="sweeps a study (default: %(default)s)")
     add("--first", type=_whole, default=0, metavar="SEED",
         help="random seed of the first (default: %(default)s)")
@@ -155,9 +159,28 @@ def _settings(
     settings = Settings(model=options.model, law=get_law(law).name, chains=options.chains,
                         draws=options.draws, tune=options.tune,
                         thresholds=thresholds or THRESHOLDS,
+                        ceiling_by_group=_ceilings(options, law), alarms=_alarms(options),
                         least_squares=not options.no_least_squares)
     settings.sampler(0)  # refuses what cannot be sampled with
     return settings
+
+
+def _ceilings(options: argparse.Namespace, law: str) -> bool:
+    if options.ceiling_by_group and options.what != "coverage":
+        raise CBSDataError(f"--ceiling-by-group is for coverage, not for {options.what}; leave it "
+                           "out")
+    if options.ceiling_by_group:
+        from cbsbayes.ceiling_option import check_ceilings
+        from cbsbayes.laws import get_law
+
+        check_ceilings(options.model, get_law(law))
+    return bool(options.ceiling_by_group)
+
+
+def _alarms(options: argparse.Namespace) -> bool:
+    if options.alarms and options.what != "coverage":
+        raise CBSDataError(f"--alarms is for coverage, not for {options.what}; leave it out")
+    return bool(options.alarms)
 
 
 @contextmanager

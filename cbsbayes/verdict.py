@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.bounds import RIGHT
+from cbsbayes.ceilings import LOSS, PROGRESS
 from cbsbayes.convergence import convergence
 from cbsbayes.laws import Law
 from cbsbayes.loo import GOOD_K
@@ -32,12 +33,13 @@ def sampler_checks(tree: xr.DataTree) -> tuple[dict[str, bool], dict[str, float]
     Parameters
     ----------
     tree : xarray.DataTree
-        Groups ``posterior`` and ``sample_stats``. Noise along progress (dim ``node``) is left
-        out: it follows from what is checked.
+        Groups ``posterior`` and ``sample_stats``. Noise and curves along progress are left out:
+        they follow from what is checked.
     """
     columns = [variable.transpose("chain", "draw", ...).values.reshape(
         variable.sizes["chain"], variable.sizes["draw"], -1)
-        for variable in tree["posterior"].data_vars.values() if "node" not in variable.dims]
+        for variable in tree["posterior"].data_vars.values()
+        if not {"node", PROGRESS} & set(variable.dims)]
     found = convergence(np.concatenate(columns, axis=2))
     divergences = int(tree["sample_stats"]["diverging"].sum())
     worst = {"r_hat_max": float(found.r_hat.max()),
@@ -78,8 +80,8 @@ def cautions(
     """Return what limits the numbers of a fit whose sampler worked, a sentence each."""
     return [*_about_exponent(law, posterior, alpha_prior), *_about_one_axis(law, crossings),
             *_about_laws(law_table, {**others, law.name: cbs}), *_about_runs(posterior),
-            *_about_small_groups(crossings), *_about_identification(cbs),
-            *_about_k_hat(law, law_table)]
+            *([] if LOSS in posterior else _about_small_groups(crossings)),
+            *_about_identification(cbs), *_about_k_hat(law, law_table)]
 
 
 def _about_exponent(

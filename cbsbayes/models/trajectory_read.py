@@ -11,10 +11,13 @@ its monotone rearrangement, which neither favours the first passage nor the last
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from scipy.integrate import cumulative_trapezoid
 
+from cbsbayes.ceilings import CURVE, FOOT, LOSS, PROGRESS, now_name
 from cbsbayes.models.batches import batch_weights, middle_batch
 from cbsbayes.models.bridge import N_READ, bridge_terms, n_terms
 from cbsbayes.models.trajectory_data import Curve
@@ -22,12 +25,14 @@ from cbsbayes.models.trajectory_flat import FlatTrajectory
 from cbsbayes.models.trajectory_kernel import EDGE
 from cbsbayes.surface import NODE_WEIGHT, path_name
 
-__all__ = ["expected_accuracy", "read_thresholds", "shown_over_steps", "typical_curve"]
+__all__ = ["expected_accuracy", "foot", "group_share", "read_thresholds", "shown_over_steps",
+           "typical_curve"]
 
 _N_PATH = 8  # Gauss-Legendre nodes of progress up to a threshold
 _N_FINE = 500  # nodes of log progress for reading thresholds
 _N_REPLICATE = 200  # where new curves are simulated
 _N_TYPICAL = 200  # nodes of the typical curve
+_N_BEYOND = 10  # nodes past the fit's grid at which curves are kept
 _BEYOND = 4.0  # how far the reading grid goes past the fit's, in log progress
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(_N_PATH)
 
@@ -58,7 +63,13 @@ def read_thresholds(
     values = flat.parameters(draws)
     log_half = _log_half(flat, values)
     grid, shown = _shown(flat, values, log_half)
-    tau = _progress_at(flat, grid, shown, thresholds, np.random.default_rng(seed))
+    rearranged = _rearranged(flat, grid, shown, np.random.default_rng(seed))
+    if flat.ceiling_by_group:
+        coarse = _kept_grid(flat)
+        shown, rearranged = (np.array([np.interp(coarse, grid, row) for row in rows])
+                             for rows in (shown, rearranged))
+        grid = coarse
+    tau = np.exp([np.interp(thresholds, row, grid) for row in rearranged])
     along = np.log(tau[:, :, None] * (0.5 * (_NODES + 1.0)))
     reached = np.array([np.interp(at, grid, row) for at, row in zip(along, shown, strict=True)])
     hard = _logit(reached) - flat.data.middle
@@ -70,8 +81,13 @@ def read_thresholds(
         values[path_name(name)], dims[path_name(name)] = path, ("threshold", "node")
         values[name], dims[name] = path @ (0.5 * _WEIGHTS), ("threshold",)
     shape = position.shape[:2]
-    coords = {"threshold": thresholds, NODE_WEIGHT: ("node", 0.5 * _WEIGHTS),
-              "chain": np.arange(shape[0]), "draw": np.arange(shape[1])}
+    coords: dict[str, Any] = {"threshold": thresholds, NODE_WEIGHT: ("node", 0.5 * _WEIGHTS),
+                              "chain": np.arange(shape[0]), "draw": np.arange(shape[1])}
+    if flat.ceiling_by_group:
+        kept = _kept_curves(flat, values, shown, rearranged)
+        values |= kept
+        dims |= {name: (PROGRESS,) if value.ndim == 2 else () for name, value in kept.items()}
+        coords[PROGRESS] = np.exp(grid + flat.data.log_steps_scale)
     return xr.Dataset({name: (("chain", "draw", *dims[name]), v.reshape(*shape, *v.shape[1:]))
                        for name, v in values.items()}, coords=coords)
 
@@ -104,8 +120,10 @@ def expected_accuracy(flat: FlatTrajectory, position: np.ndarray) -> np.ndarray:
                                values.get("alpha"))
     tau, pace = np.exp(curve.log_tau), np.exp(ratio)
     steps = cumulative_trapezoid(pace, tau, axis=1, initial=0.0) + tau[0] * pace[:, :1]
+    low, share = foot(flat, values)[0], group_share(flat, values, data.n_rollouts)[0]
+    shown = curve.accuracy - (1.0 - share[:, None]) * (curve.accuracy - low)
     ends = zip(data.run_start[:-1], data.run_start[1:], strict=True)
-    return np.concatenate([np.interp(data.steps[first:last], steps[i], curve.accuracy)
+    return np.concatenate([np.interp(data.steps[first:last], steps[i], shown[i])
                            for i, (first, last) in enumerate(ends)])
 
 
@@ -174,16 +192,54 @@ def _shown(
     return grid, level + values["item_set"] @ terms
 
 
-def _progress_at(
-    flat: FlatTrajectory, grid: np.ndarray, shown: np.ndarray, thresholds: np.ndarray,
-    rng: np.random.Generator,
+def _rearranged(
+    flat: FlatTrajectory, grid: np.ndarray, shown: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return τ_t over the scale of updates, shape (draw, threshold)."""
+    """Return the curve with the finer waves, rearranged so that it rises, (draw, node)."""
     fitted = n_terms(flat.data)
     terms, _, _ = bridge_terms(flat.data, grid, N_READ)
     fine = rng.standard_normal((len(shown), N_READ - fitted)) @ terms[fitted:]
-    rearranged = np.sort(shown + fine, axis=1)
-    return np.exp([np.interp(thresholds, row, grid) for row in rearranged])
+    return np.sort(shown + fine, axis=1)
+
+
+def _kept_grid(flat: FlatTrajectory) -> np.ndarray:
+    """Return the nodes of log progress at which curves are kept: the fit's, and some beyond."""
+    fitted = flat.data.log_tau
+    return np.concatenate([fitted, fitted[-1] + np.linspace(0.0, _BEYOND, _N_BEYOND + 1)[1:]])
+
+
+def _kept_curves(
+    flat: FlatTrajectory, values: dict[str, np.ndarray], shown: np.ndarray,
+    rearranged: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Return what `cbsbayes.ceilings` reads other group sizes from."""
+    hard = (_logit(shown) - flat.data.middle)[:, None]
+    now = {now_name(name): _scale(flat, values, name, hard)[:, 0] for name in flat.law.scales}
+    return {CURVE: rearranged, FOOT: foot(flat, values)} | now
+
+
+def foot(flat: FlatTrajectory, values: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the accuracy shown before training, from which ceilings are counted, (draw,)."""
+    at_start = bridge_terms(flat.data, flat.data.log_tau)[2]
+    return np.asarray(values["start"] + values["item_set"] @ at_start)
+
+
+def group_share(
+    flat: FlatTrajectory, values: dict[str, np.ndarray], n_rollouts: np.ndarray
+) -> np.ndarray:
+    """Return which share of the curve's gain groups show, shape (draw, group); 1 without ceilings.
+
+    Parameters
+    ----------
+    flat : FlatTrajectory
+        The model.
+    values : dict
+        Parameters by name, first axis draw.
+    n_rollouts : numpy.ndarray
+        Group sizes, shape (group,).
+    """
+    loss = values.get(LOSS, np.zeros(len(values["start"])))
+    return np.exp(-loss[:, None] / n_rollouts)
 
 
 def _scale(

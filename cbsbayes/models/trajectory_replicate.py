@@ -4,6 +4,8 @@ A new run has its own speed, wander, offset and noise. Its curve is simulated at
 which the run in its place was evaluated, and on beyond its end; S is then read off a monotone fit
 of that curve, as it is read off a real one. Dividing the noise by the slope instead would say that
 slow noise on a flattening curve moves S far, which the monotone fit of a whole curve prevents.
+What stays below the threshold to the end, as small groups may, is censored there: its S is put
+where the typical run arrives, at the end of the reading grid at last.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import xarray as xr
 from cbsbayes.models.compiled import compiled
 from cbsbayes.models.trajectory_data import TrajectoryData, ramps
 from cbsbayes.models.trajectory_flat import FlatTrajectory
-from cbsbayes.models.trajectory_read import shown_over_steps
+from cbsbayes.models.trajectory_read import foot, group_share, shown_over_steps
 from cbsbayes.models.trajectory_words import cells
 
 __all__ = ["replicated_log_steps"]
@@ -70,16 +72,18 @@ def _replicated(
     gap = np.diff(steps, prepend=0.0) / data.spacing
     log_steps = np.log(steps)
     return _curves(
-        log_s, np.maximum.accumulate(shown, axis=1), run_cell, start, log_steps, gap,
+        log_s, np.maximum.accumulate(shown, axis=1), foot(flat, values),
+        group_share(flat, values, data.n_rollouts), run_cell, start, log_steps, gap,
         ramps(log_steps, data.knots), own, noise, rng.standard_normal((n, len(steps), 2)),
         draws["threshold"].values)
 
 
 @compiled
 def _curves(
-    log_s: np.ndarray, shown: np.ndarray, run_cell: np.ndarray, start: np.ndarray,
-    log_steps: np.ndarray, gap: np.ndarray, ramps: np.ndarray, own: np.ndarray,
-    noise: np.ndarray, normal: np.ndarray, thresholds: np.ndarray,
+    log_s: np.ndarray, shown: np.ndarray, foot: np.ndarray, share: np.ndarray,
+    run_cell: np.ndarray, start: np.ndarray, log_steps: np.ndarray, gap: np.ndarray,
+    ramps: np.ndarray, own: np.ndarray, noise: np.ndarray, normal: np.ndarray,
+    thresholds: np.ndarray,
 ) -> np.ndarray:
     """Return log S over the scale of every draw, run and threshold."""
     n_runs = len(run_cell)
@@ -99,6 +103,7 @@ def _curves(
                 for m in range(ramps.shape[1]):
                     late[j] += own[d, i, m + 1] * ramps[e, m]
                 level = np.interp(log_steps[e] - late[j], log_s[d, run_cell[i]], shown[d])
+                level -= (1.0 - share[d, i]) * (level - foot[d])
                 rho = 0.0 if j == 0 else np.exp(-gap[e] / noise[d, 2])
                 serial = rho * serial + np.sqrt(1.0 - rho * rho) * normal[d, e, 0]
                 sd = (4.0 * max(level * (1.0 - level), 0.01)) ** (0.5 + 0.5 * noise[d, 3])
@@ -106,10 +111,12 @@ def _curves(
                             + sd * (noise[d, 0] * normal[d, e, 1] + noise[d, 1] * serial))
             _make_monotone(curve[:count], weight)
             for t in range(len(thresholds)):
-                out[d, i, t] = _crossing(thresholds[t], curve[:count], log_steps[first:],
-                                         shown[d, 0])
+                target = thresholds[t]
+                out[d, i, t] = _crossing(target, curve[:count], log_steps[first:], shown[d, 0])
                 if out[d, i, t] == np.inf:  # where the curve itself gets there, or the last node
-                    k = min(np.searchsorted(shown[d], thresholds[t]), shown.shape[1] - 1)
+                    if share[d, i] != 1.0:
+                        target = foot[d] + (target - foot[d]) / share[d, i]
+                    k = min(np.searchsorted(shown[d], target), shown.shape[1] - 1)
                     out[d, i, t] = max(log_s[d, run_cell[i], k] + late[count - 1],
                                        log_steps[first + count - 1])
     return out

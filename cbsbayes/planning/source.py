@@ -90,8 +90,12 @@ def _again(fit: Fit, seed: int, stage: Stage) -> tuple[Fit, list[str]]:
                       thresholds=fit.thresholds.tolist(), metric=fit.settings["metric"] or None,
                       ci_prob=fit.settings["ci_prob"], sampler=SamplerSettings(random_seed=seed),
                       beside=False, stage=stage)
-    return again, [f"The fit given is of the {fit.settings['model']} model; its sweep was fitted "
-                   "again by the crossing model, which says how new runs would scatter."]
+    notes = [f"The fit given is of the {fit.settings['model']} model; its sweep was fitted "
+             "again by the crossing model, which says how new runs would scatter."]
+    if fit.settings.get("ceiling_by_group"):
+        notes.append("The fit given has a ceiling for every group size, which the crossing model "
+                     "does not know: what it expects of small groups at high targets is too good.")
+    return again, notes
 
 
 def _is_fit(path: Path) -> bool:

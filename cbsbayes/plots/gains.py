@@ -40,7 +40,8 @@ def doubling_gain(fit: Fit, cut: Slice, x: np.ndarray, threshold: float) -> np.n
     """
     both = fit.steps(*cut.batches(np.concatenate([x, 2 * x])), threshold=threshold)
     before, after = np.split(both.transpose("sample", "batch").values, 2, axis=1)
-    return after / before
+    with np.errstate(invalid="ignore"):  # where a group never arrives, before nor after
+        return after / before
 
 
 @styled

@@ -114,9 +114,15 @@ def _ends(prob: float) -> tuple[float, float]:
 
 
 def _quantiles(samples: np.ndarray, levels: Sequence[float]) -> np.ndarray:
-    """Return quantiles over axis 0, shape (level, ...), of the draws that are not NaN."""
+    """Return quantiles over axis 0, shape (level, ...), of the draws that are not NaN.
+
+    NaN where a quantile is infinite: what may never arrive has no place on the axis.
+    """
     quantile = np.nanquantile if np.isnan(samples).any() else np.quantile  # sorts row by row
-    return quantile(samples, levels, axis=0)
+    if not np.isinf(samples).any():
+        return quantile(samples, levels, axis=0)
+    found = quantile(samples, levels, axis=0, method="inverted_cdf")
+    return np.where(np.isinf(found), np.nan, found)
 
 
 def draw_estimate(ax: Axes, x: float, row: pd.Series, colour: str, *, hollow: bool = False) -> str:

@@ -88,7 +88,7 @@ def _splits(decision: Decision) -> Table | None:
 def _split_row(row: pd.Series) -> tuple[Cell, ...]:
     steps = estimate_cell(_interval(row, "steps"))
     regret = (Cell(numbers.percent(row["regret"]), f"{numbers.percent(row['regret_lower'])} to "
-                   f"{numbers.percent(row['regret_upper'])}") if np.isfinite(row["regret"])
+                   f"{numbers.percent(row['regret_upper'])}") if not np.isnan(row["regret"])
               else Cell(numbers.MISSING))
     mark = "ours" if row["chosen"] else ""
     return (Cell(f"{int(row['n_prompts']):,d} × {int(row['n_rollouts']):,d}", mark=mark),
@@ -97,10 +97,11 @@ def _split_row(row: pd.Series) -> tuple[Cell, ...]:
 
 
 def _interval(row: pd.Series, name: str) -> Estimate | None:
-    if not np.isfinite(row[name]):
+    if np.isnan(row[name]):
         return None
+    status = "identified" if np.isfinite(row[name]) else "lower_bound"  # it may never arrive
     return estimate({"median": row[name], "ci_lower": row[f"{name}_lower"],
-                     "ci_upper": row[f"{name}_upper"], "status": "identified"})
+                     "ci_upper": row[f"{name}_upper"], "status": status})
 
 
 def _chance(p: float) -> str:
@@ -115,8 +116,9 @@ def _group_sizes(decision: Decision) -> Table | None:
     thresholds = list(dict.fromkeys(table["threshold"]))
     rows = []
     for at, part in table.groupby("at", sort=False):
-        ratio = str(at).partition("=")[2]
-        label = f"at a cost, prompt / rollout = {ratio}" if ratio else "at a fixed batch"
+        held, _, value = str(at).partition("=")
+        label = (f"at {plain(int(value))} samples" if held == "total_batch" else
+                 f"at a cost, prompt / rollout = {value}" if value else "at a fixed batch")
         rows.append((Cell(label), *(estimate_cell(estimate(row)) for _, row in part.iterrows())))
     return Table("Cheapest group size in rollouts, by threshold.",
                  (Column("group size"), *(Column(plain(t), _NUMERIC) for t in thresholds)), rows)

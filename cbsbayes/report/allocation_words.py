@@ -71,6 +71,10 @@ def split_sentences(decision: Decision, fit: Fit) -> list[str]:
              f"to {_target(decision, fit)}, {among}, with probability {probability(p)}.")
     if other is None:
         return [first]
+    if not np.isfinite(other["regret"]):
+        return [f"{first} It beats {named(other)} with probability "
+                f"{probability(other['p_worse'])}; the latter may never get there, the ceiling of "
+                "its group size being too low. A typical run is meant."]
     lost, least, most = (numbers.percent(other[name]) for name in (
         "regret", "regret_lower", "regret_upper"))
     return [f"{first} It beats {named(other)} with probability {probability(other['p_worse'])}; "
@@ -107,8 +111,10 @@ def _size(row: pd.Series) -> str:
     told = estimate(row)
     if told.status == "not_identified":
         return "not settled by these runs"
-    ratio = str(row["at"]).partition("=")[2]
-    return f"{told} rollouts" + (f", a prompt costing {ratio} rollouts" if ratio else "")
+    held, _, value = str(row["at"]).partition("=")
+    if held == "total_batch":
+        return f"{told} rollouts (of {int(value):,d} samples)"
+    return f"{told} rollouts" + (f", a prompt costing {value} rollouts" if value else "")
 
 
 def target_sentences(decision: Decision, fit: Fit) -> list[str]:

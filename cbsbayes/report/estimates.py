@@ -36,6 +36,9 @@ QUANTITIES: dict[str, tuple[str, str]] = {
     "alpha": ("Exponent α", ""),
     "S_min": ("S_min", "updates"),
     "E_min": ("E_min", "samples"),
+    "ceiling_loss": ("Loss of ceiling λ", "groups reach exp(−λ/rollouts) of the gain"),
+    "reach": ("Gain within a group's reach", "as a share of endless groups'"),
+    "ceiling": ("Ceiling", "accuracy"),
     "steps": ("S at a batch tried", "updates"),
 }
 """Label and remark of every quantity, in the order in which tables print them."""
@@ -98,6 +101,8 @@ def estimate(row: pd.Series | Mapping[Hashable, Any]) -> Estimate:
         raise CBSDataError(f"unknown status {status!r} of an estimate; valid: identified, "
                            "upper_bound, lower_bound, not_identified; write the table again")
     limit = {"upper_bound": upper, "lower_bound": lower}.get(status, np.nan)
+    if status == "lower_bound" and limit == np.inf:
+        return Estimate("never", "", status)  # S of a group whose ceiling is too low
     if not np.isfinite(limit):
         return Estimate("not identified", "", "not_identified")
     return Estimate(numbers.bound(limit, upper=status == "upper_bound"), "", status)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from cbsbayes.ceiling_option import OPTION
 from cbsbayes.errors import CBSDataError
 from cbsbayes.iso_batch import iso_runs
 from cbsbayes.splits import default_batch
@@ -54,6 +55,7 @@ def next_steps(
         cost = " --cost gpu-hours" if timed else ""
         steps.append(NextStep(f"python -m cbsbayes.plan {place} --runs 2{cost}",
                               "which runs next, by what each tells for its price"))
+    steps += _ceilings(fit, folder, source)
     steps.append(NextStep(f"python -m cbsbayes.compare {place} OTHER_FIT",
                           "this fit beside that of another model, data set, estimator or learning "
                           "rate, with ratios as posteriors"))
@@ -74,6 +76,18 @@ def _allocate(fit: Fit, place: str) -> NextStep:
     return NextStep(f"{line} --check", "which split of a batch is best, with its probability; the "
                     "runs of that batch predicted by a fit that left them out, where this page's "
                     "fit has seen them")
+
+
+def _ceilings(fit: Fit, folder: Path, source: Path | None) -> list[NextStep]:
+    """Return the line that fits a ceiling for every group size, where the curves ask for it."""
+    said = any(OPTION in sentence for sentence in fit.verdict["sentences"])
+    if not said or fit.settings.get("ceiling_by_group", False):
+        return []
+    sweep = [] if source is None else [shlex.quote(str(source))]
+    line = " ".join(["python -m cbsbayes.fit", *sweep, "-o", shlex.quote(f"{folder}_ceilings"),
+                     "--model trajectory", OPTION])
+    return [NextStep(line, "the same with a ceiling for every group size, because small groups "
+                     "seem to saturate lower")]
 
 
 def _timed(fit: Fit) -> bool:

@@ -15,6 +15,7 @@ from cbsbayes.grouping import choose_runs
 from cbsbayes.laws import Law, get_law
 from cbsbayes.sampling import SamplerSettings
 from cbsbayes.simulate import truth_of
+from cbsbayes.small_groups import small_group_caution
 from cbsbayes.truth import progress_at
 from cbsbayes.validation.families import family_sweep, get_family
 from cbsbayes.validation.least_squares import Intervals, least_squares_intervals
@@ -48,6 +49,10 @@ class Settings:
         Resamples of the least-squares bootstrap.
     least_squares : bool
         Whether least squares is fitted beside; it takes longer than a fast sampler.
+    ceiling_by_group : bool
+        Whether small groups may saturate lower (trajectory model).
+    alarms : bool
+        Whether it is counted how often a fit would say that small groups saturate lower.
     """
 
     model: str = "crossing"
@@ -59,6 +64,8 @@ class Settings:
     ci_prob: float = 0.9
     n_bootstrap: int = 200
     least_squares: bool = True
+    ceiling_by_group: bool = False
+    alarms: bool = False
 
     def sampler(self, random_seed: int) -> SamplerSettings:
         """Return the sampler's settings for one sweep, which has one core."""
@@ -67,7 +74,9 @@ class Settings:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON gives them back."""
-        return asdict(self) | {"thresholds": list(self.thresholds)}
+        values = asdict(self) | {"thresholds": list(self.thresholds)}
+        later = ("ceiling_by_group", "alarms")  # older ledgers do not have them
+        return {name: value for name, value in values.items() if value or name not in later}
 
 
 def fitted_runs(ds: xr.Dataset, law: Law) -> xr.Dataset:
@@ -108,7 +117,7 @@ def interval_rows(
     """Return the record of one sweep from the runs to be fitted and the true values."""
     start = time.perf_counter()
     posterior = posterior_draws(fitted, law, settings.thresholds, settings.model,
-                                settings.sampler(random_seed))
+                                settings.sampler(random_seed), settings.ceiling_by_group)
     seconds = time.perf_counter() - start
     found = {name: np.stack([by_threshold(part, settings.thresholds)
                              for part in interval(logs, settings.ci_prob)])
@@ -122,8 +131,9 @@ def interval_rows(
         rows += [[method, threshold, name, values[name], *ends[:, k].tolist()]
                  for method, intervals in methods.items() for name, ends in intervals.items()
                  if name in values]
+    alarm = {"alarm": bool(small_group_caution(fitted, law, None))} if settings.alarms else {}
     return {"rows": [_rounded(row) for row in rows],
-            "sampling": {"seconds": round(seconds, 3), **numbers(posterior.attrs)}}
+            "sampling": {"seconds": round(seconds, 3), **numbers(posterior.attrs), **alarm}}
 
 
 def _beside(

@@ -180,6 +180,8 @@ def summary_sentence(summary: Mapping[str, Any]) -> str:
         text += f", {summary['divergences']:.0f} divergences"
     if "r_hat_worst" in summary:
         text += f", worst r_hat {summary['r_hat_worst']:.3f}"
+    if "alarms" in summary:
+        text += f", small groups said to saturate lower in {summary['alarms']}"
     failed = summary["failed"]
     if failed:
         named = "; ".join(f"seed {seed}: {why}" for seed, why in failed.items())

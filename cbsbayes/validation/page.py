@@ -34,7 +34,7 @@ def write_outcome(outcome: Outcome, folder: Path, command: str) -> None:
         The command line, for the page.
     """
     study, label = outcome.study, LABELS[outcome.study.kind]
-    keys = {label: study.data, "law": study.settings.law, "model": study.settings.model}
+    keys = {label: study.data, "law": study.settings.law, "model": study.model}
     kept = read_tables(folder).get(study.kind, pd.DataFrame(columns=list(keys)))
     same = pd.concat([kept[name].astype(str) == value for name, value in keys.items()], axis=1)
     new = outcome.table.assign(**keys)[[*keys, *outcome.table.columns]]
@@ -57,7 +57,7 @@ def _draw(outcome: Outcome, merged: pd.DataFrame, folder: Path) -> None:
         if study.kind == "sbc":
             figure, name = plot_ranks(outcome.rows), study.name
         else:
-            law, model = study.settings.law, study.settings.model
+            law, model = study.settings.law, study.model
             part = merged[(merged["law"] == law) & (merged["model"] == model)]
             figure = plot_coverage(part, LABELS[study.kind], study.settings.ci_prob)
             name = f"{study.kind}-{law}-{model}"

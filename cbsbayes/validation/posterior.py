@@ -27,7 +27,8 @@ MODELS = ("crossing", "trajectory")
 
 
 def posterior_draws(
-    sweep: xr.Dataset, law: Law, thresholds: ArrayLike, model: str, settings: SamplerSettings
+    sweep: xr.Dataset, law: Law, thresholds: ArrayLike, model: str, settings: SamplerSettings,
+    ceiling_by_group: bool = False,
 ) -> xr.Dataset:
     """Return posterior draws of the law's quantities at thresholds.
 
@@ -43,6 +44,8 @@ def posterior_draws(
         One of `MODELS`.
     settings : SamplerSettings
         How to sample.
+    ceiling_by_group : bool
+        Whether small groups may saturate lower (trajectory model).
 
     Returns
     -------
@@ -61,7 +64,8 @@ def posterior_draws(
         return with_checks(sample_crossings(data, law, settings))
     if model == "trajectory":
         targets = np.asarray(thresholds, dtype=float)
-        flat = FlatTrajectory(trajectory_data(sweep, law, None), law)
+        flat = FlatTrajectory(trajectory_data(sweep, law, None), law,
+                              ceiling_by_group=ceiling_by_group)
         return with_checks(sample_curves(flat, targets, settings)[0])
     raise CBSDataError(f"unknown model {model!r}; valid: {', '.join(MODELS)}")
 

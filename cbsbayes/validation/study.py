@@ -54,7 +54,12 @@ class Study:
     @property
     def name(self) -> str:
         """Name of its files."""
-        return f"{self.kind}-{self.data}-{self.settings.law}-{self.settings.model}"
+        return f"{self.kind}-{self.data}-{self.settings.law}-{self.model}"
+
+    @property
+    def model(self) -> str:
+        """The model's name in tables and files, with ceilings by group size where it has them."""
+        return self.settings.model + ("-ceilings" if self.settings.ceiling_by_group else "")
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -63,8 +68,8 @@ class Study:
 
     def all_settings(self) -> dict[str, Any]:
         """Return everything that must agree between the sweeps of a table."""
-        return {"kind": self.kind, "data": self.data, **self.settings.as_dict(), **self.facts,
-                "cbsbayes": cbsbayes.__version__}
+        return {"kind": self.kind, "data": self.data, **self.settings.as_dict(),
+                "model": self.model, **self.facts, "cbsbayes": cbsbayes.__version__}
 
 
 @dataclass(frozen=True)
