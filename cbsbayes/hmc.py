@@ -9,7 +9,7 @@ and steps are jittered, so that no trajectory comes back to where it began.
 A chain is several walkers after one another. All of them start near the mode, so that agreeing
 with each other is no proof of having arrived: what they did before draws are kept must be many
 times as long as draws stay correlated. Where it is not, all moves so far become warm-up, and they
-go on, their draws more moves apart.
+go on, their draws more moves apart. As soon as one diverges, all begin again with smaller steps.
 """
 
 from __future__ import annotations
@@ -34,8 +34,6 @@ _START = 1.2  # spread of the walkers' starts in posterior spreads
 WARM_UP = (16, 8)
 """Moves before and after the covariance is estimated again."""
 
-_SMALLER = 0.5  # steps to begin with after one diverged, before they are learned again
-_RELEARN = 12  # moves
 _TRUST = 300  # draws that the first covariance counts for when it is
 _WALKER_DRAWS = 50  # of one walker at least
 _MOST_WALKERS = 10  # of one chain
@@ -100,16 +98,17 @@ def walk(
         As `WARM_UP`; more saves going on where draws are known to stay correlated for long.
     """
     each = max(1, min(_MOST_WALKERS, draws // _WALKER_DRAWS))
-    rng = np.random.default_rng(random_seed)
+    last = len(target_accept) - 1
     with ThreadPoolExecutor(cores) as pool:
-        walkers = _Walkers(_in_threads(gradients, pool, cores), middle, factor, chains * each, rng)
-        walkers.warm_up(target_accept[0], warm_up)
-        for target in target_accept[1:]:
-            found = _arrive(walkers, chains, draws, give_up=True)
+        together = _in_threads(gradients, pool, cores)
+        for k, target in enumerate(target_accept):
+            rng = np.random.default_rng(random_seed)
+            walkers = _Walkers(together, middle, factor, chains * each, rng)
+            walkers.warm_up(target, warm_up)
+            found = _arrive(walkers, chains, draws, give_up=k < last)
             if not found.failed:
-                return found
-            walkers.relearn(target)
-        return _arrive(walkers, chains, draws, give_up=False)
+                break
+    return found
 
 
 def _arrive(walkers: _Walkers, chains: int, draws: int, *, give_up: bool) -> Walk:
@@ -196,12 +195,6 @@ class _Walkers:
         seen = [self._learn(move, target_accept) for move in range(first)]
         self._turn(np.concatenate(seen[first // 2:]))
         for move in range(first, first + second):
-            self._learn(move, target_accept)
-
-    def relearn(self, target_accept: float) -> None:
-        """Learn the size of the steps again, smaller ones first."""
-        self.log_step += np.log(_SMALLER)
-        for move in range(_RELEARN):
             self._learn(move, target_accept)
 
     def moves(self, n: int) -> dict[str, np.ndarray]:

@@ -32,15 +32,30 @@ def pava(values):
     return [value for value, count in blocks for _ in range(count)]
 
 
-def naive(steps, values, threshold, rule):
+def spread(rows):
+    """Return the sd of all rows around their monotone fits."""
+    square, free = 0.0, 0
+    for row in rows:
+        values = [v for v in row if not math.isnan(v)]
+        fitted = pava(values)
+        square += sum((v - f)**2 for v, f in zip(values, fitted, strict=True))
+        free += len(values) - len(set(fitted))
+    return math.sqrt(square / free) if free else 0.0
+
+
+def naive(steps, values, threshold, rule, noise):
     """One run, one threshold, in plain Python: the oracle."""
     pairs = [(s, v) for s, v in zip(steps, values, strict=True) if not math.isnan(v)]
     steps, values = [s for s, _ in pairs], [v for _, v in pairs]
-    if rule == "isotonic":
-        values = pava(values)
-    reached = [v >= threshold - 1e-9 for v in values]
+    fitted = pava(values) if rule == "isotonic" else values
+    reached = [v >= threshold - 1e-9 for v in fitted]
+    confirmed = [True] * len(values)
+    if rule == "isotonic" and values:
+        pool = [v == fitted[-1] for v in fitted]
+        lucky = fitted[-1] < threshold - 1e-9 + 2 * noise / math.sqrt(sum(pool))
+        confirmed = [not (last and lucky) for last in pool]
     for k in range(len(values)):
-        here = reached[k]
+        here = reached[k] and confirmed[k]
         if rule == "consecutive":
             here = here and k + 1 < len(values) and reached[k + 1]
         if here:
@@ -70,7 +85,7 @@ def test_every_rule_agrees_with_the_plain_one(data):
     found = find_crossings(sweep_of(rows, step), thresholds, rule=rule)
     for i, row in enumerate(rows):
         for j, threshold in enumerate(thresholds):
-            lower, upper, status = naive(step, row, threshold, rule)
+            lower, upper, status = naive(step, row, threshold, rule, spread(rows))
             cell = found.isel(run=i, threshold=j)
             assert int(cell["status"]) == status
             np.testing.assert_array_equal(float(cell["lower"]), lower)
@@ -116,6 +131,30 @@ def test_a_lucky_last_evaluation_is_not_yet_known_to_be_below():
     found = find_crossings(sweep_of([[0.1, 0.3, 0.6]], [0, 10, 20]), 0.5, rule="consecutive")
     assert found["status"].item() == RIGHT
     assert found["lower"].item() == 10
+
+
+def test_a_last_pool_just_above_the_target_is_not_yet_a_crossing():
+    """The others say how noisy an evaluation is: by some .1."""
+    noisy = [[0.0, 0.6, 0.4, 0.8, 0.6], [0.0, 0.5, 0.3, 0.7, 0.6]]
+    rows = [[0.1, 0.2, 0.3, 0.55, 0.53], [0.1, 0.2, 0.3, 0.9, 0.9], *noisy]
+    found = find_crossings(sweep_of(rows, [0, 10, 20, 30, 40]), 0.5).isel(threshold=0)
+    assert found["status"].values[:2].tolist() == [RIGHT, INTERVAL]
+    assert found["lower"].values[0] == 20  # what is known: later than the one before the pool
+    quiet = find_crossings(sweep_of([[0.1, 0.2, 0.3, 0.51]], [0, 10, 20, 30]), 0.5)
+    assert quiet["status"].item() == INTERVAL  # nothing says that evaluations are noisy
+
+
+@pytest.mark.parametrize("gap", [0.02, 0.06])
+def test_runs_that_end_short_of_the_target_seldom_seem_to_cross_it(gap):
+    """Curves that end a little below: noise took every third there before."""
+    rng = np.random.default_rng(0)
+    level = 0.7 - gap * np.exp(-np.arange(25) / 12) / np.exp(-2)
+    rows = level + 0.013 * rng.standard_normal((400, 25))
+    target = 0.7 - 0.8 * gap
+    assert (level < target).all()
+    found = find_crossings(sweep_of(rows, np.arange(25) * 25 + 25), target)
+    crossed = (found["status"].values == INTERVAL).mean()
+    assert crossed < 0.45 * (monotone_rows(rows)[:, -1] >= target).mean()
 
 
 def test_a_loss_is_reached_from_above():
