@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from cbsbayes.allocation import judge
+from cbsbayes.allocation import judge, surface_at
 from cbsbayes.ceilings import CURVE, FOOT, LOSS, PROGRESS, CeilingSurface, now_name, surface_of
 from cbsbayes.front import on_front
 from cbsbayes.laws import get_law
 from cbsbayes.models.trajectory_data import trajectory_data
 from cbsbayes.models.trajectory_flat import FlatTrajectory
 from cbsbayes.models.trajectory_read import read_thresholds
+from cbsbayes.new_run import new_run_noise
+from cbsbayes.plots.marks import interval_of
 from cbsbayes.quantities import TriedBatches, quantities
 from cbsbayes.report.estimates import estimate
+from cbsbayes.result import THINNED
 from cbsbayes.simulate import simulate_sweep
 from cbsbayes.summary import cbs_table, interval
 from cbsbayes.surface import Surface
@@ -165,3 +168,27 @@ def test_a_split_that_never_arrives_is_never_the_best():
 def test_what_never_arrives_is_not_on_the_front():
     log_steps = np.array([[3.0, np.inf, 2.0], [np.inf, np.inf, 2.0]])
     np.testing.assert_allclose(on_front(log_steps, np.array([10.0, 20.0, 100.0])), [0.5, 0, 1.0])
+
+
+def test_bands_leave_out_what_may_never_arrive():
+    samples = np.array([[1.0, 2.0], [1.5, np.inf], [2.0, np.inf]])
+    low, high = interval_of(samples, 0.5)
+    assert np.isfinite(low).all()
+    assert np.isnan(high[1])
+
+
+def test_a_new_run_scatters_like_the_others_where_the_typical_one_never_arrives(fit):
+    level = float(fit.thresholds[0])
+    surface = surface_at(fit, level, THINNED)
+    usual = new_run_noise(fit, surface, level)
+    log_steps = surface.log_steps
+
+    class FirstNeverArrives:
+        @staticmethod
+        def log_steps(*batches):
+            found = log_steps(*batches)
+            return found.where(xr.DataArray(np.arange(found.sizes["run"]) > 0, dims="run"), np.inf)
+
+    off = new_run_noise(fit, FirstNeverArrives(), level)
+    np.testing.assert_array_equal(off[:, 1:], usual[:, 1:])
+    np.testing.assert_array_equal(off[:, 0], usual[:, 1])
