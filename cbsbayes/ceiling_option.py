@@ -71,7 +71,8 @@ def ceiling_sentences(cbs: pd.DataFrame) -> list[str]:
     never = cbs[(cbs["quantity"] == "steps") & cbs["ci_upper"].isna()]
     if len(never):
         levels = ", ".join(f"{t:g}" for t in sorted(set(never["threshold"])))
-        said.append(f"Some batches tried may never reach {levels}: their S has no upper end.")
+        said.append(f"Some batches tried may never reach {levels}: their S has no upper end, and "
+                    "lines and bands of figures end there.")
     return said
 
 

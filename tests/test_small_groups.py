@@ -91,7 +91,7 @@ def test_the_words_say_bounds_and_what_is_never_reached():
     assert "λ 0.40 (0.20–0.60)" in said[0]
     assert "0.82 (0.74–0.90) of it with groups of 2, an accuracy of ≥\xa00.600;" in said[0]
     assert "≤\xa00.990 of it with groups of 64." in said[0]
-    assert said[2] == "Some batches tried may never reach 0.7: their S has no upper end."
+    assert said[2].startswith("Some batches tried may never reach 0.7: their S has no upper end")
 
 
 @pytest.mark.mcmc

@@ -100,17 +100,11 @@ def _scaling(fit: Fit) -> Iterator[GalleryItem]:
         "point up where a run ended before the target and down where its first evaluation was "
         "already past it. Lines and bands are the posterior, dashed is least squares, dotted "
         "S_min; bars at the bottom are intervals of the critical batch size, pale where only a "
-        f"bound is known.{_never(fit)}", plot_steps)
+        "bound is known.", plot_steps)
     yield from _per_axis(
         fit, "samples", "Samples to target along {}",
         "The same in samples, E = B · S. Where the curve is flat a larger batch costs no extra "
         "samples; where it rises, extra samples buy fewer updates saved.", plot_samples)
-
-
-def _never(fit: Fit) -> str:
-    if not fit.settings.get("ceiling_by_group", False):
-        return ""
-    return " Where the ceiling of a group size may be too low a line or band ends."
 
 
 def _critical(fit: Fit) -> Iterator[GalleryItem]:
