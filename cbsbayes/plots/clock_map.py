@@ -93,8 +93,8 @@ def _cells(ax: Axes, times: Times, mesh: Any, values: np.ndarray) -> None:
         if where == "extrapolated":
             ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", lw=0,
                                    edgecolor=colour, alpha=0.45, gid="extrapolated"))
-        ax.text(x, y - 0.12, _short(values[y, x]) if arrives else "never", ha="center", va="center", color=colour,
-                fontsize=7.5, zorder=4)
+        ax.text(x, y - 0.12, _short(values[y, x]) if arrives else "never", ha="center",
+                va="center", color=colour, fontsize=7.5, zorder=4)
         if where == "tried":
             ax.plot(x, y + 0.27, "o", ms=4, color=colour, mec="none", zorder=4, gid="tried")
 
