@@ -23,7 +23,7 @@ import xarray as xr
 
 from cbsbayes.convergence import convergence
 
-__all__ = ["WARM_UP", "Gradients", "Walk", "careful_walk", "walk", "what_failed"]
+__all__ = ["WARM_UP", "Gradients", "Walk", "walk", "what_failed"]
 
 Gradients = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -34,6 +34,8 @@ _START = 1.2  # spread of the walkers' starts in posterior spreads
 WARM_UP = (16, 8)
 """Moves before and after the covariance is estimated again."""
 
+_SMALLER = 0.5  # steps to begin with after one diverged, before they are learned again
+_RELEARN = 12  # moves
 _TRUST = 300  # draws that the first covariance counts for when it is
 _WALKER_DRAWS = 50  # of one walker at least
 _MOST_WALKERS = 10  # of one chain
@@ -54,13 +56,13 @@ class Walk:
     stats : dict
         ``diverging, acceptance_rate, energy, lp, n_steps`` and ``step_size``, shape (chain, draw)
         each, by the names that PyMC and nutpie use.
-    arrived : bool
-        Whether they had moved long enough before, as far as their draws can tell.
+    failed : str
+        Why the draws should not be used; empty where they may.
     """
 
     position: np.ndarray
     stats: dict[str, np.ndarray]
-    arrived: bool = True
+    failed: str
 
     def dataset(self) -> xr.Dataset:
         """Return the numbers with dims chain and draw, as group ``sample_stats`` has them."""
@@ -71,7 +73,7 @@ class Walk:
 
 def walk(
     gradients: Gradients, middle: np.ndarray, factor: np.ndarray, *, chains: int, draws: int,
-    cores: int, random_seed: int, target_accept: float = 0.8,
+    cores: int, random_seed: int, target_accept: Sequence[float] = (0.8,),
     warm_up: tuple[int, int] = WARM_UP,
 ) -> Walk:
     """Return draws from a density.
@@ -90,9 +92,10 @@ def walk(
         Threads.
     random_seed : int
         Same seed and versions, whatever the number of threads: same draws.
-    target_accept : float
-        Share of trajectories accepted that the size of steps is learned for. .8 was the fastest;
-        more where the posterior has narrow places.
+    target_accept : sequence of float
+        Shares of trajectories accepted that the size of steps is learned for: the next where
+        one diverges or draws are not to be used. .8 was the fastest; more where the posterior
+        has narrow places.
     warm_up : tuple of int
         As `WARM_UP`; more saves going on where draws are known to stay correlated for long.
     """
@@ -100,51 +103,43 @@ def walk(
     rng = np.random.default_rng(random_seed)
     with ThreadPoolExecutor(cores) as pool:
         walkers = _Walkers(_in_threads(gradients, pool, cores), middle, factor, chains * each, rng)
-        walkers.warm_up(target_accept, warm_up)
-        moved, thin = sum(warm_up), 1
-        for _ in range(_ROUNDS):
-            kept = [walkers.moves(thin) for _ in range(-(-draws // each))]
-            found = _by_chain(kept, chains, draws, arrived=True)
-            correlated = thin * chains * draws / convergence(found.position).ess_bulk.min()
-            if moved >= _ARRIVED * correlated or found.stats["diverging"].any():
+        walkers.warm_up(target_accept[0], warm_up)
+        for target in target_accept[1:]:
+            found = _arrive(walkers, chains, draws, give_up=True)
+            if not found.failed:
                 return found
-            moved, thin = moved + thin * len(kept), _THINNER * thin
-    return replace(found, arrived=False)
+            walkers.relearn(target)
+        return _arrive(walkers, chains, draws, give_up=False)
+
+
+def _arrive(walkers: _Walkers, chains: int, draws: int, *, give_up: bool) -> Walk:
+    """Draw until draws have nothing of where they began; if asked, give up once one diverges."""
+    n_moves = -(-chains * draws // len(walkers.z))
+    thin = 1
+    for _ in range(_ROUNDS):
+        moved, kept = walkers.moved, []
+        for _ in range(n_moves):
+            kept.append(walkers.moves(thin))
+            if give_up and kept[-1]["diverging"].any():
+                return _by_chain(kept, chains, draws, "a draw diverged")
+        found = _by_chain(kept, chains, draws)
+        correlated = thin * chains * draws / convergence(found.position).ess_bulk.min()
+        if moved >= _ARRIVED * correlated or found.stats["diverging"].any():
+            return found
+        thin *= _THINNER
+    return replace(found, failed="draws stayed correlated for too long")
 
 
 def _by_chain(
-    kept: list[dict[str, np.ndarray]], chains: int, draws: int, *, arrived: bool
+    kept: list[dict[str, np.ndarray]], chains: int, draws: int, failed: str = ""
 ) -> Walk:
     def together(name: str) -> np.ndarray:
         values = np.stack([move[name] for move in kept], axis=1)  # (walker, move, …)
         return values.reshape(chains, -1, *values.shape[2:])[:, :draws]
 
-    return Walk(together("position"),
-                {name: together(name) for name in kept[0] if name != "position"}, arrived)
-
-
-def careful_walk(
-    gradients: Gradients, middle: np.ndarray, factor: np.ndarray, *, chains: int, draws: int,
-    cores: int, random_seed: int, target_accept: Sequence[float],
-    warm_up: tuple[int, int] = WARM_UP,
-) -> tuple[Walk, str]:
-    """Return a walk of the first target that nothing fails at, or the last and what failed.
-
-    Parameters
-    ----------
-    gradients, middle, factor, chains, draws, cores, random_seed, warm_up
-        As of `walk`.
-    target_accept : sequence of float
-        Tried in this order.
-    """
-    for target in target_accept:
-        found = walk(gradients, middle, factor, chains=chains, draws=draws, cores=cores,
-                     random_seed=random_seed, target_accept=target, warm_up=warm_up)
-        failed = what_failed(found.position, found.stats["diverging"])
-        failed = failed or ("" if found.arrived else "draws stayed correlated for too long")
-        if not failed:
-            break
-    return found, failed
+    position = together("position")
+    stats = {name: together(name) for name in kept[0] if name != "position"}
+    return Walk(position, stats, failed or what_failed(position, stats["diverging"]))
 
 
 def what_failed(position: np.ndarray, diverging: np.ndarray) -> str:
@@ -188,7 +183,7 @@ class _Walkers:
     ) -> None:
         self.gradients, self.rng = gradients, rng
         self.middle, self.factor = middle, factor
-        self.log_step = np.log(_FIRST_STEP)
+        self.log_step, self.moved = np.log(_FIRST_STEP), 0
         self.z = _START * rng.standard_normal((n_walkers, len(middle)))
         self.value, self.slope = self._density(self.z)
 
@@ -203,6 +198,12 @@ class _Walkers:
         for move in range(first, first + second):
             self._learn(move, target_accept)
 
+    def relearn(self, target_accept: float) -> None:
+        """Learn the size of the steps again, smaller ones first."""
+        self.log_step += np.log(_SMALLER)
+        for move in range(_RELEARN):
+            self._learn(move, target_accept)
+
     def moves(self, n: int) -> dict[str, np.ndarray]:
         """Move `n` times; return the last, and whether any of them diverged."""
         made = [self.move() for _ in range(n)]
@@ -213,6 +214,7 @@ class _Walkers:
         step = np.exp(self.log_step) * self.rng.uniform(1 - _JITTER, 1 + _JITTER)
         length = _LENGTH * self.rng.uniform(1 - _JITTER, 1 + _JITTER)
         n_steps = max(1, round(length / step))
+        self.moved += 1
         momentum = self.rng.standard_normal(self.z.shape)
         before = 0.5 * (momentum**2).sum(axis=1) - self.value
         z, value, slope, momentum = self._leap(momentum, step, n_steps)

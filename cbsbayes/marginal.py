@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 import xarray as xr
 
-from cbsbayes.hmc import careful_walk
+from cbsbayes.hmc import walk
 from cbsbayes.models import crossing_kernel as kernel
 from cbsbayes.models.crossing_flat import FlatCrossing
 from cbsbayes.models.crossing_words import data_words
@@ -48,14 +48,14 @@ def sample_marginal(
     density = partial(kernel.log_density, words=words)
     mode = find_mode(density, flat.center, flat.sd)
     root = root_of_covariance(density, mode, flat.sd)
-    found, failed = careful_walk(
+    found = walk(
         partial(kernel.gradients, words=words), mode, root, chains=chains, draws=draws,
         cores=cores, random_seed=random_seed, target_accept=_TARGET_ACCEPT)
     posterior = flat.unpack(found.position)
     effect = _run_effects(found.position, words, len(flat.data.run), random_seed)
     posterior = posterior.assign_coords(run=flat.data.run)
     posterior["run_effect"] = (("chain", "draw", "run"), effect)
-    return posterior, found.dataset(), failed
+    return posterior, found.dataset(), found.failed
 
 
 def marginal_log_likelihood(flat: FlatCrossing, draws: xr.Dataset) -> np.ndarray:

@@ -2,10 +2,8 @@ r"""Sample the trajectory model's shared parameters, and runs' own given them.
 
 The runs' own parameters are integrated out in the kernel, so that thirty-odd coordinates are left
 however many runs there are. They are turned by the posterior's normal approximation
-(`cbsbayes.laplace`) before a sampler sees them. One of them is far from normal: the ceiling's
-logit falls off a cliff where the data are and has a long tail above them. The walkers of
-`cbsbayes.hmc` move in :math:`\log(\mathrm{ceiling} - \mathrm{floor})` instead, the floor one
-logit below the highest accuracy that the typical run reached, where the posterior has nothing.
+(`cbsbayes.laplace`) before a sampler sees them; the walkers of `cbsbayes.hmc` move in coordinates
+of their own (`cbsbayes.walker_coordinates`).
 """
 
 from __future__ import annotations
@@ -15,9 +13,8 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.special import expit, logit
 
-from cbsbayes.hmc import Gradients, careful_walk
+from cbsbayes.hmc import walk
 from cbsbayes.laplace import Laplace, find_laplace
 from cbsbayes.law_fit import run_log_likelihoods
 from cbsbayes.models import trajectory_kernel as kernel
@@ -25,13 +22,13 @@ from cbsbayes.models.trajectory_flat import FlatTrajectory
 from cbsbayes.models.trajectory_read import read_thresholds
 from cbsbayes.models.trajectory_words import data_words
 from cbsbayes.sampling import SamplerSettings, nutpie_model, quiet_pymc
+from cbsbayes.walker_coordinates import WalkerCoordinates
 
 __all__ = ["sample_by_nuts", "sample_curves"]
 
 _TARGET_ACCEPT = 0.97  # .85 is twice as fast, but draws diverge where the ceiling is near the data
 _WALKERS_ACCEPT = (0.93, 0.98)  # the second where the first fails
 _WARM_UP = (48, 24)  # draws stay correlated for some ten moves
-_BELOW_TOP, _BELOW_MODE = 1.0, 0.5  # the floor of the ceiling's logit, at least
 _CHUNK = 500  # draws at a time when runs' own parameters are drawn
 _START = 0.5  # spread of the chains' starts in posterior spreads
 
@@ -100,41 +97,15 @@ def _sample_walkers(
     approximation: Laplace, settings: SamplerSettings
 ) -> tuple[np.ndarray, xr.Dataset, str]:
     """Return draws of the flat vector, the sampler's numbers, and why not to use them, if so."""
-    flat, words = approximation.flat, approximation.words
-    j = flat.slices["ceiling_logit"].start
-    floor = min(_top_logit(flat) - _BELOW_TOP, approximation.middle[j] - _BELOW_MODE)
-    above = approximation.middle[j] - floor
-    middle, factor = approximation.middle.copy(), approximation.factor.copy()
-    middle[j] = np.log(above)
-    factor[j] /= above
-    found, why = careful_walk(
-        _above_floor(partial(kernel.gradients, words=words), j, floor), middle, factor,
+    coordinates = WalkerCoordinates(approximation.flat, approximation.middle)
+    found = walk(
+        coordinates.gradients(partial(kernel.gradients, words=approximation.words)),
+        coordinates.walkers(approximation.middle[None])[0],
+        coordinates.factor(approximation.middle, approximation.factor),
         chains=settings.chains, draws=settings.draws, cores=settings.cores,
         random_seed=settings.random_seed, target_accept=_WALKERS_ACCEPT, warm_up=_WARM_UP)
-    position = found.position.copy()
-    position[..., j] = floor + np.exp(position[..., j])
-    return position, found.dataset(), why
-
-
-def _top_logit(flat: FlatTrajectory) -> float:
-    """Return the logit share of the room above the start that the typical run gained."""
-    start = float(expit(flat.center[flat.slices["start"].start]))
-    share = (flat.data.typical.accuracy.max() - start) / (1 - start)
-    return float(logit(np.clip(share, 0.01, 0.99)))
-
-
-def _above_floor(gradients: Gradients, j: int, floor: float) -> Gradients:
-    """Return a density over log(x - floor) in place of coordinate j, Jacobian included."""
-    def turned(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        at = positions.copy()
-        with np.errstate(over="ignore", invalid="ignore"):
-            above = np.exp(positions[:, j])
-            at[:, j] = floor + above
-            value, slope = gradients(at)
-            slope[:, j] = slope[:, j] * above + 1.0
-            return value + positions[:, j], slope
-
-    return turned
+    position = coordinates.flat(found.position.reshape(-1, approximation.flat.n_dim))
+    return position.reshape(found.position.shape), found.dataset(), found.failed
 
 
 def _sample_nutpie(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cbsbayes.convergence import convergence
-from cbsbayes.hmc import careful_walk, walk, what_failed
+from cbsbayes.hmc import walk, what_failed
 
 MEAN = np.array([1.0, -2.0, 0.5])
 ROOT = np.array([[1.0, 0.0, 0.0], [0.9, 0.3, 0.0], [-2.0, 1.0, 0.5]])
@@ -60,7 +60,7 @@ def test_a_wrong_approximation_costs_speed_only():
 
 
 def test_a_bent_density_has_its_moments():
-    found = many(bent, 2, factor=np.diag([1.0, 1.5]), draws=4000, target_accept=0.95)
+    found = many(bent, 2, factor=np.diag([1.0, 1.5]), draws=4000, target_accept=(0.95,))
     x, y = found.position.reshape(-1, 2).T
     ess = convergence(found.position).ess_bulk.min()
     assert ess > 300
@@ -104,14 +104,25 @@ def test_draws_that_should_not_be_used_are_named():
     assert what_failed(slow, fine) == ""  # a tenth of the draws is enough
 
 
-def test_smaller_steps_are_tried_where_large_ones_fail():
+def test_smaller_steps_are_tried_as_soon_as_one_diverges():
     settings = {"chains": 4, "draws": 1000, "cores": 1, "random_seed": 0}
+    calls = []
+
+    def counted(positions):
+        calls.append(len(positions))
+        return bent(positions)
+
     middle, factor = np.zeros(2), np.diag([1.0, 1.5])
-    found, failed = careful_walk(bent, middle, factor, target_accept=(0.3, 0.98), **settings)
-    assert failed == ""
-    one = walk(bent, middle, factor, target_accept=0.98, **settings)
-    np.testing.assert_array_equal(found.position, one.position)
-    assert careful_walk(walled, middle, 0.3 * factor, target_accept=(0.8,), **settings)[1] != ""
+    found = walk(counted, middle, factor, target_accept=(0.3, 0.98), **settings)
+    assert found.failed == ""
+    together, calls[:] = sum(calls), []
+    large = walk(counted, middle, factor, target_accept=(0.3,), **settings)
+    assert large.stats["diverging"].any()
+    assert large.failed
+    small = walk(counted, middle, factor, target_accept=(0.98,), **settings)
+    assert found.stats["step_size"].mean() == pytest.approx(small.stats["step_size"].mean(), rel=.3)
+    assert together < sum(calls)  # both alone: large steps were given up early
+    assert walk(walled, middle, 0.3 * factor, target_accept=(0.8,), **settings).failed
     assert found.dataset()["energy"].dims == ("chain", "draw")
 
 
@@ -123,7 +134,7 @@ def test_walkers_that_have_not_arrived_go_on():
         return -0.5 * ((positions / stretched)**2).sum(axis=1), -positions / stretched**2
 
     found = many(wide, 2, draws=500)
-    assert found.arrived
+    assert not found.failed
     spread = found.position[..., 1].std()
     ess = convergence(found.position).ess_bulk[1]
     assert spread == pytest.approx(30.0, rel=4.5 / np.sqrt(2 * ess))
@@ -131,4 +142,4 @@ def test_walkers_that_have_not_arrived_go_on():
     hopeless = np.array([1.0, 3e4])
     lost = walk(lambda x: (-0.5 * ((x / hopeless)**2).sum(axis=1), -x / hopeless**2),
                 np.zeros(2), np.eye(2), chains=4, draws=500, cores=1, random_seed=0)
-    assert not lost.arrived
+    assert lost.failed == "draws stayed correlated for too long"

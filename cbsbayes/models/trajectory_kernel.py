@@ -551,7 +551,7 @@ def _runs(
 ) -> float:
     """Return the log likelihood of all runs and add its slopes."""
     run_cell, run_start = _part(words, words, 1), _part(words, words, 2)
-    base = _part(reals, words, 15).reshape((len(run_cell), 3))
+    base = _part(reals, words, 15).reshape((len(run_cell), 4))
     sds = np.empty(N_LATENT)
     sds[0] = exp(position[layout[SIGMA_RUN]])
     sds[1:N_LATENT - 1] = exp(position[layout[WANDER]])
@@ -569,8 +569,8 @@ def _runs(
     for i in range(len(run_cell)):
         longest = max(longest, run_start[i + 1] - run_start[i])
     work = np.empty((longest, 2 * (N_LATENT + 1) + 8))
-    _start_terms(position, layout, _part(reals, words, 18), phi_sq, base, backward, runs, bars,
-                 gradient)
+    _start_terms(position, layout, _part(reals, words, 18), phi_sq, ar_sq, trend, base, backward,
+                 runs, bars, gradient)
     total = 0.0
     for i in range(len(run_cell)):
         c = run_cell[i]
@@ -600,21 +600,31 @@ def _runs(
 
 @compiled
 def _start_terms(
-    position: np.ndarray, layout: np.ndarray, basis: np.ndarray, phi_sq: float, base: np.ndarray,
-    backward: bool, runs: np.ndarray, bars: np.ndarray, gradient: np.ndarray,
+    position: np.ndarray, layout: np.ndarray, basis: np.ndarray, phi_sq: float, ar_sq: float,
+    trend: float, base: np.ndarray, backward: bool, runs: np.ndarray, bars: np.ndarray,
+    gradient: np.ndarray,
 ) -> None:
-    """Set each run's log likelihood to that of its evaluation before training."""
-    h = _foot(position, layout, basis)
-    h_bar = 0.0
+    """Set each run's log likelihood to that of its evaluation before training.
+
+    It is as noisy as any other. With white noise alone, where serial noise takes its place, the
+    start would be known without end: a funnel in which trajectories diverge.
+    """
+    h, h_bar = _foot(position, layout, basis), 0.0
     for i in range(len(base)):
         weight = base[i, 2]
         runs[i] = 0.0
         if weight > 0.0:
-            variance = phi_sq * base[i, 1]
+            log_spread = log(base[i, 3])
+            white = phi_sq * base[i, 1] * exp(2.0 * trend * log_spread)
+            serial = ar_sq * exp(2.0 * (1.0 + trend) * log_spread)
+            variance = white + serial
             away = base[i, 0] - h
             runs[i] = -0.5 * weight * (log(2.0 * pi * variance) + away * away / variance)
             h_bar += weight * away / variance
-            bars[N_LATENT] += weight * (away * away / variance - 1.0)
+            by_log = weight * (away * away / variance - 1.0)  # of twice the log sd
+            bars[N_LATENT] += by_log * white / variance
+            bars[N_LATENT + 1] += by_log * serial / variance
+            bars[N_LATENT + 3] += by_log * log_spread
     if backward:
         _reverse_foot(position, layout, basis, h_bar, gradient)
 

@@ -63,7 +63,7 @@ def data_words(
     ``log_step, reference, accuracy, variance, spread, gap, ramps``
         Of every evaluation; variance is binomial over all items asked, spread 1 at accuracy 1/2.
     ``base``
-        Accuracy before training, its binomial variance, its weight, shape (run, 3).
+        Accuracy before training, its binomial variance, its weight, its spread, shape (run, 4).
     ``bridge, bridge_slope``
         Terms of the item set's bend and their slopes by log τ, shape (term, node).
     ``bridge_start``
@@ -136,13 +136,16 @@ def _layout(flat: FlatTrajectory) -> np.ndarray:
 
 
 def _base(data: TrajectoryData) -> np.ndarray:
-    """Return accuracy before training, variance and weight; one shared checkpoint counts once."""
+    """Return accuracy before training, variance, weight and spread.
+
+    A checkpoint that all runs share counts once.
+    """
     known = np.isfinite(data.start)
     shared = known.any() and np.ptp(data.start[known]) == 0
     weight = known / known.sum() if shared else known.astype(float)
     start = np.where(known, data.start, 0.5)
     p = np.clip(start, 0.5 / data.n_items, 1 - 0.5 / data.n_items)
-    return np.column_stack([start, p * (1 - p) / data.n_items, weight])
+    return np.column_stack([start, p * (1 - p) / data.n_items, weight, 2 * np.sqrt(p * (1 - p))])
 
 
 def _constants(flat: FlatTrajectory) -> np.ndarray:

@@ -64,7 +64,10 @@ def run_log_likelihoods(flat, position):
                  - np.log(np.diag(root)).sum())
         if known[i]:
             q = np.clip(data.start[i], 0.5 / data.n_items, 1 - 0.5 / data.n_items)
-            sd = p["sigma_noise"] * np.sqrt(q * (1 - q) / data.n_items)
+            spread = 2 * np.sqrt(q * (1 - q))
+            sd = spread**p["noise_trend"] * np.hypot(
+                p["sigma_noise"] * np.sqrt(q * (1 - q) / data.n_items),
+                p["sigma_serial"] * spread)
             value += norm(at_start, sd).logpdf(data.start[i]) / (known.sum() if shared else 1)
         total.append(value)
     return np.array(total)
