@@ -3,9 +3,10 @@
 Sweeps with a known optimum are simulated (families of `cbsbayes.validation`, the exponent drawn
 from its prior unless the family fixes it), each with noise scales of its own, so that the best
 split of 2,048 samples is anywhere from 2 to 64 rollouts. Every sweep is fitted by the crossing
-model; what is said of each split, P(best) and the expected regret, is laid beside the truth, the
-split of least S in the simulated training. Finished sweeps are kept in a file that only grows: the
-same command goes on where it was stopped.
+model, or by trajectories with a ceiling for every group size (``--ceiling-by-group``); what is said
+of each split, P(best) and the expected regret, is laid beside the truth, the split of least S in
+the simulated training. Finished sweeps are kept in a file that only grows: the same command goes on
+where it was stopped.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def one_sweep(family: str, settings: Settings, seed: int) -> dict[str, Any]:
     drawn = replace(kind, arguments={**kind.arguments, "curve": curve})
     ds = family_sweep(drawn, law, seed)
     runs = fitted_runs(ds, law)
-    posterior = posterior_draws(runs, law, settings.thresholds, "crossing", settings.sampler(seed))
+    posterior = posterior_draws(runs, law, settings.thresholds, settings.model,
+                                settings.sampler(seed), settings.ceiling_by_group)
     fit = SimpleNamespace(law=law, posterior=posterior)
     tried = tried_batches(runs)
     splits = [s for s in candidate_splits(TOTAL, tried, law) if s.range != "extrapolated"]
@@ -128,13 +130,17 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("-o", "--output", type=Path, default=Path("outputs/allocation"))
+    parser.add_argument("--ceiling-by-group", action="store_true",
+                        help="fit trajectories with a ceiling for every group size")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     settings = Settings(law=LAW, thresholds=THRESHOLDS, draws=options.draws, tune=options.draws,
-                        least_squares=False)
+                        least_squares=False, ceiling_by_group=options.ceiling_by_group,
+                        model="trajectory" if options.ceiling_by_group else "crossing")
     seeds = range(options.first, options.first + options.sweeps)
     for family in options.families.split(","):
-        ledger = Ledger(options.output / f"{family}.jsonl",
+        name = family + ("_ceilings" if options.ceiling_by_group else "")
+        ledger = Ledger(options.output / f"{name}.jsonl",
                         {"family": family, "total": TOTAL, "cbsbayes": cbsbayes.__version__,
                          **settings.as_dict()})
         with executor(options.workers) as pool:

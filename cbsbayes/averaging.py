@@ -18,6 +18,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,7 @@ def _mixtures(
         if odds.sum() == 0:
             continue
         mixed = _mixed(list(parts.values()), odds / odds.sum(), random_seed)
-        out.append(Quantity(quantity.name, quantity.at, quantity.unit, mixed, quantity.log_scale))
+        out.append(replace(quantity, draws=mixed))
     return out
 
 

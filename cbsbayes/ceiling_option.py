@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.laws import Law
+
+if TYPE_CHECKING:
+    from cbsbayes.report.estimates import Estimate
 
 __all__ = ["OPTION", "ceiling_sentences", "check_ceilings"]
 
@@ -50,31 +55,26 @@ def ceiling_sentences(cbs: pd.DataFrame) -> list[str]:
     cbs : pandas.DataFrame
         Of a fit with `OPTION`: rows ``ceiling_loss``, ``reach`` and ``ceiling``.
     """
-    loss = _told(cbs[cbs["quantity"] == "ceiling_loss"].iloc[0])
-    groups = [f"{_told(row)} of it with groups of {str(row['at']).partition('=')[2]}"
-              + _ceiling(cbs, str(row["at"]))
+    from cbsbayes.report.estimates import estimate
+
+    ceilings = {str(row["at"]): estimate(row)
+                for _, row in cbs[cbs["quantity"] == "ceiling"].iterrows()}
+    groups = [f"{estimate(row)} of it with groups of {str(row['at']).partition('=')[2]}"
+              + _accuracy(ceilings[str(row["at"])])
               for _, row in cbs[cbs["quantity"] == "reach"].iterrows()]
+    loss = estimate(cbs[cbs["quantity"] == "ceiling_loss"].iloc[0])
     said = [f"Every group size has a ceiling of its own in this fit ({OPTION}): exp(−λ/n_rollouts) "
-            f"of the gain of endless groups is within reach, λ {loss}; that is "
-            f"{', '.join(groups)}.",
+            f"of the gain of endless groups is within reach, λ {loss}. That is "
+            f"{'; '.join(groups)}.",
             "With ceilings S_min is that of endless groups, and a critical batch at a group size "
             "is where S is twice the least that this group size needs."]
     never = cbs[(cbs["quantity"] == "steps") & cbs["ci_upper"].isna()]
     if len(never):
         levels = ", ".join(f"{t:g}" for t in sorted(set(never["threshold"])))
-        said.append(f"Some batches tried may never reach {levels}: their S has no upper end.")
+        said.append(f"Some batches tried may never reach {levels}: their S has no upper end, and "
+                    "lines and bands of figures end there.")
     return said
 
 
-def _ceiling(cbs: pd.DataFrame, at: str) -> str:
-    row = cbs[(cbs["quantity"] == "ceiling") & (cbs["at"] == at)].iloc[0]
-    return "" if row["status"] == "not_identified" else f" (an accuracy of {_told(row)})"
-
-
-def _told(row: pd.Series) -> str:
-    """Return a row's number with its interval in words, a bound, or that it is not known."""
-    ends = f"{row['ci_lower']:.3g} to {row['ci_upper']:.3g}"
-    return {"identified": f"{row['median']:.3g}, {ends}",
-            "upper_bound": f"at most {row['ci_upper']:.3g}",
-            "lower_bound": f"at least {row['ci_lower']:.3g}"}.get(
-                str(row["status"]), "not identified")
+def _accuracy(ceiling: Estimate) -> str:
+    return "" if ceiling.status == "not_identified" else f", an accuracy of {ceiling}"

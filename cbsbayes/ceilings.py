@@ -107,10 +107,9 @@ class CeilingSurface(Surface):
     def log_gain(
         self, before: tuple[float, float], after: tuple[float, float]
     ) -> xr.DataArray:
-        """Return log S at one batch over S at another; where one never arrives, ±∞."""
-        ratio = self.log_ratio(*after) - self.log_ratio(*before)
-        lost, won = self.never(after[1]), self.never(before[1])
-        return ratio.where(~(lost & ~won), np.inf).where(~(won & ~lost), -np.inf)
+        """Return log S at one batch over S at another; ±∞ where one never arrives, NaN if both."""
+        with np.errstate(invalid="ignore"):
+            return self.log_steps(*after) - self.log_steps(*before)
 
     def _by_group(self, one_group: Any, n_prompts: Any, n_rollouts: xr.DataArray) -> xr.DataArray:
         """Return what a function says of batches along one dimension, group by group."""
@@ -124,12 +123,14 @@ class CeilingSurface(Surface):
         return xr.concat(found, dim).isel({dim: order})
 
     def cbs_prompts(self, n_rollouts: float) -> xr.DataArray:
-        """Return the n_prompts at which S is twice its limit, the group size held."""
-        return self.along_prompts(n_rollouts).cbs_prompts(n_rollouts)
+        """Return the n_prompts at which S is twice its limit, the group size held; NaN if never."""
+        found = self.along_prompts(n_rollouts).cbs_prompts(n_rollouts)
+        return found.where(~self.never(n_rollouts))
 
     def prompts_at_gain(self, gain: float, n_rollouts: float) -> xr.DataArray:
-        """Return the largest n_prompts at which doubling them still saves a share."""
-        return self.along_prompts(n_rollouts).prompts_at_gain(gain, n_rollouts)
+        """Return the largest n_prompts at which doubling still saves a share; NaN if never."""
+        found = self.along_prompts(n_rollouts).prompts_at_gain(gain, n_rollouts)
+        return found.where(~self.never(n_rollouts))
 
     def cbs_rollouts(self, n_prompts: float) -> xr.DataArray:
         """Return the n_rollouts at which S is twice its value at G → ∞; 0 where none is so slow."""

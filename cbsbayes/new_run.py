@@ -46,12 +46,16 @@ def new_run_noise(fit: Fit, surface: Surface, threshold: float) -> np.ndarray:
     never = np.isinf(typical)
     if not never.any():
         return replicated - typical
-    off = np.where(never, np.inf, replicated - np.where(never, 0.0, typical))
-    known = np.argsort(never, axis=1, kind="stable")  # columns that arrive first, then around
+    return _stood_in(np.where(never, np.inf, replicated - np.where(never, 0.0, typical)), never)
+
+
+def _stood_in(off: np.ndarray, never: np.ndarray) -> np.ndarray:
+    """Return the columns, (sample, run), those that never arrive filled with others of the row."""
+    own = np.arange(never.shape[1])
+    arriving = np.argsort(never, axis=1, kind="stable")
     count = np.maximum((~never).sum(axis=1, keepdims=True), 1)
-    around = np.arange(never.shape[1]) % count
-    return np.take_along_axis(off, np.where(never, np.take_along_axis(known, around, axis=1),
-                                            np.arange(never.shape[1])), axis=1)
+    others = np.take_along_axis(arriving, own % count, axis=1)
+    return np.take_along_axis(off, np.where(never, others, own), axis=1)
 
 
 def _batches(fit: Fit) -> tuple[xr.DataArray, xr.DataArray]:

@@ -9,7 +9,7 @@ names what is held fixed and its unit.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
@@ -35,6 +35,9 @@ class Quantity:
         Dims (chain, draw) and, unless it is one number for all, threshold.
     log_scale : bool
         Whether its spread is judged on the log scale.
+    if_reached : bool
+        Whether it is stated for targets that are reached: draws in which this one never is are
+        NaN.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Quantity:
     unit: str
     draws: xr.DataArray
     log_scale: bool = True
+    if_reached: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,7 @@ def quantities(law: Law, posterior: xr.Dataset, tried: TriedBatches) -> list[Qua
     if law.alpha == 1.0:
         out.append(Quantity("E_min", "", "samples", _e_min(law, posterior)))
     if isinstance(surface, CeilingSurface):
+        out = [replace(quantity, if_reached=True) for quantity in out]
         out += _ceilings(surface, tried)
     out += _steps_tried(surface, tried)
     return out

@@ -23,6 +23,7 @@ __all__ = ["CBS_COLUMNS", "cbs_table", "interval"]
 CBS_COLUMNS = ["group", "law", "threshold", "quantity", "at", "unit", "median", "mean", "sd",
                "ci_lower", "ci_upper", "ci_prob", "ci_kind", "status", "r_hat", "ess_bulk",
                "ess_tail"]
+_MOST_NEVER = 0.05  # of draws in which the target is not reached, beyond which nothing is said
 _NEVER = 1e30  # stands for infinite draws where they are compared
 
 
@@ -84,6 +85,8 @@ def _statistics(quantity: Quantity, before: Quantity, ci_prob: float) -> list[di
     """Return what each threshold's row says of the draws, from draws sorted once."""
     draws, prior = (_columns(q.draws).reshape(-1, q.draws.sizes["chain"] * q.draws.sizes["draw"])
                     for q in (quantity, before))
+    if quantity.if_reached:
+        draws, prior = _if_reached(draws, _MOST_NEVER), _if_reached(prior, 1.0)
     ordered, ordered_prior = np.sort(draws, axis=1), np.sort(prior, axis=1)
     levels = np.array([0.5, (1 - ci_prob) / 2, (1 + ci_prob) / 2])
     ends = sorted_quantiles(ordered, levels)
@@ -94,6 +97,16 @@ def _statistics(quantity: Quantity, before: Quantity, ci_prob: float) -> list[di
                 for after, first, end in zip(ordered, ordered_prior, ends, strict=True)]
     return [_told(status, *numbers)
             for status, numbers in zip(statuses, found.tolist(), strict=True)]
+
+
+def _if_reached(draws: np.ndarray, most: float) -> np.ndarray:
+    """Return rows whose NaN stand for others of the row, where no more are NaN than that share."""
+    never = np.isnan(draws)
+    filled = draws.copy()
+    for row, lost in zip(filled, never, strict=True):
+        if 0 < lost.mean() <= most and not lost.all():
+            row[lost] = np.resize(row[~lost], lost.sum())
+    return filled
 
 
 def _moments(draws: np.ndarray) -> np.ndarray:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from cbsbayes.allocation import judge
+from cbsbayes.allocation import judge, surface_at
 from cbsbayes.ceilings import CURVE, FOOT, LOSS, PROGRESS, CeilingSurface, now_name, surface_of
 from cbsbayes.front import on_front
 from cbsbayes.laws import get_law
 from cbsbayes.models.trajectory_data import trajectory_data
 from cbsbayes.models.trajectory_flat import FlatTrajectory
 from cbsbayes.models.trajectory_read import read_thresholds
-from cbsbayes.quantities import TriedBatches, quantities
+from cbsbayes.new_run import new_run_noise
+from cbsbayes.plots.marks import interval_of
+from cbsbayes.quantities import Quantity, TriedBatches, quantities
 from cbsbayes.report.estimates import estimate
+from cbsbayes.result import THINNED
 from cbsbayes.simulate import simulate_sweep
 from cbsbayes.summary import cbs_table, interval
 from cbsbayes.surface import Surface
@@ -133,13 +137,33 @@ def test_what_a_group_never_reaches_is_infinite_and_said_so():
     gain = surface.log_gain((64, 2), (64, 64)).isel(threshold=1)
     assert (np.exp(gain.values[np.isinf(surface.log_steps(64, 2).isel(threshold=1))]) == 0).all()
     told = quantities(law, draws, TRIED)
-    assert not any(np.isnan(quantity.draws).any() for quantity in told)
+    assert all(q.if_reached for q in told if np.isnan(q.draws).any())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         table = cbs_table(told, told, law=law, group="", ci_prob=0.9)
     row = table.query("quantity == 'steps' and at == 'n_prompts=64,n_rollouts=2'").iloc[-1]
     assert row["status"] in ("lower_bound", "not_identified")
     assert np.isnan(row[["median", "mean", "sd", "ci_upper"]].astype(float)).all()
+    lost = table.query("quantity == 'gain_rollouts' and at == 'n_prompts=64,n_rollouts=2'").iloc[-1]
+    assert lost["status"] == "not_identified"
+
+
+def test_what_is_reached_in_nearly_all_draws_is_told_of_those():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(4, 500, 1))
+
+    def quantity(lost):
+        draws = values.copy()
+        draws[0, :lost] = np.nan
+        return Quantity("gain", "", "1", xr.DataArray(
+            draws, dims=("chain", "draw", "threshold"), coords={"threshold": [0.5]}),
+            log_scale=False, if_reached=True)
+
+    prior = replace(quantity(250), draws=3.0 * quantity(250).draws)
+    rows = [cbs_table([quantity(lost)], [prior], law=get_law("two_axis"), group="",
+                      ci_prob=0.9).iloc[0] for lost in (0, 60, 400)]
+    assert [row["status"] for row in rows] == ["identified", "identified", "not_identified"]
+    assert rows[1]["median"] == pytest.approx(rows[0]["median"], abs=0.05)
 
 
 def test_the_table_of_an_infinite_s_gives_its_lower_end():
@@ -165,3 +189,27 @@ def test_a_split_that_never_arrives_is_never_the_best():
 def test_what_never_arrives_is_not_on_the_front():
     log_steps = np.array([[3.0, np.inf, 2.0], [np.inf, np.inf, 2.0]])
     np.testing.assert_allclose(on_front(log_steps, np.array([10.0, 20.0, 100.0])), [0.5, 0, 1.0])
+
+
+def test_bands_leave_out_what_may_never_arrive():
+    samples = np.array([[1.0, 2.0], [1.5, np.inf], [2.0, np.inf]])
+    low, high = interval_of(samples, 0.5)
+    assert np.isfinite(low).all()
+    assert np.isnan(high[1])
+
+
+def test_a_new_run_scatters_like_the_others_where_the_typical_one_never_arrives(fit):
+    level = float(fit.thresholds[0])
+    surface = surface_at(fit, level, THINNED)
+    usual = new_run_noise(fit, surface, level)
+    log_steps = surface.log_steps
+
+    class FirstNeverArrives:
+        @staticmethod
+        def log_steps(*batches):
+            found = log_steps(*batches)
+            return found.where(xr.DataArray(np.arange(found.sizes["run"]) > 0, dims="run"), np.inf)
+
+    off = new_run_noise(fit, FirstNeverArrives(), level)
+    np.testing.assert_array_equal(off[:, 1:], usual[:, 1:])
+    np.testing.assert_array_equal(off[:, 0], usual[:, 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +11,9 @@ import numpy as np
 from page_reader import Page
 from timed_sweeps import timed_fit
 
+from cbsbayes.ceiling_option import OPTION
 from cbsbayes.report.next_steps import next_steps
+from cbsbayes.result import Fit
 
 
 def lines(fit, **more):
@@ -55,3 +58,15 @@ def test_they_stand_on_the_page_with_the_folder(written):
     assert "next" in page.ids
     assert f"python -m cbsbayes.allocate {written} --check" in page.words
     assert f"python -m cbsbayes.plan {written} --runs 2" in page.words
+
+
+def test_ceilings_are_offered_where_small_groups_seem_to_saturate_lower(fit):
+    said = [*fit.verdict["sentences"], f"Small groups saturate; use {OPTION}."]
+    warned = Fit(fit.tree.copy())
+    warned.tree.attrs["verdict"] = json.dumps({**fit.verdict, "sentences": said})
+    line = ("python -m cbsbayes.fit 'my sweep.nc' -o 'out dir/fit_ceilings' --model trajectory "
+            f"{OPTION}")
+    assert line in lines(warned, source=Path("my sweep.nc"))
+    assert not any(OPTION in other for other in lines(fit))
+    warned.tree.attrs["settings"] = json.dumps({**fit.settings, "ceiling_by_group": True})
+    assert not any(OPTION in other for other in lines(Fit(warned.tree)))

@@ -73,5 +73,6 @@ def _named(name: str, three: np.ndarray) -> dict[str, float]:
 
 def _p_fastest(times: Times, k: int, g: int) -> np.ndarray:
     hours = np.where(times.inside, times.hours[TYPICAL][:, k, :, g], np.inf)
-    best = np.bincount(hours.argmin(axis=1), minlength=hours.shape[1]) / len(hours)
+    arrives = np.isfinite(hours.min(axis=1))  # else none is the fastest
+    best = np.bincount(hours[arrives].argmin(axis=1), minlength=hours.shape[1]) / len(hours)
     return np.where(times.inside, best, np.nan)

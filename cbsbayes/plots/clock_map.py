@@ -64,7 +64,8 @@ def plot_clock_map(
     prompts, rollouts = (np.unique(times.batches[:, axis]) for axis in (0, 1))
     shape = (len(prompts), len(rollouts))
     hours = quantiles(times.hours[TYPICAL][:, k, :, 0], 0.5)[0].reshape(shape).T
-    per, unit = time_unit(3600 * float(np.median(hours)))
+    hours = np.where(np.isinf(hours), np.nan, hours)  # batches that never arrive
+    per, unit = time_unit(3600 * float(np.nanmedian(hours)))
     ax = new_axes(ax, (1.6 + 0.8 * shape[0], 1.3 + 0.52 * shape[1]))
     mesh = ax.imshow(3600 * hours / per, origin="lower", aspect="auto", cmap="viridis_r",
                      norm=LogNorm())
@@ -86,13 +87,14 @@ def _cells(ax: Axes, times: Times, mesh: Any, values: np.ndarray) -> None:
     n_rollouts = values.shape[0]
     for b, where in enumerate(times.range):
         x, y = divmod(b, n_rollouts)
-        shade = float(mesh.norm(values[y, x]))
-        colour = BLACK if shade < _DARK else "white"
+        arrives = np.isfinite(values[y, x])
+        dark = arrives and float(mesh.norm(values[y, x])) >= _DARK
+        colour = "white" if dark else BLACK
         if where == "extrapolated":
             ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", lw=0,
                                    edgecolor=colour, alpha=0.45, gid="extrapolated"))
-        ax.text(x, y - 0.12, _short(values[y, x]), ha="center", va="center", color=colour,
-                fontsize=7.5, zorder=4)
+        ax.text(x, y - 0.12, _short(values[y, x]) if arrives else "never", ha="center",
+                va="center", color=colour, fontsize=7.5, zorder=4)
         if where == "tried":
             ax.plot(x, y + 0.27, "o", ms=4, color=colour, mec="none", zorder=4, gid="tried")
 
@@ -107,8 +109,9 @@ def _contours(ax: Axes, times: Times, k: int, hours: np.ndarray) -> None:
         cost, name = hours * times.machine.counts[0], "GPU-hours"
     else:
         samples = quantiles(times.samples(TYPICAL)[:, k], 0.5)[0]
+        samples = np.where(np.isinf(samples), np.nan, samples)
         cost, name = samples.reshape(hours.shape[::-1]).T, "samples"
-    lines = ax.contour(np.log(cost), _CONTOURS, colors=_LINE, linewidths=1.0,
+    lines = ax.contour(np.ma.masked_invalid(np.log(cost)), _CONTOURS, colors=_LINE, linewidths=1.0,
                        linestyles="solid", zorder=3)
     for level, parts in zip(lines.levels, lines.allsegs, strict=True):
         points = np.concatenate([(part[1:] + part[:-1]) / 2 for part in parts if len(part) > 1]

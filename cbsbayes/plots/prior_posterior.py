@@ -23,8 +23,9 @@ __all__ = ["plot_prior_posterior"]
 
 _LABELS = {"B_prompt": "B_prompt (prompts)", "B_rollout": "B_rollout (prompts × rollouts)",
            "B_noise": "B_noise (samples)", "alpha": "alpha (exponent)",
+           "ceiling_loss": "λ (loss of ceiling)",
            "sigma_run": "sigma_run (log S)", "sigma_residual": "sigma_residual (log S)"}
-_LINEAR = {"alpha"}
+_LINEAR = {"alpha", "ceiling_loss"}
 _BINS = 1000
 
 
@@ -92,7 +93,7 @@ def plot_prior_posterior(fit: Fit, *, threshold: float | None = None) -> Figure:
         raise CBSDataError("no prior draws in the fit; fit again with the prior sampled")
     level = one_threshold(fit, threshold)
     prior = fit.tree["prior"].to_dataset()
-    wanted = ["S_min", *fit.law.scales, "alpha", "sigma_run", "sigma_residual"]
+    wanted = ["S_min", *fit.law.scales, "alpha", "ceiling_loss", "sigma_run", "sigma_residual"]
     names = [name for name in wanted if name in prior and name in fit.posterior]
     figure, axes = new_grid(len(names), 3, (3.1, 2.0))
     for ax, name in zip(axes, names, strict=True):

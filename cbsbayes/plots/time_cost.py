@@ -61,7 +61,7 @@ def plot_time_cost(
     several = len(times.machine.counts) > 1
     cost = (times.gpu_hours(TYPICAL)[:, k] if several else
             np.broadcast_to(times.samples(TYPICAL)[:, k, :, None], hours.shape))
-    per, unit = time_unit(3600 * float(np.median(hours)))
+    per, unit = time_unit(3600 * float(np.median(hours[np.isfinite(hours)])))
     solid = np.broadcast_to(times.inside[:, None], hours.shape[1:]).copy()
     solid[:, 1:] = False
     ax = new_axes(ax, (7.0, 4.4))
@@ -91,6 +91,9 @@ def front_of_draws(cost: np.ndarray, time: np.ndarray, at: np.ndarray) -> np.nda
 
 def _band(ax: Axes, cost: np.ndarray, time: np.ndarray, prob: float) -> None:
     middle = np.median(cost, axis=0)
+    middle = middle[np.isfinite(middle)]  # batches that arrive
+    if not middle.size:
+        return
     at = np.geomspace(middle.min() / 1.5, 1.1 * middle.max(), _POINTS)
     front = front_of_draws(cost, time, at)
     sure = np.isfinite(front).mean(axis=0) >= _SURE
@@ -105,8 +108,9 @@ def _points(
     ax: Axes, times: Times, cost: np.ndarray, time: np.ndarray, solid: np.ndarray, prob: float
 ) -> None:
     (x, *x_ends), (y, *y_ends) = quantiles(cost, prob), quantiles(time, prob)
-    best = np.bincount(np.where(solid[:, 0], time[:, :, 0], np.inf).argmin(axis=1),
-                       minlength=len(solid)) / len(time)
+    known = np.where(solid[:, 0], time[:, :, 0], np.inf)
+    some = np.isfinite(known.min(axis=1))  # draws in which any arrives
+    best = np.bincount(known[some].argmin(axis=1), minlength=len(solid)) / len(time)
     colours = colour_of(times.batches[:, 1])
     for b, (_, rollouts) in enumerate(times.batches):
         colour = colours[rollouts]

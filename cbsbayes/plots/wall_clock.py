@@ -86,7 +86,7 @@ def plot_wall_clock(fit: Fit, *, ax: Axes | None = None, threshold: float | None
     prompts, rollouts = (np.asarray(axis) for axis in batches)
     steps = fit.steps(prompts, rollouts, threshold=level).transpose("sample", "batch")
     times = steps.values * cells["seconds"].to_numpy()
-    per_unit, unit = time_unit(float(np.median(times)))
+    per_unit, unit = time_unit(float(np.median(times[np.isfinite(times)])))
     ax = new_axes(ax, (6.8, 4.0))
     cells["x"] = dodge(cells["total_batch"].to_numpy(dtype=float), 0.5)
     _draw_cells(ax, cells, times / per_unit, ci_prob(fit))

@@ -177,6 +177,7 @@ def _context(fit: Fit, extra: Mapping[str, object]) -> dict[str, Any]:
         "trusted": bool(fit.verdict["trusted"]), "sentences": fit.verdict["sentences"],
         "checks": fit.verdict["checks_made"], "answer": words.answer(fit),
         "law": fit.law, "formula": words.formula(fit.law),
+        "ceilings": bool(fit.settings.get("ceiling_by_group", False)),
         "comparison_sentences": words.comparison_sentences(fit),
         "law_sentences": law_sentences(fit.law_table),
         "left_out_sentence": words.left_out_sentence(fit),

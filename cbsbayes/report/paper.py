@@ -90,7 +90,16 @@ def law_sentence(fit: Fit) -> str:
     listed = levels[0] if len(levels) == 1 else f"{', '.join(levels[:-1])} and {levels[-1]}"
     many = "threshold" if len(levels) == 1 else "thresholds"
     return (f"A hierarchical Bayesian model with run effects was fitted to {model}, under the law "
-            f"{formula(fit.law)}{alpha}, jointly at the {many} {listed}{_validation(fit)}.")
+            f"{formula(fit.law)}{alpha}{_ceilings(fit)}, jointly at the {many} "
+            f"{listed}{_validation(fit)}.")
+
+
+def _ceilings(fit: Fit) -> str:
+    """Return how the group size decides how high training gets, where that was fitted."""
+    if not fit.settings.get("ceiling_by_group", False):
+        return ""
+    return (", groups of G gaining at most exp(−λ/G) of what groups without end gain, which S_min "
+            f"is for (λ {find(fit.cbs, 'ceiling_loss', main_threshold(fit))})")
 
 
 def _validation(fit: Fit) -> str:
@@ -117,6 +126,8 @@ def _results(fit: Fit) -> Iterator[str]:
     main = [name for name in _CRITICAL if name in set(fit.cbs["quantity"])]
     for name in main[:1]:
         words, unit = _CRITICAL[name]
+        if fit.settings.get("ceiling_by_group", False):
+            words = words.replace("its limit S_min for large batches", "its limit for many prompts")
         for at in chosen_ats(fit.cbs, name, usual, limit=1):
             size = _size(find(fit.cbs, name, threshold, at), unit)
             told = f"{words} is {size}{_place(at)}."

@@ -150,6 +150,9 @@ _SCALE_WORDS = {
 
 def _scale_sentence(fit: Fit, name: str, at: str, threshold: float, scale: Estimate) -> str:
     subject, unit = _SCALE_WORDS[name]
+    if fit.settings.get("ceiling_by_group", False):
+        subject = subject.replace("the least possible number of updates, S = 2 S_min",
+                                  "the least number of updates possible at its group size")
     place = f" at {at_words(at)}" if at else ""
     law = "" if name == "cbs_rollouts" else f" under the law {fit.law.name}{_exponent(fit)}"
     if scale.status == "not_identified":

@@ -19,16 +19,18 @@ from cbsbayes.simulate import simulate_sweep
 from cbsbayes.trajectory_sampling import _above_floor, sample_curves
 
 
-def flat_model(name):
+def flat_model(name, ceiling_by_group=False):
     sweep = simulate_sweep("all", 1, eval_every=50, max_updates=400, random_seed=3)
     sweep = sweep.isel(run=np.flatnonzero(sweep["n_rollouts"].values >= 2))
     law = get_law(name)
-    return FlatTrajectory(trajectory_data(sweep, law, None), law)
+    return FlatTrajectory(trajectory_data(sweep, law, None), law,
+                          ceiling_by_group=ceiling_by_group)
 
 
-@pytest.mark.parametrize("name", ["two_axis_free", "two_axis"])
-def test_density_and_gradient_are_those_of_the_kernel(name):
-    flat = flat_model(name)
+@pytest.mark.parametrize(("name", "ceiling_by_group"), [
+    ("two_axis_free", False), ("two_axis", False), ("two_axis_free", True)])
+def test_density_and_gradient_are_those_of_the_kernel(name, ceiling_by_group):
+    flat = flat_model(name, ceiling_by_group)
     model = build_trajectory_model(flat)
     assert [value.name for value in model.value_vars] == [b.value_name for b in flat.blocks]
     density, slope = (model.compile_fn(graph, inputs=model.value_vars, point_fn=False,

@@ -10,7 +10,9 @@ import xarray as xr
 from cbsbayes.laws import LAWS, get_law
 from cbsbayes.truth import Truth, true_steps
 from cbsbayes.validation.coverage import COLUMNS, Settings, simulated_sweep
+from cbsbayes.validation.markdown import summary_sentence
 from cbsbayes.validation.reading import Reading, reading_of
+from cbsbayes.validation.study import coverage_study
 from cbsbayes.validation.tables import coverage_table, rows_of, sampling_summary
 from cbsbayes.validation.truths import true_values
 
@@ -120,3 +122,20 @@ def test_failures_are_counted_and_named():
     found = sampling_summary(records)
     assert (found["sweeps"], found["failed"]) == (1, {"3": "ValueError: no"})
     assert found["r_hat_worst"] == 1.01
+
+
+def test_settings_that_are_not_new_read_as_before():
+    assert not {"ceiling_by_group", "alarms"} & set(Settings().as_dict())
+    study = coverage_study("base", Settings(model="trajectory", ceiling_by_group=True))
+    assert study.name == "coverage-base-two_axis_free-trajectory-ceilings"
+    assert study.all_settings()["ceiling_by_group"] is True
+    assert study.all_settings()["model"] == "trajectory-ceilings"
+
+
+def test_alarms_are_counted_and_told():
+    records = [{"seed": 0, "sampling": {"seconds": 1.0, "alarm": True}},
+               {"seed": 1, "sampling": {"seconds": 1.0, "alarm": False}}]
+    summary = sampling_summary(records)
+    assert summary["alarms"] == 1
+    assert "said to saturate lower in 1, none failed" in summary_sentence(summary)
+    assert "alarms" not in sampling_summary([{"seed": 0, "sampling": {"seconds": 1.0}}])
