@@ -99,10 +99,8 @@ def write_paper(fit: Fit, folder: Path) -> None:
 
 def noise_table(fit: Fit) -> pd.DataFrame | str:
     """Return measured gradient noise beside the fit, or the sentence why there is none."""
-    from cbsbayes.noise_comparison import noise_comparison
-
     try:
-        return noise_comparison(fit)
+        return fit.noise
     except CBSDataError as error:
         text = str(error)
         return f"{text[0].upper()}{text[1:]}."
