@@ -195,7 +195,7 @@ def _figures(
     from cbsbayes.report.page import PageFigure
 
     folder.mkdir(exist_ok=True)
-    with drawing(fit, folder, second, saved=folder.parent / "fit.nc") as finish:
+    with drawing(fit, folder, second) as finish:
         def figures() -> list[PageFigure]:
             stage("drawing figures")
             pages = [PageFigure(item.slug, item.title, item.caption, None if reason else

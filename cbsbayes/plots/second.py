@@ -1,10 +1,11 @@
-"""A second process that draws figures of a saved fit beside this one.
+"""A second process that draws figures of a fit beside this one.
 
 Matplotlib draws in one thread only, so a second core is of use to a second process alone. It is a
-fresh interpreter, not a fork: a fork of a process whose samplers have run threads may hang. It is
-started before the fit is there, so that its imports run while the samplers work; then both take
-figures from one list, this process from the front and the second from the end, until none is
-left. Whatever becomes of the second process, this one draws what is missing.
+fresh interpreter, not a fork: a fork of a process whose samplers have run threads may hang. Its
+imports run while the first law is sampled. While others are, it draws all figures that rest on the
+first law alone, into a folder aside; this process draws the rest, then takes from the other end of
+the list what the second has not begun. Whatever becomes of the second process, this one draws what
+is missing.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING
 
 from cbsbayes.errors import CBSDataError
@@ -29,8 +32,7 @@ if TYPE_CHECKING:
     from cbsbayes.plots.gallery import GalleryItem
     from cbsbayes.result import Fit
 
-__all__ = ["FORMATS", "Drawn", "SecondProcess", "draw_all", "draw_item", "drawing",
-           "second_process"]
+__all__ = ["FORMATS", "Drawn", "SecondProcess", "draw_item", "drawing", "second_process"]
 
 type Drawn = tuple[GalleryItem, str]
 """A figure, and the reason why there is none or ''."""
@@ -38,9 +40,9 @@ type Drawn = tuple[GalleryItem, str]
 FORMATS = ("png", "pdf")
 _START = ("import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
           "from cbsbayes.plots.second import serve; serve(sys.stdin, sys.stdout)")
-# the clock, least squares and measured noise stand on the page too: this process has them already
-_COMPUTED_HERE = ("step_time", "clock_map", "time_cost", "wall_clock", "noise_against_fit",
-                  "steps_", "samples_", "comparison_")
+# what compares laws is not there yet when the second process begins
+_OF_ALL_LAWS = ("cbs_", "comparison_", "laws", "noise_against_fit")
+_CLOCK = ("step_time", "clock_map", "time_cost", "wall_clock")  # on the page too: computed here
 _LONG = ("gradient_noise", "trace", "prior_posterior")  # begun at once by the second process
 _PATIENCE = 5.0  # seconds for it to end once its input has
 
@@ -58,19 +60,11 @@ def draw_item(item: GalleryItem, folder: Path) -> str:
     return ""
 
 
-def draw_all(
-    fit: Fit, folder: Path, second: SecondProcess | None = None, *, saved: Path
-) -> list[Drawn]:
-    """Draw every figure of a fit into a folder; see `drawing`."""
-    with drawing(fit, folder, second, saved=saved) as finish:
-        return finish()
-
-
 @contextmanager
 def drawing(
-    fit: Fit, folder: Path, second: SecondProcess | None = None, *, saved: Path
+    fit: Fit, folder: Path, second: SecondProcess | None = None
 ) -> Iterator[Callable[[], list[Drawn]]]:
-    """Let every figure of a fit be drawn into a folder while this process does other things.
+    """Let figures of a fit be drawn while this process does other things.
 
     Parameters
     ----------
@@ -79,9 +73,7 @@ def drawing(
     folder : Path
         Where PNG and PDF go; it exists.
     second : SecondProcess, optional
-        Draws from here on, until the block is left.
-    saved : Path
-        The fit as a file, which `second` reads.
+        Draws until the block is left; if it has not begun with this fit, from here on.
 
     Yields
     ------
@@ -92,34 +84,56 @@ def drawing(
     from cbsbayes.plots.gallery import all_figures
 
     items = list(all_figures(fit))
-    left, reasons = deque(sorted(items, key=_turn)), dict[str, str]()
-    waits: list[Callable[[], None]] = []
-
-    def finish() -> list[Drawn]:
-        _draw_left(left, folder, reasons)
-        for wait in waits:
-            wait()
-        _draw_left(left, folder, reasons)  # what a second process that broke down gave back
-        return [(item, reasons[item.slug]) for item in items]
-
-    with ExitStack() as beside:
-        if second is not None:
-            waits.append(beside.enter_context(second.drawing(saved, folder, left, reasons)))
-        yield finish
+    if second is None:
+        yield lambda: _draw_all(items, folder, _Share())
+        return
+    if second.share is None:
+        second.begin(fit)
+    try:
+        yield lambda: _draw_all(items, folder, second.share or _Share())
+    finally:
+        second.stop()
 
 
-def _turn(item: GalleryItem) -> int:
-    """Return when this process takes a figure: first what rests on what it has computed."""
-    if item.slug.startswith(_COMPUTED_HERE):
-        return 0
-    return 2 if item.slug in _LONG else 1
-
-
-def _draw_left(left: deque[GalleryItem], folder: Path, reasons: dict[str, str]) -> None:
-    while left:
+def _draw_all(items: Sequence[GalleryItem], folder: Path, share: _Share) -> list[Drawn]:
+    by_slug = {item.slug: item for item in items}
+    reasons = {slug: draw_item(item, folder) for slug, item in by_slug.items()
+               if slug not in share.slugs}
+    while share.left:
         with contextlib.suppress(IndexError):  # the second process took the last one
-            item = left.popleft()
-            reasons[item.slug] = draw_item(item, folder)
+            slug = share.left.popleft()
+            reasons[slug] = draw_item(by_slug[slug], folder)
+    reasons |= share.handed_over(folder)
+    reasons |= {slug: draw_item(item, folder) for slug, item in by_slug.items()
+                if slug not in reasons}  # what a second process that broke down was at
+    return [(item, reasons[item.slug]) for item in items]
+
+
+@dataclass
+class _Share:
+    """What the second process may draw of one fit: taken from the end, here from the front."""
+
+    slugs: tuple[str, ...] = ()
+    folder: Path = Path()
+    reasons: dict[str, str] = field(default_factory=dict)
+    wait: Callable[[], None] = lambda: None
+
+    def __post_init__(self) -> None:
+        self.left = deque(self.slugs)
+
+    def handed_over(self, folder: Path) -> dict[str, str]:
+        """Wait for the last figure, give all to `folder`, and return the reasons."""
+        self.wait()
+        for slug in (slug for slug, reason in self.reasons.items() if not reason):
+            for fmt in FORMATS:
+                name = f"{slug}.{fmt}"
+                write_whole(folder / name, (self.folder / name).read_bytes())
+        return self.reasons
+
+
+def _turn(slug: str) -> int:
+    """Return when this process takes a figure: first what rests on what it has computed."""
+    return 0 if slug.startswith(_CLOCK) else 2 if slug in _LONG else 1
 
 
 class SecondProcess:
@@ -129,34 +143,51 @@ class SecondProcess:
         self._process = subprocess.Popen(
             [sys.executable, "-c", _START, json.dumps(sys.path)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8")
+        self._aside = TemporaryDirectory(prefix="cbsbayes-", ignore_cleanup_errors=True)
+        self.share: _Share | None = None
 
-    @contextmanager
-    def drawing(
-        self, saved: Path, folder: Path, left: deque[GalleryItem], reasons: dict[str, str]
-    ) -> Iterator[Callable[[], None]]:
-        """Draw from the end of `left` while the caller draws from its front.
+    def begin(self, fit: Fit) -> None:
+        """Draw from now on what rests on the fit's own law alone; an earlier fit is given up.
 
-        Yields what waits for the last one; none is begun once the block is left.
+        Parameters
+        ----------
+        fit : Fit
+            What `cbsbayes.fitting.fit_sweep` gives early, or a whole fit.
         """
-        def work() -> None:
-            if self._ask({"saved": str(saved.resolve()), "folder": str(folder.resolve())}) is None:
-                return
-            while left:
-                with contextlib.suppress(IndexError):
-                    item = left.pop()
-                    reason = self._ask({"slug": item.slug})
-                    if reason is None:  # broken down: the caller draws it
-                        left.append(item)
-                        return
-                    reasons[item.slug] = reason
+        from cbsbayes.plots.gallery import all_figures
 
-        thread = threading.Thread(target=work)
-        thread.start()
+        self.stop()
+        slugs = sorted((item.slug for item in all_figures(fit)
+                        if not item.slug.startswith(_OF_ALL_LAWS)), key=_turn)
+        folder = Path(self._aside.name)
         try:
-            yield thread.join
-        finally:
-            left.clear()
-            thread.join()
+            fit.save(folder / "fit.nc")
+        except OSError:  # no room aside: this process draws all
+            slugs = []
+        share = _Share(tuple(slugs), folder)
+        thread = threading.Thread(target=self._draw, args=(share,))
+        thread.start()
+        share.wait = thread.join
+        self.share = share
+
+    def _draw(self, share: _Share) -> None:
+        place = str(share.folder)
+        if not share.left or self._ask({"saved": f"{place}/fit.nc", "folder": place}) is None:
+            return
+        while share.left:
+            with contextlib.suppress(IndexError):
+                slug = share.left.pop()
+                reason = self._ask({"slug": slug})
+                if reason is None:  # broken down
+                    return
+                share.reasons[slug] = reason
+
+    def stop(self) -> None:
+        """Begin no other figure, and wait for the one begun."""
+        if self.share is not None:
+            self.share.left.clear()
+            self.share.wait()
+            self.share = None
 
     def _ask(self, question: dict[str, str]) -> str | None:
         """Return the answer to one line, None where there is none any more."""
@@ -172,11 +203,13 @@ class SecondProcess:
 
     def close(self) -> None:
         """End the process."""
+        self.stop()
         try:
             self._process.communicate(timeout=_PATIENCE)
         except (OSError, ValueError, subprocess.TimeoutExpired):
             self._process.kill()
             self._process.communicate()
+        self._aside.cleanup()
 
 
 @contextmanager
