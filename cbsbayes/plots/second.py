@@ -2,10 +2,9 @@
 
 Matplotlib draws in one thread only, so a second core is of use to a second process alone. It is a
 fresh interpreter, not a fork: a fork of a process whose samplers have run threads may hang. Its
-imports run while the first law is sampled. While others are, it draws all figures that rest on the
-first law alone, into a folder aside; this process draws the rest, then takes from the other end of
-the list what the second has not begun. Whatever becomes of the second process, this one draws what
-is missing.
+imports run while the first law is sampled. While others are, it draws what rests on the first law
+alone, into a folder aside; then both take what is left from two ends of a list. Whatever becomes of
+the second process, this one draws what is missing.
 """
 
 from __future__ import annotations
@@ -18,12 +17,11 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.store import write_whole
@@ -42,7 +40,8 @@ _START = ("import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
           "from cbsbayes.plots.second import serve; serve(sys.stdin, sys.stdout)")
 # what compares laws is not there yet when the second process begins
 _OF_ALL_LAWS = ("cbs_", "comparison_", "laws", "noise_against_fit")
-_CLOCK = ("step_time", "clock_map", "time_cost", "wall_clock")  # on the page too: computed here
+# the clock and measured noise stand on the page too: this process has them already
+_COMPUTED_HERE = ("step_time", "clock_map", "time_cost", "wall_clock", "noise_against_fit")
 _LONG = ("gradient_noise", "trace", "prior_posterior")  # begun at once by the second process
 _PATIENCE = 5.0  # seconds for it to end once its input has
 
@@ -83,68 +82,87 @@ def drawing(
     """
     from cbsbayes.plots.gallery import all_figures
 
-    items = list(all_figures(fit))
+    items = {item.slug: item for item in all_figures(fit)}
     if second is None:
-        yield lambda: _draw_all(items, folder, _Share())
+        yield lambda: _draw_all(items, folder, [])
         return
-    if second.share is None:
-        second.begin(fit)
+    second.go_on(fit)
     try:
-        yield lambda: _draw_all(items, folder, second.share or _Share())
+        yield lambda: _draw_all(items, folder, second.shares)
     finally:
         second.stop()
 
 
-def _draw_all(items: Sequence[GalleryItem], folder: Path, share: _Share) -> list[Drawn]:
-    by_slug = {item.slug: item for item in items}
-    reasons = {slug: draw_item(item, folder) for slug, item in by_slug.items()
-               if slug not in share.slugs}
-    while share.left:
-        with contextlib.suppress(IndexError):  # the second process took the last one
-            slug = share.left.popleft()
-            reasons[slug] = draw_item(by_slug[slug], folder)
-    reasons |= share.handed_over(folder)
-    reasons |= {slug: draw_item(item, folder) for slug, item in by_slug.items()
+def _draw_all(
+    items: Mapping[str, GalleryItem], folder: Path, shares: Sequence[_Share]
+) -> list[Drawn]:
+    reasons: dict[str, str] = {}
+    for share in reversed(shares):
+        while share.left:
+            with contextlib.suppress(IndexError):  # the second process took the last one
+                slug = share.left.popleft()
+                reasons[slug] = draw_item(items[slug], folder)
+    for share in shares:
+        reasons |= share.handed_over(folder)
+    reasons |= {slug: draw_item(item, folder) for slug, item in items.items()
                 if slug not in reasons}  # what a second process that broke down was at
-    return [(item, reasons[item.slug]) for item in items]
+    return [(item, reasons[slug]) for slug, item in items.items()]
 
 
-@dataclass
 class _Share:
-    """What the second process may draw of one fit: taken from the end, here from the front."""
+    """Figures that both processes draw: the second takes from the end, this one from the front.
 
-    slugs: tuple[str, ...] = ()
-    folder: Path = Path()
-    reasons: dict[str, str] = field(default_factory=dict)
-    wait: Callable[[], None] = lambda: None
+    Parameters
+    ----------
+    slugs : iterable of str
+        The figures.
+    aside : Path
+        Where the second process puts them.
+    work : callable
+        Has the second process draw a share, in a thread of its own.
+    """
 
-    def __post_init__(self) -> None:
-        self.left = deque(self.slugs)
+    def __init__(self, slugs: Iterable[str], aside: Path, work: Callable[[_Share], None]) -> None:
+        self.left = deque(sorted(slugs, key=_turn))
+        self.reasons: dict[str, str] = {}
+        self._aside = aside
+        self._thread = threading.Thread(target=work, args=(self,))
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until the second process draws none of these any more."""
+        self._thread.join()
 
     def handed_over(self, folder: Path) -> dict[str, str]:
-        """Wait for the last figure, give all to `folder`, and return the reasons."""
+        """Wait, give `folder` what the second process has drawn, and return the reasons."""
         self.wait()
         for slug in (slug for slug, reason in self.reasons.items() if not reason):
             for fmt in FORMATS:
                 name = f"{slug}.{fmt}"
-                write_whole(folder / name, (self.folder / name).read_bytes())
+                write_whole(folder / name, (self._aside / name).read_bytes())
         return self.reasons
 
 
 def _turn(slug: str) -> int:
     """Return when this process takes a figure: first what rests on what it has computed."""
-    return 0 if slug.startswith(_CLOCK) else 2 if slug in _LONG else 1
+    return 0 if slug.startswith(_COMPUTED_HERE) else 2 if slug in _LONG else 1
 
 
 class SecondProcess:
-    """A fresh interpreter that draws figures named to it, one line of JSON each."""
+    """A fresh interpreter that draws figures named to it, one line of JSON each.
+
+    Attributes
+    ----------
+    shares : list
+        What it has been given of one fit.
+    """
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-c", _START, json.dumps(sys.path)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8")
-        self._aside = TemporaryDirectory(prefix="cbsbayes-", ignore_cleanup_errors=True)
-        self.share: _Share | None = None
+        self._folder = TemporaryDirectory(prefix="cbsbayes-", ignore_cleanup_errors=True)
+        self.shares: list[_Share] = []
 
     def begin(self, fit: Fit) -> None:
         """Draw from now on what rests on the fit's own law alone; an earlier fit is given up.
@@ -154,25 +172,33 @@ class SecondProcess:
         fit : Fit
             What `cbsbayes.fitting.fit_sweep` gives early, or a whole fit.
         """
-        from cbsbayes.plots.gallery import all_figures
-
         self.stop()
-        slugs = sorted((item.slug for item in all_figures(fit)
-                        if not item.slug.startswith(_OF_ALL_LAWS)), key=_turn)
-        folder = Path(self._aside.name)
-        try:
-            fit.save(folder / "fit.nc")
-        except OSError:  # no room aside: this process draws all
-            slugs = []
-        share = _Share(tuple(slugs), folder)
-        thread = threading.Thread(target=self._draw, args=(share,))
-        thread.start()
-        share.wait = thread.join
-        self.share = share
+        aside = Path(self._folder.name)
 
-    def _draw(self, share: _Share) -> None:
-        place = str(share.folder)
-        if not share.left or self._ask({"saved": f"{place}/fit.nc", "folder": place}) is None:
+        def work(share: _Share) -> None:
+            with contextlib.suppress(OSError):  # no room aside: nothing is drawn here
+                fit.save(aside / "fit.nc")
+                self._draw(share, {"saved": str(aside / "fit.nc"), "folder": str(aside)})
+
+        early = {slug for slug in _slugs(fit) if not slug.startswith(_OF_ALL_LAWS)}
+        self.shares = [_Share(early, aside, work)]
+
+    def go_on(self, fit: Fit) -> None:
+        """Draw the others too, now that the fit is whole."""
+        if not self.shares:
+            self.begin(fit)
+        before = self.shares[0]
+        attrs = {str(name): value for name, value in fit.tree.attrs.items()}
+
+        def work(share: _Share) -> None:
+            before.wait()
+            self._draw(share, {"attrs": attrs})
+
+        late = {slug for slug in _slugs(fit) if slug.startswith(_OF_ALL_LAWS)}
+        self.shares.append(_Share(late, Path(self._folder.name), work))
+
+    def _draw(self, share: _Share, first: Mapping[str, Any]) -> None:
+        if not share.left or self._ask(first) is None:
             return
         while share.left:
             with contextlib.suppress(IndexError):
@@ -184,12 +210,13 @@ class SecondProcess:
 
     def stop(self) -> None:
         """Begin no other figure, and wait for the one begun."""
-        if self.share is not None:
-            self.share.left.clear()
-            self.share.wait()
-            self.share = None
+        for share in self.shares:
+            share.left.clear()
+        for share in self.shares:
+            share.wait()
+        self.shares = []
 
-    def _ask(self, question: dict[str, str]) -> str | None:
+    def _ask(self, question: Mapping[str, Any]) -> str | None:
         """Return the answer to one line, None where there is none any more."""
         asked, answers = self._process.stdin, self._process.stdout
         assert asked is not None
@@ -209,7 +236,7 @@ class SecondProcess:
         except (OSError, ValueError, subprocess.TimeoutExpired):
             self._process.kill()
             self._process.communicate()
-        self._aside.cleanup()
+        self._folder.cleanup()
 
 
 @contextmanager
@@ -232,29 +259,31 @@ def _cores() -> int:
 def serve(questions: IO[str], answers: IO[str]) -> None:
     """Answer lines until there are no more: the second process's whole life.
 
-    A line that names a saved fit and a folder is answered when the fit is read; one that names a
-    figure, when it is written, with the reason why there is none, or ''.
+    A line that names a saved fit and a folder is answered when the fit is read; one with its
+    attributes, once they are the fit's; one that names a figure, when it is written, with the
+    reason why there is none, or ''.
     """
     from cbsbayes import result  # while there is nothing to draw yet
     from cbsbayes.plots import files, gallery  # noqa: F401
 
     gc.freeze()  # modules live as long as the process: not to be looked through again and again
-    draw: Callable[[str], str] | None = None
+    fit, folder = None, Path()
     for line in questions:
-        question = json.loads(line)
+        question, answer = json.loads(line), ""
         if "saved" in question:
-            draw = _drawer(result.Fit.load(Path(question["saved"])), Path(question["folder"]))
-            answer = ""
+            fit, folder = result.Fit.load(Path(question["saved"])), Path(question["folder"])
+            items = {item.slug: item for item in gallery.all_figures(fit)}
+        elif "attrs" in question:
+            assert fit is not None
+            fit.tree.attrs |= question["attrs"]
+            items = {item.slug: item for item in gallery.all_figures(result.Fit(fit.tree))}
         else:
-            assert draw is not None
-            answer = draw(question["slug"])
+            answer = draw_item(items[question["slug"]], folder)
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
 
-def _drawer(fit: Fit, folder: Path) -> Callable[[str], str]:
+def _slugs(fit: Fit) -> list[str]:
     from cbsbayes.plots.gallery import all_figures
 
-    items: Sequence[GalleryItem] = list(all_figures(fit))
-    by_slug = {item.slug: item for item in items}
-    return lambda slug: draw_item(by_slug[slug], folder)
+    return [item.slug for item in all_figures(fit)]
