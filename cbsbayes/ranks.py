@@ -25,19 +25,12 @@ def mean_ranks(values: np.ndarray) -> np.ndarray:
         Whole or half numbers, of the same shape.
     """
     order = np.argsort(values, axis=1)
-    first, last = _ends_of_ties(np.take_along_axis(values, order, axis=1))
+    ordered = np.take_along_axis(values, order, axis=1)
+    new = np.ones(values.shape, dtype=bool)
+    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    first = np.flatnonzero(new)  # of each run of equal values, rows one after another
+    length = np.diff(first, append=new.size)
+    middle = first % values.shape[1] + (length + 1) / 2
     ranks = np.empty(values.shape)
-    np.put_along_axis(ranks, order, (first + last) / 2 + 1, axis=1)
+    np.put_along_axis(ranks, order, np.repeat(middle, length).reshape(values.shape), axis=1)
     return ranks
-
-
-def _ends_of_ties(ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first and the last place, from 0, of the values equal to each."""
-    n = ordered.shape[1]
-    place = np.arange(n, dtype=np.int32)
-    changes = ordered[:, 1:] != ordered[:, :-1]
-    first, last = np.zeros(ordered.shape, np.int32), np.full(ordered.shape, n - 1, np.int32)
-    first[:, 1:] = np.where(changes, place[1:], 0)
-    last[:, :-1] = np.where(changes, place[:-1], n - 1)
-    return (np.maximum.accumulate(first, axis=1),
-            np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1])
