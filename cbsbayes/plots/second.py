@@ -176,7 +176,7 @@ class SecondProcess:
         aside = Path(self._folder.name)
 
         def work(share: _Share) -> None:
-            with contextlib.suppress(OSError):  # no room aside: nothing is drawn here
+            with contextlib.suppress(OSError, CBSDataError):  # no room aside: none drawn
                 fit.save(aside / "fit.nc")
                 self._draw(share, {"saved": str(aside / "fit.nc"), "folder": str(aside)})
 
