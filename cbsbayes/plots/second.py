@@ -266,11 +266,12 @@ def serve(questions: IO[str], answers: IO[str]) -> None:
     from cbsbayes import result  # while there is nothing to draw yet
     from cbsbayes.plots import files, gallery  # noqa: F401
 
-    gc.freeze()  # modules live as long as the process: not to be looked through again and again
+    gc.disable()  # what figures leave behind is looked through once per fit, not all the time
     fit, folder = None, Path()
     for line in questions:
         question, answer = json.loads(line), ""
         if "saved" in question:
+            gc.collect()
             fit, folder = result.Fit.load(Path(question["saved"])), Path(question["folder"])
             items = {item.slug: item for item in gallery.all_figures(fit)}
         elif "attrs" in question:
