@@ -149,7 +149,7 @@ def _from_table(
     return _Fitted(scale, s_min, status)
 
 
-def _log_normal(row: Mapping[str, Any], n_draws: int) -> np.ndarray:
+def _log_normal(row: Mapping[Any, Any], n_draws: int) -> np.ndarray:
     """Return evenly spaced quantiles of two half log-normals that meet at a row's median."""
     z = ndtri((np.arange(n_draws) + 0.5) / n_draws)
     end = ndtri((1 + row["ci_prob"]) / 2)
