@@ -23,6 +23,7 @@ from cbsbayes.errors import CBSDataError
 if TYPE_CHECKING:
     import xarray as xr
 
+    from cbsbayes.plots.second import SecondProcess
     from cbsbayes.result import Fit
     from cbsbayes.timings import Timings
 
@@ -130,7 +131,7 @@ def _fit_groups(options: argparse.Namespace, command: str, stage: Timings) -> _D
         with _imports_kept():
             for group, folder in done.folders.items():
                 try:
-                    fit = _fit(sweep, group, options, stage)
+                    fit = _fit(sweep, group, options, stage, second)
                 except CBSDataError as error:
                     done.refused[group] = str(error)
                     continue
@@ -173,17 +174,23 @@ def _slug(text: str) -> str:
     return "_".join(part for part in kept.split("_") if part)[:60] or "group"
 
 
-def _fit(sweep: xr.Dataset, group: str, options: argparse.Namespace, stage: Stage) -> Fit:
+def _fit(sweep: xr.Dataset, group: str, options: argparse.Namespace, stage: Timings,
+         second: SecondProcess | None) -> Fit:
     from cbsbayes.fitting import fit_sweep
     from cbsbayes.joint import fit_jointly
     from cbsbayes.sampling import SamplerSettings
+
+    def early(fit: Fit) -> None:
+        if second is not None:
+            with stage.part("handing figures over"):
+                second.begin(fit)
 
     sampler = SamplerSettings(sampler=options.sampler, draws=options.draws, tune=options.tune,
                               chains=options.chains, random_seed=options.seed)
     fit = fit_jointly if options.use_gradient_noise else fit_sweep
     return fit(sweep, group=group, law=options.law, model=options.model,
                thresholds=options.thresholds, metric=options.metric, rule=options.rule,
-               ci_prob=options.ci_prob, sampler=sampler, stage=stage,
+               ci_prob=options.ci_prob, sampler=sampler, stage=stage, early=early,
                ceiling_by_group=options.ceiling_by_group)
 
 

@@ -73,6 +73,7 @@ def fit_sweep(
     use_gradient_noise: bool | pd.DataFrame = False,
     ceiling_by_group: bool = False,
     stage: Stage = lambda text: None,
+    early: Callable[[Fit], None] = lambda fit: None,
 ) -> Fit:
     """Fit one group of runs.
 
@@ -108,6 +109,9 @@ def fit_sweep(
         group size.
     stage : callable
         Told what is being done, for a progress display.
+    early : callable
+        Given the fit before other laws are sampled: all that rests on its own law is there, what
+        compares laws (`comparison`, `averaged`, `law_table`, `others`, `verdict`) is not.
 
     Returns
     -------
@@ -149,19 +153,33 @@ def fit_sweep(
         spoken = fitted.sel(run=crossings["run"].values)
         return fit_curves(law, spoken, targets, metric, sampler, label, ci_prob, ceiling_by_group)
 
-    fits = {}
-    others = laws_beside(choice.law, crossings) if beside else []
-    others = joint_laws(choice.law, others) if joint else others
-    for name in [choice.law.name, *others]:
-        stage(f"sampling {name}")
-        fits[name] = fit_law(get_law(name), sampler)
-    main = fits[choice.law.name]
+    stage(f"sampling {choice.law.name}")
+    main, asked = fit_law(choice.law, sampler), sampler
     checks, worst = sampler_checks(main.tree)
     if not (checks["r_hat_below_1_01"] and checks["ess_bulk_above_400"]):
         stage(f"sampling {choice.law.name} again, {_LONGER} times as long")
         sampler = replace(sampler, draws=_LONGER * sampler.draws, tune=2 * sampler.tune)
-        main = fits[choice.law.name] = fit_law(choice.law, sampler)
+        main = fit_law(choice.law, sampler)
         checks, worst = sampler_checks(main.tree)
+    why = main.tree["sample_stats"].attrs.get("fell_back", "")
+    sampler = replace(sampler, sampler="nutpie") if why else sampler
+    settings = _settings(ds, choice, crossings, metric, ci_prob, sampler)
+    settings |= {"model": model, "priors": _priors(model).as_dict(),
+                 "ceiling_by_group": ceiling_by_group}
+    if joint:
+        few = _n_batches(crossings) < MIN_BATCH_SIZES
+        settings |= {"noise_priors": NOISE_PRIORS.as_dict(),
+                     "priors": (PRIORS.few_batches() if few else PRIORS).as_dict()}
+    tree = _assemble(main, ds, crossings, sampler.random_seed)
+    tree.attrs |= {"group": label, "law": choice.law.name, "settings": json.dumps(settings)}
+    tables = {"cbs": main.cbs, "runs": runs_table(ds, crossings, reasons)}
+    early(Fit(_with_tables(tree.copy(), tables)))
+    fits = {choice.law.name: main}
+    others = laws_beside(choice.law, crossings) if beside else []
+    others = joint_laws(choice.law, others) if joint else others
+    for name in others:
+        stage(f"sampling {name}")
+        fits[name] = fit_law(get_law(name), asked)
     stage("comparing laws, predictive checks, tables")
     posteriors = {n: f.tree["posterior"].to_dataset() for n, f in fits.items()}
     law_table = compare_laws({n: leave_one_run_out(f.tree) for n, f in fits.items()}, posteriors)
@@ -178,29 +196,16 @@ def fit_sweep(
         said += ceiling_sentences(main.cbs)
     elif beside:
         said += small_group_caution(fitted.sel(run=crossings["run"].values), choice.law, metric)
-    if why := main.tree["sample_stats"].attrs.get("fell_back", ""):
-        said.append(f"NUTS sampled this fit, because with the faster sampler {why}.")
-        sampler = replace(sampler, sampler="nutpie")
-    tables = {"cbs": main.cbs, "averaged": averaged, "laws": law_table,
-              "runs": runs_table(ds, crossings, reasons)}
+    said += [f"NUTS sampled this fit, because with the faster sampler {why}."] if why else []
+    tables |= {"averaged": averaged, "laws": law_table}
     if model != "crossing" and beside:
         stage("sampling crossings as a check")
         check = fit_crossings(choice.law, crossings, sampler, label, ci_prob).cbs
         tables["cross_check"], said = check, [*said, *disagreements(main.cbs, check)]
     tables |= {f"other_{n}": table for n, table in other_tables.items()}
-    settings = _settings(ds, choice, crossings, metric, ci_prob, sampler)
-    settings |= {"model": model, "priors": _priors(model).as_dict(),
-                 "ceiling_by_group": ceiling_by_group}
-    if joint:
-        few = _n_batches(crossings) < MIN_BATCH_SIZES
-        settings |= {"noise_priors": NOISE_PRIORS.as_dict(),
-                     "priors": (PRIORS.few_batches() if few else PRIORS).as_dict()}
-    tree = _assemble(main, ds, crossings, sampler.random_seed)
-    tree.attrs |= {"group": label, "law": choice.law.name, "settings": json.dumps(settings),
-                   "verdict": json.dumps(verdict(checks, worst, said))}
-    tree.attrs |= {f"table_{n}": table_to_json(table) for n, table in tables.items()}
+    tree.attrs["verdict"] = json.dumps(verdict(checks, worst, said))
     total = fits["total"].cbs if "total" in fits else None
-    fit = Fit(tree)
+    fit = Fit(_with_tables(tree, tables))
     comparison = comparison_table(fit.baselines, main.cbs, total, label,
                                   n_runs=crossings.sizes["run"])
     tree.attrs["table_comparison"] = table_to_json(comparison)
@@ -298,6 +303,11 @@ def _assemble(main: LawFit, ds: xr.Dataset, crossings: xr.Dataset, seed: int) ->
         "observed_data": crossings, "constant_data": main.constants, "sweep": ds,
     }
     return xr.DataTree.from_dict(groups)
+
+
+def _with_tables(tree: xr.DataTree, tables: Mapping[str, pd.DataFrame]) -> xr.DataTree:
+    tree.attrs |= {f"table_{name}": table_to_json(table) for name, table in tables.items()}
+    return tree
 
 
 def _replicates(draws: xr.Dataset, main: LawFit, seed: int) -> xr.Dataset:

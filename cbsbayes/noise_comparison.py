@@ -20,7 +20,7 @@ and interval.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -137,20 +137,19 @@ def _from_table(
         "cbs_prompts", 2.0 ** (1.0 / float(law.alpha or 1.0)) - 1.0)
     scale = np.full((n_draws, len(thresholds)), np.nan)
     s_min, status = scale.copy(), ["not_identified"] * len(thresholds)
+    of_scale = (table["quantity"] == name) & (table["at"] == part.at)
+    rows = table[of_scale | (table["quantity"] == "S_min")].to_dict("records")
     for k, threshold in enumerate(thresholds):
-        here = table[np.isclose(table["threshold"], threshold)]
-        row = here[(here["quantity"] == name) & (here["at"] == part.at)]
-        least = here.loc[here["quantity"] == "S_min", "median"]
-        if row.empty or least.empty or least.isna().any():
+        here = {row["quantity"]: row for row in rows if np.isclose(row["threshold"], threshold)}
+        if not {name, "S_min"} <= here.keys() or np.isnan(here["S_min"]["median"]):
             continue
-        first = row.iloc[0]
-        s_min[:, k], status[k] = least.iloc[0], str(first["status"])
+        s_min[:, k], status[k] = here["S_min"]["median"], str(here[name]["status"])
         if status[k] == "identified":
-            scale[:, k] = factor * rng.permutation(_log_normal(first, n_draws))
+            scale[:, k] = factor * rng.permutation(_log_normal(here[name], n_draws))
     return _Fitted(scale, s_min, status)
 
 
-def _log_normal(row: pd.Series, n_draws: int) -> np.ndarray:
+def _log_normal(row: Mapping[Any, Any], n_draws: int) -> np.ndarray:
     """Return evenly spaced quantiles of two half log-normals that meet at a row's median."""
     z = ndtri((np.arange(n_draws) + 0.5) / n_draws)
     end = ndtri((1 + row["ci_prob"]) / 2)

@@ -99,10 +99,8 @@ def write_paper(fit: Fit, folder: Path) -> None:
 
 def noise_table(fit: Fit) -> pd.DataFrame | str:
     """Return measured gradient noise beside the fit, or the sentence why there is none."""
-    from cbsbayes.noise_comparison import noise_comparison
-
     try:
-        return noise_comparison(fit)
+        return fit.noise
     except CBSDataError as error:
         text = str(error)
         return f"{text[0].upper()}{text[1:]}."
@@ -197,7 +195,7 @@ def _figures(
     from cbsbayes.report.page import PageFigure
 
     folder.mkdir(exist_ok=True)
-    with drawing(fit, folder, second, saved=folder.parent / "fit.nc") as finish:
+    with drawing(fit, folder, second) as finish:
         def figures() -> list[PageFigure]:
             stage("drawing figures")
             pages = [PageFigure(item.slug, item.title, item.caption, None if reason else

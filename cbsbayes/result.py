@@ -159,6 +159,19 @@ class Fit:
         return overhead_table(self)
 
     @cached_property
+    def noise(self) -> pd.DataFrame:
+        """The table of ``noise.csv``, computed from the draws.
+
+        Raises
+        ------
+        CBSDataError
+            If these runs logged no gradient noise that could be laid beside the fit.
+        """
+        from cbsbayes.noise_comparison import noise_comparison
+
+        return noise_comparison(self)
+
+    @cached_property
     def others(self) -> dict[str, pd.DataFrame]:
         """Tables like `cbs` of the laws fitted beside, by law name."""
         prefix = "table_other_"

@@ -50,3 +50,29 @@ def test_the_next_process_finds_the_kernel(tmp_path):
                            capture_output=True).stdout.strip() for _ in range(2)]
     assert hits == ["0", "2"]
     assert list(tmp_path.rglob("*.nbi"))
+
+
+@pytest.mark.parametrize("kernel", ["compiled(twice)", "compiled(four_times)",
+                                    "compiled_callback(types.float64(types.float64))(twice)"])
+def test_a_full_disk_under_the_cache_is_told_in_one_line(root, tmp_path, kernel):
+    pytest.importorskip("resource")
+    code = (
+        "import resource\n"
+        "from numba import types\n"
+        "from cbsbayes.cli import run_command\n"
+        "from cbsbayes.models.compiled import compiled, compiled_callback\n"
+        "def twice(x): return 2.0 * x\n"
+        "inner = compiled(twice)\n"
+        "def four_times(x): return inner(inner(x))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # bytes of any file\n"
+        f"raise SystemExit(run_command(lambda: {kernel}(1.5), 'cbsbayes.fit'))\n")
+    script, cache = tmp_path / "kernel.py", tmp_path / "cache"
+    script.write_text(code, encoding="utf-8")
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, str(script)], env=environment, text=True,
+                          capture_output=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"cbsbayes.fit: cannot keep compiled code in {cache}")
+    assert "NUMBA_CACHE_DIR" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(cache.rglob("*.tmp.*"))

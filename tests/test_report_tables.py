@@ -101,6 +101,12 @@ def test_a_quantity_keeps_to_the_usual_value_of_the_other_axis():
     assert ats == ["n_prompts=4,n_rollouts=8", "n_prompts=16,n_rollouts=8"]
 
 
+def test_of_two_batches_as_far_from_the_usual_one_the_first_goes():
+    rows = [cbs_row(0.5, "cbs_prompts", f"n_rollouts={g}", 9.0, 0.1) for g in (2, 4, 8, 16, 32)]
+    ats = headline.chosen_ats(pd.DataFrame(rows), "cbs_prompts", {"n_rollouts": 8.0}, 4)
+    assert ats == [f"n_rollouts={g}" for g in (2, 8, 16, 32)]
+
+
 def test_the_laws_stand_side_by_side():
     fit = stand_in_fit()
     table = headline.laws_table("two_axis_free", fit.cbs, fit.others, fit.thresholds, fit.runs, "")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy.special import stdtrit
 
 from cbsbayes.baseline import hyperbola
 from cbsbayes.baseline.bootstrap import percentile_interval, resample_weights
@@ -62,7 +62,7 @@ def _t_interval(design: np.ndarray, steps: np.ndarray, fit: hyperbola.HyperbolaF
     if fit.at_limit[0]:
         return NAN, NAN
     spread = np.sqrt(hyperbola.covariance(design, steps, fit.log_scales[0])[1, 1])
-    half = stats.t.ppf(0.5 + ci_prob / 2, len(steps) - 2) * spread
+    half = stdtrit(len(steps) - 2, 0.5 + ci_prob / 2) * spread
     scale = fit.scales[0, 0]
     return float(scale * np.exp(-half)), float(scale * np.exp(half))
 

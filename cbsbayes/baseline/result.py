@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy.special import stdtrit
 
 from cbsbayes.baseline.bootstrap import percentile_interval
 from cbsbayes.laws import group_divisor
@@ -151,7 +151,7 @@ class TwoAxisFit:
         """
         value, gradient = self._gradient(quantity, n_rollouts)
         spread = np.sqrt(gradient @ self.log_covariance @ gradient)
-        half = stats.t.ppf(0.5 + self.ci_prob / 2, max(self.n_used - 3, 1)) * spread
+        half = stdtrit(max(self.n_used - 3, 1), 0.5 + self.ci_prob / 2) * spread
         return float(value * np.exp(-half)), float(value * np.exp(half))
 
     def bootstrap_interval(

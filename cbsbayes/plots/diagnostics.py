@@ -19,7 +19,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
-from scipy.stats import binom, rankdata
+from scipy.special import bdtr
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.plots.reading import one_threshold
@@ -34,6 +34,7 @@ from cbsbayes.plots.style import (
     new_grid,
     styled,
 )
+from cbsbayes.ranks import mean_ranks
 
 if TYPE_CHECKING:
     from cbsbayes.result import Fit
@@ -123,10 +124,9 @@ def plot_ranks(fit: Fit, *, threshold: float | None = None, n_bins: int = 20) ->
     draws = _key_draws(fit, threshold)
     figure, axes = new_grid(len(draws), 3, (2.9, 1.7))
     for ax, (name, values) in zip(axes, draws.items(), strict=True):
-        ranks = rankdata(values, method="average").reshape(values.shape) / values.size
+        ranks = mean_ranks(values.reshape(1, -1)).reshape(values.shape) / values.size
         edges = np.linspace(0, 1, n_bins + 1)
-        band = binom.ppf([0.025, 0.975], values.shape[1], 1 / n_bins)
-        ax.axhspan(*band, color="#dddddd", zorder=1)
+        ax.axhspan(*_binomial_band(values.shape[1], 1 / n_bins), color="#dddddd", zorder=1)
         for chain, colour in zip(ranks, _chain_colours(len(ranks)), strict=True):
             counts = np.histogram(chain, edges)[0]
             ax.stairs(counts, edges, baseline=None, color=colour, lw=1.1, zorder=2, gid="ranks")
@@ -137,6 +137,12 @@ def plot_ranks(fit: Fit, *, threshold: float | None = None, n_bins: int = 20) ->
     for ax in axes[-3:]:
         ax.set_xlabel("Rank among all draws")
     return figure
+
+
+def _binomial_band(n: int, share: float) -> tuple[int, int]:
+    """Return the 2.5 % and 97.5 % quantiles of how many of `n` fall where `share` is expected."""
+    low, high = np.searchsorted(bdtr(np.arange(n + 1), n, share), [0.025, 0.975])
+    return int(low), int(high)
 
 
 @styled

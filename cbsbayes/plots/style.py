@@ -34,7 +34,8 @@ OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "
 PAPER: Any = {
     "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "legend.fontsize": 8,
     "legend.title_fontsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8,
-    "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
+    "axes.titlelocation": "left", "axes.titley": 1.0,  # a title without y looks for ticks above
+    "axes.spines.top": False, "axes.spines.right": False,
     "axes.grid": True, "grid.color": "#e3e3e3", "grid.linewidth": 0.6, "axes.axisbelow": True,
     "axes.edgecolor": "#444444", "axes.linewidth": 0.8, "lines.linewidth": 1.6,
     "legend.frameon": False, "figure.dpi": 110, "text.usetex": False,

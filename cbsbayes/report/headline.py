@@ -92,7 +92,8 @@ def chosen_ats(
         return [nearest]
     spread = {line[i] for i in np.linspace(0, len(line) - 1, limit).round().astype(int)}
     if nearest not in spread:
-        spread.discard(min(spread - {line[0], line[-1]} or spread, key=distance.__getitem__))
+        inner = [at for at in line[1:-1] if at in spread] or line[:1]  # of ties the first goes
+        spread.discard(min(inner, key=distance.__getitem__))
         spread.add(nearest)
     return [at for at in line if at in spread]
 

@@ -55,7 +55,7 @@ def escape(text: object) -> str:
 def latex_text(text: str) -> str:
     """Return escaped text with the package's symbols set as mathematics."""
     out = escape(text)
-    for plain, symbol in _SYMBOLS.items():
+    for plain, symbol in _SYMBOLS.items() if r"\_" in out else ():
         out = re.sub(rf"(?<![\w\\]){re.escape(plain)}(?!\w|\\_)", symbol.replace("\\", r"\\"), out)
     return out
 
