@@ -95,7 +95,8 @@ def walk(
         one diverges or draws are not to be used. .8 was the fastest; more where the posterior
         has narrow places.
     warm_up : tuple of int
-        As `WARM_UP`; more saves going on where draws are known to stay correlated for long.
+        As `WARM_UP`, for the first target; the next gets as much more. More saves going on where
+        draws are known to stay correlated for long.
     """
     each = max(1, min(_MOST_WALKERS, draws // _WALKER_DRAWS))
     last = len(target_accept) - 1
@@ -104,7 +105,7 @@ def walk(
         for k, target in enumerate(target_accept):
             rng = np.random.default_rng(random_seed)
             walkers = _Walkers(together, middle, factor, chains * each, rng)
-            walkers.warm_up(target, warm_up)
+            walkers.warm_up(target, ((k + 1) * warm_up[0], (k + 1) * warm_up[1]))
             found = _arrive(walkers, chains, draws, give_up=k < last)
             if not found.failed:
                 break

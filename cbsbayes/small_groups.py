@@ -16,7 +16,7 @@ from cbsbayes.ceiling_option import OPTION
 from cbsbayes.errors import CBSDataError
 from cbsbayes.laws import Law
 
-__all__ = ["ALARM", "ceiling_loss", "small_group_caution"]
+__all__ = ["ALARM", "ceiling_loss", "prepare", "small_group_caution"]
 
 ALARM = 2.0  # spreads of λ above 0; what it misses and what it raises falsely was counted
 
@@ -47,6 +47,13 @@ def ceiling_loss(fitted: xr.Dataset, law: Law, metric: str | None) -> tuple[floa
         return None
     j = found.flat.slices["ceiling_loss"].start
     return float(found.middle[j]), float(np.hypot.reduce(found.factor[j]))
+
+
+def prepare() -> None:
+    """Have the compiled code that the question needs, which takes a first run many seconds."""
+    from cbsbayes.models import trajectory_kernel
+
+    trajectory_kernel.prepare()
 
 
 def small_group_caution(fitted: xr.Dataset, law: Law, metric: str | None) -> list[str]:

@@ -12,9 +12,10 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.fit import main
 from cbsbayes.fitting import fit_sweep
 from cbsbayes.laws import get_law
+from cbsbayes.models import trajectory_kernel as kernel
 from cbsbayes.sampling import SamplerSettings
 from cbsbayes.simulate import simulate_sweep, true_steps
-from cbsbayes.small_groups import ALARM, ceiling_loss, small_group_caution
+from cbsbayes.small_groups import ALARM, ceiling_loss, prepare, small_group_caution
 from cbsbayes.store import write_sweep
 
 LAW = get_law("two_axis_free")
@@ -115,3 +116,11 @@ def test_a_fit_with_ceilings_finds_them(saturating):
     assert np.isfinite(fit.predictive["steps"].values).all()
     rows = fit.cbs[fit.cbs["status"] == "identified"]
     assert rows[["median", "ci_lower", "ci_upper"]].notna().all(axis=None)
+
+
+def test_what_is_prepared_is_what_the_question_needs():
+    prepare()
+    before = [kernel._evaluate_many.signatures, kernel._run_posteriors.signatures]
+    assert len(before[0]) == len(before[1]) == 1
+    ceiling_loss(runs(), LAW, None)
+    assert [kernel._evaluate_many.signatures, kernel._run_posteriors.signatures] == before

@@ -35,7 +35,7 @@ __all__ = [
     "ALPHA", "BRIDGE", "CEILING", "CURVATURE", "EDGE", "LENGTH", "LEVEL", "LOSS",
     "N_LATENT", "N_RAMPS", "N_SCALES", "N_STARTS", "OFFSET", "PARTS", "POWER", "SCALES",
     "SERIAL", "SHAPE", "SIGMA_NOISE", "SIGMA_RUN", "START", "TREND", "WANDER", "gradients",
-    "log_densities", "log_density", "run_posteriors", "sampler_callbacks",
+    "log_densities", "log_density", "prepare", "run_posteriors", "sampler_callbacks",
 ]
 
 PARTS = ("layout", "run_cell", "run_start",
@@ -119,6 +119,13 @@ def run_posteriors(
         units of the prior's spread: run effect, wander increments, offset.
     """
     return _run_posteriors(np.ascontiguousarray(positions), words, words.view(np.float64))
+
+
+def prepare() -> None:
+    """Compile what takes many positions, or read it where it is kept, before it is needed."""
+    given = types.float64[:, ::1], types.int64[::1], types.float64[::1]
+    _evaluate_many.compile((*given, types.boolean))
+    _run_posteriors.compile(given)
 
 
 @cache

@@ -263,8 +263,11 @@ def serve(questions: IO[str], answers: IO[str]) -> None:
     attributes, once they are the fit's; one that names a figure, when it is written, with the
     reason why there is none, or ''.
     """
-    from cbsbayes import result  # while there is nothing to draw yet
+    from cbsbayes import result, small_groups  # while there is nothing to draw yet
     from cbsbayes.plots import files, gallery  # noqa: F401
+
+    with contextlib.suppress(CBSDataError):  # nowhere to keep it: the first process will say so
+        small_groups.prepare()  # there what this compiles is needed when laws are compared
 
     gc.disable()  # what figures leave behind is looked through once per fit, not all the time
     fit, folder = None, Path()
