@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.laws import Law, get_law
+from cbsbayes.noise_comparison import noise_comparison
 
 THRESHOLDS = np.array([0.5, 0.7, 0.8, 0.9])
 SCALES = {"B_prompt": 90.0, "B_rollout": 420.0}
@@ -69,6 +70,10 @@ class FakeFit:
     @property
     def thresholds(self):
         return self.posterior["threshold"].values
+
+    @property
+    def noise(self):
+        return noise_comparison(self)
 
     def steps(self, n_prompts, n_rollouts, threshold=None):
         flat = self.posterior.stack(sample=("chain", "draw"))
