@@ -12,7 +12,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,8 +116,9 @@ def _fit_groups(options: argparse.Namespace, command: str, stage: Timings) -> _D
     with stage.part("importing"):
         from cbsbayes.grouping import group_names
         from cbsbayes.output import check_folder, write_fit
-        from cbsbayes.plots.second import second_process
+        from cbsbayes.plots.second import available_cores, second_process
         from cbsbayes.shipped import default_sweep_path
+        from cbsbayes.small_groups import prepared_aside
         from cbsbayes.store import read_sweep
     path = options.sweep or default_sweep_path()
     with stage.part("reading"):
@@ -125,7 +126,8 @@ def _fit_groups(options: argparse.Namespace, command: str, stage: Timings) -> _D
         groups = [options.group] if options.group is not None else group_names(sweep)
     check_folder(options.output)
     done = _Done([], {}, _folders(options.output, groups), path)
-    with second_process() as second:
+    aside = prepared_aside() if available_cores() > 1 else nullcontext()
+    with aside, second_process() as second:
         with stage.part("importing"):
             import cbsbayes.fitting  # noqa: F401  what it brings is counted here, not as a fit
         with _imports_kept():

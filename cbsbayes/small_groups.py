@@ -9,6 +9,12 @@ asked: there a lower ceiling and a larger noise scale look alike.
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import xarray as xr
 
@@ -16,9 +22,12 @@ from cbsbayes.ceiling_option import OPTION
 from cbsbayes.errors import CBSDataError
 from cbsbayes.laws import Law
 
-__all__ = ["ALARM", "ceiling_loss", "prepare", "small_group_caution"]
+__all__ = ["ALARM", "ceiling_loss", "prepare", "prepared_aside", "small_group_caution"]
 
 ALARM = 2.0  # spreads of λ above 0; what it misses and what it raises falsely was counted
+
+_PREPARE = ("import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+            "from cbsbayes.small_groups import prepare; prepare()")
 
 
 def ceiling_loss(fitted: xr.Dataset, law: Law, metric: str | None) -> tuple[float, float] | None:
@@ -54,6 +63,22 @@ def prepare() -> None:
     from cbsbayes.models import trajectory_kernel
 
     trajectory_kernel.prepare()
+
+
+@contextmanager
+def prepared_aside() -> Iterator[None]:
+    """Prepare in a process of its own, which ends with the block at the latest.
+
+    Laws are sampled meanwhile; what it fails at is met and told when the question is asked.
+    """
+    process = subprocess.Popen([sys.executable, "-c", _PREPARE, json.dumps(sys.path)],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def small_group_caution(fitted: xr.Dataset, law: Law, metric: str | None) -> list[str]:

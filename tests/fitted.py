@@ -69,7 +69,7 @@ def few_figures(count=2):
     everything = gallery.all_figures
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gallery, "all_figures", lambda fit: itertools.islice(everything(fit), count))
-        patch.setattr(second, "_cores", lambda: 1)
+        patch.setattr(second, "available_cores", lambda: 1)
         yield
 
 

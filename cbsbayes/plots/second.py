@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from cbsbayes.plots.gallery import GalleryItem
     from cbsbayes.result import Fit
 
-__all__ = ["FORMATS", "Drawn", "SecondProcess", "draw_item", "drawing", "second_process"]
+__all__ = ["FORMATS", "Drawn", "SecondProcess", "available_cores", "draw_item", "drawing",
+           "second_process"]
 
 type Drawn = tuple[GalleryItem, str]
 """A figure, and the reason why there is none or ''."""
@@ -242,7 +243,7 @@ class SecondProcess:
 @contextmanager
 def second_process(cores: int | None = None) -> Iterator[SecondProcess | None]:
     """Start a second process to draw with, and end it; None where there is one core only."""
-    if (_cores() if cores is None else cores) < 2:
+    if (available_cores() if cores is None else cores) < 2:
         yield None
         return
     second = SecondProcess()
@@ -252,7 +253,8 @@ def second_process(cores: int | None = None) -> Iterator[SecondProcess | None]:
         second.close()
 
 
-def _cores() -> int:
+def available_cores() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -263,11 +265,8 @@ def serve(questions: IO[str], answers: IO[str]) -> None:
     attributes, once they are the fit's; one that names a figure, when it is written, with the
     reason why there is none, or ''.
     """
-    from cbsbayes import result, small_groups  # while there is nothing to draw yet
+    from cbsbayes import result  # while there is nothing to draw yet
     from cbsbayes.plots import files, gallery  # noqa: F401
-
-    with contextlib.suppress(CBSDataError):  # nowhere to keep it: the first process will say so
-        small_groups.prepare()  # there what this compiles is needed when laws are compared
 
     gc.disable()  # what figures leave behind is looked through once per fit, not all the time
     fit, folder = None, Path()
