@@ -36,7 +36,7 @@ class TrajectoryPriors:
     curvature_sd : float
         Change of that trend per two units of logit accuracy, common to the scales.
     alpha : tuple of float
-        Mean, sd, lower and upper end of the exponent.
+        Mean, sd, lower and upper end of the exponent, as in `cbsbayes.models.priors`.
     sigma_run : tuple of float
         Log sd of the run effect on log S.
     sigma_wander : tuple of float
@@ -61,7 +61,7 @@ class TrajectoryPriors:
     scale_level_sd: float = 2.0
     scale_trend_sd: float = 1.5
     curvature_sd: float = 0.25
-    alpha: tuple[float, float, float, float] = (0.75, 0.25, 0.25, 1.5)
+    alpha: tuple[float, float, float, float] = (0.85, 0.30, 0.25, 1.5)
     sigma_run: tuple[float, float] = (-2.526, 0.6)  # log .08
     sigma_wander: tuple[float, float] = (-2.659, 0.8)  # log .07
     sigma_offset: tuple[float, float] = (-5.298, 0.5)  # log .005
