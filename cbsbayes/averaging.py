@@ -17,7 +17,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,11 +29,12 @@ from cbsbayes.laws import Law
 from cbsbayes.quantities import Quantity
 from cbsbayes.summary import cbs_table
 
-__all__ = ["AVERAGE", "averaged_table", "law_weights"]
+__all__ = ["AVERAGE", "OF_ONE_LAW", "averaged_table", "law_weights", "mixed_draws"]
 
 AVERAGE = "average"
 _BOOTSTRAPS = 2000
-_OF_ONE_LAW = ("alpha", "B_noise", "B_prompt", "B_rollout", "E_min")
+OF_ONE_LAW = ("alpha", "B_noise", "B_prompt", "B_rollout", "E_min")
+"""Quantities that are no numbers without their law."""
 
 
 def law_weights(results: Mapping[str, Any], random_seed: int = 0) -> dict[str, float]:
@@ -102,20 +103,32 @@ def _mixtures(
     stated = {name: {(q.name, q.at): q.draws for q in found} for name, found in of_laws.items()}
     out = []
     for quantity in first:
-        if quantity.name in _OF_ONE_LAW:
+        if quantity.name in OF_ONE_LAW:
             continue
         key = (quantity.name, quantity.at)
         parts = {name: found[key] for name, found in stated.items() if key in found}
         odds = np.array([weights[name] for name in parts])
         if odds.sum() == 0:
             continue
-        mixed = _mixed(list(parts.values()), odds / odds.sum(), random_seed)
+        mixed = mixed_draws(list(parts.values()), odds / odds.sum(), random_seed)
         out.append(replace(quantity, draws=mixed))
     return out
 
 
-def _mixed(parts: list[xr.DataArray], odds: np.ndarray, random_seed: int) -> xr.DataArray:
-    """Return draws, each from one law taken at random; all quantities take the same ones."""
+def mixed_draws(
+    parts: Sequence[xr.DataArray], odds: np.ndarray, random_seed: int = 0
+) -> xr.DataArray:
+    """Return draws, each from one law taken at random; all quantities take the same ones.
+
+    Parameters
+    ----------
+    parts : sequence of xarray.DataArray
+        Draws of one quantity by each law, dims (chain, draw, …).
+    odds : numpy.ndarray
+        The laws' weights, which add up to 1.
+    random_seed : int
+        Decides which law each draw is taken from.
+    """
     parts = [part.transpose("chain", "draw", ...) for part in parts]
     draws = min(part.sizes["draw"] for part in parts)
     values = np.stack([part.isel(draw=slice(-draws, None)).values for part in parts])

@@ -195,7 +195,8 @@ def fit_sweep(
     if ceiling_by_group:
         said += ceiling_sentences(main.cbs)
     elif beside:
-        said += small_group_caution(fitted.sel(run=crossings["run"].values), choice.law, metric)
+        said += small_group_caution(fitted.sel(run=crossings["run"].values), choice.law, metric,
+                                    crossings)
     said += [f"NUTS sampled this fit, because with the faster sampler {why}."] if why else []
     tables |= {"averaged": averaged, "laws": law_table}
     if model != "crossing" and beside:

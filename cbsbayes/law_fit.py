@@ -20,7 +20,8 @@ from cbsbayes.result import stacked
 from cbsbayes.sampling import SamplerSettings, sample_crossings, sample_prior
 from cbsbayes.summary import cbs_table
 
-__all__ = ["PRIOR_DRAWS", "LawFit", "fit_crossings", "run_log_likelihoods"]
+__all__ = ["PRIOR_DRAWS", "LawFit", "fit_crossings", "run_log_likelihoods",
+           "with_log_likelihood"]
 
 PRIOR_DRAWS = 2000  # 1,000 leave a status near its line to chance
 
@@ -83,10 +84,8 @@ def fit_crossings(
     if noise is not None:
         sign = 1.0 if crossings.attrs.get("direction", "increasing") == "increasing" else -1.0
         data = replace(data, noise=noise_data(noise, law, sign * data.threshold))
-    tree = sample_crossings(data, law, sampler)
+    tree = with_log_likelihood(sample_crossings(data, law, sampler), data, law)
     posterior = tree["posterior"].to_dataset()
-    log_p = marginal_log_likelihood(FlatCrossing(data, law), stacked(posterior))
-    tree["log_likelihood"] = xr.DataTree(run_log_likelihoods(log_p, posterior, data.run))
     prior = sample_prior(data, law, draws=PRIOR_DRAWS, random_seed=sampler.random_seed)
     tried = replace(tried_batches(crossings), parts_known=_parts_known(data, law))
     told = quantities(law, posterior, tried), quantities(law, prior, tried)
@@ -96,6 +95,14 @@ def fit_crossings(
         return replicate_log_steps(parameters(draws, data, law), data, rng) + data.log_steps_scale
 
     return LawFit(law, tree, prior, *told, table, replicate, _constants(data))
+
+
+def with_log_likelihood(tree: xr.DataTree, data: CrossingData, law: Law) -> xr.DataTree:
+    """Return the tree of a crossing fit with a group ``log_likelihood`` of whole runs."""
+    posterior = tree["posterior"].to_dataset()
+    log_p = marginal_log_likelihood(FlatCrossing(data, law), stacked(posterior))
+    tree["log_likelihood"] = xr.DataTree(run_log_likelihoods(log_p, posterior, data.run))
+    return tree
 
 
 def run_log_likelihoods(log_p: np.ndarray, posterior: xr.Dataset, run: np.ndarray) -> xr.Dataset:

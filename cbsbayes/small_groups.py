@@ -4,7 +4,8 @@ The question is put to the data as the model that has ceilings would: a normal a
 posterior (`cbsbayes.laplace`) gives λ of :math:`f(G) = e^{-\lambda/G}`, the share of endless
 groups' gain that a group of G can reach, and its spread. Alarm is raised where λ is positive by so
 many spreads that it hardly happens by chance. It takes no sampling. Runs of one n_prompts are not
-asked: there a lower ceiling and a larger noise scale look alike.
+asked: there a lower ceiling and a larger noise scale look alike. Of those, and
+of a table of crossings, all that can be said is who never arrived.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from contextlib import contextmanager
 import numpy as np
 import xarray as xr
 
+from cbsbayes.bounds import RIGHT
 from cbsbayes.ceiling_option import OPTION
 from cbsbayes.errors import CBSDataError
 from cbsbayes.laws import Law
@@ -81,15 +83,22 @@ def prepared_aside() -> Iterator[None]:
         process.wait()
 
 
-def small_group_caution(fitted: xr.Dataset, law: Law, metric: str | None) -> list[str]:
+def small_group_caution(
+    fitted: xr.Dataset, law: Law, metric: str | None, crossings: xr.Dataset | None = None
+) -> list[str]:
     """Return one sentence where small groups seem to saturate lower, else none.
 
     Parameters
     ----------
     fitted, law, metric
         As of `ceiling_loss`.
+    crossings : xarray.Dataset, optional
+        The runs' crossings, which are asked where curves have nothing to say: there it is told
+        if only small groups fail the hardest threshold.
     """
     found = ceiling_loss(fitted, law, metric)
+    if found is None and crossings is not None:
+        return _unreached(crossings)
     if found is None or found[0] < ALARM * found[1]:
         return []
     smallest = int(fitted["n_rollouts"].values.min())
@@ -99,3 +108,17 @@ def small_group_caution(fitted: xr.Dataset, law: Law, metric: str | None) -> lis
             f"{found[1]:.2f}). This fit takes that for a larger B_rollout, and its intervals for "
             "rollouts are then too narrow; a ceiling for every group size is fitted by "
             f"python -m cbsbayes.fit SWEEP --model trajectory {OPTION}."]
+
+
+def _unreached(crossings: xr.Dataset) -> list[str]:
+    """Return one sentence where only small groups fail the hardest threshold, else none."""
+    rollouts = crossings["n_rollouts"].values
+    if (rollouts < 1).any() or len(np.unique(rollouts)) < 2:
+        return []
+    by_hardness = crossings["status"].transpose("run", "threshold").values
+    hardest = -1 if crossings.attrs.get("direction") != "decreasing" else 0
+    failed = by_hardness[:, hardest] == RIGHT
+    if not failed.any() or rollouts[failed].max() >= np.median(rollouts):
+        return []
+    return [f"Only runs with n_rollouts ≤ {rollouts[failed].max()} never reached the hardest "
+            "threshold: small groups may saturate lower, which reads like a larger noise scale."]

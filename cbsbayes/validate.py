@@ -61,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
         help="for coverage: small groups may saturate lower in the model fitted (trajectory model)")
     add("--alarms", action="store_true",
         help="for coverage: count how often a fit would say that small groups saturate lower")
+    add("--average", action="store_true",
+        help="for coverage: fit the laws beside as well and count what is averaged over them")
     add("--sweeps", type=_count, default=100, help="sweeps a study (default: %(default)s)")
     add("--first", type=_whole, default=0, metavar="SEED",
         help="random seed of the first (default: %(default)s)")
@@ -159,7 +161,9 @@ def _settings(
     settings = Settings(model=options.model, law=get_law(law).name, chains=options.chains,
                         draws=options.draws, tune=options.tune,
                         thresholds=thresholds or THRESHOLDS,
-                        ceiling_by_group=_ceilings(options, law), alarms=_alarms(options),
+                        ceiling_by_group=_ceilings(options, law),
+                        alarms=_for_coverage(options, "alarms"),
+                        average=_for_coverage(options, "average"),
                         least_squares=not options.no_least_squares)
     settings.sampler(0)  # refuses what cannot be sampled with
     return settings
@@ -177,10 +181,11 @@ def _ceilings(options: argparse.Namespace, law: str) -> bool:
     return bool(options.ceiling_by_group)
 
 
-def _alarms(options: argparse.Namespace) -> bool:
-    if options.alarms and options.what != "coverage":
-        raise CBSDataError(f"--alarms is for coverage, not for {options.what}; leave it out")
-    return bool(options.alarms)
+def _for_coverage(options: argparse.Namespace, name: str) -> bool:
+    asked = bool(getattr(options, name))
+    if asked and options.what != "coverage":
+        raise CBSDataError(f"--{name} is for coverage, not for {options.what}; leave it out")
+    return asked
 
 
 @contextmanager

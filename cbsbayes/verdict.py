@@ -12,18 +12,18 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.bounds import RIGHT
-from cbsbayes.ceilings import LOSS, PROGRESS
+from cbsbayes.ceilings import PROGRESS
 from cbsbayes.convergence import convergence
-from cbsbayes.laws import Law
+from cbsbayes.laws import Law, get_law
 from cbsbayes.loo import GOOD_K
 
-__all__ = ["MIN_ESS", "MAX_R_HAT", "cautions", "sampler_checks", "verdict"]
+__all__ = ["MIN_ESS", "MAX_R_HAT", "cautions", "sampler_checks", "structure_caution", "verdict"]
 
 MAX_R_HAT = 1.01  # Vehtari et al. 2021
 MIN_ESS = 400
 _MAX_SIGMA_RUN = 0.15
 _MAX_CBS_RATIO = 2.0
+_MAX_OTHER_STRUCTURE = 0.1  # weight; how often it is exceeded was counted (`validate --average`)
 _TIE = 4.0  # elpd differences below this are not told apart (Sivula et al. 2020)
 
 
@@ -79,8 +79,9 @@ def cautions(
 ) -> list[str]:
     """Return what limits the numbers of a fit whose sampler worked, a sentence each."""
     return [*_about_exponent(law, posterior, alpha_prior), *_about_one_axis(law, crossings),
-            *_about_laws(law_table, {**others, law.name: cbs}), *_about_runs(posterior),
-            *([] if LOSS in posterior else _about_small_groups(crossings)),
+            *_about_laws(law_table, {**others, law.name: cbs}),
+            *structure_caution(law, dict(zip(law_table["law"], law_table["weight"], strict=True))),
+            *_about_runs(posterior),
             *_about_identification(cbs), *_about_k_hat(law, law_table)]
 
 
@@ -131,26 +132,38 @@ def _about_laws(law_table: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> 
             "its law."]
 
 
+def structure_caution(law: Law, weights: Mapping[str, float]) -> list[str]:
+    """Return a sentence where laws that count batches otherwise hold some of the weight.
+
+    Parameters
+    ----------
+    law : Law
+        The law fitted.
+    weights : mapping
+        Of all laws fitted to the runs (`cbsbayes.averaging.law_weights`).
+
+    Returns
+    -------
+    list of str
+        Empty where none do: one law's intervals then hold what all would say, nearly.
+    """
+    other = sum(weight for name, weight in weights.items()
+                if get_law(name).two_axis != law.two_axis)
+    if other <= _MAX_OTHER_STRUCTURE:
+        return []
+    claim = ("Only the total batch may count: the law that knows nothing else holds" if law.two_axis
+             else "Prompts and rollouts may count apart: laws of two axes hold")
+    return [f"{claim} {other:.2f} of the weight by how left-out runs are predicted. S_min, noise "
+            f"scales and exponent of {law.name} can then be off by more than their intervals say; "
+            "averaged.csv holds that doubt."]
+
+
 def _about_runs(posterior: xr.Dataset) -> list[str]:
     sigma = float(posterior["sigma_run"].median())
     if sigma <= _MAX_SIGMA_RUN:
         return []
     return [f"Runs differ by {sigma:.2f} in log S at one batch, more than seeds usually do "
             f"({_MAX_SIGMA_RUN}): a setting that differs between runs, or a wrong law."]
-
-
-def _about_small_groups(crossings: xr.Dataset) -> list[str]:
-    """Warn where only small groups fail the hardest threshold: they may saturate lower."""
-    rollouts = crossings["n_rollouts"].values
-    if (rollouts < 1).any() or len(np.unique(rollouts)) < 2:
-        return []
-    by_hardness = crossings["status"].transpose("run", "threshold").values
-    hardest = -1 if crossings.attrs.get("direction") != "decreasing" else 0
-    failed = by_hardness[:, hardest] == RIGHT
-    if not failed.any() or rollouts[failed].max() >= np.median(rollouts):
-        return []
-    return [f"Only runs with n_rollouts ≤ {rollouts[failed].max()} never reached the hardest "
-            "threshold: small groups may saturate lower, which reads like a larger noise scale."]
 
 
 def _about_identification(cbs: pd.DataFrame) -> list[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
+from cbsbayes.bounds import RIGHT
 from cbsbayes.ceiling_option import OPTION, ceiling_sentences, check_ceilings
 from cbsbayes.crossing import find_crossings
 from cbsbayes.errors import CBSDataError
@@ -54,6 +56,23 @@ def test_nothing_is_asked_where_nothing_can_be_said(saturating):
     assert ceiling_loss(saturating, get_law("total"), None) is None
     crossings = find_crossings(saturating, [0.62, 0.66])
     assert small_group_caution(crossings, LAW, None) == []  # it has no curves
+
+
+@pytest.mark.parametrize("direction", ["increasing", "decreasing"])
+def test_without_curves_it_is_told_who_never_arrived(direction):
+    def said(rollouts=(4, 8, 16, 32), failed=()):
+        status = np.ones((len(rollouts), 2), dtype=np.int8)
+        status[list(failed), 1 if direction == "increasing" else 0] = RIGHT
+        table = xr.Dataset({"status": (("run", "threshold"), status)},
+                           coords={"n_prompts": ("run", [64] * len(rollouts)),
+                                   "n_rollouts": ("run", list(rollouts)),
+                                   "threshold": [0.6, 0.7]}, attrs={"direction": direction})
+        return small_group_caution(table, LAW, None, table)
+
+    [text] = said(failed=[0])
+    assert text.startswith("Only runs with n_rollouts ≤ 4 never reached the hardest threshold")
+    assert said(failed=[0, 3]) == said() == []
+    assert said(rollouts=(8, 8, 8), failed=[0]) == said(rollouts=(-1, -1, -1), failed=[0]) == []
 
 
 @pytest.mark.parametrize(("model", "law", "groups", "said"), [

@@ -174,7 +174,7 @@ def _draw_bound(ax: Axes, x: float, bound: float, colour: str, *, down: bool) ->
 def censoring_handles(status: Iterable[int]) -> list[Line2D]:
     """Return legend handles for the kinds of crossing among `status`."""
     kinds = ((INTERVAL, "o", BLACK, "observed, between evaluations"),
-             (RIGHT, "^", "white", "not reached by the end"),
+             (RIGHT, "^", "white", "not surely reached by the end"),
              (LEFT, "v", "white", "reached before the first evaluation"))
     present = set(status)
     return [Line2D([], [], marker=marker, mfc=fill, mec=GREY if fill == "white" else fill,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,13 @@ from cbsbayes.sampling import SamplerSettings
 from cbsbayes.simulate import truth_of
 from cbsbayes.small_groups import small_group_caution
 from cbsbayes.truth import progress_at
+from cbsbayes.validation.average import averaged_logs, fitted_beside
 from cbsbayes.validation.families import family_sweep, get_family
 from cbsbayes.validation.least_squares import Intervals, least_squares_intervals
-from cbsbayes.validation.posterior import by_threshold, interval, posterior_draws
+from cbsbayes.validation.posterior import by_threshold, interval, posterior_tree, with_checks
 from cbsbayes.validation.reading import Reading
 from cbsbayes.validation.truths import true_values
+from cbsbayes.verdict import structure_caution
 
 __all__ = ["COLUMNS", "THRESHOLDS", "Settings", "fitted_runs", "interval_rows", "numbers",
            "simulated_sweep"]
@@ -53,6 +56,9 @@ class Settings:
         Whether small groups may saturate lower (trajectory model).
     alarms : bool
         Whether it is counted how often a fit would say that small groups saturate lower.
+    average : bool
+        Whether the laws that a fit lays beside are fitted too, and what is averaged over all of
+        them is held to the truth.
     """
 
     model: str = "crossing"
@@ -66,6 +72,7 @@ class Settings:
     least_squares: bool = True
     ceiling_by_group: bool = False
     alarms: bool = False
+    average: bool = False
 
     def sampler(self, random_seed: int) -> SamplerSettings:
         """Return the sampler's settings for one sweep, which has one core."""
@@ -75,7 +82,7 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON gives them back."""
         values = asdict(self) | {"thresholds": list(self.thresholds)}
-        later = ("ceiling_by_group", "alarms")  # older ledgers do not have them
+        later = ("ceiling_by_group", "alarms", "average")  # older ledgers do not have them
         return {name: value for name, value in values.items() if value or name not in later}
 
 
@@ -116,24 +123,37 @@ def interval_rows(
 ) -> dict[str, Any]:
     """Return the record of one sweep from the runs to be fitted and the true values."""
     start = time.perf_counter()
-    posterior = posterior_draws(fitted, law, settings.thresholds, settings.model,
-                                settings.sampler(random_seed), settings.ceiling_by_group)
+    fit = partial(_fit, fitted, settings, random_seed)
+    own = fit(law)
     seconds = time.perf_counter() - start
-    found = {name: np.stack([by_threshold(part, settings.thresholds)
-                             for part in interval(logs, settings.ci_prob)])
-             for name, logs in reading.logs(law, posterior).items()}
-    methods = _beside(fitted, law, reading, settings, random_seed)
-    rows: list[list[Any]] = []
-    for threshold, values in true.items():
-        k = settings.thresholds.index(threshold)
-        rows += [["posterior", threshold, name, values[name], *ends[:, k].tolist()]
-                 for name, ends in found.items() if name in values]
-        rows += [[method, threshold, name, values[name], *ends[:, k].tolist()]
-                 for method, intervals in methods.items() for name, ends in intervals.items()
-                 if name in values]
-    alarm = {"alarm": bool(small_group_caution(fitted, law, None))} if settings.alarms else {}
+    posterior = with_checks(own)
+    methods = {"posterior": _intervals(reading.logs(law, posterior), settings)}
+    said: dict[str, bool] = {}
+    if settings.average:
+        logs, weights = averaged_logs(fitted_beside(law, own, fitted, fit), reading)
+        methods["averaged"] = _intervals(logs, settings)
+        said["structure_alarm"] = bool(structure_caution(law, weights))
+    if settings.alarms:
+        said["alarm"] = bool(small_group_caution(fitted, law, None))
+    methods |= _beside(fitted, law, reading, settings, random_seed)
+    rows = [[method, threshold, name, values[name],
+             *ends[:, settings.thresholds.index(threshold)].tolist()]
+            for threshold, values in true.items() for method, intervals in methods.items()
+            for name, ends in intervals.items() if name in values]
     return {"rows": [_rounded(row) for row in rows],
-            "sampling": {"seconds": round(seconds, 3), **numbers(posterior.attrs), **alarm}}
+            "sampling": {"seconds": round(seconds, 3), **numbers(posterior.attrs), **said}}
+
+
+def _fit(fitted: xr.Dataset, settings: Settings, random_seed: int, law: Law) -> xr.DataTree:
+    return posterior_tree(fitted, law, settings.thresholds, settings.model,
+                          settings.sampler(random_seed), settings.ceiling_by_group)
+
+
+def _intervals(logs: Mapping[str, xr.DataArray], settings: Settings) -> Intervals:
+    """Return middle and ends at every threshold, shape (3, threshold) each."""
+    return {name: np.stack([by_threshold(part, settings.thresholds)
+                            for part in interval(draws, settings.ci_prob)])
+            for name, draws in logs.items()}
 
 
 def _beside(

@@ -84,6 +84,10 @@ def _group_markdown(
     if kind == "coverage" and len(studies) > 1:
         order = [study["data"] for study in studies]
         parts.append(f"Coverage of the posterior, by family:\n\n{overview_markdown(rows, order)}\n")
+        averaged = overview_markdown(rows, order, "averaged")
+        if averaged:
+            parts.append("The same averaged over the laws that a fit lays side by side, as in "
+                         f"`averaged.csv`:\n\n{averaged}\n")
     figure = f"{kind}-{law}-{model}" if kind != "sbc" else f"sbc-{studies[0]['data']}-{law}-{model}"
     if len(rows):
         parts.append(f"![{kind}](figures/{figure}.png)\n")
@@ -138,9 +142,12 @@ def _coverage(row: Any) -> str:
     return f"{row.coverage:.2f}{error}"
 
 
-def overview_markdown(table: pd.DataFrame, order: list[str]) -> str:
-    """Return the posterior's coverage ± Monte Carlo error, a row per family."""
-    rows = table[(table["threshold"] == ALL) & (table["method"] == "posterior")]
+def overview_markdown(table: pd.DataFrame, order: list[str], method: str = "posterior") -> str:
+    """Return a method's coverage ± Monte Carlo error, a row per family; empty if it has none."""
+    rows = table[(table["threshold"] == ALL) & (table["method"] == method)]
+    if rows.empty:
+        return ""
+    order = [family for family in order if family in set(rows["family"])]
     cells = rows.assign(text=[_coverage(row) for row in rows.itertuples()])
     wide = cells.pivot(index="family", columns="quantity", values="text")
     return _grid("family", wide.reindex(order)[list(rows["quantity"].unique())].fillna(""))
@@ -182,6 +189,8 @@ def summary_sentence(summary: Mapping[str, Any]) -> str:
         text += f", worst r_hat {summary['r_hat_worst']:.3f}"
     if "alarms" in summary:
         text += f", small groups said to saturate lower in {summary['alarms']}"
+    if "structure_alarms" in summary:
+        text += f", the law's form said to be in doubt in {summary['structure_alarms']}"
     failed = summary["failed"]
     if failed:
         named = "; ".join(f"seed {seed}: {why}" for seed, why in failed.items())

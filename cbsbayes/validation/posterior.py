@@ -1,6 +1,6 @@
 """The interface to the models: a sweep in, draws of the law's quantities out.
 
-A further model enters `posterior_draws`; everything else reads what it returns.
+A further model enters `posterior_tree`; everything else reads what it returns.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from cbsbayes.crossing import find_crossings
 from cbsbayes.errors import CBSDataError
+from cbsbayes.law_fit import with_log_likelihood
 from cbsbayes.laws import Law
 from cbsbayes.models.crossing_data import crossing_data
 from cbsbayes.models.trajectory_data import trajectory_data
@@ -21,7 +22,8 @@ from cbsbayes.sampling import SamplerSettings, sample_crossings
 from cbsbayes.trajectory_sampling import sample_curves
 from cbsbayes.verdict import sampler_checks
 
-__all__ = ["MODELS", "by_threshold", "interval", "posterior_draws", "with_checks"]
+__all__ = ["MODELS", "by_threshold", "interval", "posterior_draws", "posterior_tree",
+           "with_checks"]
 
 MODELS = ("crossing", "trajectory")
 
@@ -59,14 +61,25 @@ def posterior_draws(
     CBSDataError
         If there is no such model, or the sweep cannot be fitted.
     """
+    return with_checks(posterior_tree(sweep, law, thresholds, model, settings, ceiling_by_group))
+
+
+def posterior_tree(
+    sweep: xr.Dataset, law: Law, thresholds: ArrayLike, model: str, settings: SamplerSettings,
+    ceiling_by_group: bool = False,
+) -> xr.DataTree:
+    """Return groups ``posterior``, ``sample_stats`` and ``log_likelihood``, of whole runs.
+
+    Parameters and errors are those of `posterior_draws`.
+    """
     if model == "crossing":
         data = crossing_data(find_crossings(sweep, thresholds), law)
-        return with_checks(sample_crossings(data, law, settings))
+        return with_log_likelihood(sample_crossings(data, law, settings), data, law)
     if model == "trajectory":
         targets = np.asarray(thresholds, dtype=float)
         flat = FlatTrajectory(trajectory_data(sweep, law, None), law,
-                              ceiling_by_group=ceiling_by_group)
-        return with_checks(sample_curves(flat, targets, settings)[0])
+                              ceiling_by_group=ceiling_by_group and law.two_axis)
+        return sample_curves(flat, targets, settings)[0]
     raise CBSDataError(f"unknown model {model!r}; valid: {', '.join(MODELS)}")
 
 

@@ -88,6 +88,7 @@ def sampling_summary(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
                  "divergences": table["divergences"].sum(), "r_hat_worst": table["r_hat_max"].max(),
                  "ess_bulk_worst": table["ess_bulk_min"].min()}
         out |= {name: round(float(value), 3) for name, value in worst.items() if value == value}
-        alarms = [record["alarm"] for record in done if "alarm" in record]
-        out |= {"alarms": sum(alarms)} if alarms else {}
+        for count, name in (("alarms", "alarm"), ("structure_alarms", "structure_alarm")):
+            said = [record[name] for record in done if name in record]
+            out |= {count: sum(said)} if said else {}
     return out

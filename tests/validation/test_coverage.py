@@ -125,7 +125,7 @@ def test_failures_are_counted_and_named():
 
 
 def test_settings_that_are_not_new_read_as_before():
-    assert not {"ceiling_by_group", "alarms"} & set(Settings().as_dict())
+    assert not {"ceiling_by_group", "alarms", "average"} & set(Settings().as_dict())
     study = coverage_study("base", Settings(model="trajectory", ceiling_by_group=True))
     assert study.name == "coverage-base-two_axis_free-trajectory-ceilings"
     assert study.all_settings()["ceiling_by_group"] is True
@@ -139,3 +139,27 @@ def test_alarms_are_counted_and_told():
     assert summary["alarms"] == 1
     assert "said to saturate lower in 1, none failed" in summary_sentence(summary)
     assert "alarms" not in sampling_summary([{"seed": 0, "sampling": {"seconds": 1.0}}])
+
+
+@pytest.mark.mcmc
+def test_what_is_averaged_over_laws_is_held_to_the_truth_too():
+    quick = Settings(draws=100, thresholds=(0.62, 0.68), least_squares=False, average=True)
+    record = simulated_sweep("total", quick, 1)
+    assert record["sampling"]["structure_alarm"] is True  # the truth knows the total batch alone
+    found = rows_of([{"seed": 1, **record}], COLUMNS)
+    own, averaged = (found.query(f"method == '{name}'").set_index(["quantity", "threshold"])
+                     for name in ("posterior", "averaged"))
+    assert set(averaged.index.get_level_values(0)) == {"S_min", "S(128,8)", "gain_prompts",
+                                                       "gain_rollouts", "cbs_prompts(8)"}
+    both = averaged.join(own.add_suffix("_own"))
+    assert (both["truth"] == both["truth_own"]).all()
+    off, off_own = ((both[f"estimate{s}"] - both["truth"]).abs() for s in ("", "_own"))
+    assert off["S_min"].mean() < off_own["S_min"].mean()
+
+
+def test_doubt_of_the_laws_form_is_counted_and_told():
+    records = [{"seed": k, "sampling": {"seconds": 1.0, "structure_alarm": k > 0}}
+               for k in range(3)]
+    summary = sampling_summary(records)
+    assert summary["structure_alarms"] == 2
+    assert "the law's form said to be in doubt in 2" in summary_sentence(summary)

@@ -1,0 +1,63 @@
+"""What a fit that averages over laws says of a sweep (`cbsbayes.averaging`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+
+from cbsbayes.averaging import OF_ONE_LAW, law_weights, mixed_draws
+from cbsbayes.fitting import laws_beside
+from cbsbayes.laws import Law, get_law
+from cbsbayes.loo import leave_one_run_out
+from cbsbayes.validation.reading import Reading
+
+__all__ = ["averaged_logs", "fitted_beside"]
+
+_NOISE = "N("  # a noise scale too, told of one law only
+
+
+def fitted_beside(
+    law: Law, own: xr.DataTree, fitted: xr.Dataset, fit: Callable[[Law], xr.DataTree]
+) -> dict[str, xr.DataTree]:
+    """Return the fits of a law and of those that a user's fit lays beside it, by name.
+
+    Parameters
+    ----------
+    law : Law
+        The law of `own`.
+    own : xarray.DataTree
+        Its fit.
+    fitted : xarray.Dataset
+        The runs.
+    fit : callable
+        From another law to its fit of the same runs.
+    """
+    return {law.name: own} | {name: fit(get_law(name)) for name in laws_beside(law, fitted)}
+
+
+def averaged_logs(
+    trees: dict[str, xr.DataTree], reading: Reading
+) -> tuple[dict[str, xr.DataArray], dict[str, float]]:
+    """Return the logarithms of what is averaged over laws, and the laws' weights.
+
+    Parameters
+    ----------
+    trees : dict
+        Law name to groups ``posterior`` and ``log_likelihood``, the law asked for first.
+    reading : Reading
+        The batch at which quantities are compared.
+    """
+    weights = law_weights({name: leave_one_run_out(tree) for name, tree in trees.items()})
+    logs = {name: reading.logs(get_law(name), tree["posterior"].to_dataset())
+            for name, tree in trees.items()}
+    first, *_ = logs.values()
+    told = [name for name in first if name not in OF_ONE_LAW and not name.startswith(_NOISE)]
+    return {name: _mixture({law: found[name] for law, found in logs.items()}, weights)
+            for name in told}, weights
+
+
+def _mixture(parts: dict[str, xr.DataArray], weights: dict[str, float]) -> xr.DataArray:
+    odds = np.array([weights[law] for law in parts])
+    return mixed_draws(list(parts.values()), odds / odds.sum())
