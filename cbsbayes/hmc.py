@@ -3,13 +3,16 @@ r"""Hamiltonian Monte Carlo by many short walkers at once, for smooth posteriors
 Walkers start from a normal approximation :math:`x = m + L z` and move in z, where the posterior is
 nearly round, so that a trajectory of fixed length reaches an almost independent point in three or
 four evaluations of the gradient. All walkers move together as arrays and share the size of the
-steps, which they learn in a few dozen moves, and a covariance estimated again half-way. Lengths
-and steps are jittered, so that no trajectory comes back to where it began.
+steps, which they learn in a few dozen moves, and the posterior's shape, which they learn twice on
+the way: its covariance, and how far each coordinate is skewed (`cbsbayes.skew`), so that
+:math:`x = h(m + L z)`. Lengths and steps are jittered, so that no trajectory comes back to where it
+began.
 
 A chain is several walkers after one another. All of them start near the mode, so that agreeing
 with each other is no proof of having arrived: what they did before draws are kept must be many
-times as long as draws stay correlated. Where it is not, all moves so far become warm-up, and they
-go on, their draws more moves apart. As soon as one diverges, all begin again with smaller steps.
+times as long as draws stay correlated. Where it is not, all moves so far become warm-up, the shape
+is learned from them, and they go on; should that not do, draws are taken more moves apart. As soon
+as one diverges, all begin again with smaller steps.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import numpy as np
 import xarray as xr
 
 from cbsbayes.convergence import convergence
+from cbsbayes.skew import skew_of, unbent
 
 __all__ = ["WARM_UP", "Gradients", "Walk", "walk", "what_failed"]
 
@@ -31,10 +35,12 @@ _LENGTH = 2.2  # of a trajectory in standard deviations: past a quarter of a tur
 _FIRST_STEP = 0.6
 _JITTER = 0.15
 _START = 1.2  # spread of the walkers' starts in posterior spreads
-WARM_UP = (16, 8)
-"""Moves before and after the covariance is estimated again."""
+WARM_UP = 24
+"""Moves in three equal parts; the shape is learned after the first and the second."""
 
-_TRUST = 300  # draws that the first covariance counts for when it is
+_TRUST = 100  # draws that the covariance known before counts for when it is learned
+_TOGETHER = 4  # draws of a walker that go together count for one
+_RELEARN = 8  # moves to learn the size of steps again, where walkers must go on
 _WALKER_DRAWS = 50  # of one walker at least
 _MOST_WALKERS = 10  # of one chain
 _ARRIVED = 6.0  # times its autocorrelation time that a walker must have moved before its draws
@@ -72,7 +78,7 @@ class Walk:
 def walk(
     gradients: Gradients, middle: np.ndarray, factor: np.ndarray, *, chains: int, draws: int,
     cores: int, random_seed: int, target_accept: Sequence[float] = (0.8,),
-    warm_up: tuple[int, int] = WARM_UP,
+    warm_up: int = WARM_UP,
 ) -> Walk:
     """Return draws from a density.
 
@@ -94,9 +100,9 @@ def walk(
         Shares of trajectories accepted that the size of steps is learned for: the next where
         one diverges or draws are not to be used. .8 was the fastest; more where the posterior
         has narrow places.
-    warm_up : tuple of int
-        As `WARM_UP`, for the first target; the next gets as much more. More saves going on where
-        draws are known to stay correlated for long.
+    warm_up : int
+        Moves before draws are kept, for the first target; the next gets as much more. More saves
+        going on where draws are known to stay correlated for long.
     """
     each = max(1, min(_MOST_WALKERS, draws // _WALKER_DRAWS))
     last = len(target_accept) - 1
@@ -104,8 +110,8 @@ def walk(
         together = _in_threads(gradients, pool, cores)
         for k, target in enumerate(target_accept):
             rng = np.random.default_rng(random_seed)
-            walkers = _Walkers(together, middle, factor, chains * each, rng)
-            walkers.warm_up(target, ((k + 1) * warm_up[0], (k + 1) * warm_up[1]))
+            walkers = _Walkers(together, middle, factor, chains * each, target, rng)
+            walkers.warm_up((k + 1) * warm_up)
             found = _arrive(walkers, chains, draws, give_up=k < last)
             if not found.failed:
                 break
@@ -116,7 +122,7 @@ def _arrive(walkers: _Walkers, chains: int, draws: int, *, give_up: bool) -> Wal
     """Draw until draws have nothing of where they began; if asked, give up once one diverges."""
     n_moves = -(-chains * draws // len(walkers.z))
     thin = 1
-    for _ in range(_ROUNDS):
+    for k in range(_ROUNDS):
         moved, kept = walkers.moved, []
         for _ in range(n_moves):
             kept.append(walkers.moves(thin))
@@ -126,7 +132,8 @@ def _arrive(walkers: _Walkers, chains: int, draws: int, *, give_up: bool) -> Wal
         correlated = thin * chains * draws / convergence(found.position).ess_bulk.min()
         if moved >= _ARRIVED * correlated or found.stats["diverging"].any():
             return found
-        thin *= _THINNER
+        walkers.learn_again(found.position.reshape(-1, found.position.shape[-1]))
+        thin *= _THINNER if k else 1
     return replace(found, failed="draws stayed correlated for too long")
 
 
@@ -175,28 +182,39 @@ def _in_threads(gradients: Gradients, pool: ThreadPoolExecutor, cores: int) -> G
 
 
 class _Walkers:
-    """Walkers in the standardised coordinates z, and how they move."""
+    """Walkers in the standardised coordinates z, and how they move.
+
+    The density is that of y = middle + factor z, of which the skew makes the position.
+    """
 
     def __init__(
         self, gradients: Gradients, middle: np.ndarray, factor: np.ndarray, n_walkers: int,
-        rng: np.random.Generator,
+        target_accept: float, rng: np.random.Generator,
     ) -> None:
-        self.gradients, self.rng = gradients, rng
-        self.middle, self.factor = middle, factor
+        self.gradients, self.rng, self.target_accept = gradients, rng, target_accept
+        self.middle, self.factor, self.skew = middle, factor, unbent(len(middle))
         self.log_step, self.moved = np.log(_FIRST_STEP), 0
         self.z = _START * rng.standard_normal((n_walkers, len(middle)))
         self.value, self.slope = self._density(self.z)
 
-    def warm_up(self, target_accept: float, warm_up: tuple[int, int]) -> None:
-        """Learn the size of the steps, and the covariance from the second half of the first part.
+    def warm_up(self, warm_up: int) -> None:
+        """Learn the size of the steps, and the shape from the moves of the first two parts.
 
-        A wrong factor of the mode costs speed only: any root gives the same posterior.
+        A wrong shape costs speed only: any gives the same posterior.
         """
-        first, second = warm_up
-        seen = [self._learn(move, target_accept) for move in range(first)]
-        self._turn(np.concatenate(seen[first // 2:]))
-        for move in range(first, first + second):
-            self._learn(move, target_accept)
+        part = -(-warm_up // 3)
+        for start in (0, part, 2 * part):
+            seen = [self._learn(start + move) for move in range(part)]
+            if start == 0:
+                seen = seen[part // 2:]  # the first moves still know where they began
+            if start < 2 * part:
+                self._turn(np.concatenate(seen))
+
+    def learn_again(self, seen: np.ndarray) -> None:
+        """Learn the shape from positions seen, shape (draw, n_dim), and the size of the steps."""
+        self._turn(seen)
+        for move in range(_RELEARN):
+            self._learn(_RELEARN + move)
 
     def moves(self, n: int) -> dict[str, np.ndarray]:
         """Move `n` times; return the last, and whether any of them diverged."""
@@ -221,8 +239,10 @@ class _Walkers:
         self.slope = np.where(taken[:, None], slope, self.slope)
         self.value = np.where(taken, value, self.value)
         everywhere = np.ones(len(accept))
-        return {"position": self.middle + self.z @ self.factor.T, "diverging": rise > _DIVERGED,
-                "acceptance_rate": accept, "energy": before, "lp": self.value,
+        y = self._y()
+        log_stretch = np.log(self.skew.stretch(y)).sum(axis=1)
+        return {"position": self.skew.bent(y), "diverging": rise > _DIVERGED,
+                "acceptance_rate": accept, "energy": before, "lp": self.value - log_stretch,
                 "n_steps": n_steps * everywhere, "step_size": step * everywhere}
 
     def _leap(
@@ -238,20 +258,32 @@ class _Walkers:
         return z, value, slope, momentum
 
     def _density(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        value, gradient = self.gradients(self.middle + z @ self.factor.T)
-        return value, gradient @ self.factor
+        y = self.middle + z @ self.factor.T
+        stretch = self.skew.stretch(y)
+        value, gradient = self.gradients(self.skew.bent(y))
+        slope = gradient * stretch + self.skew.change(y) / stretch
+        return value + np.log(stretch).sum(axis=1), slope @ self.factor
 
-    def _learn(self, move: int, target_accept: float) -> np.ndarray:
-        accept = self.move()["acceptance_rate"].mean()
-        self.log_step += (accept - target_accept) / (1 + move / 5) ** 0.6
-        return self.z
+    def _y(self) -> np.ndarray:
+        return self.middle + self.z @ self.factor.T
+
+    def _learn(self, move: int) -> np.ndarray:
+        moved = self.move()
+        self.log_step += (moved["acceptance_rate"].mean() - self.target_accept) / (
+            1 + move / 5) ** 0.6
+        return moved["position"]
 
     def _turn(self, seen: np.ndarray) -> None:
-        """Standardise anew by what was seen, shape (draw, n_dim), the first covariance beside."""
-        weight = len(seen) / 4 / (len(seen) / 4 + _TRUST)  # draws of one walker go together
-        covariance = weight * np.cov(seen.T) + (1 - weight) * np.eye(len(self.middle))
-        position = self.middle + self.z @ self.factor.T
-        self.middle = self.middle + self.factor @ (weight * seen.mean(axis=0))
-        self.factor = self.factor @ np.linalg.cholesky(np.atleast_2d(covariance))
-        self.z = np.linalg.solve(self.factor, (position - self.middle).T).T
+        """Standardise anew by positions seen, shape (draw, n_dim), what was known before beside."""
+        count = len(seen) / _TOGETHER
+        here, top = self.skew.bent(self._y()), self.skew.bent(self.middle)
+        old, self.skew = self.skew.stretch(self.middle), skew_of(seen, count)
+        self.middle = self.skew.straight(top)
+        known = self.factor * (old / self.skew.stretch(self.middle))[:, None]
+        away = np.linalg.solve(known, (self.skew.straight(seen) - self.middle).T)
+        weight = count / (count + _TRUST)
+        covariance = weight * np.cov(away) + (1 - weight) * np.eye(len(known))
+        self.middle = self.middle + known @ (weight * away.mean(axis=1))
+        self.factor = known @ np.linalg.cholesky(np.atleast_2d(covariance))
+        self.z = np.linalg.solve(self.factor, (self.skew.straight(here) - self.middle).T).T
         self.value, self.slope = self._density(self.z)

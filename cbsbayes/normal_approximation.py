@@ -37,6 +37,7 @@ def find_mode(
         Coordinates that stay where they start.
     """
     from scipy.optimize import minimize
+    from threadpoolctl import threadpool_limits
 
     held = list(held)
 
@@ -49,8 +50,9 @@ def find_mode(
         return -value, slope
 
     z = np.zeros_like(center) if start is None else (start - center) / sd
-    return center + sd * minimize(downhill, z, jac=True, method="L-BFGS-B", options={
-        "maxiter": 1000, "maxcor": 10, "maxfun": 2000}).x
+    with threadpool_limits(1, user_api="blas"):  # threads wait for each other for a second here
+        return center + sd * minimize(downhill, z, jac=True, method="L-BFGS-B", options={
+            "maxiter": 1000, "maxcor": 10, "maxfun": 2000}).x
 
 
 def root_of_covariance(density: Density, mode: np.ndarray, sd: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ __all__ = ["sample_by_nuts", "sample_curves"]
 
 _TARGET_ACCEPT = 0.97  # .85 is twice as fast, but draws diverge where the ceiling is near the data
 _WALKERS_ACCEPT = (0.95, 0.98)  # the second where the first fails
-_WARM_UP = (48, 24)  # draws stay correlated for some ten moves
+_WARM_UP = 72  # draws stay correlated for some ten moves
 _BELOW_TOP, _BELOW_MODE = 1.0, 0.5  # the floor of the ceiling's logit, at least
 _CHUNK = 500  # draws at a time when runs' own parameters are drawn
 _START = 0.5  # spread of the chains' starts in posterior spreads

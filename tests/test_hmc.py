@@ -139,7 +139,12 @@ def test_walkers_that_have_not_arrived_go_on():
     ess = convergence(found.position).ess_bulk[1]
     assert spread == pytest.approx(30.0, rel=4.5 / np.sqrt(2 * ess))
     assert found.stats["n_steps"].max() < 50
-    hopeless = np.array([1.0, 3e4])
+    far = np.array([1.0, 3e4])  # learned from the moves made in vain
+    found = walk(lambda x: (-0.5 * ((x / far)**2).sum(axis=1), -x / far**2),
+                 np.zeros(2), np.eye(2), chains=4, draws=500, cores=1, random_seed=0)
+    assert not found.failed
+    assert found.position[..., 1].std() == pytest.approx(3e4, rel=0.15)
+    hopeless = np.array([1.0, 1e6])
     lost = walk(lambda x: (-0.5 * ((x / hopeless)**2).sum(axis=1), -x / hopeless**2),
                 np.zeros(2), np.eye(2), chains=4, draws=500, cores=1, random_seed=0)
     assert lost.failed == "draws stayed correlated for too long"
