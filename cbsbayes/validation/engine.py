@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Any
 
 from cbsbayes.cli import one_line
@@ -51,11 +52,23 @@ def executor(workers: int, scheduler: str | None = None) -> Iterator[Executor]:
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))  # read when a new process loads numpy
     try:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"),
+                                 initializer=_end_with_the_command) as pool:
             yield pool
     finally:
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def _end_with_the_command() -> None:
+    """Have a worker end when the command does, killed or not: alone it would wait for ever."""
+    def wait() -> None:
+        if command is not None:
+            command.join()
+            os._exit(1)
+
+    command = parent_process()
+    Thread(target=wait, daemon=True).start()
 
 
 @contextmanager

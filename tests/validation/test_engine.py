@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from distributed import LocalCluster
@@ -61,6 +64,40 @@ def test_a_worker_that_dies_stops_the_study_and_keeps_what_is_finished(ledger):
     with executor(1) as pool, pytest.raises(CBSDataError, match="2 of 4 sweeps are kept"):
         run_sweeps(die, range(4), ledger, pool)
     assert ledger.finished == {0, 1}
+
+
+_STUDY = """
+import os, time
+from cbsbayes.validation.engine import executor
+
+if __name__ == "__main__":
+    with executor(2) as pool:
+        workers = {pool.submit(os.getpid).result() for _ in range(2)}
+        slow = pool.submit(time.sleep, 600)
+        print(*workers, flush=True)
+        slow.result()
+"""
+
+
+def test_a_command_that_is_killed_leaves_no_worker_behind(tmp_path):
+    script = tmp_path / "study.py"
+    script.write_text(_STUDY)
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE,
+                          text=True) as command:
+        workers = [int(pid) for pid in command.stdout.readline().split()]
+        assert workers
+        command.kill()
+    until = time.monotonic() + 30
+    while any(map(_runs, workers)):
+        assert time.monotonic() < until, "a worker runs on without its command"
+        time.sleep(0.05)
+
+
+def _runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @pytest.fixture(scope="module")
