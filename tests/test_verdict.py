@@ -145,14 +145,14 @@ def test_runs_that_differ_more_than_seeds_do():
 
 def test_laws_that_count_batches_otherwise():
     both = {"two_axis_free": -10.0, "total": -12.0}
-    assert said(table=law_table({"two_axis_free": 0.95, "total": 0.05}, **both)) == []
-    [text] = said(table=law_table({"two_axis_free": 0.7, "total": 0.3}, **both))
+    assert said(table=law_table({"two_axis_free": 0.75, "total": 0.25}, **both)) == []
+    [text] = said(table=law_table({"two_axis_free": 0.6, "total": 0.4}, **both))
     assert text.startswith("Only the total batch may count: the law that knows nothing else holds "
-                           "0.30 of the weight")
+                           "0.40 of the weight")
     assert "averaged.csv" in text
-    apart = {"total": 0.7, "power": 0.1, "two_axis": 0.2}
+    apart = {"total": 0.5, "power": 0.1, "two_axis": 0.4}
     [text] = structure_caution(get_law("total"), apart)
-    assert text.startswith("Prompts and rollouts may count apart: laws of two axes hold 0.20 of")
+    assert text.startswith("Prompts and rollouts may count apart: laws of two axes hold 0.40 of")
     assert structure_caution(get_law("power"), {"power": 0.5, "total": 0.5}) == []
 
 
