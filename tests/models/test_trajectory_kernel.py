@@ -64,9 +64,9 @@ def test_gradient_is_that_of_differences(name, ceiling_by_group):
     words = data_words(flat)
     for position in points(flat):
         gradient = kernel.log_density(position, words)[1]
-        steps = 1e-5 * np.eye(flat.n_dim)
+        steps = 1e-6 * np.eye(flat.n_dim)
         expected = [(kernel.log_density(position + e, words)[0]
-                     - kernel.log_density(position - e, words)[0]) / 2e-5 for e in steps]
+                     - kernel.log_density(position - e, words)[0]) / 2e-6 for e in steps]
         np.testing.assert_allclose(gradient, expected, rtol=2e-4,
                                    atol=1e-6 * np.abs(expected).max())
 
