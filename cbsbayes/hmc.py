@@ -11,8 +11,8 @@ began.
 A chain is several walkers after one another. All of them start near the mode, so that agreeing
 with each other is no proof of having arrived: what they did before draws are kept must be many
 times as long as draws stay correlated. Where it is not, all moves so far become warm-up, the shape
-is learned from them, and they go on; should that not do, draws are taken more moves apart. As soon
-as one diverges, all begin again with smaller steps.
+is learned from them, and they go on; should that not do, draws are taken more moves apart. The same
+as soon as one diverges, with smaller steps from there on.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ WARM_UP = 24
 
 _TRUST = 100  # draws that the covariance known before counts for when it is learned
 _TOGETHER = 4  # draws of a walker that go together count for one
-_RELEARN = 8  # moves to learn the size of steps again, where walkers must go on
 _WALKER_DRAWS = 50  # of one walker at least
 _MOST_WALKERS = 10  # of one chain
 _ARRIVED = 6.0  # times its autocorrelation time that a walker must have moved before its draws
@@ -97,56 +96,53 @@ def walk(
     random_seed : int
         Same seed and versions, whatever the number of threads: same draws.
     target_accept : sequence of float
-        Shares of trajectories accepted that the size of steps is learned for: the next where
-        one diverges or draws are not to be used. .8 was the fastest; more where the posterior
-        has narrow places.
+        Shares of trajectories accepted that the size of steps is learned for: the next once one
+        diverges. .8 was the fastest; more where the posterior has narrow places.
     warm_up : int
-        Moves before draws are kept, for the first target; the next gets as much more. More saves
-        going on where draws are known to stay correlated for long.
+        Moves before draws are kept. More saves going on where draws are known to stay correlated
+        for long.
     """
     each = max(1, min(_MOST_WALKERS, draws // _WALKER_DRAWS))
-    last = len(target_accept) - 1
+    first, *smaller = target_accept
     with ThreadPoolExecutor(cores) as pool:
-        together = _in_threads(gradients, pool, cores)
-        for k, target in enumerate(target_accept):
-            rng = np.random.default_rng(random_seed)
-            walkers = _Walkers(together, middle, factor, chains * each, target, rng)
-            walkers.warm_up((k + 1) * warm_up)
-            found = _arrive(walkers, chains, draws, give_up=k < last)
-            if not found.failed:
-                break
-    return found
+        walkers = _Walkers(_in_threads(gradients, pool, cores), middle, factor, chains * each,
+                           first, np.random.default_rng(random_seed))
+        walkers.warm_up(warm_up)
+        return _arrive(walkers, chains, draws, smaller, -(-warm_up // 3))
 
 
-def _arrive(walkers: _Walkers, chains: int, draws: int, *, give_up: bool) -> Walk:
-    """Draw until draws have nothing of where they began; if asked, give up once one diverges."""
+def _arrive(
+    walkers: _Walkers, chains: int, draws: int, smaller: list[float], relearn: int
+) -> Walk:
+    """Draw until draws have nothing of where they began and none diverged, or nothing helps."""
     n_moves = -(-chains * draws // len(walkers.z))
     thin = 1
     for k in range(_ROUNDS):
-        moved, kept = walkers.moved, []
-        for _ in range(n_moves):
+        moved, kept = walkers.moved, list[dict[str, np.ndarray]]()
+        while len(kept) < n_moves:
             kept.append(walkers.moves(thin))
-            if give_up and kept[-1]["diverging"].any():
-                return _by_chain(kept, chains, draws, "a draw diverged")
+            if smaller and kept[-1]["diverging"].any():
+                walkers.target_accept, *smaller = smaller
+                walkers.learn_again(relearn)
+                moved = walkers.moved
+                kept.clear()
         found = _by_chain(kept, chains, draws)
         correlated = thin * chains * draws / convergence(found.position).ess_bulk.min()
         if moved >= _ARRIVED * correlated or found.stats["diverging"].any():
             return found
-        walkers.learn_again(found.position.reshape(-1, found.position.shape[-1]))
+        walkers.learn_again(relearn)
         thin *= _THINNER if k else 1
     return replace(found, failed="draws stayed correlated for too long")
 
 
-def _by_chain(
-    kept: list[dict[str, np.ndarray]], chains: int, draws: int, failed: str = ""
-) -> Walk:
+def _by_chain(kept: list[dict[str, np.ndarray]], chains: int, draws: int) -> Walk:
     def together(name: str) -> np.ndarray:
         values = np.stack([move[name] for move in kept], axis=1)  # (walker, move, …)
         return values.reshape(chains, -1, *values.shape[2:])[:, :draws]
 
     position = together("position")
     stats = {name: together(name) for name in kept[0] if name != "position"}
-    return Walk(position, stats, failed or what_failed(position, stats["diverging"]))
+    return Walk(position, stats, what_failed(position, stats["diverging"]))
 
 
 def what_failed(position: np.ndarray, diverging: np.ndarray) -> str:
@@ -193,7 +189,7 @@ class _Walkers:
     ) -> None:
         self.gradients, self.rng, self.target_accept = gradients, rng, target_accept
         self.middle, self.factor, self.skew = middle, factor, unbent(len(middle))
-        self.log_step, self.moved = np.log(_FIRST_STEP), 0
+        self.log_step, self.seen = np.log(_FIRST_STEP), list[np.ndarray]()
         self.z = _START * rng.standard_normal((n_walkers, len(middle)))
         self.value, self.slope = self._density(self.z)
 
@@ -203,18 +199,20 @@ class _Walkers:
         A wrong shape costs speed only: any gives the same posterior.
         """
         part = -(-warm_up // 3)
-        for start in (0, part, 2 * part):
-            seen = [self._learn(start + move) for move in range(part)]
-            if start == 0:
-                seen = seen[part // 2:]  # the first moves still know where they began
-            if start < 2 * part:
-                self._turn(np.concatenate(seen))
+        self._learn_steps(range(part))
+        for start in (part, 2 * part):
+            self._turn()
+            self._learn_steps(range(start, start + part))
 
-    def learn_again(self, seen: np.ndarray) -> None:
-        """Learn the shape from positions seen, shape (draw, n_dim), and the size of the steps."""
-        self._turn(seen)
-        for move in range(_RELEARN):
-            self._learn(_RELEARN + move)
+    def learn_again(self, moves: int) -> None:
+        """Learn the shape from what was seen since, then the size of the steps in some moves."""
+        self._turn()
+        self._learn_steps(range(moves // 2, moves // 2 + moves))
+
+    @property
+    def moved(self) -> int:
+        """How many moves were made."""
+        return len(self.seen)
 
     def moves(self, n: int) -> dict[str, np.ndarray]:
         """Move `n` times; return the last, and whether any of them diverged."""
@@ -226,7 +224,6 @@ class _Walkers:
         step = np.exp(self.log_step) * self.rng.uniform(1 - _JITTER, 1 + _JITTER)
         length = _LENGTH * self.rng.uniform(1 - _JITTER, 1 + _JITTER)
         n_steps = max(1, round(length / step))
-        self.moved += 1
         momentum = self.rng.standard_normal(self.z.shape)
         before = 0.5 * (momentum**2).sum(axis=1) - self.value
         z, value, slope, momentum = self._leap(momentum, step, n_steps)
@@ -241,7 +238,8 @@ class _Walkers:
         everywhere = np.ones(len(accept))
         y = self._y()
         log_stretch = np.log(self.skew.stretch(y)).sum(axis=1)
-        return {"position": self.skew.bent(y), "diverging": rise > _DIVERGED,
+        self.seen.append(self.skew.bent(y))
+        return {"position": self.seen[-1], "diverging": rise > _DIVERGED,
                 "acceptance_rate": accept, "energy": before, "lp": self.value - log_stretch,
                 "n_steps": n_steps * everywhere, "step_size": step * everywhere}
 
@@ -267,14 +265,15 @@ class _Walkers:
     def _y(self) -> np.ndarray:
         return self.middle + self.z @ self.factor.T
 
-    def _learn(self, move: int) -> np.ndarray:
-        moved = self.move()
-        self.log_step += (moved["acceptance_rate"].mean() - self.target_accept) / (
-            1 + move / 5) ** 0.6
-        return moved["position"]
+    def _learn_steps(self, moves: range) -> None:
+        """Move, and learn the size of the steps, later moves counting for less."""
+        for move in moves:
+            accept = self.move()["acceptance_rate"].mean()
+            self.log_step += (accept - self.target_accept) / (1 + move / 5) ** 0.6
 
-    def _turn(self, seen: np.ndarray) -> None:
-        """Standardise anew by positions seen, shape (draw, n_dim), what was known before beside."""
+    def _turn(self) -> None:
+        """Standardise anew by the later half of all moves, what was known before beside."""
+        seen = np.concatenate(self.seen[len(self.seen) // 2:])
         count = len(seen) / _TOGETHER
         here, top = self.skew.bent(self._y()), self.skew.bent(self.middle)
         old, self.skew = self.skew.stretch(self.middle), skew_of(seen, count)

@@ -29,7 +29,7 @@ from cbsbayes.sampling import SamplerSettings, nutpie_model, quiet_pymc
 __all__ = ["sample_by_nuts", "sample_curves"]
 
 _TARGET_ACCEPT = 0.97  # .85 is twice as fast, but draws diverge where the ceiling is near the data
-_WALKERS_ACCEPT = (0.95, 0.98)  # the second where the first fails
+_WALKERS_ACCEPT = (0.95, 0.98)  # the second where a draw diverges
 _WARM_UP = 72  # draws stay correlated for some ten moves
 _BELOW_TOP, _BELOW_MODE = 1.0, 0.5  # the floor of the ceiling's logit, at least
 _CHUNK = 500  # draws at a time when runs' own parameters are drawn
