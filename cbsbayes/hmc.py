@@ -12,7 +12,9 @@ A chain is several walkers after one another. All of them start near the mode, s
 with each other is no proof of having arrived: what they did before draws are kept must be many
 times as long as draws stay correlated. Where it is not, all moves so far become warm-up, the shape
 is learned from them, and they go on; should that not do, draws are taken more moves apart. The same
-as soon as one diverges, with smaller steps from there on.
+as soon as one diverges, with smaller steps from there on. A walker that began where the density is
+so steep that it refuses every step would stay there for good, and r_hat would hardly see one of
+forty: it is put where another is, before draws are kept.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ WARM_UP = 24
 
 _TRUST = 100  # draws that the covariance known before counts for when it is learned
 _TOGETHER = 4  # draws of a walker that go together count for one
+_STUCK = 0.2  # of trajectories accepted, below which a walker is stuck
 _WALKER_DRAWS = 50  # of one walker at least
 _MOST_WALKERS = 10  # of one chain
 _ARRIVED = 6.0  # times its autocorrelation time that a walker must have moved before its draws
@@ -108,11 +111,11 @@ def walk(
         walkers = _Walkers(_in_threads(gradients, pool, cores), middle, factor, chains * each,
                            first, np.random.default_rng(random_seed))
         walkers.warm_up(warm_up)
-        return _arrive(walkers, chains, draws, smaller, -(-warm_up // 3))
+        return _arrive(walkers, chains, draws, smaller, warm_up)
 
 
 def _arrive(
-    walkers: _Walkers, chains: int, draws: int, smaller: list[float], relearn: int
+    walkers: _Walkers, chains: int, draws: int, smaller: list[float], warm_up: int
 ) -> Walk:
     """Draw until draws have nothing of where they began and none diverged, or nothing helps."""
     n_moves = -(-chains * draws // len(walkers.z))
@@ -123,16 +126,19 @@ def _arrive(
             kept.append(walkers.moves(thin))
             if smaller and kept[-1]["diverging"].any():
                 walkers.target_accept, *smaller = smaller
-                walkers.learn_again(relearn)
+                walkers.learn_again(warm_up)
                 moved = walkers.moved
                 kept.clear()
         found = _by_chain(kept, chains, draws)
         correlated = thin * chains * draws / convergence(found.position).ess_bulk.min()
-        if moved >= _ARRIVED * correlated or found.stats["diverging"].any():
+        stuck = np.mean([each["acceptance_rate"] for each in kept], axis=0).min() < _STUCK
+        arrived = moved >= _ARRIVED * correlated or found.stats["diverging"].any()
+        if arrived and not stuck:
             return found
-        walkers.learn_again(relearn)
-        thin *= _THINNER if k else 1
-    return replace(found, failed="draws stayed correlated for too long")
+        walkers.learn_again(warm_up)
+        thin *= _THINNER if k and not stuck else 1
+    return replace(found, failed="a walker never moved on" if stuck else
+                   "draws stayed correlated for too long")
 
 
 def _by_chain(kept: list[dict[str, np.ndarray]], chains: int, draws: int) -> Walk:
@@ -189,7 +195,8 @@ class _Walkers:
     ) -> None:
         self.gradients, self.rng, self.target_accept = gradients, rng, target_accept
         self.middle, self.factor, self.skew = middle, factor, unbent(len(middle))
-        self.log_step, self.seen = np.log(_FIRST_STEP), list[np.ndarray]()
+        self.log_step = np.log(_FIRST_STEP)
+        self.seen, self.accepted = list[np.ndarray](), list[np.ndarray]()
         self.z = _START * rng.standard_normal((n_walkers, len(middle)))
         self.value, self.slope = self._density(self.z)
 
@@ -207,7 +214,7 @@ class _Walkers:
     def learn_again(self, moves: int) -> None:
         """Learn the shape from what was seen since, then the size of the steps in some moves."""
         self._turn()
-        self._learn_steps(range(moves // 2, moves // 2 + moves))
+        self._learn_steps(range(moves))
 
     @property
     def moved(self) -> int:
@@ -239,6 +246,7 @@ class _Walkers:
         y = self._y()
         log_stretch = np.log(self.skew.stretch(y)).sum(axis=1)
         self.seen.append(self.skew.bent(y))
+        self.accepted.append(accept)
         return {"position": self.seen[-1], "diverging": rise > _DIVERGED,
                 "acceptance_rate": accept, "energy": before, "lp": self.value - log_stretch,
                 "n_steps": n_steps * everywhere, "step_size": step * everywhere}
@@ -272,10 +280,18 @@ class _Walkers:
             self.log_step += (accept - self.target_accept) / (1 + move / 5) ** 0.6
 
     def _turn(self) -> None:
-        """Standardise anew by the later half of all moves, what was known before beside."""
-        seen = np.concatenate(self.seen[len(self.seen) // 2:])
+        """Standardise anew by the later half of all moves, what was known before beside.
+
+        Walkers that were stuck in it tell nothing and begin anew where others are.
+        """
+        half = len(self.seen) // 2
+        free = np.mean(self.accepted[half:], axis=0) >= _STUCK
+        free |= not free.any()
+        place = np.where(free, np.arange(len(free)),
+                         self.rng.choice(np.flatnonzero(free), len(free)))
+        seen = np.concatenate([position[free] for position in self.seen[half:]])
         count = len(seen) / _TOGETHER
-        here, top = self.skew.bent(self._y()), self.skew.bent(self.middle)
+        here, top = self.skew.bent(self._y())[place], self.skew.bent(self.middle)
         old, self.skew = self.skew.stretch(self.middle), skew_of(seen, count)
         self.middle = self.skew.straight(top)
         known = self.factor * (old / self.skew.stretch(self.middle))[:, None]

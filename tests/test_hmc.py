@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cbsbayes.convergence import convergence
-from cbsbayes.hmc import walk, what_failed
+from cbsbayes.hmc import _arrive, _Walkers, walk, what_failed
 
 MEAN = np.array([1.0, -2.0, 0.5])
 ROOT = np.array([[1.0, 0.0, 0.0], [0.9, 0.3, 0.0], [-2.0, 1.0, 0.5]])
@@ -113,10 +113,10 @@ def test_smaller_steps_are_tried_as_soon_as_one_diverges():
         return bent(positions)
 
     middle, factor = np.zeros(2), np.diag([1.0, 1.5])
-    found = walk(counted, middle, factor, target_accept=(0.3, 0.98), **settings)
+    found = walk(counted, middle, factor, target_accept=(0.5, 0.9, 0.98), **settings)
     assert found.failed == ""
     together, calls[:] = sum(calls), []
-    large = walk(counted, middle, factor, target_accept=(0.3,), **settings)
+    large = walk(counted, middle, factor, target_accept=(0.5,), **settings)
     assert large.stats["diverging"].any()
     assert large.failed
     small = walk(counted, middle, factor, target_accept=(0.98,), **settings)
@@ -148,3 +148,24 @@ def test_walkers_that_have_not_arrived_go_on():
     lost = walk(lambda x: (-0.5 * ((x / hopeless)**2).sum(axis=1), -x / hopeless**2),
                 np.zeros(2), np.eye(2), chains=4, draws=500, cores=1, random_seed=0)
     assert lost.failed == "draws stayed correlated for too long"
+
+
+def test_a_walker_that_refuses_every_step_begins_anew_where_others_are():
+    def steep(positions):
+        return -(positions**4).sum(axis=1), -4.0 * positions**3
+
+    walkers = _Walkers(steep, np.zeros(3), 0.6 * np.eye(3), 20, 0.8, np.random.default_rng(0))
+    walkers.z[7] = 100.0
+    walkers.value, walkers.slope = walkers._density(walkers.z)
+    walkers.warm_up(24)
+    assert np.abs(walkers.move()["position"]).max() < 3.0
+    walkers.z[7] = 100.0
+    walkers.value, walkers.slope = walkers._density(walkers.z)
+    found = _arrive(walkers, 2, 500, [0.95], 8)
+    assert found.failed == ""
+    assert np.abs(found.position).max() < 3.0
+
+
+def test_a_walker_that_never_moves_on_is_named(monkeypatch):
+    monkeypatch.setattr("cbsbayes.hmc._STUCK", 0.999)
+    assert many(normal, 3, MEAN, ROOT, draws=200).failed == "a walker never moved on"

@@ -24,6 +24,8 @@ from cbsbayes.result import stacked
 from cbsbayes.sampling import SAMPLERS, SamplerSettings, sample_crossings, sample_prior
 from cbsbayes.shipped import default_sweep_path
 from cbsbayes.store import read_sweep
+from cbsbayes.validation.coverage import THRESHOLDS, fitted_runs
+from cbsbayes.validation.families import family_sweep, get_family
 
 CASES = [("two_axis_free", 4), ("two_axis", 2), ("power", 4), ("total", 1), ("two_axis_sqrt", 1)]
 
@@ -166,3 +168,17 @@ def test_every_quantity_of_the_shipped_sweep_is_that_of_nuts_within_monte_carlo_
     # neighbours share their draws: a few standard errors at worst, one on average
     assert np.abs(apart).max() < 5.0
     assert 0.5 < np.sqrt((apart**2).mean()) < 1.5
+
+
+@pytest.mark.mcmc
+@pytest.mark.parametrize("name", ["two_axis_free", "two_axis_free_plain"])
+def test_no_walker_stays_where_it_began(name):
+    """Some begin on a cliff in this sweep; one of forty would hardly show in r_hat."""
+    law = LAWS[name]
+    sweep = fitted_runs(family_sweep(get_family("total"), law, 1), law)
+    flat = FlatCrossing(crossing_data(find_crossings(sweep, THRESHOLDS), law), law)
+    for seed in (1, 2):
+        _, stats, failed = sample_marginal(flat, chains=4, draws=1000, cores=1, random_seed=seed)
+        lp = stats["lp"].values
+        assert not failed
+        assert lp.min() > np.median(lp) - 40
