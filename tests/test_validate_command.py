@@ -123,7 +123,9 @@ def test_seeds_of_a_table(tmp_path, capsys):
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--family", "base,bass"], "unknown family 'bass'"),
     (["--law", "cubic"], "unknown law 'cubic'"), (["--model", "oracle"], "unknown model 'oracle'"),
-    (["--draws", "3"], "draws is 3")])
+    (["--draws", "3"], "draws is 3"),
+    (["sbc", "--average"], "--average is for coverage, not for sbc; leave it out"),
+    (["sbc", "--alarms"], "--alarms is for coverage, not for sbc; leave it out")])
 def test_what_cannot_be_done_is_refused_before_anything_is_fitted(arguments, message, tmp_path,
                                                                   capsys):
     assert run("-o", tmp_path / "out", *arguments) == 1

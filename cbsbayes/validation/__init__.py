@@ -8,7 +8,7 @@
 ``seeds``      real runs: one seed of every batch redrawn, all seeds as the reference
 =============  ===============================================================================
 
-`posterior.posterior_draws` is the interface to the models, `engine` runs hundreds of fits in
+`posterior.posterior_tree` is the interface to the models, `engine` runs hundreds of fits in
 processes or on a cluster, `ledger` keeps what is finished, `page` writes the tables.
 """
 
