@@ -32,7 +32,7 @@ from cbsbayes.validation.coverage import Settings, fitted_runs
 from cbsbayes.validation.engine import executor, run_sweeps
 from cbsbayes.validation.families import family_sweep, get_family
 from cbsbayes.validation.ledger import Ledger
-from cbsbayes.validation.posterior import posterior_draws
+from cbsbayes.validation.posterior import posterior_tree, with_checks
 
 TOTAL = 2048
 LAW = "two_axis_free"
@@ -56,8 +56,8 @@ def one_sweep(family: str, settings: Settings, seed: int) -> dict[str, Any]:
     drawn = replace(kind, arguments={**kind.arguments, "curve": curve})
     ds = family_sweep(drawn, law, seed)
     runs = fitted_runs(ds, law)
-    posterior = posterior_draws(runs, law, settings.thresholds, settings.model,
-                                settings.sampler(seed), settings.ceiling_by_group)
+    posterior = with_checks(posterior_tree(runs, law, settings.thresholds, settings.model,
+                                           settings.sampler(seed), settings.ceiling_by_group))
     fit = SimpleNamespace(law=law, posterior=posterior)
     tried = tried_batches(runs)
     splits = [s for s in candidate_splits(TOTAL, tried, law) if s.range != "extrapolated"]

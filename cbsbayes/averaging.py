@@ -17,7 +17,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -107,32 +107,30 @@ def _mixtures(
             continue
         key = (quantity.name, quantity.at)
         parts = {name: found[key] for name, found in stated.items() if key in found}
-        odds = np.array([weights[name] for name in parts])
-        if odds.sum() == 0:
-            continue
-        mixed = mixed_draws(list(parts.values()), odds / odds.sum(), random_seed)
-        out.append(replace(quantity, draws=mixed))
+        if any(weights[name] > 0 for name in parts):
+            out.append(replace(quantity, draws=mixed_draws(parts, weights, random_seed)))
     return out
 
 
 def mixed_draws(
-    parts: Sequence[xr.DataArray], odds: np.ndarray, random_seed: int = 0
+    parts: Mapping[str, xr.DataArray], weights: Mapping[str, float], random_seed: int = 0
 ) -> xr.DataArray:
     """Return draws, each from one law taken at random; all quantities take the same ones.
 
     Parameters
     ----------
-    parts : sequence of xarray.DataArray
-        Draws of one quantity by each law, dims (chain, draw, …).
-    odds : numpy.ndarray
-        The laws' weights, which add up to 1.
+    parts : mapping
+        Law name to draws of one quantity, dims (chain, draw, …).
+    weights : mapping
+        Of `law_weights`; not all of `parts` may have 0.
     random_seed : int
         Decides which law each draw is taken from.
     """
-    parts = [part.transpose("chain", "draw", ...) for part in parts]
-    draws = min(part.sizes["draw"] for part in parts)
-    values = np.stack([part.isel(draw=slice(-draws, None)).values for part in parts])
+    odds = np.array([weights[law] for law in parts])
+    by_law = [part.transpose("chain", "draw", ...) for part in parts.values()]
+    draws = min(part.sizes["draw"] for part in by_law)
+    values = np.stack([part.isel(draw=slice(-draws, None)).values for part in by_law])
     at_random = np.random.default_rng(random_seed).random(values.shape[1:3])
-    law = np.searchsorted(np.cumsum(odds)[:-1], at_random, side="right")
+    law = np.searchsorted(np.cumsum(odds / odds.sum())[:-1], at_random, side="right")
     chain, draw = np.indices(law.shape)
-    return parts[0].isel(draw=slice(-draws, None)).copy(data=values[law, chain, draw])
+    return by_law[0].isel(draw=slice(-draws, None)).copy(data=values[law, chain, draw])

@@ -4,8 +4,8 @@ The question is put to the data as the model that has ceilings would: a normal a
 posterior (`cbsbayes.laplace`) gives λ of :math:`f(G) = e^{-\lambda/G}`, the share of endless
 groups' gain that a group of G can reach, and its spread. Alarm is raised where λ is positive by so
 many spreads that it hardly happens by chance. It takes no sampling. Runs of one n_prompts are not
-asked: there a lower ceiling and a larger noise scale look alike. Of those, and
-of a table of crossings, all that can be said is who never arrived.
+asked: there a lower ceiling and a larger noise scale look alike. Of those, and of a table of
+crossings, all that can be said is who never arrived.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import xarray as xr
 
 from cbsbayes.averaging import OF_ONE_LAW, law_weights, mixed_draws
+from cbsbayes.errors import CBSDataError
 from cbsbayes.fitting import laws_beside
 from cbsbayes.laws import Law, get_law
 from cbsbayes.loo import leave_one_run_out
@@ -48,16 +48,19 @@ def averaged_logs(
         Law name to groups ``posterior`` and ``log_likelihood``, the law asked for first.
     reading : Reading
         The batch at which quantities are compared.
+
+    Raises
+    ------
+    CBSDataError
+        If no law has a weight.
     """
     weights = law_weights({name: leave_one_run_out(tree) for name, tree in trees.items()})
+    if not any(weights.values()):
+        raise CBSDataError("of no law is it known how it predicts runs left out: the importance "
+                           "weights overflow")
     logs = {name: reading.logs(get_law(name), tree["posterior"].to_dataset())
             for name, tree in trees.items()}
     first, *_ = logs.values()
     told = [name for name in first if name not in OF_ONE_LAW and not name.startswith(_NOISE)]
-    return {name: _mixture({law: found[name] for law, found in logs.items()}, weights)
+    return {name: mixed_draws({law: found[name] for law, found in logs.items()}, weights)
             for name in told}, weights
-
-
-def _mixture(parts: dict[str, xr.DataArray], weights: dict[str, float]) -> xr.DataArray:
-    odds = np.array([weights[law] for law in parts])
-    return mixed_draws(list(parts.values()), odds / odds.sum())

@@ -22,17 +22,16 @@ from cbsbayes.sampling import SamplerSettings, sample_crossings
 from cbsbayes.trajectory_sampling import sample_curves
 from cbsbayes.verdict import sampler_checks
 
-__all__ = ["MODELS", "by_threshold", "interval", "posterior_draws", "posterior_tree",
-           "with_checks"]
+__all__ = ["MODELS", "by_threshold", "interval", "posterior_tree", "with_checks"]
 
 MODELS = ("crossing", "trajectory")
 
 
-def posterior_draws(
+def posterior_tree(
     sweep: xr.Dataset, law: Law, thresholds: ArrayLike, model: str, settings: SamplerSettings,
     ceiling_by_group: bool = False,
-) -> xr.Dataset:
-    """Return posterior draws of the law's quantities at thresholds.
+) -> xr.DataTree:
+    """Return the fit of a model at thresholds.
 
     Parameters
     ----------
@@ -47,30 +46,20 @@ def posterior_draws(
     settings : SamplerSettings
         How to sample.
     ceiling_by_group : bool
-        Whether small groups may saturate lower (trajectory model).
+        Whether small groups may saturate lower (trajectory model); of laws without group sizes
+        none does.
 
     Returns
     -------
-    xarray.Dataset
-        Dims chain, draw, threshold: ``S_min``, the law's scales, ``alpha`` where it is free, and
-        what else the model has; the sampler's worst numbers (``r_hat_max``, ``ess_bulk_min``,
-        ``divergences``) as attributes.
+    xarray.DataTree
+        Groups ``posterior`` (dims chain, draw, threshold: ``S_min``, the law's scales, ``alpha``
+        where it is free, and what else the model has), ``sample_stats``, and ``log_likelihood`` of
+        whole runs.
 
     Raises
     ------
     CBSDataError
         If there is no such model, or the sweep cannot be fitted.
-    """
-    return with_checks(posterior_tree(sweep, law, thresholds, model, settings, ceiling_by_group))
-
-
-def posterior_tree(
-    sweep: xr.Dataset, law: Law, thresholds: ArrayLike, model: str, settings: SamplerSettings,
-    ceiling_by_group: bool = False,
-) -> xr.DataTree:
-    """Return groups ``posterior``, ``sample_stats`` and ``log_likelihood``, of whole runs.
-
-    Parameters and errors are those of `posterior_draws`.
     """
     if model == "crossing":
         data = crossing_data(find_crossings(sweep, thresholds), law)
@@ -84,7 +73,7 @@ def posterior_tree(
 
 
 def with_checks(tree: xr.DataTree) -> xr.Dataset:
-    """Return the posterior of a tree, the sampler's worst numbers as its attributes."""
+    """Return the posterior of a tree, its sampler's worst numbers as attributes."""
     return tree["posterior"].to_dataset().assign_attrs(sampler_checks(tree)[1])
 
 

@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from cbsbayes.errors import CBSDataError
 from cbsbayes.laws import LAWS, get_law
 from cbsbayes.truth import Truth, true_steps
+from cbsbayes.validation import average
 from cbsbayes.validation.coverage import COLUMNS, Settings, simulated_sweep
 from cbsbayes.validation.markdown import summary_sentence
 from cbsbayes.validation.reading import Reading, reading_of
@@ -163,3 +165,10 @@ def test_doubt_of_the_laws_form_is_counted_and_told():
     summary = sampling_summary(records)
     assert summary["structure_alarms"] == 2
     assert "the law's form said to be in doubt in 2" in summary_sentence(summary)
+
+
+def test_averages_need_a_law_of_which_something_is_known(monkeypatch):
+    monkeypatch.setattr(average, "leave_one_run_out", lambda tree: None)
+    monkeypatch.setattr(average, "law_weights", lambda results: dict.fromkeys(results, 0.0))
+    with pytest.raises(CBSDataError, match="importance weights overflow"):
+        average.averaged_logs({"two_axis": xr.DataTree(), "total": xr.DataTree()}, READING)
