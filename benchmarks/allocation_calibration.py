@@ -23,11 +23,11 @@ import numpy as np
 import pandas as pd
 
 import cbsbayes
-from cbsbayes.allocation import judge, log_steps_at
-from cbsbayes.laws import get_law
-from cbsbayes.quantities import tried_batches
+from cbsbayes.decisions.allocation import judge, log_steps_at
+from cbsbayes.decisions.splits import candidate_splits
+from cbsbayes.models.laws import get_law
+from cbsbayes.posterior.quantities import tried_batches
 from cbsbayes.simulate import true_steps, truth_of
-from cbsbayes.splits import candidate_splits
 from cbsbayes.validation.coverage import Settings, fitted_runs
 from cbsbayes.validation.engine import executor, run_sweeps
 from cbsbayes.validation.families import family_sweep, get_family

@@ -14,11 +14,11 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from cbsbayes.contrast import Side, compare_sides
-from cbsbayes.fitting import fit_sweep
-from cbsbayes.sampling import SamplerSettings
+from cbsbayes.decisions.compare_fits import Side, compare_sides
+from cbsbayes.inference.sampling import SamplerSettings
+from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.simulate import simulate_sweep
-from cbsbayes.truth import mean_noise, true_steps, truth_of
+from cbsbayes.simulation.truth import mean_noise, true_steps, truth_of
 
 THRESHOLD, ROLLOUTS, PROMPTS = 0.66, 8, 128
 SAMPLER = SamplerSettings(draws=500, tune=500, chains=2)

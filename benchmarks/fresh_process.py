@@ -30,7 +30,7 @@ def write_crossings(path: Path, n_runs: int) -> None:
     """Write the crossings of simulated runs at six thresholds."""
     import numpy as np
 
-    from cbsbayes.crossing import choose_thresholds, find_crossings
+    from cbsbayes.crossings.intervals import choose_thresholds, find_crossings
     from cbsbayes.simulate import simulate_sweep
 
     sweep = simulate_sweep("all", n_runs // 16 + 1)  # 16 of a seed's 17 runs have a group
@@ -50,16 +50,16 @@ def fit(path: Path, sampler: str, seed: int) -> None:
     """Fit, and print when that was done and what the draws are worth."""
     import xarray as xr
 
-    from cbsbayes.law_fit import fit_crossings
-    from cbsbayes.laws import get_law
-    from cbsbayes.sampling import SamplerSettings
+    from cbsbayes.inference.sampling import SamplerSettings
+    from cbsbayes.models.laws import get_law
+    from cbsbayes.posterior.law_fit import fit_crossings
 
     crossings = xr.load_dataset(path, engine="h5netcdf")
     fitted = fit_crossings(get_law("two_axis_free"), crossings,
                            SamplerSettings(sampler, draws=draws_of(crossings.sizes["run"]),
                                            random_seed=seed), "all", 0.9)
     done, cpu = time.time(), time.process_time()
-    from cbsbayes.verdict import sampler_checks
+    from cbsbayes.posterior.verdict import sampler_checks
 
     attrs = fitted.tree["sample_stats"].attrs
     print(json.dumps({"done": done, "cpu": cpu, **sampler_checks(fitted.tree)[1],
@@ -118,7 +118,7 @@ def main() -> None:
     if options.fit:
         fit(Path(options.fit[0]), options.fit[1], int(options.fit[2]))
         return
-    from cbsbayes.sampling import SAMPLERS
+    from cbsbayes.inference.sampling import SAMPLERS
 
     samplers = options.samplers.split(",") if options.samplers else [
         sampler for sampler in SAMPLERS if sampler not in SAMPLERS_LEFT_OUT]

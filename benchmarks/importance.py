@@ -18,14 +18,14 @@ from arviz_stats.base import array_stats
 from samplers import LAW
 from scipy.special import gammaln
 
-from cbsbayes.convergence import convergence
-from cbsbayes.crossing import choose_thresholds, find_crossings
-from cbsbayes.hmc import walk
+from cbsbayes.crossings.intervals import choose_thresholds, find_crossings
+from cbsbayes.inference.diagnostics import convergence
+from cbsbayes.inference.hmc import walk
+from cbsbayes.inference.mode import find_mode, root_of_covariance
 from cbsbayes.models import crossing_kernel as kernel
 from cbsbayes.models.crossing_data import crossing_data
 from cbsbayes.models.crossing_flat import FlatCrossing
 from cbsbayes.models.crossing_words import data_words
-from cbsbayes.normal_approximation import find_mode, root_of_covariance
 from cbsbayes.simulate import simulate_sweep
 
 DRAWS, FREEDOM = 4000, 8.0

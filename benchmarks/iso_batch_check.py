@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 
 import cbsbayes
-from cbsbayes.crossing import find_crossings
-from cbsbayes.fitting import fit_sweep
-from cbsbayes.iso_batch import VERDICTS, check_table
-from cbsbayes.laws import get_law
-from cbsbayes.sampling import SamplerSettings
+from cbsbayes.crossings.intervals import find_crossings
+from cbsbayes.decisions.iso_batch import VERDICTS, check_table
+from cbsbayes.inference.sampling import SamplerSettings
+from cbsbayes.models.laws import get_law
+from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.validation.coverage import fitted_runs
 from cbsbayes.validation.engine import executor, run_sweeps
 from cbsbayes.validation.families import family_sweep, get_family

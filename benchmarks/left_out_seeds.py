@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.bounds import INTERVAL, LEFT, UNUSABLE
-from cbsbayes.crossing import find_crossings
-from cbsbayes.fitting import MODELS, fit_sweep
-from cbsbayes.result import Fit
-from cbsbayes.sampling import SamplerSettings
-from cbsbayes.store import read_sweep
+from cbsbayes.crossings.intervals import find_crossings
+from cbsbayes.crossings.rules import INTERVAL, LEFT, UNUSABLE
+from cbsbayes.inference.sampling import SamplerSettings
+from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.fit_sweep import MODELS, fit_sweep
+from cbsbayes.sweep.files import read_sweep
 
 DATA = Path(__file__).parents[1] / "data"
 SWEEPS = {"verl_tiny": (0.4, 0.6, 0.8, 0.9), "tiny_grpo": (0.5, 0.7, 0.8, 0.9)}

@@ -3,7 +3,7 @@
 ``python benchmarks/noise_joint_coverage.py``
 
 Simulated sweeps log gradient noise with a known offset to the noise that slows them
-(`cbsbayes.simulate_noise`). Exponent and offset of every sweep are drawn from their priors. Three
+(`cbsbayes.simulation.noise`). Exponent and offset of every sweep are drawn from their priors. Three
 fits of each under ``two_axis_free``, two chains of 500 draws:
 
 ``without``  all runs (one seed of p1, p2b and p2c), as fitted by default
@@ -26,14 +26,14 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.fitting import fit_sweep
-from cbsbayes.laws import noise_in_prompts
+from cbsbayes.inference.sampling import SamplerSettings
+from cbsbayes.models.laws import noise_in_prompts
 from cbsbayes.models.priors import NOISE_PRIORS, PRIORS
-from cbsbayes.result import Fit, stacked
-from cbsbayes.sampling import SamplerSettings
+from cbsbayes.posterior.fit import Fit, stacked
+from cbsbayes.posterior.fit_sweep import fit_sweep
+from cbsbayes.posterior.surface import Surface
 from cbsbayes.simulate import simulate_sweep, true_steps
-from cbsbayes.simulate_noise import with_gradient_noise
-from cbsbayes.surface import Surface
+from cbsbayes.simulation.noise import with_gradient_noise
 
 THRESHOLDS = (0.60, 0.65, 0.70, 0.72)
 ANCHOR = (64, 8)
@@ -72,7 +72,7 @@ def errors(fit: Fit, ds: xr.Dataset, name: str) -> list[dict[str, object]]:
 
 
 def _by_threshold(fit: Fit, draws: xr.Dataset, ds: xr.Dataset, t: float) -> list[tuple]:
-    from cbsbayes.truth import mean_noise, progress_at, truth_of
+    from cbsbayes.simulation.truth import mean_noise, progress_at, truth_of
 
     truth = truth_of(ds)
     mean = mean_noise(truth, t)

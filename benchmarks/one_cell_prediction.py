@@ -27,20 +27,20 @@ import pandas as pd
 import xarray as xr
 from left_out_seeds import DATA, SWEEPS, share_inside
 
-from cbsbayes.bounds import INTERVAL, LEFT, UNUSABLE
-from cbsbayes.crossing import find_crossings
+from cbsbayes.crossings.intervals import find_crossings
+from cbsbayes.crossings.rules import INTERVAL, LEFT, UNUSABLE
 from cbsbayes.errors import CBSDataError
-from cbsbayes.fitting import fit_sweep
-from cbsbayes.joint_table import new_run_log_steps
-from cbsbayes.result import Fit
-from cbsbayes.sampling import SamplerSettings
-from cbsbayes.store import read_sweep
+from cbsbayes.inference.sampling import SamplerSettings
+from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.fit_sweep import fit_sweep
+from cbsbayes.posterior.joint_table import new_run_log_steps
+from cbsbayes.sweep.files import read_sweep
 
 LAWS = ("two_axis_sqrt", "two_axis_free", "two_axis")
 
 
 def snapshots(path: Path, geometry: str = "sgd", group: int = 8) -> pd.DataFrame:
-    """Return the snapshots of tiny_grpo in the form of `cbsbayes.noise_input`.
+    """Return the snapshots of tiny_grpo in the form of `cbsbayes.noise.probes`.
 
     Of the two measurements of a snapshot the one from more prompts is taken.
     """

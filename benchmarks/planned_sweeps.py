@@ -28,20 +28,20 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cbsbayes.crossing import find_crossings
-from cbsbayes.designs import design_table
-from cbsbayes.laws import get_law
+from cbsbayes.crossings.intervals import find_crossings
+from cbsbayes.decisions.candidates import candidates, cells, tried_runs
+from cbsbayes.decisions.costs import sample_cost
+from cbsbayes.decisions.plan_target import Target
+from cbsbayes.decisions.planner import Request, plan_draws
+from cbsbayes.decisions.simulated_runs import ModelDraws, model_draws
+from cbsbayes.inference.sampling import SamplerSettings, sample_crossings
 from cbsbayes.models.crossing_data import crossing_data
-from cbsbayes.planning.candidates import candidates, cells, tried_runs
-from cbsbayes.planning.costs import sample_cost
-from cbsbayes.planning.planner import Request, plan_draws
-from cbsbayes.planning.runs import ModelDraws, model_draws
-from cbsbayes.planning.target import Target
-from cbsbayes.result import stacked
-from cbsbayes.sampling import SamplerSettings, sample_crossings
-from cbsbayes.surface import Surface
-from cbsbayes.sweep import new_sweep
-from cbsbayes.truth import Truth, steps_over_progress
+from cbsbayes.models.laws import get_law
+from cbsbayes.posterior.fit import stacked
+from cbsbayes.posterior.surface import Surface
+from cbsbayes.simulation.designs import design_table
+from cbsbayes.simulation.truth import Truth, steps_over_progress
+from cbsbayes.sweep.dataset import new_sweep
 from cbsbayes.validation.families import prior_exponent
 from cbsbayes.validation.ledger import Ledger
 from cbsbayes.validation.reading import Reading

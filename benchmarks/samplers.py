@@ -21,14 +21,14 @@ import stan_peer
 import xarray as xr
 from process_cpu import cpu_seconds
 
-from cbsbayes.crossing import choose_thresholds, find_crossings
-from cbsbayes.laws import Law, get_law
+from cbsbayes.crossings.intervals import choose_thresholds, find_crossings
+from cbsbayes.inference.sampling import SAMPLERS, SamplerSettings, quiet_pymc, sample_crossings
 from cbsbayes.models.crossing import build_crossing_model
 from cbsbayes.models.crossing_data import CrossingData, crossing_data
 from cbsbayes.models.crossing_flat import FlatCrossing
 from cbsbayes.models.crossing_kernel import log_density
 from cbsbayes.models.crossing_words import data_words
-from cbsbayes.sampling import SAMPLERS, SamplerSettings, quiet_pymc, sample_crossings
+from cbsbayes.models.laws import Law, get_law
 from cbsbayes.simulate import simulate_sweep
 
 LAW = get_law("two_axis_free")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cbsbayes.clock.model import fit_times
+from cbsbayes.models.step_time import fit_times
 
 ALL = [(p, 8) for p in (4, 8, 16, 32, 64)] + [(16, g) for g in (2, 4, 16, 32)]
 PROMPTS = [(p, 8) for p in (16, 32, 64, 128, 256)]

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cbsbayes.clock.model import Clock, fit_times
+from cbsbayes.models.step_time import Clock, fit_times
 
 APPS = ("cifar10", "imagenet")
 PROB = 0.9

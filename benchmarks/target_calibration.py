@@ -19,11 +19,11 @@ import pandas as pd
 from scipy.special import ndtr
 
 import cbsbayes
-from cbsbayes.fitting import fit_sweep
-from cbsbayes.laws import get_law
-from cbsbayes.sampling import SamplerSettings
+from cbsbayes.decisions.targets import NEW_RUN, Target, target_table
+from cbsbayes.inference.sampling import SamplerSettings
+from cbsbayes.models.laws import get_law
+from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.simulate import true_steps, truth_of
-from cbsbayes.targets import NEW_RUN, Target, target_table
 from cbsbayes.validation.engine import executor, run_sweeps
 from cbsbayes.validation.families import family_sweep, get_family
 from cbsbayes.validation.ledger import Ledger

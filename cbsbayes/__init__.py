@@ -18,11 +18,12 @@ __version__ = "0.1.0"
 
 _HOMES = {  # module and name, imported on first use: --help must not wait for PyMC
     "CBSDataError": ("errors", "CBSDataError"),
-    "Fit": ("result", "Fit"), "SamplerSettings": ("sampling", "SamplerSettings"),
-    "default_sweep_path": ("shipped", "default_sweep_path"), "fit_sweep": ("fitting", "fit_sweep"),
+    "Fit": ("posterior.fit", "Fit"), "SamplerSettings": ("inference.sampling", "SamplerSettings"),
+    "default_sweep_path": ("sweep.shipped", "default_sweep_path"),
+    "fit_sweep": ("posterior.fit_sweep", "fit_sweep"),
     "read_logs": ("ingest", "ingest"),  # `ingest` itself is the module once it is imported
-    "read_sweep": ("store", "read_sweep"), "simulate_sweep": ("simulate", "simulate_sweep"),
-    "write_fit": ("output", "write_fit"), "write_sweep": ("store", "write_sweep"),
+    "read_sweep": ("sweep.files", "read_sweep"), "simulate_sweep": ("simulate", "simulate_sweep"),
+    "write_fit": ("report.folder", "write_fit"), "write_sweep": ("sweep.files", "write_sweep"),
 }
 
 

@@ -15,15 +15,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cbsbayes.cli import EXIT_OK, EXIT_UNTRUSTED, run_command
-from cbsbayes.clock.options import add_clock_options, clock_asked, remove_clock_files, write_clock
+from cbsbayes._command import EXIT_OK, EXIT_UNTRUSTED, run_command
+from cbsbayes.decisions.time_options import (
+    add_clock_options,
+    clock_asked,
+    remove_clock_files,
+    write_clock,
+)
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
-    from cbsbayes.clock.answer import ClockAnswer
-    from cbsbayes.decision import Decision
+    from cbsbayes.decisions.decision import Decision
+    from cbsbayes.decisions.time_answer import ClockAnswer
+    from cbsbayes.posterior.fit import Fit
     from cbsbayes.report.allocation import Allocation
-    from cbsbayes.result import Fit
 
 __all__ = ["main"]
 
@@ -85,9 +90,9 @@ def _whole(text: str) -> int:
 
 
 def _run(options: argparse.Namespace, command: str) -> int:
-    from cbsbayes.output import check_folder
     from cbsbayes.report.allocation import allocation
     from cbsbayes.report.command_page import check_page_folder
+    from cbsbayes.report.folder import check_folder
 
     check_folder(options.output)
     check_page_folder(options.output)
@@ -106,7 +111,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
     if options.json:
         print(json.dumps(_as_json(fit, decision, told), allow_nan=False))
     elif not options.quiet:
-        from cbsbayes.console_tables import print_allocation
+        from cbsbayes.report.console_tables import print_allocation
 
         print_allocation(fit, decision, told, options.output)
     return EXIT_OK if fit.verdict["trusted"] else EXIT_UNTRUSTED
@@ -114,7 +119,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
 
 def _load(path: Path) -> Fit:
     """Return the fit; a folder of several groups is refused with their names."""
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
     several = sorted(path.glob("*/fit.nc")) if path.is_dir() else []
     if several and not (path / "fit.nc").exists():
@@ -126,9 +131,9 @@ def _load(path: Path) -> Fit:
 
 def _answer(fit: Fit, options: argparse.Namespace) -> Decision:
     """Return the tables and reservations that the options ask for."""
-    from cbsbayes.decision import decide
-    from cbsbayes.group_size import check_costs
-    from cbsbayes.targets import check_target
+    from cbsbayes.decisions.decision import decide
+    from cbsbayes.decisions.group_size import check_costs
+    from cbsbayes.decisions.targets import check_target
 
     return decide(
         fit, batch=options.batch, threshold=options.threshold,
@@ -138,8 +143,8 @@ def _answer(fit: Fit, options: argparse.Namespace) -> Decision:
 
 def _write(fit: Fit, decision: Decision, folder: Path) -> None:
     """Write the tables and figures; those of an earlier answer that this one lacks go."""
-    from cbsbayes.output import writing
-    from cbsbayes.store import write_whole
+    from cbsbayes.report.folder import writing
+    from cbsbayes.sweep.files import write_whole
 
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -155,9 +160,9 @@ def _write_page(
     fit: Fit, decision: Decision, told: Allocation, clock: ClockAnswer | str | None,
     options: argparse.Namespace, command: str,
 ) -> None:
-    from cbsbayes.output import writing
     from cbsbayes.report.allocate_page import allocate_page
     from cbsbayes.report.command_page import write_command_page
+    from cbsbayes.report.folder import writing
 
     asked = {name: value for name, value in vars(options).items()
              if value not in (None, False) and name not in _NOT_ASKED}
@@ -171,7 +176,7 @@ def _draw(fit: Fit, decision: Decision, folder: Path) -> None:
     from cbsbayes.plots.front import plot_front
     from cbsbayes.plots.split_choice import plot_split_choice
     from cbsbayes.plots.style import detached
-    from cbsbayes.store import write_whole
+    from cbsbayes.sweep.files import write_whole
 
     for old in (folder / f"{name}.{kind}" for name in _FIGURES for kind in _FORMATS):
         old.unlink(missing_ok=True)

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cbsbayes.cli import EXIT_OK, EXIT_UNTRUSTED, one_line, run_command
+from cbsbayes._command import EXIT_OK, EXIT_UNTRUSTED, one_line, run_command
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cbsbayes.contrast import Side
+    from cbsbayes.decisions.compare_fits import Side
     from cbsbayes.report.compare_page import Comparison
 
 __all__ = ["main"]
@@ -65,12 +65,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, command: str) -> int:
-    from cbsbayes.comparable import remarks
-    from cbsbayes.contrast import compare_sides
-    from cbsbayes.output import check_folder
-    from cbsbayes.pooled_table import few_groups, pooled_table
+    from cbsbayes.decisions.comparable import remarks
+    from cbsbayes.decisions.compare_fits import compare_sides
+    from cbsbayes.decisions.pooled_table import few_groups, pooled_table
     from cbsbayes.report.command_page import check_page_folder
     from cbsbayes.report.compare_page import Comparison
+    from cbsbayes.report.folder import check_folder
 
     if not 0.5 <= options.ci_prob < 1:
         raise CBSDataError(f"--ci-prob is {options.ci_prob:g}; valid: from 0.5 to below 1, "
@@ -96,10 +96,10 @@ def _run(options: argparse.Namespace, command: str) -> int:
 
 
 def _sides(paths: Sequence[Path]) -> list[Side]:
-    from cbsbayes.comparable import check_comparable
-    from cbsbayes.contrast import Side
-    from cbsbayes.given_fits import find_fits, label_fits
-    from cbsbayes.result import Fit
+    from cbsbayes.decisions.comparable import check_comparable
+    from cbsbayes.decisions.compare_fits import Side
+    from cbsbayes.decisions.given_fits import find_fits, label_fits
+    from cbsbayes.posterior.fit import Fit
 
     found = find_fits(paths)
     fits = [Fit.load(path) for path in found]
@@ -122,7 +122,7 @@ def _names(asked: str | None, sides: Sequence[Side]) -> list[str] | None:
 
 def _refuse_without_common(sides: Sequence[Side]) -> None:
     """Say what is missing where no number of the table stands at a threshold."""
-    from cbsbayes.comparable import common_thresholds, no_common_thresholds
+    from cbsbayes.decisions.comparable import common_thresholds, no_common_thresholds
 
     if not any(common_thresholds(a.fit, b.fit) for a in sides for b in sides if a is not b):
         raise CBSDataError(no_common_thresholds([side.fit for side in sides],
@@ -171,14 +171,14 @@ def _lines(
 
 
 def _write(folder: Path, found: Comparison, command: str) -> None:
-    from cbsbayes.output import writing
     from cbsbayes.plots.files import figure_files
     from cbsbayes.plots.forest import plot_forest
     from cbsbayes.plots.style import detached
     from cbsbayes.report.command_page import write_command_page
     from cbsbayes.report.compare_page import compare_page
     from cbsbayes.report.estimates import plain
-    from cbsbayes.store import write_whole
+    from cbsbayes.report.folder import writing
+    from cbsbayes.sweep.files import write_whole
 
     first = found.shown[0][1]
     keys = list(dict.fromkeys(zip(first["quantity"], first["at"].map(plain), strict=True)))
@@ -199,7 +199,7 @@ def _say(options: argparse.Namespace, found: Comparison) -> None:
     if options.json:
         print(json.dumps(_as_json(found.table, found.pooled, found.told), allow_nan=False))
     elif not options.quiet:
-        from cbsbayes.console import print_table
+        from cbsbayes.report.console import print_table
         from cbsbayes.report.contrast import contrast_table
 
         for level, rows in found.shown:

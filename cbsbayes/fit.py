@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cbsbayes.cli import EXIT_OK, EXIT_UNTRUSTED, numbers, one_line, run_command
+from cbsbayes._command import EXIT_OK, EXIT_UNTRUSTED, numbers, one_line, run_command
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from cbsbayes.plots.second import SecondProcess
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
     from cbsbayes.timings import Timings
 
 __all__ = ["main"]
@@ -114,12 +114,12 @@ class _Done:
 
 def _fit_groups(options: argparse.Namespace, command: str, stage: Timings) -> _Done:
     with stage.part("importing"):
-        from cbsbayes.grouping import group_names
-        from cbsbayes.output import check_folder, write_fit
         from cbsbayes.plots.second import available_cores, second_process
-        from cbsbayes.shipped import default_sweep_path
-        from cbsbayes.small_groups import prepared_aside
-        from cbsbayes.store import read_sweep
+        from cbsbayes.posterior.small_groups import prepared_aside
+        from cbsbayes.report.folder import check_folder, write_fit
+        from cbsbayes.sweep.files import read_sweep
+        from cbsbayes.sweep.groups import group_names
+        from cbsbayes.sweep.shipped import default_sweep_path
     path = options.sweep or default_sweep_path()
     with stage.part("reading"):
         sweep = read_sweep(path)
@@ -129,7 +129,7 @@ def _fit_groups(options: argparse.Namespace, command: str, stage: Timings) -> _D
     aside = prepared_aside() if available_cores() > 1 else nullcontext()
     with aside, second_process() as second:
         with stage.part("importing"):
-            import cbsbayes.fitting  # noqa: F401  what it brings is counted here, not as a fit
+            import cbsbayes.posterior.fit_sweep  # noqa: F401  what it brings is counted here, not as a fit
         with _imports_kept():
             for group, folder in done.folders.items():
                 try:
@@ -178,9 +178,9 @@ def _slug(text: str) -> str:
 
 def _fit(sweep: xr.Dataset, group: str, options: argparse.Namespace, stage: Timings,
          second: SecondProcess | None) -> Fit:
-    from cbsbayes.fitting import fit_sweep
-    from cbsbayes.joint import fit_jointly
-    from cbsbayes.sampling import SamplerSettings
+    from cbsbayes.inference.sampling import SamplerSettings
+    from cbsbayes.posterior.fit_sweep import fit_sweep
+    from cbsbayes.posterior.joint import fit_jointly
 
     def early(fit: Fit) -> None:
         if second is not None:
@@ -200,8 +200,8 @@ def _write_together(done: _Done, sweep: xr.Dataset, output: Path) -> None:
     """Write the tables of all groups stacked, and a page that lists them."""
     import pandas as pd
 
-    from cbsbayes.grouping import of_group
-    from cbsbayes.output import (
+    from cbsbayes.posterior.runs_table import unfitted_runs
+    from cbsbayes.report.folder import (
         TABLES,
         clear_fit,
         fit_summary,
@@ -212,8 +212,8 @@ def _write_together(done: _Done, sweep: xr.Dataset, output: Path) -> None:
     )
     from cbsbayes.report.page import IndexEntry, render_index
     from cbsbayes.report.words import headline
-    from cbsbayes.runs_table import unfitted_runs
-    from cbsbayes.store import write_whole
+    from cbsbayes.sweep.files import write_whole
+    from cbsbayes.sweep.groups import of_group
 
     fits, refused = done.fits, done.refused
     unfitted = [unfitted_runs(of_group(sweep, group), f"its group is not fitted: {reason}")
@@ -241,7 +241,7 @@ def _refused_as_json(refused: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def _say(done: _Done, options: argparse.Namespace, stage: Timings) -> None:
-    from cbsbayes.output import fit_summary
+    from cbsbayes.report.folder import fit_summary
 
     if options.json:
         found = [_as_json(fit, fit_summary(fit)) for fit in done.fits]
@@ -249,7 +249,7 @@ def _say(done: _Done, options: argparse.Namespace, stage: Timings) -> None:
         found += [_timings_as_json(stage)] if options.timings else []
         print(json.dumps(found, allow_nan=False))
     elif not options.quiet:
-        from cbsbayes.console import print_fit
+        from cbsbayes.report.console import print_fit
 
         for fit in done.fits:
             print_fit(fit, done.path, done.folders[fit.group])

@@ -18,13 +18,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cbsbayes.cli import EXIT_OK, one_line, run_command
+from cbsbayes._command import EXIT_OK, one_line, run_command
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from cbsbayes.sources.detect import Progress
-    from cbsbayes.sources.record import RunLog
+    from cbsbayes.logs.detect import Progress
+    from cbsbayes.logs.run_log import RunLog
 
 __all__ = ["ingest", "main"]
 
@@ -64,8 +64,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from cbsbayes.store import read_sweep, write_sweep
-    from cbsbayes.sweep import append
+    from cbsbayes.sweep.dataset import append
+    from cbsbayes.sweep.files import read_sweep, write_sweep
 
     with _progress(options.quiet) as progress:
         ds = ingest(
@@ -112,7 +112,7 @@ def ingest(
     Returns
     -------
     xarray.Dataset
-        The sweep (schema in `cbsbayes.schema`).
+        The sweep (schema in `cbsbayes.sweep.schema`).
 
     Raises
     ------
@@ -121,11 +121,11 @@ def ingest(
     OSError
         Where a file cannot be read.
     """
-    from cbsbayes.assemble import build_sweep
-    from cbsbayes.sources.config import read_config
-    from cbsbayes.sources.detect import read_source
-    from cbsbayes.sources.together import gather
-    from cbsbayes.sweep import add_notes
+    from cbsbayes.logs.detect import read_source
+    from cbsbayes.logs.side_car import read_config
+    from cbsbayes.logs.together import gather
+    from cbsbayes.sweep.dataset import add_notes
+    from cbsbayes.sweep.from_logs import build_sweep
 
     given, notes = read_config(config) if config is not None else ({}, [])
     readings = [read_source(s, cache_dir=cache_dir, progress=progress) for s in sources]
@@ -157,7 +157,7 @@ def _progress(quiet: bool) -> Iterator[Progress | None]:
 
 def _summary(ds: xr.Dataset, output: Path) -> dict[str, Any]:
     """Return what the file holds as plain values."""
-    from cbsbayes.sweep import notes_of
+    from cbsbayes.sweep.dataset import notes_of
 
     usable = ds["usable"].values == 1
     phases = Counter(str(phase) for phase in ds["phase"].values)

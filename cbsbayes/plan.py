@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from cbsbayes.cli import EXIT_OK, EXIT_UNTRUSTED, numbers, run_command
+from cbsbayes._command import EXIT_OK, EXIT_UNTRUSTED, numbers, run_command
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
-    from cbsbayes.planning.costs import Cost
-    from cbsbayes.planning.phases import Head, PhaseFile
-    from cbsbayes.planning.planner import Plan, Request
-    from cbsbayes.result import Fit
+    from cbsbayes.decisions.costs import Cost
+    from cbsbayes.decisions.phases import Head, PhaseFile
+    from cbsbayes.decisions.planner import Plan, Request
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["main"]
 
@@ -94,11 +94,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace, command: str) -> int:
     request = _request(options)
-    from cbsbayes.output import check_folder
-    from cbsbayes.planning.planner import plan_runs
-    from cbsbayes.planning.source import planning_fit
+    from cbsbayes.decisions.plan_source import planning_fit
+    from cbsbayes.decisions.planner import plan_runs
     from cbsbayes.report.command_page import check_page_folder
-    from cbsbayes.shipped import default_sweep_path
+    from cbsbayes.report.folder import check_folder
+    from cbsbayes.sweep.shipped import default_sweep_path
 
     check_folder(options.output)
     check_page_folder(options.output)
@@ -117,7 +117,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
 
 
 def _request(options: argparse.Namespace) -> Request:
-    from cbsbayes.planning.planner import Request
+    from cbsbayes.decisions.planner import Request
 
     if options.seed < 0:
         raise CBSDataError(f"--seed is {options.seed}; valid: 0 and more")
@@ -130,7 +130,7 @@ def _request(options: argparse.Namespace) -> Request:
 
 
 def _choices(options: argparse.Namespace) -> Any:
-    from cbsbayes.planning.source import FitChoices
+    from cbsbayes.decisions.plan_source import FitChoices
 
     return FitChoices(options.law, options.thresholds, options.metric, options.group, options.seed)
 
@@ -142,13 +142,13 @@ def _stage(options: argparse.Namespace) -> Any:
 
 
 def _head(options: argparse.Namespace, fit: Fit) -> Head:
-    from cbsbayes.planning.phases import head_of, read_like
+    from cbsbayes.decisions.phases import head_of, read_like
 
     return read_like(options.like) if options.like else head_of(fit.sweep)
 
 
 def _cost(options: argparse.Namespace, fit: Fit) -> Cost:
-    from cbsbayes.planning.costs import hours_cost, sample_cost, step_time_cost
+    from cbsbayes.decisions.costs import hours_cost, sample_cost, step_time_cost
 
     if options.seconds_per_sample is not None:
         return hours_cost(options.seconds_per_sample, options.gpus)
@@ -163,15 +163,15 @@ def _write(
     """Write the folder; return what ``plan.json`` holds."""
     from matplotlib.figure import Figure
 
-    from cbsbayes.output import writing
-    from cbsbayes.planning.page import plan_page
-    from cbsbayes.planning.phases import command_lines
-    from cbsbayes.planning.record import plan_record
+    from cbsbayes.decisions.phases import command_lines
+    from cbsbayes.decisions.plan_record import plan_record
     from cbsbayes.plots.files import figure_files
     from cbsbayes.plots.plan import plot_plan
     from cbsbayes.plots.style import detached
     from cbsbayes.report.command_page import write_command_page
-    from cbsbayes.store import write_whole
+    from cbsbayes.report.folder import writing
+    from cbsbayes.report.plan_page import plan_page
+    from cbsbayes.sweep.files import write_whole
 
     with writing(options.output):
         options.output.mkdir(parents=True, exist_ok=True)
@@ -194,7 +194,7 @@ def _phases(
     options: argparse.Namespace, fit: Fit, plan: Plan, head: Head
 ) -> tuple[list[Path], str]:
     """Write the phase files; return their places, or none and why."""
-    from cbsbayes.planning.phases import clear_phases, phase_files, write_phases
+    from cbsbayes.decisions.phases import clear_phases, phase_files, write_phases
 
     target = options.write_phase or options.output / "phases" / "planned.toml"
     if plan.tried.one_axis:
@@ -212,7 +212,7 @@ def _phases(
 
 
 def _say(fit: Fit, plan: Plan, done: dict[str, Any], folder: Path) -> None:
-    from cbsbayes.planning.console import print_plan
+    from cbsbayes.report.plan_console import print_plan
 
     print_plan(fit, plan, done, shown=_SHOWN, page=folder / "index.html")
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cbsbayes.cli import EXIT_OK, EXIT_UNTRUSTED, numbers, one_line, run_command
+from cbsbayes._command import EXIT_OK, EXIT_UNTRUSTED, numbers, one_line, run_command
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
@@ -64,10 +64,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, command: str) -> int:
-    from cbsbayes.output import check_folder
     from cbsbayes.report.command_page import check_page_folder
+    from cbsbayes.report.folder import check_folder
     from cbsbayes.reuse_runs import reuse_families, reuse_runs
-    from cbsbayes.store import read_sweep
+    from cbsbayes.sweep.files import read_sweep
 
     if not 0.5 <= options.ci_prob < 1:
         raise CBSDataError(f"--ci-prob is {options.ci_prob:g}; valid: from 0.5 to below 1, "
@@ -129,7 +129,7 @@ def _agreement(draws: object) -> tuple[float, float]:
     """Return the largest r_hat and smallest effective size of log S in the cells that were run."""
     import numpy as np
 
-    from cbsbayes.convergence import convergence
+    from cbsbayes.inference.diagnostics import convergence
     from cbsbayes.models.reuse import ReuseDraws
 
     assert isinstance(draws, ReuseDraws)
@@ -151,13 +151,13 @@ def _write(
 ) -> None:
     import pandas as pd
 
-    from cbsbayes.output import writing
     from cbsbayes.plots.files import figure_files
     from cbsbayes.plots.reuse import plot_reuse
     from cbsbayes.plots.style import detached
     from cbsbayes.report.command_page import write_command_page
+    from cbsbayes.report.folder import writing
     from cbsbayes.report.reuse_page import reuse_figures, reuse_page
-    from cbsbayes.store import write_whole
+    from cbsbayes.sweep.files import write_whole
 
     with writing(folder), detached():
         folder.mkdir(parents=True, exist_ok=True)
@@ -188,7 +188,7 @@ def _say(
             for name, table in result.tables.items()}} for result in results]
             + [{"not_compared": reason} for reason in refused], allow_nan=False))
     elif not options.quiet:
-        from cbsbayes.console import print_table
+        from cbsbayes.report.console import print_table
         from cbsbayes.report.reuse import reuse_table
 
         for result in results:

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.bounds import UNUSABLE
-from cbsbayes.crossing import choose_thresholds, find_crossings
+from cbsbayes.crossings.intervals import choose_thresholds, find_crossings
+from cbsbayes.crossings.rules import UNUSABLE
 from cbsbayes.errors import CBSDataError
-from cbsbayes.grouping import choose_runs
 from cbsbayes.models.reuse import ReuseData
-from cbsbayes.off_policy import OFF_POLICY_KEYS
-from cbsbayes.sweep import choose_metric, is_one_axis
+from cbsbayes.sweep.dataset import choose_metric, is_one_axis
+from cbsbayes.sweep.groups import choose_runs
+from cbsbayes.sweep.off_policy import OFF_POLICY_KEYS
 
 __all__ = ["ReuseRuns", "family_of", "reuse_families", "reuse_runs"]
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cbsbayes.contrast import ratio_status
+from cbsbayes.decisions.compare_fits import ratio_status
 from cbsbayes.models.reuse import ReuseDraws
-from cbsbayes.off_policy import OFF_POLICY_KEYS
+from cbsbayes.posterior.summary import interval
 from cbsbayes.reuse_runs import ReuseRuns
-from cbsbayes.summary import interval
+from cbsbayes.sweep.off_policy import OFF_POLICY_KEYS
 
 __all__ = ["CELL_COLUMNS", "DIAGONAL_COLUMNS", "EFFECT_COLUMNS", "cell_table", "diagonal_table",
            "effect_table"]

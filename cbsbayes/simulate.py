@@ -1,7 +1,7 @@
 """Sweeps with known truth, for tests and for planning: ``python -m cbsbayes.simulate -o FILE``.
 
-Every run goes through `cbsbayes.truth` at its own batch and speed; what is kept is what a trainer
-would log: validation accuracy every few updates, until the run ends.
+Every run goes through `cbsbayes.simulation.truth` at its own batch and speed; what is kept is what
+a trainer would log: validation accuracy every few updates, until the run ends.
 """
 
 from __future__ import annotations
@@ -15,15 +15,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cbsbayes.cli import EXIT_OK, run_command
-from cbsbayes.designs import design_table
-from cbsbayes.disturbances import Disturbances
+from cbsbayes._command import EXIT_OK, run_command
 from cbsbayes.errors import CBSDataError
-from cbsbayes.laws import get_law
-from cbsbayes.schema import AXES
-from cbsbayes.store import write_sweep
-from cbsbayes.sweep import digest, new_sweep, validate
-from cbsbayes.truth import (
+from cbsbayes.models.laws import get_law
+from cbsbayes.simulation.designs import design_table
+from cbsbayes.simulation.disturbances import Disturbances
+from cbsbayes.simulation.truth import (
     Truth,
     mean_noise,
     progress_at,
@@ -32,6 +29,9 @@ from cbsbayes.truth import (
     truth_json,
     truth_of,
 )
+from cbsbayes.sweep.dataset import digest, new_sweep, validate
+from cbsbayes.sweep.files import write_sweep
+from cbsbayes.sweep.schema import AXES
 
 __all__ = ["Truth", "levels", "main", "simulate_sweep", "true_steps", "truth_of"]
 
@@ -72,7 +72,7 @@ def simulate_sweep(
     alpha : float, optional
         Exponent of the truth; by default the law's own, or 1 where it leaves it free.
     law : str
-        A name of `cbsbayes.laws`: which noise scales there are and how rollouts divide.
+        A name of `cbsbayes.models.laws`: which noise scales there are and how rollouts divide.
     curve : mapping, optional
         Other parameters of `Truth`: ``start, gain, scale, shape, noise, reference, form,
         ceiling``.

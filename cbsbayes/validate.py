@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cbsbayes.cli import EXIT_OK, EXIT_UNTRUSTED, numbers, one_line, run_command
+from cbsbayes._command import EXIT_OK, EXIT_UNTRUSTED, numbers, one_line, run_command
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _thresholds(text: str) -> tuple[float, ...]:
 
 
 def _run(options: argparse.Namespace, command: str) -> int:
-    from cbsbayes.output import check_folder
+    from cbsbayes.report.folder import check_folder
     from cbsbayes.validation.engine import executor
     from cbsbayes.validation.page import write_outcome, write_page
     from cbsbayes.validation.study import run_study
@@ -152,7 +152,7 @@ def _seeds_study(options: argparse.Namespace) -> Study:
 def _settings(
     options: argparse.Namespace, law: str, thresholds: tuple[float, ...] | None
 ) -> Settings:
-    from cbsbayes.laws import get_law
+    from cbsbayes.models.laws import get_law
     from cbsbayes.validation.coverage import THRESHOLDS, Settings
     from cbsbayes.validation.posterior import MODELS
 
@@ -174,8 +174,8 @@ def _ceilings(options: argparse.Namespace, law: str) -> bool:
         raise CBSDataError(f"--ceiling-by-group is for coverage, not for {options.what}; leave it "
                            "out")
     if options.ceiling_by_group:
-        from cbsbayes.ceiling_option import check_ceilings
-        from cbsbayes.laws import get_law
+        from cbsbayes.models.laws import get_law
+        from cbsbayes.posterior.ceiling_option import check_ceilings
 
         check_ceilings(options.model, get_law(law))
     return bool(options.ceiling_by_group)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from page_fixture import png
 
-from cbsbayes.laws import get_law
+from cbsbayes.models.laws import get_law
 from cbsbayes.report.command_page import CommandPage, Part
 from cbsbayes.report.rendering import PageFigure
 from cbsbayes.report.tables import Cell, Column, Table

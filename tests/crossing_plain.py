@@ -7,7 +7,7 @@ from scipy.special import expit
 
 from cbsbayes.models.crossing_data import CrossingData
 from cbsbayes.models.likelihood import LOGISTIC_SCALE, log_interval_numpy
-from cbsbayes.replicates import Parameters
+from cbsbayes.posterior.predictive import Parameters
 
 _NODES, _REACH = 17, 6.5  # of the rule for the run effect, in widths of the integrand's peak
 _MOST_STEPS, _NEAR = 40, 0.05  # of the search for that peak, and how many widths off is near

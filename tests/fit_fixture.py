@@ -1,6 +1,6 @@
 """A stand-in for a fit, with made-up posterior draws, for tests of plots and tables only.
 
-It has the attributes of :class:`cbsbayes.result.Fit` and no sampler behind it: curves come
+It has the attributes of :class:`cbsbayes.posterior.fit.Fit` and no sampler behind it: curves come
 from a two-axis law with known scales, posteriors are spread around the same values.
 """
 
@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.laws import Law, get_law
-from cbsbayes.noise_comparison import noise_comparison
+from cbsbayes.models.laws import Law, get_law
+from cbsbayes.noise.beside_fit import noise_comparison
 
 THRESHOLDS = np.array([0.5, 0.7, 0.8, 0.9])
 SCALES = {"B_prompt": 90.0, "B_rollout": 420.0}

@@ -16,14 +16,14 @@ import pytest
 import xarray as xr
 
 from cbsbayes.fit import main
-from cbsbayes.fitting import fit_sweep
+from cbsbayes.inference.sampling import SamplerSettings, sample_prior
 from cbsbayes.models.priors import PRIORS
-from cbsbayes.output import write_fit
-from cbsbayes.result import Fit
-from cbsbayes.sampling import SamplerSettings, sample_prior
+from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.fit_sweep import fit_sweep
+from cbsbayes.report.folder import write_fit
 from cbsbayes.simulate import simulate_sweep
-from cbsbayes.store import write_sweep
-from cbsbayes.sweep import new_sweep
+from cbsbayes.sweep.dataset import new_sweep
+from cbsbayes.sweep.files import write_sweep
 
 NARROW = replace(
     PRIORS, scale_level_sd=0.3, scale_trend_sd=0.1, steps_level_sd=0.05, growth_sd=0.1,
@@ -56,8 +56,8 @@ def narrow_draws(data, law, settings, priors=NARROW):
 def quick_sampling(draws=narrow_draws):
     """Replace the sampler of `fit_sweep`, and take few draws from the prior."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cbsbayes.law_fit.sample_crossings", draws)
-        patch.setattr("cbsbayes.law_fit.PRIOR_DRAWS", 200)
+        patch.setattr("cbsbayes.posterior.law_fit.sample_crossings", draws)
+        patch.setattr("cbsbayes.posterior.law_fit.PRIOR_DRAWS", 200)
         yield
 
 

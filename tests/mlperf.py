@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from cbsbayes.sweep import new_sweep
+from cbsbayes.sweep.dataset import new_sweep
 
 
 def reference_points(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:

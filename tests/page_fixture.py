@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.laws import get_law
+from cbsbayes.models.laws import get_law
 from cbsbayes.report.page import PageFigure
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8)

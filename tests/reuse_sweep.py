@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from cbsbayes.build import new_sweep
+from cbsbayes.sweep.build import new_sweep
 
 PROMPTS, FACTORS, ROLLOUTS = (32, 64, 128, 256), (1, 2, 4, 8), 8
 SLOWDOWN = {1: 1.0, 2: 1.15, 4: 1.6, 8: 2.8}  # of updates; samples fall by SLOWDOWN / factor

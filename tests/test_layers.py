@@ -65,7 +65,7 @@ def test_nothing_read_is_executed(root):
 def test_yaml_is_read_by_a_safe_loader():
     import yaml
 
-    from cbsbayes.sources import config
+    from cbsbayes.logs import side_car as config
 
     loaders = [value for value in vars(config).values()
                if isinstance(value, type) and issubclass(value, yaml.reader.Reader)]
@@ -114,7 +114,8 @@ def test_importing_the_package_loads_nothing_heavy():
 
 def test_a_fit_loads_no_sampler_and_no_plots_before_it_samples():
     wanted = {"numba", "xarray", "pandas", "scipy"}
-    code = ("import sys, cbsbayes.fit, cbsbayes.fitting, cbsbayes.output, cbsbayes.store\n"
+    code = ("import sys, cbsbayes.fit, cbsbayes.posterior.fit_sweep, "
+            "cbsbayes.report.folder, cbsbayes.sweep.files\n"
             f"print(sorted(({sorted(HEAVY)!r} + ['arviz_plots', 'rich', 'jinja2'])\n"
             "             & sys.modules.keys()))").replace("sorted((", "sorted(set(")
     done = python("-c", code)

@@ -16,14 +16,15 @@ from fitted import quick_sampling
 
 import cbsbayes as cb
 from cbsbayes.__main__ import COMMANDS, main
-from cbsbayes.versions import versions
+from cbsbayes.sweep.versions import versions
 
 HOMES = {"CBSDataError": "cbsbayes.errors",
-         "Fit": "cbsbayes.result", "SamplerSettings": "cbsbayes.sampling",
-         "default_sweep_path": "cbsbayes.shipped", "fit_sweep": "cbsbayes.fitting",
-         "read_logs": "cbsbayes.ingest", "read_sweep": "cbsbayes.store",
-         "simulate_sweep": "cbsbayes.simulate", "write_fit": "cbsbayes.output",
-         "write_sweep": "cbsbayes.store"}
+         "Fit": "cbsbayes.posterior.fit", "SamplerSettings": "cbsbayes.inference.sampling",
+         "default_sweep_path": "cbsbayes.sweep.shipped",
+         "fit_sweep": "cbsbayes.posterior.fit_sweep",
+         "read_logs": "cbsbayes.ingest", "read_sweep": "cbsbayes.sweep.files",
+         "simulate_sweep": "cbsbayes.simulate", "write_fit": "cbsbayes.report.folder",
+         "write_sweep": "cbsbayes.sweep.files"}
 
 
 def test_public_names_are_listed_and_are_what_their_modules_hold():
@@ -50,7 +51,7 @@ def test_other_names_are_not_there():
 
 def test_from_logs_to_table_and_axes(sweep_file, tmp_path):
     """The dozen lines of the README, from a table of curves on."""
-    from cbsbayes.sweep import long_table
+    from cbsbayes.sweep.dataset import long_table
 
     curves = long_table(cb.read_sweep(sweep_file))
     curves.drop(columns=["phase", "trainer_step", "samples", "total_batch"]).to_csv(

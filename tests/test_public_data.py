@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from mlperf import grpo_sweep, pretraining_sweep, reference_sweep
 
-from cbsbayes.crossing import LEFT
-from cbsbayes.fitting import fit_sweep
-from cbsbayes.sampling import SamplerSettings
+from cbsbayes.crossings.intervals import LEFT
+from cbsbayes.inference.sampling import SamplerSettings
+from cbsbayes.posterior.fit_sweep import fit_sweep
 
 pytestmark = pytest.mark.mcmc
 

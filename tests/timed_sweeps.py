@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from fitted import SETTINGS, quick_sampling
 
-from cbsbayes.clock.times import NEW, TYPICAL, Machine, Times
-from cbsbayes.fitting import fit_sweep
+from cbsbayes.decisions.time_to_target import NEW, TYPICAL, Machine, Times
+from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.simulate import simulate_sweep
 
 T_0, C_P, C_R = 20.0, 0.05, 0.02

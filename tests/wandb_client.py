@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from wandb_server import API_KEY, WandbServer, child_environment
 
-from cbsbayes.sources import wandb_api
-from cbsbayes.sources.record import RunLog
+from cbsbayes.logs import wandb_service as wandb_api
+from cbsbayes.logs.run_log import RunLog
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import zlib
 from dataclasses import dataclass
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.naming import RunName, build_name
+from cbsbayes.logs.run_name import RunName, build_name
 from training.controls import Controls, Dataset, Hardware, Model
 
 __all__ = ["Cell", "check_cell", "largest_divisor"]
@@ -57,7 +57,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Name of the run, as `cbsbayes.naming` reads it back."""
+        """Name of the run, as `cbsbayes.logs.run_name` reads it back."""
         return build_name(RunName(
             self.phase, self.n_prompts, self.n_rollouts, self.model, self.dataset,
             ppo_epochs=self.ppo_epochs if self.ppo_epochs != 1 else None,

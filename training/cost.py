@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from cbsbayes.naming import parse_name
+from cbsbayes.logs.run_name import parse_name
 from training.cells import Cell
 from training.logs import read_progress
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from cbsbayes.cli import EXIT_OK, run_command
+from cbsbayes._command import EXIT_OK, run_command
 from cbsbayes.errors import CBSDataError
-from cbsbayes.naming import parse_name
+from cbsbayes.logs.run_name import parse_name
 from training.logs import read_rows
 
 __all__ = ["Cost", "cell_costs", "main", "markdown"]

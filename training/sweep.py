@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cbsbayes.cli import EXIT_INPUT, EXIT_OK, run_command
+from cbsbayes._command import EXIT_INPUT, EXIT_OK, run_command
 from cbsbayes.errors import CBSDataError
 from training.cost import NOT_MEASURED, Cost, Timings, estimate, measure
 from training.definitions import Phase, phase_names, read_phase, with_machines

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from cbsbayes.laws import Law, group_divisor
+from cbsbayes.models.laws import Law, group_divisor
 
 __all__ = ["batch_axes", "batch_scales", "batch_weights", "middle_batch"]
 

@@ -33,8 +33,8 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from cbsbayes.laws import Law
 from cbsbayes.models.crossing_data import CrossingData
+from cbsbayes.models.laws import Law
 from cbsbayes.models.likelihood import LOGISTIC_SCALE, log_interval
 from cbsbayes.models.noise_terms import add_noise_terms
 from cbsbayes.models.priors import PRIORS, Priors

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from cbsbayes.bounds import INTERVAL, LEFT, RIGHT, UNUSABLE
+from cbsbayes.crossings.rules import INTERVAL, LEFT, RIGHT, UNUSABLE
 from cbsbayes.errors import CBSDataError
-from cbsbayes.laws import Law
 from cbsbayes.models.batches import batch_axes, batch_scales
+from cbsbayes.models.laws import Law
 from cbsbayes.models.likelihood import FAR
 from cbsbayes.models.noise_data import NoiseData
 
@@ -78,7 +78,7 @@ def crossing_data(crossings: xr.Dataset, law: Law) -> CrossingData:
     Parameters
     ----------
     crossings : xarray.Dataset
-        Of `cbsbayes.crossing.find_crossings`, runs that may be fitted only.
+        Of `cbsbayes.crossings.intervals.find_crossings`, runs that may be fitted only.
     law : Law
         Says which noise scales there are.
 

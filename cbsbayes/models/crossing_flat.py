@@ -14,10 +14,10 @@ import numpy as np
 import xarray as xr
 from scipy.special import logit
 
-from cbsbayes.laws import Law
 from cbsbayes.models.batches import middle_batch
 from cbsbayes.models.crossing_data import CrossingData
-from cbsbayes.models.flat import AlphaPrior, Block, FlatModel
+from cbsbayes.models.laws import Law
+from cbsbayes.models.parameters import AlphaPrior, Block, FlatModel
 from cbsbayes.models.priors import PRIORS, Priors
 
 __all__ = ["FlatCrossing"]

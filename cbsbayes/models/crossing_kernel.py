@@ -1,6 +1,6 @@
 r"""Log density and gradient of the crossing model as one compiled pass over flat arrays.
 
-`cbsbayes.models.crossing` defines the model and `cbsbayes.laws` the law; tests hold this
+`cbsbayes.models.crossing` defines the model and `cbsbayes.models.laws` the law; tests hold this
 restatement to both, constants included. It exists because compiling the definition's graph anew
 for every law takes several times as long as sampling it, while this is compiled once and kept on
 disk.

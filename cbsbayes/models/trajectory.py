@@ -18,7 +18,7 @@ from pytensor.graph.op import Op
 from scipy.special import expit
 
 from cbsbayes.models import trajectory_kernel as kernel
-from cbsbayes.models.flat import Block
+from cbsbayes.models.parameters import Block
 from cbsbayes.models.trajectory_flat import FlatTrajectory
 from cbsbayes.models.trajectory_words import likelihood_words
 

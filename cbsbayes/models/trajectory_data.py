@@ -14,10 +14,10 @@ import xarray as xr
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import isotonic_regression
 
-from cbsbayes.bounds import curves_of, monotone_rows
+from cbsbayes.crossings.rules import curves_of, monotone_rows
 from cbsbayes.errors import CBSDataError
-from cbsbayes.laws import Law
 from cbsbayes.models.batches import batch_axes, batch_scales
+from cbsbayes.models.laws import Law
 
 __all__ = ["Curve", "N_KNOTS", "UNKNOWN_ITEMS", "TrajectoryData", "ramps", "trajectory_data"]
 

@@ -10,9 +10,9 @@ r"""The trajectory model: whole curves of all runs at once, as one flat vector o
 Progress τ counts the updates an infinite batch would have needed. u is a run's own speed, w how it
 wanders along the way (a random walk in log s), o an offset in accuracy after the start; ε is white
 noise and a serially correlated part, for greedy answers to the same items change slowly. The bend
-ψ is that of the validation set and of training itself (`cbsbayes.models.bridge`). u, w and o act to
-first order around where the data put them and are integrated out in closed form, so that the vector
-holds shared parameters only, however many runs there are.
+ψ is that of the validation set and of training itself (`cbsbayes.models.item_set`). u, w and o act
+to first order around where the data put them and are integrated out in closed form, so that the
+vector holds shared parameters only, however many runs there are.
 
 Where small groups may saturate lower, a run of group size G shows
 :math:`h_0 + f(G) (h(\tau) - h_0)` in place of h, with :math:`f(G) = e^{-\lambda/G}` and h_0 what is
@@ -27,9 +27,9 @@ from functools import cached_property
 import numpy as np
 from scipy.special import logit
 
-from cbsbayes.laws import Law
-from cbsbayes.models.bridge import n_terms
-from cbsbayes.models.flat import AlphaPrior, Block, FlatModel
+from cbsbayes.models.item_set import n_terms
+from cbsbayes.models.laws import Law
+from cbsbayes.models.parameters import AlphaPrior, Block, FlatModel
 from cbsbayes.models.trajectory_data import TrajectoryData
 from cbsbayes.models.trajectory_priors import TRAJECTORY_PRIORS, TrajectoryPriors
 

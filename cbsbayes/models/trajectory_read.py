@@ -17,13 +17,13 @@ import numpy as np
 import xarray as xr
 from scipy.integrate import cumulative_trapezoid
 
-from cbsbayes.ceilings import CURVE, FOOT, LOSS, PROGRESS, now_name
 from cbsbayes.models.batches import batch_weights, middle_batch
-from cbsbayes.models.bridge import N_READ, bridge_terms, n_terms
+from cbsbayes.models.item_set import N_READ, bridge_terms, n_terms
 from cbsbayes.models.trajectory_data import Curve
 from cbsbayes.models.trajectory_flat import FlatTrajectory
 from cbsbayes.models.trajectory_kernel import EDGE
-from cbsbayes.surface import NODE_WEIGHT, path_name
+from cbsbayes.posterior.ceilings import CURVE, FOOT, LOSS, PROGRESS, now_name
+from cbsbayes.posterior.surface import NODE_WEIGHT, path_name
 
 __all__ = ["expected_accuracy", "foot", "group_share", "read_thresholds", "shown_over_steps",
            "typical_curve"]
@@ -212,7 +212,7 @@ def _kept_curves(
     flat: FlatTrajectory, values: dict[str, np.ndarray], shown: np.ndarray,
     rearranged: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """Return what `cbsbayes.ceilings` reads other group sizes from."""
+    """Return what `cbsbayes.posterior.ceilings` reads other group sizes from."""
     hard = (_logit(shown) - flat.data.middle)[:, None]
     now = {now_name(name): _scale(flat, values, name, hard)[:, 0] for name in flat.law.scales}
     return {CURVE: rearranged, FOOT: foot(flat, values)} | now

@@ -14,7 +14,7 @@ from scipy.special import ndtr
 
 from cbsbayes.models import trajectory_kernel as kernel
 from cbsbayes.models.batches import batch_weights, middle_batch
-from cbsbayes.models.bridge import bridge_terms
+from cbsbayes.models.item_set import bridge_terms
 from cbsbayes.models.trajectory_data import TrajectoryData, ramps
 from cbsbayes.models.trajectory_flat import FlatTrajectory
 

@@ -9,14 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.patches import Rectangle
 
-from cbsbayes.clock.times import TYPICAL, Times, quantiles, times_of
+from cbsbayes.decisions.time_to_target import TYPICAL, Times, quantiles, times_of
 from cbsbayes.errors import CBSDataError
 from cbsbayes.plots.reading import default_threshold, threshold_label
 from cbsbayes.plots.scales import plain_number, time_unit
 from cbsbayes.plots.style import BLACK, OKABE_ITO, new_axes, styled
 
 if TYPE_CHECKING:
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["plot_clock_map"]
 

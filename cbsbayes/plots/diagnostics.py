@@ -22,6 +22,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from scipy.special import bdtr
 
 from cbsbayes.errors import CBSDataError
+from cbsbayes.inference.ranks import mean_ranks
 from cbsbayes.plots.reading import one_threshold
 from cbsbayes.plots.scales import log2_axis
 from cbsbayes.plots.style import (
@@ -34,10 +35,9 @@ from cbsbayes.plots.style import (
     new_grid,
     styled,
 )
-from cbsbayes.ranks import mean_ranks
 
 if TYPE_CHECKING:
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["ESS_LIMIT", "R_HAT_LIMIT", "plot_convergence", "plot_energy", "plot_ranks",
            "plot_trace"]

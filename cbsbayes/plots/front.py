@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from cbsbayes.decision import fitted_threshold, middle_threshold
-from cbsbayes.front import front_table
+from cbsbayes.decisions.decision import fitted_threshold, middle_threshold
+from cbsbayes.decisions.front import front_table
 from cbsbayes.plots.reading import batch_label, steps_label, threshold_label
 from cbsbayes.plots.scales import log2_axis
 from cbsbayes.plots.style import GREY, colour_of, legend_outside, new_axes, styled
 
 if TYPE_CHECKING:
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["plot_front"]
 

@@ -16,7 +16,7 @@ from cbsbayes.plots.slices import Slice, choose_slice
 from cbsbayes.plots.style import GREY, legend_outside, new_axes, ordered_colours, styled
 
 if TYPE_CHECKING:
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["doubling_gain", "plot_gains"]
 

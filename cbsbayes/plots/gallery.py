@@ -43,7 +43,7 @@ from cbsbayes.plots.training import plot_training_phase
 from cbsbayes.plots.wall_clock import plot_step_time, plot_wall_clock
 
 if TYPE_CHECKING:
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["GalleryItem", "all_figures"]
 

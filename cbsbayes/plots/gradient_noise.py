@@ -24,7 +24,7 @@ from cbsbayes.plots.style import (
 )
 
 if TYPE_CHECKING:
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["noise_variables", "plot_gradient_noise", "plot_gradient_noise_grid"]
 

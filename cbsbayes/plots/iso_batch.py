@@ -28,7 +28,7 @@ from cbsbayes.plots.scales import log2_axis, plain_number
 from cbsbayes.plots.style import GREY, OKABE_ITO, legend_outside, new_axes, plain_text, styled
 
 if TYPE_CHECKING:
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["plot_iso_batch", "plot_iso_batch_steps"]
 

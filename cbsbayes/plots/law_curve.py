@@ -23,8 +23,8 @@ from cbsbayes.plots.slices import Slice
 from cbsbayes.plots.style import GREY, legend_outside, ordered_colours
 
 if TYPE_CHECKING:
-    from cbsbayes.baseline import BaselineFit
-    from cbsbayes.result import Fit
+    from cbsbayes.baselines import BaselineFit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["LawCurve", "draw_law_curves", "find_baseline"]
 

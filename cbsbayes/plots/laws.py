@@ -12,7 +12,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.plots.style import BLACK, GREY, OKABE_ITO, legend_outside, new_axes, styled
 
 if TYPE_CHECKING:
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["K_HAT_LIMIT", "plot_law_comparison"]
 

@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.noise_comparison import shown_rows
+from cbsbayes.noise.beside_fit import shown_rows
 from cbsbayes.plots.marks import draw_estimate
 from cbsbayes.plots.reading import ci_prob
 from cbsbayes.plots.scales import log2_axis
 from cbsbayes.plots.style import BLACK, GREY, kind_colours, new_grid, styled
 
 if TYPE_CHECKING:
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["plot_noise_against_fit"]
 

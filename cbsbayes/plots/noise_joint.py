@@ -17,7 +17,7 @@ from cbsbayes.plots.scales import log2_axis
 from cbsbayes.plots.style import BLACK, GREY, kind_colours, new_grid, styled
 
 if TYPE_CHECKING:
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["plot_noise_joint"]
 

@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.patches import Rectangle
 
-from cbsbayes.planning.words import per_cost_unit, target_label
 from cbsbayes.plots.style import BLACK, GREY, OKABE_ITO, new_axes, plain_text, styled
+from cbsbayes.report.plan_words import per_cost_unit, target_label
 
 if TYPE_CHECKING:
-    from cbsbayes.planning.planner import Plan
+    from cbsbayes.decisions.planner import Plan
 
 __all__ = ["plot_plan"]
 

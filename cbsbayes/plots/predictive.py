@@ -28,7 +28,7 @@ from cbsbayes.plots.scales import log2_axis
 from cbsbayes.plots.style import BLACK, OKABE_ITO, legend_outside, new_axes, styled
 
 if TYPE_CHECKING:
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["interval_coverage", "plot_crossing_check"]
 

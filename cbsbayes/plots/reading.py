@@ -13,7 +13,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.plots.scales import plain_number
 
 if TYPE_CHECKING:
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["INTERVAL", "LEFT", "RIGHT", "batch_label", "cbs_row", "ci_prob", "crossing_table",
            "default_threshold", "fixed_values", "mean_of_all", "metric_of", "one_threshold",

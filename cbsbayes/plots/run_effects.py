@@ -23,7 +23,7 @@ from cbsbayes.plots.style import (
 )
 
 if TYPE_CHECKING:
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["plot_run_effects"]
 

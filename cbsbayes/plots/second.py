@@ -24,11 +24,11 @@ from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.store import write_whole
+from cbsbayes.sweep.files import write_whole
 
 if TYPE_CHECKING:
     from cbsbayes.plots.gallery import GalleryItem
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["FORMATS", "Drawn", "SecondProcess", "available_cores", "draw_item", "drawing",
            "second_process"]
@@ -171,7 +171,7 @@ class SecondProcess:
         Parameters
         ----------
         fit : Fit
-            What `cbsbayes.fitting.fit_sweep` gives early, or a whole fit.
+            What `cbsbayes.posterior.fit_sweep.fit_sweep` gives early, or a whole fit.
         """
         self.stop()
         aside = Path(self._folder.name)
@@ -265,8 +265,8 @@ def serve(questions: IO[str], answers: IO[str]) -> None:
     attributes, once they are the fit's; one that names a figure, when it is written, with the
     reason why there is none, or ''.
     """
-    from cbsbayes import result  # while there is nothing to draw yet
     from cbsbayes.plots import files, gallery  # noqa: F401
+    from cbsbayes.posterior.fit import Fit  # while there is nothing to draw yet
 
     gc.disable()  # what figures leave behind is looked through once per fit, not all the time
     fit, folder = None, Path()
@@ -274,12 +274,12 @@ def serve(questions: IO[str], answers: IO[str]) -> None:
         question, answer = json.loads(line), ""
         if "saved" in question:
             gc.collect()
-            fit, folder = result.Fit.load(Path(question["saved"])), Path(question["folder"])
+            fit, folder = Fit.load(Path(question["saved"])), Path(question["folder"])
             items = {item.slug: item for item in gallery.all_figures(fit)}
         elif "attrs" in question:
             assert fit is not None
             fit.tree.attrs |= question["attrs"]
-            items = {item.slug: item for item in gallery.all_figures(result.Fit(fit.tree))}
+            items = {item.slug: item for item in gallery.all_figures(Fit(fit.tree))}
         else:
             answer = draw_item(items[question["slug"]], folder)
         answers.write(json.dumps(answer) + "\n")

@@ -16,7 +16,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.plots.reading import run_table
 
 if TYPE_CHECKING:
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["AXES", "Slice", "choose_slice"]
 

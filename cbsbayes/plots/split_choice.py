@@ -9,16 +9,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cbsbayes.allocation import CLOSE, split_status, split_table
-from cbsbayes.decision import fitted_threshold, middle_threshold
+from cbsbayes.decisions.allocation import CLOSE, split_status, split_table
+from cbsbayes.decisions.decision import fitted_threshold, middle_threshold
+from cbsbayes.decisions.splits import default_batch
 from cbsbayes.errors import CBSDataError
 from cbsbayes.plots.reading import threshold_label
 from cbsbayes.plots.scales import log2_axis, plain_number
 from cbsbayes.plots.style import BLACK, GREY, OKABE_ITO, legend_outside, new_grid, styled
-from cbsbayes.splits import default_batch
 
 if TYPE_CHECKING:
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["plot_split_choice"]
 

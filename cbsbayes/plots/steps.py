@@ -13,7 +13,7 @@ from cbsbayes.plots.slices import choose_slice
 from cbsbayes.plots.style import new_axes, styled
 
 if TYPE_CHECKING:
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["plot_steps"]
 

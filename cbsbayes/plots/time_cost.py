@@ -8,13 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from cbsbayes.clock.times import TYPICAL, Times, quantiles, times_of
+from cbsbayes.decisions.time_to_target import TYPICAL, Times, quantiles, times_of
 from cbsbayes.plots.reading import batch_label, ci_prob, default_threshold, threshold_label
 from cbsbayes.plots.scales import log2_axis, time_unit
 from cbsbayes.plots.style import GREY, colour_of, legend_outside, new_axes, styled
 
 if TYPE_CHECKING:
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["front_of_draws", "plot_time_cost"]
 

@@ -16,7 +16,7 @@ from cbsbayes.plots.scales import log2_axis
 from cbsbayes.plots.style import GREY, new_axes, new_grid, plain_text, styled
 
 if TYPE_CHECKING:
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["plot_training_curves", "plot_training_phase"]
 

@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
-from cbsbayes.clock.of_sweep import clock_of, clock_of_sweep
+from cbsbayes.decisions.step_times import clock_of, clock_of_sweep
 from cbsbayes.errors import CBSDataError
 from cbsbayes.plots.marks import dodge, draw_crossings, interval_of
 from cbsbayes.plots.reading import (
@@ -24,7 +24,7 @@ from cbsbayes.plots.scales import log2_axis, time_unit
 from cbsbayes.plots.style import BLACK, colour_of, legend_outside, new_axes, styled
 
 if TYPE_CHECKING:
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["plot_step_time", "plot_wall_clock"]
 

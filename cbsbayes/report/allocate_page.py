@@ -14,14 +14,14 @@ from cbsbayes.report.command_page import CommandPage, Part, page_figure
 from cbsbayes.report.paper import data_sentence, law_sentence, software_sentence
 from cbsbayes.report.tables import Table
 from cbsbayes.report.words import verdict_title
-from cbsbayes.versions import versions
+from cbsbayes.sweep.versions import versions
 
 if TYPE_CHECKING:
-    from cbsbayes.clock.answer import ClockAnswer
-    from cbsbayes.decision import Decision
+    from cbsbayes.decisions.decision import Decision
+    from cbsbayes.decisions.time_answer import ClockAnswer
+    from cbsbayes.posterior.fit import Fit
     from cbsbayes.report.allocation import Allocation
     from cbsbayes.report.rendering import PageFigure
-    from cbsbayes.result import Fit
 
 __all__ = ["allocate_page"]
 

@@ -22,8 +22,8 @@ from cbsbayes.report.estimates import Estimate, estimate, plain
 from cbsbayes.report.tables import Cell, Column, Table, estimate_cell
 
 if TYPE_CHECKING:
-    from cbsbayes.decision import Decision
-    from cbsbayes.result import Fit
+    from cbsbayes.decisions.decision import Decision
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["Allocation", "allocation", "allocation_tables", "page_allocation"]
 
@@ -64,7 +64,7 @@ def allocation_tables(decision: Decision) -> dict[str, Table]:
 
 def page_allocation(fit: Fit) -> Allocation:
     """Return what the page says without being asked; where nothing can be said, the reason."""
-    from cbsbayes.decision import decide
+    from cbsbayes.decisions.decision import decide
 
     try:
         return allocation(decide(fit), fit)

@@ -17,8 +17,8 @@ from cbsbayes.report.estimates import estimate, plain
 from cbsbayes.report.headline import find
 
 if TYPE_CHECKING:
-    from cbsbayes.decision import Decision
-    from cbsbayes.result import Fit
+    from cbsbayes.decisions.decision import Decision
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["at_threshold", "check_sentences", "group_size_sentences", "named", "probability",
            "split_sentences", "target_sentences"]

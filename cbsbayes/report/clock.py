@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cbsbayes.allocation import TYPICAL
-from cbsbayes.clock.choose import HOURS, MONEY
+from cbsbayes.decisions.allocation import TYPICAL
+from cbsbayes.decisions.time_limits import HOURS, MONEY
 from cbsbayes.errors import CBSDataError
 from cbsbayes.plots.scales import time_unit
 from cbsbayes.report import numbers
@@ -17,10 +17,10 @@ from cbsbayes.report.estimates import estimate
 from cbsbayes.report.tables import Cell, Column, Table, estimate_cell
 
 if TYPE_CHECKING:
-    from cbsbayes.clock.answer import ClockAnswer
-    from cbsbayes.clock.choose import Choice
+    from cbsbayes.decisions.time_answer import ClockAnswer
+    from cbsbayes.decisions.time_limits import Choice
+    from cbsbayes.posterior.fit import Fit
     from cbsbayes.report.allocation import Allocation
-    from cbsbayes.result import Fit
 
 __all__ = ["NO_CLOCK", "choice_sentences", "clock_section", "clock_sentence", "clock_tables",
            "with_clock"]
@@ -33,7 +33,7 @@ _SHOWN, _BOUNDS = 12, 4  # batches of the table, and on GPU counts other than th
 
 def clock_section(fit: Fit, threshold: float) -> dict[str, Any]:
     """Return what the page shows of the clock: ``sentences, notes, tables, missing``."""
-    from cbsbayes.clock.answer import answer_clock
+    from cbsbayes.decisions.time_answer import answer_clock
 
     try:
         answer = answer_clock(fit, threshold=threshold)

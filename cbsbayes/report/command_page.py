@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cbsbayes.cli import one_line
+from cbsbayes._command import one_line
 from cbsbayes.errors import CBSDataError
-from cbsbayes.laws import Law
+from cbsbayes.models.laws import Law
 from cbsbayes.report.latex import latex_formula, latex_text
 from cbsbayes.report.numbers import NO_BREAK
 from cbsbayes.report.rendering import PageFigure, render_template
 from cbsbayes.report.table_files import write_tables
 from cbsbayes.report.tables import Table, key_values
 from cbsbayes.report.words import formula
-from cbsbayes.store import write_whole
+from cbsbayes.sweep.files import write_whole
 
 __all__ = ["CommandPage", "Part", "check_page_folder", "law_formulas", "page_figure",
            "page_tables", "paper_tex", "render_command_page", "write_command_page"]

@@ -13,10 +13,10 @@ from cbsbayes.report.command_page import CommandPage, Part, law_formulas, page_f
 from cbsbayes.report.contrast import contrast_table, pooled_part
 from cbsbayes.report.paper import data_sentence, law_sentence, software_sentence
 from cbsbayes.report.tables import Table
-from cbsbayes.versions import versions
+from cbsbayes.sweep.versions import versions
 
 if TYPE_CHECKING:
-    from cbsbayes.contrast import Side
+    from cbsbayes.decisions.compare_fits import Side
 
 __all__ = ["Comparison", "compare_page"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from cbsbayes.contrast import LAW_BOUND
+from cbsbayes.decisions.compare_fits import LAW_BOUND
 from cbsbayes.report import numbers
 from cbsbayes.report.estimates import Estimate, at_words, estimate, plain, quantity_label
 from cbsbayes.report.tables import Cell, Column, Table, estimate_cell

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cbsbayes.cli import one_line
+from cbsbayes._command import one_line
 from cbsbayes.errors import CBSDataError
-from cbsbayes.identification import STATUSES
+from cbsbayes.posterior.identification import STATUSES
 from cbsbayes.report import numbers
 
 __all__ = ["QUANTITIES", "Estimate", "at_words", "compared_estimate", "estimate", "parse_at",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from cbsbayes.laws import Law
+from cbsbayes.models.laws import Law
 from cbsbayes.report.tables import Cell, Table
 
 __all__ = ["escape", "latex_formula", "latex_table", "latex_text"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from cbsbayes.laws import LAWS
+from cbsbayes.models.laws import LAWS
 from cbsbayes.report import numbers
 
 __all__ = ["law_sentences"]

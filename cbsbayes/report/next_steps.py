@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cbsbayes.ceiling_option import OPTION
+from cbsbayes.decisions.iso_batch import iso_runs
+from cbsbayes.decisions.splits import default_batch
 from cbsbayes.errors import CBSDataError
-from cbsbayes.iso_batch import iso_runs
-from cbsbayes.splits import default_batch
+from cbsbayes.posterior.ceiling_option import OPTION
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["NextStep", "next_steps"]
 

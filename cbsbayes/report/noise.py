@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from cbsbayes.noise_comparison import FACTOR, shown_rows
+from cbsbayes.noise.beside_fit import FACTOR, shown_rows
 from cbsbayes.report import numbers
 from cbsbayes.report.estimates import Estimate, at_words, estimate, plain
 from cbsbayes.report.tables import Cell, Column, Table, estimate_cell
 
 if TYPE_CHECKING:
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["noise_sentences", "noise_table", "rest_table"]
 

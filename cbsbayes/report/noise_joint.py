@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cbsbayes.joint import LARGE_OFFSET
-from cbsbayes.noise_comparison import FACTOR, verdict_of
+from cbsbayes.noise.beside_fit import FACTOR, verdict_of
+from cbsbayes.posterior.joint import LARGE_OFFSET
 from cbsbayes.report import numbers
 from cbsbayes.report.estimates import Estimate, at_words, estimate, plain, quantity_label
 from cbsbayes.report.tables import Cell, Column, Table, estimate_cell
 
 if TYPE_CHECKING:
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["joint_context", "joint_sentences", "joint_table_shown"]
 

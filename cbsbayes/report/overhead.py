@@ -13,7 +13,7 @@ from cbsbayes.report.headline import usual_batch
 from cbsbayes.report.tables import Cell, Column, Table, estimate_cell
 
 if TYPE_CHECKING:
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["DEFINITION_WORDS", "all_definitions_table", "definitions_table", "overhead_section",
            "overhead_sentences", "usual_at"]

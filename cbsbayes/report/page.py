@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from cbsbayes.averaging import AVERAGE
-from cbsbayes.cross_check import CROSS_CHECK
 from cbsbayes.errors import CBSDataError
+from cbsbayes.posterior.averaging import AVERAGE
+from cbsbayes.posterior.cross_check import CROSS_CHECK
 from cbsbayes.report import headline, tables, words
 from cbsbayes.report import noise as noise_words
 from cbsbayes.report import overhead as overhead_words
@@ -23,14 +23,14 @@ from cbsbayes.report.noise_joint import joint_context
 from cbsbayes.report.paper import paper_paragraph
 from cbsbayes.report.rendering import PageFigure, render_template
 from cbsbayes.report.table_files import write_tables
-from cbsbayes.store import write_whole
+from cbsbayes.sweep.files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cbsbayes.posterior.fit import Fit
     from cbsbayes.report.allocation import Allocation
     from cbsbayes.report.next_steps import NextStep
-    from cbsbayes.result import Fit
 
 __all__ = ["SECTIONS", "IndexEntry", "PageFigure", "render_index", "render_page", "section_of"]
 

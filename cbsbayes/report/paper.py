@@ -16,7 +16,7 @@ from cbsbayes.report.overhead import usual_at
 from cbsbayes.report.words import formula, main_threshold
 
 if TYPE_CHECKING:
-    from cbsbayes.result import Fit
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["data_sentence", "law_sentence", "paper_latex", "paper_paragraph", "software_sentence"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from cbsbayes.off_policy import OFF_POLICY_KEYS
 from cbsbayes.report import numbers
 from cbsbayes.report.contrast import equals, probability
 from cbsbayes.report.estimates import Estimate, estimate, plain
 from cbsbayes.report.tables import Cell, Column, Table, estimate_cell
+from cbsbayes.sweep.off_policy import OFF_POLICY_KEYS
 
 __all__ = ["diagonals_table", "effects_table", "reuse_sentences", "reuse_table"]
 

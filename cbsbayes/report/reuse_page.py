@@ -14,7 +14,7 @@ from cbsbayes.report.command_page import CommandPage, Part, page_figure
 from cbsbayes.report.estimates import plain
 from cbsbayes.report.reuse import diagonals_table, effects_table, reuse_table
 from cbsbayes.report.tables import Table
-from cbsbayes.versions import versions
+from cbsbayes.sweep.versions import versions
 
 if TYPE_CHECKING:
     from cbsbayes.reuse_runs import ReuseRuns

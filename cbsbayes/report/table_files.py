@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cbsbayes.report.latex import latex_table
 from cbsbayes.report.tables import Table
-from cbsbayes.store import write_whole
+from cbsbayes.sweep.files import write_whole
 
 __all__ = ["named_tables", "remove_tables", "table_csv", "write_tables"]
 

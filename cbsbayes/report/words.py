@@ -22,8 +22,8 @@ from cbsbayes.report.estimates import (
 from cbsbayes.report.headline import chosen_ats, find, usual_batch
 
 if TYPE_CHECKING:
-    from cbsbayes.laws import Law
-    from cbsbayes.result import Fit
+    from cbsbayes.models.laws import Law
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["answer", "comparison_sentences", "credible", "formula", "headline", "left_out_sentence",
            "main_threshold", "mccandlish_sentence", "question", "verdict_title"]

@@ -1,4 +1,4 @@
-"""What a fit that averages over laws says of a sweep (`cbsbayes.averaging`)."""
+"""What a fit that averages over laws says of a sweep (`cbsbayes.posterior.averaging`)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import xarray as xr
 
-from cbsbayes.averaging import OF_ONE_LAW, law_weights, mixed_draws
 from cbsbayes.errors import CBSDataError
-from cbsbayes.fitting import laws_beside
-from cbsbayes.laws import Law, get_law
-from cbsbayes.loo import leave_one_run_out
+from cbsbayes.inference.loo import leave_one_run_out
+from cbsbayes.models.laws import Law, get_law
+from cbsbayes.posterior.averaging import OF_ONE_LAW, law_weights, mixed_draws
+from cbsbayes.posterior.fit_sweep import laws_beside
 from cbsbayes.validation.reading import Reading
 
 __all__ = ["averaged_logs", "fitted_beside"]

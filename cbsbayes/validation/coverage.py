@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cbsbayes.crossing import find_crossings
-from cbsbayes.grouping import choose_runs
-from cbsbayes.laws import Law, get_law
-from cbsbayes.sampling import SamplerSettings
+from cbsbayes.crossings.intervals import find_crossings
+from cbsbayes.inference.sampling import SamplerSettings
+from cbsbayes.models.laws import Law, get_law
+from cbsbayes.posterior.small_groups import small_group_caution
+from cbsbayes.posterior.verdict import structure_caution
 from cbsbayes.simulate import truth_of
-from cbsbayes.small_groups import small_group_caution
-from cbsbayes.truth import progress_at
+from cbsbayes.simulation.truth import progress_at
+from cbsbayes.sweep.groups import choose_runs
 from cbsbayes.validation.average import averaged_logs, fitted_beside
 from cbsbayes.validation.families import family_sweep, get_family
 from cbsbayes.validation.least_squares import Intervals, least_squares_intervals
 from cbsbayes.validation.posterior import by_threshold, interval, posterior_tree, with_checks
 from cbsbayes.validation.reading import Reading
 from cbsbayes.validation.truths import true_values
-from cbsbayes.verdict import structure_caution
 
 __all__ = ["COLUMNS", "THRESHOLDS", "Settings", "fitted_runs", "interval_rows", "numbers",
            "simulated_sweep"]

@@ -15,7 +15,7 @@ from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import Any
 
-from cbsbayes.cli import one_line
+from cbsbayes._command import one_line
 from cbsbayes.errors import CBSDataError
 from cbsbayes.validation.ledger import Ledger
 

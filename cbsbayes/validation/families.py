@@ -9,11 +9,11 @@ from typing import Any
 import xarray as xr
 from scipy import stats
 
-from cbsbayes.disturbances import Disturbances
 from cbsbayes.errors import CBSDataError
-from cbsbayes.laws import Law
+from cbsbayes.models.laws import Law
 from cbsbayes.models.priors import PRIORS
 from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.disturbances import Disturbances
 
 __all__ = ["FAMILIES", "Family", "family_sweep", "get_family", "prior_exponent"]
 

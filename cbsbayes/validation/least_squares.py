@@ -24,10 +24,10 @@ import xarray as xr
 from scipy import stats
 from scipy.optimize import OptimizeWarning, curve_fit
 
-from cbsbayes.baseline import hyperbola, interval_midpoints
-from cbsbayes.baseline.bootstrap import resample_weights
-from cbsbayes.laws import Law, get_law, group_divisor
+from cbsbayes.baselines import hyperbola, interval_midpoints
+from cbsbayes.baselines.bootstrap import resample_weights
 from cbsbayes.models.crossing_data import batch_axes
+from cbsbayes.models.laws import Law, get_law, group_divisor
 from cbsbayes.validation.reading import Reading
 
 __all__ = ["Intervals", "fixed_law", "least_squares_intervals", "log_estimates"]
@@ -64,7 +64,7 @@ def least_squares_intervals(
     Parameters
     ----------
     first, isotonic : xarray.Dataset
-        Crossings (run, threshold) by either rule, `cbsbayes.crossing.find_crossings`.
+        Crossings (run, threshold) by either rule, `cbsbayes.crossings.intervals.find_crossings`.
     law : Law
         The law of the posterior.
     reading : Reading

@@ -11,16 +11,16 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from cbsbayes.crossing import find_crossings
+from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.errors import CBSDataError
-from cbsbayes.law_fit import with_log_likelihood
-from cbsbayes.laws import Law
+from cbsbayes.inference.sampling import SamplerSettings, sample_crossings
+from cbsbayes.inference.trajectory_sampling import sample_curves
 from cbsbayes.models.crossing_data import crossing_data
+from cbsbayes.models.laws import Law
 from cbsbayes.models.trajectory_data import trajectory_data
 from cbsbayes.models.trajectory_flat import FlatTrajectory
-from cbsbayes.sampling import SamplerSettings, sample_crossings
-from cbsbayes.trajectory_sampling import sample_curves
-from cbsbayes.verdict import sampler_checks
+from cbsbayes.posterior.law_fit import with_log_likelihood
+from cbsbayes.posterior.verdict import sampler_checks
 
 __all__ = ["MODELS", "by_threshold", "interval", "posterior_tree", "with_checks"]
 

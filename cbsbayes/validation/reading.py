@@ -1,7 +1,7 @@
 """Which quantities are compared, and at which batch: one reading for every method.
 
-Posterior draws, bootstrap draws and moved estimates all go through `cbsbayes.quantities`, so that
-no method is read by formulas of its own.
+Posterior draws, bootstrap draws and moved estimates all go through
+`cbsbayes.posterior.quantities`, so that no method is read by formulas of its own.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from cbsbayes.laws import Law, noise_in_prompts
-from cbsbayes.quantities import Quantity, TriedBatches, quantities, tried_batches
+from cbsbayes.models.laws import Law, noise_in_prompts
+from cbsbayes.posterior.quantities import Quantity, TriedBatches, quantities, tried_batches
 
 __all__ = ["Reading", "reading_of"]
 
@@ -35,7 +35,7 @@ class Reading:
 
     @property
     def tried(self) -> TriedBatches:
-        """The batch and its doubles, in the form `cbsbayes.quantities` asks for."""
+        """The batch and its doubles, in the form `cbsbayes.posterior.quantities` asks for."""
         p, g = self.n_prompts, self.n_rollouts
         if self.one_axis:
             return TriedBatches({}, {}, (float(p), 2.0 * p), one_axis=True)

@@ -23,7 +23,7 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.laws import Law, get_law
+from cbsbayes.models.laws import Law, get_law
 from cbsbayes.validation.calibrated import CalibratedModel
 from cbsbayes.validation.coverage import Settings, numbers
 from cbsbayes.validation.reading import Reading

@@ -12,13 +12,13 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
-from cbsbayes.crossing import find_crossings
-from cbsbayes.designs import design_table
-from cbsbayes.laws import Law
+from cbsbayes.crossings.intervals import find_crossings
+from cbsbayes.inference.sampling import sample_crossings, sample_prior
 from cbsbayes.models.crossing_data import CrossingData, crossing_data
-from cbsbayes.replicates import parameters, replicate_log_steps
-from cbsbayes.sampling import sample_crossings, sample_prior
-from cbsbayes.sweep import new_sweep
+from cbsbayes.models.laws import Law
+from cbsbayes.posterior.predictive import parameters, replicate_log_steps
+from cbsbayes.simulation.designs import design_table
+from cbsbayes.sweep.dataset import new_sweep
 from cbsbayes.validation.calibrated import PriorDraw
 from cbsbayes.validation.coverage import Settings
 from cbsbayes.validation.posterior import with_checks

@@ -21,18 +21,18 @@ import xarray as xr
 from scipy.integrate import cumulative_trapezoid
 from scipy.interpolate import CubicHermiteSpline
 
-from cbsbayes.laplace import Laplace, find_laplace
-from cbsbayes.laws import Law
+from cbsbayes.inference.laplace import Laplace, find_laplace
+from cbsbayes.inference.mode import find_mode, root_of_covariance
+from cbsbayes.inference.trajectory_sampling import sample_by_nuts
 from cbsbayes.models import trajectory_kernel as kernel
 from cbsbayes.models.batches import middle_batch
-from cbsbayes.models.bridge import bridge_terms
+from cbsbayes.models.item_set import bridge_terms
+from cbsbayes.models.laws import Law
 from cbsbayes.models.trajectory_data import TrajectoryData, ramps, trajectory_data
 from cbsbayes.models.trajectory_flat import FlatTrajectory
 from cbsbayes.models.trajectory_priors import TrajectoryPriors
 from cbsbayes.models.trajectory_words import data_words
-from cbsbayes.normal_approximation import find_mode, root_of_covariance
 from cbsbayes.simulate import simulate_sweep
-from cbsbayes.trajectory_sampling import sample_by_nuts
 from cbsbayes.validation.calibrated import PriorDraw
 from cbsbayes.validation.coverage import Settings, fitted_runs
 from cbsbayes.validation.posterior import with_checks

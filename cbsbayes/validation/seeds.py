@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cbsbayes.crossing import find_crossings
+from cbsbayes.crossings.intervals import find_crossings
+from cbsbayes.crossings.thresholds import batch_labels, choose_thresholds
 from cbsbayes.errors import CBSDataError
-from cbsbayes.grouping import choose_law, group_names
-from cbsbayes.laws import get_law
-from cbsbayes.thresholds import batch_labels, choose_thresholds
+from cbsbayes.models.laws import get_law
+from cbsbayes.sweep.groups import choose_law, group_names
 from cbsbayes.validation.coverage import Settings, fitted_runs, interval_rows
 from cbsbayes.validation.least_squares import log_estimates
 from cbsbayes.validation.reading import Reading, reading_of
@@ -39,7 +39,7 @@ def read_table(path: Path) -> xr.Dataset:
         If it holds several groups of runs, or no batch that was run more than once.
     """
     from cbsbayes.ingest import ingest
-    from cbsbayes.store import read_sweep
+    from cbsbayes.sweep.files import read_sweep
 
     ds = read_sweep(path) if path.suffix == ".nc" else ingest([str(path)])
     groups = group_names(ds)

@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 
 import cbsbayes
-from cbsbayes.laws import get_law
+from cbsbayes.models.laws import get_law
 from cbsbayes.validation import coverage, sbc, seeds
 from cbsbayes.validation.coverage import Settings
 from cbsbayes.validation.engine import Work, run_sweeps

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cbsbayes.laws import get_law, noise_in_prompts
-from cbsbayes.truth import Truth, mean_noise, progress_at, true_steps
+from cbsbayes.models.laws import get_law, noise_in_prompts
+from cbsbayes.simulation.truth import Truth, mean_noise, progress_at, true_steps
 from cbsbayes.validation.reading import Reading
 
 __all__ = ["true_values"]

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cbsbayes.cli import EXIT_OK, run_command
+from cbsbayes._command import EXIT_OK, run_command
 from cbsbayes.errors import CBSDataError
 from data.prepare.raw import hub_rows, local_rows
 from data.prepare.recipes import RECIPES, Problem, Recipe

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.store import write_sweep
-from cbsbayes.sweep import new_sweep
+from cbsbayes.sweep.dataset import new_sweep
+from cbsbayes.sweep.files import write_sweep
 
 __all__ = ["build"]
 

@@ -16,9 +16,9 @@ import xarray as xr
 import yaml
 
 from cbsbayes.ingest import ingest
-from cbsbayes.schema import digest, validate
-from cbsbayes.store import write_sweep
-from cbsbayes.sweep import add_notes
+from cbsbayes.sweep.dataset import add_notes
+from cbsbayes.sweep.files import write_sweep
+from cbsbayes.sweep.schema import digest, validate
 
 __all__ = ["build", "pack"]
 

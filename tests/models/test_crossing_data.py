@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from cbsbayes.crossing import find_crossings
+from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.errors import CBSDataError
-from cbsbayes.laws import get_law
 from cbsbayes.models.crossing_data import batch_axes, crossing_data, hardness
+from cbsbayes.models.laws import get_law
 from cbsbayes.models.likelihood import FAR
 from cbsbayes.simulate import simulate_sweep
 

@@ -10,12 +10,12 @@ from crossing_tables import crossings_table
 from noise_tables import noise_for
 from scipy.stats import multivariate_normal
 
-from cbsbayes.laws import LAWS
 from cbsbayes.models.crossing_data import crossing_data
 from cbsbayes.models.crossing_flat import FlatCrossing
 from cbsbayes.models.crossing_kernel import log_density
 from cbsbayes.models.crossing_words import data_words
-from cbsbayes.noise_ratio import fieller
+from cbsbayes.models.laws import LAWS
+from cbsbayes.noise.ratio import fieller
 
 LAW = LAWS["total"]
 

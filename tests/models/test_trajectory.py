@@ -8,15 +8,15 @@ import numpy as np
 import pymc as pm
 import pytest
 
-from cbsbayes.laws import get_law
+from cbsbayes.inference.sampling import SAMPLERS, SamplerSettings
+from cbsbayes.inference.trajectory_sampling import _above_floor, sample_curves
 from cbsbayes.models import trajectory_kernel as kernel
+from cbsbayes.models.laws import get_law
 from cbsbayes.models.trajectory import build_trajectory_model, position_of
 from cbsbayes.models.trajectory_data import trajectory_data
 from cbsbayes.models.trajectory_flat import FlatTrajectory
 from cbsbayes.models.trajectory_words import data_words
-from cbsbayes.sampling import SAMPLERS, SamplerSettings
 from cbsbayes.simulate import simulate_sweep
-from cbsbayes.trajectory_sampling import _above_floor, sample_curves
 
 
 def flat_model(name, ceiling_by_group=False):

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
+from trajectory_plain import log_prior, run_log_likelihoods, run_posteriors
 
-from cbsbayes.laws import LAWS
 from cbsbayes.models import trajectory_kernel as kernel
+from cbsbayes.models.laws import LAWS
 from cbsbayes.models.trajectory_data import trajectory_data
 from cbsbayes.models.trajectory_flat import FlatTrajectory
 from cbsbayes.models.trajectory_words import data_words
 from cbsbayes.simulate import simulate_sweep
-
-sys.path.insert(0, str(Path(__file__).parent))
-from trajectory_plain import log_prior, run_log_likelihoods, run_posteriors
 
 NAMES = ["two_axis_free", "two_axis", "two_axis_free_plain", "total", "power"]
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import xarray as xr
+from trajectory_plain import curve
 
-from cbsbayes.ceilings import CURVE, FOOT, PROGRESS, now_name
-from cbsbayes.laws import get_law
+from cbsbayes.models.laws import get_law
 from cbsbayes.models.trajectory_data import trajectory_data
 from cbsbayes.models.trajectory_flat import FlatTrajectory
 from cbsbayes.models.trajectory_read import expected_accuracy, group_share, read_thresholds
 from cbsbayes.models.trajectory_replicate import replicated_log_steps
-from cbsbayes.result import stacked
+from cbsbayes.posterior.ceilings import CURVE, FOOT, PROGRESS, now_name
+from cbsbayes.posterior.fit import stacked
 from cbsbayes.simulate import simulate_sweep
-
-sys.path.insert(0, str(Path(__file__).parent))
-from trajectory_plain import curve
 
 LAW = get_law("two_axis_free")
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from scipy.optimize import isotonic_regression
 
-from cbsbayes.laplace import find_laplace
-from cbsbayes.laws import get_law
+from cbsbayes.inference.laplace import find_laplace
 from cbsbayes.models import trajectory_replicate as replicate
+from cbsbayes.models.laws import get_law
 from cbsbayes.models.trajectory_data import trajectory_data
 from cbsbayes.models.trajectory_flat import FlatTrajectory
 from cbsbayes.models.trajectory_read import read_thresholds
-from cbsbayes.result import stacked
+from cbsbayes.posterior.fit import stacked
+from cbsbayes.posterior.surface import Surface
 from cbsbayes.simulate import simulate_sweep
-from cbsbayes.surface import Surface
 
 LAW = get_law("two_axis")
 THRESHOLDS = np.array([0.60, 0.65, 0.68])

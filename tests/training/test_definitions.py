@@ -7,7 +7,7 @@ import math
 import pytest
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.naming import parse_name
+from cbsbayes.logs.run_name import parse_name
 from training.cells import largest_divisor
 from training.controls import CONTROLS_FILE
 from training.definitions import PHASES_FOLDER, phase_names, read_phase, with_machines

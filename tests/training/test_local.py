@@ -113,7 +113,7 @@ def test_trainer_that_ends_early_without_an_error_has_failed(tmp_path, cells):
 
 
 def test_run_continued_from_a_checkpoint_is_joined_by_the_analysis(tmp_path):
-    from cbsbayes.sources.detect import read_source
+    from cbsbayes.logs.detect import read_source
 
     cell = tiny_cells()[0]
     horizon = dataclasses.replace(cell.controls.horizon, updates=12)
@@ -125,7 +125,7 @@ def test_run_continued_from_a_checkpoint_is_joined_by_the_analysis(tmp_path):
     assert steps_of(logs / "earlier_1" / f"{cell.name}.jsonl") == list(range(8))
     assert steps_of(logs / f"{cell.name}.jsonl") == list(range(7, 13))
     pytest.importorskip("xarray")
-    from cbsbayes.assemble import build_sweep
+    from cbsbayes.sweep.from_logs import build_sweep
 
     sweep = build_sweep(read_source(str(logs)).logs)
     assert sweep.sizes["run"] == 1
@@ -200,7 +200,7 @@ def test_stopping_the_sweep_stops_the_trainer_and_keeps_its_log(tmp_path, number
         import sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from pathlib import Path
-        from cbsbayes.cli import run_command
+        from cbsbayes._command import run_command
         from sweeps import places, tiny_cells, write_trainer
         from training.local import run_cells
         folder = Path({str(tmp_path)!r})

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from sweeps import needs_verl, tiny_cells
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.sources.config import find_config, read_config
-from cbsbayes.verl_config import lookup
+from cbsbayes.logs.run_config import lookup
+from cbsbayes.logs.side_car import find_config, read_config
 from training.compose import compose, config_text
 from training.definitions import phase_names, read_phase
 from training.verl_command import (

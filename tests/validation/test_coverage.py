@@ -8,8 +8,8 @@ import pytest
 import xarray as xr
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.laws import LAWS, get_law
-from cbsbayes.truth import Truth, true_steps
+from cbsbayes.models.laws import LAWS, get_law
+from cbsbayes.simulation.truth import Truth, true_steps
 from cbsbayes.validation import average
 from cbsbayes.validation.coverage import COLUMNS, Settings, simulated_sweep
 from cbsbayes.validation.markdown import summary_sentence

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.laws import get_law
+from cbsbayes.models.laws import get_law
 from cbsbayes.models.priors import PRIORS
 from cbsbayes.simulate import truth_of
 from cbsbayes.validation.families import FAMILIES, family_sweep, get_family, prior_exponent

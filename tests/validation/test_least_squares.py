@@ -7,8 +7,8 @@ import pytest
 import xarray as xr
 from crossing_tables import THRESHOLDS, crossings_table
 
-from cbsbayes.baseline import log_least_squares
-from cbsbayes.laws import LAWS, get_law
+from cbsbayes.baselines import log_least_squares
+from cbsbayes.models.laws import LAWS, get_law
 from cbsbayes.validation.least_squares import (
     fixed_law,
     least_squares_intervals,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from cbsbayes.laws import get_law
 from cbsbayes.models import trajectory_kernel as kernel
+from cbsbayes.models.laws import get_law
 from cbsbayes.models.trajectory_words import data_words
 from cbsbayes.validation.coverage import Settings
 from cbsbayes.validation.sbc import sbc_sweep

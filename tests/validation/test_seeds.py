@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from mlperf import reference_sweep
 
+from cbsbayes.crossings.thresholds import batch_labels
 from cbsbayes.errors import CBSDataError
 from cbsbayes.simulate import simulate_sweep
-from cbsbayes.store import write_sweep
-from cbsbayes.sweep import new_sweep
-from cbsbayes.thresholds import batch_labels
+from cbsbayes.sweep.dataset import new_sweep
+from cbsbayes.sweep.files import write_sweep
 from cbsbayes.validation.coverage import COLUMNS, Settings
 from cbsbayes.validation.reading import reading_of
 from cbsbayes.validation.seeds import (

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cbsbayes.cli import EXIT_OK, run_command
+from cbsbayes._command import EXIT_OK, run_command
 from cbsbayes.errors import CBSDataError
 
 __all__ = ["AssetSettings", "build_assets", "main"]

@@ -1,1 +1,0 @@
-"""Wall clock: how long a step takes at a batch, and time and cost until the target is reached."""

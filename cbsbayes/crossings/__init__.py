@@ -1,0 +1,1 @@
+"""Where curves cross targets: rules, intervals, and the targets chosen."""

@@ -1,0 +1,177 @@
+"""Runs of one total batch, predicted by a fit that left them out, beside what was observed.
+
+The prediction is of the mean log S of as many new runs as a split had: the law, their own effects
+and what is left over. A split disagrees where even the bounds of its crossings, the last
+evaluations before or the first ones after, lie outside the predictive interval; runs that never
+arrived count from where they ended. That is slow to accuse, as a check beside a coarse grid of
+evaluations has to be.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from cbsbayes.crossings.rules import INTERVAL, RIGHT, UNUSABLE
+from cbsbayes.decisions.allocation import surface_at
+from cbsbayes.errors import CBSDataError
+from cbsbayes.posterior.fit import THINNED
+from cbsbayes.posterior.new_run import new_run_noise
+
+if TYPE_CHECKING:
+    from cbsbayes.posterior.fit import Fit
+
+__all__ = ["CHECK_COLUMNS", "VERDICTS", "check_table", "fit_without", "iso_runs"]
+
+CHECK_COLUMNS = ["group", "law", "threshold", "total_batch", "n_prompts", "n_rollouts", "n_runs",
+                 "n_not_reached", "observed", "observed_lower", "observed_upper", "predicted",
+                 "predicted_lower", "predicted_upper", "ci_prob", "applies_to", "p_best",
+                 "p_least", "observed_least", "verdict", "runs_seen"]
+VERDICTS = ("agree", "slower", "faster")
+
+
+def iso_runs(fit: Fit, total: int) -> xr.Dataset:
+    """Return the crossings of the fitted runs at a total batch.
+
+    Raises
+    ------
+    CBSDataError
+        If fewer than two splits of it were run.
+    """
+    here = fit.crossings["total_batch"].values == total
+    rollouts = np.unique(fit.crossings["n_rollouts"].values[here])
+    if len(rollouts) < 2 or (rollouts < 0).any():
+        raise CBSDataError(f"no two splits of {total:,d} samples were run and fitted: there is "
+                           "nothing to check predictions against")
+    return fit.crossings.isel(run=np.flatnonzero(here))
+
+
+def fit_without(fit: Fit, total: int) -> Fit:
+    """Return a fit of the same law and targets to the runs at other total batches.
+
+    Raises
+    ------
+    CBSDataError
+        If the other runs do not tell both axes apart, or cannot be fitted.
+    """
+    from cbsbayes.inference.sampling import SamplerSettings
+    from cbsbayes.posterior.fit_sweep import fit_sweep
+
+    held = iso_runs(fit, total)["run"].values
+    others = fit.crossings.isel(run=~np.isin(fit.crossings["run"].values, held))
+    for axis in ("n_prompts", "n_rollouts"):
+        if len(np.unique(others[axis].values)) < 2:
+            raise CBSDataError(f"without the runs of {total:,d} samples {axis} does not vary, so "
+                               "that no other runs can predict their splits")
+    kept = fit.sweep.isel(run=~np.isin(fit.sweep["run"].values, held))
+    rule = fit.settings["rule"]
+    settings = SamplerSettings(chains=2, random_seed=int(fit.settings["random_seed"]))
+    return fit_sweep(
+        kept, law=fit.law.name, model=fit.settings.get("model", "crossing"),
+        thresholds=fit.thresholds.tolist(), metric=fit.settings["metric"] or None,
+        rule="isotonic" if rule == "table" else rule, ci_prob=fit.settings["ci_prob"],
+        sampler=settings, beside=False,
+        ceiling_by_group=bool(fit.settings.get("ceiling_by_group", False)))
+
+
+def check_table(fit: Fit, total: int, predictor: Fit | None = None) -> pd.DataFrame:
+    """Return the table of ``iso_batch.csv``.
+
+    Parameters
+    ----------
+    fit : Fit
+        Holds the runs.
+    total : int
+        Their total batch.
+    predictor : Fit, optional
+        Of `fit_without`; without it the fit itself predicts, which has seen the runs.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `CHECK_COLUMNS`, a row per threshold and split. ``observed`` is the geometric mean
+        over runs of S, between those of the bounds; ``predicted`` the median and interval for the
+        mean of so many new runs; ``p_best`` the predicted probability that this split is the best
+        of those run (typical runs), ``p_least`` that its mean over so many new runs is the
+        least, and ``observed_least`` whether it was (never where a run did not arrive).
+
+    Raises
+    ------
+    CBSDataError
+        If fewer than two splits were run.
+    """
+    runs = iso_runs(fit, total)
+    by = fit if predictor is None else predictor
+    rng = np.random.default_rng(int(fit.settings.get("random_seed", 0)))
+    rows: list[dict[str, Any]] = []
+    for threshold in by.thresholds.tolist():
+        here = _cells(runs.sel(threshold=threshold, method="nearest"))
+        shared = {"group": fit.group, "law": fit.law.name, "threshold": threshold,
+                  "total_batch": total, "ci_prob": fit.settings["ci_prob"],
+                  "applies_to": "mean of new runs", "runs_seen": predictor is None}
+        rows += [shared | row for row in _predicted(by, threshold, here, rng)]
+    return pd.DataFrame(rows, columns=CHECK_COLUMNS)
+
+
+def _cells(at: xr.Dataset) -> pd.DataFrame:
+    """Return a row per split run: its runs and the mean log bounds of their crossings."""
+    known = at.isel(run=np.flatnonzero(at["status"].values != UNUSABLE))
+    status = known["status"].values
+    with np.errstate(divide="ignore"):
+        lower, upper = np.log(known["lower"].values), np.log(known["upper"].values)
+    middle = np.where(status == INTERVAL, 0.5 * (lower + upper), np.nan)
+    table = pd.DataFrame({"n_prompts": known["n_prompts"].values,
+                          "n_rollouts": known["n_rollouts"].values, "lower": lower,
+                          "upper": upper, "middle": middle, "not_reached": status == RIGHT})
+    by = table.groupby(["n_rollouts", "n_prompts"])
+    means = by[["lower", "upper"]].mean()
+    means["middle"] = by["middle"].agg(lambda values: values.mean(skipna=False))
+    return means.assign(n_runs=by.size(), n_not_reached=by["not_reached"].sum()).reset_index()
+
+
+def _predicted(
+    by: Fit, threshold: float, cells: pd.DataFrame, rng: np.random.Generator
+) -> list[dict[str, Any]]:
+    surface = surface_at(by, threshold, THINNED)
+    axes = (xr.DataArray(cells[name].to_numpy(dtype=float), dims="batch")
+            for name in ("n_prompts", "n_rollouts"))
+    typical = surface.log_steps(*axes).transpose("sample", "batch").values
+    drawn = typical + _mean_noise(new_run_noise(by, surface, threshold), cells["n_runs"], rng)
+    prob = float(by.settings["ci_prob"])
+    lower, middle, upper = np.quantile(drawn, [(1 - prob) / 2, 0.5, (1 + prob) / 2], axis=0,
+                                       method="inverted_cdf")  # a replicate may never arrive
+    best, least = _share_least(typical), _share_least(drawn)
+    compared = cells["middle"].notna().all()
+    first = int(cells["middle"].argmin()) if compared else -1
+    return [{
+        "n_prompts": int(cell["n_prompts"]), "n_rollouts": int(cell["n_rollouts"]),
+        "n_runs": int(cell["n_runs"]), "n_not_reached": int(cell["n_not_reached"]),
+        "observed": np.exp(cell["middle"]), "observed_lower": np.exp(cell["lower"]),
+        "observed_upper": np.exp(cell["upper"]), "predicted": np.exp(middle[k]),
+        "predicted_lower": np.exp(lower[k]), "predicted_upper": np.exp(upper[k]),
+        "p_best": best[k], "p_least": least[k], "observed_least": k == first,
+        "verdict": _verdict(cell, lower[k], upper[k])}
+        for k, (_, cell) in enumerate(cells.iterrows())]
+
+
+def _mean_noise(noise: np.ndarray, n_runs: pd.Series, rng: np.random.Generator) -> np.ndarray:
+    """Return what the mean of so many new runs adds to log S, shape (sample, split)."""
+    drawn = []
+    for count in n_runs:
+        columns = rng.integers(noise.shape[1], size=(len(noise), int(count)))
+        drawn.append(np.take_along_axis(noise, columns, axis=1).mean(axis=1))
+    return np.stack(drawn, axis=1)
+
+
+def _share_least(log_steps: np.ndarray) -> np.ndarray:
+    counts = np.bincount(log_steps.argmin(axis=1), minlength=log_steps.shape[1])
+    return counts / len(log_steps)
+
+
+def _verdict(cell: pd.Series, lower: float, upper: float) -> str:
+    if upper < cell["lower"]:
+        return "slower"
+    return "faster" if lower > cell["upper"] else "agree"

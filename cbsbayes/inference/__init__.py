@@ -1,0 +1,1 @@
+"""From a log density to draws: mode, sampler, diagnostics, leave-one-run-out."""

@@ -1,0 +1,197 @@
+r"""Sample the trajectory model's shared parameters, and runs' own given them.
+
+The runs' own parameters are integrated out in the kernel, so that thirty-odd coordinates are left
+however many runs there are. They are turned by the posterior's normal approximation
+(`cbsbayes.inference.laplace`) before a sampler sees them. One of them is far from normal: the
+ceiling's logit falls off a cliff where the data are and has a long tail above them. The walkers of
+`cbsbayes.inference.hmc` move in :math:`\log(\mathrm{ceiling} - \mathrm{floor})` instead, the floor
+one logit below the highest accuracy that the typical run reached, where the posterior has nothing.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy.special import expit, logit
+
+from cbsbayes.inference.hmc import Gradients, walk
+from cbsbayes.inference.laplace import Laplace, find_laplace
+from cbsbayes.inference.sampling import SamplerSettings, nutpie_model, quiet_pymc
+from cbsbayes.models import trajectory_kernel as kernel
+from cbsbayes.models.trajectory_flat import FlatTrajectory
+from cbsbayes.models.trajectory_read import read_thresholds
+from cbsbayes.models.trajectory_words import data_words
+from cbsbayes.posterior.law_fit import run_log_likelihoods
+
+__all__ = ["sample_by_nuts", "sample_curves"]
+
+_TARGET_ACCEPT = 0.97  # .85 is twice as fast, but draws diverge where the ceiling is near the data
+_WALKERS_ACCEPT = (0.95, 0.98)  # the second where a draw diverges
+_WARM_UP = 72  # draws stay correlated for some ten moves
+_BELOW_TOP, _BELOW_MODE = 1.0, 0.5  # the floor of the ceiling's logit, at least
+_CHUNK = 500  # draws at a time when runs' own parameters are drawn
+_START = 0.5  # spread of the chains' starts in posterior spreads
+
+
+def sample_curves(
+    flat: FlatTrajectory, thresholds: np.ndarray, settings: SamplerSettings
+) -> tuple[xr.DataTree, FlatTrajectory]:
+    """Return the posterior of the trajectory model, and the model as it was linearised.
+
+    Parameters
+    ----------
+    flat : FlatTrajectory
+        The model.
+    thresholds : numpy.ndarray
+        Accuracies at which it is read, shape (threshold,).
+    settings : SamplerSettings
+        How to sample.
+
+    Returns
+    -------
+    tuple
+        A tree with groups ``posterior``, ``sample_stats`` and ``log_likelihood``, and the model.
+    """
+    approximation, why = find_laplace(flat), ""
+    if settings.sampler == "marginal":
+        position, stats, why = _sample_walkers(approximation, settings)
+    if settings.sampler != "marginal" or why:
+        position, stats = sample_by_nuts(approximation, settings)
+    stats.attrs["fell_back"] = why
+    flat = approximation.flat
+    posterior = read_thresholds(flat, position, thresholds, settings.random_seed)
+    draws = position.reshape(-1, flat.n_dim)
+    effect = _run_effects(flat, draws, approximation.words, settings.random_seed)
+    shape = (*position.shape[:2], len(flat.data.run))
+    posterior = posterior.assign_coords(run=flat.data.run)
+    posterior["run_effect"] = (("chain", "draw", "run"), effect.reshape(shape))
+    log_p = kernel.log_densities(draws, approximation.words)[1]
+    tree = xr.DataTree.from_dict({
+        "posterior": posterior, "sample_stats": stats,
+        "log_likelihood": run_log_likelihoods(log_p, posterior, flat.data.run)})
+    return tree, flat
+
+
+def sample_by_nuts(
+    approximation: Laplace, settings: SamplerSettings
+) -> tuple[np.ndarray, xr.Dataset]:
+    """Return draws of the shared parameters by NUTS, which needs no floor under the ceiling.
+
+    Parameters
+    ----------
+    approximation : Laplace
+        The model, and the normal approximation that turns its coordinates.
+    settings : SamplerSettings
+        How to sample.
+
+    Returns
+    -------
+    tuple
+        Draws of the flat vector, shape (chain, draw, n_dim), and the sampler's numbers.
+    """
+    sample = _sample_pymc if settings.sampler == "pymc" else _sample_nutpie
+    return sample(approximation, settings)
+
+
+def _sample_walkers(
+    approximation: Laplace, settings: SamplerSettings
+) -> tuple[np.ndarray, xr.Dataset, str]:
+    """Return draws of the flat vector, the sampler's numbers, and why not to use them, if so."""
+    flat, words = approximation.flat, approximation.words
+    j = flat.slices["ceiling_logit"].start
+    floor = min(_top_logit(flat) - _BELOW_TOP, approximation.middle[j] - _BELOW_MODE)
+    above = approximation.middle[j] - floor
+    middle, factor = approximation.middle.copy(), approximation.factor.copy()
+    middle[j] = np.log(above)
+    factor[j] /= above
+    found = walk(
+        _above_floor(partial(kernel.gradients, words=words), j, floor), middle, factor,
+        chains=settings.chains, draws=settings.draws, cores=settings.cores,
+        random_seed=settings.random_seed, target_accept=_WALKERS_ACCEPT, warm_up=_WARM_UP)
+    position = found.position.copy()
+    position[..., j] = floor + np.exp(position[..., j])
+    return position, found.dataset(), found.failed
+
+
+def _top_logit(flat: FlatTrajectory) -> float:
+    """Return the logit share of the room above the start that the typical run gained."""
+    start = float(expit(flat.center[flat.slices["start"].start]))
+    share = (flat.data.typical.accuracy.max() - start) / (1 - start)
+    return float(logit(np.clip(share, 0.01, 0.99)))
+
+
+def _above_floor(gradients: Gradients, j: int, floor: float) -> Gradients:
+    """Return a density over log(x - floor) in place of coordinate j, Jacobian included."""
+    def turned(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        at = positions.copy()
+        with np.errstate(over="ignore", invalid="ignore"):
+            above = np.exp(positions[:, j])
+            at[:, j] = floor + above
+            value, slope = gradients(at)
+            slope[:, j] = slope[:, j] * above + 1.0
+            return value + positions[:, j], slope
+
+    return turned
+
+
+def _sample_nutpie(
+    approximation: Laplace, settings: SamplerSettings
+) -> tuple[np.ndarray, xr.Dataset]:
+    """Return draws of the flat vector, shape (chain, draw, n_dim), and the sampler's numbers."""
+    import nutpie
+
+    n_dim = approximation.flat.n_dim
+    words = data_words(approximation.flat, approximation.middle, approximation.factor)
+    model = nutpie_model(kernel.sampler_callbacks(), words, n_dim, _start_of(n_dim))
+    tree: Any = nutpie.sample(
+        model, draws=settings.draws, tune=settings.tune, chains=settings.chains,
+        cores=settings.cores, seed=settings.random_seed, target_accept=_TARGET_ACCEPT,
+        adaptation="low_rank", save_warmup=False, progress_bar=False,
+    )
+    whitened = tree["posterior"]["position"].values
+    return (approximation.middle + whitened @ approximation.factor.T,
+            tree["sample_stats"].to_dataset())
+
+
+def _sample_pymc(
+    approximation: Laplace, settings: SamplerSettings
+) -> tuple[np.ndarray, xr.Dataset]:
+    """Return the same by PyMC's own NUTS on the definition, with the mode's covariance."""
+    import pymc as pm
+    import pytensor
+
+    from cbsbayes.models.trajectory import build_trajectory_model, position_of
+
+    flat = approximation.flat
+    mode = {name: value[0] for name, value in flat.parameters(approximation.middle[None]).items()}
+    # PyTensor's default mode would compile a detour around the kernel, which is compiled already
+    with pytensor.config.change_flags(mode="CVM"), build_trajectory_model(flat), quiet_pymc():
+        step = pm.NUTS(scaling=approximation.factor @ approximation.factor.T, is_cov=True,
+                       target_accept=_TARGET_ACCEPT)
+        tree = pm.sample(
+            step=step, initvals=mode,
+            draws=settings.draws, tune=settings.tune, chains=settings.chains,
+            cores=settings.cores, random_seed=settings.random_seed, progressbar=False,
+            compute_convergence_checks=False)
+    return (position_of(flat, tree["posterior"].to_dataset()),
+            tree["sample_stats"].to_dataset())
+
+
+def _start_of(n_dim: int) -> Any:
+    return lambda seed: _START * np.random.default_rng(seed).standard_normal(n_dim)
+
+
+def _run_effects(
+    flat: FlatTrajectory, draws: np.ndarray, words: np.ndarray, seed: int
+) -> np.ndarray:
+    """Return one draw of every run's effect per draw of the shared parameters, (draw, run)."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for first in range(0, len(draws), _CHUNK):
+        mean, covariance = kernel.run_posteriors(draws[first:first + _CHUNK], words)
+        sd = np.sqrt(covariance[:, :, 0, 0])
+        parts.append(mean[:, :, 0] + sd * rng.standard_normal(sd.shape))
+    return np.concatenate(parts) * flat.parameters(draws)["sigma_run"][:, None]

@@ -1,0 +1,1 @@
+"""Gradient-noise scales from what runs logged, beside those of the fit."""

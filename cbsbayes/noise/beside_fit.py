@@ -1,0 +1,265 @@
+r"""Measured gradient noise beside the fitted noise scales; neither is put in the other's place.
+
+A fitted scale at a threshold is an average over the way there: with τ the updates an infinite
+batch would have needed, S_min(t) = τ(t), and B(t) is the mean of the momentary noise over
+0 … τ(t) (exactly so for exponent 1; for others it lies between that mean and the mean of order
+alpha). So both sides are brought to the same average, twice over:
+
+``up_to``
+    from the start to the threshold: the momentary values measured in the accuracy ranges between
+    thresholds, weighted with the progress that the fit gives to each range,
+    (S_min(t_j) − S_min(t_{j−1})) / S_min(t);
+``range``
+    inside one accuracy range: the value measured there against
+    (S_min(t_j) B(t_j) − S_min(t_{j−1}) B(t_{j−1})) / (S_min(t_j) − S_min(t_{j−1})).
+
+A scale holds only with its law, so the rows repeat for the exponents fitted beside; of those the
+fit keeps tables, and their posterior is taken as two halves of log-normals with the table's median
+and interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy.special import ndtri
+
+from cbsbayes.models.laws import Law, get_law, noise_in_prompts
+from cbsbayes.noise.measured import (
+    Measured,
+    Part,
+    measured_in_ranges,
+    parts_of,
+    probes_of_fit,
+)
+from cbsbayes.posterior.fit import stacked
+from cbsbayes.posterior.identification import identify
+
+if TYPE_CHECKING:
+    from cbsbayes.posterior.fit import Fit
+
+__all__ = ["FACTOR", "NOISE_COLUMNS", "noise_comparison", "shown_rows", "verdict_of"]
+
+FACTOR = 3.0  # half an order of magnitude: more agreement than that is not to be expected
+NOISE_COLUMNS = [
+    "group", "law", "threshold", "quantity", "at", "unit", "average", "accuracy_from",
+    "accuracy_to", "measured", "measured_lower", "measured_upper", "measured_status", "n_probes",
+    "n_runs", "probe_accuracy", "fitted", "fitted_lower", "fitted_upper", "fitted_status", "ratio",
+    "ratio_lower", "ratio_upper", "ci_prob", "verdict"]
+
+
+class _Fitted(NamedTuple):
+    """One scale as a law has it: draws and S_min, dims (draw, threshold), status by threshold."""
+
+    scale: np.ndarray
+    s_min: np.ndarray
+    status: list[str]
+
+
+def noise_comparison(fit: Fit, *, random_seed: int = 0) -> pd.DataFrame:
+    """Return measured beside fitted noise scales at every threshold of a fit.
+
+    Parameters
+    ----------
+    fit : Fit
+        A fit to runs that logged gradient noise.
+    random_seed : int
+        Seed of the draws that carry the sampling error of the measurement.
+
+    Returns
+    -------
+    DataFrame
+        Columns `NOISE_COLUMNS`; scales in ``unit``, ``ratio`` is measured / fitted, intervals are
+        equal-tailed. ``measured`` is empty, and its upper end infinite, where the denominator is
+        not told from zero (``not_resolved``); ``verdict`` is ``agree`` (the ratio's interval
+        within a factor of 3), ``differ`` (it excludes 1) or ``not_resolved``.
+
+    Raises
+    ------
+    CBSDataError
+        If these runs logged no numerators and denominators of gradient noise.
+    """
+    probes = probes_of_fit(fit)
+    groups = sorted({int(g) for g in probes["n_rollouts"] if g > 1 or fit.law.plain})
+    decreasing = fit.sweep.attrs["direction"] == "decreasing"
+    edges = -fit.thresholds if decreasing else fit.thresholds
+    n_draws = fit.posterior.sizes["chain"] * fit.posterior.sizes["draw"]
+    rows: list[dict[str, Any]] = []
+    for number, part in enumerate(parts_of(fit.law, groups)):
+        rng = np.random.default_rng([random_seed, number])
+        measured = measured_in_ranges(probes, part, edges, plain=fit.law.plain, n_draws=n_draws,
+                                      rng=rng)
+        for law, fitted in _fitted(fit, part, n_draws, rng):
+            averages = ("up_to", "range") if law.name == fit.law.name else ("up_to",)
+            rows += [{"group": fit.group, "law": law.name, **part._asdict(), **row}
+                     for row in _rows(fit, measured, fitted, averages)]
+    return pd.DataFrame(rows, columns=NOISE_COLUMNS)
+
+
+def _fitted(
+    fit: Fit, part: Part, n_draws: int, rng: np.random.Generator
+) -> Iterator[tuple[Law, _Fitted]]:
+    """Yield the scale under the law fitted, then under laws of the same scales beside it."""
+    posterior, prior = (_scale(fit.law, draws, part) for draws in (fit.posterior, fit.prior))
+    status = [identify(posterior[:, k], prior[:, k]) for k in range(posterior.shape[1])]
+    yield fit.law, _Fitted(posterior, _flat(fit.posterior, "S_min"), status)
+    for name, table in fit.others.items():
+        law = get_law(name)
+        if law.scales == fit.law.scales and law.plain == fit.law.plain and law.alpha is not None:
+            yield law, _from_table(table, law, part, fit.thresholds, n_draws, rng)
+
+
+def _flat(draws: xr.Dataset, name: str) -> np.ndarray:
+    return stacked(draws[[name]])[name].transpose("sample", "threshold").values
+
+
+def _scale(law: Law, draws: xr.Dataset, part: Part) -> np.ndarray:
+    """Return draws of a scale, dims (draw, threshold)."""
+    if part.quantity != "N":
+        return _flat(draws, part.quantity)
+    return noise_in_prompts(part.n_rollouts, _flat(draws, "B_prompt"), _flat(draws, "B_rollout"),
+                            plain=law.plain)
+
+
+def _from_table(
+    table: pd.DataFrame, law: Law, part: Part, thresholds: np.ndarray, n_draws: int,
+    rng: np.random.Generator,
+) -> _Fitted:
+    """Return a scale as draws from a table's median and interval.
+
+    N stands in the tables as a multiple, the prompt CBS at that group size.
+    """
+    name, factor = (part.quantity, 1.0) if part.quantity != "N" else (
+        "cbs_prompts", 2.0 ** (1.0 / float(law.alpha or 1.0)) - 1.0)
+    scale = np.full((n_draws, len(thresholds)), np.nan)
+    s_min, status = scale.copy(), ["not_identified"] * len(thresholds)
+    of_scale = (table["quantity"] == name) & (table["at"] == part.at)
+    rows = table[of_scale | (table["quantity"] == "S_min")].to_dict("records")
+    for k, threshold in enumerate(thresholds):
+        here = {row["quantity"]: row for row in rows if np.isclose(row["threshold"], threshold)}
+        if not {name, "S_min"} <= here.keys() or np.isnan(here["S_min"]["median"]):
+            continue
+        s_min[:, k], status[k] = here["S_min"]["median"], str(here[name]["status"])
+        if status[k] == "identified":
+            scale[:, k] = factor * rng.permutation(_log_normal(here[name], n_draws))
+    return _Fitted(scale, s_min, status)
+
+
+def _log_normal(row: Mapping[Any, Any], n_draws: int) -> np.ndarray:
+    """Return evenly spaced quantiles of two half log-normals that meet at a row's median."""
+    z = ndtri((np.arange(n_draws) + 0.5) / n_draws)
+    end = ndtri((1 + row["ci_prob"]) / 2)
+    below, above = (abs(np.log(row[name] / row["median"])) / end
+                    for name in ("ci_lower", "ci_upper"))
+    return row["median"] * np.exp(z * np.where(z < 0, below, above))
+
+
+def _rows(
+    fit: Fit, measured: list[Measured], fitted: _Fitted, averages: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
+    """Yield a row per threshold and average; ranges that were joined have one at their end."""
+    thresholds = [float(t) for t in fit.thresholds]
+    ci_prob = float(fit.settings["ci_prob"])
+    for k, end in enumerate(measured):
+        for average in averages:
+            used = measured[: k + 1] if average == "up_to" else [end]
+            first = used[0].first
+            row = {"threshold": thresholds[end.last], "average": average, "ci_prob": ci_prob,
+                   "accuracy_from": thresholds[first - 1] if first else np.nan,
+                   "accuracy_to": thresholds[end.last],
+                   "n_probes": sum(m.n_probes for m in used),
+                   "n_runs": max(m.n_runs for m in used), "probe_accuracy": _mean_accuracy(used)}
+            ours, status = _fitted_average(fitted, first, end.last)
+            yield row | _compared(_average(used, fitted.s_min), ours, status, ci_prob)
+
+
+def _mean_accuracy(used: list[Measured]) -> float:
+    held = [m for m in used if m.n_probes]
+    counts = [m.n_probes for m in held]
+    return float(np.average([m.accuracy for m in held], weights=counts)) if held else np.nan
+
+
+def _average(used: list[Measured], s_min: np.ndarray) -> np.ndarray:
+    """Return the measured scale averaged over progress, shape (draw,); empty if too few probes."""
+    if any(not m.draws.size for m in used) or np.isnan(s_min[:, : used[-1].last + 1]).any():
+        return np.empty(0)
+    progress = np.stack([s_min[:, m.last] - (s_min[:, m.first - 1] if m.first else 0.0)
+                         for m in used], axis=1)
+    draws = np.stack([m.draws for m in used], axis=1)
+    share = progress / progress.sum(axis=1, keepdims=True)
+    return np.where(share > 0, share * draws, 0.0).sum(axis=1)
+
+
+def _fitted_average(fitted: _Fitted, first: int, last: int) -> tuple[np.ndarray, str]:
+    """Return the fitted scale averaged over the same progress, shape (draw,), and its status."""
+    if first == 0:
+        return fitted.scale[:, last], fitted.status[last]
+    sums, before = fitted.scale * fitted.s_min, first - 1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        momentary = ((sums[:, last] - sums[:, before])
+                     / (fitted.s_min[:, last] - fitted.s_min[:, before]))
+    known = fitted.status[last] == fitted.status[before] == "identified"
+    return momentary, "identified" if known else "not_identified"
+
+
+def _compared(
+    theirs: np.ndarray, ours: np.ndarray, status: str, ci_prob: float
+) -> dict[str, Any]:
+    """Return the numbers and the verdict of one row from draws of both sides."""
+    row: dict[str, Any] = {f"measured{end}": value for end, value in zip(
+        ("_lower", "", "_upper"), _interval(theirs, ci_prob), strict=True)}
+    row["measured_status"] = ("too_few" if not theirs.size else
+                              "not_resolved" if np.isinf(row["measured_upper"]) else "resolved")
+    lower, middle, upper = _interval(ours, ci_prob)
+    if status == "identified" and not lower > 0:  # a difference of two averages may say nothing
+        status = "upper_bound"
+    shown = {"identified": (lower, middle, upper), "upper_bound": (np.nan, np.nan, upper),
+             "lower_bound": (lower, np.nan, np.nan)}.get(status, (np.nan,) * 3)
+    row |= dict(zip(("fitted_lower", "fitted", "fitted_upper"), shown, strict=True))
+    ratio = (np.nan,) * 3
+    if theirs.size and status == "identified":
+        ratio = _interval(theirs / ours, ci_prob)
+    row |= dict(zip(("ratio_lower", "ratio", "ratio_upper"), ratio, strict=True))
+    if row["measured_status"] != "resolved":
+        row["measured"] = row["ratio"] = np.nan
+    return row | {"fitted_status": status, "verdict": verdict_of(ratio[0], ratio[2])}
+
+
+def _interval(draws: np.ndarray, ci_prob: float) -> tuple[float, float, float]:
+    """Return lower end, median and upper end; infinite draws are larger than any number.
+
+    With hardly a finite draw even the lower end would be infinite; it is 0 instead.
+    """
+    if not draws.size or np.isnan(draws).all():
+        return (np.nan,) * 3
+    if np.isinf(draws).mean() > (1 + ci_prob) / 2:  # |G|² came out negative: it says nothing
+        return 0.0, np.inf, np.inf
+    levels = [(1 - ci_prob) / 2, 0.5, (1 + ci_prob) / 2]
+    # Between a finite and an infinite draw there is nothing to interpolate.
+    method: Literal["linear", "inverted_cdf"] = (
+        "linear" if np.isfinite(draws).all() else "inverted_cdf")
+    low, middle, high = np.quantile(draws, levels, method=method)
+    return float(low), float(middle), float(high)
+
+
+def shown_rows(table: pd.DataFrame, fit: Fit) -> pd.DataFrame:
+    """Return the rows worth a first look: N at the group size with most runs, and its parts."""
+    usual = fit.crossings["n_rollouts"].to_series().mode().max()
+    return table[(table["quantity"] != "N") | (table["at"] == f"n_rollouts={usual}")]
+
+
+def verdict_of(lower: float, upper: float) -> str:
+    """Return what the interval of a ratio says: ``agree``, ``differ`` or ``not_resolved``.
+
+    Examples
+    --------
+    >>> verdict_of(1.2, 2.5), verdict_of(2.0, 4.0), verdict_of(0.5, 8.0)
+    ('agree', 'differ', 'not_resolved')
+    """
+    if lower >= 1 / FACTOR and upper <= FACTOR:
+        return "agree"
+    return "differ" if lower > 1 or upper < 1 else "not_resolved"

@@ -1,0 +1,80 @@
+"""The option of a ceiling for every group size: its name, who may have it, what it told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from cbsbayes.errors import CBSDataError
+from cbsbayes.models.laws import Law
+
+if TYPE_CHECKING:
+    from cbsbayes.report.estimates import Estimate
+
+__all__ = ["OPTION", "ceiling_sentences", "check_ceilings"]
+
+OPTION = "--ceiling-by-group"
+
+
+def check_ceilings(model: str, law: Law, n_rollouts: np.ndarray | None = None) -> None:
+    """Refuse what cannot have a ceiling for every group size.
+
+    Parameters
+    ----------
+    model : str
+        Name of the model.
+    law : Law
+        The law to be fitted.
+    n_rollouts : numpy.ndarray, optional
+        Group sizes of the runs to be fitted, where they are known already.
+
+    Raises
+    ------
+    CBSDataError
+        If the model has no curves, the law no group size, or all runs one group size.
+    """
+    if model != "trajectory":
+        raise CBSDataError(f"{OPTION} was given with --model {model}, which knows no curves and so "
+                           "no ceilings; use --model trajectory, or leave it out")
+    if not law.two_axis:
+        raise CBSDataError(f"{OPTION} was given with the law {law.name}, which has no group size; "
+                           "use a two-axis law, such as --law two_axis_free, or leave it out")
+    if n_rollouts is not None and len(np.unique(n_rollouts)) < 2:
+        raise CBSDataError(f"{OPTION} was given, but all runs fitted have n_rollouts = "
+                           f"{n_rollouts[0]:g}: one group size cannot be told from another; add "
+                           "runs with other n_rollouts, or leave it out")
+
+
+def ceiling_sentences(cbs: pd.DataFrame) -> list[str]:
+    """Return what a fit with ceilings says of them, from its table of quantities.
+
+    Parameters
+    ----------
+    cbs : pandas.DataFrame
+        Of a fit with `OPTION`: rows ``ceiling_loss``, ``reach`` and ``ceiling``.
+    """
+    from cbsbayes.report.estimates import estimate
+
+    ceilings = {str(row["at"]): estimate(row)
+                for _, row in cbs[cbs["quantity"] == "ceiling"].iterrows()}
+    groups = [f"{estimate(row)} of it with groups of {str(row['at']).partition('=')[2]}"
+              + _accuracy(ceilings[str(row["at"])])
+              for _, row in cbs[cbs["quantity"] == "reach"].iterrows()]
+    loss = estimate(cbs[cbs["quantity"] == "ceiling_loss"].iloc[0])
+    said = [f"Every group size has a ceiling of its own in this fit ({OPTION}): exp(−λ/n_rollouts) "
+            f"of the gain of endless groups is within reach, λ {loss}. That is "
+            f"{'; '.join(groups)}.",
+            "With ceilings S_min is that of endless groups, and a critical batch at a group size "
+            "is where S is twice the least that this group size needs."]
+    never = cbs[(cbs["quantity"] == "steps") & cbs["ci_upper"].isna()]
+    if len(never):
+        levels = ", ".join(f"{t:g}" for t in sorted(set(never["threshold"])))
+        said.append(f"Some batches tried may never reach {levels}: their S has no upper end, and "
+                    "lines and bands of figures end there.")
+    return said
+
+
+def _accuracy(ceiling: Estimate) -> str:
+    return "" if ceiling.status == "not_identified" else f", an accuracy of {ceiling}"

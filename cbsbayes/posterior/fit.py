@@ -1,0 +1,267 @@
+"""The result of a fit: one object from which every table, figure and page is made.
+
+It is a thin reading of one DataTree, which holds all of it: draws, crossings, the sweep, tables
+and settings. Saving writes that tree, loading gives the same object back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from cbsbayes.baselines import BaselineFit, fit_baselines
+from cbsbayes.errors import CBSDataError
+from cbsbayes.models.laws import Law, get_law
+from cbsbayes.posterior.ceilings import surface_of
+from cbsbayes.sweep.files import read_tree, write_tree
+
+__all__ = ["THINNED", "Fit", "stacked", "table_from_json", "table_to_json", "thinned"]
+
+THINNED = 1000  # draws kept where draws are multiplied by runs, batches or thresholds
+
+
+def thinned(draws: xr.Dataset, most: int = THINNED) -> xr.Dataset:
+    """Return at most about `most` draws, evenly from all chains."""
+    total = draws.sizes["chain"] * draws.sizes["draw"]
+    return draws.isel(draw=slice(None, None, max(1, round(total / most))))
+
+
+def stacked(draws: xr.Dataset) -> xr.Dataset:
+    """Return draws with chain and draw as one dim ``sample``."""
+    return draws.stack(sample=("chain", "draw"), create_index=False).transpose("sample", ...)
+
+
+def table_to_json(table: pd.DataFrame) -> str:
+    """Return a table as JSON text; floats keep every digit, NaN stays NaN."""
+    return json.dumps({name: table[name].tolist() for name in table.columns})
+
+
+def table_from_json(text: str) -> pd.DataFrame:
+    """Return the table that `table_to_json` wrote."""
+    return pd.DataFrame(json.loads(text))
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A fitted group of runs.
+
+    Attributes
+    ----------
+    tree : xarray.DataTree
+        Groups ``posterior, sample_stats, prior, posterior_predictive, prior_predictive,
+        log_likelihood, observed_data, constant_data, sweep``; attributes hold settings,
+        verdict and tables as JSON.
+    """
+
+    tree: xr.DataTree
+
+    @property
+    def group(self) -> str:
+        """Label of the runs fitted together."""
+        return str(self.tree.attrs["group"])
+
+    @property
+    def law(self) -> Law:
+        """The law fitted."""
+        return get_law(str(self.tree.attrs["law"]))
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Everything that was asked for, and versions."""
+        return json.loads(self.tree.attrs["settings"])
+
+    @cached_property
+    def verdict(self) -> dict[str, Any]:
+        """``trusted``, ``sentences``, ``checks_made``, ``diagnostics``."""
+        return json.loads(self.tree.attrs["verdict"])
+
+    @cached_property
+    def posterior(self) -> xr.Dataset:
+        """Posterior draws, dims (chain, draw, threshold, run)."""
+        return self.tree["posterior"].to_dataset()
+
+    @cached_property
+    def prior(self) -> xr.Dataset:
+        """Prior draws of the same quantities."""
+        return self.tree["prior"].to_dataset()
+
+    @cached_property
+    def sweep(self) -> xr.Dataset:
+        """All runs of the group, those left out included."""
+        return self.tree["sweep"].to_dataset()
+
+    @cached_property
+    def crossings(self) -> xr.Dataset:
+        """Crossing intervals of the runs fitted, dims (run, threshold)."""
+        return self.tree["observed_data"].to_dataset()
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """Targets in order of hardness, shape (threshold,)."""
+        return self.posterior["threshold"].values
+
+    @cached_property
+    def predictive(self) -> xr.Dataset:
+        """Replicated ``steps`` (updates), dims (sample, run, threshold)."""
+        return stacked(self.tree["posterior_predictive"].to_dataset())
+
+    @cached_property
+    def prior_predictive(self) -> xr.Dataset:
+        """The same before seeing the data."""
+        return stacked(self.tree["prior_predictive"].to_dataset())
+
+    def _table(self, name: str) -> pd.DataFrame:
+        return table_from_json(self.tree.attrs[f"table_{name}"])
+
+    @cached_property
+    def cbs(self) -> pd.DataFrame:
+        """The table of ``cbs.csv``."""
+        return self._table("cbs")
+
+    @cached_property
+    def comparison(self) -> pd.DataFrame:
+        """The table of ``comparison.csv``."""
+        return self._table("comparison")
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """The table of ``runs.csv``."""
+        return self._table("runs")
+
+    @cached_property
+    def law_table(self) -> pd.DataFrame:
+        """Laws ranked by runs left out one at a time."""
+        return self._table("laws")
+
+    @cached_property
+    def averaged(self) -> pd.DataFrame:
+        """A table like `cbs`, averaged over the laws by their weights in `law_table`."""
+        return self._table("averaged")
+
+    @cached_property
+    def cross_check(self) -> pd.DataFrame | None:
+        """A table like `cbs` by the crossing model, where another model is the fit's."""
+        return self._table("cross_check") if "table_cross_check" in self.tree.attrs else None
+
+    @cached_property
+    def overhead(self) -> pd.DataFrame:
+        """The table of ``overhead.csv``, computed from the draws."""
+        from cbsbayes.posterior.definitions import overhead_table
+
+        return overhead_table(self)
+
+    @cached_property
+    def noise(self) -> pd.DataFrame:
+        """The table of ``noise.csv``, computed from the draws.
+
+        Raises
+        ------
+        CBSDataError
+            If these runs logged no gradient noise that could be laid beside the fit.
+        """
+        from cbsbayes.noise.beside_fit import noise_comparison
+
+        return noise_comparison(self)
+
+    @cached_property
+    def others(self) -> dict[str, pd.DataFrame]:
+        """Tables like `cbs` of the laws fitted beside, by law name."""
+        prefix = "table_other_"
+        return {str(name).removeprefix(prefix): table_from_json(text)
+                for name, text in self.tree.attrs.items() if str(name).startswith(prefix)}
+
+    @cached_property
+    def noise_joint(self) -> pd.DataFrame | None:
+        """With and without measured noise side by side; None unless noise was data."""
+        return self._table("noise_joint") if "table_noise_joint" in self.tree.attrs else None
+
+    @cached_property
+    def baselines(self) -> list[BaselineFit]:
+        """The least-squares fits beside the posterior."""
+        return fit_baselines(
+            self.fitted_sweep, self.crossings, self.thresholds,
+            metric=self.settings["metric"] or None, plain=self.law.plain,
+            ci_prob=self.settings["ci_prob"], random_seed=self.settings["random_seed"],
+        )
+
+    @cached_property
+    def fitted_sweep(self) -> xr.Dataset:
+        """The runs that a least-squares fit would be given: all usable ones."""
+        return self.sweep.isel(run=np.flatnonzero(self.sweep["usable"].values == 1))
+
+    def steps(
+        self, n_prompts: Any, n_rollouts: Any, threshold: float | None = None
+    ) -> xr.DataArray:
+        """Return the posterior of S at batches, for a typical run.
+
+        Parameters
+        ----------
+        n_prompts, n_rollouts : array_like
+            Batches, shape (batch,) or one number; one-axis data pass the total batch and 1.
+        threshold : float, optional
+            One fitted threshold; all unless given.
+
+        Returns
+        -------
+        xarray.DataArray
+            Updates, dims (sample, [threshold], batch).
+
+        Raises
+        ------
+        CBSDataError
+            If the threshold was not fitted, or the law has no value at a batch.
+        """
+        prompts, rollouts = self._batches(n_prompts, n_rollouts)
+        draws = self._some_draws
+        if threshold is not None:
+            near = np.flatnonzero(np.isclose(self.thresholds, threshold))
+            if near.size == 0:
+                raise CBSDataError(f"threshold {threshold:g} was not fitted; fitted: "
+                                   f"{', '.join(f'{t:g}' for t in self.thresholds)}")
+            draws = draws.isel(threshold=int(near[0]))
+        log_s = surface_of(self.law, draws).log_steps(prompts, rollouts)
+        steps = log_s.copy(data=np.exp(log_s.values))
+        return steps.rename("steps").transpose("sample", ..., "batch").assign_attrs(units="updates")
+
+    @cached_property
+    def _some_draws(self) -> xr.Dataset:
+        return stacked(thinned(self.posterior))
+
+    def _batches(self, n_prompts: Any, n_rollouts: Any) -> list[xr.DataArray]:
+        """Return both axes with dim ``batch``, broadcast against each other."""
+        axes = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, dtype=float))
+                                     for v in (n_prompts, n_rollouts)))
+        least = 1.0 if self.law.needs_baseline_group else 0.0
+        if not ((axes[0] > 0) & (axes[1] > least)).all():
+            raise CBSDataError(f"the law {self.law.name} has no value at n_prompts "
+                               f"{np.min(axes[0]):g} with n_rollouts {np.min(axes[1]):g} (the "
+                               f"least given); valid: above 0 and above {least:g}")
+        return [xr.DataArray(axis, dims="batch") for axis in axes]
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the fit as one netCDF file, whole or not at all."""
+        return write_tree(self.tree, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Fit:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        CBSDataError
+            If the file is not a fit of this package.
+        """
+        place = Path(path)
+        tree = read_tree(place / "fit.nc" if place.is_dir() else place)
+        if "law" not in tree.attrs or "posterior" not in tree.children:
+            raise CBSDataError(f"{place} is not a fit; give the folder or fit.nc that "
+                               "python -m cbsbayes.fit wrote")
+        return cls(tree)

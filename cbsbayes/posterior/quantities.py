@@ -1,0 +1,243 @@
+"""What is read off a posterior, in the order of what leans least on the law.
+
+First what doubling the batch buys inside the range tried, then the batch where that stops paying,
+then the critical batch sizes, then the noise scales and S_min. S at the batches that were run,
+which hardly leans on the law but answers no question of its own, closes the table. Each quantity
+names what is held fixed and its unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import xarray as xr
+
+from cbsbayes.models.laws import Law
+from cbsbayes.posterior.ceilings import LOSS, CeilingSurface, surface_of
+from cbsbayes.posterior.surface import Surface
+
+__all__ = ["GAIN", "Quantity", "TriedBatches", "quantities", "tried_batches"]
+
+GAIN = 0.10  # doubling "still pays" while it cuts updates by this share
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Draws of one quantity.
+
+    Attributes
+    ----------
+    name, at, unit : str
+        As in ``cbs.csv``.
+    draws : xarray.DataArray
+        Dims (chain, draw) and, unless it is one number for all, threshold.
+    log_scale : bool
+        Whether its spread is judged on the log scale.
+    if_reached : bool
+        Whether it is stated for targets that are reached: draws in which this one never is are
+        NaN.
+    """
+
+    name: str
+    at: str
+    unit: str
+    draws: xr.DataArray
+    log_scale: bool = True
+    if_reached: bool = False
+
+
+@dataclass(frozen=True)
+class TriedBatches:
+    """The batches that were run, along each axis.
+
+    Attributes
+    ----------
+    prompts_at : dict
+        n_rollouts to the sorted n_prompts tried with it, only where at least two were.
+    rollouts_at : dict
+        n_prompts to the sorted n_rollouts tried with it, only where at least two were.
+    total : tuple
+        Sorted total batches.
+    one_axis : bool
+        Whether the data give total batches only.
+    cells : tuple
+        All (n_prompts, n_rollouts) that were run, sorted; empty where there is one axis.
+    parts_known : bool
+        Whether measured gradient noise tells prompts from rollouts.
+    """
+
+    prompts_at: dict[int, tuple[int, ...]]
+    rollouts_at: dict[int, tuple[int, ...]]
+    total: tuple[float, ...]
+    one_axis: bool
+    cells: tuple[tuple[int, int], ...] = ()
+    parts_known: bool = False
+
+    @property
+    def groups(self) -> list[int]:
+        """The n_rollouts at which prompt scales are stated: those with a line, else the middle."""
+        return list(self.prompts_at) or self._middle(1)
+
+    @property
+    def prompts(self) -> list[int]:
+        """The n_prompts at which rollout scales are stated: those with a line, else the middle."""
+        return list(self.rollouts_at) or self._middle(0)
+
+    @property
+    def both_vary(self) -> bool:
+        """Whether the noise of prompts and rollouts can be told apart: both varied, or measured."""
+        return self.parts_known or all(
+            len({cell[axis] for cell in self.cells}) > 1 for axis in (0, 1))
+
+    def _middle(self, axis: int) -> list[int]:
+        distinct = sorted({cell[axis] for cell in self.cells})
+        return [distinct[len(distinct) // 2]] if self.both_vary else []
+
+
+def tried_batches(ds: xr.Dataset) -> TriedBatches:
+    """Return the batches of the runs in a dataset."""
+    prompts, rollouts = ds["n_prompts"].values, ds["n_rollouts"].values
+    total = tuple(np.unique(ds["total_batch"].values).tolist())
+    if (prompts < 0).any():
+        return TriedBatches({}, {}, total, one_axis=True)
+    cells = tuple(sorted(set(zip(prompts.tolist(), rollouts.tolist(), strict=True))))
+    return TriedBatches(_lines(rollouts, prompts), _lines(prompts, rollouts), total, False, cells)
+
+
+def _lines(fixed: np.ndarray, varied: np.ndarray) -> dict[int, tuple[int, ...]]:
+    lines = {int(f): tuple(np.unique(varied[fixed == f]).tolist()) for f in np.unique(fixed)}
+    return {f: values for f, values in lines.items() if len(values) >= 2}
+
+
+def quantities(law: Law, posterior: xr.Dataset, tried: TriedBatches) -> list[Quantity]:
+    """Return all quantities that the law and the batches tried allow.
+
+    Parameters
+    ----------
+    law : Law
+        The law that was fitted.
+    posterior : xarray.Dataset
+        Draws of ``S_min``, the law's scales and, where free, ``alpha``.
+    tried : TriedBatches
+        Decides at which batches gains and critical batch sizes are stated.
+    """
+    surface = surface_of(law, posterior)
+    out = [*_gains(surface, tried), *_critical(surface, tried)]
+    out += [Quantity(name, "", _scale_unit(name, law), posterior[name]) for name in law.scales]
+    out.append(Quantity("S_min", "", "updates", posterior["S_min"]))
+    if law.alpha is None:
+        out.append(Quantity("alpha", "", "1", posterior["alpha"], log_scale=False))
+    if law.alpha == 1.0:
+        out.append(Quantity("E_min", "", "samples", _e_min(law, posterior)))
+    if isinstance(surface, CeilingSurface):
+        out = [replace(quantity, if_reached=True) for quantity in out]
+        out += _ceilings(surface, tried)
+    out += _steps_tried(surface, tried)
+    return out
+
+
+def _scale_unit(name: str, law: Law) -> str:
+    rollouts = "prompts × rollouts" if law.plain else "prompts × (rollouts − 1)"
+    return {"B_noise": "samples", "B_prompt": "prompts", "B_rollout": rollouts}[name]
+
+
+def _e_min(law: Law, posterior: xr.Dataset) -> xr.DataArray:
+    if not law.two_axis:
+        return posterior["S_min"] * posterior["B_noise"]
+    if law.plain:  # E falls with G down to one rollout a prompt
+        return posterior["S_min"] * (posterior["B_prompt"] + posterior["B_rollout"])
+    root = np.sqrt(posterior["B_prompt"]) + np.sqrt(posterior["B_rollout"])
+    return posterior["S_min"] * root**2
+
+
+def _doubled[T: (int, float)](values: tuple[T, ...]) -> list[T]:
+    """Return the values whose double lies inside the range tried, though it need not be one."""
+    return [v for v in values if 2 * v <= max(values)]
+
+
+def _exp(log_values: xr.DataArray) -> xr.DataArray:
+    return log_values.copy(data=np.exp(log_values.values))
+
+
+def _gains(surface: Surface, tried: TriedBatches) -> Iterator[Quantity]:
+    """Yield S after doubling an axis over S before, inside the range tried."""
+    def ratio(before: tuple[float, float], after: tuple[float, float]) -> xr.DataArray:
+        return _exp(surface.log_gain(before, after))
+
+    if tried.one_axis:
+        for b in _doubled(tried.total):
+            yield Quantity("gain_total", f"total_batch={b:.12g}", "1", ratio((b, 1), (2 * b, 1)))
+    for g, ps in tried.prompts_at.items():
+        for p in _doubled(ps):
+            yield Quantity("gain_prompts", f"n_prompts={p},n_rollouts={g}", "1",
+                           ratio((p, g), (2 * p, g)))
+    for p, gs in tried.rollouts_at.items():
+        for g in _doubled(gs):
+            yield Quantity("gain_rollouts", f"n_prompts={p},n_rollouts={g}", "1",
+                           ratio((p, g), (p, 2 * g)))
+
+
+def _critical(surface: Surface, tried: TriedBatches) -> Iterator[Quantity]:
+    if surface.law.two_axis:
+        yield from _critical_two_axis(surface, tried)
+    else:
+        yield from _critical_total(surface, tried)
+
+
+def _critical_total(surface: Surface, tried: TriedBatches) -> Iterator[Quantity]:
+    total = surface.cbs_total()
+    yield Quantity("batch_at_gain", f"gain={GAIN:g}", "samples", surface.total_at_gain(GAIN))
+    yield Quantity("cbs_samples", "", "samples", total)
+    for g in tried.prompts_at:
+        yield Quantity("cbs_prompts", f"n_rollouts={g}", "prompts", total / g)
+    for p in tried.rollouts_at:
+        yield Quantity("cbs_rollouts", f"n_prompts={p}", "rollouts", total / p)
+
+
+def _critical_two_axis(surface: Surface, tried: TriedBatches) -> Iterator[Quantity]:
+    for g in tried.groups:
+        yield Quantity("batch_at_gain", f"gain={GAIN:g},n_rollouts={g}", "prompts",
+                       surface.prompts_at_gain(GAIN, g))
+    for p in tried.prompts:
+        yield Quantity("batch_at_gain", f"gain={GAIN:g},n_prompts={p}", "rollouts",
+                       surface.rollouts_at_gain(GAIN, p))
+    for g in tried.groups:
+        prompts = surface.cbs_prompts(g)
+        yield Quantity("cbs_prompts", f"n_rollouts={g}", "prompts", prompts)
+        yield Quantity("cbs_samples", f"n_rollouts={g}", "samples", prompts * g)
+    for p in tried.prompts:
+        yield Quantity("cbs_rollouts", f"n_prompts={p}", "rollouts", surface.cbs_rollouts(p))
+    if tried.both_vary and not surface.law.plain:  # in 1/G a fixed batch is best spent on prompts
+        yield _best_group(surface, tried)
+
+
+def _best_group(surface: Surface, tried: TriedBatches) -> Quantity:
+    """Return the best group size at a fixed batch; with ceilings that depends on the batch."""
+    if not isinstance(surface, CeilingSurface):
+        return Quantity("best_n_rollouts", "", "rollouts", surface.best_rollouts())
+    middle = 2 ** round(float(np.log2(tried.total).mean()))
+    return Quantity("best_n_rollouts", f"total_batch={middle}", "rollouts",
+                    surface.best_rollouts_of(middle))
+
+
+def _ceilings(surface: CeilingSurface, tried: TriedBatches) -> Iterator[Quantity]:
+    """Yield λ, and what share of endless groups' gain the extreme groups tried can reach."""
+    loss = surface.posterior[LOSS]
+    yield Quantity(LOSS, "", "1", loss, log_scale=False)
+    groups = sorted({g for _, g in tried.cells})
+    for g in dict.fromkeys((groups[0], groups[-1])):
+        yield Quantity("reach", f"n_rollouts={g}", "1", surface.reach(g))
+        yield Quantity("ceiling", f"n_rollouts={g}", "accuracy", surface.ceiling(g),
+                       log_scale=False)
+
+
+def _steps_tried(surface: Surface, tried: TriedBatches) -> Iterator[Quantity]:
+    if tried.one_axis:
+        for b in tried.total:
+            yield Quantity("steps", f"total_batch={b:.12g}", "updates",
+                           _exp(surface.log_steps(b, 1)))
+    for p, g in tried.cells:
+        yield Quantity("steps", f"n_prompts={p},n_rollouts={g}", "updates",
+                       _exp(surface.log_steps(p, g)))

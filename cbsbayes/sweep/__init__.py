@@ -1,0 +1,1 @@
+"""The sweep dataset: its schema, how logs become it, and its files."""

@@ -1,0 +1,155 @@
+"""From the records of any source to the sweep dataset, with every decision written down.
+
+In this order: coordinates of each log (`cbsbayes.sweep.run_settings`), copies and attempts
+(`cbsbayes.logs.attempts`), unique ids, the validation metric (`cbsbayes.sweep.validation_metric`),
+dense arrays in optimizer updates (`cbsbayes.sweep.layout`). What was left out, mended or chosen
+becomes a note of the dataset and, where it concerns one run, its remark.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from cbsbayes.errors import CBSDataError
+from cbsbayes.logs.attempts import Run, drop_copies, join_attempts
+from cbsbayes.logs.history import listed
+from cbsbayes.logs.run_log import RunLog
+from cbsbayes.sweep.build import clean_text, new_sweep
+from cbsbayes.sweep.layout import lay_out_crossings, lay_out_curves, lay_out_noise
+from cbsbayes.sweep.run_settings import run_settings
+from cbsbayes.sweep.training_metrics import LEFT_OUT
+
+__all__ = ["build_sweep"]
+
+
+def build_sweep(
+    records: Iterable[RunLog], *, metric: str | None = None, history: str = ""
+) -> xr.Dataset:
+    """Build the sweep dataset from the records of one or several sources.
+
+    Parameters
+    ----------
+    records : iterable of RunLog
+        Curves or crossings, not both.
+    metric : str, optional
+        The validation metric: a whole key, a set's name or a part of one; chosen if left out.
+    history : str
+        How the dataset was made, for its attribute ``history``.
+
+    Returns
+    -------
+    xarray.Dataset
+        A valid sweep (`cbsbayes.sweep.schema`), runs ordered by phase, batch and seed.
+
+    Raises
+    ------
+    CBSDataError
+        If there is no run with a known batch, a value is impossible, curves and crossings are
+        mixed, or no validation metric is clear.
+    """
+    runs, notes = _read_settings(list(records))
+    runs, copies = drop_copies(runs)
+    runs, joined = join_attempts(runs)
+    runs = sorted(runs, key=_order)
+    ids, shared = _unique_ids(runs)
+    notes += [*_log_notes(runs), *copies, *joined, *shared]
+    direction = _direction(runs)
+    if any(run.log.crossings is not None for run in runs):
+        content = lay_out_crossings(runs)
+    else:
+        content, runs, said = lay_out_curves(runs, ids, metric, direction)
+        notes += said
+        noise, said = lay_out_noise(runs)
+        content |= noise
+        notes += said
+    own = content.pop("runs")
+    table = pd.DataFrame([_row(run, name) for run, name in zip(runs, ids, strict=True)])
+    return new_sweep(table.assign(**own), **content, direction=direction, history=history,
+                     notes=list(dict.fromkeys(map(clean_text, notes))),
+                     extra_attrs={"step_time": {"comment": LEFT_OUT}})
+
+
+def _read_settings(records: Sequence[RunLog]) -> tuple[list[Run], list[str]]:
+    if not records:
+        raise CBSDataError("no runs were read; give a folder, file or project that holds some")
+    runs, notes, unparsed = [], [], []
+    for log in records:
+        coords, said = run_settings(log)
+        notes += said
+        if coords is None:
+            unparsed.append(log.name or log.id)
+        else:
+            remark = "; ".join(text.removeprefix(f"run {log.name}: ") for text in said)
+            runs.append(Run(log, coords, remark=remark))
+    if not runs:
+        raise CBSDataError(
+            f"no batch size was found for any of {len(records)} runs ({listed(unparsed)}), neither "
+            "in a configuration nor in a name like cbs_p1_model_data_np128_nr8; put a "
+            "<name>.config.yaml beside the logs or pass --config")
+    if unparsed:
+        notes.append(f"{len(unparsed)} run(s) left out, no batch size in settings, "
+                     f"configuration or name: {listed(unparsed, len(unparsed))}")
+    return runs, notes
+
+
+def _order(run: Run) -> tuple[Any, ...]:
+    c = run.coords
+    return (c["model"], c["dataset"], c["phase"], c["total_batch"], c["n_prompts"],
+            c["n_rollouts"], c["seed"], run.log.name, run.log.created, run.log.id)
+
+
+def _unique_ids(runs: Sequence[Run]) -> tuple[list[str], list[str]]:
+    """Make ids from names; the second run of a name becomes ``name#2``."""
+    names = [clean_text(run.log.name or run.log.id or "run") for run in runs]
+    counts = Counter(names)
+    seen: Counter[str] = Counter()
+    ids: dict[str, str] = {}
+    for name in names:
+        seen[name] += 1
+        own = name if seen[name] == 1 else f"{name}#{seen[name]}"
+        while own in ids:
+            seen[name] += 1
+            own = f"{name}#{seen[name]}"
+        ids[own] = name
+    notes = [f"{count} runs are called {name}; they are kept apart as replicates with the ids "
+             f"{listed(own for own, of in ids.items() if of == name)}"
+             for name, count in counts.items() if count > 1]
+    return list(ids), notes
+
+
+def _log_notes(runs: Sequence[Run]) -> list[str]:
+    """Gather what the readers had to mend; runs with the same note share a sentence."""
+    names = defaultdict(list)
+    for run in runs:
+        for note in run.log.notes:
+            names[note].append(run.log.name)
+    return [f"run {who[0]}: {note}" if len(who) == 1 else f"{len(who)} runs ({listed(who)}): {note}"
+            for note, who in names.items()]
+
+
+def _direction(runs: Sequence[Run]) -> str:
+    """Return the one direction that the sources state; increasing if none does."""
+    stated = defaultdict(list)
+    for run in runs:
+        value = run.log.settings.get("direction")
+        if isinstance(value, str) and value.strip():
+            stated[value.strip().lower()].append(run.log.name)
+    if len(stated) > 1 or not set(stated) <= {"increasing", "decreasing"}:
+        got = ", ".join(f"{value!r} ({listed(who, 3)})" for value, who in sorted(stated.items()))
+        raise CBSDataError(f"direction is {got}; valid, for all runs together: increasing "
+                           "(accuracy) or decreasing (loss, error rate)")
+    return next(iter(stated), "increasing")
+
+
+def _row(run: Run, name: str) -> dict[str, Any]:
+    log = run.log
+    row = {"run": name, "name": log.name, "state": log.state, "source": log.source,
+           "attempts": run.attempts, "usable": int(run.usable), "remark": run.remark,
+           **run.coords}
+    return {key: clean_text(value) if isinstance(value, str) else value
+            for key, value in row.items()}

@@ -1,0 +1,321 @@
+"""Bad input through the real commands: one line that helps, status 1, nothing lost or written."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from fitted import QUICK, few_figures, quick_sampling, run
+
+from cbsbayes import ingest
+from cbsbayes.fit import main as fit_main
+from cbsbayes.posterior.fit import Fit
+from cbsbayes.sweep.files import read_sweep, write_sweep
+
+RUNS = [(p, 8) for p in (8, 16, 32, 64, 128)]
+
+
+def table(cells=RUNS, top=0.9, **columns):
+    """Return curves that rise towards `top`, later for smaller batches."""
+    rows = [{"run": f"p{p}_g{g}", "step": step, "n_prompts": p, "n_rollouts": g,
+             "accuracy": 0.1 + (top - 0.1) * -np.expm1(-step / (40 * (1 + 400 / (p * g))))}
+            for p, g in cells for step in range(0, 401, 10)]
+    return pd.DataFrame(rows).assign(**columns)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def only_line(capsys, command):
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"{command}: ")
+    assert err.count("\n") == 1
+    assert err.isprintable() or err[:-1].isprintable()
+    assert "Traceback" not in err
+    return err
+
+
+def refused_by_ingest(place, capsys, *arguments):
+    (place / "sweep.nc").write_bytes(b"an earlier sweep")
+    before = files(place)
+    assert ingest.main([*arguments, "-o", "sweep.nc"]) == 1
+    assert files(place) == before
+    assert (place / "sweep.nc").read_bytes() == b"an earlier sweep"
+    return only_line(capsys, "cbsbayes.ingest")
+
+
+def refused_by_fit(place, capsys, *arguments):
+    """Run the fit with a folder that holds an earlier page; nothing is sampled or written."""
+    def never(*_):
+        raise AssertionError("sampled in spite of the input")
+
+    (place / "out").mkdir(exist_ok=True)
+    (place / "out" / "index.html").write_text("an earlier page")
+    before = files(place)
+    with quick_sampling(never):
+        assert fit_main([*arguments, "-o", "out", "--quiet"]) == 1
+    assert files(place) == before
+    assert (place / "out" / "index.html").read_text() == "an earlier page"
+    return only_line(capsys, "cbsbayes.fit")
+
+
+def ingested(place, frame):
+    frame.to_csv(place / "curves.csv", index=False)
+    assert ingest.main(["curves.csv", "-o", "sweep.nc", "--quiet"]) == 0
+    return "sweep.nc"
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"n_prompts": -4}, r"curves\.csv.* n_prompts is -4; valid: a whole number above 0"),
+    ({"n_prompts": 0}, r"n_prompts is 0; valid: a whole number above 0"),
+    ({"n_rollouts": -1}, r"n_rollouts is -1; valid"),
+    ({"n_prompts": "many"}, r"n_prompts is 'many'; valid"),
+    ({"accuracy": "high"}, r"accuracy is 'high'; valid"),
+    ({"step": -5}, r"step is -5; valid"),
+])
+def test_impossible_values(place, capsys, change, message):
+    table().assign(**change).to_csv("curves.csv", index=False)
+    line = refused_by_ingest(place, capsys, "curves.csv")
+    assert_matches(line, message)
+
+
+def assert_matches(line, pattern):
+    assert re.search(pattern, line), line
+
+
+@pytest.mark.parametrize("missing", ["", "NaN", "nan", "null", "None", "N/A"])
+def test_nan_strings_are_missing_evaluations_not_numbers(place, missing):
+    frame = table()
+    frame["accuracy"] = frame["accuracy"].astype(str)
+    frame.loc[[3, 4], "accuracy"] = missing
+    ds = read_sweep(ingested(place, frame))
+    assert int(ds["accuracy"].isnull().sum()) == 2
+
+
+@pytest.mark.parametrize(("rename", "message"), [
+    ({"accuracy": "reward"}, r"curves\.csv.*(accuracy|reward)"),
+    ({"step": "epoch"}, r"curves\.csv.*(step|epoch)"),
+    ({"n_prompts": "batch"}, r"curves\.csv.*batch"),
+    ({"run": "id"}, r"curves\.csv.*run"),
+])
+def test_unknown_columns(place, capsys, rename, message):
+    table().rename(columns=rename).to_csv("curves.csv", index=False)
+    assert_matches(refused_by_ingest(place, capsys, "curves.csv"), message)
+
+
+def test_a_run_given_two_batches(place, capsys):
+    frame = table()
+    frame.loc[5, "n_prompts"] = 9
+    frame.to_csv("curves.csv", index=False)
+    assert_matches(refused_by_ingest(place, capsys, "curves.csv"), r"p8_g8.*n_prompts.*(8|9)")
+
+
+def test_empty_folder(place, capsys):
+    (place / "logs").mkdir()
+    line = refused_by_ingest(place, capsys, "logs")
+    assert_matches(line, r"no run in logs \(the folder is empty\)")
+
+
+@pytest.mark.parametrize("content", ["", "run,step,accuracy,n_prompts,n_rollouts\n"])
+def test_empty_table(place, capsys, content):
+    (place / "curves.csv").write_text(content)
+    assert "curves.csv" in refused_by_ingest(place, capsys, "curves.csv")
+
+
+def test_mixed_validation_sets(place, capsys):
+    frame = table()
+    frame["metric"] = np.where(frame["n_prompts"] < 32, "val/mmlu", "val/arc")
+    frame.to_csv("curves.csv", index=False)
+    line = refused_by_ingest(place, capsys, "curves.csv")
+    assert "mmlu" in line
+    assert "arc" in line
+    assert "--metric" in line
+
+
+def test_duplicate_names(place, capsys):
+    first, second = table(RUNS[:3]), table([(p, 4) for p, _ in RUNS[:3]])
+    second["run"] = first["run"]
+    for name, frame in (("a.csv", first), ("b.csv", second)):
+        frame.to_csv(name, index=False)
+    assert_matches(refused_by_ingest(place, capsys, "a.csv", "b.csv"),
+                   r"run 'p8_g8' .* several tables; .* or give every run an id of its own")
+
+
+def test_a_python_tag_in_a_configuration_is_refused_and_never_executed(place, capsys):
+    table().to_csv("curves.csv", index=False)
+    (place / "config.yaml").write_text(
+        "data: !!python/object/apply:os.system ['touch executed']\n")
+    line = refused_by_ingest(place, capsys, "curves.csv", "--config", "config.yaml")
+    assert "config.yaml" in line
+    assert not (place / "executed").exists()
+
+
+@pytest.mark.parametrize("path", ["missing.nc", "folder", "text.nc", "short.nc", "half.nc",
+                                  "link.nc", "other.nc", "edited.nc"])
+def test_unreadable_sweeps(place, capsys, sweep_file, path):
+    whole = sweep_file.read_bytes()
+    (place / "folder").mkdir()
+    (place / "text.nc").write_text("run,step\n")
+    (place / "short.nc").write_bytes(whole[:100])
+    (place / "half.nc").write_bytes(whole[: len(whole) // 2])
+    (place / "link.nc").symlink_to("link.nc")
+    xr.Dataset({"a": ("x", [1.0])}).to_netcdf("other.nc", engine="h5netcdf")
+    ds = xr.load_dataset(sweep_file)
+    ds["n_prompts"][0] = 7
+    ds.to_netcdf("edited.nc", engine="h5netcdf")
+    line = refused_by_fit(place, capsys, path)
+    remedy = {"missing.nc": "does not exist; give a netCDF file", "link.nc": "link.nc",
+              "folder": "is a folder; give a netCDF file", "text.nc": "python -m cbsbayes.ingest",
+              "short.nc": "damaged", "half.nc": "damaged", "other.nc": "python -m cbsbayes.ingest",
+              "edited.nc": "edited.nc: "}[path]
+    assert remedy in line
+    assert path in line
+
+
+@pytest.mark.parametrize(("frame", "message"), [
+    (table(RUNS[:2]), r"2 batch size\(s\) that may be fitted; a law needs at least 3: add runs"),
+    (table(RUNS[:1]), r"1 batch size\(s\)"),
+    (table(accuracy=0.3),
+     r"no run (gets beyond its start|is seen to cross any threshold).*train longer"),
+    (table([*RUNS[:2], (4, 8)], top=0.11).assign(
+        accuracy=lambda t: np.where((t["n_prompts"] == 4) & (t["step"] == 400), 0.5, 0.1)),
+     r"no threshold is crossed by 3 batch sizes; the most is 1.*give thresholds yourself"),
+])
+def test_sweeps_that_cannot_be_fitted(place, capsys, frame, message):
+    assert_matches(refused_by_fit(place, capsys, ingested(place, frame)), message)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--law", "best"], r"unknown law 'best'; valid laws: total, power, two_axis"),
+    (["--metric", "math"], r"no metric 'math'; choose one of: "),
+    (["--group", "llama"], r"no group 'llama'; the sweep's groups are: "),
+    (["--group", ""], r"no group ''; the sweep's groups are: "),
+    (["--thresholds", "0.01"], r"no run says anything about any threshold given; valid thresholds "
+                               r"lie between"),
+    (["--thresholds", "nan"], r"thresholds are \[nan\]; give at least one finite number"),
+    (["--thresholds", ","], r"thresholds are \[\]; give at least one"),
+    (["--ci-prob", "90"], r"ci_prob is 90\.0; valid: from 0\.5 to below 1"),
+    (["--draws", "5"], r"draws is 5; valid: at least 50"),
+    (["--chains", "1"], r"chains is 1; valid: at least 2"),
+])
+def test_wishes_that_cannot_be_met(place, capsys, sweep_file, arguments, message):
+    assert_matches(refused_by_fit(place, capsys, str(sweep_file), *arguments), message)
+
+
+def test_one_axis_only_works_and_says_so(place, capsys):
+    path = ingested(place, table())
+    assert run(path, "-o", "out", "--thresholds", "0.4,0.6") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert ("Only n_prompts varies: the total-batch law. B_prompt and B_rollout cannot be told "
+            "apart at one n_rollouts.") in printed
+    assert Fit.load("out").law.name == "total"
+
+
+def test_the_output_folder_is_a_file(place, capsys, sweep_file):
+    (place / "mine").write_text("kept")
+    for folder in ("mine", "mine/below"):
+        with quick_sampling(None):
+            assert fit_main([str(sweep_file), "-o", folder]) == 1
+        assert_matches(only_line(capsys, "cbsbayes.fit"), r"mine is a file; give a folder")
+    assert (place / "mine").read_text() == "kept"
+
+
+def test_a_full_disk_while_writing_the_fit(place, sweep_file):
+    """A limit on the size of files, as a full disk: the old files stay whole, no rest is left."""
+    out = place / "out"
+    assert run(sweep_file, "-o", out, "--quiet") == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    code = (
+        "import resource, sys\n"
+        f"sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
+        "from fitted import run\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        f"sys.exit(run({str(sweep_file)!r}, '-o', {str(out)!r}, '--quiet', '--law', 'power'))\n")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          timeout=300, check=False)  # kernels are cached by now
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == ""
+    assert done.stderr == (f"cbsbayes.fit: cannot write into {out}: File too large; free space "
+                           "there or give another folder\n")
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+NAMES = ["<script>alert('x')</script>", "../../etc/passwd", "a\nb\x1b[31m", "{{ 7 * 8321 }}",
+         "=SUM(A1)"]
+
+
+class Text(HTMLParser):
+    """The text of a page and the names of its elements' attributes."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.words, self.scripts, self.inside = "", [], False
+        self.feed(source)
+
+    def handle_starttag(self, tag, attrs):
+        self.inside = tag == "script"
+        assert not any(name.startswith("on") for name, _ in attrs)
+
+    def handle_endtag(self, tag):
+        self.inside = False
+
+    def handle_data(self, data):
+        if self.inside:
+            self.scripts.append(data)
+        else:
+            self.words += data
+
+
+def test_names_are_text_everywhere(place, capsys):
+    """In the tables, on the page and in the terminal; none becomes a path, markup or a template."""
+    frame = table()
+    frame["run"] = frame["run"].map(dict(zip(frame["run"].unique(), NAMES, strict=True)))
+    frame["model"] = "<img src=x onerror=alert(1)>/[red]m[/red]\n{{ 1 }}"
+    path = ingested(place, frame)
+    ds = read_sweep(path)
+    ds["usable"][:] = ~np.isin(ds["n_prompts"].values, [8, 64])  # two are named as left out
+    write_sweep(ds, path)
+    before = {name for name in files(place) if not name.startswith("out")}
+    assert run(path, "-o", "out", "--thresholds", "0.4,0.6") == 0
+    out, _ = capsys.readouterr()
+    assert out.splitlines()[0].startswith("<img src=x onerror=alert(1)>/[red]m[/red]")
+    assert "\x1b" not in out
+    assert {name for name in files(place) if not name.startswith("out")} == before
+    runs = pd.read_csv(place / "out" / "runs.csv")
+    assert sorted(runs["name"]) == sorted(ds["name"].values)
+    page = Text((place / "out" / "index.html").read_text())
+    words = " ".join(page.words.split())
+    left_out = ds["name"].values[ds["usable"].values == 0]
+    assert sorted(left_out) == sorted([NAMES[0], NAMES[3]])
+    for name in left_out:
+        assert str(name) in words
+    assert not any("alert" in script for script in page.scripts)
+    assert "58247" not in words
+
+
+def test_killed_before_the_end_the_old_folder_is_whole(place, sweep_file):
+    """A process killed while sampling has written nothing at all."""
+    (place / "out").mkdir()
+    (place / "out" / "index.html").write_text("an earlier page")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with quick_sampling(killed), few_figures(0):
+        assert fit_main([str(sweep_file), "-o", "out", "--quiet", *QUICK]) == 130
+    assert files(place) == ["out", "out/index.html"]

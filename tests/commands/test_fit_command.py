@@ -1,0 +1,224 @@
+"""``python -m cbsbayes.fit``: what it writes, prints and answers, for one group and for several."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pandas as pd
+import pytest
+from fitted import QUICK, few_figures, groups_sweep, narrow_draws, quick_sampling, run
+
+from cbsbayes.fit import main
+from cbsbayes.posterior.fit import Fit
+from cbsbayes.sweep.files import write_sweep
+from cbsbayes.sweep.shipped import default_sweep_path
+
+FILES = ["averaged.csv", "cbs.csv", "comparison.csv", "figures", "fit.json", "fit.nc", "index.html",
+         "overhead.csv", "paper.tex", "paper.txt", "runs.csv", "tables"]
+
+
+def listing(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def refuse(token):
+    raise AssertionError(f"{token} is no JSON")
+
+
+def diverging(data, law, settings):
+    tree = narrow_draws(data, law, settings)
+    tree["sample_stats"]["diverging"][0, :3] = True
+    return tree
+
+
+def stuck(data, law, settings):
+    """Return draws in which one chain never moved from where it began."""
+    tree = narrow_draws(data, law, settings)
+    for name in ("S_min", "B_noise"):
+        tree["posterior"][name][0] = tree["posterior"][name][0, 0]
+    return tree
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """Two groups that are fitted and one that has too few batch sizes, by one command."""
+    place = tmp_path_factory.mktemp("groups")
+    path = write_sweep(groups_sweep(few="few\nruns"), place / "sweep.nc")
+    assert run(path, "-o", place / "out", "--quiet") == 0
+    return place / "out"
+
+
+def test_one_group_one_folder(sweep_file, tmp_path, capsys):
+    assert run(sweep_file, "-o", tmp_path / "a" / "fit") == 0
+    out, err = capsys.readouterr()
+    assert listing(tmp_path / "a" / "fit") == FILES
+    assert out.splitlines()[-1] == ("Page, figures, tables and draws: "
+                                    f"{tmp_path / 'a' / 'fit' / 'index.html'}")
+    assert err.splitlines() == [f"cbsbayes.fit: {what} …" for what in (
+        "sampling total", "sampling power", "comparing laws, predictive checks, tables",
+        "writing fit.nc", "tables and the page's words", "drawing figures", "writing the page")]
+    page = (tmp_path / "a" / "fit" / "index.html").read_text()
+    assert "python -m cbsbayes.fit" in page
+
+
+def test_quiet_is_silent(sweep_file, tmp_path, capsys):
+    assert run(sweep_file, "-o", tmp_path, "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+    assert listing(tmp_path) == FILES
+
+
+def test_json_is_json_and_alone(sweep_file, tmp_path, capsys):
+    assert run(sweep_file, "-o", tmp_path, "--json") == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    (found,) = json.loads(out, parse_constant=refuse)
+    tables = found.pop("folder_tables")
+    assert found == json.loads((tmp_path / "fit.json").read_text())
+    assert set(tables) == {"cbs", "overhead", "comparison", "runs"}
+    for name, rows in tables.items():
+        table = pd.read_csv(tmp_path / f"{name}.csv")
+        assert len(rows) == len(table)
+        assert list(rows[0]) == list(table.columns)
+    s_min = [row["median"] for row in tables["cbs"] if row["quantity"] == "S_min"]
+    expected = pd.read_csv(tmp_path / "cbs.csv").query("quantity == 'S_min'")["median"]
+    assert s_min == pytest.approx(expected.tolist())
+
+
+def test_options_reach_the_fit(sweep_file, tmp_path):
+    assert run(sweep_file, "-o", tmp_path, "--quiet", "--law", "power", "--thresholds",
+               "0.62, 0.66", "--metric", "simulated/accuracy", "--rule", "first",
+               "--ci-prob", "0.8", "--chains", "3") == 0
+    fit = Fit.load(tmp_path)
+    assert fit.law.name == "power"
+    assert fit.thresholds.tolist() == [0.62, 0.66]
+    assert fit.settings | {"rule": "first", "ci_prob": 0.8, "chains": 3, "draws": 200,
+                           "tune": 100, "random_seed": 1} == fit.settings
+    assert set(fit.cbs["ci_prob"]) == {0.8}
+
+
+def test_without_a_sweep_the_shipped_one_is_fitted(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("cbsbayes.sweep.files.read_sweep", seen.append)
+    with pytest.raises(TypeError):
+        main(["-o", str(tmp_path)])
+    assert seen == [default_sweep_path()]
+
+
+@pytest.mark.parametrize("draws", [diverging, stuck])
+def test_a_fit_not_to_be_trusted_is_written_and_said(sweep_file, tmp_path, capsys, draws):
+    with quick_sampling(draws), few_figures(1):
+        status = main([str(sweep_file), "-o", str(tmp_path), "--json", *QUICK])
+    assert status == 3
+    (found,) = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert found["trusted"] is False
+    assert not all(found["checks_made"].values())
+    assert listing(tmp_path) == FILES
+    json.loads((tmp_path / "fit.json").read_text(), parse_constant=refuse)
+
+
+@pytest.mark.mcmc
+def test_chains_too_short_to_agree_are_not_trusted(sweep_file, tmp_path):
+    """The real sampler, with the fewest draws that it takes."""
+    with few_figures(1):
+        status = main([str(sweep_file), "-o", str(tmp_path), "--quiet", "--draws", "50",
+                       "--tune", "100", "--chains", "2", "--thresholds", "0.65"])
+    assert status == 3
+    found = json.loads((tmp_path / "fit.json").read_text())
+    assert found["trusted"] is False
+    assert found["checks_made"]["ess_bulk_above_400"] is False
+    assert "Too few effective draws" in " ".join(found["sentences"])
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--draws", "many"], ["--thresholds", "0.5,high"], ["--sampler", "gibbs"], ["--nothing"],
+    ["--seed", "-1"], ["--seed", "1.5"], ["--seed", str(2**32)], ["--rule", "last"],
+    ["--model", "oracle"], ["a.nc", "b.nc"],
+])
+def test_usage_is_status_two(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "usage: python -m cbsbayes.fit" in err
+
+
+def test_a_folder_per_group_and_tables_of_all(together):
+    assert listing(together) == ["02_large_b_wide_b", "03_small", "averaged.csv", "cbs.csv",
+                                 "comparison.csv", "fit.json", "index.html", "overhead.csv",
+                                 "runs.csv"]
+    fitted = [folder for folder in together.iterdir() if folder.is_dir()]
+    assert len(fitted) == 2
+    for folder in fitted:
+        assert listing(folder) == FILES
+    for name in ("cbs", "comparison"):
+        parts = [pd.read_csv(folder / f"{name}.csv") for folder in sorted(fitted)]
+        whole = pd.read_csv(together / f"{name}.csv")
+        pd.testing.assert_frame_equal(whole, pd.concat(parts, ignore_index=True))
+        assert whole["group"].nunique() == 2
+
+
+def test_runs_of_a_group_that_is_not_fitted_are_named_with_the_reason(together):
+    table = pd.read_csv(together / "runs.csv")
+    assert len(table) == groups_sweep().sizes["run"]
+    left_out = table[table["group"] == "few\nruns"]
+    assert len(left_out) == 2
+    assert not left_out["used"].any()
+    assert left_out["reason"].str.contains("its group is not fitted: the .* 2 batch size").all()
+    assert table.loc[table["group"] != "few\nruns", "used"].all()
+    (found,) = [g for g in json.loads((together / "fit.json").read_text())["groups"]
+                if g["group"] == "few\nruns"]
+    assert "at least 3" in found["not_fitted"]
+
+
+def test_the_list_of_groups_links_every_page_and_shows_names_as_text(together):
+    page = (together / "index.html").read_text()
+    assert "<b>wide</b>" not in page
+    assert "&lt;b&gt;wide&lt;/b&gt;" in page
+    assert page.count("<a href=") == 2
+    for folder in together.iterdir():
+        if folder.is_dir():
+            assert f'href="./{folder.name}/index.html"' in page
+    assert "not fitted" in page
+
+
+def test_one_group_of_several_can_be_chosen(tmp_path):
+    path = write_sweep(groups_sweep(), tmp_path / "sweep.nc")
+    assert run(path, "-o", tmp_path / "out", "--quiet", "--group", "small") == 0
+    assert listing(tmp_path / "out") == FILES
+    assert Fit.load(tmp_path / "out").group == "small"
+
+
+def test_several_groups_leave_no_draws_of_an_earlier_single_fit(tmp_path, capsys):
+    path = write_sweep(groups_sweep(second=2), tmp_path / "sweep.nc")
+    out = tmp_path / "out"
+    assert run(path, "-o", out, "--quiet", "--group", "small") == 0
+    assert run(path, "-o", out) == 0
+    assert listing(out) == ["02_small", "averaged.csv", "cbs.csv", "comparison.csv", "fit.json",
+                            "index.html", "overhead.csv", "runs.csv"]
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("large / <b>wide</b>: not fitted: ")
+    assert "at least 3" in last
+
+
+def test_json_of_several_groups_names_those_not_fitted(tmp_path, capsys):
+    path = write_sweep(groups_sweep(second=1), tmp_path / "sweep.nc")
+    assert run(path, "-o", tmp_path / "out", "--json") == 0
+    fitted, refused = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert fitted["group"] == "small"
+    assert refused["group"] == "large / <b>wide</b>"
+    assert "1 batch size" in refused["not_fitted"]
+
+
+def test_one_untrusted_group_decides_the_status(tmp_path):
+    path = write_sweep(groups_sweep(), tmp_path / "sweep.nc")
+    calls = itertools.count()
+
+    def second_diverges(data, law, settings):
+        return (narrow_draws if next(calls) < 2 else diverging)(data, law, settings)
+
+    with quick_sampling(second_diverges), few_figures(0):
+        assert main([str(path), "-o", str(tmp_path / "out"), "--quiet", *QUICK]) == 3
+    groups = json.loads((tmp_path / "out" / "fit.json").read_text())["groups"]
+    assert [g["trusted"] for g in groups] == [True, False]

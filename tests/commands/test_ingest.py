@@ -1,0 +1,245 @@
+"""The command: sources in, one dataset out, and one line where something is wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import xarray as xr
+from verl_loggers import CORE, metric_rows, write_jsonl
+from wandb_server import StoredRun
+
+from cbsbayes.ingest import ingest, main
+from cbsbayes.sweep.files import read_sweep
+
+NAMES = [f"cbs_p1_tiny_add_np{n}_nr8_s0" for n in (4, 8, 16)]
+
+
+@pytest.fixture
+def logs(tmp_path):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    for name in NAMES:
+        write_jsonl(folder, name, metric_rows(int(name.split("_np")[1].split("_")[0])))
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out" / "sweep.nc"
+
+
+@pytest.fixture(autouse=True)
+def _out_folder(tmp_path):
+    (tmp_path / "out").mkdir()
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_summary_and_file(logs, out, capsys):
+    (logs / "README.md").touch()
+    assert main([str(logs), "-o", str(out)]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert printed.out.splitlines() == [
+        f"{out}: 3 runs, 3 to be fitted, 30 evaluations",
+        "  phases   p1 (3)",
+        "  batches  3: n_prompts 4…16, n_rollouts 8, total_batch 32…128",
+        "  metric   openai/gsm8k (also there: math)",
+        "notes:",
+        "  the default metric is openai/gsm8k, of 2 kept: math, openai/gsm8k",
+        f"  {logs}: files without runs, left out: README.md",
+        f"next: python -m cbsbayes.fit {out} -o {out.parent / 'fit'}",
+    ]
+    ds = xr.load_dataset(out)
+    assert list(ds["name"].values) == NAMES
+    assert "python -m cbsbayes.ingest" in ds.attrs["history"]
+    assert files(out.parent) == ["sweep.nc"]
+
+
+def test_json(logs, out, capsys):
+    assert main([str(logs), "-o", str(out), "--json", "--metric", "math"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["metric"] == "math"
+    assert summary["phases"] == {"p1": 3}
+    assert summary["batches"][0] == {"n_prompts": 4, "n_rollouts": 8, "total_batch": 32.0}
+    assert (summary["runs"], summary["usable"], summary["left_out"]) == (3, 3, {})
+
+
+def test_quiet(logs, out, capsys):
+    assert main([str(logs), "-o", str(out), "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert out.is_file()
+
+
+def test_python_gives_what_the_command_writes(logs, out):
+    assert main([str(logs), "-o", str(out), "--quiet"]) == 0
+    xr.testing.assert_identical(
+        ingest([str(logs)]).drop_attrs(deep=False), read_sweep(out).drop_attrs(deep=False)
+    )
+
+
+def test_several_sources(logs, out, capsys):
+    more = logs.parent / "more.csv"
+    more.write_text(
+        "run,step,accuracy,n_prompts,n_rollouts,metric\nextra,0,0.1,32,8,openai/gsm8k\n"
+    )
+    assert main([str(logs), str(more), "-o", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"] == 4
+
+
+def test_configuration_for_runs_without_one(logs, out, tmp_path, capsys):
+    for path in logs.iterdir():
+        path.rename(logs / path.name.replace("cbs_p1_tiny_add", "try"))
+    assert main([str(logs), "-o", str(out)]) == 1
+    assert "--config" in capsys.readouterr().err
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "data: {train_batch_size: 64}\n"
+        "actor_rollout_ref: {rollout: {n: 8}, actor: {ppo_mini_batch_size: 16}}\n"
+    )
+    (logs / "try_np4_nr8_s0.config.yaml").write_text(config.read_text().replace("64", "32"))
+    assert main([str(logs), "-o", str(out), "--config", str(config), "--quiet"]) == 0
+    ds = read_sweep(out)
+    assert sorted(ds["train_batch_prompts"].values) == [32, 64, 64]
+    assert sorted(ds["updates_per_step"].values) == [2, 4, 4]
+
+
+def test_append(logs, out, tmp_path, capsys):
+    rest = tmp_path / "rest"
+    rest.mkdir()
+    (logs / f"{NAMES[0]}.jsonl").rename(rest / f"{NAMES[0]}.jsonl")
+    assert main([str(logs), "-o", str(out), "--append", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"] == 2
+    assert main([str(rest), "-o", str(out), "--append", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"] == 3
+    assert set(read_sweep(out)["run"].values) == set(NAMES)
+
+
+def test_without_append_the_file_is_replaced(logs, out):
+    assert main([str(logs), "-o", str(out), "--quiet"]) == 0
+    one = str(logs / f"{NAMES[0]}.jsonl")
+    assert main([one, "-o", str(out), "--quiet"]) == 0
+    assert list(read_sweep(out)["run"].values) == NAMES[:1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing"], "there is no file or folder 'missing'; valid: wandb:ENTITY/PROJECT"),
+        (["empty"], r"no run in empty \(the folder is empty\)"),
+        (["logs", "--metric", "mmlu"], "mmlu"),
+        (["logs", "--config", "missing.yaml"], "No such file or directory: missing.yaml"),
+        (["bad.csv"], r"bad.csv, data row 1: n_prompts is -4; valid: a whole number above 0"),
+        (["logs", "crossings.csv"], "crossings"),
+    ],
+)
+def test_input_at_fault_is_one_line(logs, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.csv").write_text("run,step,accuracy,n_prompts,n_rollouts\na,0,0.1,-4,8\n")
+    (tmp_path / "crossings.csv").write_text(
+        "run,threshold,steps,n_prompts,n_rollouts\nx,0.5,40,8,4\n"
+    )
+    (tmp_path / "old.nc").write_bytes(b"what was there")
+    assert main([*arguments, "-o", "old.nc"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("cbsbayes.ingest: ")
+    assert re.search(message, err)
+    assert (tmp_path / "old.nc").read_bytes() == b"what was there"
+
+
+def test_append_to_something_else_loses_nothing(logs, out, capsys):
+    out.write_bytes(b"what was there")
+    assert main([str(logs), "-o", str(out), "--append"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert out.read_bytes() == b"what was there"
+
+
+def test_unreadable_file(logs, out, capsys):
+    path = logs / "x.jsonl"
+    path.symlink_to(path)  # even root cannot read a link to itself
+    assert main([str(logs), "-o", str(out)]) == 1
+    err = capsys.readouterr().err
+    assert "x.jsonl" in err
+    assert err.count("\n") == 1
+    assert not out.exists()
+
+
+def test_output_folder_that_does_not_exist(logs, tmp_path, capsys):
+    assert main([str(logs), "-o", str(tmp_path / "none" / "s.nc")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_names_are_shown_as_text(tmp_path, out, capsys):
+    table = tmp_path / "t.csv"
+    table.write_text(
+        'run,step,accuracy,n_prompts,n_rollouts\n"<b>\x1b[31m\n../x",0,0.1,8,4\nb,0,0.1,8,4\n'
+    )
+    assert main([str(table), "-o", str(out)]) == 0
+    printed = capsys.readouterr()
+    assert "\x1b" not in printed.out
+    assert read_sweep(out).sizes["run"] == 2
+
+
+def test_usage():
+    with pytest.raises(SystemExit) as caught:
+        main([])
+    assert caught.value.code == 2
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from cbsbayes.ingest import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('pymc', 'arviz', 'pandas', 'xarray', 'wandb') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_bar_on_a_terminal_only(logs, out, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert main([str(logs), "-o", str(out), "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["runs"] == 3
+    assert "reading" in printed.err
+
+
+def test_recorded_logs(root, out, capsys):
+    assert main([str(root / "tests" / "data" / "verl"), "-o", str(out), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["metric"] == "tiny/add2"
+    ds = read_sweep(out)
+    runs = {str(name): i for i, name in enumerate(ds["name"].values)}
+    assert int(ds["updates_per_step"][runs["rpp"]]) == 4
+    assert summary["left_out"]["rpp"].startswith("no evaluation of tiny/add2")
+    assert "kl.console.log logs the run of kl.jsonl and was left out" in summary["notes"]
+    assert any("long" in note for note in summary["notes"])  # no batch size to be found
+    assert CORE not in ds["metric"].values
+
+
+def test_project_on_a_wandb_server(server, logs, out, tmp_path):
+    """The same runs from a server and from files are the same sweep."""
+    for i, name in enumerate(NAMES):
+        rows = metric_rows(int(name.split("_np")[1].split("_")[0]))
+        plain = [{"_step": step} | {k: float(v) for k, v in row.items()} for step, row in rows]
+        server.add(StoredRun(f"id{i}", name, plain, exported=5))
+    cache = str(tmp_path / "cache")
+    assert main(["wandb:ent/proj", "-o", str(out), "--cache", cache, "--quiet"]) == 0
+    downloaded, local = read_sweep(out), ingest([str(logs)])
+    xr.testing.assert_identical(
+        downloaded["accuracy"].drop_vars(["source", "state"]),
+        local["accuracy"].drop_vars(["source", "state"]),
+    )
+    assert main(["wandb:ent/proj", str(logs), "-o", str(out), "--cache", cache, "--quiet"]) == 0
+    assert set(read_sweep(out)["source"].values) == {"wandb"}
+    assert read_sweep(out).sizes["run"] == 3

@@ -1,0 +1,114 @@
+"""The default sweep, `data/verl_tiny`, is what its README and script say."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import tarfile
+
+import numpy as np
+import pytest
+
+from cbsbayes.crossings.intervals import choose_thresholds, find_crossings
+from cbsbayes.noise.scale import noise_scales
+from cbsbayes.sweep.dataset import group_of, is_one_axis
+from cbsbayes.sweep.files import read_sweep
+from cbsbayes.sweep.shipped import default_sweep_path
+from training.definitions import read_phase
+
+
+@pytest.fixture(scope="module")
+def folder(root):
+    return root / "data" / "verl_tiny"
+
+
+@pytest.fixture(scope="module")
+def ds(folder):
+    return read_sweep(folder / "sweep.nc")
+
+
+@pytest.fixture(scope="module")
+def script(folder):
+    spec = importlib.util.spec_from_file_location("verl_tiny_build", folder / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_it_is_the_default(ds):
+    assert read_sweep(default_sweep_path()).attrs["digest"] == ds.attrs["digest"]
+
+
+def test_it_is_what_the_script_makes_of_the_logs(script, ds):
+    assert script.build().identical(ds)
+
+
+def test_packing_logs_again_gives_the_same_bytes(script, folder, tmp_path):
+    with tarfile.open(folder / "logs.tar.xz") as packed:
+        members = packed.getmembers()[:4]
+        packed.extractall(tmp_path / "logs", members=members, filter="data")
+    archives = [tmp_path / "one.tar.xz", tmp_path / "two.tar.xz"]
+    for archive in archives:
+        script.pack(tmp_path / "logs", archive)
+    assert archives[0].read_bytes() == archives[1].read_bytes()
+    with tarfile.open(archives[0]) as packed:
+        assert packed.getnames() == [member.name for member in members]
+
+
+def test_every_run_of_the_definition_is_there_and_whole(ds):
+    cells = {cell.name: cell for cell in read_phase("tiny").cells}
+    assert set(ds["name"].values) == set(cells)
+    for name, last, phase, prompts, rollouts, seed in zip(
+            *(ds[key].values for key in ("name", "last_step", "phase", "n_prompts", "n_rollouts",
+                                         "seed")), strict=True):
+        cell = cells[name]
+        assert (last, phase, prompts, rollouts, seed) == (
+            cell.steps, cell.phase, cell.n_prompts, cell.n_rollouts, cell.seed)
+    assert bool((ds["usable"] == 1).all())
+    assert bool((ds["attempts"] == 1).all())
+
+
+def test_it_is_the_sweep_its_readme_describes(folder, ds):
+    assert not is_one_axis(ds)
+    assert set(group_of(ds).values) == {"tiny · add3 · grpo · lr 0.0001"}
+    assert ds["n_items"].values.tolist() == [512]
+    assert ds["accuracy"].isel(step=0).values.ravel() == pytest.approx(0.152, abs=5e-4)
+    assert set(ds["total_batch"].sel(run=ds["phase"] == "p2c").values) == {128.0}
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    logged = [str(name) for name in ds.data_vars if str(name).startswith("noise_")]
+    assert [name for name in logged if f"`{name}`" not in readme] == []
+    assert sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) < 3_000_000
+
+
+def test_nothing_of_the_machine_it_was_made_on_is_in_the_archive(folder):
+    with tarfile.open(folder / "logs.tar.xz") as packed:
+        for member in packed.getmembers():
+            text = packed.extractfile(member).read().decode()
+            assert "/home/" not in text
+            assert "default_local_dir: /" not in text
+
+
+def test_logged_evaluations_are_in_it(folder, ds):
+    with tarfile.open(folder / "logs.tar.xz") as packed:
+        name = str(ds["name"].values[0])
+        lines = packed.extractfile(f"{name}.jsonl").read().decode().splitlines()
+    logged = {row["step"]: row["data"]["val-core/tiny/add3/acc/mean@1"]
+              for row in map(json.loads, lines) if "val-core/tiny/add3/acc/mean@1" in row["data"]}
+    curve = ds["accuracy"].isel(run=0, metric=0).dropna("step")
+    assert dict(zip(curve["step"].values, curve.values, strict=True)) == logged
+
+
+def test_some_runs_are_censored_and_most_are_not(ds):
+    chosen = choose_thresholds(ds)
+    assert chosen.size >= 4
+    status = find_crossings(ds, chosen)["status"].values
+    assert (status == 2).any()
+    assert np.mean(status == 1) > 0.7
+
+
+def test_noise_was_probed_in_every_run(ds):
+    probed = np.isfinite(ds["noise_tr_sigma"]).sum("train_step")
+    assert int(probed.min()) >= 5
+    table = noise_scales(ds, by=("n_rollouts",), n_windows=1)
+    held = table[(table["quantity"] == "B_simple") & (table["n_rollouts"] == 8)].iloc[0]
+    assert held["status"] == "resolved"

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cbsbayes.crossings.intervals import INTERVAL, LEFT, RIGHT, RULES, UNUSABLE, find_crossings
+from cbsbayes.crossings.rules import monotone_rows
+from cbsbayes.errors import CBSDataError
+from cbsbayes.sweep.dataset import new_sweep
+
+
+def sweep_of(rows, step, direction="increasing", **table):
+    count = len(rows)
+    return new_sweep({"run": [f"r{i}" for i in range(count)], "n_prompts": [64] * count,
+                      "n_rollouts": [8] * count, **table},
+                     accuracy=np.array(rows, dtype=float)[:, None, :], step=step, metric=["m"],
+                     direction=direction)
+
+
+def pava(values):
+    """Pool adjacent violators, as the textbook has it."""
+    blocks = []
+    for value in values:
+        blocks.append([value, 1])
+        while len(blocks) > 1 and blocks[-2][0] >= blocks[-1][0]:
+            (a, n), (b, m) = blocks[-2:]
+            blocks[-2:] = [[(a * n + b * m) / (n + m), n + m]]
+    return [value for value, count in blocks for _ in range(count)]
+
+
+def spread(rows):
+    """Return the sd of all rows around their monotone fits."""
+    square, free = 0.0, 0
+    for row in rows:
+        values = [v for v in row if not math.isnan(v)]
+        fitted = pava(values)
+        square += sum((v - f)**2 for v, f in zip(values, fitted, strict=True))
+        free += len(values) - len(set(fitted))
+    return math.sqrt(square / free) if free else 0.0
+
+
+def naive(steps, values, threshold, rule, noise):
+    """One run, one threshold, in plain Python: the oracle."""
+    pairs = [(s, v) for s, v in zip(steps, values, strict=True) if not math.isnan(v)]
+    steps, values = [s for s, _ in pairs], [v for _, v in pairs]
+    fitted = pava(values) if rule == "isotonic" else values
+    reached = [v >= threshold - 1e-9 for v in fitted]
+    confirmed = [True] * len(values)
+    if rule == "isotonic" and values:
+        pool = [v == fitted[-1] for v in fitted]
+        lucky = fitted[-1] < threshold - 1e-9 + 2 * noise / math.sqrt(sum(pool))
+        confirmed = [not (last and lucky) for last in pool]
+    for k in range(len(values)):
+        here = reached[k] and confirmed[k]
+        if rule == "consecutive":
+            here = here and k + 1 < len(values) and reached[k + 1]
+        if here:
+            if steps[k] == 0:
+                return math.nan, math.nan, UNUSABLE
+            lower = steps[k - 1] if k else 0.0
+            return lower, steps[k], INTERVAL if lower > 0 else LEFT
+    below = [s for s, hit in zip(steps, reached, strict=True) if not hit and s > 0]
+    if not below:
+        return math.nan, math.nan, UNUSABLE
+    return below[-1], math.inf, RIGHT
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_every_rule_agrees_with_the_plain_one(data):
+    count = data.draw(st.integers(1, 8))
+    first = data.draw(st.sampled_from([0, 5]))
+    gaps = data.draw(st.lists(st.integers(1, 30), min_size=count - 1, max_size=count - 1))
+    step = np.cumsum([first, *gaps]).tolist()
+    # Tenths, so that ties with the threshold happen.
+    value = st.integers(0, 10).map(lambda k: k / 10) | st.just(math.nan)
+    rows = data.draw(st.lists(st.lists(value, min_size=count, max_size=count), min_size=1,
+                              max_size=5))
+    thresholds = [0.1, 0.3, 0.55, 1.0]
+    rule = data.draw(st.sampled_from(RULES))
+    found = find_crossings(sweep_of(rows, step), thresholds, rule=rule)
+    for i, row in enumerate(rows):
+        for j, threshold in enumerate(thresholds):
+            lower, upper, status = naive(step, row, threshold, rule, spread(rows))
+            cell = found.isel(run=i, threshold=j)
+            assert int(cell["status"]) == status
+            np.testing.assert_array_equal(float(cell["lower"]), lower)
+            np.testing.assert_array_equal(float(cell["upper"]), upper)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_the_monotone_fit_pools_adjacent_violators(values):
+    padded = np.array([[*values, np.nan], [*values[::-1], np.nan]])
+    fitted = monotone_rows(padded)
+    np.testing.assert_allclose(fitted[0, :-1], pava(values), atol=1e-12)
+    assert (np.diff(fitted[:, :-1], axis=1) >= 0).all()
+    assert np.isnan(fitted[:, -1]).all()
+    np.testing.assert_allclose(fitted[:, :-1].mean(axis=1), np.mean(values), atol=1e-9)
+
+
+def test_the_four_things_that_can_be_known():
+    rows = [[0.1, 0.2, 0.6, 0.7], [0.1, 0.6, 0.7, 0.8], [0.1, 0.2, 0.3, 0.4],
+            [0.6, 0.7, 0.7, 0.8]]
+    found = find_crossings(sweep_of(rows, [0, 25, 50, 75]), 0.5)
+    assert found["status"].values[:, 0].tolist() == [INTERVAL, LEFT, RIGHT, UNUSABLE]
+    np.testing.assert_array_equal(found["lower"].values[:, 0], [25, 0, 75, np.nan])
+    np.testing.assert_array_equal(found["upper"].values[:, 0], [50, 25, np.inf, np.nan])
+    assert found["status"].dtype == np.int8
+    assert found["status"].attrs["flag_meanings"].split()[1 + LEFT] == "left"
+    assert found["status"].attrs["flag_values"].tolist() == [-1, 0, 1, 2]
+
+
+def test_without_an_evaluation_before_training_the_first_one_is_left_censored():
+    found = find_crossings(sweep_of([[0.6, 0.7]], [25, 50]), 0.5)
+    assert found["status"].item() == LEFT
+    assert found["upper"].item() == 25
+
+
+def test_one_lucky_evaluation_is_a_crossing_only_for_the_first_rule():
+    noisy = sweep_of([[0.1, 0.55, 0.3, 0.4, 0.6, 0.7]], [0, 10, 20, 30, 40, 50])
+    upper = {rule: find_crossings(noisy, 0.5, rule=rule)["upper"].item() for rule in RULES}
+    assert upper == {"isotonic": 40, "first": 10, "consecutive": 40}
+
+
+def test_a_lucky_last_evaluation_is_not_yet_known_to_be_below():
+    found = find_crossings(sweep_of([[0.1, 0.3, 0.6]], [0, 10, 20]), 0.5, rule="consecutive")
+    assert found["status"].item() == RIGHT
+    assert found["lower"].item() == 10
+
+
+def test_a_last_pool_just_above_the_target_is_not_yet_a_crossing():
+    """The others say how noisy an evaluation is: by some .1."""
+    noisy = [[0.0, 0.6, 0.4, 0.8, 0.6], [0.0, 0.5, 0.3, 0.7, 0.6]]
+    rows = [[0.1, 0.2, 0.3, 0.55, 0.53], [0.1, 0.2, 0.3, 0.9, 0.9], *noisy]
+    found = find_crossings(sweep_of(rows, [0, 10, 20, 30, 40]), 0.5).isel(threshold=0)
+    assert found["status"].values[:2].tolist() == [RIGHT, INTERVAL]
+    assert found["lower"].values[0] == 20  # what is known: later than the one before the pool
+    quiet = find_crossings(sweep_of([[0.1, 0.2, 0.3, 0.51]], [0, 10, 20, 30]), 0.5)
+    assert quiet["status"].item() == INTERVAL  # nothing says that evaluations are noisy
+
+
+@pytest.mark.parametrize("gap", [0.02, 0.06])
+def test_runs_that_end_short_of_the_target_seldom_seem_to_cross_it(gap):
+    """Curves that end a little below: noise took every third there before."""
+    rng = np.random.default_rng(0)
+    level = 0.7 - gap * np.exp(-np.arange(25) / 12) / np.exp(-2)
+    rows = level + 0.013 * rng.standard_normal((400, 25))
+    target = 0.7 - 0.8 * gap
+    assert (level < target).all()
+    found = find_crossings(sweep_of(rows, np.arange(25) * 25 + 25), target)
+    crossed = (found["status"].values == INTERVAL).mean()
+    assert crossed < 0.45 * (monotone_rows(rows)[:, -1] >= target).mean()
+
+
+def test_a_loss_is_reached_from_above():
+    rows = np.array([[3.0, 2.0, 1.5, 1.6], [3.0, 2.9, 2.8, 2.7]])
+    step = [0, 10, 20, 30]
+    for rule in RULES:
+        falling = find_crossings(sweep_of(rows, step, "decreasing"), [2.5, 1.8], rule=rule)
+        rising = find_crossings(sweep_of(-rows, step), [-2.5, -1.8], rule=rule)
+        np.testing.assert_array_equal(falling["upper"].values, rising["upper"].values[:, ::-1])
+        np.testing.assert_array_equal(falling["status"].values, rising["status"].values[:, ::-1])
+    assert falling["threshold"].values.tolist() == [1.8, 2.5]
+    assert falling["upper"].sel(run="r0", threshold=2.5).item() == 10
+
+
+def test_runs_set_apart_are_never_used():
+    ds = sweep_of([[0.1, 0.3, 0.9]] * 2, [0, 10, 20], usable=[0, 1])
+    assert find_crossings(ds, 0.5)["status"].values[:, 0].tolist() == [UNUSABLE, INTERVAL]
+
+
+def test_a_run_without_evaluations_after_the_start_says_nothing():
+    ds = sweep_of([[0.1, np.nan, np.nan], [np.nan] * 3, [0.1, 0.2, 0.9]], [0, 10, 20])
+    assert find_crossings(ds, 0.5)["status"].values[:, 0].tolist() == [
+        UNUSABLE, UNUSABLE, INTERVAL]
+
+
+def test_round_targets_are_met_in_spite_of_rounding():
+    assert 0.1 * 3 > 0.3
+    found = find_crossings(sweep_of([[0.1, 0.2, 0.3]], [0, 10, 20]), 0.1 * 3)
+    assert found["upper"].item() == 20
+
+
+def test_settings_of_the_runs_come_along():
+    found = find_crossings(sweep_of([[0.1, 0.3, 0.9]], [0, 10, 20], seed=[7]), [0.5])
+    assert found["seed"].item() == 7
+    assert found["total_batch"].item() == 512
+    assert found.attrs == {"direction": "increasing", "rule": "isotonic", "metric": "m"}
+
+
+def test_a_table_of_crossings_gives_its_own():
+    ds = new_sweep({"run": list("abcdef"), "total_batch": [1, 2, 3, 4, 5, 6],
+                    "usable": [1, 1, 1, 1, 1, 0]},
+                   steps_lower=[[5], [0], [9], [np.nan], [0], [5]],
+                   steps_upper=[[5], [7], [np.inf], [np.nan], [np.inf], [6]], threshold=[0.75])
+    found = find_crossings(ds, 0.75)
+    assert found["status"].values[:, 0].tolist() == [
+        INTERVAL, LEFT, RIGHT, UNUSABLE, UNUSABLE, UNUSABLE]
+    np.testing.assert_array_equal(found["lower"].values[:, 0], [5, 0, 9, np.nan, np.nan, np.nan])
+    with pytest.raises(CBSDataError, match=r"0\.7 is not in the table.*holds 0\.75"):
+        find_crossings(ds, [0.7])
+
+
+def test_odd_requests_are_refused():
+    ds = sweep_of([[0.1, 0.3, 0.9]], [0, 10, 20])
+    with pytest.raises(CBSDataError, match="unknown crossing rule 'last'"):
+        find_crossings(ds, 0.5, rule="last")
+    with pytest.raises(CBSDataError, match="no metric 'math'"):
+        find_crossings(ds, 0.5, metric="math")
+    for thresholds in ([], [np.nan], [np.inf]):
+        with pytest.raises(CBSDataError, match="at least one finite"):
+            find_crossings(ds, thresholds)

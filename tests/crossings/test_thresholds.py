@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cbsbayes.crossings.intervals import RULES, choose_thresholds, find_crossings
+from cbsbayes.crossings.thresholds import batch_labels
+from cbsbayes.errors import CBSDataError
+from cbsbayes.simulate import simulate_sweep
+from cbsbayes.sweep.dataset import new_sweep
+
+STEP = np.arange(0, 201, 10)
+
+
+def sweep_of(speeds, *, start=0.5, gain=0.3, direction="increasing", **table):
+    curves = start + gain * (1 - np.exp(-np.outer(speeds, STEP) / 50))
+    count = len(speeds)
+    settings = {"run": [f"r{i}" for i in range(count)],
+                "n_prompts": [2 ** (3 + i) for i in range(count)], "n_rollouts": [8] * count}
+    return new_sweep({**settings, **table}, accuracy=curves[:, None], step=STEP, metric=["m"],
+                     direction=direction)
+
+
+def sizes_crossing(ds, threshold):
+    return int((find_crossings(ds, threshold)["status"] == 1).sum())
+
+
+def test_targets_are_round_and_crossed_by_three_batch_sizes():
+    ds = sweep_of([0.5, 0.8, 1.0, 1.5, 2.0])
+    chosen = choose_thresholds(ds)
+    assert 1 < chosen.size <= 6
+    np.testing.assert_allclose(chosen * 100, np.round(chosen * 100), atol=1e-9)
+    assert (chosen > 0.5).all()
+    assert all(sizes_crossing(ds, t) >= 3 for t in chosen)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_simulated_sweeps_get_six_targets(rule):
+    ds = simulate_sweep("all", 3, random_seed=1)
+    chosen = choose_thresholds(ds, rule=rule)
+    assert chosen.size == 6
+    assert 0.55 < chosen[0] < chosen[-1] < 0.75
+    assert (np.diff(chosen) > 0).all()
+
+
+def test_the_hardest_target_that_can_be_fitted_stays():
+    ds = sweep_of([0.5, 0.8, 1.0, 1.5, 2.0])
+    few, many = choose_thresholds(ds, max_thresholds=2), choose_thresholds(ds, max_thresholds=50)
+    fine = np.round(np.arange(0.51, 0.8, 0.01), 2)
+    hardest = max(t for t in fine if sizes_crossing(ds, t) >= 3)
+    assert many[-1] == hardest
+    assert few.size == 2
+    assert choose_thresholds(ds, max_thresholds=1).size == 1
+    # Coarse grids end on their own last round number, at most one of their steps below.
+    assert 0 <= hardest - few[-1] <= 0.1 + 1e-9
+
+
+def test_a_loss_gets_targets_on_its_own_scale():
+    ds = sweep_of([0.5, 0.8, 1.0, 1.5, 2.0], start=9.0, gain=-6.0, direction="decreasing")
+    chosen = choose_thresholds(ds)
+    assert ((chosen < 9.0) & (chosen > 3.0)).all()
+    np.testing.assert_allclose(chosen * 10, np.round(chosen * 10), atol=1e-9)
+    assert all(sizes_crossing(ds, t) >= 3 for t in chosen)
+
+
+def test_one_axis_sweeps_count_total_batches():
+    ds = sweep_of([0.5, 1.0, 2.0], n_prompts=[-1] * 3, n_rollouts=[-1] * 3,
+                  total_batch=[32, 64, 128])
+    assert choose_thresholds(ds).size > 1
+
+
+def test_a_table_of_crossings_offers_its_own_targets():
+    lower = np.array([[10.0, 20, 30], [8, 16, 24], [0, 12, 18]])
+    upper = np.array([[11.0, 21, np.inf], [9, 17, 25], [5, 13, 19]])
+    ds = new_sweep({"run": list("abc"), "total_batch": [1, 2, 3]}, steps_lower=lower,
+                   steps_upper=upper, threshold=[0.5, 0.6, 0.7])
+    assert choose_thresholds(ds).tolist() == [0.6]
+
+
+def test_groups_of_one_do_not_count_beside_larger_ones():
+    ds = sweep_of([0.5, 0.8, 1.0, 1.5], n_rollouts=[1, 2, 4, 8], n_prompts=[8] * 4,
+                  usable=[1, 1, 0, 1])
+    assert batch_labels(ds).tolist()[0] == -1
+    assert batch_labels(ds).tolist()[2] == -1
+    with pytest.raises(CBSDataError, match=r"2 batch size\(s\).*at least 3"):
+        choose_thresholds(ds)
+    plain = sweep_of([0.5, 0.8, 1.0], n_rollouts=[1, 1, 1])
+    assert (batch_labels(plain) >= 0).all()
+
+
+def test_replicates_are_one_batch_size():
+    ds = sweep_of([0.5, 0.8, 1.0, 1.2], n_prompts=[8, 8, 8, 16])
+    with pytest.raises(CBSDataError, match=r"2 batch size\(s\)"):
+        choose_thresholds(ds)
+
+
+def test_a_flat_sweep_says_how_far_it_got():
+    flat = sweep_of([0.0, 0.0, 0.0])
+    with pytest.raises(CBSDataError, match=r"before training is 0\.5, the best reached 0\.5"):
+        choose_thresholds(flat)
+
+
+def test_crossings_before_the_first_evaluation_are_none():
+    ds = sweep_of([500.0, 600.0, 700.0])
+    with pytest.raises(CBSDataError, match="no run is seen to cross any threshold between"):
+        choose_thresholds(ds)
+
+
+def test_too_few_batch_sizes_that_cross_are_counted():
+    ds = sweep_of([0.0, 0.0, 0.5, 1.0])
+    with pytest.raises(CBSDataError, match="crossed by 3 batch sizes; the most is 2"):
+        choose_thresholds(ds)
+    with pytest.raises(CBSDataError, match="max_thresholds is 0"):
+        choose_thresholds(ds, max_thresholds=0)

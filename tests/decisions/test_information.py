@@ -1,0 +1,102 @@
+"""Expected information: a linear-normal case whose answer is known, and what must not change it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cbsbayes.decisions.information import (
+    Information,
+    expected_information,
+    normal_scores,
+    posterior_moments,
+)
+
+LOADING = np.array([0.5, 1.0])  # y = θ·LOADING + noise; the quantity is θ_2
+
+
+def log_weights(noise, rng, n_draws=2000, n_data=128, repeats=1):
+    """Return draws, and log p of simulated data under each, `repeats` data added up."""
+    draws, truths = rng.normal(size=(n_draws, 2)), rng.normal(size=(n_data, 2))
+    total = np.zeros((n_data, n_draws))
+    for _ in range(repeats):
+        y = truths @ LOADING + noise * rng.normal(size=n_data)
+        total -= 0.5 * ((y[:, None] - draws @ LOADING) / noise) ** 2
+    return draws[:, 1], total
+
+
+def information(values, weights):
+    scores = normal_scores(values)
+    nothing = posterior_moments(np.zeros_like(weights), scores)
+    return expected_information(nothing, posterior_moments(weights, scores))
+
+
+def exact(noise, repeats=1):
+    variance = 1.0 - 1.0 / (LOADING @ LOADING + noise**2 / repeats)
+    return -0.5 * np.log(variance)
+
+
+@pytest.mark.parametrize("noise", [0.3, 1.0, 3.0])
+def test_the_linear_normal_case(noise):
+    found = [information(*log_weights(noise, np.random.default_rng(k))) for k in range(12)]
+    nats = np.array([info.nats for info in found])
+    errors = np.array([info.error for info in found])
+    assert nats.mean() == pytest.approx(exact(noise), abs=4 * errors.mean() / np.sqrt(12))
+    assert 0.5 < nats.std(ddof=1) / errors.mean() < 2.0  # the error printed is the error made
+
+
+def test_units_and_logarithms_change_nothing():
+    values, weights = log_weights(1.0, np.random.default_rng(1))
+    plain = information(values, weights)
+    for changed in (np.exp(values), 1000.0 * values + 7.0, np.exp(3 * values)):
+        assert information(changed, weights) == plain
+    assert information(-values, weights).nats == pytest.approx(plain.nats)
+
+
+def test_no_data_tell_nothing():
+    values, weights = log_weights(1.0, np.random.default_rng(2))
+    nothing = information(values, np.zeros_like(weights))
+    assert nothing.nats == 0.0
+    assert nothing.error == 0.0
+    assert not nothing.resolved
+    assert nothing.effective == pytest.approx(len(values))
+
+
+def test_a_constant_on_a_row_of_weights_changes_nothing():
+    values, weights = log_weights(1.0, np.random.default_rng(3))
+    shifted = weights - 500.0 * np.arange(len(weights))[:, None]
+    assert information(values, shifted).nats == pytest.approx(information(values, weights).nats)
+
+
+def test_data_about_something_else_tell_nothing_of_the_quantity():
+    rng = np.random.default_rng(4)
+    draws, truths = rng.normal(size=(4000, 2)), rng.normal(size=(128, 2))
+    y = truths[:, 0] + 0.3 * rng.normal(size=128)
+    weights = -0.5 * ((y[:, None] - draws[:, 0]) / 0.3) ** 2
+    info = information(draws[:, 1], weights)
+    assert abs(info.nats) < 3 * info.error
+    assert info.effective < 2500  # though they tell a lot of the other parameter
+
+
+def test_repeated_data_saturate():
+    one, two, eight = (information(*log_weights(1.0, np.random.default_rng(5), repeats=k)).nats
+                       for k in (1, 2, 8))
+    assert one < two < eight
+    assert two < 2 * one
+    # θ_2 stays unknown by what θ_1 hides, however often the same is measured
+    assert eight < -0.5 * np.log(1 - 1 / (LOADING @ LOADING))
+    assert eight == pytest.approx(exact(1.0, 8), rel=0.15)
+
+
+def test_few_effective_draws_are_counted_and_do_not_break():
+    values, weights = log_weights(0.001, np.random.default_rng(6), n_draws=300)
+    info = information(values, weights)
+    assert info.effective < 5
+    assert np.isfinite(info.nats)
+    assert np.isfinite(info.error)
+
+
+def test_resolved_means_above_two_errors():
+    assert Information(0.21, 0.1, 100).resolved
+    assert not Information(0.19, 0.1, 100).resolved
+    assert not Information(-0.3, 0.1, 100).resolved

@@ -1,0 +1,131 @@
+"""Planned runs as phase files: read back by the training side, which lays out the same runs."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from cbsbayes.decisions.phases import (
+    Head,
+    clear_phases,
+    command_lines,
+    head_of,
+    phase_files,
+    read_like,
+    write_phases,
+)
+from cbsbayes.errors import CBSDataError
+from training.definitions import PHASES_FOLDER, read_phase
+
+
+def planned(*runs):
+    return pd.DataFrame(runs, columns=["n_prompts", "n_rollouts", "updates", "seed"], dtype=float)
+
+
+@pytest.fixture
+def head():
+    return read_like(PHASES_FOLDER / "tiny.toml")
+
+
+def laid_out(files, folder):
+    write_phases(files, folder)
+    return [read_phase(file.name, folder=folder) for file in files]
+
+
+def test_the_training_side_lays_out_the_planned_runs(head, tmp_path):
+    runs = planned((64, 8, 44, 4), (64, 8, 44, 5), (16, 4, 44, 4), (16, 4, 44, 5), (8, 2, 100, 7))
+    phases = laid_out(phase_files(runs, head, 2.0, "planned"), tmp_path)
+    assert [phase.name for phase in phases] == ["planned_1", "planned_2"]
+    cells = [cell for phase in phases for cell in phase.cells]
+    found = {(cell.n_prompts, cell.n_rollouts, cell.steps * cell.updates_per_step, cell.seed)
+             for cell in cells}
+    assert found == {tuple(map(int, row)) for row in runs.to_numpy()}
+    assert len(cells) == len(runs)
+    assert {cell.controls.validation.every_updates for cell in cells} == {2}
+
+
+def test_everything_else_is_as_in_the_phase_of_the_earlier_runs(head, tmp_path):
+    phase = laid_out(phase_files(planned((64, 8, 44, 4)), head, 2.0, "planned"), tmp_path)[0]
+    cell, like = phase.cells[0], read_phase("tiny").cells[0]
+    for name in ("optimizer", "sampling", "gradient_noise", "checkpoint"):
+        assert getattr(cell.controls, name) == getattr(like.controls, name)
+    for name in ("model", "dataset", "algorithm", "hardware", "checkpoint", "data"):
+        assert getattr(cell, name) == getattr(like, name)
+    assert cell.name == "cbs_p9_tiny_add3_np64_nr8_s4"
+
+
+@pytest.mark.parametrize("name", ["p1", "p3", "lr", "p4_rpp", "smoke"])
+def test_every_phase_can_be_the_model(name, tmp_path):
+    files = phase_files(planned((64, 8, 44, 4)), read_like(PHASES_FOLDER / f"{name}.toml"), 10.0,
+                        "planned")
+    assert laid_out(files, tmp_path)[0].cells[0].n_prompts == 64
+
+
+def test_without_one_the_head_says_what_the_sweep_says(fit, tmp_path):
+    head = head_of(fit.sweep.assign_coords(learning_rate=("run", [3e-6] * fit.sweep.sizes["run"])))
+    assert head.labels == {"hardware": "gpu", "model": "simulated", "dataset": "",
+                           "algorithm": "grpo"}
+    text = phase_files(planned((64, 8, 44, 4)), head, 2.0, "planned")[0].text
+    assert "learning_rate = 3e-06" in text
+    assert "--like" in head.how
+    with pytest.raises(CBSDataError, match="dataset is ''; valid: a text"):
+        laid_out(phase_files(planned((64, 8, 44, 4)), head, 2.0, "planned"), tmp_path)
+
+
+def test_text_with_quotes_and_tables_comes_back(tmp_path):
+    head = Head({"hardware": "gpu", "model": 'a "b" \\ c', "dataset": "d", "algorithm": "grpo"},
+                {"optimizer": {"kl_loss": True, "x": [1, 2.5], "y": {"z w": "ü"}}}, "")
+    path = tmp_path / "planned.toml"
+    path.write_text(phase_files(planned((64, 8, 44, 4)), head, 2.0, "planned")[0].text)
+    back = read_like(path)
+    assert back.labels == head.labels
+    assert back.sections["optimizer"] == head.sections["optimizer"]
+
+
+def test_a_file_of_another_origin_is_not_replaced(head, tmp_path):
+    files = phase_files(planned((64, 8, 44, 4)), head, 2.0, "tiny")
+    (tmp_path / "tiny.toml").write_text("title = 'mine'\n")
+    with pytest.raises(CBSDataError, match="exists and was not planned by this command"):
+        write_phases(files, tmp_path)
+    assert (tmp_path / "tiny.toml").read_text() == "title = 'mine'\n"
+    (tmp_path / "tiny.toml").unlink()
+    write_phases(files, tmp_path)
+    write_phases(files, tmp_path)  # its own it does
+
+
+def test_phases_of_an_earlier_plan_are_removed_and_others_kept(head, tmp_path):
+    several = planned((64, 8, 44, 4), (64, 8, 100, 5))
+    write_phases(phase_files(several, head, 2.0, "planned"), tmp_path)
+    (tmp_path / "mine.toml").write_text("title = 'mine'\n")
+    places = write_phases(phase_files(planned((64, 8, 44, 4)), head, 2.0, "planned"), tmp_path)
+    clear_phases(tmp_path, places)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.toml", "planned.toml"]
+
+
+def test_the_lines(tmp_path):
+    from pathlib import Path
+
+    inside = command_lines([Path("training/phases/planned.toml")])
+    assert inside == ["python -m training.sweep planned --run", "python -m cbsbayes.ingest "
+                      "EARLIER_LOGS outputs/planned/logs -o sweep.nc"]
+    outside = command_lines([Path("my plan/a_1.toml"), Path("my plan/a_2.toml")])
+    assert outside[0] == "cp 'my plan/a_1.toml' 'my plan/a_2.toml' training/phases/"
+    assert outside[1:3] == ["python -m training.sweep a_1 --run",
+                            "python -m training.sweep a_2 --run"]
+
+
+@pytest.mark.parametrize(("row", "name", "message"), [
+    ((64.5, 8, 44, 1), "planned", "n_prompts is 64.5"), ((64, 8, 44.5, 1), "p", "updates is 44.5"),
+    ((64, 8, 44, 1), "not a-label", "the phase is called 'not a-label'")])
+def test_what_cannot_be_run(head, row, name, message):
+    with pytest.raises(CBSDataError, match=message):
+        phase_files(planned(row), head, 2.0, name)
+
+
+def test_a_file_that_is_no_phase(tmp_path):
+    (tmp_path / "a.toml").write_text("title = 'x'")
+    with pytest.raises(CBSDataError, match="does not say its hardware"):
+        read_like(tmp_path / "a.toml")
+    (tmp_path / "b.toml").write_text("[[")
+    with pytest.raises(CBSDataError, match="cannot be read as TOML"):
+        read_like(tmp_path / "b.toml")

@@ -1,0 +1,49 @@
+"""Mode and covariance: exact for a normal density, and where coordinates are held."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cbsbayes.inference.mode import find_mode, root_of_covariance
+
+MODE = np.array([0.7, -1.2])
+COVARIANCE = np.array([[0.5, 0.3], [0.3, 0.4]])
+
+
+def normal(position):
+    pull = np.linalg.solve(COVARIANCE, position - MODE)
+    return -0.5 * (position - MODE) @ pull, -pull
+
+
+def test_a_normal_density_is_found_exactly():
+    center, sd = np.zeros(2), np.array([1.0, 2.0])
+    mode = find_mode(normal, center, sd)
+    np.testing.assert_allclose(mode, MODE, atol=1e-4)
+    root = root_of_covariance(normal, mode, sd)
+    np.testing.assert_allclose(root @ root.T, COVARIANCE, rtol=1e-6)
+    np.testing.assert_array_equal(root, np.tril(root))
+
+
+def test_held_coordinates_stay_where_they_start():
+    start = np.array([0.0, 0.3])
+    mode = find_mode(normal, np.zeros(2), np.ones(2), start, held=[1])
+    assert mode[1] == 0.3
+    expected = MODE[0] + COVARIANCE[0, 1] / COVARIANCE[1, 1] * (0.3 - MODE[1])
+    np.testing.assert_allclose(mode[0], expected, atol=1e-4)
+
+
+def test_a_flat_direction_gets_no_more_than_some_prior_spreads():
+    def flat(position):
+        return -0.5 * position[0] ** 2, np.array([-position[0], 0.0])
+
+    root = root_of_covariance(flat, np.zeros(2), np.array([1.0, 3.0]))
+    spread = np.sqrt(np.diag(root @ root.T))
+    np.testing.assert_allclose(spread, [1.0, 3.0 * np.sqrt(2.0 / 0.2)], rtol=1e-6)
+
+
+def test_points_without_density_are_walked_around():
+    def half(position):
+        value, slope = normal(position)
+        return (value if position[0] > 0 else -np.inf), slope
+
+    np.testing.assert_allclose(find_mode(half, np.ones(2), np.ones(2)), MODE, atol=1e-3)

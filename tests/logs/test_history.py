@@ -1,0 +1,85 @@
+"""Logged rows become one history: one row per step, numbers only."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cbsbayes.logs.history import history_from_rows, listed, to_number
+
+values = st.one_of(st.floats(width=64), st.none(), st.sampled_from(["NaN", "Infinity", "text"]))
+rows = st.lists(
+    st.tuples(
+        st.integers(0, 6).map(float),
+        st.dictionaries(st.sampled_from(["a", "b", "actor/grad_noise/x"]), values),
+    ),
+    max_size=12,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        ("Infinity", math.inf),
+        ("-inf", -math.inf),
+        (True, 1.0),
+        (np.float32(0.1), float(np.float32(0.1))),
+        (np.int64(3), 3.0),
+        ("0.5", None),
+        ([0.5], None),
+        ({}, None),
+        (10**400, None),
+    ],
+)
+def test_numbers(value, number):
+    assert to_number(value) == number
+
+
+@pytest.mark.parametrize("word", ["", "nan", "NaN", "none", "null", None, "N/A"])
+def test_words_for_unknown(word):
+    assert math.isnan(to_number(word))
+
+
+@given(rows)
+def test_later_values_that_are_known_win(given_rows):
+    history, notes = history_from_rows(given_rows)
+    expected: dict[tuple[float, str], float] = {}
+    for step, row in given_rows:
+        for key, value in row.items():
+            number = to_number(value)
+            place = step, key.removeprefix("actor/")
+            if number is not None and not (math.isnan(number) and place in expected):
+                expected[place] = number
+    assert history.index.is_monotonic_increasing
+    assert history.index.is_unique
+    assert set(history.index) == {step for step, _ in given_rows}
+    found = history.stack()
+    np.testing.assert_array_equal(
+        [found.get(place, math.nan) for place in expected], list(expected.values())
+    )
+    n_known = sum(not math.isnan(value) for value in expected.values())
+    assert int(history.notna().sum().sum()) == n_known
+    repeated = len({s for s, _ in given_rows}) < len(given_rows)
+    assert any("logged twice" in note for note in notes) == repeated
+
+
+def test_what_is_no_number_is_named():
+    history, notes = history_from_rows([(1.0, {"a": 1, "table": [1, 2], "words": "much"})])
+    assert list(history.columns) == ["a"]
+    assert notes == ["not numbers, left out: table, words"]
+
+
+def test_no_rows():
+    history, notes = history_from_rows([])
+    pd.testing.assert_index_equal(history.index, pd.Index([], dtype="float64", name="step"))
+    assert notes == []
+
+
+def test_long_lists_are_cut():
+    assert listed("abc") == "a, b, c"
+    assert listed(map(str, range(10)), limit=2) == "0, 1 and 8 more"

@@ -1,0 +1,278 @@
+"""Long tables: what a cell may say, what a run must agree on, and every refusal."""
+
+from __future__ import annotations
+
+import math
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cbsbayes.errors import CBSDataError
+from cbsbayes.logs.columns import Table, load_table
+from cbsbayes.logs.keys import validation_key
+from cbsbayes.logs.table import read_curves
+
+ROW = {"run": "a", "n_prompts": 8, "n_rollouts": 4, "step": 0, "accuracy": 0.1}
+
+
+def curves(*rows, **common):
+    frame = pd.DataFrame([{**ROW, **common, **row} for row in rows])
+    return read_curves(Table(frame, "t.csv"))
+
+
+def from_text(tmp_path, text, encoding="utf-8"):
+    path = tmp_path / "t.csv"
+    path.write_bytes(text.encode(encoding))
+    return read_curves(load_table(path))
+
+
+def test_one_run(tmp_path):
+    (run,), notes = from_text(
+        tmp_path,
+        "run,step,accuracy,n_prompts,n_rollouts,seed,phase,learning_rate,mini_batch_prompts\n"
+        "a,25,0.5,128,8,3,p1,1e-6,64\na,0,0.25,128,8,3,p1,1e-6,64\n",
+    )
+    assert (run.id, run.name, run.source) == ("a", "a", "table")
+    key = validation_key("accuracy")
+    pd.testing.assert_frame_equal(
+        run.history,
+        pd.DataFrame(
+            {key: [0.25, 0.5]}, index=pd.Index([0.0, 25.0], name="step"), dtype=float
+        ).set_axis(pd.Index([key], dtype=object), axis=1),
+    )
+    assert run.settings == {
+        "n_prompts": 128,
+        "n_rollouts": 8,
+        "seed": 3,
+        "phase": "p1",
+        "learning_rate": 1e-6,
+        "mini_batch_prompts": 64,
+    }
+    assert notes == []
+
+
+def test_several_validation_sets_and_their_sizes():
+    (run,), _ = curves(
+        {"metric": "openai/gsm8k", "n_items": 1319},
+        {"metric": "math", "n_items": 500, "accuracy": 0.2},
+        {"metric": "", "n_items": -1, "accuracy": 0.3},
+    )
+    assert run.settings["n_items"] == {"openai/gsm8k": 1319, "math": 500}
+    assert run.history.loc[0].to_dict() == {
+        validation_key("openai/gsm8k"): 0.1,
+        validation_key("math"): 0.2,
+        validation_key("accuracy"): 0.3,
+    }
+
+
+def test_per_step_columns_take_the_keys_of_logs():
+    (run,), _ = curves({"step": 1, "seconds_per_step": 2.0, "frac_zero_adv": 0.25}, {})
+    assert run.history["perf/time_per_step"].tolist()[1] == 2.0
+    assert math.isnan(run.history["perf/time_per_step"].tolist()[0])
+    assert run.history.loc[1, "signal_fraction"] == 0.75
+
+
+def test_one_axis_data():
+    runs, _ = read_curves(
+        Table(
+            pd.DataFrame(
+                {"run": [1, 2], "total_batch": [32, 64.0], "step": 5, "accuracy": [3.5, 3.1]}
+            ).assign(direction="decreasing"),
+            "t.csv",
+        )
+    )
+    assert [run.id for run in runs] == ["1", "2"]
+    assert runs[0].settings == {"total_batch": 32.0, "direction": "decreasing"}
+
+
+def test_the_datasets_own_long_table_comes_back(tmp_path):
+    """Unknown values are -1 there."""
+    (run,), notes = curves(
+        {"total_batch": 32, "seed": -1, "n_items": -1, "trainer_step": 0, "samples": 0},
+        n_prompts=-1,
+        n_rollouts=-1,
+    )
+    assert run.settings == {"total_batch": 32.0}
+    assert notes == ["t.csv: columns not used: trainer_step, samples"]
+
+
+def test_a_value_of_a_run_may_stand_in_one_row_only():
+    (run,), _ = curves({"seed": "3"}, {"step": 1, "seed": ""}, {"step": 2, "seed": "NaN"})
+    assert run.settings["seed"] == 3
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.floats(-1e6, 1e6)),
+        min_size=1,
+        unique_by=lambda row: row[:2],
+    )
+)
+def test_csv_and_parquet_say_the_same(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("both")
+    frame = pd.DataFrame(rows, columns=["run", "step", "accuracy"]).assign(**{"total_batch": 2.5})
+    frame.to_csv(folder / "t.csv", index=False)
+    frame.to_parquet(folder / "t.parquet")
+    by_text, _ = read_curves(load_table(folder / "t.csv"))
+    by_type, _ = read_curves(load_table(folder / "t.parquet"))
+    for one, two in zip(by_text, by_type, strict=True):
+        assert one.settings == two.settings
+        pd.testing.assert_frame_equal(one.history, two.history, check_exact=True)
+        mine = sorted((step, value) for run, step, value in rows if run == one.id)
+        assert list(zip(one.history.index, one.history.iloc[:, 0], strict=True)) == mine
+
+
+@pytest.mark.parametrize("word", ["", "NaN", "nan", "null", "None", "N/A", " "])
+def test_words_for_not_evaluated(word):
+    (run,), _ = curves({"accuracy": "0.5"}, {"step": 1, "accuracy": word})
+    np.testing.assert_array_equal(run.history.iloc[:, 0], [0.5, math.nan])
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ({"accuracy": "61%"}, "data row 2: accuracy is '61%'; valid: a number"),
+        ({"accuracy": "0,61"}, "data row 2: accuracy is '0,61'; valid: a number"),
+        ({"accuracy": "1_0"}, "data row 2: accuracy is '1_0'; valid: a number"),
+        ({"accuracy": True}, "data row 2: accuracy is True; valid: a number"),
+        ({"accuracy": "Infinity"}, "data row 2: accuracy is inf; valid: finite"),
+        ({"accuracy": -math.inf}, "data row 2: accuracy is -inf; valid: finite"),
+        ({"step": ""}, "data row 2: step is nan; valid: a finite number from 0"),
+        ({"step": -25}, "data row 2: step is -25; valid: a finite number from 0"),
+        ({"step": "inf"}, "data row 2: step is inf; valid: a finite number from 0"),
+        ({"run": " "}, "data row 2: run is ''; valid: a text that names the run"),
+        ({"n_prompts": 0}, "data row 2: n_prompts is 0; valid: a whole number above 0"),
+        ({"n_prompts": -8}, "data row 2: n_prompts is -8; valid: a whole number above 0"),
+        ({"n_prompts": -1}, "data row 2: n_prompts is -1; valid: a whole number above 0"),
+        ({"n_rollouts": 2.5}, "data row 2: n_rollouts is 2.5; valid: a whole number above 0"),
+        ({"total_batch": 0}, "data row 2: total_batch is 0; valid: a number above 0"),
+        ({"total_batch": "inf"}, "data row 2: total_batch is inf; valid: a number above 0"),
+        ({"learning_rate": -1e-6}, "learning_rate is -1e-06; valid: a number above 0"),
+        ({"seed": 1.5}, "data row 2: seed is 1.5; valid: a whole number from 0"),
+        ({"ppo_epochs": 0}, "data row 2: ppo_epochs is 0; valid: a whole number above 0"),
+        ({"n_items": 0}, "data row 2: n_items is 0; valid: a whole number above 0"),
+        ({"seconds_per_step": 0}, "seconds_per_step is 0; valid: a number above 0"),
+        ({"frac_zero_adv": 1.5}, "frac_zero_adv is 1.5; valid: from 0 to 1"),
+        ({"direction": "down"}, "direction is down; valid: increasing or decreasing"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else str(value),
+)
+def test_impossible_cells(cell, message):
+    with pytest.raises(CBSDataError, match=f"^t.csv.*{message}"):
+        curves({}, {"run": "b", "step": 1, **cell})
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (({"seed": 1}, {"step": 1, "seed": 2}), r"run 'a' has several values of seed \(1.*, 2"),
+        (({"phase": "p1"}, {"step": 1, "phase": "p3"}), "several values of phase"),
+        (({"n_items": 9}, {"step": 1, "n_items": 8}), r"several values of n_items .*\(8, 9\)"),
+        (({}, {"accuracy": 0.2}), r"run 'a' has several accuracies \(0.1, 0.2\) for 'accuracy'"),
+        (({}, {"run": "b", "n_prompts": ""}), "run 'b' has no batch size"),
+        (({"direction": "increasing"}, {"run": "b", "direction": "decreasing"}), "the same in all"),
+        (({"signal_fraction": 1, "frac_zero_adv": 0},), "both signal_fraction and frac_zero_adv"),
+    ],
+    ids=["seed", "phase", "n_items", "accuracy", "no batch", "direction", "signal"],
+)
+def test_what_a_run_contradicts(rows, message):
+    with pytest.raises(CBSDataError, match=message):
+        curves(*rows)
+
+
+def test_rows_written_twice_count_once():
+    (run,), notes = curves({}, {}, {"accuracy": math.nan})
+    assert len(run.history) == 1
+    assert run.history.iloc[0, 0] == 0.1
+    assert notes == ["t.csv: 2 row(s) written twice were counted once"]
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("run,step,acuracy,n_prompts,n_rollouts", r"no column 'accuracy' \(did you mean 'acuracy'"),
+        ("run,step,accuracy,n_prompts", "no column 'n_rollouts'"),
+        ("run,step,accuracy", "no column 'n_prompts', only run, step, accuracy"),
+        ("run;step;accuracy;n_prompts;n_rollouts", "cells are separated by commas"),
+        ("Run,Step,Accuracy,n_prompts,n_rollouts", r"'run' \(did you mean 'Run'\?\)"),
+        ("run,step,accuracy,step,n_prompts,n_rollouts", "has column 'step' twice"),
+    ],
+)
+def test_missing_columns(tmp_path, header, message):
+    cells = ",".join("1" for _ in header.split(","))
+    with pytest.raises(CBSDataError, match=message) as caught:
+        from_text(tmp_path, f"{header}\n{cells}\n")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_spreadsheet_exports(tmp_path, encoding, end):
+    lines = ["run, step ,accuracy,total_batch", '"a,b",1,.5,32', "", "α,1,5e-1,32", ""]
+    runs, _ = from_text(tmp_path, end.join(lines), encoding)
+    assert [run.id for run in runs] == ["a,b", "α"]
+    assert [run.history.iloc[0, 0] for run in runs] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"\n\n", "is empty"),
+        (b"run,step\n", "has no rows"),
+        (b"run,step\na,1,2\n", "data row 1: 3 cells under 2 columns"),
+        (b"run,step\na\n", "data row 1: 1 cells under 2 columns"),
+        (b'run,step\n"a,1\n', "is no CSV in UTF-8"),
+        ("run,step\né,1\n".encode("latin-1"), "is no CSV in UTF-8"),
+        ("run,step\na,1\n".encode("utf-16"), "is no CSV in UTF-8"),
+        (b"\xff" + os.urandom(500), "is no CSV in UTF-8"),
+    ],
+    ids=["empty", "blank", "header", "long", "short", "quote", "latin-1", "utf-16", "binary"],
+)
+def test_what_is_no_csv(tmp_path, content, message):
+    path = tmp_path / "t.csv"
+    path.write_bytes(content)
+    with pytest.raises(CBSDataError, match=message) as caught:
+        load_table(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_cut_parquet(tmp_path, share):
+    path = tmp_path / "t.parquet"
+    pd.DataFrame([ROW] * 50).to_parquet(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(CBSDataError, match="is no readable Parquet file") as caught:
+        load_table(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_parquet_with_types_of_its_own(tmp_path):
+    frame = pd.DataFrame([ROW, {**ROW, "step": 1}]).astype(
+        {"n_prompts": "Int64", "accuracy": "Float32", "run": "category", "n_rollouts": "uint8"}
+    )
+    frame.loc[1, ["n_prompts", "accuracy"]] = pd.NA
+    folder = tmp_path / "x=y"  # a folder name that Parquet readers like to make a column of
+    folder.mkdir()
+    frame.set_index("step").to_parquet(folder / "t.parquet")
+    (run,), notes = read_curves(load_table(folder / "t.parquet"))
+    assert run.settings == {"n_prompts": 8, "n_rollouts": 4}
+    np.testing.assert_allclose(run.history.iloc[:, 0], [0.1, math.nan], rtol=1e-7)
+    assert notes == []
+
+
+def test_shipped_sweep_of_tiny_grpo(public_data):
+    runs, notes = read_curves(load_table(public_data / "tiny_grpo" / "curves.parquet"))
+    frame = pd.read_parquet(public_data / "tiny_grpo" / "curves.parquet")
+    assert len(runs) == frame["run"].nunique() == 63
+    assert sum(len(run.history) for run in runs) == len(frame)
+    assert runs[0].settings["n_items"] == {"accuracy": 1024}
+    assert "train_reward" in notes[0]
+    own = frame[frame["run"] == runs[5].id].sort_values("step")
+    np.testing.assert_array_equal(runs[5].history[validation_key("accuracy")], own["accuracy"])
+    np.testing.assert_allclose(runs[5].history["signal_fraction"], 1 - own["frac_zero_adv"])

@@ -1,0 +1,384 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import zlib
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pandas.testing import assert_frame_equal
+from wandb_server import child_environment
+
+from cbsbayes.errors import CBSDataError
+from cbsbayes.logs.wandb_log import WandbLog, record_field
+from cbsbayes.logs.wandb_offline import read_wandb_files
+from cbsbayes.logs.wandb_service import read_wandb_api
+
+BLOCK = 32768
+NAME = "cbs_p1_np64_nr8"
+CONFIG = {"data": {"train_batch_size": 64, "seed": 1}, "trainer": {"logger": ["wandb"]}}
+WRITE = """
+import json, os, signal, sys, time, wandb
+folder, plan = sys.argv[1], json.load(open(sys.argv[2]))
+for run in plan:
+    started = wandb.init(mode="offline", dir=folder, project="p", **run["init"])
+    started.config.update(run.get("later", {}))
+    for row in run["rows"]:
+        step = row.pop("_step")
+        row |= {"hist": wandb.Histogram([1, 2]), "list": [1, 2], "said": "yes"}
+        started.log(row, step=step)
+    if run.get("kill"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    started.finish(exit_code=run.get("exit", 0))
+    time.sleep(run.get("pause", 0))
+"""
+
+
+def rows_of(first, last):
+    rows = []
+    for step in range(first, last + 1):
+        row = {"_step": step} | {f"actor/metric_{i}": step / (i + 3) for i in range(16)}
+        row["odd"] = [math.nan, math.inf, -math.inf, 1e300][step % 4]
+        row["whole"] = 7 * step
+        if step % 5 == 0:
+            row["val-core/openai/gsm8k/acc/mean@1"] = 0.5 + step / 1000
+        rows.append(row)
+    return rows
+
+
+def write_runs(folder, plan, check=True):
+    folder.mkdir(exist_ok=True)
+    (folder / "plan.json").write_text(json.dumps(plan))
+    command = [sys.executable, "-c", WRITE, str(folder), str(folder / "plan.json")]
+    subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, check=check, timeout=120,
+        env=child_environment(),
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def offline(wandb_home, tmp_path_factory):
+    """Write genuine offline runs: one in two attempts, one that failed, one without a name."""
+    first = {"id": "aaa", "name": NAME, "config": CONFIG}
+    plan = [
+        {"init": first, "rows": rows_of(0, 90), "later": {"late": {"x": 1}}, "pause": 1.1},
+        {"init": first, "rows": rows_of(80, 99)},
+        {"init": {"id": "bbb", "name": "failed"}, "rows": rows_of(0, 2), "exit": 1},
+        {"init": {"id": "ccc"}, "rows": []},
+    ]
+    return write_runs(tmp_path_factory.mktemp("offline"), plan)
+
+
+@pytest.fixture(scope="module")
+def runs(offline):
+    return read_wandb_files(offline)
+
+
+@pytest.fixture(scope="module")
+def log_bytes(offline, runs):
+    return (offline / runs[0].id).read_bytes()
+
+
+def read_bytes(folder, data):
+    path = folder / "run-aaa.wandb"
+    path.write_bytes(data)
+    return read_wandb_files(path)[0]
+
+
+def framed(records):
+    """Write a log as LevelDB's format has it."""
+    out = bytearray(b":W&B" + struct.pack("<HB", 0xBEE1, 0))
+    for record in records:
+        left, kinds = record, (1, 2)
+        while kinds:
+            room = BLOCK - len(out) % BLOCK
+            if room < 7:
+                out += bytes(room)
+                room = BLOCK
+            piece, left = left[: room - 7], left[room - 7 :]
+            kind = kinds[1] if left else kinds[0]
+            checksum = zlib.crc32(bytes([kind]) + piece)
+            out += struct.pack("<IHB", checksum, len(piece), kind) + piece
+            kinds = (4, 3) if left else None
+    return bytes(out)
+
+
+# what genuine runs hold
+
+
+def test_rows_come_as_they_were_logged(runs):
+    logged = rows_of(0, 90)
+    assert runs[0].history.index.tolist() == [row["_step"] for row in logged]
+    for row in logged:
+        kept = runs[0].history.loc[row.pop("_step")].to_dict()
+        assert {k: v for k, v in kept.items() if not math.isnan(v)} == {
+            k: v for k, v in row.items() if not math.isnan(v)
+        }
+    assert runs[0].history.dtypes.eq("float64").all()
+    assert runs[0].notes == ("not numbers, left out: list, said",)
+
+
+def test_runs_say_who_they_are(runs):
+    assert [(run.name, run.state) for run in runs] == [
+        (NAME, "finished"),
+        (NAME, "finished"),
+        ("failed", "failed"),
+        ("ccc", "finished"),
+    ]
+    assert {run.source for run in runs} == {"wandb_file"}
+    assert runs[0].config == CONFIG | {"late": {"x": 1}}
+    assert runs[3].history.empty
+
+
+def test_attempts_stay_apart_in_their_order(runs):
+    assert [len(run.history) for run in runs[:2]] == [91, 20]
+    assert len({run.id for run in runs}) == 4
+    assert [run.created for run in runs] == sorted(run.created for run in runs)
+    assert runs[0].created < runs[1].created
+
+
+def test_ids_are_paths_below_the_folder(offline, runs):
+    for run in runs:
+        assert (offline / run.id).is_file()
+    one = offline / runs[0].id
+    assert [run.id for run in read_wandb_files(one.parent)] == [one.name]
+    (alone,) = read_wandb_files(one)
+    assert alone.id == one.name
+    assert_frame_equal(alone.history, runs[0].history)
+
+
+def test_the_official_decoder_reads_the_same(offline, runs, server, tmp_path):
+    """``wandb sync`` decodes the log by wandb's own code and sends it to the server."""
+    shutil.copytree((offline / runs[0].id).parent, tmp_path / "offline-run-copy")
+    command = [sys.executable, "-m", "wandb", "sync", str(tmp_path / "offline-run-copy")]
+    subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=60,
+        env=child_environment(),
+    )  # fmt: skip
+    server.project = "p"
+    (synced,) = read_wandb_api("ent/p", cache_dir=tmp_path)
+    assert_frame_equal(synced.history, runs[0].history, check_exact=True)
+    assert (synced.name, synced.config, synced.state) == (NAME, runs[0].config, "finished")
+
+
+def test_an_online_run_reads_the_same_from_its_log_and_from_the_service(
+    server, tmp_path, run_python
+):
+    code = (
+        "import sys, wandb\n"
+        "run = wandb.init(project='proj', name='n', dir=sys.argv[1], config={'a': {'b': 1}})\n"
+        "for step in range(5): run.log({'x': step / 3, 'odd': float('nan')}, step=step)\n"
+        "run.finish()\n"
+    )
+    run_python(code, tmp_path)
+    (served,) = read_wandb_api("ent/proj", cache_dir=tmp_path / "cache")
+    (logged,) = read_wandb_files(tmp_path)
+    assert_frame_equal(served.history, logged.history, check_exact=True)
+    assert served.config == logged.config == {"a": {"b": 1}}
+    assert served.history["x"].tolist() == [step / 3 for step in range(5)]
+
+
+def test_killed_writer_leaves_the_first_rows(wandb_home, tmp_path):
+    logged = rows_of(0, 199)
+    plan = [{"init": {"id": "ddd", "name": "killed"}, "rows": logged, "kill": True}]
+    write_runs(tmp_path, plan, check=False)
+    (run,) = read_wandb_files(tmp_path)
+    assert run.state == "running"
+    assert 0 < len(run.history) <= 200
+    assert run.history.index.tolist() == [row["_step"] for row in logged][: len(run.history)]
+
+    os.utime(tmp_path / run.id, (0, 0))
+    assert read_wandb_files(tmp_path)[0].state == "crashed"
+
+
+# the framing
+
+
+def test_a_genuine_log_is_framed_as_the_format_says(log_bytes):
+    assert framed(list(WandbLog(log_bytes))) == log_bytes
+
+
+def test_kinds_of_records_are_told_without_decoding(log_bytes):
+    from wandb.proto import wandb_internal_pb2
+
+    wanted = {2: "history", 3: "summary", 5: "config", 17: "run", 18: "exit"}
+    seen = set()
+    for payload in WandbLog(log_bytes):
+        kind = wandb_internal_pb2.Record.FromString(payload).WhichOneof("record_type")
+        assert wanted.get(record_field(payload, frozenset(wanted)), kind) == kind
+        seen.add(kind)
+    assert seen >= set(wanted.values())
+
+
+@pytest.mark.parametrize("record", [b"\x80", b"\x0b", b"\x0f\x00", b"\xff" * 9])
+def test_what_is_no_protobuf_is_told(record):
+    with pytest.raises(ValueError, match=r"wire type|ends within"):
+        record_field(record, frozenset({2}))
+
+
+RECORDS = st.lists(
+    st.builds(
+        lambda seed, size: (seed * (size // max(len(seed), 1) + 1))[:size],
+        st.binary(min_size=1, max_size=9),
+        st.sampled_from([0, 1, 6, 100, BLOCK - 14, BLOCK - 7, BLOCK, 3 * BLOCK]),
+    ),
+    max_size=6,
+)
+
+
+@given(RECORDS)
+@settings(max_examples=60, deadline=None)
+def test_records_of_any_size_come_back(records):
+    log = WandbLog(framed(records))
+    assert list(log) == records
+    assert (log.lost_bytes, log.damaged) == (0, 0)
+
+
+@given(RECORDS, st.data())
+@settings(max_examples=60, deadline=None)
+def test_damage_never_makes_records_up(records, data):
+    intact = framed(records)
+    damaged = bytearray(intact)
+    for at in data.draw(st.lists(st.integers(0, len(intact) - 1), max_size=3)):
+        damaged[at] ^= data.draw(st.integers(1, 255))
+    cut = data.draw(st.integers(0, len(intact)))
+    left = iter(records)
+    assert all(record in left for record in WandbLog(bytes(damaged[:cut])))
+
+
+# damage to genuine logs
+
+DAMAGE = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.33, 0.5, 0.77, 0.9999])
+def test_a_log_cut_short_gives_its_first_rows(log_bytes, runs, tmp_path, share):
+    run = read_bytes(tmp_path, log_bytes[: int(share * len(log_bytes))])
+    kept = len(run.history)
+    assert kept >= (share - 0.05) * len(runs[0].history)
+    assert_frame_equal(run.history, runs[0].history.iloc[:kept][run.history.columns])
+    assert run.state == "running"
+    assert run.config["data"] == CONFIG["data"]
+    assert any("damaged or cut" in note for note in run.notes)
+
+
+@given(data=st.data())
+@DAMAGE
+def test_a_log_cut_anywhere_gives_its_first_rows(log_bytes, runs, tmp_path, data):
+    cut = data.draw(st.integers(200, len(log_bytes)))
+    run = read_bytes(tmp_path, log_bytes[:cut])
+    first = runs[0].history.iloc[: len(run.history)]
+    assert_frame_equal(run.history, first[run.history.columns])
+
+
+@given(data=st.data())
+@DAMAGE
+def test_a_flipped_byte_costs_little(log_bytes, runs, tmp_path, data):
+    damaged = bytearray(log_bytes)
+    damaged[data.draw(st.integers(0, len(log_bytes) - 1))] ^= data.draw(st.integers(1, 255))
+    run = read_bytes(tmp_path, bytes(damaged))
+    whole = runs[0].history
+    assert len(run.history) >= len(whole) - 30  # at most the rest of one block
+    assert_frame_equal(run.history, whole.loc[run.history.index][run.history.columns])
+    assert any("damaged or cut" in note for note in run.notes)
+
+
+def test_a_flip_inside_a_record_costs_that_record_only(log_bytes, runs, tmp_path):
+    damaged = bytearray(log_bytes)
+    for share in (0.3, 0.5, 0.7):
+        at = log_bytes.index(b"actor/metric_7", int(share * len(log_bytes)))
+        damaged[at] ^= 1
+    run = read_bytes(tmp_path, bytes(damaged))
+    assert len(run.history) >= len(runs[0].history) - 3
+    assert any("in 3 place(s)" in note for note in run.notes)
+
+
+@pytest.mark.parametrize("block", [1, 2])
+def test_a_block_of_zeros_costs_its_rows_only(log_bytes, runs, tmp_path, block):
+    damaged = bytearray(log_bytes)
+    damaged[block * BLOCK : (block + 1) * BLOCK] = bytes(BLOCK)
+    run = read_bytes(tmp_path, bytes(damaged))
+    assert len(run.history) >= len(runs[0].history) - 30
+    assert run.state == "finished"
+    whole = runs[0].history.loc[run.history.index]
+    assert_frame_equal(run.history, whole[run.history.columns])
+
+
+def test_a_lost_beginning_leaves_the_rows(log_bytes, runs, tmp_path):
+    run = read_bytes(tmp_path, bytes(BLOCK) + log_bytes[BLOCK:])
+    assert (run.name, run.config, run.created) == ("aaa", {}, "")
+    assert run.history.index[-1] == 90
+    assert any("no record of the run" in note for note in run.notes)
+
+
+def test_an_intact_frame_around_nonsense_is_noted(log_bytes, runs, tmp_path):
+    nonsense = [b"\x80", b"\x12\x03\xff\xff\xff", b"", b"\x12\x06\x0a\x04\x82\x01\x01["]
+    run = read_bytes(tmp_path, framed([*nonsense, *WandbLog(log_bytes)]))
+    assert_frame_equal(run.history, runs[0].history)
+    assert any("3 record(s) of the log could not be decoded" in note for note in run.notes)
+
+
+def test_an_empty_log_among_others_is_kept_with_a_note(offline, runs, tmp_path):
+    shutil.copy(offline / runs[0].id, tmp_path)
+    (tmp_path / "run-eee.wandb").touch()
+    empty, whole = read_wandb_files(tmp_path)
+    assert (empty.name, len(empty.history)) == ("eee", 0)
+    assert any("no record of the run" in note for note in empty.notes)
+    assert len(whole.history) == 91
+
+
+# configuration records
+
+
+def test_configuration_follows_updates_and_removals(wandb_home, tmp_path):
+    from wandb.proto import wandb_internal_pb2 as pb
+
+    def record(update=(), remove=()):
+        change = pb.ConfigRecord(
+            update=[pb.ConfigItem(nested_key=k.split("."), value_json=v) for k, v in update],
+            remove=[pb.ConfigItem(nested_key=k.split(".")) for k in remove],
+        )
+        return pb.Record(config=change).SerializeToString()
+
+    changes = [
+        record([("a", '{"b": 1, "c": 2}'), ("lr", "1e-6"), ("_wandb", "{}")]),
+        record([("a.b", "3"), ("new.deep", '"x"'), ("lr.base", "1")], ["a.c", "gone.too"]),
+    ]
+    run = read_bytes(tmp_path, framed(changes))
+    assert run.config == {"a": {"b": 3}, "new": {"deep": "x"}, "lr": {"base": 1}}
+
+
+# what the user must mend
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(CBSDataError, match=r"no folder .*nowhere; give a folder"):
+        read_wandb_files(tmp_path / "nowhere")
+
+
+def test_no_run(tmp_path):
+    with pytest.raises(CBSDataError, match=r"no wandb run in .*offline-run-"):
+        read_wandb_files(tmp_path)
+
+
+@pytest.mark.parametrize("data", [b"", b":W&B", b"\x89HDF\r\n" * 9000])
+def test_no_wandb_log(tmp_path, data):
+    (tmp_path / "run-x.wandb").write_bytes(data)
+    with pytest.raises(CBSDataError, match=r"1 \.wandb file\(s\) but no wandb record in .*run-x"):
+        read_wandb_files(tmp_path)
+
+
+def test_missing_extra(monkeypatch, tmp_path):
+    (tmp_path / "run-x.wandb").touch()
+    monkeypatch.setitem(sys.modules, "wandb.proto.wandb_internal_pb2", None)
+    with pytest.raises(CBSDataError, match=r"install it with `pip install 'cbsbayes\[wandb\]'`"):
+        read_wandb_files(tmp_path)

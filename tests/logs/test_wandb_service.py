@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+from pandas.testing import assert_frame_equal
+from wandb_histories import GSM8K, assert_history, rows_of
+from wandb_server import StoredRun, child_environment
+
+from cbsbayes.logs.wandb_service import read_wandb_api
+
+READ = "import sys; from cbsbayes.logs.wandb_service import read_wandb_api as read\n"
+
+
+# what is read
+
+
+def test_runs_come_as_they_were_logged(server, read):
+    config = {"data": {"train_batch_size": 64}, "trainer": {"logger": ["console", "wandb"]}}
+    rows = rows_of(40)
+    server.add(
+        StoredRun("live", "cbs_p1_np64_nr8", rows, config),
+        StoredRun("export", "cbs_p1_np128_nr8", rows, exported=40, state="crashed"),
+        StoredRun("both", "cbs_p1_np256_nr8", rows, exported=25, state="killed"),
+        StoredRun("young", "cbs_p1_np512_nr8", [], state="running"),
+    )
+    runs = read()
+    assert [run.id for run in runs] == ["live", "export", "both", "young"]
+    for run in runs[:3]:
+        assert_history(run, rows)
+        assert run.notes == ()
+    assert runs[3].history.empty
+    assert runs[0].name == "cbs_p1_np64_nr8"
+    assert runs[0].config == config
+    assert runs[0].created == "2026-01-01T00:00:00Z"
+    assert {run.source for run in runs} == {"wandb"}
+    assert [run.state for run in runs] == ["finished", "crashed", "crashed", "running"]
+
+
+def test_configurations_come_with_the_listing(server, read):
+    server.add(*(StoredRun(f"r{i}", "n", rows_of(2), {"seed": i}) for i in range(5)))
+    assert [run.config["seed"] for run in read()] == list(range(5))
+    assert server.count("Runs") == 1
+    assert server.count("Run") == 0
+
+
+def test_listing_goes_over_pages(server, read):
+    server.add(*(StoredRun(f"r{i}", f"n{i}", rows_of(1)) for i in range(60)))
+    assert [run.id for run in read()] == [f"r{i}" for i in range(60)]
+    assert server.count("Runs") == 2
+
+
+def test_rows_on_both_sides_of_the_seam_are_one(server, read):
+    rows = rows_of(30)
+    server.add(StoredRun("r", "n", rows, exported=20, seam=8))
+    (run,) = read()
+    assert_history(run, rows)
+    assert any("8 step(s)" in note for note in run.notes)
+
+
+def test_later_value_wins_unless_missing(server, read):
+    rows = [{"_step": 3, "a": 1.0, "b": 1.0}, {"_step": 3, "a": math.nan, "b": 2.0}]
+    server.add(StoredRun("r", "n", rows))
+    assert read()[0].history.loc[3.0].to_dict() == {"a": 1.0, "b": 2.0}
+
+
+@pytest.mark.parametrize("exported", [0, 4, 2])
+def test_numbers_that_are_not_finite(server, read, exported):
+    values = [math.nan, math.inf, -math.inf, 0.25]
+    rows = [{"_step": i, "x": value} for i, value in enumerate(values)]
+    server.add(StoredRun("r", "n", rows, exported=exported))
+    assert read()[0].history["x"].tolist() == pytest.approx(values, nan_ok=True)
+
+
+def test_what_is_no_number_is_left_out(server, read):
+    row = {
+        "_step": 0, "ok": True, "nest": {"deep": {"x": 2}}, "list": [1, 2], "text": "hello",
+        "hist": {"_type": "histogram", "values": [1], "bins": [0, 1]}, "none": None, "_wandb": 1,
+    }  # fmt: skip
+    server.add(StoredRun("r", "n", [row]))
+    (run,) = read()
+    assert run.history.loc[0.0].dropna().to_dict() == {"ok": 1.0, "nest.deep.x": 2.0}
+    assert any("list" in note and "text" in note for note in run.notes)
+
+
+def test_metric_keys_are_canonical(server, read):
+    server.add(StoredRun("r", "n", [{"_step": 0, GSM8K.replace("@", "_at_"): 0.5}]))
+    assert list(read()[0].history) == [GSM8K]
+
+
+def test_runs_of_one_name_stay_apart(server, read):
+    server.add(StoredRun("a", "same", rows_of(4)), StoredRun("b", "same", rows_of(9, start=4)))
+    assert [(run.id, run.name, len(run.history)) for run in read()] == [
+        ("a", "same", 4),
+        ("b", "same", 5),
+    ]
+
+
+def test_progress_counts_every_run(server, read):
+    server.add(*(StoredRun(f"r{i}", "n", rows_of(2)) for i in range(3)))
+    seen = []
+    read(progress=lambda *counts: seen.append(counts))
+    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    read(progress=lambda *counts: seen.append(counts))
+    assert seen[4:] == [(3, 3)]
+
+
+# the cache
+
+
+def test_nothing_is_fetched_twice(server, read):
+    server.add(*(StoredRun(f"r.{i}/..", "n", rows_of(9)) for i in range(3)))
+    first = read()
+    asked = server.history_requests()
+    second = read()
+    assert server.history_requests() == asked > 0
+    for before, after in zip(first, second, strict=True):
+        assert_frame_equal(before.history, after.history, check_exact=True)
+        assert before.notes == after.notes
+
+
+def test_run_that_moved_on_is_fetched_alone(server, read):
+    server.add(*(StoredRun(f"r{i}", "n", rows_of(9), state="running") for i in range(3)))
+    read()
+    asked = {run: server.history_requests(run) for run in server.runs}
+    server.runs["r1"].rows += rows_of(20, start=9)
+    server.runs["r1"].heartbeat = "2026-01-01T02:00:00Z"
+    runs = read()
+    assert [len(run.history) for run in runs] == [9, 20, 9]
+    assert server.history_requests("r0") == asked["r0"]
+    assert server.history_requests("r1") > asked["r1"]
+
+
+def test_damaged_cache_file_is_fetched_again(server, read, tmp_path):
+    server.add(*(StoredRun(f"r{i}", "n", rows_of(9)) for i in range(3)))
+    read()
+    cut, foreign, _ = sorted((tmp_path / "cache").rglob("*.parquet"))
+    cut.write_bytes(cut.read_bytes()[:-20])
+    pd.DataFrame({"x": [1.0]}).to_parquet(foreign)
+    for run in read():
+        assert_history(run, rows_of(9))
+
+
+def test_killed_reading_goes_on_where_it_was(server, tmp_path):
+    server.add(*(StoredRun(f"r{i}", "n", rows_of(9)) for i in range(6)))
+    server.delay = 0.15
+    code = READ + "read('ent/proj', cache_dir=sys.argv[1], workers=1)"
+    reader = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path],
+        stdin=subprocess.DEVNULL,
+        env=child_environment(),
+    )
+    while len(list(tmp_path.rglob("*.parquet"))) < 2:
+        assert reader.poll() is None
+        time.sleep(0.02)
+    reader.kill()
+    reader.wait()
+    kept = {path.stem for path in tmp_path.rglob("*.parquet")}
+    assert len(kept) < 6
+    stale = next(tmp_path.rglob("*.parquet")).parent / f".r5.parquet.{reader.pid}-0123abcd.tmp"
+    stale.write_bytes(b"cut")
+
+    server.delay = 0.0
+    server.requests.clear()
+    runs = read_wandb_api("ent/proj", cache_dir=tmp_path)
+    assert [len(run.history) for run in runs] == [9] * 6
+    assert {who for _, who in server.requests} - {None} == set(server.runs) - kept
+    assert not stale.exists()
+
+
+def test_default_cache_is_the_users(server, tmp_path, monkeypatch):
+    server.add(StoredRun("r", "n", rows_of(2)))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    read_wandb_api("ent/proj")
+    (kept,) = tmp_path.rglob("*.parquet")
+    assert kept.relative_to(tmp_path).parts[:2] == ("cbsbayes", "wandb")
+    assert kept.relative_to(tmp_path).parts[-3:] == ("ent", "proj", "r.parquet")

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import math
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+
+import pytest
+from wandb_histories import assert_history, rows_of
+from wandb_server import Fault, StoredRun, child_environment
+
+from cbsbayes.errors import CBSDataError
+from cbsbayes.logs.wandb_service import read_wandb_api
+
+READ = "import sys; from cbsbayes.logs.wandb_service import read_wandb_api as read\n"
+
+
+# faults that pass
+
+
+@pytest.mark.parametrize("kind", [429, 500, 503])
+@pytest.mark.parametrize("operation", ["Viewer", "Runs", "RunParquetHistory", "HistoryPage"])
+def test_passing_fault_of_a_query(server, read, operation, kind):
+    server.add(StoredRun("r", "n", rows_of(9)))
+    server.faults.append(Fault(operation, kind, times=2))
+    assert_history(read()[0], rows_of(9))
+    assert server.faults[0].times == 0
+
+
+def test_connection_dropped_once(server, read):
+    server.add(StoredRun("r", "n", rows_of(9)))
+    server.faults.append(Fault("HistoryPage", "drop"))
+    assert_history(read()[0], rows_of(9))
+    assert server.count("HistoryPage") == 2
+
+
+@pytest.mark.parametrize("kind", [403, 429, 500, "drop", "half"])
+def test_passing_fault_of_an_export(server, read, kind):
+    server.add(StoredRun("r", "n", rows_of(9), exported=9))
+    server.faults.append(Fault("export", kind))
+    assert_history(read()[0], rows_of(9))
+    assert server.faults[0].times == 0
+
+
+def test_history_that_once_came_back_short(server, read):
+    server.add(StoredRun("r", "n", rows_of(9)))
+    server.faults.append(Fault("HistoryPage", "short"))
+    assert_history(read()[0], rows_of(9))
+    assert server.faults[0].times == 0
+
+
+# faults that stay
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (Fault("HistoryPage", 429, math.inf, "bad"), "giving up after"),
+        (Fault("RunParquetHistory", 500, math.inf, "bad"), "giving up after"),
+        (Fault("RunParquetHistory", 403, math.inf, "bad"), "403"),
+        (Fault("export", "half", math.inf, "half"), "EOF"),
+        (Fault("HistoryPage", "short", math.inf, "bad"), "4 of 9 history rows"),
+    ],
+)
+def test_failed_run_is_named_and_the_others_are_kept(server, read, fault, why):
+    server.add(*(StoredRun(f"r{i}", "n", rows_of(9)) for i in range(3)))
+    server.add(StoredRun("half", "cut export", rows_of(9), exported=9))
+    server.add(StoredRun("bad", "two\nlines", rows_of(9)))
+    server.faults.append(fault)
+    with pytest.raises(CBSDataError, match=f"1 of 5 runs .*{why}.*repeat") as caught:
+        read()
+    named = "two lines (bad)" if fault.run == "bad" else "cut export (half)"
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+    server.faults.clear()
+    server.requests.clear()
+    assert [len(run.history) for run in read()] == [9] * 5
+    assert {who for _, who in server.requests} - {None} == {fault.run}
+
+
+def test_short_history_is_never_kept(server, read, tmp_path):
+    server.add(StoredRun("r", "n", rows_of(9), withheld=2))
+    with pytest.raises(CBSDataError, match="7 of 9 history rows"):
+        read()
+    assert list(tmp_path.rglob("*.parquet")) == []
+
+
+def test_scan_that_the_client_would_repeat_for_ever(server, tmp_path, run_python):
+    """A process of its own: it must also end, though a thread still waits for the client."""
+    server.add(StoredRun("ok", "n", rows_of(9)), StoredRun("bad", "n", rows_of(9)))
+    server.faults.append(Fault("HistoryPage", 429, math.inf, "bad"))
+    code = (
+        "import os, sys; os.environ['WANDB_X_GRAPHQL_RETRY_MAX'] = '1000000'\n"
+        "from cbsbayes.logs import wandb_service as wandb_api\n"
+        "wandb_api._RUN_SECONDS = 1.0\n"
+        "try: wandb_api.read_wandb_api('ent/proj', cache_dir=sys.argv[1])\n"
+        "except ValueError as error: print(error)\n"
+    )
+    assert "n (bad): not done after 1 s" in run_python(code, tmp_path).stdout
+    assert [path.stem for path in tmp_path.rglob("*.parquet")] == ["ok"]
+
+
+@pytest.mark.parametrize("given", [None, 7])
+def test_the_clients_retries_are_bounded_only_while_reading(server, read, retries, given):
+    retries.x_graphql_retry_max = given
+    server.add(StoredRun("r", "n", rows_of(9)))
+    server.faults.append(Fault("HistoryPage", 500, math.inf))
+    with pytest.raises(CBSDataError, match=f"giving up after {(given or 4) + 1} attempt"):
+        read()
+    assert retries.x_graphql_retry_max == given
+
+
+def test_unfinished_listing_is_an_error(server, read):
+    server.add(*(StoredRun(f"r{i}", "n", rows_of(1)) for i in range(51)))
+    server.faults.append(Fault("Runs", 404, after=1))
+    with pytest.raises(CBSDataError, match="cannot list the runs of ent/proj"):
+        read()
+
+
+# what the user must mend
+
+
+@pytest.mark.parametrize("project", ["", "proj", "ent/", "/proj", "ent/proj/x", "ent/a:b", " /p"])
+def test_project_is_given_wrongly(project):
+    with pytest.raises(CBSDataError, match="names no wandb project; give ENTITY/PROJECT"):
+        read_wandb_api(project)
+
+
+def test_unknown_project(read):
+    with pytest.raises(CBSDataError, match="has no project ent/other that this API key may read"):
+        read("ent/other")
+
+
+def test_empty_project(read):
+    with pytest.raises(CBSDataError, match=r"project ent/proj at .* holds no run"):
+        read()
+
+
+def test_rejected_key(server, read):
+    server.faults.append(Fault("Viewer", 401, math.inf))
+    with pytest.raises(CBSDataError, match=r"cannot list the runs .*the API key, then repeat"):
+        read()
+
+
+def test_service_that_is_down(read, monkeypatch, retries):
+    retries.x_graphql_retry_max = 1
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:1")
+    with pytest.raises(CBSDataError, match=r"cannot list .*refused.*check the network") as caught:
+        read()
+    assert "\n" not in str(caught.value)
+
+
+def test_no_key(server, read, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY")
+    with pytest.raises(CBSDataError, match=r"no wandb API key for .*WANDB_API_KEY or run `wandb"):
+        read()
+    assert server.requests == []
+
+
+def test_no_key_at_a_terminal_does_not_ask(server, monkeypatch, tmp_path):
+    monkeypatch.delenv("WANDB_API_KEY")
+    monkeypatch.setenv("TERM", "xterm")
+    ours, theirs = pty.openpty()
+    reader = subprocess.Popen(
+        [sys.executable, "-c", READ + "read('ent/proj', cache_dir=sys.argv[1])", tmp_path],
+        stdin=theirs, stdout=theirs, stderr=theirs, env=child_environment(),
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    while select.select([ours], [], [], 30)[0]:
+        try:
+            shown += os.read(ours, 65536)
+        except OSError:  # the terminal's other end is closed
+            break
+    os.close(ours)
+    try:
+        assert reader.wait(5) == 1
+    finally:
+        if reader.poll() is None:
+            reader.send_signal(signal.SIGKILL)
+    assert b"no wandb API key for" in shown
+    assert b"Enter your choice" not in shown
+
+
+def test_missing_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(CBSDataError, match=r"install it with `pip install 'cbsbayes\[wandb\]'`"):
+        read_wandb_api("ent/proj")
+
+
+def test_cache_that_cannot_be_written(server, tmp_path):
+    server.add(StoredRun("r", "n", rows_of(2)))
+    (tmp_path / "file").touch()
+    with pytest.raises(CBSDataError, match=r"cache .* cannot be written; set XDG_CACHE_HOME"):
+        read_wandb_api("ent/proj", cache_dir=tmp_path / "file")

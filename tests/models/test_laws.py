@@ -1,0 +1,76 @@
+"""Every law is one pure function: numpy and PyTensor agree, and laws agree in their limits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cbsbayes.errors import CBSDataError
+from cbsbayes.models.laws import LAWS, get_law, noise_in_prompts
+
+PROMPTS = np.array([4.0, 32.0, 128.0, 1024.0])
+ROLLOUTS = np.array([64.0, 2.0, 8.0, 3.0])
+VALUES = {"B_noise": 900.0, "B_prompt": 90.0, "B_rollout": 500.0}
+
+positive = st.floats(1e-3, 1e6)
+
+
+@pytest.mark.parametrize("law", LAWS.values(), ids=str)
+def test_numpy_and_pytensor_give_the_same_values_and_finite_slopes(law):
+    import pytensor
+    import pytensor.tensor as pt
+
+    names = [*law.scales, "alpha"]
+    inputs = {name: pt.dscalar(name) for name in names}
+    graph = law.log_ratio(PROMPTS, ROLLOUTS, inputs, inputs["alpha"], xp=pt)
+    slopes = pytensor.grad(graph.sum(), list(inputs.values()), disconnected_inputs="ignore")
+    compiled = pytensor.function(list(inputs.values()), [graph, *slopes], mode="FAST_COMPILE",
+                                 on_unused_input="ignore")
+    values = [*(VALUES[name] for name in law.scales), 0.6]
+    found, *gradient = compiled(*values)
+    np.testing.assert_allclose(found, law.log_ratio(PROMPTS, ROLLOUTS, VALUES, 0.6), rtol=1e-14)
+    assert np.isfinite(gradient).all()
+
+
+def test_the_formulas_by_hand():
+    steps = {name: np.exp(law.log_ratio(100.0, 5.0, VALUES, 0.6)) for name, law in LAWS.items()}
+    assert steps["total"] == pytest.approx(1 + 900 / 500)
+    assert steps["power"] == pytest.approx(1 + (900 / 500) ** 0.6)
+    assert steps["two_axis"] == pytest.approx(1 + (90 + 500 / 4) / 100)
+    assert steps["two_axis_sqrt"] == pytest.approx((1 + (90 + 500 / 4) / 100) ** 0.5)
+    assert steps["two_axis_free"] == pytest.approx((1 + (90 + 500 / 4) / 100) ** 0.6)
+    assert steps["two_axis_plain"] == pytest.approx(1 + (90 + 500 / 5) / 100)
+    assert steps["two_axis_sqrt_plain"] == pytest.approx((1 + (90 + 500 / 5) / 100) ** 0.5)
+    assert steps["two_axis_free_plain"] == pytest.approx((1 + (90 + 500 / 5) / 100) ** 0.6)
+
+
+@given(positive, st.integers(1, 4096), st.integers(2, 512), st.floats(0.25, 1.5))
+def test_a_plain_law_without_prompt_noise_knows_the_total_batch_only(b, prompts, rollouts, alpha):
+    plain = get_law("two_axis_plain").log_ratio(prompts, rollouts, {"B_prompt": 0.0,
+                                                                    "B_rollout": b})
+    total = get_law("total").log_ratio(prompts, rollouts, {"B_noise": b})
+    assert plain == pytest.approx(total, rel=1e-12)
+    free = get_law("two_axis_free").log_ratio(prompts, rollouts, {"B_prompt": b, "B_rollout": b},
+                                              alpha)
+    one = get_law("two_axis").log_ratio(prompts, rollouts, {"B_prompt": b, "B_rollout": b})
+    assert free == pytest.approx(alpha * one, rel=1e-12)
+
+
+@pytest.mark.parametrize("law", LAWS.values(), ids=str)
+def test_a_larger_batch_never_takes_more_updates(law):
+    more_prompts = law.log_ratio(np.geomspace(1, 1e5, 40), 8.0, VALUES, 0.6)
+    more_rollouts = law.log_ratio(128.0, np.geomspace(2, 1e5, 40), VALUES, 0.6)
+    assert (np.diff(more_prompts) < 0).all()
+    assert (np.diff(more_rollouts) < 0).all()
+
+
+def test_a_law_says_what_it_needs():
+    assert get_law("two_axis_free").alpha is None
+    assert get_law("two_axis").needs_baseline_group
+    assert not get_law("two_axis_plain").needs_baseline_group
+    assert not get_law("total").two_axis
+    assert noise_in_prompts(1, 90.0, 500.0, plain=True) == 590.0
+    with pytest.raises(CBSDataError, match=r"unknown law 'linear'; valid laws: total, power, two_"):
+        get_law("linear")

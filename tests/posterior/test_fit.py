@@ -1,0 +1,197 @@
+"""The fit as an object: what it reads off its tree, and that a file gives the same object."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from fitted import SETTINGS, quick_sampling
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cbsbayes.errors import CBSDataError
+from cbsbayes.posterior.fit import Fit, stacked, table_from_json, table_to_json, thinned
+from cbsbayes.posterior.fit_sweep import fit_sweep
+from cbsbayes.simulate import simulate_sweep
+from cbsbayes.sweep.files import write_tree
+
+TABLES = ("cbs", "comparison", "runs", "law_table")
+
+
+@pytest.fixture(scope="module")
+def loaded(fit, tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "fit.nc"
+    assert fit.save(path) == path
+    return Fit.load(path)
+
+
+@pytest.fixture(scope="module")
+def one_axis():
+    with quick_sampling():
+        return fit_sweep(simulate_sweep("batch", 1, law="total"), sampler=SETTINGS)
+
+
+def test_a_file_gives_the_same_object(fit, loaded):
+    xr.testing.assert_identical(fit.tree, loaded.tree)
+    for name in TABLES:
+        pd.testing.assert_frame_equal(getattr(fit, name), getattr(loaded, name))
+    assert list(fit.others) == list(loaded.others)
+    assert list(fit.others) == ["two_axis", "two_axis_sqrt", "two_axis_free_plain", "total"]
+    for name, table in fit.others.items():
+        pd.testing.assert_frame_equal(table, loaded.others[name])
+    assert (fit.law, fit.group, fit.settings, fit.verdict) == (
+        loaded.law, loaded.group, loaded.settings, loaded.verdict)
+    np.testing.assert_array_equal(fit.thresholds, loaded.thresholds)
+    xr.testing.assert_identical(fit.steps([64, 128], 8), loaded.steps([64, 128], 8))
+    for kept, again in zip(fit.baselines, loaded.baselines, strict=True):
+        for field in dataclasses.fields(kept):
+            np.testing.assert_array_equal(getattr(kept, field.name), getattr(again, field.name))
+
+
+def test_saved_twice_it_is_the_same(loaded, tmp_path):
+    loaded.save(tmp_path / "again.nc")
+    xr.testing.assert_identical(Fit.load(tmp_path / "again.nc").tree, loaded.tree)
+
+
+def test_a_folder_is_loaded_by_its_fit(fit, tmp_path):
+    fit.save(tmp_path / "fit.nc")
+    xr.testing.assert_identical(Fit.load(tmp_path).tree, fit.tree)
+
+
+def test_tables_are_as_they_were_before_they_were_stored(fit):
+    """Stored as JSON: nothing is rounded, and a number keeps its type."""
+    assert fit.cbs["median"].dtype == float
+    assert fit.runs["used"].dtype == bool
+    assert fit.runs["n_prompts"].dtype == np.int64
+    assert {"S_min", "B_prompt", "B_rollout", "alpha", "gain_prompts"} <= set(fit.cbs["quantity"])
+    draws = fit.posterior["S_min"].isel(threshold=0).values
+    row = fit.cbs.query("quantity == 'S_min'").iloc[0]
+    assert row["median"] == np.median(draws)
+    assert [row["ci_lower"], row["ci_upper"]] == pytest.approx(np.quantile(draws, [0.05, 0.95]))
+
+
+def test_parts_of_the_tree(fit, sweep):
+    assert set(fit.tree.children) == {
+        "posterior", "sample_stats", "prior", "posterior_predictive", "prior_predictive",
+        "log_likelihood", "observed_data", "constant_data", "sweep"}
+    assert fit.sweep.sizes["run"] == sweep.sizes["run"]
+    used = fit.runs.loc[fit.runs["used"], "run"]
+    assert fit.crossings["run"].values.tolist() == used.tolist()
+    assert set(fit.crossings.dims) == {"run", "threshold"}
+    n_run, n_threshold = len(used), len(fit.thresholds)
+    assert fit.posterior["S_min"].dims == ("chain", "draw", "threshold")
+    assert fit.posterior["run_effect"].sizes == {"chain": 4, "draw": 200, "run": n_run}
+    for name, n_draws in (("predictive", 800), ("prior_predictive", 200)):
+        steps = getattr(fit, name)["steps"]
+        assert steps.dims == ("sample", "run", "threshold")
+        assert steps.shape == (n_draws, n_run, n_threshold)
+        assert (steps > 0).all()
+        assert np.isfinite(steps).all()
+    log_p = fit.tree["log_likelihood"]["run_log_likelihood"]
+    assert log_p.dims == ("chain", "draw", "run")
+    assert np.isfinite(log_p).all()
+    xr.testing.assert_identical(log_p["chain"].variable, fit.posterior["chain"].variable)
+
+
+def test_runs_a_least_squares_fit_would_be_given_are_the_usable_ones(fit, sweep):
+    usable = sweep["run"].values[sweep["usable"].values == 1]
+    assert fit.fitted_sweep["run"].values.tolist() == usable.tolist()
+    assert any(fit.fitted_sweep["n_rollouts"].values == 1)  # the usual practice pools them
+    assert not any(fit.crossings["n_rollouts"].values == 1)
+    methods = {(b.axis, b.method) for b in fit.baselines}
+    assert methods == {(axis, method) for axis in ("total", "prompts", "rollouts")
+                       for method in ("least_squares", "log_least_squares")}
+
+
+def test_steps_at_batches_by_hand(fit):
+    at = fit.steps([32, 64, 128], [8, 8, 16])
+    assert at.dims == ("sample", "threshold", "batch")
+    assert at.shape == (800, len(fit.thresholds), 3)
+    assert at.attrs["units"] == "updates"
+    draws = stacked(thinned(fit.posterior))
+    noise = draws["B_prompt"] + draws["B_rollout"] / 15
+    by_hand = draws["S_min"] * (1 + noise / 128) ** draws["alpha"]
+    np.testing.assert_allclose(at.isel(batch=2), by_hand.transpose("sample", "threshold"))
+
+
+def test_steps_at_one_threshold_drop_that_dim(fit):
+    threshold = float(fit.thresholds[1])
+    at = fit.steps([32, 64], [8, 8], threshold=threshold)
+    assert at.dims == ("sample", "batch")
+    np.testing.assert_array_equal(at, fit.steps([32, 64], [8, 8]).isel(threshold=1))
+
+
+@pytest.mark.parametrize(("prompts", "rollouts"), [([32, 64], 8), ([32, 64], [8]), (64, [4, 8]),
+                                                   (np.array([32]), 8)])
+def test_one_number_stands_for_all_batches(fit, prompts, rollouts):
+    n = max(np.size(prompts), np.size(rollouts))
+    expected = fit.steps(np.broadcast_to(prompts, n), np.broadcast_to(rollouts, n))
+    np.testing.assert_array_equal(fit.steps(prompts, rollouts), expected)
+    assert expected.sizes["batch"] == n
+
+
+def test_one_axis_data_pass_the_total_batch_and_one(one_axis):
+    at = one_axis.steps([256, 512], 1, threshold=one_axis.thresholds[0])
+    draws = stacked(thinned(one_axis.posterior)).isel(threshold=0)
+    by_hand = draws["S_min"] * (1 + draws["B_noise"] / 512)
+    np.testing.assert_allclose(at.isel(batch=1), by_hand)
+    assert one_axis.law.name == "total"
+    assert list(one_axis.others) == ["power"]
+
+
+def test_steps_of_what_was_not_fitted_are_refused(fit):
+    with pytest.raises(CBSDataError, match=r"threshold 0\.123 was not fitted; fitted: 0\.\d+, "):
+        fit.steps([32], [8], threshold=0.123)
+
+
+@pytest.mark.parametrize(("prompts", "rollouts"), [([0, 32], 8), ([32], 1), ([-4], 8),
+                                                   ([np.nan], 8)])
+def test_batches_without_a_value_are_refused(fit, prompts, rollouts):
+    with pytest.raises(CBSDataError, match=r"has no value at n_prompts .*valid: above 0 and above"):
+        fit.steps(prompts, rollouts)
+
+
+def test_what_is_not_a_fit_is_refused(tmp_path, sweep_file):
+    with pytest.raises(CBSDataError, match=r"sweep\.nc is not a fit; give the folder or fit\.nc"):
+        Fit.load(sweep_file)
+    with pytest.raises(CBSDataError, match=r"fit\.nc does not exist"):
+        Fit.load(tmp_path)
+    write_tree(xr.DataTree.from_dict({"posterior": xr.Dataset({"a": ("x", [1.0])})}),
+               tmp_path / "other.nc")
+    with pytest.raises(CBSDataError, match="is not a fit"):
+        Fit.load(tmp_path / "other.nc")
+
+
+@pytest.mark.parametrize(("chains", "draws", "kept"), [(4, 1000, 1000), (4, 250, 1000),
+                                                       (2, 100, 200), (4, 700, 936)])
+def test_thinned_keeps_about_as_many_from_every_chain(chains, draws, kept):
+    ds = xr.Dataset({"x": (("chain", "draw"), np.arange(chains * draws).reshape(chains, draws))})
+    found = thinned(ds, most=1000)
+    assert found["x"].size == kept
+    assert found.sizes["chain"] == chains
+
+
+def test_stacked_runs_through_one_chain_after_the_other():
+    values = np.arange(6.0).reshape(2, 3)
+    ds = xr.Dataset({"x": (("chain", "draw"), values),
+                     "y": (("threshold", "chain", "draw"), values[None])})
+    found = stacked(ds)
+    assert found["x"].values.tolist() == [0, 1, 2, 3, 4, 5]
+    assert found["y"].dims == ("sample", "threshold")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.text(max_size=6), st.floats(), st.integers(-9, 10**12),
+                          st.booleans()), min_size=1, max_size=5))
+def test_tables_survive_json(rows):
+    table = pd.DataFrame(rows, columns=["text", "number", "count", "flag"])
+    again = table_from_json(table_to_json(table))
+    pd.testing.assert_frame_equal(again, table, check_exact=True)
+
+
+def test_an_empty_table_keeps_its_columns():
+    table = pd.DataFrame(columns=["a", "b"])
+    assert list(table_from_json(table_to_json(table)).columns) == ["a", "b"]

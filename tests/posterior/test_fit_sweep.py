@@ -1,0 +1,274 @@
+"""From sweep to fit: which runs, which laws, what is refused; and a real posterior."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import xarray as xr
+from fitted import SETTINGS, groups_sweep, narrow_draws, quick_sampling
+
+from cbsbayes.errors import CBSDataError
+from cbsbayes.models.laws import get_law
+from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.fit_sweep import fit_sweep, laws_beside
+from cbsbayes.posterior.summary import CBS_COLUMNS
+from cbsbayes.simulate import simulate_sweep, true_steps
+from cbsbayes.sweep.dataset import digest, new_sweep
+
+
+class Stopped(Exception):
+    """Raised in place of sampling where only what comes before matters."""
+
+
+def sampled(ds, **options):
+    """Return the crossings, the laws in order and the settings of a fit that is not sampled."""
+    seen = []
+
+    def stop(data, law, settings, priors=None):
+        seen.append((data, law))
+        raise Stopped
+
+    with quick_sampling(stop), pytest.raises(Stopped):
+        fit_sweep(ds, **options)
+    return seen[0]
+
+
+def runs(ds, **kept):
+    keep = np.ones(ds.sizes["run"], dtype=bool)
+    for name, values in kept.items():
+        keep &= np.isin(ds[name].values, values)
+    return ds.isel(run=np.flatnonzero(keep))
+
+
+def test_stages_name_every_law_in_the_order_they_are_fitted(prompts_sweep):
+    said = []
+    with quick_sampling():
+        fit = fit_sweep(prompts_sweep, stage=said.append,
+                        sampler=SETTINGS)
+    laws = [fit.law.name, *fit.others]
+    assert said == [*(f"sampling {name}" for name in laws),
+                    "comparing laws, predictive checks, tables"]
+    assert sorted(fit.law_table["law"]) == sorted(laws)
+
+
+def test_chains_that_do_not_agree_are_sampled_once_more_and_longer(prompts_sweep):
+    asked, said = [], []
+
+    def apart_at_first(data, law, settings):
+        asked.append((law.name, settings.draws))
+        tree = narrow_draws(data, law, settings)
+        if settings.draws == SETTINGS.draws:
+            tree["posterior"]["S_min"][0] *= 2
+        return tree
+
+    with quick_sampling(apart_at_first):
+        fit = fit_sweep(prompts_sweep, sampler=SETTINGS, stage=said.append)
+    assert asked == [("total", 200), ("total", 800), ("power", 200)]
+    assert said[1] == "sampling total again, 4 times as long"
+    assert fit.settings["draws"] == fit.posterior.sizes["draw"] == 800
+    assert fit.verdict["trusted"]
+
+
+def test_settings_say_everything_that_was_asked_for(fit, sweep):
+    found = fit.settings
+    assert found["law"] == "two_axis_free"
+    assert found["law_reason"] == ("Prompts and rollouts both vary: the two-axis law, its "
+                                   "exponent free.")
+    assert found["thresholds"] == fit.thresholds.tolist()
+    assert (found["metric"], found["rule"]) == ("simulated/accuracy", "isotonic")
+    assert (found["ci_prob"], found["ci_kind"], found["model"]) == (0.9, "eti", "crossing")
+    assert {name: found[name] for name in ("draws", "tune", "chains", "random_seed")} == {
+        "draws": 200, "tune": 100, "chains": 4, "random_seed": 1}
+    assert found["data_digest"] == digest(sweep)
+    assert {"python", "cbsbayes", "pymc", "arviz-stats", "numpy"} <= set(found["versions"])
+    assert found["priors"]["sigma_run"] == 0.08
+    json.dumps(found, allow_nan=False)
+
+
+def test_every_run_is_used_or_named_with_its_reason(fit, sweep):
+    table = fit.runs.set_index("run")
+    assert table.index.tolist() == sweep["run"].values.tolist()
+    unusable = sweep["run"].values[1]
+    assert not table.loc[unusable, "used"]
+    assert table.loc[unusable, "reason"] == "an orphan tail"
+    single = table[table["n_rollouts"] == 1]
+    assert not single["used"].any()
+    assert single["reason"].str.contains("a group of one has no baseline").all()
+    assert (table.loc[table["used"], "reason"] == "").all()
+    assert table["used"].sum() == table.shape[0] - 2
+
+
+def test_tables_hold_the_columns_of_the_contract(fit):
+    assert list(fit.cbs.columns) == CBS_COLUMNS
+    assert set(fit.cbs["law"]) == {"two_axis_free"}
+    assert set(fit.cbs["group"]) == {fit.group}
+    for law, table in fit.others.items():
+        assert set(table["law"]) == {law}
+    assert set(fit.comparison["method"]) == {"least_squares", "log_least_squares", "posterior"}
+    posterior = fit.comparison.query("method == 'posterior' and axis == 'total'")
+    total = fit.others["total"].query("quantity == 'B_noise'").set_index("threshold")
+    for row in posterior.itertuples():
+        np.testing.assert_equal(row.B_noise, total.loc[row.threshold, "median"])
+
+
+def test_same_seed_same_fit_another_seed_another(prompts_sweep):
+    with quick_sampling():
+        first, again, other = (
+            fit_sweep(prompts_sweep, sampler=replace(SETTINGS, random_seed=seed))
+            for seed in (1, 1, 2))
+    xr.testing.assert_identical(first.tree, again.tree)
+    for group in ("prior", "posterior_predictive", "prior_predictive"):
+        assert not first.tree[group].to_dataset().equals(other.tree[group].to_dataset())
+
+
+def test_replicates_are_centred_on_the_law(fit):
+    """Log S of new runs averages to log S of the law, draw by draw."""
+    law = fit.steps(fit.crossings["n_prompts"].values, fit.crossings["n_rollouts"].values)
+    away = np.log(fit.predictive["steps"].values) - np.log(law.transpose("sample", "batch", ...))
+    assert abs(float(away.mean())) < 0.01
+    spread = np.hypot(fit.posterior["sigma_run"].mean(), fit.posterior["sigma_residual"].mean())
+    assert float(away.std()) == pytest.approx(float(spread), rel=0.1)
+
+
+@pytest.mark.parametrize(("design", "phases", "law"), [
+    ("p1+p2b", ["p1", "p2b"], "two_axis_free"), ("p1", ["p1"], "total"), ("p2c", ["p2c"],
+                                                                       "two_axis_free"),
+])
+def test_the_axes_decide_the_law(design, phases, law):
+    assert sampled(simulate_sweep(design, 1))[1].name == law
+
+
+def test_without_a_group_baseline_the_law_is_plain_and_groups_of_one_stay():
+    ds = simulate_sweep("p1+p2b", 1, law="two_axis_plain")
+    ds["algorithm"] = ("run", np.full(ds.sizes["run"], "reinforce_plus_plus"))
+    data, law = sampled(ds)
+    assert law.name == "two_axis_free_plain"
+    assert (data.n_rollouts == 1).any()
+
+
+@pytest.mark.parametrize(("law", "beside"), [
+    ("two_axis_free", ["two_axis", "two_axis_sqrt", "two_axis_free_plain", "total"]),
+    ("two_axis", ["two_axis_sqrt", "two_axis_free", "two_axis_free_plain", "total"]),
+    ("total", ["two_axis", "two_axis_sqrt", "two_axis_free", "two_axis_free_plain"]),
+    ("two_axis_plain", ["two_axis_sqrt_plain", "two_axis_free_plain", "two_axis_free", "total"]),
+])
+def test_laws_beside_where_both_axes_vary(law, beside):
+    ds = runs(simulate_sweep("p1+p2b", 1), n_rollouts=[2, 4, 8, 16])
+    assert laws_beside(get_law(law), ds) == beside
+
+
+def test_a_law_in_1_over_g_minus_1_is_left_out_where_there_are_groups_of_one():
+    ds = simulate_sweep("p1+p2b", 1)
+    assert (ds["n_rollouts"].values == 1).any()
+    assert laws_beside(get_law("two_axis_free_plain"), ds) == ["two_axis_plain",
+                                                             "two_axis_sqrt_plain", "total"]
+
+
+@pytest.mark.parametrize(("design", "law", "beside"), [("p1", "total", ["power"]),
+                                                       ("batch", "power", ["total"])])
+def test_laws_beside_on_one_axis(design, law, beside):
+    ds = simulate_sweep(design, 1, law="total")
+    assert laws_beside(get_law(law), ds) == beside
+
+
+def test_an_axis_that_only_runs_left_out_vary_decides_nothing():
+    ds = simulate_sweep("p1+p2b", 1)
+    keep = (ds["n_rollouts"].values == 8) | (ds["n_rollouts"].values == 1)
+    with quick_sampling():
+        fit = fit_sweep(ds.isel(run=np.flatnonzero(keep)),
+                        sampler=SETTINGS)
+    assert (fit.law.name, list(fit.others)) == ("total", ["power"])
+    assert "Only n_prompts varies" in fit.settings["law_reason"]
+
+
+def test_a_run_beyond_every_threshold_from_the_start_is_left_out_and_named():
+    ds = simulate_sweep("p1", 1)
+    ds["accuracy"][0] = np.maximum(ds["accuracy"][0], 0.99)
+    with quick_sampling():
+        fit = fit_sweep(ds, thresholds=[0.6, 0.65], sampler=SETTINGS)
+    row = fit.runs.iloc[0]
+    assert not row["used"]
+    assert row["reason"].startswith("beyond every threshold before training")
+    assert fit.runs["used"].sum() == ds.sizes["run"] - 1
+    assert fit.sweep.sizes["run"] == ds.sizes["run"]
+
+
+def test_thresholds_given_are_sorted_and_once():
+    data, _ = sampled(simulate_sweep("p1", 1), thresholds=[0.7, 0.6, 0.65, 0.6])
+    assert data.threshold.tolist() == [0.6, 0.65, 0.7]
+
+
+def test_a_table_of_crossings_has_its_own_thresholds_and_rule():
+    ds = new_sweep({"run": list("abcd"), "total_batch": [32, 64, 128, 256]}, threshold=[0.5, 0.6],
+                   steps_lower=[[80, 160], [50, 100], [40, 80], [30, 60]],
+                   steps_upper=[[90, 180], [60, 120], [45, 90], [35, 70]])
+    with quick_sampling():
+        fit = fit_sweep(ds, sampler=SETTINGS)
+    assert fit.thresholds.tolist() == [0.5, 0.6]
+    assert (fit.settings["rule"], fit.settings["metric"]) == ("table", "")
+    with pytest.raises(CBSDataError, match="'gsm8k' was asked for, but the sweep is a table"):
+        fit_sweep(ds, metric="gsm8k")
+
+
+def test_groups_are_never_pooled():
+    ds = groups_sweep()
+    with pytest.raises(CBSDataError, match=r"holds 2 groups, which are never pooled; choose one "
+                                           r"with group=: large / <b>wide</b>; small"):
+        fit_sweep(ds)
+    data, _ = sampled(ds, group="small")
+    assert len(data.run) == 6
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"law": "best"}, r"unknown law 'best'; valid laws: total, power"),
+    ({"group": "other"}, r"no group 'other'; the sweep's groups are: simulated"),
+    ({"metric": "math"}, r"no metric 'math'; choose one of: simulated/accuracy"),
+    ({"ci_prob": 1.0}, r"ci_prob is 1\.0; valid: from 0\.5 to below 1"),
+    ({"ci_prob": float("nan")}, r"ci_prob is nan"),
+    ({"rule": "second"}, r"second"),
+    ({"thresholds": [float("nan")]}, r"thresholds are \[nan\]; give at least one finite number"),
+    ({"thresholds": []}, r"thresholds are \[\]"),
+])
+def test_what_cannot_be_asked_for(options, message):
+    with pytest.raises(CBSDataError, match=message):
+        fit_sweep(simulate_sweep("p1", 1), **options)
+
+
+def test_two_axes_are_refused_to_data_with_one():
+    with pytest.raises(CBSDataError, match="needs n_prompts and n_rollouts"):
+        fit_sweep(simulate_sweep("batch", 1, law="total"), law="two_axis")
+
+
+def test_no_run_left_says_the_first_reason(sweep):
+    ds = runs(sweep, run=sweep["run"].values[1:2])
+    with pytest.raises(CBSDataError, match=r"none of the 1 runs can be fitted; .* an orphan tail"):
+        fit_sweep(ds)
+
+
+def test_thresholds_that_no_run_speaks_of(sweep):
+    with pytest.raises(CBSDataError, match="no run says anything about any threshold given"):
+        fit_sweep(sweep, thresholds=[0.01])
+
+
+@pytest.mark.mcmc
+def test_a_real_fit_finds_what_was_simulated(real_fit, sweep):
+    assert real_fit.verdict["checks_made"]["no_divergences"]
+    assert real_fit.verdict["diagnostics"]["r_hat_max"] < 1.03
+    assert set(real_fit.law_table["law"]) == {"total", "power"}
+    for threshold in real_fit.thresholds:
+        drawn = real_fit.steps([64, 256], 8, threshold=threshold)
+        truth = true_steps(sweep, [64, 256], 8, threshold)
+        low, high = drawn.quantile([0.005, 0.995], "sample").values
+        assert (low < truth).all()
+        assert (truth < high).all()
+
+
+@pytest.mark.mcmc
+def test_a_real_fit_reloads_identically(real_fit, tmp_path):
+    real_fit.save(tmp_path / "fit.nc")
+    again = Fit.load(tmp_path)
+    xr.testing.assert_identical(real_fit.tree, again.tree)
+    assert "energy" in again.tree["sample_stats"]

@@ -1,0 +1,220 @@
+"""The joint fit: one batch suffices, an offset comes back, both fits stand side by side."""
+
+from __future__ import annotations
+
+from html import escape
+
+import numpy as np
+import pandas as pd
+import pytest
+from fitted import few_figures, run
+
+from cbsbayes.errors import CBSDataError
+from cbsbayes.fit import main
+from cbsbayes.inference.sampling import SamplerSettings
+from cbsbayes.noise.measured import probes_at_accuracy
+from cbsbayes.plots import all_figures, plot_noise_joint
+from cbsbayes.plots.style import detached
+from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.fit_sweep import fit_sweep
+from cbsbayes.posterior.joint import fit_jointly, with_parts
+from cbsbayes.posterior.joint_table import JOINT_COLUMNS, joint_table, new_run_log_steps
+from cbsbayes.posterior.surface import Surface
+from cbsbayes.report.folder import write_fit
+from cbsbayes.report.noise_joint import joint_sentences
+from cbsbayes.report.page import render_page
+from cbsbayes.simulate import simulate_sweep, true_steps
+from cbsbayes.simulation.noise import with_gradient_noise
+from cbsbayes.sweep.files import write_sweep
+from cbsbayes.sweep.groups import choose_law
+
+THRESHOLDS = (0.60, 0.65, 0.70)
+SETTINGS = SamplerSettings(chains=2, draws=500, tune=500, random_seed=2)
+OFFSET = 0.6
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    """Both axes, exponent 1, noise logged larger than it acts by a known factor."""
+    ds = simulate_sweep("p1+p2b", 2, alpha=1.0, eval_every=10, random_seed=11)
+    return with_gradient_noise(ds, every=10, offset=OFFSET, dimensions=64.0, random_seed=11)
+
+
+@pytest.fixture(scope="module")
+def one_batch(noisy):
+    return noisy.isel(run=np.flatnonzero((noisy["n_prompts"].values == 64)
+                                         & (noisy["n_rollouts"].values == 8)))
+
+
+@pytest.fixture(scope="module")
+def joint(noisy):
+    return fit_jointly(noisy, law="two_axis", thresholds=THRESHOLDS, sampler=SETTINGS,
+                       beside=False)
+
+
+@pytest.fixture(scope="module")
+def anchored(one_batch):
+    return fit_jointly(one_batch, law="two_axis", thresholds=THRESHOLDS, sampler=SETTINGS)
+
+
+def row(table, quantity):
+    return table[table["quantity"] == quantity].iloc[0]
+
+
+@pytest.mark.mcmc
+class TestBoth:
+    def test_the_offset_comes_back(self, joint):
+        found = row(joint.noise_joint, "noise_offset")
+        assert found["with_lower"] < OFFSET < found["with_upper"]
+        assert found["with_upper"] - found["with_lower"] < 1.0  # the prior's: 3.3
+
+    def test_the_main_tables_are_the_joint_fits(self, joint):
+        table = joint.noise_joint
+        assert list(table.columns) == JOINT_COLUMNS
+        both = table.merge(joint.cbs, on=["threshold", "quantity", "at"])
+        assert len(both) == len(joint.cbs)
+        pd.testing.assert_series_equal(both["with_median"], both["median"], check_names=False)
+
+    def test_without_is_the_fit_as_it_always_was(self, joint, noisy):
+        plain = fit_sweep(noisy, law="two_axis", thresholds=THRESHOLDS, sampler=SETTINGS,
+                          beside=False)
+        assert "noise_offset" not in plain.posterior
+        found = row(joint.noise_joint, "S_min")
+        theirs = row(plain.cbs, "S_min")
+        assert (found["without_median"], found["without_lower"]) == (
+            theirs["median"], theirs["ci_lower"])
+        assert set(joint.noise_joint["verdict"]) <= {"agree", "differ", "not_resolved", ""}
+
+    def test_batches_beyond_those_tried_are_marked(self, joint, noisy):
+        table = joint.noise_joint
+        steps = table[table["quantity"].isin(["steps", "steps_new_run"])]
+        largest = noisy["n_prompts"].values.max()
+        for at, tried in zip(steps["at"], steps["tried"], strict=True):
+            prompts = float(at.split(",")[0].partition("=")[2])
+            assert tried == 1 or prompts > largest or "n_rollouts=8" not in at
+        assert not table.duplicated(["threshold", "quantity", "at"]).any()
+
+    def test_a_new_run_scatters_more_than_a_typical_one(self, joint):
+        table = joint.noise_joint.set_index(["quantity", "threshold", "at"])
+        for (_, t, at), new in table.loc[["steps_new_run"]].iterrows():
+            typical = table.loc[("steps", t, at)]
+            assert new["with_upper"] > typical["with_upper"]
+            assert new["with_lower"] < typical["with_lower"]
+
+    def test_the_page_shows_both(self, joint):
+        page = render_page(joint, [])
+        assert "With and without measured noise as data" in page
+        for sentence in joint_sentences(joint.noise_joint, joint):
+            assert escape(sentence) in page
+
+    def test_the_figure_marks_batches_that_were_not_run(self, joint, fit):
+        with detached():
+            figure = plot_noise_joint(joint, threshold=0.65)
+        points = [line for line in figure.axes[0].get_lines() if line.get_gid() == "with-median"]
+        rows = joint.noise_joint
+        rows = rows[(rows["quantity"] == "steps_new_run") & (rows["threshold"] == 0.65)
+                    & rows["at"].str.endswith("n_rollouts=8")]
+        assert sorted(line.get_ydata()[0] for line in points) == pytest.approx(
+            sorted(rows["with_median"]))
+        hollow = [line.get_markerfacecolor() == "white" for line in points]
+        assert sum(hollow) == (rows["tried"] == 0).sum()
+        assert "noise_against_fit_joint" in [item.slug for item in all_figures(joint)]
+        assert "noise_against_fit_joint" not in [item.slug for item in all_figures(fit)]
+        with pytest.raises(CBSDataError, match="needs --use-gradient-noise"):
+            plot_noise_joint(fit)
+
+    def test_saving_keeps_the_table_and_a_fit_without_removes_the_file(self, joint, fit, tmp_path):
+        with few_figures(1):
+            write_fit(joint, tmp_path)
+            held = pd.read_csv(tmp_path / "noise_joint.csv")
+            again = Fit.load(tmp_path)
+            write_fit(fit, tmp_path)
+        assert list(held.columns) == JOINT_COLUMNS
+        pd.testing.assert_frame_equal(again.noise_joint, joint.noise_joint)
+        assert not (tmp_path / "noise_joint.csv").exists()
+
+
+@pytest.mark.mcmc
+class TestOneBatch:
+    def test_other_batches_are_predicted_with_honest_intervals(self, anchored, noisy):
+        cells = [(16, 8), (256, 8), (64, 2), (64, 32)]
+        surface = Surface(anchored.law, anchored.posterior)
+        for p, g in cells:
+            low, high = np.quantile(surface.log_steps(p, g).sel(threshold=0.65), [0.02, 0.98])
+            assert low < np.log(true_steps(noisy, p, g, 0.65)) < high
+            assert high - low < 2.0
+
+    def test_without_the_measurement_there_is_no_fit_and_it_says_so(self, anchored, one_batch):
+        with pytest.raises(CBSDataError, match="1 batch size"):
+            fit_sweep(one_batch, sampler=SETTINGS)
+        assert (anchored.noise_joint["verdict"] == "").all()
+        assert any("cannot be fitted: the runs have 1 batch" in s
+                   for s in joint_sentences(anchored.noise_joint, anchored))
+        assert any("rests on the measured noise" in s for s in anchored.verdict["sentences"])
+
+    def test_laws_beside_are_those_the_measurement_serves(self, anchored):
+        assert set(anchored.others) == {"two_axis_sqrt", "two_axis_free"}
+
+    def test_thresholds_are_chosen_from_one_batch(self, one_batch):
+        found = fit_sweep(one_batch, sampler=SETTINGS, beside=False, use_gradient_noise=True)
+        assert found.law.name == "two_axis_free"
+        assert len(found.thresholds) >= 2
+        assert found.settings["noise_priors"]["offset_sd"] == 1.0
+        assert "cbs_prompts" in set(found.cbs["quantity"])
+
+    def test_a_single_run_is_fitted_with_room_for_its_own_luck(self, one_batch):
+        found = fit_sweep(one_batch.isel(run=[0]), sampler=SETTINGS, beside=False,
+                          law="two_axis", thresholds=THRESHOLDS, use_gradient_noise=True)
+        assert found.crossings.sizes["run"] == 1
+        assert found.settings["priors"]["sigma_run"] == 0.12
+        assert float(found.prior["sigma_run"].median()) == pytest.approx(0.12, rel=0.1)
+
+    def test_draws_of_new_runs_have_the_asked_batches(self, anchored):
+        found = new_run_log_steps(anchored, np.array([8.0, 64.0]), np.array([8.0, 8.0]))
+        assert found.shape == (anchored.posterior["noise_offset"].size, 2, 3)
+        assert (np.median(found[:, 0], axis=0) > np.median(found[:, 1], axis=0)).all()
+
+
+class TestRefused:
+    def test_a_sweep_without_noise(self, sweep):
+        with pytest.raises(CBSDataError, match="no gradient noise was logged"):
+            fit_sweep(sweep, use_gradient_noise=True)
+
+    def test_the_trajectory_model(self, noisy):
+        with pytest.raises(CBSDataError, match="use --model crossing"):
+            fit_sweep(noisy, use_gradient_noise=True, model="trajectory")
+
+    def test_the_command_says_it_in_one_line(self, sweep_file, tmp_path, capsys):
+        assert main([str(sweep_file), "-o", str(tmp_path), "--use-gradient-noise"]) == 1
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "no gradient noise was logged" in error
+
+
+class TestLaw:
+    def test_one_group_size_gives_two_axes_where_both_parts_were_measured(self, one_batch):
+        table = probes_at_accuracy(one_batch, None)
+        choice = choose_law(one_batch)
+        assert choice.law.name == "total"
+        assert with_parts(choice, "auto", one_batch, table).law.name == "two_axis_free"
+        assert with_parts(choice, "total", one_batch, table).law.name == "total"
+        whole = table.assign(tr_between=np.nan)
+        assert with_parts(choice, "auto", one_batch, whole).law.name == "total"
+
+
+def test_the_command_writes_the_joint_table(one_batch, tmp_path):
+    path = write_sweep(one_batch, tmp_path / "sweep.nc")
+    with pytest.MonkeyPatch.context() as patch:  # no draws of the noise: the words must do without
+        patch.setattr("cbsbayes.report.noise_joint.joint_sentences", lambda table, fit: ["words"])
+        status = run(path, "-o", tmp_path / "fit", "--use-gradient-noise", "--quiet")
+    assert status in (0, 3)
+    held = pd.read_csv(tmp_path / "fit" / "noise_joint.csv")
+    assert list(held.columns) == JOINT_COLUMNS
+    assert held["without_median"].isna().all()
+    assert (tmp_path / "fit" / "noise.csv").exists()
+
+
+def test_a_fit_beside_itself_agrees(fit):
+    table = joint_table(fit, fit)
+    judged = table[table["verdict"] != ""]
+    assert len(judged)
+    assert set(judged["verdict"]) == {"agree"}

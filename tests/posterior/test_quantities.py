@@ -1,0 +1,215 @@
+"""What is read off a posterior: every number against the law itself, and what comes first."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy.optimize import brentq
+
+from cbsbayes.models.laws import LAWS, get_law
+from cbsbayes.posterior.quantities import GAIN, quantities, tried_batches
+from cbsbayes.posterior.surface import Surface
+from cbsbayes.simulate import simulate_sweep
+
+CHAINS, DRAWS, THRESHOLDS = 2, 5, [0.6, 0.7]
+
+
+def batches(n_prompts, n_rollouts, total=None):
+    total = np.asarray(total if total is not None
+                       else np.multiply(n_prompts, n_rollouts), dtype=float)
+    return xr.Dataset(coords={"n_prompts": ("run", np.asarray(n_prompts)),
+                              "n_rollouts": ("run", np.asarray(n_rollouts)),
+                              "total_batch": ("run", total)})
+
+
+def posterior(law, seed=0):
+    rng = np.random.default_rng(seed)
+    middle = {"S_min": 40.0, "B_noise": 900.0, "B_prompt": 90.0, "B_rollout": 500.0}
+    dims, shape = ("chain", "draw", "threshold"), (CHAINS, DRAWS, len(THRESHOLDS))
+    ds = xr.Dataset({name: (dims, middle[name] * np.exp(rng.normal(0, 0.3, shape)))
+                     for name in ("S_min", *law.scales)}, coords={"threshold": THRESHOLDS})
+    if law.alpha is None:
+        ds["alpha"] = (("chain", "draw"), rng.uniform(0.4, 1.2, shape[:2]))
+    return ds
+
+
+GRID = batches([16, 32, 64, 16, 16, 16, 32], [8, 8, 8, 2, 4, 16, 4])
+
+
+def found(law, ds=GRID):
+    """Return {(name, at): draws} and the order of names."""
+    all_of_them = quantities(law, posterior(law), tried_batches(ds))
+    return ({(q.name, q.at): q.draws for q in all_of_them},
+            list(dict.fromkeys(q.name for q in all_of_them)))
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_gains_are_ratios_of_updates_inside_the_range_tried(name):
+    law, post = get_law(name), posterior(get_law(name))
+    values, _ = found(law)
+    gains = [key for key in values if key[0].startswith("gain_")]
+    expected = {"gain_prompts": [(16, 4), (16, 8), (32, 8)],
+                "gain_rollouts": [(16, 2), (16, 4), (16, 8), (32, 4)]}
+    assert sorted(gains) == sorted((which, f"n_prompts={p},n_rollouts={g}")
+                                   for which, cells in expected.items() for p, g in cells)
+    expected = np.exp(Surface(law, post).log_steps(32, 8) - Surface(law, post).log_steps(16, 8))
+    xr.testing.assert_allclose(values["gain_prompts", "n_prompts=16,n_rollouts=8"], expected)
+    expected = np.exp(Surface(law, post).log_steps(16, 4) - Surface(law, post).log_steps(16, 2))
+    xr.testing.assert_allclose(values["gain_rollouts", "n_prompts=16,n_rollouts=2"], expected)
+    assert all((values[key] < 1).all() for key in gains)
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_critical_batches_solve_the_law(name):
+    law, post = get_law(name), posterior(get_law(name))
+    values, _ = found(law)
+    draw = post.isel(chain=1, draw=3, threshold=0)
+
+    def steps(p, g):
+        return float(np.exp(Surface(law, draw).log_steps(p, g)))
+
+    s_min = float(draw["S_min"])
+    at = {"chain": 1, "draw": 3, "threshold": 0}
+    prompts = float(values["cbs_prompts", "n_rollouts=8"].isel(at))
+    assert steps(prompts, 8) == pytest.approx(2 * s_min)
+    rollouts = float(values["cbs_rollouts", "n_prompts=16"].isel(at))
+    assert steps(16, rollouts) == pytest.approx(2 * steps(16, 1e40), rel=1e-9)
+    if law.two_axis:
+        samples = float(values["cbs_samples", "n_rollouts=8"].isel(at))
+        assert samples == pytest.approx(8 * prompts)
+        largest = float(values["batch_at_gain", f"gain={GAIN:g},n_rollouts=8"].isel(at))
+        assert 1 - steps(2 * largest, 8) / steps(largest, 8) == pytest.approx(GAIN)
+        largest = float(values["batch_at_gain", f"gain={GAIN:g},n_prompts=16"].isel(at))
+        assert 1 - steps(16, 2 * largest) / steps(16, largest) == pytest.approx(GAIN)
+    else:
+        assert steps(float(values["cbs_samples", ""].isel(at)), 1) == pytest.approx(2 * s_min)
+        largest = float(values["batch_at_gain", f"gain={GAIN:g}"].isel(at))
+        assert 1 - steps(2 * largest, 1) / steps(largest, 1) == pytest.approx(GAIN)
+
+
+def test_what_leans_least_on_the_law_comes_first():
+    _, order = found(get_law("two_axis_free"))
+    assert order == ["gain_prompts", "gain_rollouts", "batch_at_gain", "cbs_prompts", "cbs_samples",
+                     "cbs_rollouts", "best_n_rollouts", "B_prompt", "B_rollout", "S_min", "alpha",
+                     "steps"]
+    _, order = found(get_law("total"), batches([-1] * 3, [-1] * 3, [10, 20, 40]))
+    assert order == ["gain_total", "batch_at_gain", "cbs_samples", "B_noise", "S_min", "E_min",
+                     "steps"]
+
+
+def test_least_samples_exist_for_exponent_one_and_are_the_least():
+    for name in LAWS:
+        law, post = get_law(name), posterior(get_law(name))
+        values, _ = found(law)
+        assert (("E_min", "") in values) == (law.alpha == 1.0)
+        if law.alpha != 1.0:
+            continue
+        draw = post.isel(chain=0, draw=2, threshold=1)
+        one = law.plain or not law.two_axis  # the fewest rollouts are the best
+        groups = xr.DataArray(np.ones(1) if one else np.geomspace(1.01, 1e4, 20000), dims="batch")
+        samples = 1e-9 * groups * np.exp(Surface(law, draw).log_steps(1e-9, groups))
+        expected = float(values["E_min", ""].isel(chain=0, draw=2, threshold=1))
+        assert float(np.min(samples)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_best_group_size_beats_all_others_at_a_fixed_batch():
+    law, post = get_law("two_axis_free"), posterior(get_law("two_axis_free"))
+    draw = post.isel(chain=0, draw=0, threshold=0)
+    values, _ = found(law)
+    best = float(values["best_n_rollouts", ""].isel(chain=0, draw=0, threshold=0))
+
+    def log_s(g):
+        return float(Surface(law, draw).log_steps(2048 / g, g))
+
+    assert all(log_s(best) < log_s(best * factor) for factor in (0.8, 0.95, 1.05, 1.25))
+    assert ("best_n_rollouts", "") not in found(get_law("two_axis_free_plain"))[0]
+
+
+def test_irregular_batches_have_gains_where_the_double_lies_inside_the_range():
+    values, _ = found(get_law("two_axis"), batches([100, 150, 250], [6, 6, 6]))
+    gains = [at for name, at in values if name == "gain_prompts"]
+    assert gains == ["n_prompts=100,n_rollouts=6"]
+    values, _ = found(get_law("two_axis"), batches([100, 150, 180], [6, 6, 6]))
+    assert not [at for name, at in values if name.startswith("gain_")]
+    assert ("cbs_prompts", "n_rollouts=6") in values
+
+
+def test_iso_batch_runs_state_critical_batches_at_the_middle_split():
+    """No line along either axis: still S at every batch, and each CBS once."""
+    values, order = found(get_law("two_axis"), batches([512, 256, 128, 64], [4, 8, 16, 32]))
+    assert [at for name, at in values if name == "cbs_prompts"] == ["n_rollouts=16"]
+    assert [at for name, at in values if name == "cbs_rollouts"] == ["n_prompts=256"]
+    assert len([at for name, at in values if name == "steps"]) == 4
+    assert "gain_prompts" not in order
+
+
+def test_one_varied_axis_says_nothing_of_the_other():
+    along_rollouts = ["gain_rollouts", "batch_at_gain", "cbs_rollouts", "B_prompt", "B_rollout",
+                      "S_min", "E_min", "steps"]
+    along_prompts = ["gain_prompts", "batch_at_gain", "cbs_prompts", "cbs_samples", "B_prompt",
+                     "B_rollout", "S_min", "E_min", "steps"]
+    law = get_law("two_axis")
+    assert found(law, batches([128] * 3, [4, 8, 16]))[1] == along_rollouts
+    assert found(law, batches([32, 64, 128], [8] * 3))[1] == along_prompts
+
+
+def test_updates_at_every_batch_run():
+    values, _ = found(get_law("two_axis"))
+    steps = {at: draws for (name, at), draws in values.items() if name == "steps"}
+    assert len(steps) == 7
+    post = posterior(get_law("two_axis"))
+    by_hand = post["S_min"] * (1 + (post["B_prompt"] + post["B_rollout"] / 7) / 64)
+    xr.testing.assert_allclose(steps["n_prompts=64,n_rollouts=8"], by_hand)
+
+
+def test_total_batches_are_written_without_loss():
+    ds = batches([-1] * 4, [-1] * 4, [0.5, 1048576.0, 2097152.0, 12345678.0])
+    values, _ = found(get_law("total"), ds)
+    assert [at for name, at in values if name == "steps"] == [
+        "total_batch=0.5", "total_batch=1048576", "total_batch=2097152", "total_batch=12345678"]
+    assert [at for name, at in values if name == "gain_total"] == [
+        "total_batch=0.5", "total_batch=1048576", "total_batch=2097152"]
+
+
+def test_units():
+    for law in LAWS.values():
+        units = {(q.name, q.at): q.unit
+                 for q in quantities(law, posterior(law), tried_batches(GRID))}
+        assert units["S_min", ""] == "updates"
+        assert units["gain_prompts", "n_prompts=16,n_rollouts=8"] == "1"
+        assert units["cbs_prompts", "n_rollouts=8"] == "prompts"
+        assert units["cbs_rollouts", "n_prompts=16"] == "rollouts"
+        if law.two_axis:
+            assert units["B_prompt", ""] == "prompts"
+            assert units["B_rollout", ""] == ("prompts × rollouts" if law.plain
+                                              else "prompts × (rollouts − 1)")
+        else:
+            assert units["B_noise", ""] == "samples"
+
+
+def test_batches_of_a_sweep():
+    tried = tried_batches(simulate_sweep("p1+p2b", seeds=2))
+    assert tried.prompts_at == {8: (32, 64, 128, 256, 512, 1024)}
+    assert tried.rollouts_at == {128: (1, 2, 4, 8, 16, 32, 64)}
+    assert len(tried.cells) == 12
+    one_axis = tried_batches(simulate_sweep("batch", seeds=1, law="total"))
+    assert one_axis.one_axis
+    assert one_axis.cells == ()
+
+
+def test_the_truth_of_a_simulated_sweep_is_found_in_closed_form():
+    """Updates of the simulator, which integrates over training, against the averaged law."""
+    from cbsbayes.simulation.truth import true_steps
+
+    ds = simulate_sweep("p1", seeds=1)
+    post = xr.Dataset({name: ds[f"true_{name}"].expand_dims(chain=1, draw=1)
+                       for name in ("S_min", "B_prompt", "B_rollout")})
+    values = {(q.name, q.at): q.draws
+              for q in quantities(get_law("two_axis"), post, tried_batches(ds))}
+    cbs = values["cbs_prompts", "n_rollouts=8"].values.ravel()
+    for threshold, by_law in zip(ds["threshold"].values, cbs, strict=True):
+        s_min = float(ds["true_S_min"].sel(threshold=threshold))
+        by_root = brentq(lambda p, t=threshold, s=s_min: float(true_steps(ds, p, 8, t)) - 2 * s,
+                         1, 1e5)
+        assert by_law == pytest.approx(by_root, rel=1e-4)

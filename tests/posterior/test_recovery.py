@@ -1,0 +1,174 @@
+"""Known truths recovered, and the shipped sweep read as its README says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cbsbayes.crossings.intervals import find_crossings
+from cbsbayes.inference.sampling import SamplerSettings, sample_crossings
+from cbsbayes.models.crossing_data import crossing_data
+from cbsbayes.models.laws import get_law
+from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.fit_sweep import fit_sweep
+from cbsbayes.posterior.surface import Surface
+from cbsbayes.simulate import simulate_sweep, truth_of
+from cbsbayes.simulation.truth import mean_noise, progress_at, true_steps
+from cbsbayes.sweep.files import read_sweep
+from cbsbayes.sweep.groups import choose_runs
+
+pytestmark = pytest.mark.mcmc
+
+THRESHOLDS = (0.60, 0.65, 0.70)
+SEEDS = range(8)
+QUICK = SamplerSettings(draws=500, tune=500, chains=2)
+
+
+def posterior_of(ds, law, thresholds=THRESHOLDS):
+    reasons = choose_runs(ds, law)
+    kept = [k for k, run in enumerate(ds["run"].values) if not reasons[str(run)]]
+    data = crossing_data(find_crossings(ds.isel(run=kept), thresholds), law)
+    tree = sample_crossings(data, law, QUICK)
+    assert int(tree["sample_stats"]["diverging"].sum()) <= 1
+    return tree["posterior"].to_dataset()
+
+
+def two_axis_logs(law, post):
+    """Return log draws (chain, draw, threshold) of what a sweep is read for, at batch (128, 8)."""
+    here = Surface(law, post).log_steps(128.0, 8.0)
+    return {"S_min": np.log(post["S_min"]), "B_prompt": np.log(post["B_prompt"]),
+            "B_rollout": np.log(post["B_rollout"]), "S": here,
+            "gain_prompts": Surface(law, post).log_steps(256.0, 8.0) - here,
+            "gain_rollouts": Surface(law, post).log_steps(128.0, 16.0) - here}
+
+
+def two_axis_truth(ds, threshold):
+    truth = truth_of(ds)
+    means = mean_noise(truth, threshold)
+    here, prompts, rollouts = np.log(true_steps(truth, [128, 256, 128], [8, 8, 16], threshold))
+    return {"S_min": np.log(progress_at(truth, threshold)), "B_prompt": np.log(means["B_prompt"]),
+            "B_rollout": np.log(means["B_rollout"]), "S": here, "gain_prompts": prompts - here,
+            "gain_rollouts": rollouts - here}
+
+
+def deviations(logs, ds):
+    """Return (posterior mean - truth)/sd by quantity, over the thresholds."""
+    truths = [two_axis_truth(ds, t) for t in THRESHOLDS]
+    return {name: (draws.mean(("chain", "draw")).values - [t[name] for t in truths])
+            / draws.std(("chain", "draw")).values for name, draws in logs.items()}
+
+
+def collected(law, **truth):
+    sweeps = [simulate_sweep("all", random_seed=seed, **truth) for seed in SEEDS]
+    z = [deviations(two_axis_logs(law, posterior_of(ds, law)), ds) for ds in sweeps]
+    return {name: np.array([one[name] for one in z]) for name in z[0]}
+
+
+def test_two_axis_posteriors_hold_the_truth():
+    """Coverage over many sweeps is what cbsbayes.validate measures; here nothing may be far off."""
+    for name, z in collected(get_law("two_axis")).items():
+        assert np.abs(z).max() < 4, name
+        assert 0.4 < np.sqrt((z**2).mean()) < 1.6, name
+        assert abs(z.mean(axis=0)).max() < 1.3, name  # 1.3: 3.7 standard errors of eight sweeps
+
+
+def test_a_free_exponent_holds_a_truth_of_one_half():
+    """What leans least on the law holds; so does the exponent itself."""
+    law = get_law("two_axis_free")
+    for seed in SEEDS[:3]:
+        ds = simulate_sweep("all", 2, alpha=0.5, random_seed=seed)
+        post = posterior_of(ds, law)
+        z = deviations(two_axis_logs(law, post), ds)
+        assert all(np.abs(z[name]).max() < 3.5 for name in ("S", "gain_prompts", "gain_rollouts"))
+        alpha = post["alpha"].values
+        assert abs(alpha.mean() - 0.5) < 3 * alpha.std()
+        assert np.quantile(alpha, 0.95) < 1.2
+
+
+def test_one_axis_data_give_back_the_hyperbola():
+    law = get_law("total")
+    z = []
+    for seed in SEEDS[:4]:
+        ds = simulate_sweep("batch", 2, law="total", random_seed=seed)
+        post = posterior_of(ds, law)
+        truth = truth_of(ds)
+        for name, true in (("B_noise", [mean_noise(truth, t)["B_noise"] for t in THRESHOLDS]),
+                           ("S_min", progress_at(truth, THRESHOLDS))):
+            draws = np.log(post[name])
+            z.append((draws.mean(("chain", "draw")).values - np.log(true))
+                     / draws.std(("chain", "draw")).values)
+    assert np.abs(z).max() < 4
+    assert np.sqrt(np.mean(np.square(z))) < 1.6
+
+
+@pytest.mark.parametrize("phase", ["p1", "p2b"])
+def test_one_phase_alone_gives_no_two_scales(phase):
+    """The split of prompt and rollout noise is then the prior's; their sum may be known."""
+    ds = simulate_sweep(phase, 3, random_seed=1)
+    fit = fit_sweep(ds, law="two_axis", thresholds=[0.65, 0.70], sampler=QUICK)
+    scales = fit.cbs[fit.cbs["quantity"].isin(["B_prompt", "B_rollout"])]
+    assert len(scales) == 4
+    assert not (scales["status"] == "identified").any()
+    assert scales[["median", "mean", "sd"]].isna().all(axis=None)
+    gain = "gain_prompts" if phase == "p1" else "gain_rollouts"
+    assert (fit.cbs.loc[fit.cbs["quantity"] == gain, "status"] == "identified").all()
+    steps = fit.cbs[fit.cbs["quantity"] == "steps"]
+    assert (steps["status"] == "identified").all()
+
+
+def test_one_phase_alone_is_fitted_with_the_total_batch_law_unless_told():
+    fit = fit_sweep(simulate_sweep("p1", 2, random_seed=2), thresholds=[0.65], sampler=QUICK)
+    assert fit.law.name == "total"
+    found = fit.cbs.set_index("quantity").loc["cbs_prompts"]
+    truth = mean_noise(truth_of(fit.sweep), 0.65)
+    assert found["ci_lower"] < truth["B_prompt"] + truth["B_rollout"] / 7 < found["ci_upper"]
+
+
+# The shipped sweep ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shipped(root) -> Fit:
+    return fit_sweep(read_sweep(root / "data" / "tiny_grpo" / "sweep.nc"))
+
+
+def test_default_settings_are_enough_for_the_shipped_sweep(shipped):
+    numbers = shipped.verdict["diagnostics"]
+    assert shipped.verdict["trusted"], shipped.verdict["sentences"]
+    assert numbers["divergences"] == 0
+    assert numbers["r_hat_max"] <= 1.01
+    assert numbers["ess_bulk_min"] >= 400
+    assert shipped.law.name == "two_axis_free"
+    assert shipped.crossings.sizes["run"] == 57
+
+
+def test_two_axes_beat_the_total_batch_by_left_out_runs(shipped):
+    table = shipped.law_table.set_index("law")
+    assert set(table.index) >= {"two_axis", "two_axis_sqrt", "two_axis_free", "total"}
+    assert table.loc["total", "elpd_diff"] < -3 * table.loc["total", "dse"]
+    assert table.loc["total", "elpd"] < table.drop("total")["elpd"].min() - 10
+    assert table.loc["total", "sigma_run"] > 1.3 * table.loc["two_axis_free", "sigma_run"]
+
+
+def test_the_best_split_of_256_samples_lies_inside(shipped):
+    """As its README says: 16, 32 and 64 prompts beat 4 and 8, and 128 is no better."""
+    rollouts = np.array([2, 4, 8, 16, 32, 64])
+    steps = shipped.steps(256 / rollouts, rollouts, 0.9)
+    best = rollouts[steps.argmin("batch").values]
+    assert np.mean((best >= 2) & (best <= 8)) > 0.95
+    assert np.mean(best == 64) == 0
+    assert float((steps.isel(batch=5) / steps.min("batch")).median()) > 2
+    found = shipped.cbs[(shipped.cbs["quantity"] == "best_n_rollouts")
+                        & np.isclose(shipped.cbs["threshold"], 0.9)].iloc[0]
+    assert found["status"] == "identified"
+    assert 1 < found["ci_lower"] < found["ci_upper"] < 9
+
+
+def test_the_exponent_decides_the_size_of_the_noise_scales(shipped):
+    """Linear and square-root law fit alike and differ by several times, which the table says."""
+    one, half = (shipped.others[name].set_index(["quantity", "threshold"])
+                 .loc[("B_prompt", shipped.thresholds[-1]), "median"]
+                 for name in ("two_axis", "two_axis_sqrt"))
+    assert half / one > 3
+    alpha = shipped.posterior["alpha"].values
+    assert np.quantile(alpha, 0.05) < 0.75 < np.quantile(alpha, 0.95)

@@ -1,0 +1,226 @@
+"""A fit's folder: what is in it, how it replaces an earlier one, and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from fitted import few_figures
+
+from cbsbayes.errors import CBSDataError
+from cbsbayes.plots import gallery
+from cbsbayes.posterior.fit import Fit
+from cbsbayes.report.folder import check_folder, clear_fit, fit_summary, write_fit
+
+FILES = ["averaged.csv", "cbs.csv", "comparison.csv", "figures", "fit.json", "fit.nc", "index.html",
+         "overhead.csv", "paper.tex", "paper.txt", "runs.csv", "tables"]
+
+
+def listing(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def with_verdict(fit, **changes):
+    """Return the fit with another verdict."""
+    tree = fit.tree.copy()
+    tree.attrs["verdict"] = json.dumps(fit.verdict | changes)
+    return Fit(tree)
+
+
+def test_the_folder_holds_the_files_of_the_contract_and_no_other(written):
+    assert listing(written) == FILES
+
+
+def test_the_netcdf_holds_the_groups_of_the_contract(written, fit):
+    xr.testing.assert_identical(Fit.load(written).tree, fit.tree)
+    with xr.open_dataset(written / "fit.nc", group="posterior") as posterior:
+        assert {"S_min", "B_prompt", "B_rollout", "alpha"} <= set(posterior.data_vars)
+
+
+@pytest.mark.parametrize(("name", "columns"), [
+    ("cbs", "group law threshold quantity at unit median mean sd ci_lower ci_upper ci_prob "
+            "ci_kind status r_hat ess_bulk ess_tail"),
+    ("comparison", "group threshold axis at method S_min B_noise ci_lower ci_upper n_runs_used "
+                   "n_runs_dropped r2"),
+])
+def test_tables_have_exactly_the_columns_of_the_contract(written, fit, name, columns):
+    table = pd.read_csv(written / f"{name}.csv", keep_default_na=False, na_values=[""])
+    assert list(table.columns) == columns.split()
+    expected = getattr(fit, name)
+    assert len(table) == len(expected)
+    for column in table:
+        kept = expected[column]
+        if kept.dtype.kind == "f":
+            np.testing.assert_array_equal(table[column].astype(float), kept)
+        else:
+            assert table[column].fillna("").astype(str).tolist() == kept.astype(str).tolist()
+
+
+def test_runs_have_the_columns_of_the_contract_and_two_per_threshold(written, fit):
+    table = pd.read_csv(written / "runs.csv")
+    bounds = [f"{bound}_{t:g}" for t in fit.thresholds for bound in ("lower", "upper")]
+    columns = ("run name phase n_prompts n_rollouts total_batch seed state used reason "
+               "first_step last_step attempts remark")
+    assert list(table.columns) == [*columns.split(), *bounds]
+    assert table["run"].tolist() == fit.sweep["run"].values.tolist()
+    used = table[table["used"]]
+    first = float(fit.thresholds[0])
+    np.testing.assert_array_equal(used[f"upper_{first:g}"],
+                                  fit.crossings["upper"].sel(threshold=first))
+
+
+def test_statuses_and_units_are_of_the_contract(written):
+    table = pd.read_csv(written / "cbs.csv", keep_default_na=False, na_values=[""])
+    assert set(table["status"]) <= {"identified", "upper_bound", "lower_bound", "not_identified"}
+    loose = table[table["status"] != "identified"]
+    assert loose[["median", "mean", "sd"]].isna().all(axis=None)
+    assert set(table["quantity"]) <= {
+        "S_min", "E_min", "alpha", "B_noise", "B_prompt", "B_rollout", "gain_prompts",
+        "gain_rollouts", "batch_at_gain", "cbs_prompts", "cbs_samples", "cbs_rollouts",
+        "best_n_rollouts", "steps"}
+    assert set(table["ci_kind"]) == {"eti"}
+
+
+def refuse(token):
+    raise AssertionError(f"{token} is no JSON")
+
+
+def test_the_json_is_json_and_says_how_it_was_made(written, fit):
+    found = json.loads((written / "fit.json").read_text(), parse_constant=refuse)
+    assert {"group", "law", "formula", "thresholds", "ci_prob", "versions", "data_digest",
+            "priors", "checks_made", "diagnostics", "trusted", "sentences", "laws"} <= set(found)
+    assert found["data_digest"] == fit.settings["data_digest"]
+    assert found["n_runs"] + found["n_runs_left_out"] == fit.sweep.sizes["run"]
+    assert [row["law"] for row in found["laws"]] == fit.law_table["law"].tolist()
+    assert found["laws"][0]["elpd"] == fit.law_table["elpd"][0]
+
+
+def test_numbers_that_json_cannot_hold_are_null(fit):
+    stuck = with_verdict(fit, diagnostics={"r_hat_max": math.nan, "ess_bulk_min": 3.0})
+    found = fit_summary(stuck)
+    assert found["diagnostics"] == {"r_hat_max": None, "ess_bulk_min": 3.0}
+    json.dumps(found, allow_nan=False)
+
+
+def test_every_figure_is_a_png_and_a_pdf(written):
+    names = listing(written / "figures")
+    slugs = {name.rsplit(".")[0] for name in names}
+    assert len(slugs) > 15
+    assert names == sorted(f"{slug}.{kind}" for slug in slugs for kind in ("pdf", "png"))
+    for path in (written / "figures").iterdir():
+        start = path.read_bytes()[:8]
+        assert start == b"\x89PNG\r\n\x1a\n" if path.suffix == ".png" else start[:5] == b"%PDF-"
+
+
+def test_the_page_shows_the_figures_and_the_command(written, fit):
+    page = (written / "index.html").read_text()
+    assert "python -m cbsbayes.fit sweep.nc" in page
+    assert page.count("data:image/png;base64,") == len(list((written / "figures").glob("*.png")))
+
+
+def test_an_earlier_fit_in_the_folder_is_replaced_cleanly(written, fit, tmp_path):
+    figures = tmp_path / "figures"
+    figures.mkdir()
+    for name in ("of_another_law.png", "of_another_law.pdf", "notes.txt"):
+        (figures / name).write_text("old")
+    for name in ("fit.nc", "fit.json", "cbs.csv", "index.html"):
+        (tmp_path / name).write_text("old")
+    with few_figures():
+        write_fit(fit, tmp_path)
+    assert listing(tmp_path) == FILES
+    drawn = listing(figures)
+    assert "notes.txt" in drawn  # not ours
+    assert len(drawn) == 5
+    for name in ("cbs.csv", "comparison.csv", "runs.csv", "fit.json"):
+        assert (tmp_path / name).read_bytes() == (written / name).read_bytes()
+
+
+def test_a_figure_without_data_says_why_and_leaves_no_file(fit, tmp_path, monkeypatch):
+    def missing():
+        raise CBSDataError("no step times were logged")
+
+    first = next(iter(gallery.all_figures(fit)))
+    items = [first, first._replace(slug="wall_clock", draw=missing)]
+    monkeypatch.setattr(gallery, "all_figures", lambda fit: items)
+    write_fit(fit, tmp_path)
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {first.slug}
+    assert "no step times were logged" in (tmp_path / "index.html").read_text()
+
+
+def test_stages_are_told_in_order(fit, tmp_path):
+    said = []
+    with few_figures(0):
+        write_fit(fit, tmp_path / "new" / "folder", stage=said.append)
+    assert said == ["writing fit.nc", "tables and the page's words", "drawing figures",
+                    "writing the page"]
+
+
+@pytest.mark.parametrize("at", ["fit.nc", "cbs.csv", "index.html"])
+def test_killed_while_writing_every_file_is_old_or_new_and_whole(fit, written, tmp_path, at,
+                                                                 monkeypatch):
+    """The process dies just before the name is given: the old file keeps its name."""
+    import os
+
+    from cbsbayes.sweep import files as store
+
+    for path in written.iterdir():
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(b"old " + path.read_bytes())
+    whole = store.Path.replace
+
+    def killed(self, target):
+        if os.fspath(target).endswith(at):
+            raise KeyboardInterrupt
+        return whole(self, target)
+
+    monkeypatch.setattr(store.Path, "replace", killed)
+    with few_figures(0), pytest.raises(KeyboardInterrupt):
+        write_fit(fit, tmp_path, command="python -m cbsbayes.fit sweep.nc")
+    assert (tmp_path / at).read_bytes()[:4] == b"old "
+    assert not list(tmp_path.glob(".*.tmp"))
+    for path in tmp_path.iterdir():
+        if path.is_file() and path.name not in ("index.html", "fit.nc"):
+            new = (written / path.name).read_bytes()
+            assert path.read_bytes() in (new, b"old " + new)
+
+
+def test_a_disk_that_refuses_is_one_line_with_the_folder(fit, tmp_path, monkeypatch):
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cbsbayes.report.folder.write_whole", full)
+    with pytest.raises(CBSDataError, match=r"cannot write into .*: No space left on device; free"):
+        write_fit(fit, tmp_path)
+
+
+def test_a_path_through_a_file_is_refused_before_anything_is_fitted(tmp_path):
+    check_folder(tmp_path / "new" / "one")
+    (tmp_path / "file").write_text("mine")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below" / "it"):
+        with pytest.raises(CBSDataError, match=r"file is a file; give a folder"):
+            check_folder(folder)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_draws_and_figures_of_one_group_go_from_a_folder_of_several(fit, tmp_path):
+    with few_figures(1):
+        write_fit(fit, tmp_path)
+    clear_fit(tmp_path)
+    gone = ("fit.nc", "figures", "paper.tex", "paper.txt", "tables")
+    assert listing(tmp_path) == [name for name in FILES if name not in gone]
+    clear_fit(tmp_path)  # nothing there any more
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "mine.svg").write_text("kept")
+    clear_fit(tmp_path)
+    assert (tmp_path / "figures" / "mine.svg").is_file()
+
+
+def test_nothing_is_computed_for_the_summary(fit):
+    """It reads attributes only: a stand-in with those gives the same."""
+    names = ("group", "settings", "verdict", "crossings", "runs", "law_table")
+    assert fit_summary(SimpleNamespace(**{n: getattr(fit, n) for n in names})) == fit_summary(fit)

@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from cbsbayes.errors import CBSDataError
+from cbsbayes.sweep.dataset import new_sweep
+from cbsbayes.sweep.files import read_sweep, read_tree, write_sweep, write_tree, write_whole
+
+FLOATS = st.floats(allow_infinity=False, allow_nan=True, width=64)
+
+
+def small_sweep(value=0.5, runs=3, steps=4):
+    return new_sweep({"run": [f"r{i}" for i in range(runs)], "n_prompts": [64] * runs,
+                      "n_rollouts": [8] * runs},
+                     accuracy=np.full((runs, 1, steps), value), step=np.arange(steps),
+                     metric=["openai/gsm8k"])
+
+
+def python(code, *arguments, **options):
+    return subprocess.run([sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+                          capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+def test_a_sweep_comes_back_identical_and_opens_without_us(tmp_path):
+    ds = small_sweep()
+    assert write_sweep(ds, tmp_path / "sweep.nc") == tmp_path / "sweep.nc"
+    assert read_sweep(tmp_path / "sweep.nc").identical(ds)
+    with xr.open_dataset(tmp_path / "sweep.nc") as plain:
+        assert plain["accuracy"].dims == ("run", "metric", "step")
+        assert plain.attrs["digest"] == ds.attrs["digest"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["sweep.nc"]
+
+
+@settings(max_examples=25, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_sweep_survives_the_file(tmp_path, data):
+    runs = data.draw(st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=4,
+                              unique_by=lambda text: text.rstrip("\0").encode("utf-8", "replace")))
+    count = len(runs)
+    steps = data.draw(st.lists(st.integers(0, 10**9), min_size=1, max_size=5, unique=True))
+    ds = new_sweep(
+        {"run": runs, "total_batch": data.draw(st.lists(st.integers(1, 10**6), min_size=count,
+                                                        max_size=count)),
+         "name": data.draw(st.lists(st.text(max_size=20), min_size=count, max_size=count)),
+         "remark": data.draw(st.lists(st.text(max_size=20), min_size=count, max_size=count)),
+         "seed": data.draw(st.lists(st.none() | st.integers(0, 2**31), min_size=count,
+                                    max_size=count))},
+        accuracy=data.draw(hnp.arrays(np.float64, (count, 1, len(steps)), elements=FLOATS)),
+        step=sorted(steps), metric=["m"], title=data.draw(st.text(
+            st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)))
+    write_sweep(ds, tmp_path / "sweep.nc")
+    assert read_sweep(tmp_path / "sweep.nc").identical(ds)
+
+
+def test_text_that_netcdf_cannot_hold_is_escaped():
+    ds = new_sweep({"run": ["a\0b", "\udcff"], "total_batch": [1, 2]},
+                   accuracy=np.zeros((2, 1, 1)), step=[0], metric=["m"])
+    assert ds["run"].values.tolist() == ["a\\x00b", "\\udcff"]
+
+
+def test_crossings_survive_the_file(tmp_path):
+    ds = new_sweep({"run": ["a"], "total_batch": [32]}, steps_lower=[[0, 5, np.nan]],
+                   steps_upper=[[3, np.inf, np.nan]], threshold=[0.1, 0.2, 0.3],
+                   direction="decreasing")
+    write_sweep(ds, tmp_path / "c.nc")
+    assert read_sweep(tmp_path / "c.nc").identical(ds)
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(CBSDataError, match="does not exist"):
+        read_sweep(tmp_path / "none.nc")
+    with pytest.raises(CBSDataError, match="is a folder"):
+        read_sweep(tmp_path)
+    (tmp_path / "text.nc").write_text("run,step\n")
+    with pytest.raises(CBSDataError, match="not netCDF"):
+        read_sweep(tmp_path / "text.nc")
+    (tmp_path / "empty.nc").write_bytes(b"")
+    with pytest.raises(CBSDataError, match="not netCDF"):
+        read_tree(tmp_path / "empty.nc")
+    xr.Dataset({"x": ("y", [1.0])}).to_netcdf(tmp_path / "other.nc", engine="h5netcdf")
+    with pytest.raises(CBSDataError, match="no sweep"):
+        read_sweep(tmp_path / "other.nc")
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda ds: ds.assign_attrs(schema_version=99), "schema_version is 99"),
+    (lambda ds: ds.drop_vars("n_rollouts"), "no 'n_rollouts'"),
+    (lambda ds: ds.drop_vars("accuracy"), "neither"),
+    (lambda ds: ds.assign(accuracy=ds["accuracy"].copy(data=ds["accuracy"].values + 0.1)),
+     "does not match its digest"),
+    (lambda ds: ds.assign_attrs(digest="0"), "stored 0, found"),
+])
+def test_an_edited_sweep_is_refused(tmp_path, change, message):
+    change(small_sweep()).to_netcdf(tmp_path / "edited.nc", engine="h5netcdf")
+    with pytest.raises(CBSDataError, match=message) as caught:
+        read_sweep(tmp_path / "edited.nc")
+    assert "edited.nc" in str(caught.value)
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_refused(tmp_path, keep):
+    path = write_sweep(small_sweep(runs=50, steps=50), tmp_path / "sweep.nc")
+    content = path.read_bytes()
+    path.write_bytes(content[:int(len(content) * keep)])
+    with pytest.raises(CBSDataError, match=r"damaged|digest|no sweep"):
+        read_sweep(path)
+
+
+def test_flipped_bytes_never_pass_for_the_sweep(tmp_path):
+    ds = small_sweep(runs=20, steps=60)
+    ds["accuracy"].values = np.random.default_rng(0).random(ds["accuracy"].shape)
+    path = write_sweep(ds, tmp_path / "sweep.nc")
+    whole = read_sweep(path)
+    content = path.read_bytes()
+    refused = 0
+    for at in range(100, len(content), 2477):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1:])
+        try:
+            again = read_sweep(path)
+        except CBSDataError:
+            refused += 1
+        else:
+            assert again.drop_attrs().equals(whole.drop_attrs())
+    assert refused > 0
+
+
+def test_no_file_is_written_where_none_can_be(tmp_path):
+    with pytest.raises(CBSDataError, match="does not exist; create it"):
+        write_whole(tmp_path / "no" / "file", "x")
+    with pytest.raises(CBSDataError, match="is a folder"):
+        write_whole(tmp_path, "x")
+    with pytest.raises(CBSDataError, match="no 'seed'"):
+        write_sweep(small_sweep().drop_vars("seed"), tmp_path / "sweep.nc")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_text_and_bytes_are_written_whole_with_usual_rights(tmp_path):
+    assert write_whole(tmp_path / "a.txt", "ü\n").read_bytes() == "ü\n".encode()
+    assert write_whole(tmp_path / "a.txt", b"\x00").read_bytes() == b"\x00"
+    (tmp_path / "plain").write_text("")
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == stat.S_IMODE(
+        (tmp_path / "plain").stat().st_mode)
+
+
+def test_a_link_is_followed(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link.txt").symlink_to(tmp_path / "real" / "file.txt")
+    write_whole(tmp_path / "link.txt", "new")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "real" / "file.txt").read_text() == "new"
+
+
+WRITE = """
+    import resource, sys
+    import numpy as np
+    from cbsbayes.sweep.files import write_sweep
+    from cbsbayes.sweep.dataset import new_sweep
+    ds = new_sweep({"run": np.arange(300), "total_batch": np.full(300, 8)},
+                   accuracy=np.random.default_rng(0).random((300, 1, 100)),
+                   step=np.arange(100), metric=["m"])
+"""
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    path = write_sweep(small_sweep(), tmp_path / "sweep.nc")
+    before = path.read_bytes()
+    done = python(textwrap.dedent(WRITE) + textwrap.dedent("""
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        try:
+            write_sweep(ds, sys.argv[1])
+        except OSError as error:
+            print("OSError", error.errno)
+    """), path)
+    assert done.stdout.startswith("OSError"), done.stderr
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["sweep.nc"]
+
+
+def test_a_killed_writer_leaves_the_old_file_and_its_leftovers_are_swept(tmp_path):
+    path = write_sweep(small_sweep(), tmp_path / "sweep.nc")
+    before = path.read_bytes()
+    # The child stops between writing and renaming, the widest window there is.
+    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(WRITE) + textwrap.dedent("""
+        import os, time
+        real = os.fsync
+        def slow(handle):
+            real(handle)
+            print("written", flush=True)
+            time.sleep(120)
+        os.fsync = slow
+        write_sweep(ds, sys.argv[1])
+    """), str(path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "written\n"
+    write_whole(tmp_path / "sweep.nc", before)
+    assert len(list(tmp_path.glob(".sweep.nc.*.tmp"))) == 1, "a live writer's file is kept"
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    assert path.read_bytes() == before
+    assert len(list(tmp_path.glob(".sweep.nc.*.tmp"))) == 1
+    write_sweep(small_sweep(0.7), path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["sweep.nc"]
+    assert read_sweep(path).identical(small_sweep(0.7).assign_attrs(read_sweep(path).attrs))
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.06])
+def test_a_writer_killed_at_any_time_leaves_a_whole_file(tmp_path, delay):
+    path = write_sweep(small_sweep(), tmp_path / "sweep.nc")
+    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(WRITE) + textwrap.dedent("""
+        print("start", flush=True)
+        while True:
+            write_sweep(ds, sys.argv[1])
+    """), str(path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "start\n"
+    time.sleep(delay)
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    assert read_sweep(path).sizes["run"] in (3, 300)
+
+
+def test_other_files_are_never_swept(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    ours = tmp_path / f".a.txt.{dead.pid}-0123abcd.tmp"
+    others = [tmp_path / f".b.txt.{dead.pid}-0123abcd.tmp",
+              tmp_path / f".a.txt.{os.getpid()}-0123abcd.tmp", tmp_path / ".a.txt.tmp",
+              tmp_path / "a.txt.5.tmp"]
+    for entry in (ours, *others):
+        entry.write_text("x")
+    write_whole(tmp_path / "a.txt", "y")
+    assert not ours.exists()
+    assert all(entry.exists() for entry in others)
+
+
+def test_a_tree_comes_back_with_its_groups(tmp_path):
+    posterior = xr.Dataset({"S_min": (("chain", "draw"), np.random.default_rng(0).random((2, 5)))},
+                           attrs={"sampler": "nutpie", "tuning": 3, "none": None, "flag": True,
+                                  "nested": {"a": [1, 2]}})
+    sweep = small_sweep()
+    tree = xr.DataTree.from_dict({"posterior": posterior, "sweep": sweep})
+    write_tree(tree, tmp_path / "fit.nc")
+    again = read_tree(tmp_path / "fit.nc")
+    assert again["sweep"].to_dataset().identical(sweep)
+    assert again["posterior"].to_dataset().equals(posterior)
+    assert again["posterior"].attrs == {"sampler": "nutpie", "tuning": 3, "none": "", "flag": 1,
+                                        "nested": '{"a": [1, 2]}'}
+    write_tree(again, tmp_path / "fit.nc")
+    (tmp_path / "fit.nc").unlink()
+    assert float(again["posterior"]["S_min"].sum()) == float(posterior["S_min"].sum())
+
+
+def test_a_damaged_tree_is_refused(tmp_path):
+    path = write_tree(xr.DataTree.from_dict({"sweep": small_sweep()}), tmp_path / "fit.nc")
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(CBSDataError, match="damaged"):
+        read_tree(path)

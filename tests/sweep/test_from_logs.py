@@ -1,0 +1,337 @@
+"""From records to the sweep dataset: units, choices, refusals and what is written down."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cbsbayes.errors import CBSDataError
+from cbsbayes.logs.columns import load_table
+from cbsbayes.logs.history import empty_history, history_from_rows
+from cbsbayes.logs.run_log import RunLog
+from cbsbayes.logs.table import read_curves
+from cbsbayes.logs.verl_console import read_verl_console
+from cbsbayes.logs.verl_jsonl import read_verl_jsonl
+from cbsbayes.sweep.dataset import group_of, notes_of
+from cbsbayes.sweep.files import read_sweep, write_sweep
+from cbsbayes.sweep.from_logs import build_sweep
+
+GSM = "val-core/openai/gsm8k/acc/mean@1"
+MATH = "val-core/lighteval/MATH/acc/mean@1"
+
+
+def make_log(name="cbs_p1_np16_nr8", steps=(0, 10, 20), values=(0.1, 0.2, 0.3), key=GSM,
+             ident=None, **fields):
+    history = pd.DataFrame({key: np.asarray(values, float)},
+                           index=pd.Index(np.asarray(steps, float), name="step"))
+    return RunLog(**{"id": ident or name, "name": name, "source": "verl_jsonl",
+                     "history": history, **fields})
+
+
+def crossings(name, thresholds, lower, upper, **given_settings):
+    table = pd.DataFrame({"threshold": thresholds, "steps_lower": lower, "steps_upper": upper})
+    return RunLog(id=name, name=name, source="crossings", history=empty_history(),
+                  crossings=table, settings={"total_batch": 64, **given_settings})
+
+
+def test_one_run():
+    ds = build_sweep([make_log()], history="made by hand")
+    assert ds["accuracy"].dims == ("run", "metric", "step")
+    assert ds["accuracy"].sel(run="cbs_p1_np16_nr8", metric="openai/gsm8k").values.tolist() == [
+        0.1, 0.2, 0.3]
+    assert (ds.attrs["metric"], ds.attrs["direction"]) == ("openai/gsm8k", "increasing")
+    assert ds.attrs["history"] == "made by hand"
+    assert (int(ds["n_prompts"][0]), float(ds["total_batch"][0])) == (16, 128.0)
+    assert (float(ds["first_step"][0]), float(ds["last_step"][0])) == (0, 20)
+    assert np.isnan(ds["step_time"][0])
+    assert "signal_fraction" not in ds
+
+
+def test_steps_are_optimizer_updates():
+    config = {"data": {"train_batch_size": 64},
+              "actor_rollout_ref": {"rollout": {"n": 8}, "actor": {"ppo_mini_batch_size": 16}}}
+    ds = build_sweep([make_log("a", config=config), make_log("cbs_p1_np16_nr8")])
+    row = ds.sel(run="a")
+    assert row["accuracy"].squeeze().dropna("step")["step"].values.tolist() == [0, 40, 80]
+    assert (int(row["n_prompts"]), int(row["updates_per_step"])) == (16, 4)
+    assert (int(row["train_batch_prompts"]), float(row["last_step"])) == (64, 80)
+    assert ds["step"].values.tolist() == [0, 10, 20, 40, 80]
+
+
+def test_runs_come_in_order_whatever_the_source_did():
+    names = ["cbs_p2b_np16_nr2", "cbs_p1_np128_nr8", "cbs_p1_np16_nr8_s1", "cbs_p1_np16_nr8_s0"]
+    logs = [make_log(name, values=np.array([0.1, 0.2, 0.3]) + i / 100)
+            for i, name in enumerate(names)]
+    ds = build_sweep(logs)
+    assert ds["run"].values.tolist() == [names[3], names[2], names[1], names[0]]
+    assert ds.identical(build_sweep(logs[::-1]).assign_attrs(history=ds.attrs["history"]))
+
+
+def test_same_names_get_ids_of_their_own():
+    logs = [make_log(values=(0.1, 0.2, v), ident=str(v)) for v in (0.3, 0.4, 0.5)]
+    logs.append(make_log("cbs_p1_np16_nr8#2", settings={"n_prompts": 16, "n_rollouts": 8}))
+    ds = build_sweep(logs)
+    assert len(set(ds["run"].values.tolist())) == 4
+    assert ds["name"].values.tolist().count("cbs_p1_np16_nr8") == 3
+    assert any("3 runs are called cbs_p1_np16_nr8" in note for note in notes_of(ds))
+
+
+def test_attempts_are_one_run():
+    first = make_log(steps=[0, 25, 50], values=[0.1, 0.2, 0.3], ident="a", created="1")
+    tail = make_log(steps=[75, 100, 125], values=[0.4, 0.5, 0.6], ident="b", created="2")
+    ds = build_sweep([tail, first])
+    assert ds.sizes["run"] == 1
+    assert int(ds["attempts"][0]) == 2
+    assert ds["accuracy"].values.ravel().tolist() == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+
+
+def test_orphans_are_kept_but_not_usable():
+    ds = build_sweep([make_log(), make_log("cbs_p1_np32_nr8", steps=[400, 425, 450])])
+    assert ds["usable"].values.tolist() == [1, 0]
+    assert "no earlier attempt" in str(ds["remark"][1].item())
+
+
+def test_runs_without_a_batch_are_named():
+    ds = build_sweep([make_log(), make_log("debug"), make_log("cbs_p1_np0_nr8")])
+    assert ds.sizes["run"] == 1
+    assert notes_of(ds) == ["2 run(s) left out, no batch size in settings, configuration "
+                            "or name: debug, cbs_p1_np0_nr8"]
+
+
+def test_no_run_has_a_batch():
+    with pytest.raises(CBSDataError, match=r"none of|any of 2 runs \(debug, test\).*--config"):
+        build_sweep([make_log("debug"), make_log("test")])
+
+
+def test_no_runs():
+    with pytest.raises(CBSDataError, match="no runs were read"):
+        build_sweep([])
+
+
+def test_suffixes_of_a_name_tell_runs_apart():
+    names = ["cbs_p1_np16_nr8_ep4_lr1e-6_s3", "cbs_p1_np16_nr8_lr2e-6_mbs4", "cbs_p1_np16_nr8"]
+    ds = build_sweep([make_log(name, values=(0.1, 0.2, 0.3 + i / 10))
+                      for i, name in enumerate(names)])
+    assert len(set(group_of(ds).values.tolist())) == 3
+    row = ds.sel(run=names[0])
+    assert (float(row["learning_rate"]), int(row["seed"]), int(row["ppo_epochs"])) == (1e-6, 3, 4)
+    assert ds["n_prompts"].sel(run=names).values.tolist() == [16, 4, 16]
+
+
+def test_conflicts_are_noted_and_remarked():
+    config = {"n_prompts": 64, "n_rollouts": 8}
+    ds = build_sweep([make_log(config=config)])
+    said = "name says n_prompts 16, configuration 64; the configuration is used"
+    assert notes_of(ds) == [f"run cbs_p1_np16_nr8: {said}"]
+    assert ds["remark"].values.tolist() == [said]
+
+
+def test_mixed_validation_sets_are_not_pooled():
+    logs = [make_log("cbs_p1_np16_nr8"), make_log("cbs_p1_np32_nr8"),
+            make_log("cbs_p1_np64_nr8", key=MATH)]
+    ds = build_sweep(logs)
+    assert ds["metric"].values.tolist() == ["lighteval/MATH", "openai/gsm8k"]
+    assert ds["usable"].values.tolist() == [1, 1, 0]
+    assert "no evaluation of openai/gsm8k" in str(ds["remark"][2].item())
+    said = "1 of 3 runs not fitted, without an evaluation of openai/gsm8k"
+    assert any(said in note for note in notes_of(ds))
+    assert np.isnan(ds["accuracy"].sel(metric="openai/gsm8k")[2]).all()
+    chosen = build_sweep(logs, metric="MATH")
+    assert chosen.attrs["metric"] == "lighteval/MATH"
+    assert chosen["usable"].values.tolist() == [0, 0, 1]
+
+
+def test_disjoint_validation_sets_need_a_choice():
+    logs = [make_log("cbs_p1_np16_nr8", key=GSM.replace("openai/gsm8k", "aime24")),
+            make_log("cbs_p1_np32_nr8", key=MATH)]
+    with pytest.raises(CBSDataError, match=r"aime24 \(1 run\), lighteval/MATH \(1 run\)"):
+        build_sweep(logs)
+
+
+@given(order=st.permutations([GSM, MATH, "actor/lr", "grad_noise/B", "perf/time_per_step"]))
+@settings(max_examples=10, deadline=None)
+def test_the_order_of_columns_does_not_matter(order):
+    rows = [(float(s), dict.fromkeys(order, 0.01 * s + 0.1)) for s in range(6)]
+    history, _ = history_from_rows(rows)
+    log = make_log()
+    ds = build_sweep([replace(log, history=history)])
+    shuffled = build_sweep([replace(log, history=history[order])])
+    assert ds.attrs["digest"] == shuffled.attrs["digest"]
+    assert ds.attrs["metric"] == "openai/gsm8k"
+
+
+def test_step_zero_without_a_global_step():
+    history, _ = history_from_rows([(0, {GSM: 0.6}), (25, {GSM: 0.7, "training/global_step": 25})])
+    ds = build_sweep([replace(make_log(), history=history)])
+    assert ds["step"].values.tolist() == [0, 25]
+    assert ds["accuracy"].values.ravel().tolist() == [0.6, 0.7]
+
+
+def test_nan_strings_and_infinite_values():
+    history, _ = history_from_rows([(0, {GSM: "NaN"}), (5, {GSM: 0.5}), (9, {GSM: "Infinity"})])
+    ds = build_sweep([replace(make_log(), history=history)])
+    assert ds["accuracy"].values.ravel().tolist() == [0.5]
+    assert float(ds["last_step"][0]) == 5
+    assert any("1 evaluation(s) of openai/gsm8k left out, infinite" in n for n in notes_of(ds))
+
+
+def test_a_metric_that_is_nan_throughout_is_none():
+    logs = [make_log(), make_log("cbs_p1_np32_nr8", values=[np.nan] * 3)]
+    assert build_sweep(logs)["usable"].values.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.01, 63.5])
+def test_impossible_accuracy(value):
+    log = make_log(values=(0.1, 0.2, value))
+    with pytest.raises(CBSDataError, match=rf"is {value:g} at trainer step 20; verl's acc lies in"):
+        build_sweep([log])
+    assert build_sweep([replace(log, source="table")])["accuracy"].max() >= 0.2
+    reward = make_log(values=(0.1, 0.2, value), key=GSM.replace("acc", "reward"))
+    assert build_sweep([reward]).attrs["metric"] == "openai/gsm8k"
+
+
+def test_other_targets_fall():
+    log = make_log("a", values=(10.3, 6.2, 0.9), source="table",
+                   settings={"total_batch": 1024, "direction": "decreasing"})
+    ds = build_sweep([log])
+    assert ds.attrs["direction"] == "decreasing"
+    assert (int(ds["n_prompts"][0]), float(ds["total_batch"][0])) == (-1, 1024)
+
+
+@pytest.mark.parametrize("directions", [("increasing", "decreasing"), ("up", "up")])
+def test_directions_must_agree(directions):
+    logs = [make_log(f"cbs_p1_np{2 ** i}_nr8", settings={"direction": d})
+            for i, d in enumerate(directions)]
+    with pytest.raises(CBSDataError, match="valid, for all runs together: increasing"):
+        build_sweep(logs)
+
+
+def test_gradient_noise():
+    history, _ = history_from_rows([
+        (2, {GSM: 0.2, "actor/grad_noise/prompt/B_noise": 7.0}), (3, {GSM: 0.3}),
+        (4, {"grad_noise/prompt/B_noise": 9.0, "grad_noise/norm": 1.0,
+             "grad_noise/prompt_B_noise": 5.0})])
+    log = replace(make_log(settings={"mini_batch_prompts": 8}), history=history)
+    ds = build_sweep([log, make_log("cbs_p1_np32_nr8")])
+    series = ds["noise_prompt_B_noise"].sel(run="cbs_p1_np16_nr8")
+    assert series.attrs["source_key"] == "grad_noise/prompt/B_noise"
+    assert ds["train_step"].values.tolist() == [4, 8]
+    assert series.values.tolist() == [7, 9]
+    assert ds["noise_norm"].count() == 1
+    assert any("grad_noise/prompt_B_noise was left out" in n for n in notes_of(ds))
+
+
+def test_times_and_signals():
+    history, _ = history_from_rows([(s, {GSM: 0.1 * s, "perf/time_per_step": 30.0 / s,
+                                         "frac_zero_adv": 0.25}) for s in range(1, 4)])
+    ds = build_sweep([replace(make_log(), history=history), make_log("cbs_p1_np32_nr8")])
+    assert ds["step_time"].values[0] == 12.5
+    assert "validate" in ds["step_time"].attrs["comment"]
+    assert ds["signal_fraction"].values[0] == 0.75
+    assert np.isnan(ds["signal_fraction"].values[1])
+
+
+def test_items_of_a_validation_set():
+    logs = [make_log(settings={"n_items": {"openai/gsm8k": 1319}}), make_log("cbs_p1_np32_nr8")]
+    assert build_sweep(logs)["n_items"].values.tolist() == [1319]
+    assert build_sweep([make_log(settings={"n_items": 500})])["n_items"].values.tolist() == [500]
+    logs[1] = replace(logs[1], settings={"n_items": {"openai/gsm8k": 500}})
+    with pytest.raises(CBSDataError, match=r"has 1319 items in run .* and 500 in run"):
+        build_sweep(logs)
+
+
+@pytest.mark.parametrize(("config", "items"), [
+    ({"cbs": {"validation_items": {"openai/gsm8k": 1319}}}, 1319), ({"cbs": {}}, -1),
+    ({"cbs": {"validation_items": {"openai/gsm8k": "many"}}}, -1), ({"cbs": "mine"}, -1)])
+def test_items_of_a_validation_set_from_the_configuration(config, items):
+    assert build_sweep([make_log(config=config)])["n_items"].values.tolist() == [items]
+
+
+def test_crossings():
+    ds = build_sweep([crossings("a", [0.5, 0.6], [0, 90], [25, np.inf]),
+                      crossings("b", [0.6, 0.7], [np.nan, 10], [np.nan, 20], total_batch=128)])
+    assert ds["threshold"].values.tolist() == [0.5, 0.6, 0.7]
+    np.testing.assert_array_equal(ds["steps_lower"], [[0, 90, np.nan], [np.nan, np.nan, 10]])
+    np.testing.assert_array_equal(ds["steps_upper"], [[25, np.inf, np.nan], [np.nan, np.nan, 20]])
+    assert ds["last_step"].values.tolist() == [90, 20]
+    assert ds.attrs["metric"] == ""
+
+
+def test_curves_and_crossings_stay_apart():
+    with pytest.raises(CBSDataError, match=r"1 of 2 runs are curves .* two files"):
+        build_sweep([make_log(), crossings("a", [0.5], [10], [20])])
+
+
+def test_hostile_names_are_only_text(tmp_path):
+    names = ["<script>alert(1)</script>", "a/../b\nc", "nul\0", "half\ud800", "", "${x}{{7*7}}"]
+    logs = [make_log(name, ident=str(i), values=(0.1, 0.2, 0.3 + i / 100),
+                     settings={"n_prompts": 16, "n_rollouts": 8}) for i, name in enumerate(names)]
+    ds = build_sweep(logs)
+    write_sweep(ds, tmp_path / "sweep.nc")
+    assert read_sweep(tmp_path / "sweep.nc").identical(ds)
+    assert {"<script>alert(1)</script>", "a/../b\nc"} <= set(ds["run"].values.tolist())
+
+
+def test_notes_of_readers_are_shared():
+    logs = [make_log(f"cbs_p1_np{n}_nr8", notes=("line 3 is cut",)) for n in (16, 32)]
+    assert notes_of(build_sweep(logs)) == [
+        "2 runs (cbs_p1_np16_nr8, cbs_p1_np32_nr8): line 3 is cut"]
+
+
+def test_genuine_logs_of_one_run_agree(public_data):
+    folder = public_data / "verl_logs"
+    by_file = read_verl_jsonl(folder / "kl.jsonl", folder)
+    console = read_verl_console(folder / "kl.console.log", folder)
+    one = build_sweep([by_file])
+    two = build_sweep([console])
+    same = ["source", "state"]
+    assert one["accuracy"].drop_vars(same).identical(two["accuracy"].drop_vars(same))
+    assert build_sweep([by_file, console]).sizes["run"] == 1
+
+
+def test_genuine_log_with_several_updates_per_step(public_data):
+    folder = public_data / "verl_logs"
+    logs = [read_verl_jsonl(folder / "rpp.jsonl", folder),
+            read_verl_jsonl(folder / "long.jsonl", folder)]
+    ds = build_sweep(logs)
+    rpp = ds.sel(run="rpp")
+    assert int(rpp["usable"]) == 0  # it never validated
+    assert rpp["noise_prompt_B_noise_estimate"].dropna("train_step")["train_step"].values.tolist(
+        ) == [4, 8]
+    assert ds.sel(run="long")["accuracy"].squeeze().dropna("step")["step"].values.tolist() == [
+        0, 10, 20, 30, 40]
+
+
+def test_the_real_sweep(public_data):
+    logs, _ = read_curves(load_table(public_data / "tiny_grpo" / "curves.parquet"))
+    ds = build_sweep(logs)
+    raw = pd.read_parquet(public_data / "tiny_grpo" / "curves.parquet")
+    assert ds.sizes["run"] == raw["run"].nunique() == 63
+    assert int(ds["accuracy"].count()) == len(raw)
+    assert (ds["usable"] == 1).all()
+    assert ds["n_items"].values.tolist() == [1024]
+    grouped = ds["n_rollouts"].values > 1  # a group of one has no advantage to be zero
+    np.testing.assert_array_equal(ds["signal_fraction"].notnull(), grouped)
+    assert ds["step_time"].notnull().all()
+    assert set(ds["model"].values.tolist()) == {"tiny"}
+    assert notes_of(ds) == []
+
+
+def test_many_runs_at_once():
+    rng = np.random.default_rng(0)
+    logs = []
+    for i in range(400):
+        steps = np.arange(0, 1000 + i, 25.0)
+        values = np.clip(0.3 + 0.4 * steps / 1000 + rng.normal(0, 0.01, steps.size), 0, 1)
+        logs.append(make_log(f"cbs_p1_np{2 ** (i % 8)}_nr8_s{i}", steps=steps, values=values))
+    ds = build_sweep(logs)
+    assert isinstance(ds, xr.Dataset)
+    assert int(ds["accuracy"].count()) == sum(len(log.history) for log in logs)
+    assert json.loads(ds.attrs["notes"]) == []

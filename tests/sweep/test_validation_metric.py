@@ -1,0 +1,151 @@
+"""The validation metric is chosen once, by rule and never by the order of columns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cbsbayes.errors import CBSDataError
+from cbsbayes.sweep.validation_metric import choose_metric, series_values, validation_columns
+
+GSM = "val-core/openai/gsm8k/acc/mean@1"
+MATH = "val-core/lighteval/MATH/acc/mean@1"
+AIME = "val-core/aime24/acc/mean@1"
+OLYMPIAD = "val-core/olympiad/acc/mean@1"
+
+
+def kept(columns, metric=None):
+    plan = choose_metric(columns, metric)
+    return plan.default, {s.label: s.keys for s in plan.series}
+
+
+def test_the_only_one():
+    assert kept({"a": ["actor/lr", AIME]}) == ("aime24", {"aime24": (AIME,)})
+
+
+def test_gsm8k_before_math():
+    default, series = kept({"a": [MATH, GSM], "b": [GSM, MATH]})
+    assert default == "openai/gsm8k"
+    assert list(series) == ["lighteval/MATH", "openai/gsm8k"]
+
+
+def test_the_choice_is_told():
+    notes = choose_metric({"a": [MATH, GSM]}).notes
+    assert notes == ("the default metric is openai/gsm8k, of 2 kept: lighteval/MATH, openai/gsm8k",)
+
+
+def test_math_before_others_if_all_have_it():
+    assert kept({"a": [MATH, AIME], "b": [MATH, AIME]})[0] == "lighteval/MATH"
+
+
+def test_the_only_one_that_all_have():
+    assert kept({"a": [AIME, OLYMPIAD], "b": [AIME]})[0] == "aime24"
+
+
+def test_runs_without_gsm8k_may_be_the_fewer():
+    assert kept({"a": [GSM], "b": [GSM], "c": [MATH]})[0] == "openai/gsm8k"
+
+
+@pytest.mark.parametrize("columns", [
+    {"a": [AIME], "b": [OLYMPIAD]},
+    {"a": [MATH], "b": [AIME]},
+    {"a": [AIME, OLYMPIAD]},
+    {"a": [GSM], "b": [MATH], "c": [MATH]},
+    {"a": [GSM, GSM.replace("openai", "other")]},
+])
+def test_no_clear_metric(columns):
+    with pytest.raises(CBSDataError, match=r"\(\d runs?\).*choose one with --metric"):
+        choose_metric(columns)
+
+
+def test_candidates_come_with_their_counts():
+    with pytest.raises(CBSDataError, match=r"aime24 \(2 runs\), olympiad \(1 run\) of 3 runs"):
+        choose_metric({"a": [AIME], "b": [OLYMPIAD], "c": [AIME]})
+
+
+@pytest.mark.parametrize(("metric", "label"), [
+    (AIME, "aime24"), (AIME.replace("@", "_at_"), "aime24"), ("aime24", "aime24"),
+    ("AIME", "aime24"), ("gsm", "openai/gsm8k"), ("openai/gsm8k", "openai/gsm8k"),
+])
+def test_the_user_names_one(metric, label):
+    assert kept({"a": [GSM, AIME], "b": [GSM]}, metric)[0] == label
+
+
+def test_any_column_may_be_named_by_its_key():
+    default, series = kept({"a": [GSM, "critic/score/mean"]}, "critic/score/mean")
+    assert default == "critic/score/mean"
+    assert series["critic/score/mean"] == ("critic/score/mean",)
+
+
+def test_a_named_key_stands_for_itself_only():
+    four = GSM.replace("@1", "@4")
+    assert kept({"a": [GSM], "b": [four]}, four)[1] == {"openai/gsm8k": (four,)}
+
+
+@pytest.mark.parametrize(("metric", "message"), [
+    ("humaneval", "is no validation metric; candidates: lighteval/MATH .1 run., openai/gsm8k"),
+    ("a", "fits 2 validation metrics"),
+])
+def test_a_name_that_fits_none_or_several(metric, message):
+    with pytest.raises(CBSDataError, match=message):
+        choose_metric({"a": [GSM, MATH]}, metric)
+
+
+def test_no_metric_at_all():
+    with pytest.raises(CBSDataError, match="columns found: actor/lr; name one with --metric"):
+        choose_metric({"a": ["actor/lr"], "b": []})
+
+
+def test_mean_before_majority_before_best():
+    base = "val-core/openai/gsm8k/acc/"
+    assert kept({"a": [f"{base}best@4/mean", f"{base}maj@4/mean", f"{base}mean@4"]})[1] == {
+        "openai/gsm8k": (f"{base}mean@4",)}
+    assert kept({"a": [f"{base}best@4/mean", f"{base}maj@4/mean"]})[1] == {
+        "openai/gsm8k (maj)": (f"{base}maj@4/mean",)}
+    assert kept({"a": [f"{base}best@4/mean", f"{base}best@4/std"]})[1] == {
+        "openai/gsm8k (best)": (f"{base}best@4/mean",)}
+
+
+def test_acc_and_reward_of_one_set_stay_apart():
+    reward = "val-core/openai/gsm8k/reward/mean@1"
+    default, series = kept({"a": [GSM], "b": [GSM, reward]})
+    assert default == "openai/gsm8k"
+    assert series == {"openai/gsm8k": (GSM,), "openai/gsm8k (reward)": (reward,)}
+    assert kept({"b": [reward]})[1] == {"openai/gsm8k": (reward,)}
+
+
+def test_auxiliary_metrics_are_no_candidates():
+    columns = ["val-aux/openai/gsm8k/acc/mean@1", "val-aux/num_turns/mean", "val-core/x", GSM]
+    assert validation_columns(columns) == [GSM]
+
+
+def test_other_numbers_of_samples_are_one_set_and_named():
+    four = GSM.replace("@1", "@4")
+    plan = choose_metric({"a": [GSM], "b": [four], "c": [four]})
+    assert plan.series[0].keys == (four, GSM)
+    assert plan.notes == ("openai/gsm8k: most runs validate with mean@4, these otherwise: "
+                          "a (mean@1); the same accuracy is measured with other noise",)
+
+
+def test_keys_of_old_verl():
+    assert kept({"a": ["val/test_score/openai/gsm8k"]})[0] == "openai/gsm8k"
+
+
+@given(st.permutations([GSM, MATH, AIME, GSM.replace("@1", "@4"), "actor/lr"]), st.booleans())
+def test_the_order_of_columns_does_not_matter(columns, swap):
+    runs = {"a": columns, "b": columns[::-1]}
+    plan = choose_metric(dict(reversed(runs.items())) if swap else runs)
+    assert plan == choose_metric({"a": sorted(columns), "b": sorted(columns)})
+
+
+def test_values_of_a_series():
+    four = GSM.replace("@1", "@4")
+    history = pd.DataFrame({GSM: [0.1, 0.2, np.nan, 0.4], four: [np.nan, 0.25, np.nan, 0.45]},
+                           index=pd.Index([0.0, 5.0, 7.0, 10.0], name="step"))
+    series = choose_metric({"a": [GSM, four]}).series[0]
+    steps, values = series_values(history, series)
+    assert steps.tolist() == [0, 5, 10]
+    assert values.tolist() == [0.1, 0.25, 0.45]
