@@ -16,7 +16,7 @@ from fitted import quick_sampling
 
 import cbsbayes as cb
 from cbsbayes.__main__ import COMMANDS, main
-from cbsbayes.sweep.versions import versions
+from cbsbayes.posterior.versions import versions
 
 HOMES = {"CBSDataError": "cbsbayes.errors",
          "Fit": "cbsbayes.posterior.fit", "SamplerSettings": "cbsbayes.inference.sampling",

@@ -39,6 +39,7 @@ from cbsbayes.posterior.law_fit import LawFit, fit_crossings
 from cbsbayes.posterior.runs_table import runs_table
 from cbsbayes.posterior.small_groups import small_group_caution
 from cbsbayes.posterior.verdict import cautions, sampler_checks, verdict
+from cbsbayes.posterior.versions import versions
 from cbsbayes.sweep.dataset import choose_metric, digest, is_one_axis
 from cbsbayes.sweep.groups import (
     LawChoice,
@@ -49,7 +50,6 @@ from cbsbayes.sweep.groups import (
     of_group,
     silent_runs,
 )
-from cbsbayes.sweep.versions import versions
 
 __all__ = ["MODELS", "fit_sweep", "laws_beside"]
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cbsbayes.plots.gallery import all_figures
+from cbsbayes.posterior.versions import versions
 from cbsbayes.report.allocation import allocation_tables
 from cbsbayes.report.clock import clock_tables
 from cbsbayes.report.command_page import CommandPage, Part, page_figure
 from cbsbayes.report.paper import data_sentence, law_sentence, software_sentence
 from cbsbayes.report.tables import Table
 from cbsbayes.report.words import verdict_title
-from cbsbayes.sweep.versions import versions
 
 if TYPE_CHECKING:
     from cbsbayes.decisions.decision import Decision

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from cbsbayes.posterior.versions import versions
 from cbsbayes.report.command_page import CommandPage, Part, law_formulas, page_figure
 from cbsbayes.report.contrast import contrast_table, pooled_part
 from cbsbayes.report.paper import data_sentence, law_sentence, software_sentence
 from cbsbayes.report.tables import Table
-from cbsbayes.sweep.versions import versions
 
 if TYPE_CHECKING:
     from cbsbayes.decisions.compare_fits import Side

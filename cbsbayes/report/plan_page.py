@@ -9,13 +9,13 @@ import numpy as np
 
 from cbsbayes.decisions.planner import Plan
 from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.versions import versions
 from cbsbayes.report.command_page import CommandPage, Part, page_figure
 from cbsbayes.report.numbers import count
 from cbsbayes.report.paper import data_sentence, law_sentence, software_sentence
 from cbsbayes.report.plan_tables import candidates_table, runs_table
 from cbsbayes.report.plan_words import batch_words, cautions, cost_words, law_cautions, target_label
 from cbsbayes.report.words import verdict_title
-from cbsbayes.sweep.versions import versions
 
 __all__ = ["plan_page"]
 

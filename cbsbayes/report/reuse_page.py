@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from cbsbayes.posterior.versions import versions
 from cbsbayes.report import numbers
 from cbsbayes.report.command_page import CommandPage, Part, page_figure
 from cbsbayes.report.estimates import plain
 from cbsbayes.report.reuse import diagonals_table, effects_table, reuse_table
 from cbsbayes.report.tables import Table
-from cbsbayes.sweep.versions import versions
 
 if TYPE_CHECKING:
     from cbsbayes.reuse_runs import ReuseRuns

@@ -10,8 +10,8 @@ import pandas as pd
 
 from cbsbayes.plots.files import figure_bytes
 from cbsbayes.plots.style import detached
+from cbsbayes.posterior.versions import versions
 from cbsbayes.sweep.files import write_whole
-from cbsbayes.sweep.versions import versions
 from cbsbayes.validation.figures import plot_coverage, plot_ranks
 from cbsbayes.validation.markdown import page_markdown
 from cbsbayes.validation.study import LABELS, Outcome

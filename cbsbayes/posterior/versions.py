@@ -5,8 +5,6 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version
 
-import cbsbayes
-
 __all__ = ["versions"]
 
 _PACKAGES = ("pymc", "pytensor", "nutpie", "arviz-stats", "xarray", "numpy", "scipy")
@@ -14,5 +12,5 @@ _PACKAGES = ("pymc", "pytensor", "nutpie", "arviz-stats", "xarray", "numpy", "sc
 
 def versions() -> dict[str, str]:
     """Return Python's and the packages' versions by name."""
-    ours = {"python": platform.python_version(), "cbsbayes": cbsbayes.__version__}
+    ours = {"python": platform.python_version(), "cbsbayes": version("cbsbayes")}
     return ours | {name: version(name) for name in _PACKAGES}
