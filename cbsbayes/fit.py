@@ -7,12 +7,11 @@ python -m cbsbayes.fit sweep.nc -o fit --thresholds 0.60,0.65,0.70
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,6 @@ from cbsbayes.errors import CBSDataError
 if TYPE_CHECKING:
     import xarray as xr
 
-    from cbsbayes.plots.second import SecondProcess
     from cbsbayes.posterior.fit import Fit
     from cbsbayes.timings import Timings
 
@@ -114,8 +112,6 @@ class _Done:
 
 def _fit_groups(options: argparse.Namespace, command: str, stage: Timings) -> _Done:
     with stage.part("importing"):
-        from cbsbayes.plots.second import available_cores, second_process
-        from cbsbayes.posterior.small_groups import prepared_aside
         from cbsbayes.report.folder import check_folder, write_fit
         from cbsbayes.sweep.files import read_sweep
         from cbsbayes.sweep.groups import group_names
@@ -126,35 +122,21 @@ def _fit_groups(options: argparse.Namespace, command: str, stage: Timings) -> _D
         groups = [options.group] if options.group is not None else group_names(sweep)
     check_folder(options.output)
     done = _Done([], {}, _folders(options.output, groups), path)
-    aside = prepared_aside() if available_cores() > 1 else nullcontext()
-    with aside, second_process() as second:
-        with stage.part("importing"):
-            import cbsbayes.posterior.fit_sweep  # noqa: F401  what it brings is counted here, not as a fit
-        with _imports_kept():
-            for group, folder in done.folders.items():
-                try:
-                    fit = _fit(sweep, group, options, stage, second)
-                except CBSDataError as error:
-                    done.refused[group] = str(error)
-                    continue
-                write_fit(fit, folder, command=command, stage=stage, second=second, sweep=sweep,
-                          source=options.sweep)
-                done.fits.append(fit)
+    with stage.part("importing"):
+        import cbsbayes.posterior.fit_sweep  # noqa: F401  what it brings is counted here, not as a fit
+    for group, folder in done.folders.items():
+        try:
+            fit = _fit(sweep, group, options, stage)
+        except CBSDataError as error:
+            done.refused[group] = str(error)
+            continue
+        write_fit(fit, folder, command=command, stage=stage, sweep=sweep, source=options.sweep)
+        done.fits.append(fit)
     if not done.fits:
         raise CBSDataError(_none_fitted(done.refused))
     if len(groups) > 1:
         _write_together(done, sweep, options.output)
     return done
-
-
-@contextmanager
-def _imports_kept() -> Iterator[None]:
-    """Keep what is there now, modules mostly, from being looked through for garbage."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _none_fitted(refused: dict[str, str]) -> str:
@@ -176,23 +158,17 @@ def _slug(text: str) -> str:
     return "_".join(part for part in kept.split("_") if part)[:60] or "group"
 
 
-def _fit(sweep: xr.Dataset, group: str, options: argparse.Namespace, stage: Timings,
-         second: SecondProcess | None) -> Fit:
+def _fit(sweep: xr.Dataset, group: str, options: argparse.Namespace, stage: Timings) -> Fit:
     from cbsbayes.inference.sampling import SamplerSettings
     from cbsbayes.posterior.fit_sweep import fit_sweep
     from cbsbayes.posterior.joint import fit_jointly
-
-    def early(fit: Fit) -> None:
-        if second is not None:
-            with stage.part("handing figures over"):
-                second.begin(fit)
 
     sampler = SamplerSettings(sampler=options.sampler, draws=options.draws, tune=options.tune,
                               chains=options.chains, random_seed=options.seed)
     fit = fit_jointly if options.use_gradient_noise else fit_sweep
     return fit(sweep, group=group, law=options.law, model=options.model,
                thresholds=options.thresholds, metric=options.metric, rule=options.rule,
-               ci_prob=options.ci_prob, sampler=sampler, stage=stage, early=early,
+               ci_prob=options.ci_prob, sampler=sampler, stage=stage,
                ceiling_by_group=options.ceiling_by_group)
 
 

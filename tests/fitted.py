@@ -64,12 +64,11 @@ def quick_sampling(draws=narrow_draws):
 @contextlib.contextmanager
 def few_figures(count=2):
     """Draw only the first figures, alone: tests of the command look at files, not at plots."""
-    from cbsbayes.plots import gallery, second
+    from cbsbayes.plots import gallery
 
     everything = gallery.all_figures
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gallery, "all_figures", lambda fit: itertools.islice(everything(fit), count))
-        patch.setattr(second, "available_cores", lambda: 1)
         yield
 
 

@@ -7,13 +7,15 @@ critical batch size, then whether all this is to be trusted.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cbsbayes.errors import CBSDataError
 from cbsbayes.plots.cbs import plot_cbs_against_threshold
 from cbsbayes.plots.clock_map import plot_clock_map
 from cbsbayes.plots.comparison import plot_comparison
@@ -23,6 +25,7 @@ from cbsbayes.plots.diagnostics import (
     plot_ranks,
     plot_trace,
 )
+from cbsbayes.plots.files import figure_files
 from cbsbayes.plots.front import plot_front
 from cbsbayes.plots.gains import plot_gains
 from cbsbayes.plots.gradient_noise import plot_gradient_noise_grid
@@ -41,11 +44,14 @@ from cbsbayes.plots.style import detached, visible_text
 from cbsbayes.plots.time_cost import plot_time_cost
 from cbsbayes.plots.training import plot_training_phase
 from cbsbayes.plots.wall_clock import plot_step_time, plot_wall_clock
+from cbsbayes.sweep.files import write_whole
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
 
-__all__ = ["GalleryItem", "all_figures"]
+__all__ = ["FORMATS", "GalleryItem", "all_figures", "write_figures"]
+
+FORMATS = ("png", "pdf")
 
 _ALONG = {"prompts": "prompts", "rollouts": "rollouts", "total": "the total batch"}
 
@@ -61,6 +67,33 @@ class GalleryItem(NamedTuple):
     title: str
     caption: str
     draw: Callable[[], Figure]
+
+
+def write_figures(
+    fit: Fit, folder: Path, formats: Sequence[str] = FORMATS
+) -> list[tuple[GalleryItem, str]]:
+    """Draw every figure into a folder and return each with the reason why it is not there, or ''.
+
+    Parameters
+    ----------
+    fit : Fit
+    folder : Path
+        Made where it does not exist.
+    formats : sequence of {"png", "svg", "pdf"}
+        Files of each figure.
+    """
+    folder.mkdir(exist_ok=True)
+    return [(item, _write(item, folder, formats)) for item in all_figures(fit)]
+
+
+def _write(item: GalleryItem, folder: Path, formats: Sequence[str]) -> str:
+    try:
+        figure = item.draw()
+    except CBSDataError as error:
+        return str(error)
+    for fmt, content in figure_files(figure, formats).items():
+        write_whole(folder / f"{item.slug}.{fmt}", content)
+    return ""
 
 
 def _draw(plot: Callable[..., Axes | Figure], *args: Any, **kwargs: Any) -> Figure:

@@ -73,7 +73,6 @@ def fit_sweep(
     use_gradient_noise: bool | pd.DataFrame = False,
     ceiling_by_group: bool = False,
     stage: Stage = lambda text: None,
-    early: Callable[[Fit], None] = lambda fit: None,
 ) -> Fit:
     """Fit one group of runs.
 
@@ -109,9 +108,6 @@ def fit_sweep(
         group size.
     stage : callable
         Told what is being done, for a progress display.
-    early : callable
-        Given the fit before other laws are sampled: all that rests on its own law is there, what
-        compares laws (`comparison`, `averaged`, `law_table`, `others`, `verdict`) is not.
 
     Returns
     -------
@@ -173,7 +169,6 @@ def fit_sweep(
     tree = _assemble(main, ds, crossings, sampler.random_seed)
     tree.attrs |= {"group": label, "law": choice.law.name, "settings": json.dumps(settings)}
     tables = {"cbs": main.cbs, "runs": runs_table(ds, crossings, reasons)}
-    early(Fit(_with_tables(tree.copy(), tables)))
     fits = {choice.law.name: main}
     others = laws_beside(choice.law, crossings) if beside else []
     others = joint_laws(choice.law, others) if joint else others

@@ -63,8 +63,7 @@ def fit_jointly(sweep: xr.Dataset, *, noise: bool | pd.DataFrame = True, **optio
     stage = options.get("stage", lambda text: None)
     stage("fitting without measured noise, to lay beside")
     same: dict[str, Any] = {"law": joint.law.name, "thresholds": np.sort(joint.thresholds).tolist(),
-                            "beside": False, "stage": lambda text: None,
-                            "early": lambda fit: None}
+                            "beside": False, "stage": lambda text: None}
     try:
         plain = fit_sweep(sweep, **{**options, **same})
     except CBSDataError as error:

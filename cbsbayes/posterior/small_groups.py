@@ -10,12 +10,6 @@ of a table of crossings, all that can be said is who never arrived.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import xarray as xr
 
@@ -24,12 +18,9 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law
 from cbsbayes.posterior.ceiling_option import OPTION
 
-__all__ = ["ALARM", "ceiling_loss", "prepare", "prepared_aside", "small_group_caution"]
+__all__ = ["ALARM", "ceiling_loss", "small_group_caution"]
 
 ALARM = 2.0  # spreads of λ above 0; what it misses and what it raises falsely was counted
-
-_PREPARE = ("import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-            "from cbsbayes.posterior.small_groups import prepare; prepare()")
 
 
 def ceiling_loss(fitted: xr.Dataset, law: Law, metric: str | None) -> tuple[float, float] | None:
@@ -58,29 +49,6 @@ def ceiling_loss(fitted: xr.Dataset, law: Law, metric: str | None) -> tuple[floa
         return None
     j = found.flat.slices["ceiling_loss"].start
     return float(found.middle[j]), float(np.hypot.reduce(found.factor[j]))
-
-
-def prepare() -> None:
-    """Have the compiled code that the question needs, which takes a first run many seconds."""
-    from cbsbayes.models import trajectory_kernel
-
-    trajectory_kernel.prepare()
-
-
-@contextmanager
-def prepared_aside() -> Iterator[None]:
-    """Prepare in a process of its own, which ends with the block at the latest.
-
-    Laws are sampled meanwhile; what it fails at is met and told when the question is asked.
-    """
-    process = subprocess.Popen([sys.executable, "-c", _PREPARE, json.dumps(sys.path)],
-                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
 
 
 def small_group_caution(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from cbsbayes.plots.second import SecondProcess
     from cbsbayes.posterior.fit import Fit
     from cbsbayes.report.page import PageFigure
 
@@ -32,8 +31,7 @@ _DRAWN = {".png", ".pdf"}
 
 def write_fit(
     fit: Fit, folder: Path, *, command: str = "", stage: Callable[[str], None] = lambda text: None,
-    second: SecondProcess | None = None, sweep: xr.Dataset | None = None,
-    source: Path | None = None,
+    sweep: xr.Dataset | None = None, source: Path | None = None,
 ) -> None:
     """Write everything about a fit into a folder.
 
@@ -47,8 +45,6 @@ def write_fit(
         The command line, shown on the page.
     stage : callable
         Told what is being done.
-    second : SecondProcess, optional
-        Draws half of the figures (`cbsbayes.plots.second`).
     sweep : xarray.Dataset, optional
         All runs that were read, where they are more than this fit's group.
     source : Path, optional
@@ -65,13 +61,13 @@ def write_fit(
     from cbsbayes.report.page import render_page
     from cbsbayes.report.words import main_threshold
 
-    with writing(folder), ExitStack() as drawn:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        beside = "" if second is None else ", figures beside"
         stage("writing fit.nc")
         fit.save(folder / "fit.nc")
-        figures = drawn.enter_context(_figures(fit, folder / "figures", stage, second))
-        stage(f"tables and the page's words{beside}")
+        stage("drawing figures")
+        figures = _figures(fit, folder / "figures")
+        stage("writing tables and the page")
         summary = json.dumps(fit_summary(fit), indent=2, allow_nan=False)
         write_whole(folder / "fit.json", summary + "\n")
         for name in TABLES:
@@ -182,30 +178,16 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-@contextmanager
-def _figures(
-    fit: Fit, folder: Path, stage: Callable[[str], None], second: SecondProcess | None
-) -> Iterator[Callable[[], list[PageFigure]]]:
-    """Have every figure written as PNG and PDF; those a fit has no data for keep the reason.
-
-    A second process draws from here on. Yields what draws the others and returns all in the
-    page's order.
-    """
-    from cbsbayes.plots.second import drawing
+def _figures(fit: Fit, folder: Path) -> list[PageFigure]:
+    """Draw every figure and return them for the page; one a fit has no data for has a reason."""
+    from cbsbayes.plots.gallery import write_figures
     from cbsbayes.report.page import PageFigure
 
-    folder.mkdir(exist_ok=True)
-    with drawing(fit, folder, second) as finish:
-        def figures() -> list[PageFigure]:
-            stage("drawing figures")
-            pages = [PageFigure(item.slug, item.title, item.caption, None if reason else
-                                (folder / f"{item.slug}.png").read_bytes(), reason)
-                     for item, reason in finish()]
-            stage("writing the page")
-            _remove_figures(folder, keep={page.slug for page in pages if page.png_bytes})
-            return pages
-
-        yield figures
+    pages = [PageFigure(item.slug, item.title, item.caption, None if reason else
+                        (folder / f"{item.slug}.png").read_bytes(), reason)
+             for item, reason in write_figures(fit, folder)]
+    _remove_figures(folder, keep={page.slug for page in pages if page.png_bytes})
+    return pages
 
 
 def _remove_figures(folder: Path, keep: set[str]) -> None:

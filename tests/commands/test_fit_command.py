@@ -57,7 +57,7 @@ def test_one_group_one_folder(sweep_file, tmp_path, capsys):
                                     f"{tmp_path / 'a' / 'fit' / 'index.html'}")
     assert err.splitlines() == [f"cbsbayes.fit: {what} …" for what in (
         "sampling total", "sampling power", "comparing laws, predictive checks, tables",
-        "writing fit.nc", "tables and the page's words", "drawing figures", "writing the page")]
+        "writing fit.nc", "drawing figures", "writing tables and the page")]
     page = (tmp_path / "a" / "fit" / "index.html").read_text()
     assert "python -m cbsbayes.fit" in page
 

@@ -12,11 +12,10 @@ from cbsbayes.crossings.rules import RIGHT
 from cbsbayes.errors import CBSDataError
 from cbsbayes.fit import main
 from cbsbayes.inference.sampling import SamplerSettings
-from cbsbayes.models import trajectory_kernel as kernel
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.ceiling_option import OPTION, ceiling_sentences, check_ceilings
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.posterior.small_groups import ALARM, ceiling_loss, prepare, small_group_caution
+from cbsbayes.posterior.small_groups import ALARM, ceiling_loss, small_group_caution
 from cbsbayes.simulate import simulate_sweep, true_steps
 from cbsbayes.sweep.files import write_sweep
 
@@ -135,11 +134,3 @@ def test_a_fit_with_ceilings_finds_them(saturating):
     assert np.isfinite(fit.predictive["steps"].values).all()
     rows = fit.cbs[fit.cbs["status"] == "identified"]
     assert rows[["median", "ci_lower", "ci_upper"]].notna().all(axis=None)
-
-
-def test_what_is_prepared_is_what_the_question_needs():
-    prepare()
-    before = [kernel._evaluate_many.signatures, kernel._run_posteriors.signatures]
-    assert len(before[0]) == len(before[1]) == 1
-    ceiling_loss(runs(), LAW, None)
-    assert [kernel._evaluate_many.signatures, kernel._run_posteriors.signatures] == before
