@@ -14,8 +14,9 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from cbsbayes.decisions.compare_fits import Side, compare_sides
+from cbsbayes.decisions.compare_fits import compare_fits
 from cbsbayes.inference.sampling import SamplerSettings
+from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.simulate import simulate_sweep
 from cbsbayes.simulation.truth import mean_noise, true_steps, truth_of
@@ -28,7 +29,7 @@ NAMES = {"cbs_prompts": f"n_rollouts={ROLLOUTS}", "B_rollout": "",
          "steps": f"n_prompts={PROMPTS},n_rollouts={ROLLOUTS}"}
 
 
-def fitted(seed: int, law: str) -> tuple[Side, dict[str, float]]:
+def fitted(seed: int, law: str) -> tuple[Fit, dict[str, float]]:
     """Return the fit of a sweep of its own noise scales, and the truth of what is compared."""
     rng = np.random.default_rng([seed, 1])
     noise = {"B_prompt": (90.0 * np.exp(rng.normal(0, 0.5)), 6.0),
@@ -40,14 +41,14 @@ def fitted(seed: int, law: str) -> tuple[Side, dict[str, float]]:
     scales = mean_noise(truth, THRESHOLD)
     steps, doubled = (float(np.squeeze(true_steps(truth, p, ROLLOUTS, THRESHOLD)))
                       for p in (PROMPTS, 2 * PROMPTS))
-    return Side(f"sweep {seed}", fit), {
+    return fit, {
         "cbs_prompts": scales["B_prompt"] + scales["B_rollout"] / (ROLLOUTS - 1),
         "B_rollout": scales["B_rollout"], "gain_prompts": doubled / steps, "steps": steps}
 
 
-def compared(first: tuple[Side, dict], second: tuple[Side, dict]) -> list[dict[str, object]]:
+def compared(first: tuple[Fit, dict], second: tuple[Fit, dict]) -> list[dict[str, object]]:
     """Return a row per quantity that both fits identify."""
-    table = compare_sides([first[0], second[0]], names=list(NAMES))
+    table = compare_fits({"first": first[0], "second": second[0]}, names=list(NAMES))
     table = table[np.isclose(table["threshold"], THRESHOLD) & (table["status"] == "identified")]
     rows = []
     for name, at in NAMES.items():

@@ -14,7 +14,6 @@ COMMANDS = {
     "allocate": "which batch to run: the best split, a target met, updates against samples",
     "plan": "which run next: expected information for its price",
     "compare": "fits side by side: ratios of critical batch sizes and gains, as posteriors",
-    "reuse": "what several passes over each batch (ppo_epochs) do to updates and samples",
     "simulate": "a sweep with known truth",
     "validate": "do the intervals hold the truth: coverage, calibration, real seeds",
 }

@@ -1,7 +1,7 @@
 """``python -m cbsbayes.compare FIT FIT…``: fits side by side, with ratios as posteriors.
 
 python -m cbsbayes.compare fit_gsm8k fit_math -o outputs/compare
-python -m cbsbayes.compare fit --quantity cbs_prompts,gain_prompts --pool   # a folder of groups
+python -m cbsbayes.compare fit --quantity cbs_prompts,gain_prompts   # a folder of groups
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cbsbayes._command import EXIT_OK, EXIT_UNTRUSTED, one_line, run_command
 from cbsbayes.errors import CBSDataError
@@ -20,7 +20,7 @@ from cbsbayes.errors import CBSDataError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cbsbayes.decisions.compare_fits import Side
+    from cbsbayes.posterior.fit import Fit
     from cbsbayes.report.compare_page import Comparison
 
 __all__ = ["main"]
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m cbsbayes.compare",
         description="Compare fits of different runs (models, data sets, estimators, learning "
-                    "rates): ratios and differences at common thresholds and batches.",
+                    "rates, ppo_epochs): ratios and differences at common thresholds and batches.",
         epilog="exit status: 0 good; 1 the input is at fault; 2 usage; 3 one of the fits is not "
                "to be trusted (everything is still written)")
     add = parser.add_argument
@@ -54,8 +54,6 @@ def _parser() -> argparse.ArgumentParser:
         help="only these quantities, by their names in cbs.csv; default: all")
     add("--threshold", type=float, metavar="T",
         help="the target told of in words; the tables have all (default: the middle common one)")
-    add("--pool", action="store_true",
-        help="pool every quantity in part across the fits as well (pooled.csv)")
     add("--ci-prob", type=float, default=0.9, metavar="P",
         help="probability of the equal-tailed intervals (default: %(default)s)")
     add("--seed", type=int, default=0, help="seed of the pairing of draws (default: %(default)s)")
@@ -66,8 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace, command: str) -> int:
     from cbsbayes.decisions.comparable import remarks
-    from cbsbayes.decisions.compare_fits import compare_sides
-    from cbsbayes.decisions.pooled_table import few_groups, pooled_table
+    from cbsbayes.decisions.compare_fits import compare_fits
     from cbsbayes.report.command_page import check_page_folder
     from cbsbayes.report.compare_page import Comparison
     from cbsbayes.report.folder import check_folder
@@ -77,63 +74,30 @@ def _run(options: argparse.Namespace, command: str) -> int:
                            "usually 0.9")
     check_folder(options.output)
     check_page_folder(options.output)
-    sides = _sides(options.fits)
-    names = _names(options.quantity, sides)
-    table = compare_sides(sides, names=names, ci_prob=options.ci_prob, random_seed=options.seed)
-    if table["threshold"].isna().all():
-        _refuse_without_common(sides)
-    told = remarks([side.fit for side in sides], [side.label for side in sides])
-    pooled = None
-    if options.pool:
-        pooled = pooled_table(sides, names=names, ci_prob=options.ci_prob)
-        told += [few_groups(pooled)] if few_groups(pooled) else []
-    shown = _shown(table, sides, options.threshold)
-    found = Comparison(sides, table, pooled, shown, told, _lines(shown, told, pooled))
+    fits = _fits(options.fits)
+    names = None if options.quantity is None else [
+        name.strip() for name in options.quantity.split(",") if name.strip()]
+    table = compare_fits(fits, names=names, ci_prob=options.ci_prob, random_seed=options.seed)
+    told = remarks(fits)
+    shown = _shown(table, fits, options.threshold)
+    found = Comparison(fits, table, shown, told, _lines(shown, told))
     _write(options.output, found, command)
     _say(options, found)
-    trusted = all(side.fit.verdict["trusted"] for side in sides)
+    trusted = all(fit.verdict["trusted"] for fit in fits.values())
     return EXIT_OK if trusted else EXIT_UNTRUSTED
 
 
-def _sides(paths: Sequence[Path]) -> list[Side]:
-    from cbsbayes.decisions.comparable import check_comparable
-    from cbsbayes.decisions.compare_fits import Side
-    from cbsbayes.decisions.given_fits import find_fits, label_fits
+def _fits(paths: Sequence[Path]) -> dict[str, Fit]:
+    from cbsbayes.decisions.comparable import find_fits, label_fits
     from cbsbayes.posterior.fit import Fit
 
     found = find_fits(paths)
     fits = [Fit.load(path) for path in found]
-    labels = label_fits(fits, found) if len(fits) > 1 else [fit.group for fit in fits]
-    check_comparable(fits, labels)
-    return [Side(label, fit) for label, fit in zip(labels, fits, strict=True)]
-
-
-def _names(asked: str | None, sides: Sequence[Side]) -> list[str] | None:
-    if asked is None:
-        return None
-    names = [name.strip() for name in asked.split(",") if name.strip()]
-    known = dict.fromkeys(key[0] for side in sides for key in side.quantities)
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        raise CBSDataError(f"no fit has the quantity {', '.join(unknown) or repr(asked)}; valid: "
-                           f"{', '.join(known)}")
-    return names
-
-
-def _refuse_without_common(sides: Sequence[Side]) -> None:
-    """Say what is missing where no number of the table stands at a threshold."""
-    from cbsbayes.decisions.comparable import common_thresholds, no_common_thresholds
-
-    if not any(common_thresholds(a.fit, b.fit) for a in sides for b in sides if a is not b):
-        raise CBSDataError(no_common_thresholds([side.fit for side in sides],
-                                                [side.label for side in sides]))
-    raise CBSDataError("the fits have no quantity in common that is read off at the same batch; "
-                       "compare sweeps that share an n_prompts or an n_rollouts, or fit all with "
-                       "one --law")
+    return dict(zip(label_fits(fits, found), fits, strict=True))
 
 
 def _shown(
-    table: pd.DataFrame, sides: Sequence[Side], threshold: float | None
+    table: pd.DataFrame, fits: Mapping[str, Fit], threshold: float | None
 ) -> list[tuple[float, pd.DataFrame]]:
     """Return the rows told in words of every pair, with their threshold."""
     import numpy as np
@@ -141,7 +105,7 @@ def _shown(
     from cbsbayes.report.contrast import main_rows
     from cbsbayes.report.headline import usual_batch
 
-    usual = usual_batch(sides[0].fit.runs)
+    usual = usual_batch(next(iter(fits.values())).runs)
     shown = []
     for _, rows in table.groupby(["first", "second"], sort=False):
         levels = np.sort(rows["threshold"].dropna().unique())
@@ -156,17 +120,13 @@ def _shown(
     return shown
 
 
-def _lines(
-    shown: Sequence[tuple[float, pd.DataFrame]], told: Sequence[str], pooled: pd.DataFrame | None
-) -> list[str]:
-    from cbsbayes.report.contrast import contrast_sentences, pooled_report
+def _lines(shown: Sequence[tuple[float, pd.DataFrame]], told: Sequence[str]) -> list[str]:
+    from cbsbayes.report.contrast import contrast_sentences
     from cbsbayes.report.numbers import NO_BREAK, percent
 
     lines = [*told, _HOW.format(percent(float(shown[0][1]["ci_prob"].iloc[0])))]
     for _, rows in shown:
         lines += contrast_sentences(rows)
-    if pooled is not None:
-        lines += pooled_report(pooled, shown[0][1])
     return [one_line(line.replace(NO_BREAK, " ")) for line in lines]
 
 
@@ -186,10 +146,6 @@ def _write(folder: Path, found: Comparison, command: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "compare.csv", found.table.to_csv(index=False))
         write_whole(folder / "compare.txt", "\n".join(found.lines) + "\n")
-        if found.pooled is None:
-            (folder / "pooled.csv").unlink(missing_ok=True)
-        else:
-            write_whole(folder / "pooled.csv", found.pooled.to_csv(index=False))
         for kind, content in figure_files(plot_forest(found.table, keys)).items():
             write_whole(folder / f"compare.{kind}", content)
         write_command_page(compare_page(found, folder, command), folder)
@@ -197,28 +153,18 @@ def _write(folder: Path, found: Comparison, command: str) -> None:
 
 def _say(options: argparse.Namespace, found: Comparison) -> None:
     if options.json:
-        print(json.dumps(_as_json(found.table, found.pooled, found.told), allow_nan=False))
+        print(json.dumps({"remarks": list(found.told),
+                          "compare": json.loads(found.table.to_json(orient="records"))},
+                         allow_nan=False))
     elif not options.quiet:
         from cbsbayes.report.console import print_table
         from cbsbayes.report.contrast import contrast_table
 
         for level, rows in found.shown:
             print_table(contrast_table(rows, level))
-        told = len(found.told)
-        after = told + 1 + sum(len(rows) for _, rows in found.shown)
-        for line in (*found.lines[:told], *found.lines[after:]):
+        for line in found.lines[:len(found.told) + 1]:
             print(line)
         print(f"Page, figure, tables: {one_line(options.output / 'index.html')}")
-
-
-def _as_json(
-    table: pd.DataFrame, pooled: pd.DataFrame | None, told: Sequence[str]
-) -> dict[str, Any]:
-    found: dict[str, Any] = {"remarks": list(told),
-                             "compare": json.loads(table.to_json(orient="records"))}
-    if pooled is not None:
-        found["pooled"] = json.loads(pooled.to_json(orient="records"))
-    return found
 
 
 if __name__ == "__main__":

@@ -5,54 +5,54 @@ of another: they are paired at random, and P(first > second) counts all pairs. T
 batches are those that both fits have; nothing is interpolated. A number that the data do not
 settle in one of the two leaves the ratio a bound, or nothing: the lower end of first/second is
 known where the lower end of the first and the upper end of the second are.
+
+Fits whose runs differ in passes over each batch (``ppo_epochs``) are compared in what they cost as
+well: the samples generated and the sample passes to the target, at batches that both have and along
+diagonals of equal optimisation, where a trainer step of both makes as many sample passes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from itertools import combinations, product
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 
-from cbsbayes.decisions.comparable import common_thresholds
+from cbsbayes.decisions.comparable import (
+    check_comparable,
+    common_thresholds,
+    nothing_in_common,
+)
+from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.quantities import Quantity, quantities, tried_batches
 from cbsbayes.posterior.summary import interval
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
 
-__all__ = ["COMPARE_COLUMNS", "LAW_BOUND", "Side", "compare_sides", "ratio_status"]
+__all__ = ["COMPARE_COLUMNS", "LAW_BOUND", "compare_fits", "ratio_status"]
 
 LAW_BOUND = frozenset({"cbs_prompts", "cbs_samples", "cbs_rollouts", "B_noise", "B_prompt",
                        "B_rollout", "alpha", "S_min", "E_min"})
 """Quantities that are numbers only together with their law."""
 
-_SIDES = ("median", "lower", "upper", "status")
+_PARTS = ("median", "lower", "upper", "status")
 COMPARE_COLUMNS = [
     "quantity", "at", "threshold", "unit", "first", "second", "first_law", "second_law",
-    *(f"first_{part}" for part in _SIDES), *(f"second_{part}" for part in _SIDES),
+    *(f"{side}_{part}" for side in ("first", "second") for part in _PARTS),
     "ratio", "ratio_lower", "ratio_upper", "difference", "difference_lower", "difference_upper",
     "status", "p_first_larger", "ci_prob", "remark"]
-_NEVER = 1e100  # stands for S that is infinite: two of them are alike
+_LARGEST = 1e100  # stands for an infinite S: two of them are alike
 _PAIRINGS = 5  # random pairings of the draws, so that the pairing itself adds little
 
 
 @dataclass(frozen=True)
-class Side:
-    """One fit as a comparison sees it.
-
-    Attributes
-    ----------
-    label : str
-        Its short name.
-    fit : Fit
-        The fit.
-    """
+class _Side:
+    """One fit as a comparison sees it: its short name and the fit."""
 
     label: str
     fit: Fit
@@ -60,49 +60,53 @@ class Side:
     @cached_property
     def quantities(self) -> dict[tuple[str, str], Quantity]:
         """Everything read off the posterior, by quantity and what is held fixed."""
-        return self._read(self.fit.posterior)
+        design = tried_batches(self.fit.crossings)
+        return {(q.name, q.at): q for q in quantities(self.fit.law, self.fit.posterior, design)}
 
-    @cached_property
-    def prior_quantities(self) -> dict[tuple[str, str], Quantity]:
-        """The same of the prior."""
-        return self._read(self.fit.prior)
+    def status(self, key: tuple[str, str], threshold: float) -> str:
+        """Return what the data settle of a quantity at a threshold (NaN where it has none)."""
+        table = self.fit.cbs
+        level = table["threshold"].to_numpy(dtype=float)
+        here = (table["quantity"] == key[0]) & (table["at"].fillna("") == key[1])
+        return str(table.loc[here & (np.isclose(level, threshold) | np.isnan(level)),
+                             "status"].iloc[0])
 
-    def _read(self, draws: xr.Dataset) -> dict[tuple[str, str], Quantity]:
-        tried = tried_batches(self.fit.crossings)
-        return {(q.name, q.at): q for q in quantities(self.fit.law, draws, tried)}
+    def draws(self, key: tuple[str, str], threshold: float) -> np.ndarray:
+        """Return draws of a quantity at a threshold (NaN where it has none), shape (draw,)."""
+        held = self.quantities[key].draws
+        if "threshold" in held.dims:
+            held = held.sel(threshold=threshold, method="nearest")
+        return held.values.reshape(-1)
 
-    @cached_property
-    def _status(self) -> dict[tuple[str, str], list[str]]:
-        table = self.fit.cbs.assign(at=self.fit.cbs["at"].fillna(""))
-        return {(str(name), str(at)): rows["status"].tolist()
-                for (name, at), rows in table.groupby(["quantity", "at"], sort=False)}
-
-    def status(self, key: tuple[str, str], k: int) -> str:
-        """Return what the data settle of a quantity at the threshold in place `k`."""
-        known = self._status[key]
-        return known[k if len(known) > 1 or self.per_threshold(key) else 0]
-
-    def per_threshold(self, key: tuple[str, str]) -> bool:
-        """Return whether a quantity has a value for each threshold."""
-        return "threshold" in self.quantities[key].draws.dims
-
-    def draws(self, key: tuple[str, str], k: int, *, prior: bool = False) -> np.ndarray:
-        """Return draws of a quantity at the threshold in place `k`, shape (draw,)."""
-        held = (self.prior_quantities if prior else self.quantities)[key].draws
-        chosen = held.isel(threshold=k) if "threshold" in held.dims else held
-        return chosen.values.reshape(-1)
+    @property
+    def passes(self) -> tuple[int, int]:
+        """Passes over each batch (``ppo_epochs``) and updates per trainer step, of most runs."""
+        runs = self.fit.sweep
+        epochs, updates = (int(np.bincount(runs[name].values).argmax()) if name in runs.coords
+                           else 1 for name in ("ppo_epochs", "updates_per_step"))
+        return epochs, updates
 
 
-def compare_sides(
-    sides: Sequence[Side], *, names: Sequence[str] | None = None, ci_prob: float = 0.9,
+class _Pair(NamedTuple):
+    """What of both fits is put in relation: quantities, and factors that they are taken times."""
+
+    name: str
+    at: str
+    unit: str
+    keys: tuple[tuple[str, str], tuple[str, str]]
+    factors: tuple[float, float] = (1.0, 1.0)
+
+
+def compare_fits(
+    fits: Mapping[str, Fit], *, names: Sequence[str] | None = None, ci_prob: float = 0.9,
     random_seed: int = 0,
 ) -> pd.DataFrame:
     """Return the table of ``compare.csv``: a row per pair of fits, quantity, batch and threshold.
 
     Parameters
     ----------
-    sides : sequence of Side
-        The fits, in the order in which they are named first and second.
+    fits : mapping of str to Fit
+        The fits by a short name, in the order in which they are named first and second.
     names : sequence of str, optional
         Quantities to keep; all unless given.
     ci_prob : float
@@ -114,57 +118,94 @@ def compare_sides(
     -------
     DataFrame
         Columns `COMPARE_COLUMNS`. ``ratio`` is first / second and ``difference`` first - second,
-        for typical runs, empty as far as the data do not settle them (``status``, or
+        for the population of runs, empty as far as the data do not settle them (``status``, or
         ``not_comparable`` where the laws differ and the quantity is one of its law).
+
+    Raises
+    ------
+    CBSDataError
+        As `check_comparable`; or if there is no such quantity, or nothing in common.
     """
+    check_comparable(fits)
+    sides = [_Side(label, fit) for label, fit in fits.items()]
+    pairs = [(first, second, pair) for first, second in combinations(sides, 2)
+             for pair in _pairs(first, second)]
+    if names is not None:
+        known = dict.fromkeys(pair.name for _, _, pair in pairs)
+        unknown = [name for name in names if name not in known]
+        if unknown or not names:
+            raise CBSDataError(f"no two fits have the quantity {', '.join(unknown) or repr('')}; "
+                               f"valid: {', '.join(known)}")
     rng = np.random.default_rng(random_seed)
-    rows = [row for first, second in combinations(sides, 2)
-            for row in _pair_rows(first, second, names, ci_prob, rng)]
-    return pd.DataFrame(rows, columns=COMPARE_COLUMNS)
+    rows = [_row(first, second, pair, threshold, ci_prob, rng) for first, second, pair in pairs
+            if names is None or pair.name in names
+            for threshold in _thresholds(first, second, pair)]
+    table = pd.DataFrame(rows, columns=COMPARE_COLUMNS)
+    if table["threshold"].isna().all():
+        raise CBSDataError(nothing_in_common(fits))
+    return table
 
 
-def _pair_rows(
-    first: Side, second: Side, names: Sequence[str] | None, ci_prob: float,
-    rng: np.random.Generator,
-) -> Iterator[dict[str, Any]]:
-    places = common_thresholds(first.fit, second.fit)
+def _pairs(first: _Side, second: _Side) -> Iterator[_Pair]:
     for key, quantity in first.quantities.items():
-        if key not in second.quantities or (names is not None and key[0] not in names):
+        if key in second.quantities:
+            yield _Pair(*key, quantity.unit, (key, key))
+    if first.passes != second.passes:
+        yield from _reuse_pairs(first, second)
+
+
+def _reuse_pairs(first: _Side, second: _Side) -> Iterator[_Pair]:
+    """Yield what a target costs at batches that both have, and along diagonals.
+
+    A batch P × G of one update generates P·G/e samples, e being the passes over each; a trainer
+    step of u updates makes P·G·u sample passes.
+    """
+    (e1, u1), (e2, u2) = first.passes, second.passes
+    cells = [tried_batches(side.fit.crossings).cells for side in (first, second)]
+    for (p1, g1), (p2, g2) in product(*cells):
+        if g1 != g2 or (p1 != p2 and p1 * u1 != p2 * u2):
             continue
-        if not first.per_threshold(key):
-            yield _row(first, second, key, quantity, (0, 0), float("nan"), ci_prob, rng)
+        keys = (("steps", f"n_prompts={p1},n_rollouts={g1}"),
+                ("steps", f"n_prompts={p2},n_rollouts={g2}"))
+        b1, b2 = float(p1 * g1), float(p2 * g2)
+        if p1 == p2:
+            yield _Pair("generated_samples", keys[0][1], "samples", keys, (b1 / e1, b2 / e2))
             continue
-        for i, j in places:
-            threshold = float(first.fit.thresholds[i])
-            yield _row(first, second, key, quantity, (i, j), threshold, ci_prob, rng)
+        at = f"n_rollouts={g1},passes_per_step={p1 * g1 * u1}"
+        yield _Pair("steps", at, "updates", keys)
+        yield _Pair("generated_samples", at, "samples", keys, (b1 / e1, b2 / e2))
+        yield _Pair("sample_passes", at, "samples", keys, (b1, b2))
+
+
+def _thresholds(first: _Side, second: _Side, pair: _Pair) -> list[float]:
+    """Return the thresholds fitted in both; NaN for a quantity that all thresholds share."""
+    if "threshold" not in first.quantities[pair.keys[0]].draws.dims:
+        return [float("nan")]
+    return common_thresholds(first.fit, second.fit)
 
 
 def _row(
-    first: Side, second: Side, key: tuple[str, str], quantity: Quantity, place: tuple[int, int],
-    threshold: float, ci_prob: float, rng: np.random.Generator,
+    first: _Side, second: _Side, pair: _Pair, threshold: float, ci_prob: float,
+    rng: np.random.Generator,
 ) -> dict[str, Any]:
-    row = {"quantity": key[0], "at": key[1], "threshold": threshold, "unit": quantity.unit,
-           "first": first.label, "second": second.label, "first_law": first.fit.law.name,
-           "second_law": second.fit.law.name, "ci_prob": ci_prob, "remark": ""}
-    draws = [side.draws(key, k) for side, k in zip((first, second), place, strict=True)]
-    status = [side.status(key, k) for side, k in zip((first, second), place, strict=True)]
-    for name, values, known in zip(("first", "second"), draws, status, strict=True):
-        shown = _shown(values, known, ci_prob)
-        row |= {f"{name}_{part}": value for part, value in shown.items()}
-        row[f"{name}_status"] = known
-    if key[0] in LAW_BOUND and first.fit.law.name != second.fit.law.name:
+    sides = (first, second)
+    row: dict[str, Any] = {
+        "quantity": pair.name, "at": pair.at, "threshold": threshold, "unit": pair.unit,
+        "ci_prob": ci_prob, "remark": ""}
+    draws = [factor * side.draws(key, threshold)
+             for side, key, factor in zip(sides, pair.keys, pair.factors, strict=True)]
+    status = [side.status(key, threshold) for side, key in zip(sides, pair.keys, strict=True)]
+    for name, side, values, known in zip(("first", "second"), sides, draws, status, strict=True):
+        row |= {name: side.label, f"{name}_law": side.fit.law.name, f"{name}_status": known}
+        row |= _known_part(values, known, ci_prob, f"{name}_median", name)
+    if pair.name in LAW_BOUND and first.fit.law.name != second.fit.law.name:
         return row | {"status": "not_comparable", "remark": "the laws differ"}
     known = ratio_status(*status)
     a, b = _paired(draws[0], draws[1], rng)
-    ratio, difference = _shown(a / b, known, ci_prob), _shown(a - b, known, ci_prob)
-    row |= {f"ratio{_end(part)}": value for part, value in ratio.items()}
-    row |= {f"difference{_end(part)}": value for part, value in difference.items()}
-    row["p_first_larger"] = _p_larger(draws[0], draws[1]) if known == "identified" else np.nan
-    return row | {"status": known}
-
-
-def _end(part: str) -> str:
-    return "" if part == "median" else f"_{part}"
+    row |= _known_part(a / b, known, ci_prob, "ratio", "ratio")
+    row |= _known_part(a - b, known, ci_prob, "difference", "difference")
+    larger = _p_larger(draws[0], draws[1]) if known == "identified" else np.nan
+    return row | {"status": known, "p_first_larger": larger}
 
 
 def ratio_status(first: str, second: str) -> str:
@@ -183,12 +224,14 @@ def ratio_status(first: str, second: str) -> str:
     return "upper_bound" if upper else "not_identified"
 
 
-def _shown(draws: np.ndarray, status: str, ci_prob: float) -> dict[str, float]:
-    """Return median and ends, empty as far as they are the prior's."""
+def _known_part(
+    draws: np.ndarray, status: str, ci_prob: float, median: str, prefix: str
+) -> dict[str, float]:
+    """Return median and ends by their columns, empty as far as they are the prior's."""
     lower, upper = interval(draws, ci_prob)
-    return {"median": float(np.median(draws)) if status == "identified" else np.nan,
-            "lower": lower if status in ("identified", "lower_bound") else np.nan,
-            "upper": upper if status in ("identified", "upper_bound") else np.nan}
+    known = {median: float(np.median(draws))} if status == "identified" else {}
+    known |= {f"{prefix}_lower": lower} if status in ("identified", "lower_bound") else {}
+    return known | ({f"{prefix}_upper": upper} if status in ("identified", "upper_bound") else {})
 
 
 def _paired(
@@ -196,9 +239,8 @@ def _paired(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return draws of both side by side, every draw of the longer in each of some pairings."""
     size = max(len(first), len(second))
-    first, second = (np.minimum(draws, _NEVER) for draws in (first, second))
-    both = [np.concatenate([rng.permutation(np.resize(draws, size)) for _ in range(_PAIRINGS)])
-            for draws in (first, second)]
+    both = [np.concatenate([rng.permutation(np.resize(np.minimum(draws, _LARGEST), size))
+                            for _ in range(_PAIRINGS)]) for draws in (first, second)]
     return both[0], both[1]
 
 

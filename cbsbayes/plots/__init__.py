@@ -37,7 +37,6 @@ _MODULES = {
     "plot_plan": "plan",
     "plot_prior_posterior": "prior_posterior",
     "plot_ranks": "diagnostics",
-    "plot_reuse": "reuse",
     "plot_run_effects": "run_effects",
     "plot_samples": "samples",
     "plot_split_choice": "split_choice",

@@ -1,6 +1,6 @@
 """The page of a command that goes on from a fit: what was asked, the answer, tables, figures.
 
-`cbsbayes.allocate`, `.plan`, `.compare` and `.reuse` each say what stands on theirs
+`cbsbayes.allocate`, `.plan` and `.compare` each say what stands on theirs
 (`CommandPage`); how it looks, and that it is one file which opens from disk, is the same for all.
 """
 

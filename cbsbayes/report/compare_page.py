@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +11,12 @@ import pandas as pd
 
 from cbsbayes.posterior.versions import versions
 from cbsbayes.report.command_page import CommandPage, Part, law_formulas, page_figure
-from cbsbayes.report.contrast import contrast_table, pooled_part
+from cbsbayes.report.contrast import contrast_table
 from cbsbayes.report.paper import data_sentence, law_sentence, software_sentence
 from cbsbayes.report.tables import Table
 
 if TYPE_CHECKING:
-    from cbsbayes.decisions.compare_fits import Side
+    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["Comparison", "compare_page"]
 
@@ -26,9 +26,10 @@ _DEFINITIONS = {
     "P(first > second)": "Share of all pairs of draws in which the first is larger.",
     "laws differ": "A noise scale, a critical batch size, an exponent or S_min is a number only "
                    "together with its law; under different laws none is put in relation.",
-    "alone": "As fitted from the group's own runs.",
-    "pooled": "Drawn towards the other groups, as far as their spread between groups allows.",
-    "mean of groups, another group": "The groups' mean, and one more group of the same kind.",
+    "generated samples": "Samples that the runs generate until the target: S times the batch of an "
+                         "update over the passes (ppo_epochs) that each sample is used for.",
+    "sample passes": "The same counted once for every pass over a sample.",
+    "passes per step": "Sample passes of a trainer step: batches of one diagonal make as many.",
 }
 
 
@@ -38,12 +39,10 @@ class Comparison:
 
     Attributes
     ----------
-    sides : sequence of Side
-        The fits.
+    fits : mapping of str to Fit
+        The fits by name.
     table : DataFrame
         Of ``compare.csv``.
-    pooled : DataFrame or None
-        Of ``pooled.csv``.
     shown : sequence of (float, DataFrame)
         The rows told in words of every pair, with their threshold.
     told : sequence of str
@@ -52,9 +51,8 @@ class Comparison:
         All sentences, the remarks first.
     """
 
-    sides: Sequence[Side]
+    fits: Mapping[str, Fit]
     table: pd.DataFrame
-    pooled: pd.DataFrame | None
     shown: Sequence[tuple[float, pd.DataFrame]]
     told: Sequence[str]
     lines: Sequence[str]
@@ -72,9 +70,9 @@ def compare_page(found: Comparison, folder: Path, command: str) -> CommandPage:
     command : str
         The command line.
     """
-    labels = [side.label for side in found.sides]
-    trusted = all(side.fit.verdict["trusted"] for side in found.sides)
-    how, answer, _ = _sentences(found)
+    labels = list(found.fits)
+    trusted = all(fit.verdict["trusted"] for fit in found.fits.values())
+    how, *answer = found.lines[len(found.told):]
     return CommandPage(
         kicker="Fits side by side",
         question=f"How do {_listed(labels)} differ, and how sure is it?",
@@ -83,16 +81,8 @@ def compare_page(found: Comparison, folder: Path, command: str) -> CommandPage:
                 "Not all of these fits are to be trusted yet",
         cautions=found.told, answer=answer, parts=list(_parts(found, folder)),
         definitions=_DEFINITIONS, paper=_paper(found, how, answer), made=_made(found, command),
-        laws=law_formulas([side.fit.law for side in found.sides]),
-        files=["compare.csv", *(["pooled.csv"] if found.pooled is not None else []),
-               "compare.txt", "compare.png", "compare.pdf"])
-
-
-def _sentences(found: Comparison) -> tuple[str, list[str], list[str]]:
-    """Return how numbers are meant, what is said of pairs, and what of groups pooled."""
-    how, *rest = found.lines[len(found.told):]
-    pairs = sum(len(rows) for _, rows in found.shown)
-    return how, rest[:pairs], rest[pairs:]
+        laws=law_formulas([fit.law for fit in found.fits.values()]),
+        files=["compare.csv", "compare.txt", "compare.png", "compare.pdf"])
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -106,16 +96,9 @@ def _parts(found: Comparison, folder: Path) -> list[Part]:
         "settle one; left of 1 the first is the smaller. An arrow is a bound.")
     main = {f"pair_{k}": contrast_table(rows, level)
             for k, (level, rows) in enumerate(found.shown, start=1)}
-    parts = [Part("pairs", "Side by side", tables=main, figures=[figure]),
-             Part("everything", "Every quantity at every common threshold",
-                  folded=_every_row(found.table))]
-    if found.pooled is not None and not found.pooled.empty:
-        parts.append(Part(
-            "pooled", "Pooled in part", intro="Groups of one kind say something of each other: "
-            "each is drawn towards the others by what the data tell of the spread between them.",
-            sentences=_sentences(found)[2],
-            folded={"pooled": pooled_part(found.pooled)}))
-    return parts
+    return [Part("pairs", "Side by side", tables=main, figures=[figure]),
+            Part("everything", "Every quantity at every common threshold",
+                 folded=_every_row(found.table))]
 
 
 def _every_row(table: pd.DataFrame) -> dict[str, Table]:
@@ -130,17 +113,16 @@ def _every_row(table: pd.DataFrame) -> dict[str, Table]:
 
 
 def _paper(found: Comparison, how: str, answer: Sequence[str]) -> str:
-    parts = [f"{side.label}: {data_sentence(side.fit)} {law_sentence(side.fit)}"
-             for side in found.sides]
-    first = found.sides[0].fit
+    parts = [f"{label}: {data_sentence(fit)} {law_sentence(fit)}"
+             for label, fit in found.fits.items()]
+    first = next(iter(found.fits.values()))
     return " ".join([*parts, how, *answer[:3], *found.told, software_sentence(first)])
 
 
 def _made(found: Comparison, command: str) -> dict[str, object]:
-    fits = {side.label: {"group": side.fit.group, "law": side.fit.law.name,
-                         "metric": side.fit.settings.get("metric", ""),
-                         "thresholds": side.fit.thresholds.tolist(),
-                         "data_digest": side.fit.settings.get("data_digest", "")}
-            for side in found.sides}
+    fits = {label: {"group": fit.group, "law": fit.law.name,
+                    "metric": fit.settings.get("metric", ""), "thresholds": fit.thresholds.tolist(),
+                    "data_digest": fit.settings.get("data_digest", "")}
+            for label, fit in found.fits.items()}
     return {"command": command, "ci_prob": float(found.table["ci_prob"].iloc[0]),
             "ci_kind": "equal-tailed", "fits": fits, "versions": versions()}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
 
@@ -12,11 +10,11 @@ from cbsbayes.report import numbers
 from cbsbayes.report.estimates import Estimate, at_words, estimate, plain, quantity_label
 from cbsbayes.report.tables import Cell, Column, Table, estimate_cell
 
-__all__ = ["contrast_sentences", "contrast_table", "equals", "main_rows", "pooled_part",
-           "pooled_report", "probability", "side_estimate"]
+__all__ = ["contrast_sentences", "contrast_table", "main_rows"]
 
 _MAIN = ("gain_prompts", "gain_rollouts", "gain_total", "batch_at_gain", "cbs_prompts",
-         "cbs_samples", "cbs_rollouts", "best_n_rollouts", "alpha", "S_min", "steps")
+         "cbs_samples", "cbs_rollouts", "best_n_rollouts", "alpha", "S_min", "steps",
+         "generated_samples", "sample_passes")
 _SAMPLES_TOO = "cbs_samples"  # G times cbs_prompts: told only where that is not
 
 
@@ -136,54 +134,3 @@ def _told(row: pd.Series) -> str:
 def equals(text: str) -> str:
     """Return a probability's text with its sign: "= 0.81", or "> 0.999" as it is."""
     return text if text[0] in "<>" else f"= {text}"
-
-
-def pooled_report(table: pd.DataFrame, shown: pd.DataFrame) -> Iterator[str]:
-    """Yield a sentence per pooled quantity among the rows shown: every group alone and pooled."""
-    keys = ["quantity", "at", "threshold"]
-    wanted = {tuple(plain(v) for v in row) for row in shown[keys].itertuples(index=False)}
-    for key, rows in table.groupby(keys, sort=False, dropna=False):
-        name, at, target = (plain(part) for part in key)
-        if (name, at, target) not in wanted:
-            continue
-        told = [_member(row) for _, row in rows.iterrows()]
-        yield (f"{quantity_label(name)}{f' at {at_words(at)}' if at else ''}"
-               f"{f', target {target}' if target else ''}, pooled in part: {'; '.join(told)}.")
-
-
-def pooled_part(table: pd.DataFrame) -> Table:
-    """Return ``pooled.csv`` as a table: every group alone and pooled, by quantity and target."""
-    percent = numbers.percent(float(table["ci_prob"].iloc[0]))
-    columns = (Column("group"), Column("alone", True), Column("pooled", True),
-               Column("spread between groups, log", True), Column("law"))
-    rows: list[tuple[Cell, ...]] = []
-    for _, part in table.groupby(["quantity", "at", "threshold"], sort=False, dropna=False):
-        first = part.iloc[0]
-        target = plain(first["threshold"])
-        rows.append((Cell(_name(first), f"at target {target}" if target else ""),))
-        rows += [_pooled_row(row) for _, row in part.iterrows()]
-    return Table(f"Every group alone and pooled in part: median and equal-tailed {percent} "
-                 "interval, for typical runs.", columns, rows)
-
-
-def _pooled_row(row: pd.Series) -> tuple[Cell, ...]:
-    alone = None if pd.isna(row["alone"]) else _estimate(row, "alone")
-    return (Cell(str(row["member"]), mark="indented"), estimate_cell(alone),
-            estimate_cell(_estimate(row, "pooled")), estimate_cell(_estimate(row, "between_sd")),
-            Cell(plain(row["law"])))
-
-
-def _member(row: pd.Series) -> str:
-    after = _three(row, "pooled")
-    if pd.isna(row["alone"]):
-        return f"{row['member']} {after}"
-    return f"{row['member']} {after} (alone {_three(row, 'alone')})"
-
-
-def _three(row: pd.Series, name: str) -> str:
-    return str(_estimate(row, name))
-
-
-def _estimate(row: pd.Series, name: str) -> Estimate:
-    return estimate({"median": row[name], "ci_lower": row[f"{name}_lower"],
-                     "ci_upper": row[f"{name}_upper"], "status": "identified"})

@@ -60,9 +60,9 @@ def next_steps(
                           "this fit beside that of another model, data set, estimator or learning "
                           "rate, with ratios as posteriors"))
     if _reused(fit.sweep if sweep is None else sweep):
-        path = "SWEEP" if source is None else shlex.quote(str(source))
-        steps.append(NextStep(f"python -m cbsbayes.reuse {path}",
-                              "what several passes over a batch (ppo_epochs) do, without a law"))
+        steps.append(NextStep(f"python -m cbsbayes.compare {shlex.quote(str(folder.parent))}",
+                              "the groups of this sweep side by side: what several passes over a "
+                              "batch (ppo_epochs) do to updates and samples"))
     return steps
 
 

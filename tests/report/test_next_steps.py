@@ -34,13 +34,11 @@ def test_without_runs_of_one_batch_there_is_nothing_to_check():
     assert "--cost gpu-hours" in lines(fit)[2]
 
 
-def test_reuse_is_offered_where_ppo_epochs_vary(fit):
+def test_the_groups_are_compared_where_ppo_epochs_vary(fit):
     several = fit.sweep.copy(deep=True)
     several["ppo_epochs"].values[:2] = 4
-    assert lines(fit, sweep=several)[-1] == "python -m cbsbayes.reuse SWEEP"
-    assert lines(fit, sweep=several, source=Path("my sweep.nc"))[-1] == (
-        "python -m cbsbayes.reuse 'my sweep.nc'")
-    assert not any("reuse" in line for line in lines(fit, sweep=fit.sweep))
+    assert lines(fit, sweep=several)[-1] == "python -m cbsbayes.compare 'out dir'"
+    assert lines(fit, sweep=fit.sweep)[-1].endswith("OTHER_FIT")
 
 
 def test_the_lines_are_accepted_by_their_commands(fit):
