@@ -1,25 +1,63 @@
 """Least squares done fairly: log S at interval midpoints, with two kinds of interval.
 
 S is the geometric middle of the interval of evaluations between which the (isotonic) curve
-crosses. Runs of which only a bound is known, crossed before the first evaluation or never,
-have no midpoint and cannot enter: they are counted, and they are what a likelihood with
-censoring adds.
+crosses. Runs of which only a bound is known, crossed before the first evaluation or never, have no
+midpoint and cannot enter: they are counted, and they are what a likelihood with censoring adds.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import leastsq
 from scipy.special import stdtrit
 
-from cbsbayes.baselines import hyperbola
-from cbsbayes.baselines.bootstrap import percentile_interval, resample_weights
-from cbsbayes.baselines.least_squares import r_squared, read_points
-from cbsbayes.baselines.result import NAN, BaselineFit, TwoAxisFit
-from cbsbayes.errors import CBSDataError
-from cbsbayes.models.laws import group_divisor
+from cbsbayes.baselines.bootstrap import identified, percentile_interval, resample_weights
+from cbsbayes.baselines.least_squares import BaselineFit, r_squared, read_points
+from cbsbayes.models.laws import Law, get_law
 
-__all__ = ["interval_midpoints", "log_least_squares", "log_least_squares_two_axis"]
+__all__ = ["LogFit", "fit_log_law", "interval_midpoints", "log_least_squares"]
+
+NEGLIGIBLE = 1e-3
+"""A term that changes no fitted S by more than this share is at its limit."""
+_LARGE = 600.0  # log scales beyond which exp would overflow
+
+
+@dataclass(frozen=True, eq=False)
+class LogFit:
+    """A law fitted to log S at one threshold.
+
+    Attributes
+    ----------
+    parameters : ndarray, shape (1 + scale,)
+        S_min and the law's scales. A scale is 0 where S does not depend on it; where S falls as
+        1/batch throughout, S_min is 0 and the scales are infinite. NaN: the runs do not identify
+        the parameters.
+    log_parameters : ndarray, shape (1 + scale,)
+        Where the search ended, finite at a limit too.
+    covariance : ndarray, shape (1 + scale, 1 + scale)
+        Of `log_parameters`; NaN at a limit or without degrees of freedom.
+    draws : ndarray, shape (n_bootstrap, 1 + scale)
+        `parameters` of every resample of the runs.
+    degrees : int
+        Degrees of freedom.
+    r2 : float
+        Coefficient of determination of log S.
+    """
+
+    parameters: np.ndarray
+    log_parameters: np.ndarray
+    covariance: np.ndarray
+    draws: np.ndarray
+    degrees: int
+    r2: float
+
+    def t_quantile(self, ci_prob: float) -> float:
+        """Return half the width of the t-interval in standard errors."""
+        return float(stdtrit(max(self.degrees, 1), 0.5 + ci_prob / 2))
 
 
 def interval_midpoints(lower: npt.ArrayLike, upper: npt.ArrayLike) -> np.ndarray:
@@ -40,44 +78,106 @@ def interval_midpoints(lower: npt.ArrayLike, upper: npt.ArrayLike) -> np.ndarray
     return np.sqrt(np.where(known, lower, np.nan) * np.where(known, upper, np.nan))
 
 
-def _solve_with_bootstrap(
-    design: np.ndarray, steps: np.ndarray, cell: np.ndarray, alpha: float, n_bootstrap: int,
-    random_seed: int,
-) -> hyperbola.HyperbolaFit:
-    """Fit all runs (row 0) and every resample (the other rows)."""
-    rng = np.random.default_rng(random_seed)
-    weights = resample_weights(cell, design, n_bootstrap, rng)
-    return hyperbola.solve(design, steps, np.vstack([np.ones(len(steps)), weights]), alpha)
+def fit_log_law(
+    law: Law, n_prompts: np.ndarray, n_rollouts: np.ndarray, steps: np.ndarray, *,
+    cell: np.ndarray | None = None, n_bootstrap: int = 200, random_seed: int = 0,
+) -> LogFit:
+    """Fit a law to log S, and to resamples of the runs.
+
+    Parameters
+    ----------
+    law : Law
+        The law; its exponent is 1 where it is free.
+    n_prompts, n_rollouts, steps : ndarray, shape (run,)
+        Batches, and updates to the threshold, positive and finite.
+    cell : ndarray, shape (run,) or (run, axis), optional
+        Runs of equal cells are replicates in the bootstrap; default: the batch.
+    n_bootstrap, random_seed : int
+        Resamples, and their seed.
+
+    Returns
+    -------
+    LogFit
+        NaN where the runs do not identify S_min and the scales.
+    """
+    size = 1 + len(law.scales)
+    batch = np.stack([n_prompts, n_rollouts])
+    design = _inverse_batches(law, batch)
+    if len(steps) < size or not identified(np.ones((1, len(steps))), design).all():
+        none = np.full(size, np.nan)
+        return LogFit(none, none, np.full((size, size), np.nan),
+                      np.full((n_bootstrap, size), np.nan), 0, np.nan)
+    middle = np.array([np.log(steps).mean(), *-np.log(design).mean(axis=0)])
+    problem = _Problem(law, batch, np.log(steps), design, middle)
+    best, covariance = problem.solve(np.ones(len(steps)), middle, ftol=1e-13, xtol=1e-13)
+    parameters = problem.with_limits(best)
+    if np.isin(parameters, (0.0, np.inf)).any():
+        covariance = np.full((size, size), np.nan)
+    weights = resample_weights(batch.T if cell is None else cell, design, n_bootstrap,
+                               np.random.default_rng(random_seed))
+    draws = [problem.with_limits(problem.solve(row, best)[0]) for row in weights]
+    return LogFit(parameters, best, covariance, np.reshape(draws, (n_bootstrap, size)),
+                  len(steps) - size, r_squared(problem.log_steps, problem.log_law(best)))
 
 
-def _log_r2(design: np.ndarray, steps: np.ndarray, fit: hyperbola.HyperbolaFit, alpha: float
-            ) -> float:
-    ratio = alpha * np.log1p(design @ np.exp(fit.log_scales[0]))
-    return r_squared(np.log(steps), fit.log_S_min[0] + ratio)
+def _inverse_batches(law: Law, batch: np.ndarray) -> np.ndarray:
+    """Return what each scale is multiplied with in the law, shape (run, scale)."""
+    alpha = law.alpha or 1.0
+    ones = [{name: float(name == only) for name in law.scales} for only in law.scales]
+    return np.column_stack([np.expm1(law.log_ratio(*batch, scales, alpha) / alpha)
+                            for scales in ones])
 
 
-def _t_interval(design: np.ndarray, steps: np.ndarray, fit: hyperbola.HyperbolaFit, ci_prob: float
-                ) -> tuple[float, float]:
-    """Return the t-interval of a single scale, n - 2 degrees of freedom; NaN at a limit."""
-    if fit.at_limit[0]:
-        return NAN, NAN
-    spread = np.sqrt(hyperbola.covariance(design, steps, fit.log_scales[0])[1, 1])
-    half = stdtrit(len(steps) - 2, 0.5 + ci_prob / 2) * spread
-    scale = fit.scales[0, 0]
-    return float(scale * np.exp(-half)), float(scale * np.exp(half))
+@dataclass(frozen=True)
+class _Problem:
+    """Log S of runs at batches (axis, run); parameters are log S_min and log scales.
+
+    `middle` has every term of the law 1 at the middle of the batches; searched is the distance
+    from it, so that units do not matter.
+    """
+
+    law: Law
+    batch: np.ndarray
+    log_steps: np.ndarray
+    design: np.ndarray
+    middle: np.ndarray
+
+    def log_law(self, parameters: np.ndarray) -> Any:
+        scales = np.exp(np.clip(parameters[1:], -_LARGE, _LARGE))
+        named = dict(zip(self.law.scales, scales, strict=True))
+        return parameters[0] + self.law.log_ratio(*self.batch, named, self.law.alpha or 1.0)
+
+    def solve(self, weights: np.ndarray, start: np.ndarray, **tolerances: float
+              ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the parameters that fit the weighted runs best, and their covariance."""
+        root, size = np.sqrt(weights), len(start)
+        away, unscaled, info, *_ = leastsq(
+            lambda away: root * (self.log_law(self.middle + away) - self.log_steps),
+            start - self.middle, full_output=True, **tolerances)
+        degrees = len(self.log_steps) - size
+        if unscaled is None or degrees == 0:  # singular at a limit
+            return self.middle + away, np.full((size, size), np.nan)
+        return self.middle + away, unscaled * np.sum(info["fvec"] ** 2) / degrees
+
+    def with_limits(self, found: np.ndarray) -> np.ndarray:
+        """Return S_min and scales, 0 and infinity where no S is told from that limit."""
+        terms = self.design * np.exp(found[1:])
+        total = terms.sum(axis=1)
+        if total.min() > 1 / NEGLIGIBLE:
+            return np.array([0.0, *np.full(len(found) - 1, np.inf)])
+        flat = (terms / (1 + total[:, None])).max(axis=0) < NEGLIGIBLE
+        return np.exp(np.where([False, *flat], -np.inf, found))
 
 
 def log_least_squares(
     batch: npt.ArrayLike, steps: npt.ArrayLike, *, cell: npt.ArrayLike | None = None,
-    threshold: float = NAN, axis: str = "total", at: str = "", ci_prob: float = 0.9,
-    n_bootstrap: int = 200, random_seed: int = 0,
-) -> BaselineFit | None:
+    ci_prob: float = 0.9, n_bootstrap: int = 200, random_seed: int = 0,
+) -> BaselineFit:
     """Fit log S = log S_min + log(1 + B_noise/B), with a t-interval and a run bootstrap.
 
     The result does not depend on units. Runs with one rollout under a group estimator belong
     to another estimator: leave them out (`fit_baselines` does). On the rollout axis this is the
-    same hyperbola in G as the usual one, so that the two methods estimate one quantity; the
-    group law is fitted by `log_least_squares_two_axis`.
+    same hyperbola in G as that of `least_squares`, so that the two methods estimate one quantity.
 
     Parameters
     ----------
@@ -88,106 +188,34 @@ def log_least_squares(
     cell : array_like, shape (run,) or (run, axis), optional
         Batch cell of each run; runs of equal cells are replicates in the bootstrap. Default:
         the batch.
-    threshold, axis, at
-        Labels of the result, see `BaselineFit`.
     ci_prob : float
         Probability of both intervals.
-    n_bootstrap : int
-        Resamples of the runs.
-    random_seed : int
-        Seed of the bootstrap.
+    n_bootstrap, random_seed : int
+        Resamples of the runs, and their seed.
 
     Returns
     -------
-    BaselineFit or None
-        None with fewer than three crossings. B_noise 0 or inf where S is flat or falls as 1/B
-        over the batches tried; NaN and a note where only one batch size crossed.
+    BaselineFit
+        B_noise 0 or inf where S is flat or falls as 1/B over the batches that were run; without
+        values, and with a note, where fewer than three runs or only one batch size crossed.
 
     Raises
     ------
     CBSDataError
         If the lengths differ or a batch or a step count is not positive.
     """
-    cell = np.asarray(batch if cell is None else cell)
-    batch, steps, used = read_points(batch, steps)
-    n_dropped = int(np.sum(~used))
-    if batch.size < 3:
-        return None
-    if np.unique(batch).size < 2:
-        return BaselineFit.failed(
-            "one batch size only: B_noise is not identified", threshold=threshold, axis=axis,
-            at=at, method="log_least_squares", batch=batch, steps=steps, n_dropped=n_dropped)
-    design = 1 / batch[:, None]
-    fit = _solve_with_bootstrap(design, steps, cell[used], 1.0, n_bootstrap, random_seed)
-    lower, upper = percentile_interval(fit.scales[1:, 0], ci_prob)
-    t_lower, t_upper = _t_interval(design, steps, fit, ci_prob)
-    b_noise = float(fit.scales[0, 0])
-    e_min = float(np.exp(fit.log_S_min[0] + fit.log_scales[0, 0])) if b_noise > 0 else 0.0
-    return BaselineFit(
-        threshold, axis, at, "log_least_squares", float(fit.S_min[0]), b_noise, lower, upper,
-        batch.size, n_dropped, _log_r2(design, steps, fit, 1.0), batch, steps, E_min=e_min,
-        ci_t_lower=t_lower, ci_t_upper=t_upper, ci_prob=ci_prob)
-
-
-def _two_axis_points(
-    n_prompts: npt.ArrayLike, n_rollouts: npt.ArrayLike, steps: npt.ArrayLike, plain: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Return design, updates and cells of the runs that crossed, and how many did not."""
-    prompts, crossed, used = read_points(n_prompts, steps)
-    rollouts, _, _ = read_points(n_rollouts, steps)
-    divisor = group_divisor(rollouts, plain=plain)
-    if (divisor <= 0).any():
-        raise CBSDataError("n_rollouts holds 1, which has no group baseline; valid are 2 and "
-                           "more: leave those runs out or fit the plain law")
-    design = np.column_stack([1 / prompts, 1 / (prompts * divisor)])
-    return design, crossed, np.column_stack([prompts, rollouts]), int(np.sum(~used))
-
-
-def _separable(design: np.ndarray) -> bool:
-    scaled = design / np.exp(np.mean(np.log(design), axis=0))
-    return bool(np.linalg.matrix_rank(np.column_stack([np.ones(len(design)), scaled])) == 3)
-
-
-def log_least_squares_two_axis(
-    n_prompts: npt.ArrayLike, n_rollouts: npt.ArrayLike, steps: npt.ArrayLike,
-    alpha: float = 1.0, plain: bool = False, *, ci_prob: float = 0.9, n_bootstrap: int = 200,
-    random_seed: int = 0,
-) -> TwoAxisFit:
-    """Fit log S = log S_min + alpha log(1 + (B_prompt + B_rollout/(G - 1))/P).
-
-    Parameters
-    ----------
-    n_prompts, n_rollouts : array_like, shape (run,)
-        P and G of each run.
-    steps : array_like, shape (run,)
-        Updates to the threshold (`interval_midpoints`); NaN or inf where only a bound is known.
-    alpha : float
-        The exponent.
-    plain : bool
-        Divide B_rollout by G instead of G - 1 (estimators without a group baseline).
-    ci_prob, n_bootstrap, random_seed
-        As in `log_least_squares`; cells are pairs (P, G).
-
-    Returns
-    -------
-    TwoAxisFit
-        NaN and a note where the runs that crossed do not tell the two scales and S_min apart
-        (fewer than three distinct cells, or one axis not varied).
-
-    Raises
-    ------
-    CBSDataError
-        If lengths differ, a number is not positive, or G is 1 under a group baseline.
-    """
-    design, crossed, cell, n_dropped = _two_axis_points(n_prompts, n_rollouts, steps, plain)
-    if crossed.size < 3 or not _separable(design):
-        return TwoAxisFit(NAN, NAN, NAN, alpha, plain, crossed.size, n_dropped, NAN, ci_prob,
-                          note="the runs that crossed do not tell S_min, B_prompt and "
-                               "B_rollout apart")
-    fit = _solve_with_bootstrap(design, crossed, cell, alpha, n_bootstrap, random_seed)
-    draws = np.column_stack([fit.S_min, fit.scales])
-    spread = (np.full((3, 3), NAN) if fit.at_limit[0]
-              else hyperbola.covariance(design, crossed, fit.log_scales[0], alpha))
-    s_min, b_prompt, b_rollout = draws[0].tolist()
-    return TwoAxisFit(s_min, b_prompt, b_rollout, alpha, plain, crossed.size, n_dropped,
-                      _log_r2(design, crossed, fit, alpha), ci_prob, spread, draws[1:])
+    fit, used = read_points("log_least_squares", batch, steps)
+    if fit.note:
+        return fit
+    if np.unique(fit.batch).size < 2:
+        return replace(fit, note="one batch size only: B_noise is not identified")
+    found = fit_log_law(get_law("total"), fit.batch, np.ones(fit.n_used), fit.steps,
+                        cell=np.asarray(batch if cell is None else cell)[used],
+                        n_bootstrap=n_bootstrap, random_seed=random_seed)
+    s_min, b_noise = found.parameters.tolist()
+    lower, upper = percentile_interval(found.draws[:, 1], ci_prob)
+    half = found.t_quantile(ci_prob) * np.sqrt(found.covariance[1, 1])
+    return replace(fit, S_min=s_min, B_noise=b_noise, r2=found.r2, ci_lower=lower, ci_upper=upper,
+                   E_min=float(np.exp(found.log_parameters.sum())) if b_noise > 0 else 0.0,
+                   ci_t_lower=float(b_noise * np.exp(-half)),
+                   ci_t_upper=float(b_noise * np.exp(half)))

@@ -1,22 +1,32 @@
-"""Both least-squares methods at every threshold and on every axis a sweep varies."""
+"""Both least-squares methods at every threshold and on every axis a sweep varies, and their table.
+
+`comparison_table` shows them beside the posterior: the file ``comparison.csv``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.baselines.least_squares import least_squares
+from cbsbayes.baselines.least_squares import BaselineFit, least_squares
 from cbsbayes.baselines.log_space import interval_midpoints, log_least_squares
-from cbsbayes.baselines.result import BaselineFit
 from cbsbayes.crossings.intervals import find_crossings
+from cbsbayes.models.laws import get_law
+from cbsbayes.posterior.ceilings import LOSS
 from cbsbayes.sweep.dataset import is_one_axis
 
-__all__ = ["comparison_rows", "fit_baselines"]
+__all__ = ["comparison_rows", "comparison_table", "fit_baselines"]
+
+_COLUMNS = ["group", "threshold", "axis", "at", "method", "S_min", "B_noise", "ci_lower",
+            "ci_upper", "n_runs_used", "n_runs_dropped", "r2"]
+_POSTERIOR = {"prompts": "cbs_prompts", "rollouts": "cbs_rollouts"}
+_ORDER = {"total": 0, "prompts": 1, "rollouts": 2}
+_LEAST_BATCHES = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +46,7 @@ def _slices(ds: xr.Dataset, varied: str, fixed: str, name: str) -> list[_Axis]:
     axes = []
     for value in np.unique(held[usable]):
         runs = np.flatnonzero(held == value)
-        if np.unique(batch[runs][usable[runs]]).size >= 3:
+        if np.unique(batch[runs][usable[runs]]).size >= _LEAST_BATCHES:
             axes.append(_Axis(name, f"{fixed}={value}", runs, batch[runs]))
     return axes
 
@@ -50,36 +60,6 @@ def _axes(ds: xr.Dataset) -> list[_Axis]:
             *_slices(ds, "n_rollouts", "n_prompts", "rollouts")]
 
 
-def _bound(crossings: xr.Dataset, name: str, ds: xr.Dataset, threshold: float) -> np.ndarray:
-    """Return a bound per run of `ds`; NaN for runs that `crossings` does not hold."""
-    column = crossings[name].sel(threshold=threshold, method="nearest", tolerance=1e-9)
-    return column.reindex(run=ds["run"].values).values.astype(float)
-
-
-def _first_crossings(first: xr.Dataset, ds: xr.Dataset, threshold: float) -> np.ndarray:
-    """Return updates at the first evaluation that reached the threshold, NaN without one."""
-    steps = _bound(first, "upper", ds, threshold)
-    return np.where(np.isfinite(steps), steps, np.nan)
-
-
-def _midpoints(crossings: xr.Dataset, ds: xr.Dataset, threshold: float, plain: bool) -> np.ndarray:
-    steps = interval_midpoints(_bound(crossings, "lower", ds, threshold),
-                               _bound(crossings, "upper", ds, threshold))
-    return steps if plain else np.where(ds["n_rollouts"].values == 1, np.nan, steps)
-
-
-def _or_empty(fit: BaselineFit | None, method: str, axis: _Axis, steps: np.ndarray,
-              threshold: float) -> BaselineFit:
-    """Return the fit, or one that says that fewer than three runs crossed."""
-    if fit is not None:
-        return fit
-    used = np.isfinite(steps)
-    return BaselineFit.failed(
-        f"{int(used.sum())} of {steps.size} runs have a crossing to fit; three are needed",
-        threshold=threshold, axis=axis.name, at=axis.at, method=method,
-        batch=axis.batch[used], steps=steps[used], n_dropped=int(np.sum(~used)))
-
-
 def fit_baselines(
     ds: xr.Dataset, crossings: xr.Dataset, thresholds: npt.ArrayLike, *,
     metric: str | None = None, plain: bool = False, ci_prob: float = 0.9,
@@ -89,17 +69,18 @@ def fit_baselines(
 
     The axes are the total batch, prompts at every n_rollouts with three or more n_prompts, and
     rollouts at every n_prompts with three or more n_rollouts; data with a total batch only have
-    only that. The usual least squares takes first crossings of all usable runs, those with one
-    rollout included, because it stands for the practice. The log fit takes `crossings` and
-    leaves out runs with one rollout, which have no group baseline, unless `plain`.
+    only that. Common least squares takes first crossings of all usable runs, those with one
+    rollout included. The log fit takes `crossings` and leaves out runs with one rollout, which
+    have no group baseline, unless `plain`.
 
     Parameters
     ----------
     ds : xarray.Dataset
         The sweep of one group, dims run and metric, step or threshold.
     crossings : xarray.Dataset
-        Intervals ``lower``, ``upper`` with dims (run, threshold), see `crossing.find_crossings`;
-        runs of `ds` it does not hold count as dropped.
+        Intervals ``lower``, ``upper`` with dims (run, threshold), see
+        `cbsbayes.crossings.intervals.find_crossings`; runs of `ds` it does not hold count as
+        dropped.
     thresholds : array_like
         Targets to fit, among those of `crossings`.
     metric : str, optional
@@ -114,31 +95,36 @@ def fit_baselines(
     Returns
     -------
     list of BaselineFit
-        Threshold by threshold, axis by axis, the usual method first. With fewer than three
+        Threshold by threshold, axis by axis, common practice first. With fewer than three
         crossings the values are NaN and the note says so.
     """
     thresholds = np.atleast_1d(np.asarray(thresholds, dtype=float))
     first = find_crossings(ds, thresholds, metric=metric, rule="first")
+    cell = np.column_stack([ds[name].values for name in ("n_prompts", "n_rollouts", "total_batch")])
+    no_group = np.zeros(len(cell), dtype=bool) if plain else cell[:, 1] == 1
     axes, fits = _axes(ds), []
     for threshold in thresholds.tolist():
-        raw = _first_crossings(first, ds, threshold)
-        middle = _midpoints(crossings, ds, threshold, plain)
+        raw = _bound(first, "upper", ds, threshold)
+        middle = interval_midpoints(*(_bound(crossings, name, ds, threshold)
+                                      for name in ("lower", "upper")))
+        middle = np.where(no_group, np.nan, middle)
         for axis in axes:
-            label = {"threshold": threshold, "axis": axis.name, "at": axis.at}
-            steps = raw[axis.runs]
-            fits.append(_or_empty(least_squares(axis.batch, steps, **label), "least_squares",
-                                  axis, steps, threshold))
-            steps = middle[axis.runs]
-            cell = np.column_stack([ds[name].values[axis.runs]
-                                    for name in ("n_prompts", "n_rollouts", "total_batch")])
-            fit = log_least_squares(axis.batch, steps, cell=cell, ci_prob=ci_prob,
-                                    n_bootstrap=n_bootstrap, random_seed=random_seed, **label)
-            fits.append(_or_empty(fit, "log_least_squares", axis, steps, threshold))
+            here = (least_squares(axis.batch, raw[axis.runs]),
+                    log_least_squares(axis.batch, middle[axis.runs], cell=cell[axis.runs],
+                                      ci_prob=ci_prob, n_bootstrap=n_bootstrap,
+                                      random_seed=random_seed))
+            fits += [replace(fit, threshold=threshold, axis=axis.name, at=axis.at) for fit in here]
     return fits
 
 
+def _bound(crossings: xr.Dataset, name: str, ds: xr.Dataset, threshold: float) -> np.ndarray:
+    """Return a bound per run of `ds`; NaN for runs that `crossings` does not hold."""
+    column = crossings[name].sel(threshold=threshold, method="nearest", tolerance=1e-9)
+    return column.reindex(run=ds["run"].values).values.astype(float)
+
+
 def comparison_rows(baselines: Iterable[BaselineFit], group: str) -> pd.DataFrame:
-    """Return the least-squares rows of comparison.csv.
+    """Return the least-squares rows of ``comparison.csv``.
 
     Parameters
     ----------
@@ -153,8 +139,56 @@ def comparison_rows(baselines: Iterable[BaselineFit], group: str) -> pd.DataFram
         Columns ``group, threshold, axis, at, method, S_min, B_noise, ci_lower, ci_upper,
         n_runs_used, n_runs_dropped, r2``.
     """
-    columns = ["group", "threshold", "axis", "at", "method", "S_min", "B_noise", "ci_lower",
-               "ci_upper", "n_runs_used", "n_runs_dropped", "r2"]
     rows = [(group, fit.threshold, fit.axis, fit.at, fit.method, fit.S_min, fit.B_noise,
              fit.ci_lower, fit.ci_upper, fit.n_used, fit.n_dropped, fit.r2) for fit in baselines]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+def comparison_table(
+    baselines: Iterable[BaselineFit], cbs: pd.DataFrame, total: pd.DataFrame | None, group: str,
+    *, n_runs: int,
+) -> pd.DataFrame:
+    """Return the table of ``comparison.csv``.
+
+    `B_noise` is, for every method, the batch on that axis at which S is twice its limit. The
+    posterior's rows on the prompt and rollout axes are the default law's, those on the total
+    batch the total-batch law's, which is the hyperbola that least squares fits. `S_min` is the
+    limit of S on that axis; the posterior's stays empty where that is not the law's S_min: on the
+    rollout axis of a two-axis law, and on the prompt axis where group sizes have ceilings.
+
+    Parameters
+    ----------
+    baselines : iterable of BaselineFit
+        Least-squares fits.
+    cbs : pandas.DataFrame
+        Table of the law fitted.
+    total : pandas.DataFrame or None
+        Table of the total-batch law, where it was fitted as well.
+    group : str
+        Label of the runs.
+    n_runs : int
+        Runs that the posterior was fitted to; all of them inform every axis.
+    """
+    rows = comparison_rows(baselines, group)
+    found = [{"group": group, "method": "posterior", "n_runs_used": n_runs, "n_runs_dropped": 0,
+              **place, **row}
+             for place in rows[["threshold", "axis", "at"]].drop_duplicates().to_dict("records")
+             for row in _posterior(total if total is not None and place["axis"] == "total" else cbs,
+                                   **place)]
+    both = pd.concat([rows, pd.DataFrame(found, columns=_COLUMNS)]) if found else rows
+    return both.sort_values(["threshold", "axis", "at"], kind="stable", ignore_index=True,
+                            key=lambda c: c.map(_ORDER) if c.name == "axis" else c)
+
+
+def _posterior(cbs: pd.DataFrame, threshold: float, axis: str, at: str) -> list[dict[str, float]]:
+    """Return the posterior's numbers on an axis, if it has any; empty as they are in `cbs`."""
+    law = str(cbs["law"].iloc[0])
+    quantity = _POSTERIOR.get(axis, "B_noise" if law == "total" else "cbs_samples")
+    here = cbs[cbs["threshold"] == threshold]
+    s_min = here.loc[here["quantity"] == "S_min", "median"].iloc[0]
+    by_group = LOSS in set(cbs["quantity"])
+    if get_law(law).two_axis and (axis == "rollouts" or by_group):
+        s_min = np.nan
+    rows = here[(here["quantity"] == quantity) & (here["at"] == at)]
+    return [{"S_min": s_min, "B_noise": row["median"], "ci_lower": row["ci_lower"],
+             "ci_upper": row["ci_upper"]} for row in rows.to_dict("records")]

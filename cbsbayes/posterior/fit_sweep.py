@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.baselines.comparison import comparison_table
+from cbsbayes.baselines import comparison_table
 from cbsbayes.crossings.intervals import choose_thresholds, find_crossings
 from cbsbayes.crossings.thresholds import MIN_BATCH_SIZES
 from cbsbayes.errors import CBSDataError
