@@ -29,10 +29,9 @@ from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.quantities import tried_batches
 from cbsbayes.simulate import true_steps, truth_of
 from cbsbayes.validation.coverage import Settings, fitted_runs
-from cbsbayes.validation.engine import executor, run_sweeps
+from cbsbayes.validation.engine import Ledger, executor, run_sweeps
 from cbsbayes.validation.families import family_sweep, get_family
-from cbsbayes.validation.ledger import Ledger
-from cbsbayes.validation.posterior import posterior_tree, with_checks
+from cbsbayes.validation.models import posterior_tree, with_checks
 
 TOTAL = 2048
 LAW = "two_axis_free"

@@ -24,9 +24,8 @@ from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.validation.coverage import fitted_runs
-from cbsbayes.validation.engine import executor, run_sweeps
+from cbsbayes.validation.engine import Ledger, executor, run_sweeps
 from cbsbayes.validation.families import family_sweep, get_family
-from cbsbayes.validation.ledger import Ledger
 
 TOTAL = 2048
 LAW = "two_axis_free"

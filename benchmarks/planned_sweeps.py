@@ -42,10 +42,9 @@ from cbsbayes.posterior.surface import Surface
 from cbsbayes.simulation.designs import design_table
 from cbsbayes.simulation.truth import Truth, steps_over_progress
 from cbsbayes.sweep.dataset import new_sweep
+from cbsbayes.validation.engine import Ledger
 from cbsbayes.validation.families import prior_exponent
-from cbsbayes.validation.ledger import Ledger
-from cbsbayes.validation.reading import Reading
-from cbsbayes.validation.truths import true_values
+from cbsbayes.validation.reading import Reading, true_logs
 
 THRESHOLDS, TARGET, ROLLOUTS = (0.60, 0.65, 0.70), 0.70, 8
 EVERY, LENGTH, ITEMS, SIGMA_RUN = 25, 600, 1319, 0.08
@@ -158,7 +157,7 @@ def one_training(seed: int, draws: int, rule: str) -> dict[str, Any]:
     """Sweep one training by the grid and by plan."""
     begin = time.perf_counter()
     truth = one_truth(seed)
-    true = true_values(truth, TARGET, Reading(n_rollouts=ROLLOUTS))[f"cbs_prompts({ROLLOUTS})"]
+    true = true_logs(truth, TARGET, Reading(n_rollouts=ROLLOUTS))[f"cbs_prompts({ROLLOUTS})"]
     table = design_table("all", GRID_SEEDS)
     table = table[table["n_rollouts"] > 1].sort_values("seed", kind="stable")
     in_order = list(zip(table["n_prompts"], table["n_rollouts"], strict=True))

@@ -24,9 +24,8 @@ from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.simulate import true_steps, truth_of
-from cbsbayes.validation.engine import executor, run_sweeps
+from cbsbayes.validation.engine import Ledger, executor, run_sweeps
 from cbsbayes.validation.families import family_sweep, get_family
-from cbsbayes.validation.ledger import Ledger
 
 LAW = "two_axis_free"
 THRESHOLDS = [0.60, 0.65, 0.70]

@@ -21,11 +21,13 @@ from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
     from cbsbayes.validation.coverage import Settings
-    from cbsbayes.validation.study import Outcome, Study
+    from cbsbayes.validation.study import Study
 
 __all__ = ["main"]
 
 _DEFAULT_LAW = "two_axis_free"
+_COVERAGE_ONLY = ("ceiling_by_group", "alarms", "average", "eval_every")
+_LINES = 20  # of progress that a batch log gets
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
         help="folder to write; tables of other studies in it are kept (default: %(default)s)")
     add("--family", default="base", metavar="NAME,…",
         help="families of simulated truth, comma-separated, or all (default: %(default)s)")
+    add("--eval-every", type=_count, metavar="N",
+        help="for coverage: updates between evaluations (default: as the family has it)")
     add("--table", type=Path, metavar="FILE",
         help="for seeds: a sweep (.nc) or a table of runs, several of a batch")
     add("--law", default="auto", metavar="NAME",
@@ -60,13 +64,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--ceiling-by-group", action="store_true",
         help="for coverage: small groups may saturate lower in the model fitted (trajectory model)")
     add("--alarms", action="store_true",
-        help="for coverage: count how often a fit would say that small groups saturate lower")
+        help="for coverage: count how often a fit would warn that small groups saturate lower")
     add("--average", action="store_true",
-        help="for coverage: fit the laws beside as well and count what is averaged over them")
+        help="for coverage: fit the other laws as well and count what is averaged over them")
     add("--sweeps", type=_count, default=100, help="sweeps a study (default: %(default)s)")
     add("--first", type=_whole, default=0, metavar="SEED",
         help="random seed of the first (default: %(default)s)")
-    add("--thresholds", type=_thresholds, metavar="T,T,…", help="target accuracies")
+    add("--thresholds", type=lambda text: tuple(sorted(set(numbers(text)))), metavar="T,T,…",
+        help="target accuracies")
     add("--draws", type=int, default=500, help="kept draws of each chain (default: %(default)s)")
     add("--tune", type=int, default=500, help="warm-up draws (default: %(default)s)")
     add("--chains", type=int, default=2, help="(default: %(default)s)")
@@ -79,43 +84,40 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _whole(text: str, least: int = 0) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
+    return int(text)
+
+
 def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
-    return int(text)
-
-
-def _thresholds(text: str) -> tuple[float, ...]:
-    return tuple(sorted(set(numbers(text))))
+    return _whole(text, 1)
 
 
 def _run(options: argparse.Namespace, command: str) -> int:
     from cbsbayes.report.folder import check_folder
     from cbsbayes.validation.engine import executor
-    from cbsbayes.validation.page import write_outcome, write_page
+    from cbsbayes.validation.page import study_markdown, write_outcome, write_page
     from cbsbayes.validation.study import run_study
 
     studies = _studies(options)
+    say: Callable[[str], object] = (lambda text: None) if options.quiet else print
     check_folder(options.output)
     options.output.mkdir(parents=True, exist_ok=True)
     wanted = range(options.first, options.first + options.sweeps)
-    outcomes = []
+    failed = False
+    say(f"`{command}`")
     with (_progress(options.quiet, len(studies) * len(wanted)) as advance,
           executor(options.workers, options.scheduler) as pool):
         for study in studies:
             outcome = run_study(study, wanted, options.output, pool, advance)
             write_outcome(outcome, options.output, command)
-            outcomes.append(outcome)
-    page = write_page(options.output)
-    if not options.quiet:
-        _say(outcomes, command, page)
-    return EXIT_UNTRUSTED if any(o.summary["failed"] for o in outcomes) else EXIT_OK
+            page = write_page(options.output)
+            failed |= bool(outcome.summary["failed"])
+            say(f"\n{study.name}\n\n"
+                f"{study_markdown(study.kind, outcome.table, outcome.summary)}")
+    say(f"\nwrote {one_line(page)}")
+    return EXIT_UNTRUSTED if failed else EXIT_OK
 
 
 def _studies(options: argparse.Namespace) -> list[Study]:
@@ -123,13 +125,17 @@ def _studies(options: argparse.Namespace) -> list[Study]:
     from cbsbayes.validation.families import FAMILIES, get_family
     from cbsbayes.validation.study import calibration_study, coverage_study
 
+    for name in _COVERAGE_ONLY:
+        if getattr(options, name) and options.what != "coverage":
+            raise CBSDataError(f"--{name.replace('_', '-')} is for coverage, not for "
+                               f"{options.what}; leave it out")
     if options.what == "seeds":
         return [_seeds_study(options)]
     if options.table is not None:
         raise CBSDataError(f"--table is for seeds; valid: python -m cbsbayes.validate seeds "
                            f"--table {one_line(options.table)}")
-    law = _DEFAULT_LAW if options.law == "auto" else options.law
-    settings = _settings(options, law, options.thresholds)
+    settings = _settings(options, _DEFAULT_LAW if options.law == "auto" else options.law,
+                         options.thresholds)
     if options.what == "sbc":
         return [calibration_study(settings)]
     names = list(FAMILIES) if options.family == "all" else options.family.split(",")
@@ -137,80 +143,64 @@ def _studies(options: argparse.Namespace) -> list[Study]:
 
 
 def _seeds_study(options: argparse.Namespace) -> Study:
-    from cbsbayes.validation.seeds import read_table, table_law, table_thresholds
+    from cbsbayes.crossings.thresholds import choose_thresholds
+    from cbsbayes.ingest import ingest
+    from cbsbayes.sweep.files import read_sweep
+    from cbsbayes.sweep.groups import choose_law
+    from cbsbayes.validation.seeds import check_table
     from cbsbayes.validation.study import seeds_study
 
-    if options.table is None:
+    file = options.table
+    if file is None:
         raise CBSDataError("seeds needs --table FILE: a sweep, or a table of runs with several "
                            "runs of a batch")
-    ds = read_table(options.table)
-    settings = _settings(options, table_law(ds, options.law),
-                         table_thresholds(ds, options.thresholds))
-    return seeds_study(ds, options.table.name.split(".")[0], settings)
+    ds = read_sweep(file) if file.suffix == ".nc" else ingest([str(file)])
+    check_table(ds, str(file))
+    settings = _settings(options, choose_law(ds, options.law).law.name,
+                         options.thresholds or tuple(choose_thresholds(ds).tolist()))
+    return seeds_study(ds, file.name.split(".")[0], settings)
 
 
 def _settings(
     options: argparse.Namespace, law: str, thresholds: tuple[float, ...] | None
 ) -> Settings:
     from cbsbayes.models.laws import get_law
+    from cbsbayes.posterior.ceiling_option import check_ceilings
     from cbsbayes.validation.coverage import THRESHOLDS, Settings
-    from cbsbayes.validation.posterior import MODELS
+    from cbsbayes.validation.models import MODELS
 
     if options.model not in MODELS:
         raise CBSDataError(f"unknown model {options.model!r}; valid: {', '.join(MODELS)}")
+    if options.ceiling_by_group:
+        check_ceilings(options.model, get_law(law))
     settings = Settings(model=options.model, law=get_law(law).name, chains=options.chains,
                         draws=options.draws, tune=options.tune,
                         thresholds=thresholds or THRESHOLDS,
-                        ceiling_by_group=_ceilings(options, law),
-                        alarms=_for_coverage(options, "alarms"),
-                        average=_for_coverage(options, "average"),
-                        least_squares=not options.no_least_squares)
+                        least_squares=not options.no_least_squares,
+                        **{name: getattr(options, name) for name in _COVERAGE_ONLY})
     settings.sampler(0)  # refuses what cannot be sampled with
     return settings
 
 
-def _ceilings(options: argparse.Namespace, law: str) -> bool:
-    if options.ceiling_by_group and options.what != "coverage":
-        raise CBSDataError(f"--ceiling-by-group is for coverage, not for {options.what}; leave it "
-                           "out")
-    if options.ceiling_by_group:
-        from cbsbayes.models.laws import get_law
-        from cbsbayes.posterior.ceiling_option import check_ceilings
-
-        check_ceilings(options.model, get_law(law))
-    return bool(options.ceiling_by_group)
-
-
-def _for_coverage(options: argparse.Namespace, name: str) -> bool:
-    asked = bool(getattr(options, name))
-    if asked and options.what != "coverage":
-        raise CBSDataError(f"--{name} is for coverage, not for {options.what}; leave it out")
-    return asked
-
-
 @contextmanager
 def _progress(quiet: bool, total: int) -> Iterator[Callable[[], object]]:
-    """Show a bar on stderr."""
-    if quiet:
-        yield lambda: None
-        return
+    """Show on stderr how many sweeps are finished: a bar, or lines where it is no terminal."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
+    console = Console(stderr=True, quiet=quiet)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("sweeps", total=total)
-        yield lambda: bar.advance(task)
 
+        def advance() -> None:
+            bar.advance(task)
+            done = round(bar.tasks[0].completed)
+            if not console.is_terminal and (done == total or done % max(total // _LINES, 1) == 0):
+                console.print(f"{done}/{total} sweeps, {bar.tasks[0].elapsed:.0f} s",
+                              highlight=False)
 
-def _say(outcomes: list[Outcome], command: str, page: Path) -> None:
-    from cbsbayes.validation.markdown import study_markdown
-
-    print(f"`{command}`")
-    for outcome in outcomes:
-        print(f"\n{outcome.study.name}\n")
-        print(study_markdown(outcome.study.kind, outcome.table, {"summary": outcome.summary}))
-    print(f"\nwrote {one_line(page)}")
+        yield advance
 
 
 if __name__ == "__main__":

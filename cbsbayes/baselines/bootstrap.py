@@ -83,6 +83,6 @@ def percentile_interval(values: np.ndarray, ci_prob: float) -> tuple[float, floa
     """
     if values.size == 0 or np.isnan(values).any():
         return math.nan, math.nan
-    tail = (1 - ci_prob) / 2
+    tail = round((1 - ci_prob) / 2, 9)
     lower = np.quantile(values, tail, method="lower")
     return float(lower), float(np.quantile(values, 1 - tail, method="higher"))

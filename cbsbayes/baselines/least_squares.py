@@ -143,7 +143,7 @@ def fit_raw_law(
     """
     def law_of(batch: np.ndarray, s_min: float, *scales: float) -> Any:
         named = dict(zip(law.scales, scales, strict=True))
-        return s_min * np.exp(law.log_ratio(*batch, named, law.alpha or 1.0))
+        return s_min * np.exp(law.log_ratio(batch[0], batch[1], named, law.alpha or 1.0))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OptimizeWarning)  # an infinite covariance: no interval

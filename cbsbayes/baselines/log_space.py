@@ -19,11 +19,13 @@ from cbsbayes.baselines.bootstrap import identified, percentile_interval, resamp
 from cbsbayes.baselines.least_squares import BaselineFit, r_squared, read_points
 from cbsbayes.models.laws import Law, get_law
 
-__all__ = ["LogFit", "fit_log_law", "interval_midpoints", "log_least_squares"]
+__all__ = ["LogFit", "fit_log_law", "interval_midpoints", "inverse_batches",
+           "log_least_squares"]
 
 NEGLIGIBLE = 1e-3
 """A term that changes no fitted S by more than this share is at its limit."""
 _LARGE = 600.0  # log scales beyond which exp would overflow
+_STEP = 1e-20
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +104,7 @@ def fit_log_law(
     """
     size = 1 + len(law.scales)
     batch = np.stack([n_prompts, n_rollouts])
-    design = _inverse_batches(law, batch)
+    design = inverse_batches(law, n_prompts, n_rollouts)
     if len(steps) < size or not identified(np.ones((1, len(steps))), design).all():
         none = np.full(size, np.nan)
         return LogFit(none, none, np.full((size, size), np.nan),
@@ -120,11 +122,11 @@ def fit_log_law(
                   len(steps) - size, r_squared(problem.log_steps, problem.log_law(best)))
 
 
-def _inverse_batches(law: Law, batch: np.ndarray) -> np.ndarray:
+def inverse_batches(law: Law, n_prompts: np.ndarray, n_rollouts: np.ndarray) -> np.ndarray:
     """Return what each scale is multiplied with in the law, shape (run, scale)."""
     alpha = law.alpha or 1.0
     ones = [{name: float(name == only) for name in law.scales} for only in law.scales]
-    return np.column_stack([np.expm1(law.log_ratio(*batch, scales, alpha) / alpha)
+    return np.column_stack([np.expm1(law.log_ratio(n_prompts, n_rollouts, scales, alpha) / alpha)
                             for scales in ones])
 
 
@@ -145,7 +147,14 @@ class _Problem:
     def log_law(self, parameters: np.ndarray) -> Any:
         scales = np.exp(np.clip(parameters[1:], -_LARGE, _LARGE))
         named = dict(zip(self.law.scales, scales, strict=True))
-        return parameters[0] + self.law.log_ratio(*self.batch, named, self.law.alpha or 1.0)
+        prompts, rollouts = self.batch
+        return parameters[0] + self.law.log_ratio(prompts, rollouts, named, self.law.alpha or 1.0)
+
+    def slopes(self, parameters: np.ndarray) -> np.ndarray:
+        """Return the derivatives of `log_law`, shape (run, parameter), by the complex step."""
+        steps = 1j * _STEP * np.eye(len(parameters))
+        return np.column_stack([np.ones(len(self.design)), *(
+            self.log_law(parameters + step).imag / _STEP for step in steps[1:])])
 
     def solve(self, weights: np.ndarray, start: np.ndarray, **tolerances: float
               ) -> tuple[np.ndarray, np.ndarray]:
@@ -153,7 +162,8 @@ class _Problem:
         root, size = np.sqrt(weights), len(start)
         away, unscaled, info, *_ = leastsq(
             lambda away: root * (self.log_law(self.middle + away) - self.log_steps),
-            start - self.middle, full_output=True, **tolerances)
+            start - self.middle, full_output=True, **tolerances,
+            Dfun=lambda away: root[:, None] * self.slopes(self.middle + away))
         degrees = len(self.log_steps) - size
         if unscaled is None or degrees == 0:  # singular at a limit
             return self.middle + away, np.full((size, size), np.nan)

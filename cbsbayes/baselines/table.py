@@ -170,11 +170,11 @@ def comparison_table(
         Runs that the posterior was fitted to; all of them inform every axis.
     """
     rows = comparison_rows(baselines, group)
-    found = [{"group": group, "method": "posterior", "n_runs_used": n_runs, "n_runs_dropped": 0,
-              **place, **row}
-             for place in rows[["threshold", "axis", "at"]].drop_duplicates().to_dict("records")
-             for row in _posterior(total if total is not None and place["axis"] == "total" else cbs,
-                                   **place)]
+    found = [{"group": group, "threshold": threshold, "axis": axis, "at": at,
+              "method": "posterior", "n_runs_used": n_runs, "n_runs_dropped": 0, **row}
+             for threshold, axis, at in rows[["threshold", "axis", "at"]].drop_duplicates().values
+             for row in _posterior(total if total is not None and axis == "total" else cbs,
+                                   threshold, axis, at)]
     both = pd.concat([rows, pd.DataFrame(found, columns=_COLUMNS)]) if found else rows
     return both.sort_values(["threshold", "axis", "at"], kind="stable", ignore_index=True,
                             key=lambda c: c.map(_ORDER) if c.name == "axis" else c)

@@ -1,14 +1,15 @@
-"""One simulated sweep: every method's intervals beside the truth."""
+"""One simulated sweep: every method's intervals beside the truth; many: how often they hold it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from cbsbayes.crossings.intervals import find_crossings
@@ -16,27 +17,27 @@ from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.models.laws import Law, get_law
 from cbsbayes.posterior.small_groups import small_group_caution
 from cbsbayes.posterior.verdict import structure_caution
-from cbsbayes.simulate import truth_of
-from cbsbayes.simulation.truth import progress_at
+from cbsbayes.simulation.truth import progress_at, truth_of
 from cbsbayes.sweep.groups import choose_runs
-from cbsbayes.validation.average import averaged_logs, fitted_beside
 from cbsbayes.validation.families import family_sweep, get_family
 from cbsbayes.validation.least_squares import Intervals, least_squares_intervals
-from cbsbayes.validation.posterior import by_threshold, interval, posterior_tree, with_checks
-from cbsbayes.validation.reading import Reading
-from cbsbayes.validation.truths import true_values
+from cbsbayes.validation.models import averaged_logs, posterior_tree, with_checks
+from cbsbayes.validation.reading import Reading, true_logs
 
-__all__ = ["COLUMNS", "THRESHOLDS", "Settings", "fitted_runs", "interval_rows", "numbers",
-           "simulated_sweep"]
+__all__ = ["ALL", "COLUMNS", "THRESHOLDS", "Settings", "coverage_table", "fitted_runs",
+           "interval_rows", "numbers", "simulated_sweep"]
 
+ALL = "all"
+"""Label of the rows that pool all thresholds."""
 THRESHOLDS = (0.60, 0.625, 0.65, 0.675, 0.70, 0.72)
 COLUMNS = ("method", "threshold", "quantity", "truth", "estimate", "lower", "upper")
 """Of a finished sweep's rows; the last four are logarithms."""
+_LATER = ("ceiling_by_group", "alarms", "average", "eval_every")  # older ledgers do not have them
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How every sweep of a study is fitted.
+    """How every sweep of a study is simulated and fitted.
 
     Attributes
     ----------
@@ -51,14 +52,16 @@ class Settings:
     n_bootstrap : int
         Resamples of the least-squares bootstrap.
     least_squares : bool
-        Whether least squares is fitted beside; it takes longer than a fast sampler.
+        Whether least squares is fitted as well.
     ceiling_by_group : bool
         Whether small groups may saturate lower (trajectory model).
     alarms : bool
-        Whether it is counted how often a fit would say that small groups saturate lower.
+        Whether it is counted how often a fit would warn that small groups saturate lower.
     average : bool
-        Whether the laws that a fit lays beside are fitted too, and what is averaged over all of
+        Whether the laws that a fit compares are fitted too, and what is averaged over all of
         them is held to the truth.
+    eval_every : int or None
+        Updates between evaluations of simulated runs; None: as the family has it.
     """
 
     model: str = "crossing"
@@ -73,6 +76,7 @@ class Settings:
     ceiling_by_group: bool = False
     alarms: bool = False
     average: bool = False
+    eval_every: int | None = None
 
     def sampler(self, random_seed: int) -> SamplerSettings:
         """Return the sampler's settings for one sweep, which has one core."""
@@ -82,8 +86,7 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON gives them back."""
         values = asdict(self) | {"thresholds": list(self.thresholds)}
-        later = ("ceiling_by_group", "alarms", "average")  # older ledgers do not have them
-        return {name: value for name, value in values.items() if value or name not in later}
+        return {name: value for name, value in values.items() if value or name not in _LATER}
 
 
 def fitted_runs(ds: xr.Dataset, law: Law) -> xr.Dataset:
@@ -109,10 +112,13 @@ def simulated_sweep(family: str, settings: Settings, random_seed: int) -> dict[s
     dict
         ``rows`` (columns `COLUMNS`) and ``sampling``, the sampler's worst numbers and seconds.
     """
-    law, reading = get_law(settings.law), Reading()
-    ds = family_sweep(get_family(family), law, random_seed)
+    law, reading, of_family = get_law(settings.law), Reading(), get_family(family)
+    if settings.eval_every:
+        of_family = replace(of_family, arguments={**of_family.arguments,
+                                                  "eval_every": settings.eval_every})
+    ds = family_sweep(of_family, law, random_seed)
     truth = truth_of(ds)
-    true = {t: true_values(truth, t, reading) for t in settings.thresholds
+    true = {t: true_logs(truth, t, reading) for t in settings.thresholds
             if progress_at(truth, t) > 0}  # an item set may show more than this before training
     return interval_rows(fitted_runs(ds, law), law, reading, settings, true, random_seed)
 
@@ -122,26 +128,30 @@ def interval_rows(
     true: Mapping[float, Mapping[str, float]], random_seed: int,
 ) -> dict[str, Any]:
     """Return the record of one sweep from the runs to be fitted and the true values."""
-    start = time.perf_counter()
     fit = partial(_fit, fitted, settings, random_seed)
+    start = time.perf_counter()
     own = fit(law)
-    seconds = time.perf_counter() - start
+    sampling: dict[str, Any] = {"seconds": round(time.perf_counter() - start, 3)}
     posterior = with_checks(own)
+    sampling |= numbers(posterior.attrs)
     methods = {"posterior": _intervals(reading.logs(law, posterior), settings)}
-    said: dict[str, bool] = {}
     if settings.average:
-        logs, weights = averaged_logs(fitted_beside(law, own, fitted, fit), reading)
+        logs, weights = averaged_logs(law, own, fitted, fit, reading)
         methods["averaged"] = _intervals(logs, settings)
-        said["structure_alarm"] = bool(structure_caution(law, weights))
+        sampling["structure_alarm"] = bool(structure_caution(law, weights))
     if settings.alarms:
-        said["alarm"] = bool(small_group_caution(fitted, law, None))
-    methods |= _beside(fitted, law, reading, settings, random_seed)
-    rows = [[method, threshold, name, values[name],
-             *ends[:, settings.thresholds.index(threshold)].tolist()]
+        sampling["alarm"] = bool(small_group_caution(fitted, law, None))
+    if settings.least_squares:
+        first, isotonic = (find_crossings(fitted, settings.thresholds, rule=rule)
+                           for rule in ("first", "isotonic"))
+        methods |= least_squares_intervals(
+            first, isotonic, law, reading, ci_prob=settings.ci_prob,
+            n_bootstrap=settings.n_bootstrap, random_seed=random_seed)
+    rows = [[method, threshold, name, *(float(f"{value:.6g}") for value in (
+                values[name], *ends[:, settings.thresholds.index(threshold)]))]
             for threshold, values in true.items() for method, intervals in methods.items()
             for name, ends in intervals.items() if name in values]
-    return {"rows": [_rounded(row) for row in rows],
-            "sampling": {"seconds": round(seconds, 3), **numbers(posterior.attrs), **said}}
+    return {"rows": rows, "sampling": sampling}
 
 
 def _fit(fitted: xr.Dataset, settings: Settings, random_seed: int, law: Law) -> xr.DataTree:
@@ -150,28 +160,61 @@ def _fit(fitted: xr.Dataset, settings: Settings, random_seed: int, law: Law) -> 
 
 
 def _intervals(logs: Mapping[str, xr.DataArray], settings: Settings) -> Intervals:
-    """Return middle and ends at every threshold, shape (3, threshold) each."""
-    return {name: np.stack([by_threshold(part, settings.thresholds)
-                            for part in interval(draws, settings.ci_prob)])
-            for name, draws in logs.items()}
-
-
-def _beside(
-    fitted: xr.Dataset, law: Law, reading: Reading, settings: Settings, random_seed: int
-) -> dict[str, Intervals]:
-    if not settings.least_squares:
-        return {}
-    first, isotonic = (find_crossings(fitted, settings.thresholds, rule=rule)
-                       for rule in ("first", "isotonic"))
-    return least_squares_intervals(first, isotonic, law, reading, ci_prob=settings.ci_prob,
-                                   n_bootstrap=settings.n_bootstrap, random_seed=random_seed)
-
-
-def _rounded(row: list[Any]) -> list[Any]:
-    return [*row[:3], *(float(f"{value:.6g}") for value in row[3:])]
+    """Return median and ends of the equal-tailed interval, shape (3, threshold) each."""
+    tail = (1 - settings.ci_prob) / 2
+    found = xr.Dataset(dict(logs)).quantile([0.5, tail, 1 - tail], ("chain", "draw"))
+    found = found.sel(threshold=list(settings.thresholds), method="nearest")
+    return {str(name): ends.broadcast_like(found["threshold"]).transpose("quantile", ...).values
+            for name, ends in found.data_vars.items()}
 
 
 def numbers(attrs: Mapping[Any, Any]) -> dict[str, float]:
     """Return those attributes that are numbers."""
     return {str(name): round(float(value), 4) for name, value in attrs.items()
             if isinstance(value, float | int | np.number)}
+
+
+def coverage_table(intervals: pd.DataFrame) -> pd.DataFrame:
+    """Return bias, coverage and width by method, quantity and threshold.
+
+    Parameters
+    ----------
+    intervals : pandas.DataFrame
+        Columns ``method, quantity, threshold, sweep`` and the logarithms ``truth, estimate,
+        lower, upper``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``method, quantity, threshold, n, given, log_bias, coverage, coverage_se,
+        log_width, width_over_t, width_over_boot``; threshold "all" pools them. `given` is the
+        share of cases with an interval, `coverage` counts those only; `coverage_se` is the Monte
+        Carlo error over sweeps, whose thresholds are not independent; `log_bias` and `log_width`
+        are medians, the last two medians of the width over that of the log fit's t-interval and
+        bootstrap on the same sweep.
+    """
+    case, keys = ["sweep", "threshold", "quantity"], ["method", "quantity", "threshold"]
+    rows = intervals.assign(
+        given=intervals[["lower", "upper"]].notna().all(axis=1),
+        inside=intervals["truth"].between(intervals["lower"], intervals["upper"]),
+        error=intervals["estimate"] - intervals["truth"],
+        width=intervals["upper"] - intervals["lower"])
+    for other in ("t", "boot"):
+        widths = rows.loc[rows["method"] == f"log_fit_{other}", [*case, "width"]]
+        matched = rows[case].merge(widths, how="left", on=case)["width"].to_numpy()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rows[f"over_{other}"] = rows["width"].to_numpy() / matched
+    rows["threshold"] = [f"{t:g}" for t in rows["threshold"]]
+    both = pd.concat([rows.assign(threshold=ALL), rows])
+    return pd.DataFrame([dict(zip(keys, key, strict=True)) | _statistics(part)
+                         for key, part in both.groupby(keys, sort=False)])
+
+
+def _statistics(part: pd.DataFrame) -> dict[str, float]:
+    given = part[part["given"]]
+    by_sweep = given.groupby("sweep")["inside"].mean()
+    return {"n": len(part), "given": part["given"].mean(), "log_bias": part["error"].median(),
+            "coverage": given["inside"].mean(),
+            "coverage_se": by_sweep.std() / np.sqrt(max(len(by_sweep), 1)),
+            "log_width": given["width"].median(),
+            "width_over_t": part["over_t"].median(), "width_over_boot": part["over_boot"].median()}

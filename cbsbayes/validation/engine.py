@@ -1,25 +1,27 @@
-"""Hundreds of fits: in processes on this machine, or on a cluster through Dask.
+"""Hundreds of fits: in processes on this machine or on a cluster through Dask, finished ones kept.
 
-Both speak `concurrent.futures`, so one loop serves them. A sweep that fails is recorded with its
-reason and the others go on; a worker that dies stops the study, what is finished being kept.
+Both kinds of workers are `concurrent.futures` executors, so one loop serves them. A sweep that
+fails is recorded with its reason and the others go on; a worker that dies stops the study, what is
+finished being kept in the `Ledger`: the same command goes on from there.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
+from pathlib import Path
 from threading import Thread
 from typing import Any
+from unittest.mock import patch
 
-from cbsbayes._command import one_line
 from cbsbayes.errors import CBSDataError
-from cbsbayes.validation.ledger import Ledger
 
-__all__ = ["Work", "executor", "run_sweeps"]
+__all__ = ["Ledger", "Work", "executor", "run_sweeps"]
 
 Work = Callable[[int], dict[str, Any]]
 """From a random seed to the record of its sweep; picklable."""
@@ -27,6 +29,81 @@ Work = Callable[[int], dict[str, Any]]
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS",
                "RAYON_NUM_THREADS")
 _PATIENCE = 20  # seconds for a scheduler to answer and have a worker
+
+
+class Ledger:
+    """The finished sweeps of one study, one line of JSON each in a file that only grows.
+
+    The first line holds the settings; other settings are refused, not mixed in. Sweeps in the file
+    are not fitted again, failed ones are.
+
+    Parameters
+    ----------
+    path : Path
+        The file; made with its folder if it does not exist.
+    settings : mapping
+        Plain values that every sweep in it shares.
+
+    Attributes
+    ----------
+    records : dict
+        Random seed to its record; of a seed tried twice, the last.
+
+    Raises
+    ------
+    CBSDataError
+        If the file was made with other settings, or is no ledger.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self.path = path
+        self.records: dict[int, dict[str, Any]] = {}
+        if path.exists() and path.stat().st_size:
+            self._read(settings)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._append({"settings": dict(settings)})
+
+    @property
+    def finished(self) -> set[int]:
+        """The seeds that need no further fit."""
+        return {seed for seed, record in self.records.items() if "error" not in record}
+
+    def add(self, random_seed: int, record: Mapping[str, Any]) -> None:
+        """Keep the record of one sweep: ``rows`` and ``sampling``, or ``error``."""
+        self.records[random_seed] = {"seed": random_seed, **record}
+        self._append(self.records[random_seed])
+
+    def _append(self, entry: Mapping[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry) + "\n")
+
+    def _read(self, settings: Mapping[str, Any]) -> None:
+        text = self.path.read_text(encoding="utf-8")
+        header, *entries = map(_parsed, text.split("\n"))
+        kept = header.get("settings")
+        if kept is None:
+            raise CBSDataError(f"{self.path} does not begin with the settings of a study; it is "
+                               "not a file of cbsbayes.validate: remove it or choose another -o")
+        for name in {**kept, **settings}:
+            if kept.get(name) != settings.get(name):
+                raise CBSDataError(
+                    f"{self.path} holds sweeps made with {name} = {kept.get(name)!r}, now {name} "
+                    f"is {settings.get(name)!r}; use the same settings to go on, or choose "
+                    "another -o")
+        self.records = {int(entry["seed"]): entry for entry in entries if "seed" in entry}
+        if not text.endswith("\n"):  # stopped while writing: that sweep is fitted again
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write("\n")
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    """Return the entry on a line, empty where it was cut off while being written."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return {}
+    return entry if isinstance(entry, dict) else {}
 
 
 @contextmanager
@@ -49,15 +126,10 @@ def executor(workers: int, scheduler: str | None = None) -> Iterator[Executor]:
         with _cluster(scheduler) as pool:
             yield pool
         return
-    before = {name: os.environ.get(name) for name in _ONE_THREAD}
-    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))  # read when a new process loads numpy
-    try:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"),
-                                 initializer=_end_with_the_command) as pool:
-            yield pool
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+    one_thread = dict.fromkeys(_ONE_THREAD, "1")  # read when a new process loads numpy
+    with patch.dict(os.environ, one_thread), ProcessPoolExecutor(
+            workers, mp_context=get_context("spawn"), initializer=_end_with_the_command) as pool:
+        yield pool
 
 
 def _end_with_the_command() -> None:
@@ -83,7 +155,7 @@ def _cluster(address: str) -> Iterator[Executor]:
         client.wait_for_workers(1, timeout=_PATIENCE)
     except (OSError, ValueError) as error:  # a timeout is an OSError
         raise CBSDataError(f"no Dask scheduler with a worker at {address!r} "
-                           f"({one_line(error)}); start one with 'dask scheduler' and "
+                           f"({error}); start one with 'dask scheduler' and "
                            "'dask worker ADDRESS --nthreads 1'") from None
     with client:
         yield client.get_executor(pure=False, retries=1)
@@ -106,7 +178,7 @@ def run_sweeps(
     pool : Executor
         Of `executor`.
     advance : callable
-        Called when a sweep is finished.
+        Called for every sweep that is finished, those of the ledger too.
 
     Raises
     ------
@@ -114,6 +186,8 @@ def run_sweeps(
         If a worker died.
     """
     waiting = {pool.submit(work, seed): seed for seed in seeds if seed not in ledger.finished}
+    for _ in range(len(seeds) - len(waiting)):
+        advance()
     try:
         for future in as_completed(waiting):
             ledger.add(waiting[future], _record(future))
@@ -134,4 +208,4 @@ def _record(future: Future[dict[str, Any]]) -> dict[str, Any]:
     except BrokenProcessPool:
         raise
     except Exception as error:
-        return {"error": one_line(f"{type(error).__name__}: {error}")}
+        return {"error": " ".join(f"{type(error).__name__}: {error}".split())}

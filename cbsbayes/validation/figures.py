@@ -26,7 +26,7 @@ from cbsbayes.plots.style import (
     short_text,
     styled,
 )
-from cbsbayes.validation.tables import ALL
+from cbsbayes.validation.coverage import ALL
 
 __all__ = ["plot_coverage", "plot_ranks"]
 
@@ -43,7 +43,7 @@ def plot_coverage(table: pd.DataFrame, label: str, ci_prob: float = 0.9) -> Figu
     Parameters
     ----------
     table : pandas.DataFrame
-        Of `cbsbayes.validation.tables.coverage_table`, with a column that says on what data.
+        Of `cbsbayes.validation.coverage.coverage_table`, with a column that says on what data.
     label : str
         That column.
     ci_prob : float

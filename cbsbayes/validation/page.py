@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cbsbayes.plots.files import figure_bytes
 from cbsbayes.plots.style import detached
 from cbsbayes.posterior.versions import versions
 from cbsbayes.sweep.files import write_whole
+from cbsbayes.validation.coverage import ALL
+from cbsbayes.validation.families import FAMILIES
 from cbsbayes.validation.figures import plot_coverage, plot_ranks
-from cbsbayes.validation.markdown import page_markdown
 from cbsbayes.validation.study import LABELS, Outcome
 
-__all__ = ["read_tables", "write_outcome", "write_page"]
+__all__ = ["coverage_markdown", "page_markdown", "read_tables", "study_markdown",
+           "summary_sentence", "write_outcome", "write_page"]
 
 _STUDIES = "studies.json"
+_COUNTS = {"divergences": "{:.0f} divergences", "r_hat_worst": "worst r_hat {:.3f}",
+           "alarms": "small groups reported to saturate lower in {:.0f}",
+           "structure_alarms": "the law's form reported to be in doubt in {:.0f}"}
 
 
 def write_outcome(outcome: Outcome, folder: Path, command: str) -> None:
@@ -36,32 +44,34 @@ def write_outcome(outcome: Outcome, folder: Path, command: str) -> None:
     study, label = outcome.study, LABELS[outcome.study.kind]
     keys = {label: study.data, "law": study.settings.law, "model": study.model}
     kept = read_tables(folder).get(study.kind, pd.DataFrame(columns=list(keys)))
-    same = pd.concat([kept[name].astype(str) == value for name, value in keys.items()], axis=1)
+    same = (kept[list(keys)].astype(str) == pd.Series(keys)).all(axis=1)
     new = outcome.table.assign(**keys)[[*keys, *outcome.table.columns]]
-    parts = [part for part in (kept[~same.all(axis=1)], new) if len(part)]
+    parts = [part for part in (kept[~same], new) if len(part)]
     merged = pd.concat(parts, ignore_index=True) if parts else new
     write_whole(folder / f"{study.kind}.csv", merged.to_csv(index=False, float_format="%.4g"))
     studies = _studies(folder) | {study.name: {
         **study.all_settings(), "command": command, "summary": outcome.summary,
         "versions": versions()}}
     write_whole(folder / _STUDIES, json.dumps(studies, indent=1) + "\n")
-    _draw(outcome, merged, folder / "figures")
+    if len(outcome.table):
+        _draw(outcome, merged, folder / "figures")
 
 
 def _draw(outcome: Outcome, merged: pd.DataFrame, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     study = outcome.study
-    if outcome.table.empty:
-        return
     with detached():
         if study.kind == "sbc":
-            figure, name = plot_ranks(outcome.rows), study.name
+            figure = plot_ranks(outcome.rows)
         else:
-            law, model = study.settings.law, study.model
-            part = merged[(merged["law"] == law) & (merged["model"] == model)]
+            part = merged[(merged["law"] == study.settings.law) & (merged["model"] == study.model)]
             figure = plot_coverage(part, LABELS[study.kind], study.settings.ci_prob)
-            name = f"{study.kind}-{law}-{model}"
+        name = _figure(study.kind, study.data, study.settings.law, study.model)
         write_whole(folder / f"{name}.png", figure_bytes(figure))
+
+
+def _figure(kind: str, data: str, law: str, model: str) -> str:
+    return "-".join([kind, *([data] if kind == "sbc" else []), law, model])
 
 
 def write_page(folder: Path) -> Path:
@@ -81,3 +91,147 @@ def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
 def _studies(folder: Path) -> dict[str, Any]:
     file = folder / _STUDIES
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def page_markdown(tables: Mapping[str, pd.DataFrame], studies: Mapping[str, Any]) -> str:
+    """Return the whole page.
+
+    Parameters
+    ----------
+    tables : mapping
+        Kind to table, with its data column, law and model.
+    studies : mapping
+        Name to settings, command and summary of every study.
+    """
+    environment = Environment(loader=PackageLoader("cbsbayes.validation", "."),
+                              undefined=StrictUndefined)
+    kinds = {}
+    for kind in LABELS:
+        of_kind = sorted((s for s in studies.values() if s["kind"] == kind), key=_position)
+        groups = dict.fromkeys((s["law"], s["model"]) for s in studies.values()
+                               if s["kind"] == kind)
+        if kind in tables:
+            kinds[kind] = [_group(kind, tables[kind], [
+                s for s in of_kind if (s["law"], s["model"]) == group]) for group in groups]
+    return environment.get_template("page.md.j2").render(kinds=kinds).rstrip() + "\n"
+
+
+def _position(study: Mapping[str, Any]) -> tuple[int, str]:
+    """Return where a study stands: families in their order, others by name."""
+    names, family = list(FAMILIES), study.get("family", study["data"])
+    return (names.index(family) if family in names else len(names), study["data"])
+
+
+def _group(kind: str, table: pd.DataFrame, studies: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the page says of one law and model."""
+    law, model = studies[0]["law"], studies[0]["model"]
+    rows = table[(table["law"] == law) & (table["model"] == model)]
+    overviews = []
+    if kind == "coverage" and len(studies) > 1:
+        order = [study["data"] for study in studies]
+        found = {"Coverage of the posterior, by family:": _overview(rows, order, "posterior"),
+                 "The same averaged over the laws that a fit compares, as in `averaged.csv`:":
+                 _overview(rows, order, "averaged")}
+        overviews = [(caption, text) for caption, text in found.items() if text]
+    figure = _figure(kind, studies[0]["data"], law, model) if len(rows) else ""
+    return {"law": law, "model": model, "overviews": overviews, "figure": figure, "studies": [
+        {"title": _title(study), "command": study["command"],
+         "text": study_markdown(kind, rows[rows[LABELS[kind]] == study["data"]], study["summary"])}
+        for study in studies]}
+
+
+def _title(study: Mapping[str, Any]) -> str:
+    family = FAMILIES.get(study.get("family", study["data"]))
+    what = f": {family.what}" if family else ""
+    return study["data"] + what + (f"; evaluated every {study['eval_every']} updates"
+                                   if "eval_every" in study else "")
+
+
+def study_markdown(kind: str, table: pd.DataFrame, summary: Mapping[str, Any]) -> str:
+    """Return one study's table and the sentence on its sampling."""
+    if table.empty:
+        text = "No sweep was fitted."
+    else:
+        text = (_rank_markdown(table) if kind == "sbc"
+                else coverage_markdown(table, ratios=kind == "seeds"))
+    return f"{text}\n\n{summary_sentence(summary)}"
+
+
+def coverage_markdown(table: pd.DataFrame, *, ratios: bool = False) -> str:
+    """Return the pooled rows: log error / coverage ± error / log width, a column per method.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Of `cbsbayes.validation.coverage.coverage_table`.
+    ratios : bool
+        Whether to add the posterior's width over those of the log fit.
+    """
+    pooled = table[table["threshold"] == ALL]
+    cells = pooled.assign(text=[_cell(row) for row in pooled.itertuples()])
+    wide = cells.pivot(index="quantity", columns="method", values="text")
+    wide = wide.loc[pooled["quantity"].unique(), pooled["method"].unique()].fillna("")
+    if ratios:
+        own = pooled[pooled["method"] == "posterior"].set_index("quantity")
+        for name, column in (("width / t", "width_over_t"), ("width / boot", "width_over_boot")):
+            wide[name] = [f"{value:.2f}" for value in own[column].reindex(wide.index)]
+    return _grid("", wide)
+
+
+def _cell(row: Any) -> str:
+    if row.given == 0:
+        return "none"
+    some = "" if row.given > 0.995 else f" ({row.given:.0%})"
+    return f"{row.log_bias:+.2f} / {_coverage(row)} / {row.log_width:.2f}{some}"
+
+
+def _coverage(row: Any) -> str:
+    """Return coverage ± its error, which one sweep does not have."""
+    error = "" if math.isnan(row.coverage_se) else f" ± {row.coverage_se:.2f}"
+    return f"{row.coverage:.2f}{error}"
+
+
+def _overview(table: pd.DataFrame, order: list[str], method: str) -> str:
+    """Return a method's coverage ± Monte Carlo error, a row per family; empty if it has none."""
+    rows = table[(table["threshold"] == ALL) & (table["method"] == method)]
+    if rows.empty:
+        return ""
+    cells = rows.assign(text=[_coverage(row) for row in rows.itertuples()])
+    wide = cells.pivot(index="family", columns="quantity", values="text")
+    order = [family for family in order if family in wide.index]
+    return _grid("family", wide.loc[order, rows["quantity"].unique()].fillna(""))
+
+
+def _rank_markdown(table: pd.DataFrame) -> str:
+    """Return the test of uniform ranks, a row per quantity."""
+    rows = {}
+    for quantity, part in table.groupby("quantity", sort=False):
+        smallest = min(part["p_value"].min() * len(part), 1.0)
+        mean = part.mean(numeric_only=True)  # over thresholds, with the error of one
+        rows[quantity] = {"n": f"{part['n'].max()}",
+                          "p": "" if math.isnan(smallest) else f"{smallest:.3f}",
+                          "50 %": f"{mean['cover_50']:.2f} ± {mean['cover_50_se']:.2f}",
+                          "90 %": f"{mean['cover_90']:.2f} ± {mean['cover_90_se']:.2f}",
+                          "mean rank": f"{mean['mean_pit']:.3f}"}
+    return _grid("quantity", pd.DataFrame.from_dict(rows, orient="index"))
+
+
+def _grid(corner: str, wide: pd.DataFrame) -> str:
+    lines = [[corner, *wide.columns], *([name, *row] for name, row in zip(
+        wide.index, wide.to_numpy(), strict=True))]
+    head, *rows = (f"| {' | '.join(map(str, line))} |" for line in lines)
+    return "\n".join([head, "|---" * (len(wide.columns) + 1) + "|", *rows])
+
+
+def summary_sentence(summary: Mapping[str, Any]) -> str:
+    """Return how many sweeps were fitted, how sampling went, and every failure by name."""
+    n = summary["sweeps"]
+    parts = [f"{n} sweep{'' if n == 1 else 's'} fitted"]
+    if "seconds_median" in summary:
+        parts.append(f"{summary['seconds_median']:.2g} s each (median)")
+    parts += [text.format(summary[name]) for name, text in _COUNTS.items() if name in summary]
+    text, failed = ", ".join(parts), summary["failed"]
+    if failed:
+        named = "; ".join(f"seed {seed}: {why}" for seed, why in failed.items())
+        return f"{text}. {len(failed)} failed and count for nothing: {named}."
+    return f"{text}, none failed."

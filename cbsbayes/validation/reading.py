@@ -1,20 +1,27 @@
-"""Which quantities are compared, and at which batch: one reading for every method.
+"""Which quantities are compared, at which batch, and their true values in a simulated sweep.
 
-Posterior draws, bootstrap draws and moved estimates all go through
-`cbsbayes.posterior.quantities`, so that no method is read by formulas of its own.
+Posterior draws, bootstrap draws and varied estimates all go through
+`cbsbayes.posterior.surface`, so that no method is read by formulas of its own.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from scipy.optimize import brentq
 
-from cbsbayes.models.laws import Law, noise_in_prompts
-from cbsbayes.posterior.quantities import Quantity, TriedBatches, quantities, tried_batches
+from cbsbayes.models.laws import Law, get_law, noise_in_prompts
+from cbsbayes.posterior.ceilings import surface_of
+from cbsbayes.posterior.quantities import tried_batches
+from cbsbayes.simulation.truth import Truth, mean_noise, progress_at, true_steps
 
-__all__ = ["Reading", "reading_of"]
+__all__ = ["Reading", "reading_of", "true_logs"]
+
+_ENDLESS = 1e12
+_LOG_PROMPTS = (np.log(1e-2), np.log(1e6))  # where the true critical batch is looked for
 
 
 @dataclass(frozen=True)
@@ -34,28 +41,12 @@ class Reading:
     one_axis: bool = False
 
     @property
-    def tried(self) -> TriedBatches:
-        """The batch and its doubles, in the form `cbsbayes.posterior.quantities` asks for."""
-        p, g = self.n_prompts, self.n_rollouts
-        if self.one_axis:
-            return TriedBatches({}, {}, (float(p), 2.0 * p), one_axis=True)
-        return TriedBatches({g: (p, 2 * p)}, {p: (g, 2 * g)}, (float(p * g),), one_axis=False,
-                            cells=((p, g),))
-
-    def label(self, quantity: Quantity) -> str:
-        """Return the name used in the tables, empty for quantities that are not compared."""
-        p, g = self.n_prompts, self.n_rollouts
-        cell = f"total_batch={p}" if self.one_axis else f"n_prompts={p},n_rollouts={g}"
-        labels = {("steps", cell): f"S({p})" if self.one_axis else f"S({p},{g})",
-                  ("gain_total", cell): "gain_total", ("gain_prompts", cell): "gain_prompts",
-                  ("gain_rollouts", cell): "gain_rollouts",
-                  ("cbs_prompts", f"n_rollouts={g}"): f"cbs_prompts({g})",
-                  **{(name, ""): name for name in ("S_min", "B_prompt", "B_rollout", "B_noise",
-                                                   "alpha")}}
-        return labels.get((quantity.name, quantity.at), "")
+    def noise_name(self) -> str:
+        """Name of the noise scale in prompts at the group size."""
+        return f"N({self.n_rollouts})"
 
     def logs(self, law: Law, posterior: xr.Dataset) -> dict[str, xr.DataArray]:
-        """Return the logarithm of every quantity compared.
+        """Return the logarithm of every quantity compared, by name.
 
         Parameters
         ----------
@@ -64,28 +55,23 @@ class Reading:
         posterior : xarray.Dataset
             ``S_min``, the law's scales and, where free, ``alpha``; dims chain, draw, threshold.
         """
+        p, g = self.n_prompts, self.n_rollouts
+        surface = surface_of(law, posterior)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # limits 0 and inf
-            found = {self.label(q): _log(q.draws)
-                     for q in quantities(law, posterior, self.tried) if self.label(q)}
-            if not self.one_axis:
-                found[f"N({self.n_rollouts})"] = _log(_noise(law, posterior, self.n_rollouts))
-        return {name: found[name] for name in sorted(found, key=self._place)}
-
-    def _place(self, name: str) -> int:
-        order = ("S_min", "B_noise", "B_prompt", "B_rollout", "N", "S", "gain_total",
-                 "gain_prompts", "gain_rollouts", "cbs_prompts", "alpha")
-        return order.index(name.partition("(")[0])
-
-
-def _log(values: xr.DataArray) -> xr.DataArray:
-    return values.copy(data=np.log(values.values))
-
-
-def _noise(law: Law, posterior: xr.Dataset, n_rollouts: int) -> xr.DataArray:
-    if not law.two_axis:
-        return posterior["B_noise"] / n_rollouts
-    return noise_in_prompts(n_rollouts, posterior["B_prompt"], posterior["B_rollout"],
-                            plain=law.plain)
+            found = {name: _log(posterior[name]) for name in ("S_min", *law.scales)}
+            if self.one_axis:
+                found |= {f"S({p})": surface.log_steps(p, 1),
+                          "gain_total": surface.log_gain((p, 1), (2 * p, 1))}
+            else:
+                critical = surface.cbs_prompts(g) if law.two_axis else surface.cbs_total() / g
+                found |= {self.noise_name: _log(_noise(law, g, posterior)),
+                          f"S({p},{g})": surface.log_steps(p, g),
+                          "gain_prompts": surface.log_gain((p, g), (2 * p, g)),
+                          "gain_rollouts": surface.log_gain((p, g), (p, 2 * g)),
+                          f"cbs_prompts({g})": _log(critical)}
+            if law.alpha is None:
+                found["alpha"] = _log(posterior["alpha"])
+        return found
 
 
 def reading_of(ds: xr.Dataset) -> Reading:
@@ -93,8 +79,53 @@ def reading_of(ds: xr.Dataset) -> Reading:
     tried = tried_batches(ds)
     if tried.one_axis:
         return Reading(round(tried.total[(len(tried.total) - 1) // 2]), 1, one_axis=True)
-    cells = tried.cells
-    groups = tried.groups or sorted({g for _, g in cells})
+    groups = tried.groups or sorted({g for _, g in tried.cells})
     group = groups[len(groups) // 2]
-    prompts = sorted({p for p, g in cells if g == group})
+    prompts = sorted({p for p, g in tried.cells if g == group})
     return Reading(prompts[(len(prompts) - 1) // 2], group)
+
+
+def true_logs(truth: Truth, threshold: float, reading: Reading) -> dict[str, float]:
+    """Return the logarithms of the true quantities at one threshold.
+
+    S at batches, gains and the critical batch come from integrating the training, at any exponent
+    and with ceilings; noise scales are averages over progress. A quantity that this truth does not
+    have (B_prompt where only the total batch counts) is absent.
+
+    Parameters
+    ----------
+    truth : Truth
+        Of the simulated sweep.
+    threshold : float
+        Target, on the scale of the validation set where one is fixed.
+    reading : Reading
+        The batch of two axes at which quantities are stated.
+    """
+    p, g = reading.n_prompts, reading.n_rollouts
+    law, means = get_law(truth.law), mean_noise(truth, threshold)
+    here, more_prompts, more_rollouts, endless = np.log(true_steps(
+        truth, [p, 2 * p, p, _ENDLESS], [g, g, 2 * g, g], threshold)).tolist()
+
+    def above_critical(log_prompts: float) -> float:
+        steps = true_steps(truth, np.exp(log_prompts), g, threshold)
+        return float(np.log(steps)) - endless - np.log(2.0)
+
+    found = all(above_critical(end) * sign > 0 for end, sign in zip(_LOG_PROMPTS, (1, -1),
+                                                                    strict=True))
+    values = {"S_min": float(np.log(progress_at(truth, threshold))), f"S({p},{g})": here,
+              "gain_prompts": more_prompts - here, "gain_rollouts": more_rollouts - here,
+              f"cbs_prompts({g})": brentq(above_critical, *_LOG_PROMPTS) if found else np.nan,
+              "alpha": float(np.log(truth.alpha))}
+    means[reading.noise_name] = _noise(law, g, means)
+    return values | {name: float(np.log(value)) for name, value in means.items()}
+
+
+def _log(values: xr.DataArray) -> xr.DataArray:
+    return values.copy(data=np.log(values.values))
+
+
+def _noise(law: Law, n_rollouts: int, scales: Any) -> Any:
+    """Return the noise scale in prompts at a group size."""
+    if not law.two_axis:
+        return scales["B_noise"] / n_rollouts
+    return noise_in_prompts(n_rollouts, scales["B_prompt"], scales["B_rollout"], plain=law.plain)

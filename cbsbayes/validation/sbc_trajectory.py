@@ -33,9 +33,8 @@ from cbsbayes.models.trajectory_flat import FlatTrajectory
 from cbsbayes.models.trajectory_priors import TrajectoryPriors
 from cbsbayes.models.trajectory_words import data_words
 from cbsbayes.simulate import simulate_sweep
-from cbsbayes.validation.calibrated import PriorDraw
 from cbsbayes.validation.coverage import Settings, fitted_runs
-from cbsbayes.validation.posterior import with_checks
+from cbsbayes.validation.models import PriorDraw, with_checks
 
 __all__ = ["TrajectoryCalibration", "curve_moments"]
 

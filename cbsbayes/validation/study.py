@@ -1,8 +1,8 @@
-"""A study: many sweeps of one kind, its table, and where both are kept."""
+"""A study: many sweeps of one kind, their table, and how sampling went."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,14 +14,12 @@ import xarray as xr
 
 import cbsbayes
 from cbsbayes.models.laws import get_law
-from cbsbayes.validation import coverage, sbc, seeds
+from cbsbayes.validation import calibration, coverage, seeds
 from cbsbayes.validation.coverage import Settings
-from cbsbayes.validation.engine import Work, run_sweeps
-from cbsbayes.validation.ledger import Ledger
-from cbsbayes.validation.tables import coverage_table, rows_of, sampling_summary
+from cbsbayes.validation.engine import Ledger, Work, run_sweeps
 
-__all__ = ["LABELS", "Outcome", "Study", "calibration_study", "coverage_study", "run_study",
-           "seeds_study"]
+__all__ = ["LABELS", "Outcome", "Study", "calibration_study", "coverage_study", "rows_of",
+           "run_study", "sampling_summary", "seeds_study"]
 
 LABELS = {"coverage": "family", "sbc": "design", "seeds": "table"}
 """Kinds of studies, and the column that says on what data each was made."""
@@ -61,11 +59,6 @@ class Study:
         """The model's name in tables and files, with ceilings by group size where it has them."""
         return self.settings.model + ("-ceilings" if self.settings.ceiling_by_group else "")
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns of a finished sweep's rows."""
-        return sbc.COLUMNS if self.kind == "sbc" else coverage.COLUMNS
-
     def all_settings(self) -> dict[str, Any]:
         """Return everything that must agree between the sweeps of a table."""
         return {"kind": self.kind, "data": self.data, **self.settings.as_dict(),
@@ -81,11 +74,11 @@ class Outcome:
     study : Study
         Which.
     table : pandas.DataFrame
-        Of `tables.coverage_table` or `sbc.rank_table`.
+        Of `coverage.coverage_table` or `calibration.rank_table`.
     rows : pandas.DataFrame
         Of all finished sweeps, with a column ``sweep``.
     summary : dict
-        Of `tables.sampling_summary`: how sampling went, and which sweeps failed and why.
+        Of `sampling_summary`.
     """
 
     study: Study
@@ -96,14 +89,16 @@ class Outcome:
 
 def coverage_study(family: str, settings: Settings) -> Study:
     """Return the study of a family of simulated truth."""
-    return Study("coverage", family, settings,
-                 partial(coverage.simulated_sweep, family, settings))
+    every = f"_every_{settings.eval_every}" if settings.eval_every else ""
+    return Study("coverage", family + every, settings,
+                 partial(coverage.simulated_sweep, family, settings), {"family": family}
+                 if every else {})
 
 
 def calibration_study(settings: Settings) -> Study:
     """Return the simulation-based calibration of a model under a law."""
     design = "all" if get_law(settings.law).two_axis else "batch"
-    return Study("sbc", design, settings, partial(sbc.sbc_sweep, settings))
+    return Study("sbc", design, settings, partial(calibration.calibration_sweep, settings))
 
 
 def seeds_study(ds: xr.Dataset, name: str, settings: Settings) -> Study:
@@ -132,10 +127,29 @@ def run_study(
         Called for every sweep when it is there.
     """
     ledger = Ledger(folder / "sweeps" / f"{study.name}.jsonl", study.all_settings())
-    for _ in ledger.finished & set(wanted):
-        advance()
     run_sweeps(study.work, wanted, ledger, pool, advance)
     records = [ledger.records[seed] for seed in wanted]
-    rows = rows_of(records, study.columns)
-    make = sbc.rank_table if study.kind == "sbc" else coverage_table
-    return Outcome(study, make(rows), rows, sampling_summary(records))
+    columns, table = ((calibration.COLUMNS, calibration.rank_table) if study.kind == "sbc"
+                      else (coverage.COLUMNS, coverage.coverage_table))
+    rows = rows_of(records, columns)
+    return Outcome(study, table(rows), rows, sampling_summary(records))
+
+
+def rows_of(records: Iterable[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
+    """Return the rows of finished sweeps as one table with a column ``sweep``."""
+    rows = [[*row, record["seed"]] for record in records for row in record.get("rows", [])]
+    return pd.DataFrame(rows, columns=[*columns, "sweep"])
+
+
+def sampling_summary(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return how the sampling of all sweeps went, and which sweeps failed and why."""
+    records = list(records)
+    done = pd.DataFrame([record["sampling"] for record in records if "sampling" in record])
+    worst = {"seconds_median": ("seconds", "median"), "seconds_max": ("seconds", "max"),
+             "divergences": ("divergences", "sum"), "r_hat_worst": ("r_hat_max", "max"),
+             "ess_bulk_worst": ("ess_bulk_min", "min"), "alarms": ("alarm", "sum"),
+             "structure_alarms": ("structure_alarm", "sum")}
+    failed = {str(record["seed"]): record["error"] for record in records if "error" in record}
+    return {"sweeps": len(done), "failed": failed, **{
+        name: round(float(done[column].agg(how)), 3)
+        for name, (column, how) in worst.items() if column in done}}

@@ -17,7 +17,6 @@ from cbsbayes.baselines import (
     interval_midpoints,
     least_squares,
     log_least_squares,
-    log_least_squares_two_axis,
 )
 from cbsbayes.crossings.intervals import (
     INTERVAL,
@@ -271,13 +270,6 @@ def test_11_one_batch_size_is_not_fitted():
     ds = table_sweep(np.full(6, 2048.0), [212, 129, 73, 73, 62, 71])
     with pytest.raises(CBSDataError, match=r"1 batch size\(s\).*at least 3"):
         fit_sweep(ds, thresholds=[0.65], sampler=QUICK)
-
-
-def test_11_one_phase_does_not_give_two_scales():
-    rollouts = np.full(6, 8)
-    fit = log_least_squares_two_axis(PROMPTS, rollouts, true_steps(0.65, 8 * PROMPTS))
-    assert math.isnan(fit.B_prompt)
-    assert "apart" in fit.note
 
 
 def test_12_the_order_of_runs_and_large_s_do_not_decide():

@@ -14,7 +14,7 @@ from cbsbayes.sweep.dataset import new_sweep
 from cbsbayes.sweep.files import write_sweep
 from cbsbayes.validate import main
 from cbsbayes.validation.families import FAMILIES
-from cbsbayes.validation.markdown import summary_sentence
+from cbsbayes.validation.page import summary_sentence
 
 QUICK = ["--law", "two_axis", "--draws", "50", "--tune", "100", "--thresholds", "0.62,0.68",
          "--workers", "1"]

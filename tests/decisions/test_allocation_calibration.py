@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cbsbayes.validation.coverage import Settings
-from cbsbayes.validation.ledger import Ledger
+from cbsbayes.validation.engine import Ledger
 
 
 @pytest.fixture

@@ -9,14 +9,13 @@ import xarray as xr
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import LAWS, get_law
+from cbsbayes.simulate import simulate_sweep
 from cbsbayes.simulation.truth import Truth, true_steps
-from cbsbayes.validation import average
-from cbsbayes.validation.coverage import COLUMNS, Settings, simulated_sweep
-from cbsbayes.validation.markdown import summary_sentence
-from cbsbayes.validation.reading import Reading, reading_of
-from cbsbayes.validation.study import coverage_study
-from cbsbayes.validation.tables import coverage_table, rows_of, sampling_summary
-from cbsbayes.validation.truths import true_values
+from cbsbayes.validation import models
+from cbsbayes.validation.coverage import COLUMNS, Settings, coverage_table, simulated_sweep
+from cbsbayes.validation.page import summary_sentence
+from cbsbayes.validation.reading import Reading, reading_of, true_logs
+from cbsbayes.validation.study import coverage_study, rows_of, sampling_summary
 
 READING = Reading()
 TWO_AXIS = {"S_min", "B_prompt", "B_rollout", "N(8)", "S(128,8)", "gain_prompts", "gain_rollouts",
@@ -31,7 +30,7 @@ def as_draws(logs):
 
 @pytest.mark.parametrize("threshold", [0.60, 0.72])
 def test_at_exponent_one_the_integral_is_the_law_of_the_averages(threshold):
-    true = true_values(Truth(), threshold, READING)
+    true = true_logs(Truth(), threshold, READING)
     by_law = READING.logs(get_law("two_axis"), as_draws(
         {name: true[name] for name in ("S_min", "B_prompt", "B_rollout")}))
     assert set(by_law) == TWO_AXIS
@@ -40,7 +39,7 @@ def test_at_exponent_one_the_integral_is_the_law_of_the_averages(threshold):
 
 
 def test_where_only_the_total_batch_counts_its_law_holds():
-    true = true_values(Truth(law="total"), 0.65, READING)
+    true = true_logs(Truth(law="total"), 0.65, READING)
     by_law = READING.logs(get_law("total"), as_draws(
         {name: true[name] for name in ("S_min", "B_noise")}))
     assert set(by_law) == TWO_AXIS - {"B_prompt", "B_rollout"} | {"B_noise"}
@@ -51,7 +50,7 @@ def test_where_only_the_total_batch_counts_its_law_holds():
 
 def test_the_true_cbs_doubles_the_steps_of_endless_prompts():
     for truth in (Truth(alpha=0.5), Truth(ceiling=0.4), Truth(form="hill", shape=1.4)):
-        true = true_values(truth, 0.65, READING)
+        true = true_logs(truth, 0.65, READING)
         at, endless = true_steps(truth, [np.exp(true["cbs_prompts(8)"]), 1e12], 8, 0.65)
         assert at == pytest.approx(2 * endless, rel=1e-3)
 
@@ -127,19 +126,20 @@ def test_failures_are_counted_and_named():
 
 
 def test_settings_that_are_not_new_read_as_before():
-    assert not {"ceiling_by_group", "alarms", "average"} & set(Settings().as_dict())
+    assert not {"ceiling_by_group", "alarms", "average", "eval_every"} & set(Settings().as_dict())
     study = coverage_study("base", Settings(model="trajectory", ceiling_by_group=True))
     assert study.name == "coverage-base-two_axis_free-trajectory-ceilings"
     assert study.all_settings()["ceiling_by_group"] is True
     assert study.all_settings()["model"] == "trajectory-ceilings"
 
 
-def test_alarms_are_counted_and_told():
-    records = [{"seed": 0, "sampling": {"seconds": 1.0, "alarm": True}},
-               {"seed": 1, "sampling": {"seconds": 1.0, "alarm": False}}]
+def test_alarms_are_counted_and_reported():
+    records = [{"seed": k, "sampling": {"seconds": 1.0, "alarm": k == 0, "structure_alarm": k > 0}}
+               for k in range(3)]
     summary = sampling_summary(records)
-    assert summary["alarms"] == 1
-    assert "said to saturate lower in 1, none failed" in summary_sentence(summary)
+    assert (summary["alarms"], summary["structure_alarms"]) == (1, 2)
+    sentence = summary_sentence(summary)
+    assert "saturate lower in 1, the law's form reported to be in doubt in 2" in sentence
     assert "alarms" not in sampling_summary([{"seed": 0, "sampling": {"seconds": 1.0}}])
 
 
@@ -159,16 +159,18 @@ def test_what_is_averaged_over_laws_is_held_to_the_truth_too():
     assert off["S_min"].mean() < off_own["S_min"].mean()
 
 
-def test_doubt_of_the_laws_form_is_counted_and_told():
-    records = [{"seed": k, "sampling": {"seconds": 1.0, "structure_alarm": k > 0}}
-               for k in range(3)]
-    summary = sampling_summary(records)
-    assert summary["structure_alarms"] == 2
-    assert "the law's form said to be in doubt in 2" in summary_sentence(summary)
-
-
 def test_averages_need_a_law_of_which_something_is_known(monkeypatch):
-    monkeypatch.setattr(average, "leave_one_run_out", lambda tree: None)
-    monkeypatch.setattr(average, "law_weights", lambda results: dict.fromkeys(results, 0.0))
+    monkeypatch.setattr(models, "leave_one_run_out", lambda tree: None)
+    monkeypatch.setattr(models, "law_weights", lambda results: dict.fromkeys(results, 0.0))
+    ds = simulate_sweep("p1")
     with pytest.raises(CBSDataError, match="importance weights overflow"):
-        average.averaged_logs({"two_axis": xr.DataTree(), "total": xr.DataTree()}, READING)
+        models.averaged_logs(get_law("two_axis"), xr.DataTree(), ds, lambda law: xr.DataTree(),
+                             READING)
+
+
+def test_evaluations_may_be_set_for_any_family():
+    study = coverage_study("base", Settings(eval_every=2))
+    assert study.name == "coverage-base_every_2-two_axis_free-crossing"
+    assert (study.all_settings()["eval_every"], study.all_settings()["family"]) == (2, "base")
+    with pytest.raises(CBSDataError, match="eval_every is -3"):
+        simulated_sweep("base", Settings(eval_every=-3), 0)

@@ -1,4 +1,4 @@
-"""Fits in processes and on a cluster: all are done, failures are kept, deaths are told."""
+"""Fits in processes and on a cluster: all are done, failures kept, deaths told, nothing redone."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import pytest
 from distributed import LocalCluster
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.validation.engine import executor, run_sweeps
-from cbsbayes.validation.ledger import Ledger
+from cbsbayes.validation.engine import Ledger, executor, run_sweeps
+
+SETTINGS = {"draws": 500, "thresholds": [0.6, 0.7]}
 
 
 def work(seed):
@@ -46,7 +47,7 @@ def test_processes_of_one_thread(ledger, monkeypatch):
     assert os.environ["OMP_NUM_THREADS"] == "7"
     assert sorted(ledger.records) == list(range(8))
     assert len(advanced) == 8
-    assert ledger.records[3]["error"] == "ValueError: no crossing\\nanywhere"
+    assert ledger.records[3]["error"] == "ValueError: no crossing anywhere"
     rows = [ledger.records[seed]["rows"][0] for seed in ledger.finished]
     assert {threads for _, threads in rows} == {"1"}
     assert os.getpid() not in {process for process, _ in rows}
@@ -111,7 +112,7 @@ def test_a_cluster_of_two_worker_processes(cluster, ledger):
     with executor(1, cluster.scheduler_address) as pool:
         run_sweeps(work, range(12), ledger, pool)
     assert sorted(ledger.records) == list(range(12))
-    assert ledger.records[3]["error"] == "ValueError: no crossing\\nanywhere"
+    assert ledger.records[3]["error"] == "ValueError: no crossing anywhere"
     processes = {ledger.records[seed]["rows"][0][0] for seed in ledger.finished}
     assert len(processes) == 2
     assert os.getpid() not in processes
@@ -122,3 +123,45 @@ def test_a_scheduler_that_does_not_answer(monkeypatch):
     with pytest.raises(CBSDataError, match="no Dask scheduler with a worker at"), \
             executor(1, "tcp://127.0.0.1:9"):
         pass
+
+
+@pytest.fixture
+def path(tmp_path):
+    ledger = Ledger(tmp_path / "new" / "study.jsonl", SETTINGS)
+    ledger.add(0, {"rows": [["a", 0.6, float("inf")]], "sampling": {}})
+    ledger.add(1, {"error": "ValueError: once"})
+    return ledger.path
+
+
+def test_sweeps_are_found_again_and_failed_ones_are_not_finished(path):
+    again = Ledger(path, SETTINGS)
+    assert again.finished == {0}
+    assert again.records[0]["rows"] == [["a", 0.6, float("inf")]]
+    again.add(1, {"rows": [], "sampling": {}})
+    assert Ledger(path, SETTINGS).finished == {0, 1}
+    assert len(path.read_text().splitlines()) == 4  # appended, nothing rewritten
+
+
+def test_a_line_cut_off_while_written_is_fitted_again(path):
+    whole = path.read_text()
+    path.write_text(whole + '{"seed": 2, "rows": [["a", 0.')
+    ledger = Ledger(path, SETTINGS)
+    assert ledger.finished == {0}
+    ledger.add(2, {"rows": [], "sampling": {}})
+    assert Ledger(path, SETTINGS).finished == {0, 2}
+
+
+def test_other_settings_are_refused(path):
+    with pytest.raises(CBSDataError, match="made with draws = 500, now draws is 400"):
+        Ledger(path, SETTINGS | {"draws": 400})
+    with pytest.raises(CBSDataError, match="made with law = None, now law is 'total'"):
+        Ledger(path, SETTINGS | {"law": "total"})
+
+
+@pytest.mark.parametrize("content", ["run,step\n1,2\n", "[1]\n", '{"seed": 0}\n'])
+def test_a_file_that_is_no_ledger_is_left_alone(tmp_path, content):
+    path = tmp_path / "other.jsonl"
+    path.write_text(content)
+    with pytest.raises(CBSDataError, match="not a file of cbsbayes"):
+        Ledger(path, SETTINGS)
+    assert path.read_text() == content

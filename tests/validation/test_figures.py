@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot
 
+from cbsbayes.validation.coverage import coverage_table
 from cbsbayes.validation.figures import _band, plot_coverage, plot_ranks
-from cbsbayes.validation.tables import coverage_table
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ from scipy.stats import multivariate_normal
 from cbsbayes.models import trajectory_kernel as kernel
 from cbsbayes.models.laws import get_law
 from cbsbayes.models.trajectory_words import data_words
+from cbsbayes.validation.calibration import calibration_sweep
 from cbsbayes.validation.coverage import Settings
-from cbsbayes.validation.sbc import sbc_sweep
 from cbsbayes.validation.sbc_trajectory import TrajectoryCalibration, curve_moments
 
 QUICK = Settings(model="trajectory", law="two_axis", draws=100, tune=200)
@@ -56,7 +56,7 @@ def test_parameters_come_from_the_prior(model):
 def test_posteriors_are_calibrated():
     """Eight sweeps, so mean ranks of single parameters are known to .10, that of all to .03."""
     settings = replace(QUICK, draws=300, tune=300)
-    records = [sbc_sweep(settings, seed) for seed in range(8)]
+    records = [calibration_sweep(settings, seed) for seed in range(8)]
     ranks = np.array([[row[3] for row in record["rows"]] for record in records])
     assert ranks.shape[1] > 25
     assert np.abs(ranks.mean(axis=0) - 0.5).max() < 4 * 0.29 / np.sqrt(8)

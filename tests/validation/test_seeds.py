@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 from mlperf import reference_sweep
 
@@ -11,18 +10,10 @@ from cbsbayes.crossings.thresholds import batch_labels
 from cbsbayes.errors import CBSDataError
 from cbsbayes.simulate import simulate_sweep
 from cbsbayes.sweep.dataset import new_sweep
-from cbsbayes.sweep.files import write_sweep
-from cbsbayes.validation.coverage import COLUMNS, Settings
+from cbsbayes.validation.coverage import COLUMNS, Settings, coverage_table
 from cbsbayes.validation.reading import reading_of
-from cbsbayes.validation.seeds import (
-    read_table,
-    redraw,
-    redrawn_sweep,
-    reference_values,
-    table_law,
-    table_thresholds,
-)
-from cbsbayes.validation.tables import coverage_table, rows_of
+from cbsbayes.validation.seeds import check_table, redraw, redrawn_sweep, reference_values
+from cbsbayes.validation.study import rows_of
 
 
 @pytest.fixture
@@ -44,8 +35,7 @@ def test_one_run_of_each_batch_drawn_anew(table):
 
 
 def test_all_seeds_are_the_reference(table):
-    settings = Settings(law=table_law(table, "auto"), thresholds=table_thresholds(table, None))
-    assert (settings.law, settings.thresholds) == ("total", (1.0,))
+    settings = Settings(law="total", thresholds=(1.0,))
     reference = reference_values(table, settings, reading_of(table))[1.0]
     assert np.exp(reference["B_noise"]) == pytest.approx(500, rel=1e-3)
     assert np.exp(reference["S_min"]) == pytest.approx(100, rel=0.02)
@@ -64,23 +54,20 @@ def test_groups_of_one_are_never_drawn():
     assert (batch_labels(ds) == -1).sum() == 2
 
 
-def test_files_are_read_and_those_without_seeds_refused(table, tmp_path):
-    write_sweep(table, tmp_path / "sweep.nc")
-    assert read_table(tmp_path / "sweep.nc").sizes["run"] == 20
-    frame = {"run": table["run"].values, "total_batch": table["total_batch"].values,
-             "threshold": 1.0, "steps": table["steps_upper"].values[:, 0]}
-    pd.DataFrame(frame).to_csv(tmp_path / "table.csv", index=False)
-    assert read_table(tmp_path / "table.csv").sizes["run"] == 20
-    write_sweep(redraw(table, 0), tmp_path / "one.nc")
-    with pytest.raises(CBSDataError, match="at most one run of each batch"):
-        read_table(tmp_path / "one.nc")
+def test_tables_without_seeds_are_refused(table):
+    check_table(table, "runs.csv")
+    with pytest.raises(CBSDataError, match=r"runs.csv holds at most one run of each batch"):
+        check_table(redraw(table, 0), "runs.csv")
+    two = table.assign_coords(model=("run", ["a", "b"] * 10))
+    with pytest.raises(CBSDataError, match="2 groups of runs"):
+        check_table(two, "runs.csv")
 
 
 @pytest.mark.mcmc
 def test_real_seeds_of_a_reference_benchmark(public_data):
     """RNN-T, 20 seeds of each of six batches: a handful of redraws holds the all-seed value."""
     ds = reference_sweep(public_data / "mlperf_rcp" / "rnnt_3.1.0.json", grid=1.0)
-    settings = Settings(law=table_law(ds, "auto"), thresholds=(1.0,))
+    settings = Settings(law="total", thresholds=(1.0,))
     records = [{"seed": seed, **redrawn_sweep(ds, settings, seed)} for seed in range(4)]
     rows = rows_of(records, COLUMNS)
     noise = rows[(rows["quantity"] == "B_noise")]

@@ -9,9 +9,15 @@ import xarray as xr
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.priors import PRIORS
+from cbsbayes.validation.calibration import (
+    COLUMNS,
+    calibrated,
+    calibration_sweep,
+    rank_table,
+    ranks,
+)
 from cbsbayes.validation.coverage import Settings
-from cbsbayes.validation.sbc import COLUMNS, calibrated, rank_table, ranks, sbc_sweep
-from cbsbayes.validation.tables import rows_of
+from cbsbayes.validation.study import rows_of
 
 QUICK = Settings(law="two_axis", draws=100, tune=150, thresholds=(0.62, 0.68))
 
@@ -72,7 +78,7 @@ def test_parameters_come_from_the_prior_and_sweeps_from_the_parameters():
 @pytest.mark.parametrize("law", ["two_axis", "total"])
 def test_a_few_sweeps_from_prior_to_table(law):
     settings = Settings(law=law, draws=100, tune=150, thresholds=(0.62, 0.68))
-    records = [{"seed": seed, **sbc_sweep(settings, seed)} for seed in range(3)]
+    records = [{"seed": seed, **calibration_sweep(settings, seed)} for seed in range(3)]
     rows = rows_of(records, COLUMNS)
     assert rows["pit"].between(0, 1).all()
     table = rank_table(rows)

@@ -1,0 +1,233 @@
+"""The log fit: estimates that scipy confirms in any unit, limits, and intervals that cover."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import optimize, stats
+
+from cbsbayes.baselines import fit_log_law, interval_midpoints, log_least_squares
+from cbsbayes.baselines.bootstrap import percentile_interval, resample_weights
+from cbsbayes.models.laws import get_law
+
+BATCH = np.array([1024, 128, 256, 4096, 512, 2048], dtype=float)
+PROMPTS = np.array([16, 32, 64, 128, 256, 512, 128, 128, 128, 128, 32, 64, 256, 512], dtype=float)
+ROLLOUTS = np.array([8, 8, 8, 8, 8, 8, 2, 4, 16, 32, 32, 16, 4, 2], dtype=float)
+
+
+def noisy_steps(batch, *, s_min=50.0, b_noise=700.0, sd=0.1, seed=0):
+    noise = np.random.default_rng(seed).normal(0, sd, batch.size)
+    return s_min * (1 + b_noise / batch) * np.exp(noise)
+
+
+@settings(max_examples=40, deadline=None)
+@given(log_s=st.floats(-20, 20), log_b=st.floats(-1, 12), unit=st.floats(-15, 15))
+def test_log_fit_recovers_noise_free_truth_in_any_unit(log_s, log_b, unit):
+    batch, b_noise = BATCH * np.exp(unit), np.exp(log_b + unit)
+    fit = log_least_squares(batch, np.exp(log_s) * (1 + b_noise / batch), n_bootstrap=5)
+    assert fit.B_noise == pytest.approx(b_noise, rel=1e-4)
+    assert fit.S_min == pytest.approx(np.exp(log_s), rel=1e-4)
+    assert fit.r2 == pytest.approx(1, abs=1e-6)
+    assert fit.ci_lower == pytest.approx(fit.B_noise, rel=1e-3)
+    assert fit.ci_upper == pytest.approx(fit.B_noise, rel=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_log_fit_finds_the_optimum_scipy_finds(seed):
+    batch = np.repeat(BATCH, 2)
+    steps = noisy_steps(batch, sd=0.2, seed=seed)
+    best = optimize.least_squares(
+        lambda theta: np.log(steps) - theta[0] - np.log1p(np.exp(theta[1]) / batch),
+        [np.log(50), np.log(700)], xtol=1e-13, ftol=1e-13, gtol=1e-13)
+    spread = np.sqrt(2 * best.cost / 10 * np.linalg.inv(best.jac.T @ best.jac)[1, 1])
+    half = stats.t.ppf(0.95, 10) * spread
+    fit = log_least_squares(batch, steps, ci_prob=0.9)
+    assert np.log([fit.S_min, fit.B_noise]) == pytest.approx(best.x, abs=1e-5)
+    assert np.log([fit.ci_t_lower, fit.ci_t_upper]) == pytest.approx(
+        best.x[1] + np.array([-half, half]), abs=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e6])
+def test_log_fit_does_not_depend_on_units(scale):
+    steps = noisy_steps(BATCH)
+    base = log_least_squares(BATCH, steps)
+    by_steps = log_least_squares(BATCH, steps * scale)
+    by_batch = log_least_squares(BATCH * scale, steps)
+    for name in ("B_noise", "ci_lower", "ci_upper", "ci_t_lower", "ci_t_upper"):
+        assert getattr(by_steps, name) == pytest.approx(getattr(base, name), rel=1e-6)
+        assert getattr(by_batch, name) == pytest.approx(scale * getattr(base, name), rel=1e-6)
+    assert by_steps.S_min == pytest.approx(scale * base.S_min, rel=1e-6)
+    assert by_batch.S_min == pytest.approx(base.S_min, rel=1e-6)
+
+
+def test_log_fit_does_not_depend_on_the_order_of_runs():
+    steps, order = noisy_steps(BATCH), np.array([3, 5, 0, 1, 4, 2])
+    one, two = (log_least_squares(BATCH[i], steps[i]) for i in (slice(None), order))
+    assert two.B_noise == pytest.approx(one.B_noise, rel=1e-8)
+    assert (two.ci_t_lower, two.ci_t_upper) == pytest.approx((one.ci_t_lower, one.ci_t_upper))
+
+
+@pytest.mark.parametrize("steps", [np.full(6, 50.0), np.array([100, 30, 50, 200, 75, 150.0])],
+                         ids=["flat", "rising"])
+def test_flat_and_rising_steps_give_noise_zero(steps):
+    fit = log_least_squares(BATCH, steps)
+    assert fit.B_noise == 0
+    assert fit.S_min == pytest.approx(np.exp(np.mean(np.log(steps))), rel=1e-4)
+    assert fit.predict(64) == fit.S_min
+    assert np.isnan([fit.ci_t_lower, fit.ci_t_upper]).all()
+    assert fit.ci_lower == 0
+
+
+@pytest.mark.parametrize("power", [1.0, 1.3], ids=["one over B", "steeper"])
+def test_steps_that_fall_throughout_give_noise_infinite(power):
+    fit = log_least_squares(BATCH, 1e6 / BATCH**power)
+    assert (fit.S_min, fit.B_noise, fit.ci_upper) == (0, np.inf, np.inf)
+    assert np.isfinite(fit.E_min)
+    middle = np.exp(np.mean(np.log(BATCH)))
+    assert fit.predict(middle) == pytest.approx(1e6 / middle**power, rel=1e-4)
+
+
+def test_bootstrap_interval_reaches_zero_where_the_data_are_nearly_flat():
+    fit = log_least_squares(np.repeat(BATCH, 3), noisy_steps(np.repeat(BATCH, 3), b_noise=1.0,
+                                                               seed=1))
+    assert fit.ci_lower == 0
+    assert np.isfinite(fit.ci_upper)
+
+
+def test_one_batch_size_is_not_fitted():
+    fit = log_least_squares([2048] * 6, [212, 129, 73, 73, 62, 71])
+    assert np.isnan([fit.B_noise, fit.ci_lower, fit.ci_t_upper]).all()
+    assert "one batch size" in fit.note
+
+
+def test_censored_runs_are_counted_not_fitted():
+    steps = interval_midpoints([0, 25, 100, 200, 50], [25, 50, np.inf, 225, 75])
+    assert np.isnan(steps).tolist() == [True, False, True, False, False]
+    assert steps[1] == pytest.approx(np.sqrt(25 * 50))
+    fit = log_least_squares([2048, 1024, 64, 128, 512], steps)
+    assert (fit.n_used, fit.n_dropped) == (3, 2)
+
+
+def test_same_seed_same_interval():
+    steps = noisy_steps(BATCH)
+    one, two, other = (log_least_squares(BATCH, steps, random_seed=s) for s in (3, 3, 4))
+    assert (one.ci_lower, one.ci_upper) == (two.ci_lower, two.ci_upper)
+    assert (one.ci_lower, one.ci_upper) != (other.ci_lower, other.ci_upper)
+
+
+def test_t_interval_covers_as_often_as_it_says():
+    batch = np.repeat(BATCH, 2)
+    fits = [log_least_squares(batch, noisy_steps(batch, seed=s), n_bootstrap=1)
+            for s in range(400)]
+    covered = np.mean([fit.ci_t_lower <= 700 <= fit.ci_t_upper for fit in fits])
+    assert covered == pytest.approx(0.9, abs=0.045)  # three standard errors of 400 draws
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0])
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_law_of_two_axes_is_fitted_as_scipy_fits_it(alpha, plain):
+    law = get_law(f"two_axis{'' if alpha == 1 else '_sqrt'}{'_plain' if plain else ''}")
+    divisor = ROLLOUTS if plain else ROLLOUTS - 1
+    noise = np.random.default_rng(2).normal(0, 0.1, PROMPTS.size)
+    y = np.log(40) + alpha * np.log1p((60 + 500 / divisor) / PROMPTS) + noise
+
+    def residual(theta):
+        return y - theta[0] - alpha * np.log1p(
+            (np.exp(theta[1]) + np.exp(theta[2]) / divisor) / PROMPTS)
+
+    best = optimize.least_squares(residual, np.log([40, 60, 500]), xtol=1e-13, ftol=1e-13,
+                                  gtol=1e-13)
+    covariance = 2 * best.cost / (y.size - 3) * np.linalg.inv(best.jac.T @ best.jac)
+    fit = fit_log_law(law, PROMPTS, ROLLOUTS, np.exp(y))
+    assert fit.log_parameters == pytest.approx(best.x, abs=1e-5)
+    assert np.log(fit.parameters) == pytest.approx(best.x, abs=1e-5)
+    np.testing.assert_allclose(fit.covariance, covariance, rtol=1e-3, atol=1e-6)
+    assert fit.t_quantile(0.9) == pytest.approx(stats.t.ppf(0.95, y.size - 3))
+    low, high = (percentile_interval(column, 0.9) for column in fit.draws.T[1:])
+    assert low[0] < fit.parameters[1] < low[1]
+    assert high[0] < fit.parameters[2] < high[1]
+
+
+@settings(max_examples=25, deadline=None)
+@given(log_bp=st.floats(1, 8), log_br=st.floats(2, 9), unit=st.floats(-10, 10))
+def test_two_axes_recover_noise_free_truth_in_any_unit(log_bp, log_br, unit):
+    noise = np.exp(log_bp) + np.exp(log_br) / (ROLLOUTS - 1)
+    fit = fit_log_law(get_law("two_axis_free"), PROMPTS * np.exp(unit), ROLLOUTS,
+                      30 * (1 + noise / PROMPTS) * np.exp(-unit), n_bootstrap=3)
+    truth = np.array([30 * np.exp(-unit), np.exp(log_bp + unit), np.exp(log_br + unit)])
+    assert fit.parameters == pytest.approx(truth, rel=1e-3)
+
+
+@pytest.mark.parametrize("varied", ["prompts", "rollouts"])
+def test_one_phase_does_not_separate_the_two_scales(varied):
+    runs = ROLLOUTS == 8 if varied == "prompts" else PROMPTS == 128
+    steps = 30 * (1 + (60 + 500 / (ROLLOUTS - 1)) / PROMPTS)
+    fit = fit_log_law(get_law("two_axis"), PROMPTS[runs], ROLLOUTS[runs], steps[runs])
+    assert np.isnan([*fit.parameters, *fit.draws[0], fit.covariance[1, 1]]).all()
+
+
+def test_no_rollout_noise_is_zero_not_a_small_number():
+    fit = fit_log_law(get_law("two_axis"), PROMPTS, ROLLOUTS, 30 * (1 + 60 / PROMPTS))
+    assert fit.parameters[2] == 0
+    assert fit.parameters[1] == pytest.approx(60, rel=1e-3)
+    assert np.isnan(fit.covariance).all()
+
+
+def test_replicates_are_redrawn_within_their_cell_and_single_runs_together():
+    cell = np.array([64, 64, 64, 128, 128, 256, 512, 1024])
+    weights = resample_weights(cell, 1 / cell[:, None], 300, np.random.default_rng(0))
+    for members, size in ((slice(0, 3), 3), (slice(3, 5), 2), (slice(5, 8), 3)):
+        np.testing.assert_allclose(weights[:, members].sum(1), size)
+    assert weights.std(0).min() > 0.3
+
+
+def test_resampled_cell_means_vary_as_the_mean_of_replicates_does():
+    cell, values = np.repeat([64, 128, 256], 3), np.arange(9.0) ** 2
+    weights = resample_weights(cell, 1 / cell[:, None], 20000, np.random.default_rng(0))
+    means = (weights * values)[:, :3].sum(1) / 3
+    assert means.mean() == pytest.approx(values[:3].mean(), abs=0.05)
+    assert means.var() == pytest.approx(values[:3].var(ddof=1) / 3, rel=0.05)
+
+
+def test_resamples_with_one_batch_size_are_drawn_again():
+    cell = np.array([64, 128, 256])
+    weights = resample_weights(cell, 1 / cell[:, None], 300, np.random.default_rng(0))
+    assert ((weights > 0).sum(1) >= 2).all()
+
+
+def test_percentile_interval_holds_limits():
+    draws = np.array([np.inf, 0.0, 5.0, np.inf, 1.0, 0.0, 2.0, 3.0, 4.0, np.inf, 2.5])
+    assert percentile_interval(draws, 0.8) == (0.0, np.inf)
+    assert percentile_interval(np.arange(101.0), 0.9) == (5, 95)
+    assert np.isnan(percentile_interval(np.array([]), 0.9)).all()
+
+
+@pytest.mark.parametrize(("size", "b_noise"), [
+    ("85M", 2191), ("151M-ablation", 3240), ("302M", 5433), ("604M", 7907), ("1.2B", 11131)])
+def test_log_fit_gives_the_published_pretraining_noise_scales(public_data, size, b_noise):
+    path = public_data / "zhang2024_cbs" / "chinchilla_steps_to_loss.json"
+    data = json.loads(path.read_text())
+    fit = log_least_squares(data["batch_sizes_sequences"],
+                            data["steps_to_goal_cell5_used_for_fit"][size])
+    s_min, e_min = data["published_fit_a_plus_b_over_B"][size]
+    assert fit.B_noise == pytest.approx(b_noise, rel=3e-4)
+    assert (fit.S_min, fit.E_min) == pytest.approx((s_min, e_min), rel=1e-4)
+    assert fit.ci_lower < b_noise < fit.ci_upper
+
+
+def test_log_fit_of_the_rnnt_reference_points(public_data):
+    cells = json.loads((public_data / "mlperf_rcp" / "rnnt_3.1.0.json").read_text()).values()
+    batch = np.concatenate([np.full(len(c["Epochs to converge"]), c["BS"]) for c in cells])
+    epochs = np.concatenate([c["Epochs to converge"] for c in cells])
+    fit = log_least_squares(batch, epochs / batch)
+    assert fit.n_used == 120
+    assert fit.B_noise == pytest.approx(3690, rel=1e-3)
+    standard_error = np.log(fit.ci_t_upper / fit.B_noise) / stats.t.ppf(0.95, 118)
+    assert standard_error == pytest.approx(0.033, abs=5e-4)
+    assert fit.ci_lower < 3690 < fit.ci_upper
+    assert np.log(fit.ci_upper / fit.ci_lower) == pytest.approx(
+        np.log(fit.ci_t_upper / fit.ci_t_lower), rel=0.35)

@@ -1,0 +1,236 @@
+"""Both fits on each axis that was varied, and the posterior's row beside them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cbsbayes.baselines import (
+    comparison_rows,
+    comparison_table,
+    fit_baselines,
+    least_squares,
+    log_least_squares,
+)
+from cbsbayes.crossings.intervals import find_crossings
+from cbsbayes.simulate import simulate_sweep
+from cbsbayes.sweep.dataset import new_sweep
+
+THRESHOLDS = [0.62, 0.68]
+PROMPTS = np.array([16, 32, 64, 128, 256, 512, 128, 128, 128, 128, 32, 64, 256, 512])
+ROLLOUTS = np.array([8, 8, 8, 8, 8, 8, 2, 4, 16, 32, 32, 16, 4, 2])
+
+
+@pytest.fixture(scope="module")
+def baselines():
+    ds = simulate_sweep("p1+p2b", seeds=1, random_seed=3)
+    crossings = find_crossings(ds, THRESHOLDS)
+    return fit_baselines(ds, crossings, THRESHOLDS, n_bootstrap=20)
+
+
+def cbs(law, rows):
+    """Return a table of quantities: (threshold, quantity, at, median, lower, upper)."""
+    columns = ["threshold", "quantity", "at", "median", "ci_lower", "ci_upper"]
+    return pd.DataFrame(rows, columns=columns).assign(law=law)
+
+
+MAIN = [(t, name, at, v, v / 2, v * 2) for k, t in enumerate(THRESHOLDS) for name, at, v in [
+    ("cbs_prompts", "n_rollouts=8", 100.0 + k), ("cbs_samples", "n_rollouts=8", 800.0 + k),
+    ("cbs_rollouts", "n_prompts=128", 5.0 + k), ("S_min", "", 40.0 + k)]]
+TOTAL = [(t, name, "", v + k, v / 3, v * 3) for k, t in enumerate(THRESHOLDS)
+         for name, v in [("B_noise", 900.0), ("S_min", 50.0)]]
+
+
+def posterior_rows(table):
+    return table[table["method"] == "posterior"].set_index(["threshold", "axis", "at"])
+
+
+def test_a_posterior_row_per_axis_and_threshold(baselines):
+    table = comparison_table(baselines, cbs("two_axis_free", MAIN), cbs("total", TOTAL), "tiny",
+                             n_runs=17)
+    assert list(table.columns) == list(comparison_rows(baselines, "tiny").columns)
+    rows = posterior_rows(table)
+    assert list(rows.index) == [(t, axis, at) for t in THRESHOLDS for axis, at in [
+        ("total", ""), ("prompts", "n_rollouts=8"), ("rollouts", "n_prompts=128")]]
+    assert rows.loc[(0.68, "prompts", "n_rollouts=8"), "B_noise"] == 101.0
+    assert rows.loc[(0.68, "prompts", "n_rollouts=8"), "S_min"] == 41.0
+    assert rows.loc[(0.62, "total", ""), "B_noise"] == 900.0  # of the total-batch law
+    assert rows.loc[(0.62, "total", ""), "S_min"] == 50.0
+    assert rows.loc[(0.62, "total", ""), "ci_upper"] == 2700.0
+    assert set(table["group"]) == {"tiny"}
+    assert rows["r2"].isna().all()
+
+
+def test_the_limit_along_rollouts_is_not_the_two_axis_s_min(baselines):
+    rows = posterior_rows(comparison_table(baselines, cbs("two_axis_free", MAIN),
+                                           cbs("total", TOTAL), "tiny", n_runs=17))
+    assert np.isnan(rows.loc[(0.62, "rollouts", "n_prompts=128"), "S_min"])
+    assert rows.loc[(0.62, "rollouts", "n_prompts=128"), "B_noise"] == 5.0
+    main = [*TOTAL, *[row for row in MAIN if row[1] == "cbs_rollouts"]]
+    rows = posterior_rows(comparison_table(baselines, cbs("total", main), None, "tiny", n_runs=17))
+    assert rows.loc[(0.62, "rollouts", "n_prompts=128"), "S_min"] == 50.0
+
+
+def test_least_squares_rows_stay_as_they_are_and_come_first(baselines):
+    table = comparison_table(baselines, cbs("two_axis_free", MAIN), cbs("total", TOTAL), "tiny",
+                             n_runs=17)
+    kept = table[table["method"] != "posterior"].reset_index(drop=True)
+    expected = comparison_rows(baselines, "tiny").sort_values(
+        ["threshold"], kind="stable", ignore_index=True)
+    pd.testing.assert_frame_equal(kept, expected)
+    for _, rows in table.groupby(["threshold", "axis", "at"]):
+        assert list(rows["method"]) == ["least_squares", "log_least_squares", "posterior"]
+
+
+def test_least_squares_counts_the_runs_of_its_axis_the_posterior_all_it_was_fitted_to(baselines):
+    table = comparison_table(baselines, cbs("two_axis_free", MAIN), cbs("total", TOTAL), "tiny",
+                             n_runs=17)
+    theirs = table[table["method"] != "posterior"]
+    for _, rows in theirs.groupby(["threshold", "axis", "at"]):
+        assert (rows["n_runs_used"] + rows["n_runs_dropped"]).nunique() == 1
+    assert set(posterior_rows(table)["n_runs_used"]) == {17}
+    assert set(posterior_rows(table)["n_runs_dropped"]) == {0}
+
+
+def test_what_the_data_do_not_say_stays_empty(baselines):
+    nan = float("nan")
+    main = [(t, name, at, nan, nan, v) for t, name, at, v, _, _ in MAIN]
+    rows = posterior_rows(comparison_table(baselines, cbs("two_axis", main), cbs("total", TOTAL),
+                                           "tiny", n_runs=17))
+    row = rows.loc[(0.62, "prompts", "n_rollouts=8")]
+    assert np.isnan(row["B_noise"])
+    assert np.isnan(row["ci_lower"])
+    assert row["ci_upper"] == 100.0
+
+
+def test_axes_without_a_posterior_get_no_row(baselines):
+    main = [row for row in MAIN if row[1] in ("cbs_prompts", "S_min")]
+    rows = posterior_rows(comparison_table(baselines, cbs("two_axis", main), None, "tiny",
+                                           n_runs=17))
+    assert set(rows.index.get_level_values("axis")) == {"prompts"}
+
+
+def test_one_axis_data_have_the_total_batch_only():
+    ds = simulate_sweep("batch", seeds=1, law="total", random_seed=1)
+    fits = fit_baselines(ds, find_crossings(ds, THRESHOLDS), THRESHOLDS, n_bootstrap=20)
+    power = [(t, name, "", v, v / 2, v * 2) for t in THRESHOLDS
+             for name, v in [("B_noise", 700.0), ("cbs_samples", 750.0), ("S_min", 30.0)]]
+    table = comparison_table(fits, cbs("power", power), None, "g", n_runs=17)
+    assert set(table["axis"]) == {"total"}
+    assert set(posterior_rows(table)["B_noise"]) == {750.0}  # where S = 2 S_min
+
+
+@pytest.fixture
+def sweep():
+    """Crossings of a two-axis law at one threshold, every interval 10 % wide."""
+    prompts = np.append(PROMPTS, [128, 16])
+    rollouts = np.append(ROLLOUTS, [1, 2])
+    steps = 40 * (1 + (60 + 500 / np.maximum(rollouts - 1, 0.5)) / prompts)
+    upper = np.where(np.arange(16) == 15, np.inf, steps * 1.05)
+    runs = {"run": [f"r{i}" for i in range(16)], "n_prompts": prompts, "n_rollouts": rollouts}
+    return new_sweep(runs, steps_lower=steps[:, None] / 1.05, steps_upper=upper[:, None],
+                     threshold=[0.6])
+
+
+def test_every_axis_is_fitted_in_its_own_unit(sweep):
+    fits = fit_baselines(sweep, find_crossings(sweep, [0.6]), [0.6])
+    table = comparison_rows(fits, "g").set_index(["axis", "at", "method"])
+    assert set(table.index.droplevel("method")) == {
+        ("total", ""), ("prompts", "n_rollouts=2"), ("prompts", "n_rollouts=8"),
+        ("rollouts", "n_prompts=128")}
+    log = table.loc["prompts", "n_rollouts=8", "log_least_squares"]
+    assert log["B_noise"] == pytest.approx(60 + 500 / 7, rel=1e-3)
+    assert log["S_min"] == pytest.approx(40, rel=1e-3)
+    raw = table.loc["prompts", "n_rollouts=8", "least_squares"]
+    assert raw["S_min"] == pytest.approx(40 * 1.05, rel=1e-3)
+    assert raw["B_noise"] == pytest.approx(60 + 500 / 7, rel=1e-3)
+    assert table.loc["rollouts", "n_prompts=128", "log_least_squares"]["B_noise"] < 8
+    assert (table["n_runs_used"] + table["n_runs_dropped"]).to_dict() == {
+        key: {"total": 16, "n_rollouts=2": 3, "n_rollouts=8": 6, "n_prompts=128": 6}[
+            key[1] or key[0]] for key in table.index}
+
+
+def test_groups_of_one_stay_with_the_practice_and_leave_the_log_fit(sweep):
+    crossings = find_crossings(sweep, [0.6])
+    used = {(f.axis, f.method): f.n_used for f in fit_baselines(sweep, crossings, [0.6])
+            if f.axis in ("total", "rollouts")}
+    assert used == {("total", "least_squares"): 15, ("total", "log_least_squares"): 14,
+                    ("rollouts", "least_squares"): 6, ("rollouts", "log_least_squares"): 5}
+    plain = fit_baselines(sweep, crossings, [0.6], plain=True)
+    assert [f.n_used for f in plain if f.axis == "rollouts"] == [6, 6]
+
+
+def test_too_few_crossings_give_a_row_that_says_so(sweep):
+    fits = fit_baselines(sweep, find_crossings(sweep, [0.6]), [0.6])
+    few = [f for f in fits if f.at == "n_rollouts=2"]
+    assert [f.note for f in few] == ["2 of 3 runs have a crossing to fit; three are needed"] * 2
+    assert np.isnan([f.B_noise for f in few]).all()
+    assert [(f.n_used, f.n_dropped) for f in few] == [(2, 1)] * 2
+
+
+def test_runs_left_out_of_the_crossings_count_as_dropped(sweep):
+    crossings = find_crossings(sweep, [0.6]).isel(run=slice(2, None))
+    log = next(f for f in fit_baselines(sweep, crossings, [0.6])
+               if f.axis == "total" and f.method == "log_least_squares")
+    assert (log.n_used, log.n_dropped) == (12, 4)
+
+
+def test_one_axis_data_have_the_total_axis_only():
+    batch = np.array([1024, 128, 256, 4096, 512, 2048], dtype=float)
+    steps = 50 * (1 + 700 / batch)
+    runs = {"run": [f"b{b:g}" for b in batch], "total_batch": batch}
+    ds = new_sweep(runs, steps_lower=steps[:, None], steps_upper=steps[:, None], threshold=[3.2],
+                   direction="decreasing")
+    fits = fit_baselines(ds, find_crossings(ds, [3.2]), [3.2])
+    assert [(f.axis, f.method) for f in fits] == [("total", "least_squares"),
+                                                  ("total", "log_least_squares")]
+    assert [f.B_noise for f in fits] == pytest.approx([700, 700], rel=1e-3)
+
+
+def test_comparison_rows_have_the_columns_of_the_file(sweep):
+    table = comparison_rows(fit_baselines(sweep, find_crossings(sweep, [0.6]), [0.6]), "a · b")
+    assert list(table) == ["group", "threshold", "axis", "at", "method", "S_min", "B_noise",
+                           "ci_lower", "ci_upper", "n_runs_used", "n_runs_dropped", "r2"]
+    assert (table["group"] == "a · b").all()
+    log = table[table["method"] == "log_least_squares"].dropna()
+    assert (log["ci_lower"] <= log["B_noise"] * 1.0001).all()
+    assert comparison_rows([], "a").columns.tolist() == list(table)
+
+
+def test_only_the_practice_depends_on_the_unit_of_steps(public_data):
+    """DLRM's steps are fractions of an epoch: curve_fit stops before it has begun."""
+    cells = json.loads((public_data / "mlperf_rcp" / "dlrm_2.1.0.json").read_text()).values()
+    batch = np.concatenate([np.full(len(c["Epochs to converge"]), c["BS"]) for c in cells])
+    steps = np.concatenate([c["Epochs to converge"] for c in cells]) / batch
+    raw, log = ([fit(batch, steps * unit).B_noise for unit in (1, 1e9)]
+                for fit in (least_squares, log_least_squares))
+    assert raw[1] / raw[0] > 3
+    assert log[1] == pytest.approx(log[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.8])
+def test_evaluation_grid_moves_the_practice_on_a_real_sweep(public_data, threshold):
+    """Evaluated every 20 updates instead of every 2, the same p1 runs give half the noise."""
+    fine, coarse = (_tiny_fits(public_data, every, threshold) for every in (2, 20))
+    raw = coarse["least_squares"].B_noise / fine["least_squares"].B_noise
+    assert 0.3 < raw < 0.7
+
+
+def test_log_fit_refuses_where_nearly_all_crossed_before_the_first_evaluation(public_data):
+    fits = _tiny_fits(public_data, 20, 0.5)
+    assert (fits["least_squares"].n_used, fits["log_least_squares"].n_used) == (21, 2)
+    assert np.isnan(fits["log_least_squares"].B_noise)
+
+
+def _tiny_fits(public_data, every, threshold):
+    table = pd.read_parquet(public_data / "tiny_grpo" / "curves.parquet")
+    table = table[(table["phase"] == "p1") & (table["step"] % every == 0)]
+    wide = table.pivot_table(index="run", columns="step", values="accuracy")
+    runs = table.groupby("run")[["n_prompts", "n_rollouts"]].first().reset_index()
+    ds = new_sweep(runs, accuracy=wide.loc[runs["run"]].to_numpy()[:, None],
+                   step=wide.columns.to_numpy(), metric=["tiny_add"])
+    fits = fit_baselines(ds, find_crossings(ds, [threshold]), [threshold])
+    return {fit.method: fit for fit in fits if fit.axis == "prompts"}
