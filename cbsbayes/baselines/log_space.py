@@ -26,6 +26,7 @@ NEGLIGIBLE = 1e-3
 """A term that changes no fitted S by more than this share is at its limit."""
 _LARGE = 600.0  # log scales beyond which exp would overflow
 _STEP = 1e-20
+_NEAR = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +118,8 @@ def fit_log_law(
         covariance = np.full((size, size), np.nan)
     weights = resample_weights(batch.T if cell is None else cell, design, n_bootstrap,
                                np.random.default_rng(random_seed))
-    draws = [problem.with_limits(problem.solve(row, best)[0]) for row in weights]
+    start = middle + np.clip(best - middle, -_NEAR, _NEAR)  # at a limit the law has no slope
+    draws = [problem.with_limits(problem.solve(row, start)[0]) for row in weights]
     return LogFit(parameters, best, covariance, np.reshape(draws, (n_bootstrap, size)),
                   len(steps) - size, r_squared(problem.log_steps, problem.log_law(best)))
 
@@ -160,10 +162,11 @@ class _Problem:
               ) -> tuple[np.ndarray, np.ndarray]:
         """Return the parameters that fit the weighted runs best, and their covariance."""
         root, size = np.sqrt(weights), len(start)
-        away, unscaled, info, *_ = leastsq(
-            lambda away: root * (self.log_law(self.middle + away) - self.log_steps),
-            start - self.middle, full_output=True, **tolerances,
-            Dfun=lambda away: root[:, None] * self.slopes(self.middle + away))
+        with np.errstate(over="ignore"):  # of the covariance at a limit
+            away, unscaled, info, *_ = leastsq(
+                lambda away: root * (self.log_law(self.middle + away) - self.log_steps),
+                start - self.middle, full_output=True, **tolerances,
+                Dfun=lambda away: root[:, None] * self.slopes(self.middle + away))
         degrees = len(self.log_steps) - size
         if unscaled is None or degrees == 0:  # singular at a limit
             return self.middle + away, np.full((size, size), np.nan)

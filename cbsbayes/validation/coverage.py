@@ -20,7 +20,7 @@ from cbsbayes.posterior.verdict import structure_caution
 from cbsbayes.simulation.truth import progress_at, truth_of
 from cbsbayes.sweep.groups import choose_runs
 from cbsbayes.validation.families import family_sweep, get_family
-from cbsbayes.validation.least_squares import Intervals, least_squares_intervals
+from cbsbayes.validation.least_squares_intervals import Intervals, least_squares_intervals
 from cbsbayes.validation.models import averaged_logs, posterior_tree, with_checks
 from cbsbayes.validation.reading import Reading, true_logs
 

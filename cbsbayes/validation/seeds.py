@@ -20,7 +20,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import get_law
 from cbsbayes.sweep.groups import group_names
 from cbsbayes.validation.coverage import Settings, fitted_runs, interval_rows
-from cbsbayes.validation.least_squares import log_estimates
+from cbsbayes.validation.least_squares_intervals import log_estimates
 from cbsbayes.validation.reading import Reading, reading_of
 
 __all__ = ["check_table", "redraw", "redrawn_sweep", "reference_values"]

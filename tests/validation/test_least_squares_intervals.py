@@ -9,7 +9,11 @@ from crossing_tables import THRESHOLDS, crossings_table
 
 from cbsbayes.baselines import log_least_squares
 from cbsbayes.models.laws import LAWS, get_law
-from cbsbayes.validation.least_squares import fixed_law, least_squares_intervals, log_estimates
+from cbsbayes.validation.least_squares_intervals import (
+    fixed_law,
+    least_squares_intervals,
+    log_estimates,
+)
 from cbsbayes.validation.reading import Reading
 
 TOTAL = Reading(256, 1, one_axis=True)
