@@ -40,7 +40,7 @@ LAWS = ("two_axis_sqrt", "two_axis_free", "two_axis")
 
 
 def snapshots(path: Path, geometry: str = "sgd", group: int = 8) -> pd.DataFrame:
-    """Return the snapshots of tiny_grpo in the form of `cbsbayes.noise.probes`.
+    """Return the snapshots of tiny_grpo in the form of `cbsbayes.models.measured_noise`.
 
     Of the two measurements of a snapshot the one from more prompts is taken.
     """

@@ -13,15 +13,15 @@ alpha). So both sides are brought to the same average, twice over:
     inside one accuracy range: the value measured there against
     (S_min(t_j) B(t_j) − S_min(t_{j−1}) B(t_{j−1})) / (S_min(t_j) − S_min(t_{j−1})).
 
-A scale holds only with its law, so the rows repeat for the exponents fitted beside; of those the
-fit keeps tables, and their posterior is taken as two halves of log-normals with the table's median
-and interval.
+A scale holds only with its law, so the rows repeat for the exponents of the alternative laws; of
+those the fit keeps tables, and their posterior is taken as two halves of log-normals with the
+table's median and interval.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,20 +29,13 @@ import xarray as xr
 from scipy.special import ndtri
 
 from cbsbayes.models.laws import Law, get_law, noise_in_prompts
-from cbsbayes.noise.measured import (
-    Measured,
-    Part,
-    measured_in_ranges,
-    parts_of,
-    probes_of_fit,
-)
-from cbsbayes.posterior.fit import stacked
+from cbsbayes.models.measured_noise import Part, parts_of
+from cbsbayes.noise.probes import Measured, measured_in_ranges, probes_of_fit
+from cbsbayes.posterior.fit import Fit, stacked
 from cbsbayes.posterior.identification import identify
 
-if TYPE_CHECKING:
-    from cbsbayes.posterior.fit import Fit
-
-__all__ = ["FACTOR", "NOISE_COLUMNS", "noise_comparison", "shown_rows", "verdict_of"]
+__all__ = ["FACTOR", "NOISE_COLUMNS", "Fitted", "measured_average", "noise_comparison",
+           "shown_rows", "verdict_of"]
 
 FACTOR = 3.0  # half an order of magnitude: more agreement than that is not to be expected
 NOISE_COLUMNS = [
@@ -50,14 +43,33 @@ NOISE_COLUMNS = [
     "accuracy_to", "measured", "measured_lower", "measured_upper", "measured_status", "n_probes",
     "n_runs", "probe_accuracy", "fitted", "fitted_lower", "fitted_upper", "fitted_status", "ratio",
     "ratio_lower", "ratio_upper", "ci_prob", "verdict"]
+_NOTHING = (np.nan, np.nan, np.nan)
 
 
-class _Fitted(NamedTuple):
-    """One scale as a law has it: draws and S_min, dims (draw, threshold), status by threshold."""
+class Fitted(NamedTuple):
+    """One noise scale of a law: draws and S_min, dims (draw, threshold), status by threshold."""
 
     scale: np.ndarray
     s_min: np.ndarray
     status: list[str]
+
+    def average(self, first: int, last: int) -> tuple[np.ndarray, str]:
+        """Return the scale averaged over progress, shape (draw,), and its status.
+
+        Parameters
+        ----------
+        first, last : int
+            Thresholds at whose accuracy ranges the average begins and ends; from the start of
+            training for 0.
+        """
+        if first == 0:
+            return self.scale[:, last], self.status[last]
+        sums, before = self.scale * self.s_min, first - 1
+        with np.errstate(divide="ignore", invalid="ignore"):
+            momentary = ((sums[:, last] - sums[:, before])
+                         / (self.s_min[:, last] - self.s_min[:, before]))
+        known = self.status[last] == self.status[before] == "identified"
+        return momentary, "identified" if known else "not_identified"
 
 
 def noise_comparison(fit: Fit, *, random_seed: int = 0) -> pd.DataFrame:
@@ -85,8 +97,7 @@ def noise_comparison(fit: Fit, *, random_seed: int = 0) -> pd.DataFrame:
     """
     probes = probes_of_fit(fit)
     groups = sorted({int(g) for g in probes["n_rollouts"] if g > 1 or fit.law.plain})
-    decreasing = fit.sweep.attrs["direction"] == "decreasing"
-    edges = -fit.thresholds if decreasing else fit.thresholds
+    edges = -fit.thresholds if fit.sweep.attrs["direction"] == "decreasing" else fit.thresholds
     n_draws = fit.posterior.sizes["chain"] * fit.posterior.sizes["draw"]
     rows: list[dict[str, Any]] = []
     for number, part in enumerate(parts_of(fit.law, groups)):
@@ -102,33 +113,32 @@ def noise_comparison(fit: Fit, *, random_seed: int = 0) -> pd.DataFrame:
 
 def _fitted(
     fit: Fit, part: Part, n_draws: int, rng: np.random.Generator
-) -> Iterator[tuple[Law, _Fitted]]:
-    """Yield the scale under the law fitted, then under laws of the same scales beside it."""
-    posterior, prior = (_scale(fit.law, draws, part) for draws in (fit.posterior, fit.prior))
-    status = [identify(posterior[:, k], prior[:, k]) for k in range(posterior.shape[1])]
-    yield fit.law, _Fitted(posterior, _flat(fit.posterior, "S_min"), status)
+) -> Iterator[tuple[Law, Fitted]]:
+    """Yield the scale under the law fitted, then under alternative laws of the same scales."""
+    (posterior, s_min), (prior, _) = (_draws(fit.law, draws, part)
+                                      for draws in (fit.posterior, fit.prior))
+    status = [identify(after, before) for after, before in zip(posterior.T, prior.T, strict=True)]
+    yield fit.law, Fitted(posterior, s_min, status)
     for name, table in fit.others.items():
         law = get_law(name)
         if law.scales == fit.law.scales and law.plain == fit.law.plain and law.alpha is not None:
             yield law, _from_table(table, law, part, fit.thresholds, n_draws, rng)
 
 
-def _flat(draws: xr.Dataset, name: str) -> np.ndarray:
-    return stacked(draws[[name]])[name].transpose("sample", "threshold").values
-
-
-def _scale(law: Law, draws: xr.Dataset, part: Part) -> np.ndarray:
-    """Return draws of a scale, dims (draw, threshold)."""
-    if part.quantity != "N":
-        return _flat(draws, part.quantity)
-    return noise_in_prompts(part.n_rollouts, _flat(draws, "B_prompt"), _flat(draws, "B_rollout"),
-                            plain=law.plain)
+def _draws(law: Law, draws: xr.Dataset, part: Part) -> tuple[np.ndarray, np.ndarray]:
+    """Return draws of a scale and of S_min, dims (draw, threshold)."""
+    names = law.scales if part.quantity == "N" else (part.quantity,)
+    flat = stacked(draws[["S_min", *names]]).transpose("sample", "threshold")
+    scale = (flat[part.quantity] if part.quantity != "N" else
+             noise_in_prompts(part.n_rollouts, flat["B_prompt"], flat["B_rollout"],
+                              plain=law.plain))
+    return scale.values, flat["S_min"].values
 
 
 def _from_table(
     table: pd.DataFrame, law: Law, part: Part, thresholds: np.ndarray, n_draws: int,
     rng: np.random.Generator,
-) -> _Fitted:
+) -> Fitted:
     """Return a scale as draws from a table's median and interval.
 
     N stands in the tables as a multiple, the prompt CBS at that group size.
@@ -146,7 +156,7 @@ def _from_table(
         s_min[:, k], status[k] = here["S_min"]["median"], str(here[name]["status"])
         if status[k] == "identified":
             scale[:, k] = factor * rng.permutation(_log_normal(here[name], n_draws))
-    return _Fitted(scale, s_min, status)
+    return Fitted(scale, s_min, status)
 
 
 def _log_normal(row: Mapping[Any, Any], n_draws: int) -> np.ndarray:
@@ -159,74 +169,65 @@ def _log_normal(row: Mapping[Any, Any], n_draws: int) -> np.ndarray:
 
 
 def _rows(
-    fit: Fit, measured: list[Measured], fitted: _Fitted, averages: tuple[str, ...]
+    fit: Fit, measured: list[Measured], fitted: Fitted, averages: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
     """Yield a row per threshold and average; ranges that were joined have one at their end."""
-    thresholds = [float(t) for t in fit.thresholds]
-    ci_prob = float(fit.settings["ci_prob"])
+    thresholds, ci_prob = fit.thresholds.tolist(), float(fit.settings["ci_prob"])
     for k, end in enumerate(measured):
         for average in averages:
             used = measured[: k + 1] if average == "up_to" else [end]
-            first = used[0].first
+            first, counts = used[0].first, [m.n_probes for m in used]
+            accuracy = [m.accuracy for m in used]
             row = {"threshold": thresholds[end.last], "average": average, "ci_prob": ci_prob,
                    "accuracy_from": thresholds[first - 1] if first else np.nan,
-                   "accuracy_to": thresholds[end.last],
-                   "n_probes": sum(m.n_probes for m in used),
-                   "n_runs": max(m.n_runs for m in used), "probe_accuracy": _mean_accuracy(used)}
-            ours, status = _fitted_average(fitted, first, end.last)
-            yield row | _compared(_average(used, fitted.s_min), ours, status, ci_prob)
+                   "accuracy_to": thresholds[end.last], "n_probes": sum(counts),
+                   "n_runs": max(m.n_runs for m in used),
+                   "probe_accuracy": (np.average(np.nan_to_num(accuracy), weights=counts)
+                                      if any(counts) else np.nan)}
+            yield row | _compared(measured_average(used, fitted.s_min),
+                                  *fitted.average(first, end.last), ci_prob)
 
 
-def _mean_accuracy(used: list[Measured]) -> float:
-    held = [m for m in used if m.n_probes]
-    counts = [m.n_probes for m in held]
-    return float(np.average([m.accuracy for m in held], weights=counts)) if held else np.nan
+def measured_average(used: list[Measured], s_min: np.ndarray) -> np.ndarray:
+    """Return the measured scale averaged over progress, shape (draw,); empty if too few probes.
 
-
-def _average(used: list[Measured], s_min: np.ndarray) -> np.ndarray:
-    """Return the measured scale averaged over progress, shape (draw,); empty if too few probes."""
+    Parameters
+    ----------
+    used : list of Measured
+        Of neighbouring accuracy ranges.
+    s_min : numpy.ndarray
+        Progress at the thresholds, dims (draw, threshold).
+    """
     if any(not m.draws.size for m in used) or np.isnan(s_min[:, : used[-1].last + 1]).any():
         return np.empty(0)
     progress = np.stack([s_min[:, m.last] - (s_min[:, m.first - 1] if m.first else 0.0)
                          for m in used], axis=1)
-    draws = np.stack([m.draws for m in used], axis=1)
     share = progress / progress.sum(axis=1, keepdims=True)
+    draws = np.stack([m.draws for m in used], axis=1)
     return np.where(share > 0, share * draws, 0.0).sum(axis=1)
-
-
-def _fitted_average(fitted: _Fitted, first: int, last: int) -> tuple[np.ndarray, str]:
-    """Return the fitted scale averaged over the same progress, shape (draw,), and its status."""
-    if first == 0:
-        return fitted.scale[:, last], fitted.status[last]
-    sums, before = fitted.scale * fitted.s_min, first - 1
-    with np.errstate(divide="ignore", invalid="ignore"):
-        momentary = ((sums[:, last] - sums[:, before])
-                     / (fitted.s_min[:, last] - fitted.s_min[:, before]))
-    known = fitted.status[last] == fitted.status[before] == "identified"
-    return momentary, "identified" if known else "not_identified"
 
 
 def _compared(
     theirs: np.ndarray, ours: np.ndarray, status: str, ci_prob: float
 ) -> dict[str, Any]:
     """Return the numbers and the verdict of one row from draws of both sides."""
-    row: dict[str, Any] = {f"measured{end}": value for end, value in zip(
-        ("_lower", "", "_upper"), _interval(theirs, ci_prob), strict=True)}
-    row["measured_status"] = ("too_few" if not theirs.size else
-                              "not_resolved" if np.isinf(row["measured_upper"]) else "resolved")
-    lower, middle, upper = _interval(ours, ci_prob)
+    measured, (lower, middle, upper) = _interval(theirs, ci_prob), _interval(ours, ci_prob)
+    resolved = theirs.size > 0 and np.isfinite(measured[2])
     if status == "identified" and not lower > 0:  # a difference of two averages may say nothing
         status = "upper_bound"
-    shown = {"identified": (lower, middle, upper), "upper_bound": (np.nan, np.nan, upper),
-             "lower_bound": (lower, np.nan, np.nan)}.get(status, (np.nan,) * 3)
-    row |= dict(zip(("fitted_lower", "fitted", "fitted_upper"), shown, strict=True))
-    ratio = (np.nan,) * 3
+    ratio = _NOTHING
     if theirs.size and status == "identified":
         ratio = _interval(theirs / ours, ci_prob)
-    row |= dict(zip(("ratio_lower", "ratio", "ratio_upper"), ratio, strict=True))
-    if row["measured_status"] != "resolved":
-        row["measured"] = row["ratio"] = np.nan
-    return row | {"fitted_status": status, "verdict": verdict_of(ratio[0], ratio[2])}
+    return {
+        "measured_lower": measured[0], "measured_upper": measured[2],
+        "measured": measured[1] if resolved else np.nan,
+        "measured_status": ("resolved" if resolved else
+                            "not_resolved" if theirs.size else "too_few"),
+        "fitted_lower": lower if status in ("identified", "lower_bound") else np.nan,
+        "fitted": middle if status == "identified" else np.nan,
+        "fitted_upper": upper if status in ("identified", "upper_bound") else np.nan,
+        "fitted_status": status, "ratio_lower": ratio[0], "ratio_upper": ratio[2],
+        "ratio": ratio[1] if resolved else np.nan, "verdict": verdict_of(ratio[0], ratio[2])}
 
 
 def _interval(draws: np.ndarray, ci_prob: float) -> tuple[float, float, float]:
@@ -235,14 +236,12 @@ def _interval(draws: np.ndarray, ci_prob: float) -> tuple[float, float, float]:
     With hardly a finite draw even the lower end would be infinite; it is 0 instead.
     """
     if not draws.size or np.isnan(draws).all():
-        return (np.nan,) * 3
+        return _NOTHING
     if np.isinf(draws).mean() > (1 + ci_prob) / 2:  # |G|² came out negative: it says nothing
         return 0.0, np.inf, np.inf
     levels = [(1 - ci_prob) / 2, 0.5, (1 + ci_prob) / 2]
-    # Between a finite and an infinite draw there is nothing to interpolate.
-    method: Literal["linear", "inverted_cdf"] = (
-        "linear" if np.isfinite(draws).all() else "inverted_cdf")
-    low, middle, high = np.quantile(draws, levels, method=method)
+    method = "linear" if np.isfinite(draws).all() else "inverted_cdf"
+    low, middle, high = np.quantile(draws, levels, method=method)  # type: ignore[call-overload]
     return float(low), float(middle), float(high)
 
 

@@ -1,178 +1,208 @@
-"""From logged probes, or a table of snapshots, to the model's noise data (`models.noise_data`).
+r"""Probes of gradient noise that runs logged, and their averages over accuracy ranges.
 
-A range of a sweep of one batch holds a handful of probes, too few to tell their own scatter. So
-the scatter of a range is moderated by that of all ranges, as `PRIOR_FREEDOM` probes' worth
-(Smyth 2004): one probe then has an error too. A range without any stays in the model without data.
-Probes count with the square of the samples behind them, as in `cbsbayes.noise.measured`.
-
-References
-----------
-.. [1] Smyth, "Linear models and empirical Bayes methods for assessing differential expression",
-   Stat. Appl. Genet. Mol. Biol. 3 (2004), on moderated variances.
+The thresholds of a fit cut training into accuracy ranges; one worth fewer than `MIN_EFFECTIVE`
+equal probes is joined to the next (a joined range leans to its part with the stronger gradient).
+All probes of a range are pooled, whatever run they come from, because noise is taken to depend on
+accuracy alone. Numerator and denominator are averaged separately; their sampling error is carried
+by draws from the Student distribution of the two averages, and a draw whose |G|² is not positive is
+a noise scale without an upper end. What is measured stands for the scales of a law as
+`cbsbayes.models.measured_noise` says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
+from cbsbayes.crossings.rules import curves_of
 from cbsbayes.errors import CBSDataError
-from cbsbayes.models.laws import Law, group_divisor
-from cbsbayes.models.noise_data import NoiseData
-from cbsbayes.noise.measured import Part, part_sums, parts_of
+from cbsbayes.models.measured_noise import Part, part_sums
+from cbsbayes.posterior.fit import Fit
 
-__all__ = ["MIN_DEVIATIONS", "PRIOR_FREEDOM", "SNAPSHOT_COLUMNS", "noise_data"]
+__all__ = ["MIN_EFFECTIVE", "MIN_PROBES", "RUN_COORDS", "Measured", "measured_in_ranges",
+           "probes_at_accuracy", "probes_of", "probes_of_fit"]
 
-PRIOR_FREEDOM = 4.0
-MIN_DEVIATIONS = 3  # probes beyond one per range: fewer cannot tell their scatter
-SNAPSHOT_COLUMNS = ("level", "n_rollouts", "g_sq", "g_sq_se", "tr_between", "tr_between_se",
-                    "tr_within", "tr_within_se")
-_EXACT = 1e-4  # relative error below which none is believed: a covariance must have an inverse
-_LARGE = 200.0  # degrees of freedom of stated standard errors
-_SUMS = ("tr_between", "tr_within", "g_sq")
+MIN_PROBES = 4  # fewer say nothing about their own scatter
+MIN_EFFECTIVE = 8.0  # fewer, and Student's tails leave the denominator unresolved
+RUN_COORDS = ("phase", "model", "dataset", "algorithm", "n_prompts", "n_rollouts",
+              "total_batch", "learning_rate", "seed")
+_SUMS = ("gbar_sq", "g_sq", "tr_sigma", "tr_between", "tr_within", "n_samples")
 
 
-def noise_data(table: pd.DataFrame, law: Law, edges: np.ndarray) -> NoiseData:
-    """Return the noise data of a law.
+class Measured(NamedTuple):
+    """What the probes of one accuracy range say about one scale.
+
+    Attributes
+    ----------
+    first, last : int
+        Thresholds at whose ranges it begins and ends: from threshold first - 1 (the start of
+        training for 0) to threshold last.
+    draws : numpy.ndarray
+        Shape (draw,): of the noise scale, in its unit; infinite where |G|² is not positive.
+        Empty from fewer than `MIN_PROBES` probes.
+    n_probes, n_runs : int
+        Probes averaged, and the runs they come from.
+    accuracy : float
+        Mean accuracy of the probes, NaN without any.
+    """
+
+    first: int
+    last: int
+    draws: np.ndarray
+    n_probes: int
+    n_runs: int
+    accuracy: float
+
+
+def probes_of(sweep: xr.Dataset) -> pd.DataFrame:
+    """Return every probe of every usable run as one row.
 
     Parameters
     ----------
-    table : DataFrame
-        Probes of `cbsbayes.noise.measured.probes_at_accuracy`, or snapshots with standard errors:
-        columns `SNAPSHOT_COLUMNS`, ``level`` the accuracy they were taken at.
-    law : Law
-        Says which parts it can use: B_prompt and B_rollout where both were measured, else N at
-        the group size with most probes, or B_noise.
-    edges : numpy.ndarray
-        Thresholds as levels, increasing, shape (threshold,).
+    sweep : Dataset
+        A sweep.
+
+    Returns
+    -------
+    DataFrame
+        ``run``, run coordinates, ``update``, and the logged sums; sums not logged are NaN. An
+        unbiased |G|² that was not logged is |ḡ|² − tr Σ / n.
 
     Raises
     ------
     CBSDataError
-        If too few probes lie below the hardest threshold.
+        If the sweep holds no numerators and denominators.
     """
-    if "g_sq_se" in table.columns:
-        return _of_snapshots(table, law, edges)
-    parts, sums = _choose_parts(table, law)
-    sums = sums.assign(range=np.searchsorted(edges, sums["level"].to_numpy()))
-    sums = sums[sums["range"] < len(edges)]
-    d = len(parts)
-    values = sums[[f"x{q}" for q in range(d)] + ["below"]].to_numpy()
-    weight, where = sums["weight"].to_numpy(), sums["range"].to_numpy()
-    scatter, freedom = _pooled(values, weight, where)
-    if freedom < MIN_DEVIATIONS:
+    logged = [str(name) for name in sweep.data_vars if str(name).startswith("noise_")]
+    if not logged:
+        raise CBSDataError("no gradient noise was logged: no run has grad_noise/ metrics; switch "
+                           "the probe on during training")
+    kept = sweep.isel(run=np.flatnonzero(sweep["usable"].values == 1))
+    shape = (kept.sizes["run"], kept.sizes["train_step"])
+    sums = {name: kept[f"noise_{name}"].transpose("run", "train_step").values
+            if f"noise_{name}" in kept else np.full(shape, np.nan) for name in _SUMS}
+    derived = sums["gbar_sq"] - sums["tr_sigma"] / sums["n_samples"]
+    sums["g_sq"] = np.where(np.isnan(sums["g_sq"]), derived, sums["g_sq"])
+    complete = np.isfinite(sums["tr_sigma"]) & np.isfinite(sums["g_sq"])
+    if not complete.any():
         raise CBSDataError(
-            f"{len(sums)} probes of gradient noise lie below the hardest threshold, in "
-            f"{len(np.unique(where))} accuracy ranges: too few to tell their scatter; probe more "
-            "often during training, add runs with logged noise, or leave --use-gradient-noise out")
-    n_ranges = int(where.max()) + 1
-    estimate = np.full((n_ranges, d + 1), np.nan)
-    covariance = np.full((n_ranges, d + 1, d + 1), np.nan)
-    degrees, counts = np.zeros(n_ranges), np.bincount(where, minlength=n_ranges)
-    for k in np.unique(where):
-        inside = where == k
-        estimate[k], covariance[k], degrees[k] = _moderated(
-            values[inside], weight[inside], scatter, min(PRIOR_FREEDOM, freedom))
-    groups = sums["n_rollouts"].to_numpy(float)
-    return NoiseData(*_shape(parts, law, groups), estimate, covariance, degrees, counts,
-                     n_rollouts=parts[0].n_rollouts, n_runs=int(sums["run"].nunique()))
+            f"the sweep has {', '.join(logged)} but no probe with tr_sigma and g_sq (or gbar_sq "
+            "and n_samples): ratios of single probes cannot be averaged into a noise scale; log "
+            "numerators and denominators (grad_noise/tr_sigma, grad_noise/g_sq)")
+    run, step = np.nonzero(complete)
+    columns: dict[str, Any] = {name: kept[name].values[run] for name in ("run", *RUN_COORDS)}
+    columns["update"] = kept["train_step"].values[step]
+    return pd.DataFrame(columns | {name: values[run, step] for name, values in sums.items()})
 
 
-def _choose_parts(table: pd.DataFrame, law: Law) -> tuple[list[Part], pd.DataFrame]:
-    """Return the parts a law uses, and their sums with numerators ``x0, x1``."""
-    groups = [int(g) for g in table["n_rollouts"].value_counts().index]
-    all_parts = parts_of(law, groups)
-    candidates = [all_parts] if not law.two_axis else [all_parts[-2:], all_parts[:1]]
-    for parts in candidates:
-        sums = [part_sums(table, part, law.plain) for part in parts]
-        together = sums[0].rename(columns={"above": "x0"})
-        for q, other in enumerate(sums[1:], start=1):
-            together[f"x{q}"] = other["above"]
-        together = together.assign(n_rollouts=table["n_rollouts"]).dropna()
-        if len(together):
-            return list(parts), together
-    raise CBSDataError("no probe of gradient noise has numerators of this law's scales; log "
-                       "grad_noise/tr_sigma, or leave --use-gradient-noise out")
+def probes_of_fit(fit: Fit) -> pd.DataFrame:
+    """Return every probe of the runs fitted, with the accuracy it was made at.
 
+    A probe looks at the parameters before the trainer step it is logged with; accuracy is read
+    off the run's monotone curve, linearly between evaluations.
 
-def _shape(
-    parts: list[Part], law: Law, groups: np.ndarray
-) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-    """Return names, the mix of the law's scales, and what each part counts in the sum."""
-    names = tuple(part.quantity for part in parts)
-    if names == law.scales:
-        divisor = float(group_divisor(np.median(groups), plain=law.plain))
-        return names, np.eye(len(names)), np.array([1.0, 1.0 / divisor])[: len(names)]
-    divisor = float(group_divisor(parts[0].n_rollouts, plain=law.plain))
-    return names, np.array([[1.0, 1.0 / divisor]]), np.ones(1)
+    Returns
+    -------
+    DataFrame
+        Columns of `cbsbayes.noise.scale.probes_of`, and ``accuracy`` and ``level`` (accuracy, or
+        its negative where a target is reached from above), in the metric's unit.
 
-
-def _pooled(
-    values: np.ndarray, weight: np.ndarray, where: np.ndarray
-) -> tuple[np.ndarray, float]:
-    """Return the covariance of a probe of weight 1 around its range's mean, and its freedom."""
-    total, freedom = np.zeros((values.shape[1], values.shape[1])), 0.0
-    for k in np.unique(where):
-        v, w = values[where == k], weight[where == k]
-        away = v - w @ v / w.sum()
-        total += (away * w[:, None]).T @ away
-        freedom += len(v) - 1
-    return total / max(freedom, 1.0), freedom
-
-
-def _moderated(
-    values: np.ndarray, weight: np.ndarray, scatter: np.ndarray, prior: float
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return a range's weighted mean, its covariance and degrees of freedom.
-
-    The range's own covariance is that of the scatter it shows, so it holds whatever the weights.
+    Raises
+    ------
+    CBSDataError
+        If these runs logged no numerators and denominators of gradient noise.
     """
-    share = weight / weight.sum()
-    mean = share @ values
-    pooled = scatter * float(np.sum(share**2 / weight)) + np.diag(np.square(_EXACT * mean))
-    own = 1.0 / float(np.sum(share**2)) - 1.0
-    if own < 1e-9:
-        return mean, pooled, prior
-    away = (values - mean) * share[:, None]
-    shown = away.T @ away * (1 + 1 / own)
-    return mean, (prior * pooled + own * shown) / (prior + own), prior + own
+    return probes_at_accuracy(fit.sweep.sel(run=fit.crossings["run"].values),
+                              fit.settings.get("metric") or None)
 
 
-def _of_snapshots(table: pd.DataFrame, law: Law, edges: np.ndarray) -> NoiseData:
-    """Return the same from snapshots with standard errors, taken as independent."""
-    missing = [name for name in SNAPSHOT_COLUMNS if name not in table.columns]
-    if missing:
-        raise CBSDataError(f"the table of measured noise has no column {missing[0]!r}; needed: "
-                           f"{', '.join(SNAPSHOT_COLUMNS)}")
-    if not law.two_axis:
-        raise CBSDataError(f"snapshots of measured noise have a prompt and a rollout part; law "
-                           f"{law.name!r} has neither, use a two_axis law")
-    where = np.searchsorted(edges, table["level"].to_numpy())
-    used, where = table[where < len(edges)], where[where < len(edges)]
-    if not len(used):
-        raise CBSDataError("no snapshot of measured noise lies below the hardest threshold")
-    n_ranges = int(where.max()) + 1
-    estimate, covariance = np.full((n_ranges, 3), np.nan), np.full((n_ranges, 3, 3), np.nan)
-    for k, mean, error in _ranges(used, where, law):
-        estimate[k], covariance[k] = mean, np.diag(error**2)
-    counts = np.bincount(where, minlength=n_ranges)
-    groups = used["n_rollouts"].to_numpy(float)
-    parts = parts_of(law, [])
-    return NoiseData(*_shape(parts, law, groups), estimate, covariance,
-                     np.where(counts > 0, _LARGE, 0.0), counts)
+def probes_at_accuracy(sweep: xr.Dataset, metric: str | None) -> pd.DataFrame:
+    """Return every probe of a sweep's runs with the accuracy it was made at.
+
+    As `probes_of_fit`, before there is a fit.
+    """
+    probes = probes_of(sweep)
+    curves = curves_of(sweep, metric=metric)
+    position = pd.Index(sweep["run"].values).get_indexer(probes["run"])
+    before = probes["update"] - sweep["updates_per_step"].values[position]
+    level = np.array([_at(curves.step[i], curves.value[i], update)
+                      for i, update in zip(position, before, strict=True)])
+    return probes.assign(level=level, accuracy=curves.sign * level)
 
 
-def _ranges(
-    used: pd.DataFrame, where: np.ndarray, law: Law
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    rollouts = used["n_rollouts"].to_numpy(float)
-    factor = np.ones_like(rollouts) if law.plain else (rollouts - 1) / rollouts
-    scale = np.column_stack([np.ones_like(factor), factor, np.ones_like(factor)])
-    values = used[list(_SUMS)].to_numpy(float) * scale
-    errors = used[[f"{name}_se" for name in _SUMS]].to_numpy(float) * scale
-    for k in np.unique(where):
-        inside = where == k
-        yield (int(k), values[inside].mean(axis=0),
-               np.sqrt(np.square(errors[inside]).sum(axis=0)) / inside.sum())
+def _at(step: np.ndarray, value: np.ndarray, update: float) -> float:
+    known = ~np.isnan(value)
+    return float(np.interp(update, step[known], value[known])) if known.any() else np.nan
+
+
+def measured_in_ranges(
+    probes: pd.DataFrame, part: Part, edges: np.ndarray, *, plain: bool, n_draws: int,
+    rng: np.random.Generator,
+) -> list[Measured]:
+    """Return a momentary noise scale in every accuracy range.
+
+    Parameters
+    ----------
+    probes : DataFrame
+        From `probes_of_fit`.
+    part : Part
+        The scale.
+    edges : numpy.ndarray
+        Upper ends of the ranges, as levels, shape (threshold,); probes beyond the last are not
+        used.
+    plain : bool
+        Whether ``B_rollout`` is that of a law in 1/G.
+    n_draws : int
+        Draws that carry the sampling error.
+    rng : numpy.random.Generator
+        Where they come from.
+
+    Returns
+    -------
+    list of Measured
+        In order; the last one without draws where too few probes are left for the last range.
+    """
+    table = part_sums(probes, part, plain).dropna()
+    of_range = np.searchsorted(edges, table["level"].to_numpy())
+    out, first = [], 0
+    for last in range(len(edges)):
+        inside = table[(of_range >= first) & (of_range <= last)]
+        if _effective(inside["weight"].to_numpy()) >= MIN_EFFECTIVE or last == len(edges) - 1:
+            out.append(_measured(inside, first, last, n_draws, rng))
+            first = last + 1
+    return out
+
+
+def _measured(
+    table: pd.DataFrame, first: int, last: int, n_draws: int, rng: np.random.Generator
+) -> Measured:
+    size, runs, accuracy = len(table), table["run"].nunique(), float(table["accuracy"].mean())
+    if size < MIN_PROBES:
+        return Measured(first, last, np.empty(0), size, runs, accuracy)
+    pairs = table[["above", "below"]].to_numpy().T
+    mean, covariance, freedom = _weighted(pairs, table["weight"].to_numpy())
+    scatter = rng.multivariate_normal(np.zeros(2), covariance, size=n_draws, method="eigh")
+    spread = np.sqrt(freedom / rng.chisquare(freedom, n_draws))
+    above, below = (mean + scatter * spread[:, None]).T
+    ratio = np.divide(above, below, out=np.full(n_draws, np.inf), where=below > 0)
+    return Measured(first, last, np.maximum(ratio, 0.0), size, runs, accuracy)
+
+
+def _effective(weights: np.ndarray) -> float:
+    """Return how many equal probes are worth as much."""
+    return float(weights.sum() ** 2 / np.square(weights).sum()) if weights.size else 0.0
+
+
+def _weighted(pairs: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return the weighted means of two rows, their covariance and its degrees of freedom.
+
+    The covariance is that of the scatter between probes, so it holds whatever the weights.
+    """
+    share = weights / weights.sum()
+    mean = pairs @ share
+    freedom = _effective(weights) - 1
+    away = (pairs - mean[:, None]) * share
+    return mean, away @ away.T * (1 + 1 / freedom), freedom

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.noise.ratio import Ratio, naive_expectation, ratio_of_means
+from cbsbayes.noise.scale import Ratio, naive_expectation, ratio_of_means
 from cbsbayes.plots.scales import log2_axis, plain_number
 from cbsbayes.plots.style import BLACK, GREY, OKABE_ITO, legend_outside, new_axes, styled
 

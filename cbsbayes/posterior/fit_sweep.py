@@ -101,8 +101,8 @@ def fit_sweep(
         curves are asked if small groups saturate lower.
     use_gradient_noise : bool or DataFrame
         Whether measured gradient noise is data too (crossing model only): what the runs logged,
-        or a table of `cbsbayes.noise.probes`. `cbsbayes.posterior.joint.fit_jointly` lays the fit
-        without it beside.
+        or a table of snapshots (`cbsbayes.models.measured_noise`).
+        `cbsbayes.posterior.joint.fit_jointly` compares with the fit without it.
     ceiling_by_group : bool
         Whether small groups may saturate lower (trajectory model only): a ceiling for every
         group size.

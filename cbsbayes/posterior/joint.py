@@ -16,7 +16,7 @@ import xarray as xr
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law, get_law
-from cbsbayes.noise.measured import MIN_ROLLOUTS, probes_at_accuracy
+from cbsbayes.models.measured_noise import MIN_ROLLOUTS
 from cbsbayes.posterior.summary import interval
 from cbsbayes.sweep.dataset import is_one_axis
 from cbsbayes.sweep.groups import LawChoice, without_baseline
@@ -40,7 +40,7 @@ def fit_jointly(sweep: xr.Dataset, *, noise: bool | pd.DataFrame = True, **optio
         A sweep whose runs logged gradient noise, unless a table is given.
     noise : bool or DataFrame
         True: what the fitted runs logged; or a table of snapshots with standard errors
-        (`cbsbayes.noise.probes.SNAPSHOT_COLUMNS`).
+        (`cbsbayes.models.measured_noise.SNAPSHOT_COLUMNS`).
     **options
         Of `cbsbayes.posterior.fit_sweep.fit_sweep`.
 
@@ -87,6 +87,8 @@ def measured_table(
         return noise
     if not noise:
         return None
+    from cbsbayes.noise.probes import probes_at_accuracy
+
     if "accuracy" not in ds:
         raise CBSDataError("a table of crossings has no curves, so the accuracy at which gradient "
                            "noise was measured is unknown; leave --use-gradient-noise out")

@@ -14,7 +14,7 @@ from cbsbayes.inference.sampling import SamplerSettings, sample_crossings, sampl
 from cbsbayes.models.crossing_data import CrossingData, crossing_data
 from cbsbayes.models.crossing_flat import FlatCrossing
 from cbsbayes.models.laws import Law
-from cbsbayes.noise.probes import noise_data
+from cbsbayes.models.measured_noise import noise_data
 from cbsbayes.posterior.fit import stacked
 from cbsbayes.posterior.predictive import parameters, replicate_log_steps
 from cbsbayes.posterior.quantities import Quantity, quantities, tried_batches
@@ -78,7 +78,7 @@ def fit_crossings(
     ci_prob : float
         Probability of the equal-tailed intervals.
     noise : DataFrame, optional
-        Measured gradient noise that is data too (`cbsbayes.noise.probes`).
+        Measured gradient noise that is data too (`cbsbayes.models.measured_noise`).
     """
     data = crossing_data(crossings, law)
     if noise is not None:

@@ -15,7 +15,7 @@ from cbsbayes.models.crossing_flat import FlatCrossing
 from cbsbayes.models.crossing_kernel import log_density
 from cbsbayes.models.crossing_words import data_words
 from cbsbayes.models.laws import LAWS
-from cbsbayes.noise.ratio import fieller
+from cbsbayes.noise.scale import fieller
 
 LAW = LAWS["total"]
 

@@ -12,15 +12,18 @@ from fitted import few_figures
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import get_law
+from cbsbayes.models.measured_noise import parts_of
 from cbsbayes.noise.beside_fit import (
     FACTOR,
     NOISE_COLUMNS,
+    Fitted,
+    measured_average,
     noise_comparison,
     shown_rows,
     verdict_of,
 )
-from cbsbayes.noise.measured import measured_in_ranges, parts_of, probes_of_fit
-from cbsbayes.noise.ratio import MIN_PROBES, ratio_of_means
+from cbsbayes.noise.probes import MIN_PROBES, measured_in_ranges, probes_of_fit
+from cbsbayes.noise.scale import ratio_of_means
 from cbsbayes.plots import all_figures, plot_noise_against_fit
 from cbsbayes.plots.style import detached
 from cbsbayes.posterior.fit import Fit
@@ -162,14 +165,12 @@ class TestTable:
                     assert [row["fitted_lower"], row["fitted"], row["fitted_upper"]] == (
                         pytest.approx(want[["ci_lower", "median", "ci_upper"]].to_list(), rel=0.01))
 
-    def test_single_ranges_make_up_the_average(self, noisy):
+    def test_single_ranges_make_up_the_average(self):
         """Σ over ranges of progress × momentary fitted noise is S_min B at the end, in draws."""
-        from cbsbayes.noise.beside_fit import _Fitted, _fitted_average
-
         rng = np.random.default_rng(0)
         scale, s_min = rng.uniform(1, 9, (7, 4)), np.cumsum(rng.uniform(1, 2, (7, 4)), axis=1)
-        fitted = _Fitted(scale, s_min, ["identified"] * 4)
-        parts = [_fitted_average(fitted, k, k)[0] * np.diff(s_min, axis=1, prepend=0)[:, k]
+        fitted = Fitted(scale, s_min, ["identified"] * 4)
+        parts = [fitted.average(k, k)[0] * np.diff(s_min, axis=1, prepend=0)[:, k]
                  for k in range(4)]
         assert np.sum(parts, axis=0) / s_min[:, 3] == pytest.approx(scale[:, 3])
 
@@ -182,11 +183,9 @@ class TestTable:
         probes = probes.assign(tr_sigma=8 * SIGNAL * noise, n_samples=64.0)
         found = measured_in_ranges(probes, WHOLE, np.array([first, second]), plain=False,
                                    n_draws=3, rng=np.random.default_rng(0))
-        from cbsbayes.noise.beside_fit import _average
-
         s_min = np.tile([4.0, 10.0], (3, 1))
         assert [len(m.draws) for m in found] == [3, 3]
-        assert _average(found, s_min) == pytest.approx(0.4 * 10 + 0.6 * 100)
+        assert measured_average(found, s_min) == pytest.approx(0.4 * 10 + 0.6 * 100)
 
     def test_an_unresolved_denominator_gives_a_bound_and_no_number(self, fit):
         rows = noise_comparison(with_noise(fit, scatter=1.0, signal=0.01))

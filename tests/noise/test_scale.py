@@ -14,14 +14,16 @@ from matplotlib import pyplot as plt
 from cbsbayes import plots
 from cbsbayes.errors import CBSDataError
 from cbsbayes.ingest import ingest
-from cbsbayes.noise.ratio import (
+from cbsbayes.noise.probes import probes_of
+from cbsbayes.noise.scale import (
+    COLUMNS,
     bootstrap_interval,
     fieller,
     naive_corrected,
     naive_expectation,
+    noise_scales,
     ratio_of_means,
 )
-from cbsbayes.noise.scale import COLUMNS, noise_scales, probes_of, rollout_scale
 from cbsbayes.plots.noise_bias import simulate_probes
 from cbsbayes.plots.style import detached
 from cbsbayes.sweep.build import new_sweep
@@ -255,10 +257,6 @@ class TestTable:
     def test_more_windows_than_probes(self):
         assert noise_scales(simulated_sweep(1, 2), n_windows=9)["window"].max() == 2
 
-    def test_rollout_scale_is_that_of_groups_that_normalise_themselves(self):
-        assert rollout_scale(80.0, 8) == pytest.approx(70.0)
-        assert rollout_scale(80.0, 8) / (8 - 1) == pytest.approx(80.0 / 8)
-
 
 class TestSources:
     @pytest.mark.parametrize("prefix", ["", "actor/"])
@@ -319,13 +317,3 @@ class TestFigure:
         np.testing.assert_allclose(ours[at >= 1024], TRUTH, rtol=0.2)
         _, bound = self.drawn(ax, "bound")
         assert (bound < TRUTH).all()
-
-    def test_the_figure_says_that_it_is_simulated(self):
-        ax = plots.plot_noise_bias(b_simple=100.0, n_probes=10)
-        assert ax.get_title(loc="left").startswith("Simulated")
-        (note,) = [text for text in ax.texts if text.get_gid() == "simulated"]
-        assert note.get_text() == "simulated gradients, 10 probes per point"
-
-    def test_a_noise_scale_must_be_positive(self):
-        with pytest.raises(CBSDataError, match="b_simple is 0; a positive"):
-            plots.plot_noise_bias(b_simple=0.0)

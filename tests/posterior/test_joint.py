@@ -12,7 +12,7 @@ from fitted import few_figures, run
 from cbsbayes.errors import CBSDataError
 from cbsbayes.fit import main
 from cbsbayes.inference.sampling import SamplerSettings
-from cbsbayes.noise.measured import probes_at_accuracy
+from cbsbayes.noise.probes import probes_at_accuracy
 from cbsbayes.plots import all_figures, plot_noise_joint
 from cbsbayes.plots.style import detached
 from cbsbayes.posterior.fit import Fit

@@ -9,8 +9,12 @@ from scipy.stats import t as student
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import get_law
-from cbsbayes.noise.measured import MIN_ROLLOUTS
-from cbsbayes.noise.probes import PRIOR_FREEDOM, SNAPSHOT_COLUMNS, noise_data
+from cbsbayes.models.measured_noise import (
+    MIN_ROLLOUTS,
+    PRIOR_FREEDOM,
+    SNAPSHOT_COLUMNS,
+    noise_data,
+)
 
 FREE, PLAIN, TOTAL = (get_law(n) for n in ("two_axis_free", "two_axis_free_plain", "total"))
 EDGES = np.array([0.5, 0.6, 0.7, 0.8])
