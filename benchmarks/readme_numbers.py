@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cbsbayes.report.estimates import estimate
+from cbsbayes.report.numbers import estimate
 
 ROWS = [
     ("S after 16 → 32 prompts, at 8 rollouts", "gain_prompts", "n_prompts=16,n_rollouts=8"),

@@ -91,8 +91,8 @@ def _whole(text: str) -> int:
 
 def _run(options: argparse.Namespace, command: str) -> int:
     from cbsbayes.report.allocation import allocation
-    from cbsbayes.report.command_page import check_page_folder
     from cbsbayes.report.folder import check_folder
+    from cbsbayes.report.page import check_page_folder
 
     check_folder(options.output)
     check_page_folder(options.output)
@@ -111,9 +111,11 @@ def _run(options: argparse.Namespace, command: str) -> int:
     if options.json:
         print(json.dumps(_as_json(fit, decision, told), allow_nan=False))
     elif not options.quiet:
-        from cbsbayes.report.console_tables import print_allocation
+        from cbsbayes.report.console import print_answer
 
-        print_allocation(fit, decision, told, options.output)
+        head = (f"{fit.group}, law {fit.law.name}; batch: {decision.reason}; target "
+                f"{decision.threshold:g}")
+        print_answer(head, told.sentences, told.notes, told.tables, options.output / "index.html")
     return EXIT_OK if fit.verdict["trusted"] else EXIT_UNTRUSTED
 
 
@@ -161,14 +163,14 @@ def _write_page(
     options: argparse.Namespace, command: str,
 ) -> None:
     from cbsbayes.report.allocate_page import allocate_page
-    from cbsbayes.report.command_page import write_command_page
     from cbsbayes.report.folder import writing
+    from cbsbayes.report.page import write_page
 
     asked = {name: value for name, value in vars(options).items()
              if value not in (None, False) and name not in _NOT_ASKED}
     with writing(options.output):
         page = allocate_page(fit, decision, told, clock, options.output, command, asked)
-        write_command_page(page, options.output)
+        write_page(page, options.output)
 
 
 def _draw(fit: Fit, decision: Decision, folder: Path) -> None:

@@ -65,9 +65,9 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace, command: str) -> int:
     from cbsbayes.decisions.comparable import remarks
     from cbsbayes.decisions.compare_fits import compare_fits
-    from cbsbayes.report.command_page import check_page_folder
     from cbsbayes.report.compare_page import Comparison
     from cbsbayes.report.folder import check_folder
+    from cbsbayes.report.page import check_page_folder
 
     if not 0.5 <= options.ci_prob < 1:
         raise CBSDataError(f"--ci-prob is {options.ci_prob:g}; valid: from 0.5 to below 1, "
@@ -103,7 +103,7 @@ def _shown(
     import numpy as np
 
     from cbsbayes.report.contrast import main_rows
-    from cbsbayes.report.headline import usual_batch
+    from cbsbayes.report.facts import usual_batch
 
     usual = usual_batch(next(iter(fits.values())).runs)
     shown = []
@@ -134,10 +134,10 @@ def _write(folder: Path, found: Comparison, command: str) -> None:
     from cbsbayes.plots.files import figure_files
     from cbsbayes.plots.forest import plot_forest
     from cbsbayes.plots.style import detached
-    from cbsbayes.report.command_page import write_command_page
     from cbsbayes.report.compare_page import compare_page
-    from cbsbayes.report.estimates import plain
     from cbsbayes.report.folder import writing
+    from cbsbayes.report.page import write_page
+    from cbsbayes.report.text import plain
     from cbsbayes.sweep.files import write_whole
 
     first = found.shown[0][1]
@@ -148,7 +148,7 @@ def _write(folder: Path, found: Comparison, command: str) -> None:
         write_whole(folder / "compare.txt", "\n".join(found.lines) + "\n")
         for kind, content in figure_files(plot_forest(found.table, keys)).items():
             write_whole(folder / f"compare.{kind}", content)
-        write_command_page(compare_page(found, folder, command), folder)
+        write_page(compare_page(found, folder, command), folder)
 
 
 def _say(options: argparse.Namespace, found: Comparison) -> None:

@@ -10,24 +10,22 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cbsbayes._command import EXIT_OK, EXIT_UNTRUSTED, numbers, one_line, run_command
 from cbsbayes.errors import CBSDataError
+from cbsbayes.timings import Stage, Timings, peak_memory, timings_table
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from cbsbayes.posterior.fit import Fit
-    from cbsbayes.timings import Timings
 
 __all__ = ["main"]
-
-Stage = Callable[[str], None]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,8 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m cbsbayes.fit",
         description="Fit S_min and the noise scales of a sweep; write tables, figures and a page.",
-        epilog="exit status: 0 good; 1 the input is at fault; 2 usage; 3 the fit is not to be "
-               "trusted (everything is still written, the verdict says why)",
+        epilog="exit status: 0 good; 1 the input is at fault; 2 usage; 3 the sampling checks did "
+               "not pass (everything is still written, the verdict says why)",
     )
     add = parser.add_argument
     add("sweep", nargs="?", type=Path, metavar="SWEEP",
@@ -62,8 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--rule", choices=["isotonic", "first", "consecutive"], default="isotonic",
         help="what counts as a crossing (default: %(default)s)")
     add("--use-gradient-noise", action="store_true",
-        help="take gradient noise that the runs logged as data too, up to a free offset; the fit "
-             "without it stands beside (crossing model)")
+        help="take gradient noise that the runs logged as data too, up to a free offset "
+             "(crossing model)")
     add("--ceiling-by-group", action="store_true",
         help="let small groups saturate lower: a ceiling for every n_rollouts (trajectory model)")
     add("--ci-prob", type=float, default=0.9, metavar="P",
@@ -74,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--tune", type=int, default=1000, help="warm-up draws of NUTS (default: %(default)s)")
     add("--chains", type=int, default=4, help="(default: %(default)s)")
     add("--seed", type=_seed, default=0, help="random seed (default: %(default)s)")
+    add("--figures", choices=["page", "all", "none", "pdf"], default="page",
+        help="which to draw: the page's, all, none, or the page's as PDF too "
+             "(default: %(default)s)")
     add("--json", action="store_true", help="print fit.json and the tables as JSON")
     add("--timings", action="store_true",
         help="print what each stage took (with --json as the last entry) and the peak memory")
@@ -87,55 +88,54 @@ def _seed(text: str) -> int:
     return int(text)
 
 
-def _run(options: argparse.Namespace, command: str) -> int:
-    from cbsbayes.timings import Timings, timings_table
+@dataclass(frozen=True)
+class _Done:
+    """What a command fitted: groups with their fits, and those refused with the reason."""
 
+    path: Path
+    sweep: xr.Dataset
+    folders: dict[str, Path]
+    fits: list[Fit] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def _run(options: argparse.Namespace, command: str) -> int:
     with _stages(options.quiet or options.json) as show:
         stage = Timings(show)
         done = _fit_groups(options, command, stage)
         stage.stop()
-    _say(done, options, stage)
+    _print(done, options, stage)
     if options.timings and not options.json:
         print(timings_table(stage.rows()))
     return EXIT_OK if all(fit.verdict["trusted"] for fit in done.fits) else EXIT_UNTRUSTED
 
 
-@dataclass(frozen=True)
-class _Done:
-    """What a command fitted: fits, groups refused with the reason, folders, and the sweep."""
-
-    fits: list[Fit]
-    refused: dict[str, str]
-    folders: dict[str, Path]
-    path: Path
-
-
 def _fit_groups(options: argparse.Namespace, command: str, stage: Timings) -> _Done:
-    with stage.part("importing"):
-        from cbsbayes.report.folder import check_folder, write_fit
-        from cbsbayes.sweep.files import read_sweep
-        from cbsbayes.sweep.groups import group_names
-        from cbsbayes.sweep.shipped import default_sweep_path
+    stage("importing")
+    from cbsbayes.report.folder import check_folder, write_fit
+    from cbsbayes.sweep.files import read_sweep
+    from cbsbayes.sweep.groups import group_names
+    from cbsbayes.sweep.shipped import default_sweep_path
+
+    stage("reading the sweep")
     path = options.sweep or default_sweep_path()
-    with stage.part("reading"):
-        sweep = read_sweep(path)
-        groups = [options.group] if options.group is not None else group_names(sweep)
+    sweep = read_sweep(path)
+    groups = [options.group] if options.group is not None else group_names(sweep)
     check_folder(options.output)
-    done = _Done([], {}, _folders(options.output, groups), path)
-    with stage.part("importing"):
-        import cbsbayes.posterior.fit_sweep  # noqa: F401  what it brings is counted here, not as a fit
+    done = _Done(path, sweep, _folders(options.output, groups))
     for group, folder in done.folders.items():
         try:
             fit = _fit(sweep, group, options, stage)
         except CBSDataError as error:
             done.refused[group] = str(error)
             continue
-        write_fit(fit, folder, command=command, stage=stage, sweep=sweep, source=options.sweep)
+        write_fit(fit, folder, command=command, stage=stage, figures=options.figures,
+                  sweep=sweep, source=options.sweep)
         done.fits.append(fit)
     if not done.fits:
         raise CBSDataError(_none_fitted(done.refused))
     if len(groups) > 1:
-        _write_together(done, sweep, options.output)
+        _write_together(done, options.output)
     return done
 
 
@@ -158,7 +158,7 @@ def _slug(text: str) -> str:
     return "_".join(part for part in kept.split("_") if part)[:60] or "group"
 
 
-def _fit(sweep: xr.Dataset, group: str, options: argparse.Namespace, stage: Timings) -> Fit:
+def _fit(sweep: xr.Dataset, group: str, options: argparse.Namespace, stage: Stage) -> Fit:
     from cbsbayes.inference.sampling import SamplerSettings
     from cbsbayes.posterior.fit_sweep import fit_sweep
     from cbsbayes.posterior.joint import fit_jointly
@@ -172,43 +172,42 @@ def _fit(sweep: xr.Dataset, group: str, options: argparse.Namespace, stage: Timi
                ceiling_by_group=options.ceiling_by_group)
 
 
-def _write_together(done: _Done, sweep: xr.Dataset, output: Path) -> None:
+def _write_together(done: _Done, output: Path) -> None:
     """Write the tables of all groups stacked, and a page that lists them."""
-    import pandas as pd
-
     from cbsbayes.posterior.runs_table import unfitted_runs
+    from cbsbayes.report.facts import Facts, verdict_level
     from cbsbayes.report.folder import (
         TABLES,
         clear_fit,
         fit_summary,
         noise_table,
-        write_joint,
-        write_noise,
+        write_stacked,
         writing,
     )
     from cbsbayes.report.page import IndexEntry, render_index
-    from cbsbayes.report.words import headline
+    from cbsbayes.report.text import paragraph
     from cbsbayes.sweep.files import write_whole
     from cbsbayes.sweep.groups import of_group
 
     fits, refused = done.fits, done.refused
-    unfitted = [unfitted_runs(of_group(sweep, group), f"its group is not fitted: {reason}")
-                .assign(group=group) for group, reason in refused.items()]
-    summaries = [*(fit_summary(fit) for fit in fits), *_refused_as_json(refused)]
-    entries = [IndexEntry(fit.group, f"{done.folders[fit.group].name}/index.html", headline(fit),
-                          bool(fit.verdict["trusted"])) for fit in fits]
-    entries += [IndexEntry(group, "", reason, False) for group, reason in refused.items()]
+    tables = {name: [getattr(fit, name).assign(group=fit.group) for fit in fits]
+              for name in TABLES}
+    tables["runs"] += [unfitted_runs(of_group(done.sweep, group),
+                                     f"its group is not fitted: {reason}").assign(group=group)
+                       for group, reason in refused.items()]
+    tables["noise"] = [table for table in map(noise_table, fits) if not isinstance(table, str)]
+    tables["noise_joint"] = [fit.noise_joint for fit in fits if fit.noise_joint is not None]
+    entries = [IndexEntry(fit.group, f"{done.folders[fit.group].name}/index.html",
+                          paragraph("critical", facts=Facts(fit)), verdict_level(fit))
+               for fit in fits]
+    entries += [IndexEntry(group, "", reason, "") for group, reason in refused.items()]
+    summaries = [*map(fit_summary, fits), *_refused_as_json(refused)]
     with writing(output):
-        for name in TABLES:
-            tables = [getattr(fit, name).assign(group=fit.group) for fit in fits]
-            tables += unfitted if name == "runs" else []
-            write_whole(output / f"{name}.csv", pd.concat(tables).to_csv(index=False))
-        measured = [noise_table(fit) for fit in fits]
-        write_noise([table for table in measured if not isinstance(table, str)], output)
-        write_joint([fit.noise_joint for fit in fits if fit.noise_joint is not None], output)
-        together = json.dumps({"groups": summaries}, indent=2, allow_nan=False)
-        write_whole(output / "fit.json", together + "\n")
-        render_index(entries, path=output / "index.html")
+        for name, parts in tables.items():
+            write_stacked(parts, output / f"{name}.csv")
+        write_whole(output / "fit.json",
+                    json.dumps({"groups": summaries}, indent=2, allow_nan=False) + "\n")
+        write_whole(output / "index.html", render_index(entries))
         clear_fit(output)
 
 
@@ -216,32 +215,29 @@ def _refused_as_json(refused: dict[str, str]) -> list[dict[str, Any]]:
     return [{"group": group, "not_fitted": reason} for group, reason in refused.items()]
 
 
-def _say(done: _Done, options: argparse.Namespace, stage: Timings) -> None:
-    from cbsbayes.report.folder import fit_summary
+def _print(done: _Done, options: argparse.Namespace, stage: Timings) -> None:
+    from cbsbayes.report.console import print_fit
+    from cbsbayes.report.facts import Facts
 
     if options.json:
-        found = [_as_json(fit, fit_summary(fit)) for fit in done.fits]
-        found += _refused_as_json(done.refused)
-        found += [_timings_as_json(stage)] if options.timings else []
+        found = [*map(_as_json, done.fits), *_refused_as_json(done.refused)]
+        if options.timings:
+            found.append({"timings": [row._asdict() for row in stage.rows()],
+                          "peak_memory_mib": peak_memory()})
         print(json.dumps(found, allow_nan=False))
     elif not options.quiet:
-        from cbsbayes.report.console import print_fit
-
         for fit in done.fits:
-            print_fit(fit, done.path, done.folders[fit.group])
+            print_fit(Facts(fit), done.path, done.folders[fit.group])
         for group, reason in done.refused.items():
             print(one_line(f"{group}: not fitted: {reason}"))
 
 
-def _timings_as_json(stage: Timings) -> dict[str, Any]:
-    from cbsbayes.timings import peak_memory
+def _as_json(fit: Fit) -> dict[str, Any]:
+    from cbsbayes.report.folder import fit_summary
 
-    return {"timings": [row._asdict() for row in stage.rows()], "peak_memory_mib": peak_memory()}
-
-
-def _as_json(fit: Fit, summary: dict[str, Any]) -> dict[str, Any]:
-    return summary | {"folder_tables": {name: json.loads(getattr(fit, name).to_json(
-        orient="records")) for name in ("cbs", "overhead", "comparison", "runs")}}
+    return fit_summary(fit) | {"folder_tables": {
+        name: json.loads(getattr(fit, name).to_json(orient="records"))
+        for name in ("cbs", "overhead", "comparison", "runs")}}
 
 
 @contextmanager

@@ -96,8 +96,8 @@ def _run(options: argparse.Namespace, command: str) -> int:
     request = _request(options)
     from cbsbayes.decisions.plan_source import planning_fit
     from cbsbayes.decisions.planner import plan_runs
-    from cbsbayes.report.command_page import check_page_folder
     from cbsbayes.report.folder import check_folder
+    from cbsbayes.report.page import check_page_folder
     from cbsbayes.sweep.shipped import default_sweep_path
 
     check_folder(options.output)
@@ -168,8 +168,8 @@ def _write(
     from cbsbayes.plots.files import figure_files
     from cbsbayes.plots.plan import plot_plan
     from cbsbayes.plots.style import detached
-    from cbsbayes.report.command_page import write_command_page
     from cbsbayes.report.folder import writing
+    from cbsbayes.report.page import write_page
     from cbsbayes.report.plan_page import plan_page
     from cbsbayes.sweep.files import write_whole
 
@@ -186,7 +186,7 @@ def _write(
             drawn = figure_files(cast(Figure, plot_plan(plan).figure))
         for kind, content in drawn.items():
             write_whole(options.output / f"plan.{kind}", content)
-        write_command_page(plan_page(plan, fit, record, options.output), options.output)
+        write_page(plan_page(plan, fit, record, options.output), options.output)
     return record
 
 

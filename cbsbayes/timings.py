@@ -1,19 +1,20 @@
 """How long each stage of a command took, in seconds by the clock and of the processor.
 
 A command tells what it does through one callable, ``stage("sampling two_axis")``. `Timings` is such
-a callable: a stage ends where the next one begins, and a part inside a stage is set apart from it
-with ``with timings.part("import"):``.
+a callable: a stage ends where the next one begins.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["StageTime", "Timings", "part", "peak_memory", "timings_table"]
+__all__ = ["Stage", "StageTime", "Timings", "peak_memory", "timings_table"]
+
+Stage = Callable[[str], None]
+"""Told what is being done."""
 
 
 class StageTime(NamedTuple):
@@ -62,29 +63,9 @@ class Timings:
                                           before[1] + now[1] - self._since[1])
         self._running, self._since = None, now
 
-    @contextmanager
-    def part(self, text: str) -> Iterator[None]:
-        """Time what is inside as a stage of its own; the stage around it goes on afterwards.
-
-        The display is not told.
-        """
-        around = self._running
-        self.stop()
-        self._running = text
-        try:
-            yield
-        finally:
-            self.stop()
-            self._running = around
-
     def rows(self) -> list[StageTime]:
         """Return the stages ended so far, in the order they began."""
         return [StageTime(name, *spent) for name, spent in self._spent.items()]
-
-
-def part(stage: Callable[[str], None], text: str) -> AbstractContextManager[None]:
-    """Time what is inside as a part where the stages are timed; else do nothing about it."""
-    return stage.part(text) if isinstance(stage, Timings) else nullcontext()
 
 
 def _now() -> tuple[float, float]:

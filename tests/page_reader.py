@@ -79,7 +79,7 @@ def _check_tables(page, folder):
     tables = sorted((folder / "tables").glob("*.csv"))
     assert len(tables) > 1
     assert [path.with_suffix(".tex").exists() for path in tables] == [True] * len(tables)
-    assert page.elements.count("table") == len(tables) + 2  # the terms, and the symbols
+    assert page.elements.count("table") == len(tables) + 1  # the symbols
     for path in tables:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [row for row in csv.reader(file) if row]

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from cbsbayes.errors import CBSDataError
 from cbsbayes.plots.scales import log2_axis, plain_number
 from cbsbayes.plots.style import GREY, kind_colours, new_grid, short_text, styled
-from cbsbayes.report.estimates import at_words, plain, quantity_label
+from cbsbayes.report.text import at_text, plain, quantity_label
 
 __all__ = ["plot_forest"]
 
@@ -78,7 +78,7 @@ def _values(ax: Axes, key: tuple[str, str], rows: pd.DataFrame, labels: Sequence
                 _mark(ax, i + _offset(j, len(labels)), side, colours[label])
     if not ax.lines and not ax.texts:
         _say(ax, "not identified")
-    at = at_words(key[1])
+    at = at_text(key[1])
     _finish(ax, _levels(rows))
     title = f"{quantity_label(key[0])}{f' at {at}' if at else ''}"
     ax.set_title("\n".join(textwrap.wrap(title, 48)))

@@ -11,7 +11,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law
 
 if TYPE_CHECKING:
-    from cbsbayes.report.estimates import Estimate
+    from cbsbayes.report.numbers import Estimate
 
 __all__ = ["OPTION", "ceiling_sentences", "check_ceilings"]
 
@@ -55,7 +55,7 @@ def ceiling_sentences(cbs: pd.DataFrame) -> list[str]:
     cbs : pandas.DataFrame
         Of a fit with `OPTION`: rows ``ceiling_loss``, ``reach`` and ``ceiling``.
     """
-    from cbsbayes.report.estimates import estimate
+    from cbsbayes.report.numbers import estimate
 
     ceilings = {str(row["at"]): estimate(row)
                 for _, row in cbs[cbs["quantity"] == "ceiling"].iterrows()}

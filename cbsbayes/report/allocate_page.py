@@ -11,17 +11,17 @@ from cbsbayes.plots.gallery import all_figures
 from cbsbayes.posterior.versions import versions
 from cbsbayes.report.allocation import allocation_tables
 from cbsbayes.report.clock import clock_tables
-from cbsbayes.report.command_page import CommandPage, Part, page_figure
-from cbsbayes.report.paper import data_sentence, law_sentence, software_sentence
+from cbsbayes.report.facts import Facts, verdict_title
+from cbsbayes.report.page import Page, Section, page_figure
 from cbsbayes.report.tables import Table
-from cbsbayes.report.words import verdict_title
+from cbsbayes.report.text import paragraph
 
 if TYPE_CHECKING:
     from cbsbayes.decisions.decision import Decision
     from cbsbayes.decisions.time_answer import ClockAnswer
     from cbsbayes.posterior.fit import Fit
     from cbsbayes.report.allocation import Allocation
-    from cbsbayes.report.rendering import PageFigure
+    from cbsbayes.report.page import PageFigure
 
 __all__ = ["allocate_page"]
 
@@ -56,7 +56,7 @@ _DEFINITIONS = {
 def allocate_page(
     fit: Fit, decision: Decision, told: Allocation, clock: ClockAnswer | str | None, folder: Path,
     command: str, settings: Mapping[str, object],
-) -> CommandPage:
+) -> Page:
     """Return what stands on the page of a decision.
 
     Parameters
@@ -80,14 +80,14 @@ def allocate_page(
     if clock is not None and not isinstance(clock, str):
         tables |= dict(zip(("clock", "times"), clock_tables(clock), strict=True))
     trusted, figures = bool(fit.verdict["trusted"]), _figures(fit, folder)
-    return CommandPage(
-        kicker="Which batch to run", question="Which batch is best, and how sure is that?",
+    return Page(
+        kicker="Which batch to run", title="Which batch is best, and how sure is that?",
         asked=f"Read off the fit of {fit.crossings.sizes['run']} runs of {fit.group}, law "
               f"{fit.law.name}; batch: {decision.reason}; threshold {decision.threshold:g}.",
-        trusted=trusted, verdict=verdict_title(fit),
+        level="good" if trusted else "failed", verdict=verdict_title(fit),
         cautions=[*([] if trusted else fit.verdict["sentences"]), *told.notes],
         answer=told.sentences,
-        parts=_parts(tables, _other_targets(decision), figures), definitions=_DEFINITIONS,
+        sections=_parts(tables, _other_targets(decision), figures), definitions=_DEFINITIONS,
         paper=_paper(fit, told), laws=[fit.law], made=_made(fit, command, settings),
         files=[*(f"{name}.csv" for name in decision.tables), *(f"{slug}.png" for slug in figures)])
 
@@ -115,8 +115,8 @@ def _other_targets(decision: Decision) -> dict[str, dict[str, Table]]:
 def _parts(
     tables: Mapping[str, Table], others: Mapping[str, Mapping[str, Table]],
     figures: Mapping[str, PageFigure],
-) -> Sequence[Part]:
-    parts = [Part(slug, title, tables={name: tables[name] for name in names if name in tables},
+) -> Sequence[Section]:
+    parts = [Section(slug, title, tables={name: tables[name] for name in names if name in tables},
                   folded={key: table for name in names for key, table in
                           others.get(name, {}).items()},
                   figures=[figures[name] for name in drawn if name in figures])
@@ -127,8 +127,9 @@ def _parts(
 def _paper(fit: Fit, told: Allocation) -> str:
     provisional = ("" if fit.verdict["trusted"] else
                    "The fit did not pass its checks; what follows is provisional.")
-    parts = [provisional, data_sentence(fit), law_sentence(fit), *told.sentences, *told.notes,
-             software_sentence(fit)]
+    facts = Facts(fit)
+    parts = [provisional, paragraph("data", facts=facts), paragraph("law", facts=facts),
+             *told.sentences, *told.notes, paragraph("software", facts=facts)]
     return " ".join(part for part in parts if part)
 
 

@@ -8,24 +8,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from cbsbayes.errors import CBSDataError
 from cbsbayes.report import numbers
 from cbsbayes.report.allocation_words import (
     at_threshold,
     check_sentences,
     group_size_sentences,
-    probability,
     split_sentences,
     target_sentences,
 )
-from cbsbayes.report.estimates import Estimate, estimate, plain
+from cbsbayes.report.numbers import Estimate, estimate, probability
 from cbsbayes.report.tables import Cell, Column, Table, estimate_cell
+from cbsbayes.report.text import plain
 
 if TYPE_CHECKING:
     from cbsbayes.decisions.decision import Decision
     from cbsbayes.posterior.fit import Fit
 
-__all__ = ["Allocation", "allocation", "allocation_tables", "page_allocation"]
+__all__ = ["Allocation", "allocation", "allocation_tables"]
 
 _NUMERIC = True
 
@@ -60,16 +59,6 @@ def allocation_tables(decision: Decision) -> dict[str, Table]:
             "targets": _targets(decision), "front": _front(decision),
             "iso_batch": _check(decision)}
     return {name: table for name, table in made.items() if table is not None}
-
-
-def page_allocation(fit: Fit) -> Allocation:
-    """Return what the page says without being asked; where nothing can be said, the reason."""
-    from cbsbayes.decisions.decision import decide
-
-    try:
-        return allocation(decide(fit), fit)
-    except CBSDataError as error:
-        return Allocation([], [f"Not answered: {error}."], [])
 
 
 def _splits(decision: Decision) -> Table | None:

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from cbsbayes.report import numbers
-from cbsbayes.report.estimates import estimate, plain
-from cbsbayes.report.headline import find
+from cbsbayes.report.facts import find
+from cbsbayes.report.numbers import estimate, probability
+from cbsbayes.report.text import plain
 
 if TYPE_CHECKING:
     from cbsbayes.decisions.decision import Decision
@@ -22,22 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["at_threshold", "check_sentences", "group_size_sentences", "named", "probability",
            "split_sentences", "target_sentences"]
-
-_SURE = 0.995
-
-
-def probability(p: float) -> str:
-    """Return a probability to two digits; near 0 and 1 as a bound.
-
-    Examples
-    --------
-    >>> probability(0.874), probability(0.9999), probability(0.0)
-    ('0.87', 'above 0.99', 'below 0.01')
-    """
-    if p > _SURE:
-        return "above 0.99"
-    return "below 0.01" if p < 1 - _SURE else f"{p:.2f}"
-
 
 def at_threshold(decision: Decision, name: str) -> pd.DataFrame | None:
     """Return a table at the decision's threshold, None where there is none."""
@@ -101,9 +86,9 @@ def group_size_sentences(decision: Decision, fit: Fit) -> list[str]:
              "best_n_rollouts_at_cost": "at a fixed cost"}
     said = [f"The cheapest group size {words[str(row['quantity'])]} is {_size(row)}."
             for _, row in table.iterrows()]
-    others = {law: find(cbs, "best_n_rollouts", decision.threshold)
+    others = {law: find(cbs, "best_n_rollouts", decision.threshold, "")
               for law, cbs in fit.others.items()}
-    beside = [f"{told} under {law}" for law, told in others.items() if told is not None]
+    beside = [f"{estimate(row)} under {law}" for law, row in others.items() if row is not None]
     return said + ([f"At a fixed number of samples it is {', '.join(beside)}."] if beside else [])
 
 

@@ -3,45 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from cbsbayes.decisions.allocation import TYPICAL
 from cbsbayes.decisions.time_limits import HOURS, MONEY
-from cbsbayes.errors import CBSDataError
 from cbsbayes.plots.scales import time_unit
 from cbsbayes.report import numbers
-from cbsbayes.report.estimates import estimate
+from cbsbayes.report.numbers import estimate
 from cbsbayes.report.tables import Cell, Column, Table, estimate_cell
 
 if TYPE_CHECKING:
     from cbsbayes.decisions.time_answer import ClockAnswer
     from cbsbayes.decisions.time_limits import Choice
-    from cbsbayes.posterior.fit import Fit
     from cbsbayes.report.allocation import Allocation
 
-__all__ = ["NO_CLOCK", "choice_sentences", "clock_section", "clock_sentence", "clock_tables",
+__all__ = ["choice_sentences", "clock_sentence", "clock_tables",
            "with_clock"]
 
-NO_CLOCK: dict[str, Any] = {"missing": "", "sentences": [], "notes": [], "tables": []}
-"""A section that says nothing."""
-
 _SHOWN, _BOUNDS = 12, 4  # batches of the table, and on GPU counts other than the runs' own
-
-
-def clock_section(fit: Fit, threshold: float) -> dict[str, Any]:
-    """Return what the page shows of the clock: ``sentences, notes, tables, missing``."""
-    from cbsbayes.decisions.time_answer import answer_clock
-
-    try:
-        answer = answer_clock(fit, threshold=threshold)
-    except CBSDataError as error:
-        text = str(error)
-        return {**NO_CLOCK, "missing": f"{text[0].upper()}{text[1:]}."}
-    return {**NO_CLOCK, "sentences": [clock_sentence(answer), *choice_sentences(answer)],
-            "notes": answer.notes, "tables": clock_tables(answer)}
 
 
 def with_clock(told: Allocation, answer: ClockAnswer | str) -> Allocation:

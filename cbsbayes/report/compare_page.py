@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from cbsbayes.posterior.versions import versions
-from cbsbayes.report.command_page import CommandPage, Part, law_formulas, page_figure
 from cbsbayes.report.contrast import contrast_table
-from cbsbayes.report.paper import data_sentence, law_sentence, software_sentence
+from cbsbayes.report.facts import Facts
+from cbsbayes.report.page import Page, Section, page_figure
 from cbsbayes.report.tables import Table
+from cbsbayes.report.text import paragraph
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
@@ -58,7 +59,7 @@ class Comparison:
     lines: Sequence[str]
 
 
-def compare_page(found: Comparison, folder: Path, command: str) -> CommandPage:
+def compare_page(found: Comparison, folder: Path, command: str) -> Page:
     """Return what stands on the page of a comparison.
 
     Parameters
@@ -73,15 +74,16 @@ def compare_page(found: Comparison, folder: Path, command: str) -> CommandPage:
     labels = list(found.fits)
     trusted = all(fit.verdict["trusted"] for fit in found.fits.values())
     how, *answer = found.lines[len(found.told):]
-    return CommandPage(
+    return Page(
         kicker="Fits side by side",
-        question=f"How do {_listed(labels)} differ, and how sure is it?",
-        asked=f"{len(labels)} fits were compared: {_listed(labels)}. {how}", trusted=trusted,
+        title=f"How do {_listed(labels)} differ, and how sure is it?",
+        asked=f"{len(labels)} fits were compared: {_listed(labels)}. {how}",
+        level="good" if trusted else "failed",
         verdict="All of these fits can be trusted as far as their checks go" if trusted else
                 "Not all of these fits are to be trusted yet",
-        cautions=found.told, answer=answer, parts=list(_parts(found, folder)),
+        cautions=found.told, answer=answer, sections=list(_parts(found, folder)),
         definitions=_DEFINITIONS, paper=_paper(found, how, answer), made=_made(found, command),
-        laws=law_formulas([fit.law for fit in found.fits.values()]),
+        laws=[fit.law for fit in found.fits.values()],
         files=["compare.csv", "compare.txt", "compare.png", "compare.pdf"])
 
 
@@ -89,16 +91,16 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def _parts(found: Comparison, folder: Path) -> list[Part]:
+def _parts(found: Comparison, folder: Path) -> list[Section]:
     figure = page_figure(
         folder, "compare", "Values and ratios with their intervals",
         "Left: every fit at every common threshold. Right: ratios to the first fit, where the data "
         "settle one; left of 1 the first is the smaller. An arrow is a bound.")
     main = {f"pair_{k}": contrast_table(rows, level)
             for k, (level, rows) in enumerate(found.shown, start=1)}
-    return [Part("pairs", "Side by side", tables=main, figures=[figure]),
-            Part("everything", "Every quantity at every common threshold",
-                 folded=_every_row(found.table))]
+    return [Section("pairs", "Side by side", tables=main, figures=[figure]),
+            Section("everything", "Every quantity at every common threshold",
+                    folded=_every_row(found.table))]
 
 
 def _every_row(table: pd.DataFrame) -> dict[str, Table]:
@@ -113,10 +115,10 @@ def _every_row(table: pd.DataFrame) -> dict[str, Table]:
 
 
 def _paper(found: Comparison, how: str, answer: Sequence[str]) -> str:
-    parts = [f"{label}: {data_sentence(fit)} {law_sentence(fit)}"
-             for label, fit in found.fits.items()]
-    first = next(iter(found.fits.values()))
-    return " ".join([*parts, how, *answer[:3], *found.told, software_sentence(first)])
+    parts = [f"{label}: {paragraph(name, facts=Facts(fit))}"
+             for label, fit in found.fits.items() for name in ("data", "law")]
+    software = paragraph("software", facts=Facts(next(iter(found.fits.values()))))
+    return " ".join([*parts, how, *answer[:3], *found.told, software])
 
 
 def _made(found: Comparison, command: str) -> dict[str, object]:

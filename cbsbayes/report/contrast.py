@@ -7,8 +7,9 @@ import pandas as pd
 
 from cbsbayes.decisions.compare_fits import LAW_BOUND
 from cbsbayes.report import numbers
-from cbsbayes.report.estimates import Estimate, at_words, estimate, plain, quantity_label
+from cbsbayes.report.numbers import Estimate, estimate
 from cbsbayes.report.tables import Cell, Column, Table, estimate_cell
+from cbsbayes.report.text import at_text, plain, quantity_label
 
 __all__ = ["contrast_sentences", "contrast_table", "main_rows"]
 
@@ -26,11 +27,11 @@ def main_rows(table: pd.DataFrame, usual: dict[str, float], threshold: float) ->
     table : DataFrame
         Rows of ``compare.csv`` of one pair.
     usual : dict
-        The batch that most runs had (`cbsbayes.report.headline.usual_batch`).
+        The batch that most runs had (`cbsbayes.report.facts.usual_batch`).
     threshold : float
         A common threshold.
     """
-    from cbsbayes.report.headline import chosen_ats
+    from cbsbayes.report.facts import chosen_ats
 
     level = table["threshold"].astype(float)
     here = table[np.isclose(level, threshold) | level.isna()]
@@ -74,7 +75,7 @@ def probability(value: float) -> str:
 
 
 def _name(row: pd.Series) -> str:
-    at = at_words(row["at"])
+    at = at_text(row["at"])
     unit = "" if row["unit"] == "1" else f", {row['unit']}"
     return f"{quantity_label(row['quantity'])}{f' at {at}' if at else ''}{unit}"
 
@@ -109,7 +110,7 @@ def _sentence(row: pd.Series) -> str:
     unit = "" if row["unit"] == "1" else f" {row['unit']}"
     sides = [f"{row[side]} {side_estimate(row, side)}{unit}{_law(row, side)}"
              for side in ("first", "second")]
-    at = at_words(row["at"])
+    at = at_text(row["at"])
     target = "" if pd.isna(row["threshold"]) else f", target {plain(float(row['threshold']))}"
     start = f"{quantity_label(row['quantity'])}{f' at {at}' if at else ''}{target}: "
     return f"{start}{sides[0]}; {sides[1]}; {_told(row)}."

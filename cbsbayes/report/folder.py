@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cbsbayes.errors import CBSDataError
+from cbsbayes.report.page import PageFigure, remove_tables
 from cbsbayes.sweep.files import write_whole
 
 if TYPE_CHECKING:
@@ -20,18 +21,19 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from cbsbayes.posterior.fit import Fit
-    from cbsbayes.report.page import PageFigure
 
-__all__ = ["TABLES", "check_folder", "clear_fit", "fit_summary", "noise_table", "write_fit",
-           "write_joint", "write_noise", "write_paper", "writing"]
+__all__ = ["FIGURES", "TABLES", "check_folder", "clear_fit", "draw_figures", "fit_summary",
+           "noise_table", "write_fit", "write_stacked", "writing"]
 
 TABLES = ("cbs", "averaged", "overhead", "comparison", "runs")
-_DRAWN = {".png", ".pdf"}
+FIGURES = {"page": "those of the page", "all": "every one", "none": "none",
+           "pdf": "those of the page, as PDF too"}
+_DRAWN = (".png", ".pdf")
 
 
 def write_fit(
     fit: Fit, folder: Path, *, command: str = "", stage: Callable[[str], None] = lambda text: None,
-    sweep: xr.Dataset | None = None, source: Path | None = None,
+    figures: str = "page", sweep: xr.Dataset | None = None, source: Path | None = None,
 ) -> None:
     """Write everything about a fit into a folder.
 
@@ -45,6 +47,8 @@ def write_fit(
         The command line, shown on the page.
     stage : callable
         Told what is being done.
+    figures : {"page", "all", "none", "pdf"}
+        Which figures to draw (`FIGURES`).
     sweep : xarray.Dataset, optional
         All runs that were read, where they are more than this fit's group.
     source : Path, optional
@@ -55,42 +59,29 @@ def write_fit(
     CBSDataError
         If the folder cannot be written; files not yet replaced are as they were.
     """
-    from cbsbayes.report.allocation import page_allocation
-    from cbsbayes.report.clock import clock_section
-    from cbsbayes.report.next_steps import next_steps
-    from cbsbayes.report.page import render_page
-    from cbsbayes.report.words import main_threshold
+    from cbsbayes.report.facts import Facts
+    from cbsbayes.report.fit_page import fit_page, next_lines
+    from cbsbayes.report.page import write_page
 
+    facts = Facts(fit)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         stage("writing fit.nc")
         fit.save(folder / "fit.nc")
-        stage("drawing figures")
-        figures = _figures(fit, folder / "figures")
-        stage("writing tables and the page")
+        stage("writing tables")
         summary = json.dumps(fit_summary(fit), indent=2, allow_nan=False)
         write_whole(folder / "fit.json", summary + "\n")
         for name in TABLES:
             write_whole(folder / f"{name}.csv", getattr(fit, name).to_csv(index=False))
         noise = noise_table(fit)
-        write_noise([] if isinstance(noise, str) else [noise], folder)
-        write_joint([] if fit.noise_joint is None else [fit.noise_joint], folder)
-        extra = {"diagnostics": fit.verdict["diagnostics"]}
-        extra |= {"command": command} if command else {}
-        render_page(fit, figures, path=folder / "index.html", extra=extra, noise=noise,
-                    overhead=fit.overhead, tables_to=folder / "tables",
-                    clock=clock_section(fit, main_threshold(fit)),
-                    allocation=page_allocation(fit),
-                    next_steps=next_steps(fit, folder, sweep=sweep, source=source))
-        write_paper(fit, folder)
-
-
-def write_paper(fit: Fit, folder: Path) -> None:
-    """Write the paragraph for a paper, as text and as LaTeX."""
-    from cbsbayes.report.paper import paper_latex, paper_paragraph
-
-    write_whole(folder / "paper.txt", paper_paragraph(fit, fit.overhead) + "\n")
-    write_whole(folder / "paper.tex", paper_latex(fit, fit.overhead))
+        write_stacked([] if isinstance(noise, str) else [noise], folder / "noise.csv")
+        joint = fit.noise_joint
+        write_stacked([] if joint is None else [joint], folder / "noise_joint.csv")
+        stage("drawing figures")
+        drawn = draw_figures(fit, folder / "figures", figures)
+        stage("writing the page")
+        write_page(fit_page(facts, drawn, command=command, noise=noise,
+                            next_steps=next_lines(facts, folder, sweep, source)), folder)
 
 
 def noise_table(fit: Fit) -> pd.DataFrame | str:
@@ -102,17 +93,8 @@ def noise_table(fit: Fit) -> pd.DataFrame | str:
         return f"{text[0].upper()}{text[1:]}."
 
 
-def write_noise(tables: Sequence[pd.DataFrame], folder: Path) -> None:
-    """Write ``noise.csv``; without a table, remove that of an earlier fit."""
-    _write_stacked(tables, folder / "noise.csv")
-
-
-def write_joint(tables: Sequence[pd.DataFrame], folder: Path) -> None:
-    """Write ``noise_joint.csv``; without a table, remove that of an earlier fit."""
-    _write_stacked(tables, folder / "noise_joint.csv")
-
-
-def _write_stacked(tables: Sequence[pd.DataFrame], path: Path) -> None:
+def write_stacked(tables: Sequence[pd.DataFrame], path: Path) -> None:
+    """Write tables one below the other; without one, remove the file of an earlier fit."""
     import pandas as pd
 
     if tables:
@@ -146,14 +128,12 @@ def check_folder(folder: Path) -> None:
 
 def clear_fit(folder: Path) -> None:
     """Remove what an earlier fit of one group left in a folder of several."""
-    from cbsbayes.report.table_files import remove_tables
-
     for name in ("fit.nc", "paper.txt", "paper.tex"):
         (folder / name).unlink(missing_ok=True)
     remove_tables(folder / "tables")
     figures = folder / "figures"
     if figures.is_dir():
-        _remove_figures(figures, keep=set())
+        _remove_figures(figures)
         if not any(figures.iterdir()):
             figures.rmdir()
 
@@ -178,20 +158,43 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _figures(fit: Fit, folder: Path) -> list[PageFigure]:
-    """Draw every figure and return them for the page; one a fit has no data for has a reason."""
-    from cbsbayes.plots.gallery import write_figures
-    from cbsbayes.report.page import PageFigure
+def draw_figures(fit: Fit, folder: Path, which: str) -> list[PageFigure]:
+    """Draw figures of a fit into a folder; those it has no data for keep the reason.
 
-    pages = [PageFigure(item.slug, item.title, item.caption, None if reason else
-                        (folder / f"{item.slug}.png").read_bytes(), reason)
-             for item, reason in write_figures(fit, folder)]
-    _remove_figures(folder, keep={page.slug for page in pages if page.png_bytes})
-    return pages
+    Parameters
+    ----------
+    fit : Fit
+        The fit.
+    folder : Path
+        Made where it does not exist; figures of an earlier fit go.
+    which : str
+        A key of `FIGURES`.
+    """
+    from cbsbayes.plots.files import figure_files
+    from cbsbayes.plots.gallery import all_figures
+    from cbsbayes.report.fit_page import page_slugs
+
+    folder.mkdir(exist_ok=True)
+    _remove_figures(folder)
+    formats = ("png", "pdf") if which == "pdf" else ("png",)
+    items = [] if which == "none" else list(all_figures(fit))
+    shown = page_slugs([item.slug for item in items])
+    found = []
+    for item in items:
+        if which != "all" and item.slug not in shown:
+            continue
+        try:
+            files = figure_files(item.draw(), formats)
+        except CBSDataError as error:
+            found.append(PageFigure(item.slug, item.title, item.caption, None, str(error)))
+            continue
+        for kind, content in files.items():
+            write_whole(folder / f"{item.slug}.{kind}", content)
+        found.append(PageFigure(item.slug, item.title, item.caption, files["png"]))
+    return found
 
 
-def _remove_figures(folder: Path, keep: set[str]) -> None:
-    """Remove figures that are not to be kept: those of an earlier fit in the same folder."""
+def _remove_figures(folder: Path) -> None:
     for old in folder.iterdir():
-        if old.suffix in _DRAWN and old.stem not in keep:
+        if old.suffix in _DRAWN:
             old.unlink()

@@ -82,7 +82,7 @@ def latex_table(table: Table, label: str) -> str:
     head = " & ".join(latex_text(column.label) for column in table.columns)
     caption = rf"\caption{{{latex_text(table.caption)}}}"
     name = rf"\label{{tab:{re.sub(r'[^A-Za-z0-9-]+', '-', label)}}}"
-    rows = [_row(row, len(table.columns)) for row in table.rows]
+    rows = [_row(row) for row in table.rows]
     layout = _long if len(rows) > _A_PAGE else _floating
     return "\n".join(layout(kinds, caption, name, rf"{head} \\", rows)) + "\n"
 
@@ -99,16 +99,12 @@ def _long(kinds: str, caption: str, name: str, head: str, rows: list[str]) -> li
             r"\bottomrule", r"\end{longtable}"]
 
 
-def _row(row: Sequence[Cell], width: int) -> str:
-    if len(row) == 1:
-        remark = f" ({latex_text(row[0].below)})" if row[0].below else ""
-        return rf"\multicolumn{{{width}}}{{l}}{{\emph{{{latex_text(row[0].text)}}}{remark}}} \\"
+def _row(row: Sequence[Cell]) -> str:
     cells = " & ".join(_cell(cell) for cell in row)
     # a bracket at the start of a line would be read as an option of the line end before it
     return rf"{{}}{cells} \\" if cells.startswith(("[", "*")) else rf"{cells} \\"
 
 
 def _cell(cell: Cell) -> str:
-    indent = r"\quad " if "indented" in cell.mark else ""
     below = f" ({latex_text(cell.below)})" if cell.below else ""
-    return f"{indent}{latex_text(cell.text)}{below}"
+    return f"{latex_text(cell.text)}{below}"

@@ -1,59 +1,147 @@
-"""The page of a fit: one HTML file with everything in it (`cbsbayes.report.rendering`)."""
+"""The page of every command: one self-contained HTML file that asks nothing of any network.
+
+A command says what stands on its page (`Page`, in `Section`); how it looks is one template.
+Figures are inlined as data, the style sheet is named in the content security policy by its hash,
+and there is no script. Everything that comes from data passes through Jinja's autoescape.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from cbsbayes._command import one_line
 from cbsbayes.errors import CBSDataError
-from cbsbayes.posterior.averaging import AVERAGE
-from cbsbayes.posterior.cross_check import CROSS_CHECK
-from cbsbayes.report import headline, tables, words
-from cbsbayes.report import noise as noise_words
-from cbsbayes.report import overhead as overhead_words
-from cbsbayes.report.clock import NO_CLOCK
-from cbsbayes.report.estimates import plain
-from cbsbayes.report.laws import law_sentences
-from cbsbayes.report.noise_joint import joint_context
-from cbsbayes.report.paper import paper_paragraph
-from cbsbayes.report.rendering import PageFigure, render_template
-from cbsbayes.report.table_files import write_tables
+from cbsbayes.models.laws import Law
+from cbsbayes.report.latex import latex_formula, latex_table, latex_text
+from cbsbayes.report.numbers import NO_BREAK
+from cbsbayes.report.tables import Table, key_values, table_csv
+from cbsbayes.report.text import formula
 from cbsbayes.sweep.files import write_whole
 
-if TYPE_CHECKING:
-    import pandas as pd
+__all__ = ["IndexEntry", "Page", "PageFigure", "Section", "check_page_folder", "page_figure",
+           "page_tables", "remove_tables", "render_index", "render_page", "write_page"]
 
-    from cbsbayes.posterior.fit import Fit
-    from cbsbayes.report.allocation import Allocation
-    from cbsbayes.report.next_steps import NextStep
+_TABLE_FILES = (".csv", ".tex")
 
-__all__ = ["SECTIONS", "IndexEntry", "PageFigure", "render_index", "render_page", "section_of"]
 
-SECTIONS: dict[str, tuple[str, ...]] = {
-    "quantities": ("gains",),
-    "curves": ("steps", "samples"),
-    "predictive": ("crossing_check", "run_effects"),
-    "thresholds": ("cbs",),
-    "splits": ("iso_batch", "split_choice", "front"),
-    "training": ("training",),
-    "noise": ("noise_against_fit", "gradient_noise"),
-    "clock": ("wall_clock", "clock_map", "time_cost", "step_time"),
-    "comparison": ("comparison",),
-    "laws": ("laws",),
-    "diagnostics": ("prior_posterior", "convergence", "ranks", "trace", "energy"),
-}
-"""Sections of the page and the slugs of their figures; a slug may carry a suffix after "_"."""
+@dataclass(frozen=True)
+class PageFigure:
+    """A figure as the page shows it.
 
-_COMPARED_LABELS = {
-    "law": "law", "rank": "rank", "elpd": "elpd", "elpd_loo": "elpd", "elpd_diff": "behind best",
-    "p": "effective parameters", "se": "its se", "dse": "se of difference", "weight": "weight",
-    "warning": "warning", "pareto_k_max": "largest Pareto k", "n_runs": "runs",
-}
+    Attributes
+    ----------
+    slug : str
+        Its short name.
+    title, caption : str
+        Shown below it as text.
+    png_bytes : bytes or None
+        None where the figure was not drawn.
+    skipped_reason : str
+        One sentence that says why it was not.
+    """
+
+    slug: str
+    title: str
+    caption: str
+    png_bytes: bytes | None
+    skipped_reason: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section of a page.
+
+    Attributes
+    ----------
+    slug, title : str
+        Its place in links, of letters and hyphens, and its heading.
+    intro : str
+        A paragraph below the heading; may be empty.
+    sentences : sequence of str
+        As a list.
+    tables, folded : mapping of str to Table
+        By the name of their files; folded ones open on a click.
+    figures : sequence of PageFigure
+        Below the tables.
+    lines : sequence of str
+        To be typed into a terminal.
+    kind : str
+        Of its tables, as the style sheet knows it: ``narrow`` has short headings of rows,
+        ``wide-text`` long cells.
+    closed : bool
+        Whether the whole section opens on a click.
+    """
+
+    slug: str
+    title: str
+    intro: str = ""
+    sentences: Sequence[str] = ()
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    folded: Mapping[str, Table] = field(default_factory=dict)
+    figures: Sequence[PageFigure] = ()
+    lines: Sequence[str] = ()
+    kind: str = ""
+    closed: bool = False
+
+
+@dataclass(frozen=True)
+class Page:
+    """What stands on the page of a command.
+
+    Attributes
+    ----------
+    kicker, title : str
+        What kind of page it is, and the question it answers.
+    asked : str
+        What was asked of the command, as a paragraph; may be empty.
+    level : {"good", "limited", "failed"}
+        The verdict on what it starts from.
+    verdict : str
+        The same in one line.
+    cautions : sequence of str
+        What a reader must know before the answer.
+    answer : sequence of str
+        The sentences that the command prints, the first the shortest answer.
+    sections : sequence of Section
+        In their order.
+    definitions : mapping of str to str
+        Terms of the tables and what they mean.
+    paper : str
+        A paragraph for a paper.
+    made : mapping
+        The command line, settings, versions and data.
+    files : sequence of str
+        What was written beside the page.
+    laws : sequence of Law
+        Whose formulas stand in the paragraph.
+    map : PageFigure, optional
+        Stands beside the answer.
+    """
+
+    kicker: str
+    title: str
+    asked: str
+    level: str
+    verdict: str
+    cautions: Sequence[str]
+    answer: Sequence[str]
+    sections: Sequence[Section]
+    definitions: Mapping[str, str]
+    paper: str
+    made: Mapping[str, object]
+    files: Sequence[str]
+    laws: Sequence[Law] = ()
+    map: PageFigure | None = None
 
 
 @dataclass(frozen=True)
@@ -68,189 +156,126 @@ class IndexEntry:
         Path of its page relative to the index, with forward slashes; empty where it could not
         be fitted.
     headline : str
-        Its answer in one sentence (`words.headline`), or why it could not be fitted.
-    trusted : bool
-        Its verdict.
+        Its answer in one sentence, or why it could not be fitted.
+    level : str
+        ``good``, ``limited`` or ``failed``, of its verdict; empty where it was not fitted.
     """
 
     group: str
     href: str
     headline: str
-    trusted: bool
+    level: str
 
 
-def render_page(
-    fit: Fit,
-    figures: Sequence[PageFigure] | Callable[[], Sequence[PageFigure]],
-    *,
-    path: str | os.PathLike[str] | None = None,
-    extra: Mapping[str, object] | None = None,
-    noise: pd.DataFrame | str = "No gradient noise was logged.",
-    allocation: Allocation | None = None,
-    clock: Mapping[str, Any] | None = None,
-    overhead: pd.DataFrame | None = None,
-    tables_to: Path | None = None,
-    next_steps: Sequence[NextStep] = (),
-) -> str:
-    """Return the report of one fit as one self-contained HTML page.
-
-    Parameters
-    ----------
-    fit : Fit
-        Its tables, verdict, settings and sweep are shown; nothing is computed from draws.
-    figures : sequence of PageFigure, or callable that returns it
-        In the order to show them within their sections; those of no section come last. Called
-        when all else is done, so that figures can be drawn meanwhile.
-    path : path-like, optional
-        Where to write the page as well, whole or not at all.
-    extra : mapping, optional
-        More facts, name to value (a nested mapping gives dotted names). ``diagnostics`` is
-        shown with the diagnostics, the rest (``command``, ``versions`` …) where the page says
-        how it was made.
-    noise : DataFrame or str
-        Measured gradient noise beside the fit (``noise.csv``), or the sentence that says why
-        there is none.
-    allocation : Allocation, optional
-        Which split of the sweep's batch is best, and the front of updates and samples.
-    clock : mapping, optional
-        What `cbsbayes.report.clock.clock_section` returns: words and tables of step times.
-    overhead : DataFrame, optional
-        Other definitions of a critical batch (``overhead.csv``).
-    tables_to : Path, optional
-        Folder to write every table of the page into, as CSV and LaTeX.
-    next_steps : sequence of NextStep
-        Command lines that go on from this fit.
-
-    Returns
-    -------
-    str
-        The page.
+def check_page_folder(folder: Path) -> None:
+    """Refuse the folder of a fit, whose page and tables another page would replace.
 
     Raises
     ------
     CBSDataError
-        If the fit has no quantities, or a status that there is not.
+        If a fit was written there.
+    """
+    if any((folder / name).exists() for name in ("fit.nc", "fit.json")):
+        raise CBSDataError(f"cannot write into {folder}: it holds a fit, whose page this one would "
+                           "replace; give another folder with -o")
+
+
+def page_figure(folder: Path, slug: str, title: str, caption: str) -> PageFigure:
+    """Return a figure from the PNG of that name in the folder."""
+    return PageFigure(slug, title, caption, (folder / f"{slug}.png").read_bytes())
+
+
+def page_tables(page: Page) -> dict[str, Table]:
+    """Return every table of a page by the name of its files."""
+    tables = {name: table for section in page.sections
+              for name, table in {**section.tables, **section.folded}.items()}
+    return {**tables, "made": _made(page)}
+
+
+def render_page(page: Page) -> str:
+    """Return the page as HTML."""
+    return _render("page.html.j2", page=page, made=_made(page))
+
+
+def write_page(page: Page, folder: Path) -> Path:
+    """Write the page, its tables as CSV and LaTeX, and its paragraph; return the page's path.
+
+    Raises
+    ------
     OSError
-        If the page cannot be written.
+        If the folder cannot be written; every file is whole or as it was.
     """
-    if fit.cbs.empty:
-        raise CBSDataError("the fit has no quantities to report (0 rows); fit it again")
-    context = _context(fit, extra or {}) | {
-        "noise": _noise(fit, noise), "paper": paper_paragraph(fit, overhead),
-        "overhead": overhead_words.overhead_section(overhead, fit, words.main_threshold(fit)),
-        "allocation": allocation, "clock": clock or NO_CLOCK,
-        "next_steps": list(next_steps), "joint": joint_context(fit, words.main_threshold(fit))}
-    if tables_to is not None:
-        decided = {} if allocation is None else {"allocation": {"tables": allocation.tables}}
-        write_tables({**context, **decided}, tables_to)
-    drawn = figures() if callable(figures) else figures
-    page = render_template("page.html.j2", **context, figures=_placed(drawn))
-    if path is not None:
-        write_whole(path, page)
-    return page
+    _write_tables(page_tables(page), folder / "tables")
+    write_whole(folder / "paper.txt", page.paper + "\n")
+    write_whole(folder / "paper.tex", _paper_tex(page.paper, list(page.laws)) + "\n")
+    return write_whole(folder / "index.html", render_page(page))
 
 
-def render_index(
-    entries: Iterable[IndexEntry], path: str | os.PathLike[str] | None = None,
-) -> str:
-    """Return a short page that lists the reports of several groups.
-
-    Parameters
-    ----------
-    entries : iterable of IndexEntry
-        One per group.
-    path : path-like, optional
-        Where to write it as well, whole or not at all.
-    """
-    listed = list(entries)
-    links = [f"./{quote(entry.href)}" for entry in listed]  # "./": never a scheme
-    page = render_template("index.html.j2", entries=list(zip(listed, links, strict=True)))
-    if path is not None:
-        write_whole(path, page)
-    return page
+def render_index(entries: Iterable[IndexEntry]) -> str:
+    """Return a short page that lists the reports of several groups."""
+    listed = [(entry, f"./{quote(entry.href)}") for entry in entries]  # "./": never a scheme
+    return _render("index.html.j2", entries=listed)
 
 
-def _context(fit: Fit, extra: Mapping[str, object]) -> dict[str, Any]:
-    notes = json.loads(fit.sweep.attrs.get("notes") or "[]")
-    return {
-        "question": words.question(fit), "verdict_title": words.verdict_title(fit),
-        "trusted": bool(fit.verdict["trusted"]), "sentences": fit.verdict["sentences"],
-        "checks": fit.verdict["checks_made"], "answer": words.answer(fit),
-        "law": fit.law, "formula": words.formula(fit.law),
-        "ceilings": bool(fit.settings.get("ceiling_by_group", False)),
-        "comparison_sentences": words.comparison_sentences(fit),
-        "law_sentences": law_sentences(fit.law_table),
-        "left_out_sentence": words.left_out_sentence(fit),
-        "notes": [plain(note) for note in notes],
-        "tables": _tables(fit, extra),
-    }
+def remove_tables(folder: Path, keep: Iterable[str] = ()) -> None:
+    """Remove the files of tables that are not to be kept, and the folder where it is then empty."""
+    if not folder.is_dir():
+        return
+    for old in folder.iterdir():
+        if old.suffix in _TABLE_FILES and old.stem not in keep:
+            old.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
-def _noise(fit: Fit, noise: pd.DataFrame | str) -> dict[str, Any]:
-    if isinstance(noise, str):
-        return {"missing": noise}
-    return {"missing": "", "table": noise_words.noise_table(noise, fit),
-            "rest": noise_words.rest_table(noise, fit),
-            "sentences": noise_words.noise_sentences(noise, fit, words.main_threshold(fit))}
+def _write_tables(tables: Mapping[str, Table], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        write_whole(folder / f"{name}.csv", table_csv(table))
+        write_whole(folder / f"{name}.tex", latex_table(table, name))
+    remove_tables(folder, keep=tables)
 
 
-def _tables(fit: Fit, extra: Mapping[str, object]) -> dict[str, tables.Table | None]:
-    interval = words.credible(fit)
-    beside = {**fit.others, AVERAGE: fit.averaged}
-    if fit.cross_check is not None:
-        beside[f"{fit.law.name}, {CROSS_CHECK}"] = fit.cross_check
-    laws = headline.laws_table(
-        fit.law.name, fit.cbs, beside, fit.thresholds.tolist(), fit.runs, "The same data under "
-        f"other laws, and averaged over all by their weights: median and {interval}."
-    ) if fit.others else None
-    return {
-        "main": headline.headline_table(
-            fit.cbs, fit.thresholds.tolist(), fit.runs,
-            f"Median and {interval}, per threshold, under the law {fit.law.name}."),
-        "full": tables.full_table(fit.cbs, "Every quantity at every batch it was read off at."),
-        "laws": laws,
-        "comparison": tables.comparison_table(
-            fit.comparison, "Noise scale by method and threshold, with the interval "
-            "of each method below it."),
-        "law_comparison": tables.from_frame(
-            fit.law_table, "Laws compared by leaving out one run at a time.", _COMPARED_LABELS,
-            dict.fromkeys(("elpd", "elpd_loo", "elpd_diff", "se", "dse", "p"), 1)),
-        "diagnostics": _diagnostics(fit, extra),
-        "convergence": tables.from_frame(
-            tables.worst_rows(fit.cbs), "The worst value of each diagnostic, by quantity.",
-            decimals={"r_hat": 3, "ess_bulk": 0, "ess_tail": 0}),
-        "left_out": tables.runs_table(fit.runs, "Runs left out of the fit.", used=False),
-        "used": tables.runs_table(
-            fit.runs, "Runs used, with the updates between which each crossed.", used=True),
-        "made": tables.key_values(_made(fit, extra), "Settings, versions and data."),
-    }
+def _paper_tex(text: str, laws: Sequence[Law]) -> str:
+    """Return a paragraph as LaTeX, the formulas of laws as mathematics."""
+    for k, law in enumerate(laws):
+        if formula(law) in text:
+            parts = [_paper_tex(part, laws[k + 1:]) for part in text.split(formula(law))]
+            return latex_formula(law).join(parts)
+    return latex_text(text)
 
 
-def _diagnostics(fit: Fit, extra: Mapping[str, object]) -> tables.Table | None:
-    given = extra.get("diagnostics")
-    return tables.key_values(given, "Diagnostics of the sampler.") if isinstance(
-        given, Mapping) else None
+def _made(page: Page) -> Table:
+    return key_values(page.made, "Command, settings, versions and data.")
 
 
-def _made(fit: Fit, extra: Mapping[str, object]) -> dict[str, object]:
-    data = {f"sweep.{name}": plain(fit.sweep.attrs[name])
-            for name in ("title", "metric", "direction", "digest", "history")
-            if plain(fit.sweep.attrs.get(name, ""))}
-    rest = {name: value for name, value in extra.items() if name != "diagnostics"}
-    return {**rest, "settings": fit.settings, **data}
+def _render(template: str, **context: Any) -> str:
+    sheet, style_hash = _style()
+    return _environment().get_template(template).render(
+        style=sheet, style_hash=style_hash, **context)
 
 
-def _placed(figures: Sequence[PageFigure]) -> dict[str, list[PageFigure]]:
-    """Return the figures by section; those that belong to none are under ``others``."""
-    placed: dict[str, list[PageFigure]] = {name: [] for name in (*SECTIONS, "others")}
-    for figure in figures:
-        placed[section_of(figure.slug)].append(figure)
-    return placed
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("cbsbayes.report", "templates"), autoescape=True,
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"data_uri": _data_uri, "visible": _visible}
+    return environment
 
 
-def section_of(slug: str) -> str:
-    """Return the section of the page a figure stands in, ``others`` for one of none."""
-    for section, slugs in SECTIONS.items():
-        if any(slug == known or slug.startswith(f"{known}_") for known in slugs):
-            return section
-    return "others"
+def _visible(text: str) -> str:
+    """Return text with line breaks and control characters as escapes, spaces of print kept."""
+    return NO_BREAK.join(one_line(part) for part in text.split(NO_BREAK))
+
+
+def _data_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+@cache
+def _style() -> tuple[str, str]:
+    """Return the style sheet and the source expression that lets the policy admit it."""
+    sheet = files("cbsbayes.report").joinpath("templates/style.css").read_text(encoding="utf-8")
+    digest = hashlib.sha256(sheet.encode()).digest()
+    return sheet, f"'sha256-{base64.b64encode(digest).decode()}'"

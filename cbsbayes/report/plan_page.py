@@ -10,12 +10,12 @@ import numpy as np
 from cbsbayes.decisions.planner import Plan
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.versions import versions
-from cbsbayes.report.command_page import CommandPage, Part, page_figure
+from cbsbayes.report.facts import Facts, verdict_title
 from cbsbayes.report.numbers import count
-from cbsbayes.report.paper import data_sentence, law_sentence, software_sentence
+from cbsbayes.report.page import Page, Section, page_figure
 from cbsbayes.report.plan_tables import candidates_table, runs_table
 from cbsbayes.report.plan_words import batch_words, cautions, cost_words, law_cautions, target_label
-from cbsbayes.report.words import verdict_title
+from cbsbayes.report.text import paragraph
 
 __all__ = ["plan_page"]
 
@@ -34,7 +34,7 @@ _DEFINITIONS = {
 }
 
 
-def plan_page(plan: Plan, fit: Fit, record: dict[str, Any], folder: Path) -> CommandPage:
+def plan_page(plan: Plan, fit: Fit, record: dict[str, Any], folder: Path) -> Page:
     """Return what stands on the page of a plan.
 
     Parameters
@@ -50,11 +50,11 @@ def plan_page(plan: Plan, fit: Fit, record: dict[str, Any], folder: Path) -> Com
     """
     careful = [*cautions(plan), *law_cautions(fit)]
     trusted = bool(fit.verdict["trusted"])
-    return CommandPage(
-        kicker="Which run next", question=f"Which run tells most about: {target_label(plan)}?",
-        asked=_asked(plan, fit), trusted=trusted, verdict=verdict_title(fit),
+    return Page(
+        kicker="Which run next", title=f"Which run tells most about: {target_label(plan)}?",
+        asked=_asked(plan, fit), level="good" if trusted else "failed", verdict=verdict_title(fit),
         cautions=[*([] if trusted else fit.verdict["sentences"]), *careful],
-        answer=_answer(record["sentences"], careful), parts=_parts(plan, record, folder),
+        answer=_answer(record["sentences"], careful), sections=_parts(plan, record, folder),
         definitions=_DEFINITIONS, paper=_paper(plan, fit), laws=[fit.law],
         made=_made(plan, fit, record),
         files=["plan.csv", "runs.csv", "plan.json", "plan.png", "plan.pdf"])
@@ -75,7 +75,7 @@ def _answer(sentences: list[str], careful: list[str]) -> list[str]:
     return sorted(told, key=lambda sentence: not sentence.startswith("Next: "))
 
 
-def _parts(plan: Plan, record: dict[str, Any], folder: Path) -> list[Part]:
+def _parts(plan: Plan, record: dict[str, Any], folder: Path) -> list[Section]:
     more = len(plan.table) > _SHOWN
     figure = page_figure(
         folder, "plan", "Information per price",
@@ -84,9 +84,9 @@ def _parts(plan: Plan, record: dict[str, Any], folder: Path) -> list[Part]:
         "the order, hatching for a batch outside the ranges tried, grey for information below "
         "twice its Monte Carlo error.")
     return [
-        Part("runs", "The planned runs", tables={"runs": runs_table(plan)}, kind="narrow"),
-        Part("start", "How to start them", intro=record["lines_from"], lines=record["lines"]),
-        Part("candidates", "All candidates, best per price first",
+        Section("runs", "The planned runs", tables={"runs": runs_table(plan)}, kind="narrow"),
+        Section("start", "How to start them", intro=record["lines_from"], lines=record["lines"]),
+        Section("candidates", "All candidates, best per price first",
              tables={"candidates": candidates_table(plan, _SHOWN)}, figures=[figure],
              folded={"all_candidates": candidates_table(plan)} if more else {},
              kind="narrow"),
@@ -104,8 +104,9 @@ def _paper(plan: Plan, fit: Fit) -> str:
     best = (f"The first is {batch_words(first, plan.tried.one_axis)} for {first['updates']:g} "
             f"updates, expected to tell {first['added']:.3g} nats (Monte Carlo standard error "
             f"{first['added_error']:.1g}) for {cost_words(first['cost'], plan.cost.unit)}.")
-    parts = [provisional, data_sentence(fit), law_sentence(fit), chosen, best, plan.cost.how,
-             *law_cautions(fit), software_sentence(fit)]
+    facts = Facts(fit)
+    parts = [provisional, paragraph("data", facts=facts), paragraph("law", facts=facts), chosen,
+             best, plan.cost.how, *law_cautions(fit), paragraph("software", facts=facts)]
     return " ".join(part for part in parts if part)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from cbsbayes.decisions.planner import Plan
-from cbsbayes.report.estimates import at_words, quantity_label
+from cbsbayes.report.text import at_text, quantity_label
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
@@ -25,7 +25,7 @@ _OPEN = {"upper_bound": "only its upper end is known", "lower_bound": "only its 
 def target_label(plan: Plan) -> str:
     """Return the quantity in words, e.g. ``Prompt CBS at 8 rollouts, threshold 0.9``."""
     target = plan.target
-    at = f" at {at_words(target.at)}" if target.at else ""
+    at = f" at {at_text(target.at)}" if target.at else ""
     where = f", threshold {target.threshold:g}" if math.isfinite(target.threshold) else ""
     return f"{quantity_label(target.name)}{at}{where}"
 

@@ -6,33 +6,46 @@ template knows how they look. Text stays text: escaping is the template's work.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from cbsbayes.noise.beside_fit import shown_rows
+from cbsbayes.posterior.averaging import AVERAGE
+from cbsbayes.posterior.cross_check import CROSS_CHECK
 from cbsbayes.report import numbers
-from cbsbayes.report.estimates import (
-    QUANTITIES,
-    Estimate,
-    at_words,
-    compared_estimate,
-    estimate,
-    plain,
-    quantity_label,
+from cbsbayes.report.facts import (
+    MAX_ROWS,
+    Facts,
+    chosen_ats,
+    doubled_text,
+    find,
+    known_quantities,
 )
+from cbsbayes.report.numbers import Estimate, compared_estimate, estimate, estimate_of
+from cbsbayes.report.text import QUANTITIES, at_text, plain, quantity_label
 
-__all__ = ["Cell", "Column", "Table", "comparison_table", "estimate_cell", "from_frame",
-           "full_table", "key_values", "runs_table", "worst_rows"]
+if TYPE_CHECKING:
+    from cbsbayes.posterior.fit import Fit
 
-METHODS = {"least_squares": "least squares", "log_least_squares": "log least squares",
-           "posterior": "this fit"}
-_AXES = {"total": "Total batch", "prompts": "Prompts", "rollouts": "Rollouts"}
-_UNITS = {"total": "samples"}  # the other axes are their own units
+__all__ = ["Cell", "Column", "Table", "answer_table", "comparison_table", "definitions_table",
+           "estimate_cell", "fitted", "from_columns", "joint_table", "key_values",
+           "law_comparison_table", "laws_table", "left_out_table", "measured", "noise_table",
+           "spread_table", "table_csv", "worst_table"]
+
+_DERIVED = ("cbs_samples", "E_min")  # follow from rows that are printed
+_SCALES = ("cbs_prompts", "cbs_rollouts", "B_noise", "B_prompt", "B_rollout", "S_min", "alpha")
+_METHODS = {"least_squares": "least squares", "log_least_squares": "log least squares",
+            "posterior": "this fit"}
+_LAW_COLUMNS = {"law": "law", "elpd_diff": "elpd behind best", "dse": "standard error",
+                "weight": "weight", "k_hat_max": "largest Pareto k", "sigma_run": "σ_run"}
+_JOINT = {"steps": "S, typical run", "steps_new_run": "S, one new run"}
 _LONG = 40  # characters from which a cell asks for room
-_UNKNOWN_IS_NEGATIVE = ("n_prompts", "n_rollouts", "seed", "train_batch_prompts",
-                        "mini_batch_prompts", "total_batch")
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,7 @@ class Table:
     columns : tuple of Column
         One per cell of a row; the first is the row's heading.
     rows : list of tuple of Cell
-        May be empty. A row of one cell is a heading for the rows below it.
+        May be empty.
     """
 
     caption: str
@@ -71,199 +84,263 @@ class Table:
     rows: list[tuple[Cell, ...]] = field(default_factory=list)
 
 
-def estimate_cell(row: Estimate | None) -> Cell:
+def estimate_cell(value: Estimate | None) -> Cell:
     """Return the cell of an estimate; None is an empty cell."""
-    if row is None:
+    if value is None:
         return Cell(numbers.MISSING, mark="missing")
-    return Cell(row.value, row.interval, "" if row.identified else row.status)
+    return Cell(value.value, value.interval, "" if value.identified else value.status)
 
 
-def from_frame(
-    frame: pd.DataFrame, caption: str, labels: Mapping[str, str] | None = None,
-    decimals: Mapping[str, int] | None = None,
-) -> Table:
-    """Return any data frame as a table, numbers short and aligned right.
+def from_columns(caption: str, columns: Mapping[str, Iterable[object]]) -> Table:
+    """Return columns of estimates, cells, numbers or text as a table.
 
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        Its columns in the order to print; an index with a name becomes the first column.
-    caption : str
-        What the table shows.
-    labels : mapping, optional
-        Headings for columns whose names do not read well.
-    decimals : mapping, optional
-        Digits after the point of the columns that want a fixed number of them.
+    A column is one of numbers where every value is a number, an estimate or None.
     """
-    shown = frame if frame.index.name is None else frame.reset_index()
-    numeric = [pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)
-               for kind in shown.dtypes]
-    columns = tuple(Column((labels or {}).get(str(name), str(name)), is_number)
-                    for name, is_number in zip(shown.columns, numeric, strict=True))
-    names = [str(name) for name in shown.columns]
-    rows = [tuple(_cell(value, (decimals or {}).get(name))
-                  for name, value in zip(names, row, strict=True))
-            for row in shown.itertuples(index=False, name=None)]
-    return Table(caption, columns, rows)
+    values = {name: list(column) for name, column in columns.items()}
+    heads = tuple(Column(name, all(_is_number(value) for value in column))
+                  for name, column in values.items())
+    rows = zip(*([_cell(value) for value in column] for column in values.values()), strict=True)
+    return Table(caption, heads, list(rows))
 
 
-def _cell(value: object, decimals: int | None) -> Cell:
-    if decimals is not None:
-        return Cell(numbers.number(float(value), decimals))  # type: ignore[arg-type]
+def _is_number(value: object) -> bool:
+    return value is None or isinstance(value, Estimate) or (
+        isinstance(value, (int, float, np.number)) and not isinstance(value, bool))
+
+
+def _cell(value: object) -> Cell:
+    if isinstance(value, Cell):
+        return value
+    if value is None or isinstance(value, Estimate):
+        return estimate_cell(value)
     text = plain(value)
     return Cell(text, mark="long" if len(text) > _LONG else "")
 
 
-def key_values(pairs: Mapping[str, object], caption: str, prefix: str = "") -> Table:
+def key_values(pairs: Mapping[str, object], caption: str) -> Table:
     """Return a mapping as a table of two columns; nested mappings give dotted names."""
-    rows: list[tuple[Cell, ...]] = [(Cell(name), Cell(text))
-                                    for name, text in _flatten(pairs, prefix)]
-    return Table(caption, (Column("name"), Column("value")), rows)
+    flat = list(_flatten(pairs))
+    return from_columns(caption, {"name": [Cell(name) for name, _ in flat],
+                                  "value": [Cell(text) for _, text in flat]})
 
 
-def _flatten(pairs: Mapping[str, object], prefix: str) -> Iterable[tuple[str, str]]:
+def _flatten(pairs: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in pairs.items():
-        name = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{name}.")
-        elif isinstance(value, (list, tuple, np.ndarray)):
-            yield name, ", ".join(_as_written(item) for item in value)
+            yield from _flatten(value, f"{prefix}{key}.")
         else:
-            yield name, _as_written(value)
+            many = value if isinstance(value, (list, tuple, np.ndarray)) else [value]
+            yield f"{prefix}{key}", ", ".join(map(_as_typed, many))
 
 
-def _as_written(value: object) -> str:
+def _as_typed(value: object) -> str:
     """Return a setting as it would be typed: whole numbers without separators."""
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     return str(value) if whole else plain(value)
 
 
-def full_table(cbs: pd.DataFrame, caption: str) -> Table:
-    """Return every row of the quantity table, with its diagnostics."""
-    columns = (Column("quantity"), Column("at"), Column("threshold", True),
-               Column("median", True), Column("interval", True), Column("unit"),
-               Column("status"), Column("r_hat", True), Column("ess_bulk", True),
-               Column("ess_tail", True))
-    return Table(caption, columns, [_full_row(row) for _, row in cbs.iterrows()])
-
-
-def _full_row(row: pd.Series) -> tuple[Cell, ...]:
-    told = estimate(row)
-    return (Cell(quantity_label(row["quantity"])), Cell(at_words(row["at"])),
-            Cell(plain(row["threshold"])), Cell(told.value, mark=_mark(told)),
-            Cell(told.interval), Cell(plain(row["unit"])),
-            Cell(told.status.replace("_", " ")), Cell(numbers.number(float(row["r_hat"]), 3)),
-            Cell(numbers.number(float(row["ess_bulk"]), 0)),
-            Cell(numbers.number(float(row["ess_tail"]), 0)))
-
-
-def _mark(told: Estimate) -> str:
-    return "" if told.identified else told.status
-
-
-def comparison_table(comparison: pd.DataFrame, caption: str) -> Table:
-    """Return least squares and this fit side by side, thresholds below each axis."""
-    methods = [name for name in METHODS if name in set(comparison["method"])]
-    heads = [column for name in methods for column in _method_columns(name)]
-    table = comparison.assign(at=comparison["at"].map(plain))
-    rows: list[tuple[Cell, ...]] = []
-    for key, level in table.groupby(["axis", "at"], sort=False):
-        axis, at = map(str, key)
-        place = f"at {at_words(at)}, " if at else ""
-        rows.append((Cell(_AXES.get(axis, axis), f"{place}in {_UNITS.get(axis, axis)}"),))
-        rows += [_comparison_row(threshold, those, methods)
-                 for threshold, those in level.groupby("threshold")]
-    return Table(caption, (Column("threshold"), *heads), rows)
-
-
-def _method_columns(method: str) -> tuple[Column, ...]:
-    fit = (Column("R²", True),) if method == "least_squares" else ()
-    return (Column(METHODS[method], True), Column("runs", True), *fit)
-
-
-def _comparison_row(
-    threshold: object, rows: pd.DataFrame, methods: Sequence[str],
-) -> tuple[Cell, ...]:
-    cells = [Cell(plain(threshold), mark="indented")]
-    by_method = {row["method"]: row for _, row in rows.iterrows()}
-    for method in methods:
-        cells += _method_cells(by_method.get(method), method)
-    return tuple(cells)
-
-
-def _method_cells(row: pd.Series | None, method: str) -> list[Cell]:
-    if row is None:
-        return [Cell("")] * len(_method_columns(method))
-    dropped = int(row["n_runs_dropped"])
-    cells = [estimate_cell(compared_estimate(row)),
-             Cell(plain(int(row["n_runs_used"])), f"{dropped} dropped" if dropped else "")]
-    if method == "least_squares":
-        cells.append(Cell(numbers.number(float(row["r2"]), 2)))
-    return cells
-
-
-def runs_table(runs: pd.DataFrame, caption: str, *, used: bool) -> Table:
-    """Return the runs that were used, or those left out with the reason.
+def answer_table(
+    facts: Facts, limit: int = 1, thresholds: Sequence[float] | None = None
+) -> Table:
+    """Return every quantity against the thresholds, what leans least on the law first.
 
     Parameters
     ----------
-    runs : pandas.DataFrame
-        The table of runs; a pair of columns ``lower_<t>, upper_<t>`` becomes one column
-        of intervals per threshold.
-    caption : str
-        What the table shows.
-    used : bool
-        Which of the two to show.
+    facts : Facts
+        The fit's.
+    limit : int
+        Rows of one quantity: the usual batch alone, or those next to it as well.
+    thresholds : sequence of float, optional
+        The columns; all unless given.
     """
-    chosen = runs.loc[runs["used"].astype(bool) == used].drop(columns="used")
-    crossed = [str(name).removeprefix("lower_") for name in chosen.columns
-               if str(name).startswith("lower_") and f"upper_{str(name)[6:]}" in chosen.columns]
-    names = [name for name in chosen.columns if not _is_bound(str(name), crossed)]
-    names.remove("reason")
-    if not used:
-        names.insert(1, "reason")
-    base = from_frame(_without_empty(_without_sentinels(chosen[names])), caption)
-    columns = base.columns + tuple(Column(f"S at {t}", True) for t in crossed)
-    rows = [cells + tuple(Cell(_crossing_words(lower, upper)) for lower, upper in bounds)
-            for cells, bounds in zip(base.rows, _bounds(chosen, crossed), strict=True)]
-    return Table(caption, columns, rows)
+    cbs = facts.fit.cbs
+    rows = [(name, at) for name in known_quantities(cbs) if name not in _DERIVED
+            for at in chosen_ats(cbs, name, facts.batch, limit)]
+    columns: dict[str, list[object]] = {"quantity": [_quantity(cbs, *row) for row in rows]}
+    columns |= {plain(t): [_estimate(cbs, name, t, at) for name, at in rows]
+                for t in (facts.thresholds if thresholds is None else thresholds)}
+    return from_columns(f"Median and {_interval(facts)}, by target, under the law "
+                        f"{facts.fit.law.name}; doubling: updates after over before.", columns)
 
 
-def _is_bound(name: str, crossed: Sequence[str]) -> bool:
-    return name.partition("_")[0] in ("lower", "upper") and name.partition("_")[2] in crossed
+def _quantity(cbs: pd.DataFrame, name: str, at: str) -> Cell:
+    label, remark = QUANTITIES[name]
+    units = cbs.loc[(cbs["quantity"] == name) & (cbs["at"].map(plain) == at), "unit"]
+    unit = "" if plain(units.iloc[0]) == "1" else plain(units.iloc[0])
+    place = doubled_text(name, at) if name.startswith("gain_") else at_text(at)
+    return Cell(label, "; ".join(filter(None, [place, remark, unit])))
 
 
-def _without_empty(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame without columns that say nothing about any run."""
-    return frame[[name for name in frame.columns if any(plain(v) for v in frame[name])]]
+def _estimate(cbs: pd.DataFrame, name: str, threshold: float, at: str) -> Estimate | None:
+    row = find(cbs, name, threshold, at)
+    return None if row is None else estimate(row)
 
 
-def _without_sentinels(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with NaN for the -1 that stands for "not known"."""
-    names = [name for name in _UNKNOWN_IS_NEGATIVE if name in frame.columns]
-    known = {name: frame[name].astype(float).where(frame[name] >= 0) for name in names}
-    return frame.assign(**known)
+def _interval(facts: Facts) -> str:
+    return f"equal-tailed {numbers.percent(facts.ci_prob)} interval"
 
 
-def _bounds(runs: pd.DataFrame, crossed: Sequence[str]) -> list[list[tuple[float, float]]]:
-    return [[(float(row[f"lower_{t}"]), float(row[f"upper_{t}"])) for t in crossed]
-            for _, row in runs.iterrows()]
+def spread_table(facts: Facts) -> Table:
+    """Return the answer at up to four batches for each quantity."""
+    return answer_table(facts, MAX_ROWS)
 
 
-def _crossing_words(lower: float, upper: float) -> str:
-    if np.isnan(lower) or np.isnan(upper):
-        return numbers.MISSING
-    if np.isinf(upper):
-        return f"> {numbers.count(lower)}"
-    if lower == 0:
-        return f"≤ {numbers.count(upper)}"
-    return f"{numbers.count(lower)}{numbers.EN_DASH}{numbers.count(upper)}"
+def laws_table(facts: Facts) -> Table | None:
+    """Return the scales under every law fitted, None where there is only one."""
+    fit = facts.fit
+    if not fit.others:
+        return None
+    laws = {fit.law.name: fit.cbs, **fit.others, AVERAGE: fit.averaged}
+    if fit.cross_check is not None:
+        laws[f"{fit.law.name}, {CROSS_CHECK}"] = fit.cross_check
+    rows = [(scale, law, at) for scale in _SCALES for law, cbs in laws.items()
+            for at in chosen_ats(cbs, scale, facts.batch, limit=1)]
+    columns: dict[str, list[object]] = {
+        "quantity": [_quantity(laws[law], scale, at) for scale, law, at in rows],
+        "law": [Cell(law, mark="ours" if law == fit.law.name else "") for _, law, _ in rows]}
+    columns |= {plain(t): [_estimate(laws[law], scale, t, at) for scale, law, at in rows]
+                for t in facts.thresholds}
+    return from_columns("The same data under other laws, and averaged over all by their weights: "
+                        f"median and {_interval(facts)}.", columns)
 
 
-def worst_rows(cbs: pd.DataFrame) -> pd.DataFrame:
-    """Return per quantity the largest r_hat and the smallest effective sizes printed anywhere."""
-    order = [name for name in QUANTITIES if name in set(cbs["quantity"])]
-    order += [name for name in dict.fromkeys(cbs["quantity"]) if name not in QUANTITIES]
-    grouped = cbs.groupby("quantity").agg(
+def law_comparison_table(facts: Facts) -> Table:
+    """Return the laws ranked by left-out runs."""
+    table = facts.fit.law_table
+    return from_columns("Laws compared by leaving out one run at a time.", {
+        label: table[name] if name == "law" else
+        [Estimate(numbers.number(value, digits=2), "", "identified") for value in table[name]]
+        for name, label in _LAW_COLUMNS.items() if name in table})
+
+
+def comparison_table(facts: Facts) -> Table:
+    """Return the noise scale by method, a row per axis and threshold."""
+    table = facts.fit.comparison.assign(at=facts.fit.comparison["at"].map(plain))
+    methods = [name for name in _METHODS if name in set(table["method"])]
+    records = {(row["axis"], row["at"], row["threshold"], row["method"]): row
+               for row in table.to_dict("records")}
+    keys = list(dict.fromkeys(key[:3] for key in records))
+    columns: dict[str, list[object]] = {
+        "along": [Cell(axis, f"at {at_text(at)}" if at else "") for axis, at, _ in keys],
+        "target": [Cell(plain(threshold)) for _, _, threshold in keys]}
+    for method in methods:
+        rows = [records.get((*key, method)) for key in keys]
+        columns[_METHODS[method]] = [row and compared_estimate(row) for row in rows]
+    return from_columns("Noise scale by method, with the interval of each below it.", columns)
+
+
+def definitions_table(facts: Facts) -> Table | None:
+    """Return the definitions of a critical batch at the main target; None where there are none."""
+    rows = facts.definitions
+    if rows.empty:
+        return None
+    place = f" at {at_text(rows['at'].iloc[0])}" if plain(rows["at"].iloc[0]) else ""
+    return from_columns(
+        f"One posterior under other definitions of a critical batch{place}, {facts.target}: "
+        f"median and {_interval(facts)}.",
+        {"definition": rows["definition"], "condition": rows["condition"],
+         str(rows["unit"].iloc[0]): [estimate(row) for _, row in rows.iterrows()],
+         "tried": [{"below": "smaller than any", "above": "larger than any"}.get(
+             str(tried), str(tried)) for tried in rows["tried"]],
+         "factor to S = 2 S_min": [_ratio(row, "ratio") for _, row in rows.iterrows()],
+         "S / S_min there": [_ratio(row, "steps_ratio") for _, row in rows.iterrows()]})
+
+
+def _ratio(row: pd.Series, name: str) -> Estimate:
+    """Return a ratio whose open side is missing; a number alone where it follows by definition."""
+    middle, lower, upper = (float(row[f"{name}{end}"]) for end in ("", "_lower", "_upper"))
+    if np.isfinite(middle) and np.isclose(lower, upper, rtol=1e-6):
+        return Estimate(numbers.short(middle), "", "identified")
+    status = ("identified" if np.isfinite(middle) else "lower_bound" if np.isfinite(lower)
+              else "upper_bound" if np.isfinite(upper) else "not_identified")
+    return estimate_of(middle, lower, upper, status)
+
+
+def noise_table(facts: Facts, noise: pd.DataFrame) -> Table:
+    """Return measured beside fitted gradient noise, averaged up to each target."""
+    rows = shown_rows(noise, facts.fit)
+    rows = rows[rows["average"] == "up_to"]
+    listed = [row for _, row in rows.iterrows()]
+    return from_columns(
+        "Gradient noise measured and fitted, both averaged over progress from the start up to "
+        f"the accuracy; {_interval(facts)}s.",
+        {"scale": [Cell(str(row["quantity"]), at_text(row["at"])) for row in listed],
+         "law": rows["law"], "accuracy": [Cell(plain(t)) for t in rows["threshold"]],
+         "measured": [measured(row) for row in listed],
+         "fitted": [fitted(row) for row in listed],
+         "measured / fitted": [_side(row, "ratio", "identified" if np.isfinite(row["ratio"])
+                                     else "lower_bound") for row in listed],
+         "probes": rows["n_probes"],
+         "verdict": [str(verdict).replace("_", " ") for verdict in rows["verdict"]]})
+
+
+def measured(row: pd.Series) -> Estimate | None:
+    """Return a measured noise scale; a bound where it is not resolved, None without probes."""
+    if row["measured_status"] == "too_few":
+        return None
+    resolved = row["measured_status"] == "resolved"
+    return _side(row, "measured", "identified" if resolved else "lower_bound")
+
+
+def fitted(row: pd.Series) -> Estimate:
+    """Return the fitted noise scale of the same row."""
+    return _side(row, "fitted", row["fitted_status"])
+
+
+def _side(row: pd.Series, side: str, status: str) -> Estimate:
+    return estimate_of(row[side], row[f"{side}_lower"], row[f"{side}_upper"], status)
+
+
+def joint_table(facts: Facts) -> Table | None:
+    """Return the fit with measured noise as data beside that without, at the main target."""
+    table = facts.fit.noise_joint
+    if table is None:
+        return None
+    here = np.isclose(table["threshold"], facts.threshold) | table["threshold"].isna()
+    names = table["quantity"].isin([*QUANTITIES, *_JOINT])
+    rows = [row for _, row in table[here & names].iterrows()]
+    sides = {side: [estimate_of(row[f"{side}_median"], row[f"{side}_lower"], row[f"{side}_upper"],
+                                row[f"{side}_status"]) if row[f"{side}_status"] else None
+                    for row in rows] for side in ("with", "without")}
+    return from_columns(
+        f"With measured noise as data and without, {facts.target}; {_interval(facts)}s.",
+        {"quantity": [Cell(_JOINT.get(row["quantity"], quantity_label(row["quantity"])),
+                           at_text(row["at"]) + ("" if row["tried"] else ", not tried"))
+                      for row in rows],
+         **sides, "verdict": [str(row["verdict"]).replace("_", " ") for row in rows]})
+
+
+def left_out_table(fit: Fit) -> Table:
+    """Return the runs left out of a fit, each with the reason."""
+    runs = fit.runs.loc[~fit.runs["used"].astype(bool)]
+    known = {name: [int(value) if value >= 0 else None for value in runs[name]]
+             for name in ("n_prompts", "n_rollouts", "seed") if name in runs}
+    return from_columns("Runs left out of the fit.", {
+        "run": runs["run"], "reason": runs["reason"], **known})
+
+
+def worst_table(facts: Facts) -> Table:
+    """Return per quantity the largest r_hat and the smallest effective sample sizes."""
+    worst = facts.fit.cbs.groupby("quantity").agg(
         r_hat=("r_hat", "max"), ess_bulk=("ess_bulk", "min"), ess_tail=("ess_tail", "min"))
-    return grouped.loc[order].rename(index=quantity_label)
+    worst = worst.loc[known_quantities(facts.fit.cbs)].rename(index=quantity_label)
+    return from_columns("The worst value of each diagnostic, by quantity.", {
+        "quantity": worst.index, "r_hat": worst["r_hat"].round(3),
+        "bulk ESS": worst["ess_bulk"].round(), "tail ESS": worst["ess_tail"].round()})
+
+
+def table_csv(table: Table) -> str:
+    """Return a table as CSV: the text of its cells, and what stands below them beside it."""
+    below = [any(row[k].below for row in table.rows) for k in range(len(table.columns))]
+    heads: list[str] = []
+    for column, doubled in zip(table.columns, below, strict=True):
+        heads += [column.label, f"{column.label}, below"] if doubled else [column.label]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(heads)
+    for row in table.rows:
+        cells: list[str] = []
+        for cell, doubled in zip(row, below, strict=True):
+            cells += [cell.text, cell.below] if doubled else [cell.text]
+        writer.writerow(cells)
+    return stream.getvalue()

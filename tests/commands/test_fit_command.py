@@ -56,8 +56,9 @@ def test_one_group_one_folder(sweep_file, tmp_path, capsys):
     assert out.splitlines()[-1] == ("Page, figures, tables and draws: "
                                     f"{tmp_path / 'a' / 'fit' / 'index.html'}")
     assert err.splitlines() == [f"cbsbayes.fit: {what} …" for what in (
-        "sampling total", "sampling power", "comparing laws, predictive checks, tables",
-        "writing fit.nc", "drawing figures", "writing tables and the page")]
+        "importing", "reading the sweep", "sampling total", "sampling power",
+        "comparing laws, predictive checks, tables", "writing fit.nc", "writing tables",
+        "drawing figures", "writing the page")]
     page = (tmp_path / "a" / "fit" / "index.html").read_text()
     assert "python -m cbsbayes.fit" in page
 

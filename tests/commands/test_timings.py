@@ -1,4 +1,4 @@
-"""Stages are timed one after the other, parts are set apart, and nothing is counted twice."""
+"""Stages are timed one after the other, and nothing is counted twice."""
 
 from __future__ import annotations
 
@@ -48,30 +48,6 @@ def test_a_stage_met_again_is_summed(clock):
         clock(seconds)
     timings.stop()
     assert spent(timings) == {"a": 5, "b": 2}
-
-
-def test_a_part_is_taken_out_of_the_stage_around_it(clock):
-    timings = Timings()
-    timings("fitting")
-    clock(1)
-    with timings.part("import"):
-        clock(10)
-        with timings.part("compile"):
-            clock(100)
-        clock(20)
-    clock(2)
-    timings.stop()
-    assert spent(timings) == {"fitting": 3, "import": 30, "compile": 100}
-
-
-def test_a_part_that_fails_is_timed_and_the_stage_goes_on(clock):
-    timings = Timings()
-    timings("fitting")
-    with pytest.raises(KeyError), timings.part("import"):
-        raise KeyError(clock(3))
-    clock(1)
-    timings.stop()
-    assert spent(timings) == {"import": 3, "fitting": 1}
 
 
 def test_the_display_is_told_each_stage():

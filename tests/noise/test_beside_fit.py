@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,10 +25,9 @@ from cbsbayes.noise.scale import ratio_of_means
 from cbsbayes.plots import all_figures, plot_noise_against_fit
 from cbsbayes.plots.style import detached
 from cbsbayes.posterior.fit import Fit
+from cbsbayes.report.facts import Facts
+from cbsbayes.report.fit_page import fit_page
 from cbsbayes.report.folder import noise_table, write_fit
-from cbsbayes.report.noise import noise_sentences, rest_table
-from cbsbayes.report.page import render_page
-from cbsbayes.report.words import main_threshold
 
 PROMPT, ROLLOUT, SIGNAL = 60.0, 300.0, 0.04  # B_prompt, B_rollout and |G|² of the noise added
 
@@ -227,28 +224,23 @@ def test_verdicts(lower, upper, verdict):
     assert verdict_of(lower, upper) == verdict
 
 
-class TestShown:
-    def test_the_page_tells_measured_and_fitted_apart(self, noisy, table):
-        page = render_page(noisy, [], noise=table)
-        assert "Neither is put in the place of the other" in page
-        for sentence in noise_sentences(table, noisy, main_threshold(noisy)):
-            assert escape(sentence) in page
-        assert "N at 8 rollouts up to" in page
-        assert "noise.csv" in page
+def noise_section(fit, noise):
+    page = fit_page(Facts(fit), [], noise=noise)
+    return next(section for section in page.sections if section.slug == "noise")
 
-    def test_every_row_is_in_one_of_the_two_tables(self, noisy, table):
-        main = shown_rows(table, noisy)
-        main = main[(main["law"] == noisy.law.name) & (main["average"] == "up_to")]
-        rest = [row for row in rest_table(table, noisy).rows if len(row) > 1]
-        assert len(main) + len(rest) == len(table)
-        assert len(main)
+
+class TestShown:
+    def test_the_page_shows_measured_beside_fitted(self, noisy, table):
+        section = noise_section(noisy, table)
+        assert "N at 8 rollouts up to" in section.sentences[0]
+        rows = shown_rows(table, noisy)
+        assert len(section.tables["noise"].rows) == (rows["average"] == "up_to").sum()
+        assert len(section.sentences) == len(rows.groupby(["quantity", "at"]))
 
     def test_one_sentence_says_that_nothing_was_logged(self, fit):
         reason = noise_table(fit)
         assert isinstance(reason, str)
-        page = render_page(fit, [], noise=reason)
-        assert page.count("o gradient noise was logged") == 1
-        assert "noise.csv" not in page
+        assert noise_section(fit, reason).sentences == [reason]
 
     def test_the_file_is_written_and_goes_with_the_noise(self, noisy, fit, tmp_path):
         with few_figures(1):

@@ -17,7 +17,6 @@ from cbsbayes.posterior.definitions import (
 from cbsbayes.posterior.overhead_line import lines_of
 from cbsbayes.posterior.quantities import tried_batches
 from cbsbayes.posterior.surface import NODE_WEIGHT, Surface, path_name
-from cbsbayes.report.overhead import overhead_section, usual_at
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(8)
 
@@ -138,12 +137,3 @@ def test_definitions_stand_in_the_order_of_what_they_ask(fit):
     assert (linear["median"] > linear["anchor"]).all()
     inside = linear[linear["tried"] == "inside"]
     assert (inside["median"] >= inside["anchor"]).all()
-
-
-def test_the_page_tells_the_usual_group_size(fit):
-    section = overhead_section(fit.overhead, fit, float(fit.thresholds[0]))
-    assert section["missing"] == ""
-    assert usual_at(fit.overhead, fit) == "n_rollouts=8"
-    assert len(section["table"].rows) == len(definitions(fit.law))
-    assert "Zhang" in section["sentences"][0]
-    assert overhead_section(None, fit, 0.6)["missing"].endswith(".")

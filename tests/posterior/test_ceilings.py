@@ -31,7 +31,7 @@ from cbsbayes.posterior.new_run import new_run_noise
 from cbsbayes.posterior.quantities import Quantity, TriedBatches, quantities
 from cbsbayes.posterior.summary import cbs_table, interval
 from cbsbayes.posterior.surface import Surface
-from cbsbayes.report.estimates import estimate
+from cbsbayes.report.numbers import estimate
 from cbsbayes.simulate import simulate_sweep
 
 THRESHOLDS = np.array([0.60, 0.66, 0.71])

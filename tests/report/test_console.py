@@ -11,12 +11,15 @@ from rich.console import Console
 
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.report.console import print_fit
+from cbsbayes.report.facts import Facts
+from cbsbayes.report.tables import answer_table
 
 
 def printed(fit, source="sweep.nc", folder="out", width=200, **options):
     stream = io.StringIO()
     options = {"emoji": False, "highlight": False, **options}
-    print_fit(fit, Path(source), Path(folder), Console(file=stream, width=width, **options))
+    print_fit(Facts(fit), Path(source), Path(folder),
+              Console(file=stream, width=width, **options))
     return stream.getvalue()
 
 
@@ -26,13 +29,13 @@ def changed(fit, **attrs):
     return Fit(tree)
 
 
-def test_verdict_table_and_places(fit):
+def test_card_verdict_table_and_places(fit):
     text = printed(fit)
     lines = text.splitlines()
     n = fit.crossings.sizes["run"]
-    assert lines[0] == f"{fit.group}: {n} runs of {len(fit.runs)} from sweep.nc"
-    assert lines[1].startswith("Prompts and rollouts both vary")
-    assert fit.law.formula in lines[1]
+    assert lines[0] == f"{fit.group}: {n} of {len(fit.runs)} runs from sweep.nc"
+    assert lines[1].startswith(f"Run {Facts(fit).advice.batch}: ")
+    assert "Sampling checks passed" in lines
     for sentence in fit.verdict["sentences"]:
         assert f"· {sentence}" in text
     assert lines[-1] == "Page, figures, tables and draws: out/index.html"
@@ -40,12 +43,20 @@ def test_verdict_table_and_places(fit):
         assert words in text
 
 
-def test_an_untrusted_fit_says_so(fit):
+@pytest.mark.parametrize("width", [50, 80, 120])
+def test_no_number_is_cut_however_narrow_the_terminal(fit, width):
+    text = printed(fit, width=width)
+    assert max(map(len, text.splitlines()[:-1])) <= width
+    table = answer_table(Facts(fit), thresholds=[Facts(fit).threshold])
+    for row in table.rows:
+        cell = f"{row[1].text} ({row[1].below})" if row[1].below else row[1].text
+        assert cell.replace("\N{NO-BREAK SPACE}", " ") in text
+
+
+def test_sampling_that_failed_is_said(fit):
     verdict = fit.verdict | {"trusted": False, "sentences": ["The chains do not agree."]}
     text = printed(changed(fit, verdict=json.dumps(verdict)))
-    trusted = fit.verdict | {"trusted": True}
-    assert text.splitlines()[2] != printed(
-        changed(fit, verdict=json.dumps(trusted))).splitlines()[2]
+    assert "Sampling checks not passed" in text
     assert "  · The chains do not agree." in text
 
 
@@ -70,7 +81,7 @@ def test_the_place_is_one_line_to_copy_however_narrow_the_terminal(fit):
 
 
 def test_standard_output_unless_given(fit, capsys):
-    print_fit(fit, Path("sweep.nc"), Path("out"))
+    print_fit(Facts(fit), Path("sweep.nc"), Path("out"))
     out, err = capsys.readouterr()
     assert out.splitlines()[0].startswith(fit.group)
     assert err == ""

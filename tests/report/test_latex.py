@@ -1,9 +1,7 @@
-"""LaTeX that compiles whatever the text: escaped, balanced, a row a line; and the CSV beside."""
+"""LaTeX that compiles whatever the text: escaped, balanced, a row a line."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import shutil
 import subprocess
@@ -11,12 +9,9 @@ import subprocess
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from page_fixture import EXTRA, stand_in_figures, stand_in_fit
 
 from cbsbayes.models.laws import LAWS
 from cbsbayes.report.latex import escape, latex_formula, latex_table, latex_text
-from cbsbayes.report.page import render_page
-from cbsbayes.report.table_files import named_tables, remove_tables, table_csv, write_tables
 from cbsbayes.report.tables import Cell, Column, Table
 
 HOSTILE = r"\input{/etc/passwd} 50% & #1 $x$ a_b ^ ~ {open} \\ <b> | \"q\""
@@ -50,7 +45,7 @@ def unescaped(tex):
 def table():
     columns = (Column("name_1"), Column("S / S_min", True))
     return Table(f"A caption with {HOSTILE}", columns, [
-        (Cell("part & whole", "50 %"),), (Cell(HOSTILE, mark="indented"), Cell("0.86", "0.8–0.9")),
+        (Cell(HOSTILE), Cell("0.86", "0.8–0.9")),
         (Cell("[1] in brackets"), Cell("−3 × 10⁻⁴", mark="upper_bound"))])
 
 
@@ -88,62 +83,20 @@ def test_a_table_is_balanced_and_every_row_has_its_cells(table):
     assert balanced(tex)
     assert r"\label{tab:odd-name-x-}" in tex
     rows = tex.split("\\midrule\n")[1].split("\n\\bottomrule")[0].split("\n")
-    assert len(rows) == 3
-    assert rows[0].startswith(r"\multicolumn{2}{l}{\emph{part \& whole}")
+    assert len(rows) == 2
     assert all(row.endswith(r" \\") for row in rows)
-    assert all(len(re.findall(r"(?<!\\)&", row)) == 1 for row in rows[1:])
-    assert rows[2].startswith("{}[1]")
+    assert all(len(re.findall(r"(?<!\\)&", row)) == 1 for row in rows)
+    assert rows[1].startswith("{}[1]")
     assert r"\begin{tabular}{lr}" in tex
     assert "(0.8--0.9)" in tex
 
 
 def test_a_long_table_breaks_over_pages(table):
-    long = Table("long", table.columns, [table.rows[1]] * 41)
+    long = Table("long", table.columns, [table.rows[0]] * 41)
     tex = latex_table(long, "long")
     assert balanced(tex)
     assert r"\begin{longtable}{lr}" in tex
     assert r"\begin{table}" not in tex
-
-
-def test_csv_keeps_what_stands_below_and_the_part(table):
-    rows = list(csv.reader(io.StringIO(table_csv(table))))
-    assert rows[0] == ["part", "name_1", "S / S_min", "S / S_min, below"]
-    assert rows[1] == ["part & whole (50 %)", HOSTILE, "0.86", "0.8–0.9"]
-    assert len(rows) == 3
-
-
-def test_tables_are_found_wherever_they_stand(table):
-    context = {"tables": {"main": table, "none": None}, "noise": {"table": table, "rest": table},
-               "answer": "text"}
-    assert [name for name, _ in named_tables(context)] == ["main", "noise", "noise_rest"]
-
-
-def test_tables_of_a_list_are_numbered(table):
-    found = named_tables({"clock": {"tables": [table, table], "notes": ["none"]}})
-    assert [name for name, _ in found] == ["clock_1", "clock_2"]
-
-
-def test_every_table_of_the_page_is_a_file(tmp_path):
-    folder = tmp_path / "tables"
-    folder.mkdir()
-    (folder / "old.tex").write_text("an earlier page's")
-    page = render_page(stand_in_fit(), stand_in_figures(), extra=EXTRA, tables_to=folder)
-    names = {path.stem for path in folder.iterdir()}
-    assert {"main", "full", "laws", "comparison", "law_comparison", "used", "made"} <= names
-    assert len({path for path in folder.iterdir()}) == 2 * len(names)
-    assert "old" not in names
-    assert page.count("<table>") == len(names) + 1  # the definitions are text, no result
-    for path in folder.glob("*.tex"):
-        assert balanced(path.read_text()), path
-        assert "\\caption{" in path.read_text()
-    remove_tables(folder)
-    assert not folder.exists()
-
-
-def test_a_table_that_is_no_longer_there_goes(tmp_path, table):
-    write_tables({"a": table, "b": table}, tmp_path)
-    write_tables({"a": table}, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.tex"]
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX engine on this machine")

@@ -9,12 +9,10 @@ import os
 
 import pytest
 from chromium import Chromium, find_chromium
-from command_page_fixture import stand_in_page
 from matplotlib.image import imread
-from page_fixture import EXTRA, png, stand_in_figures, stand_in_fit
+from page_fixture import png, stand_in_page
 
-from cbsbayes.report.command_page import write_command_page
-from cbsbayes.report.page import IndexEntry, render_index, render_page
+from cbsbayes.report.page import IndexEntry, PageFigure, render_index, write_page
 
 pytestmark = pytest.mark.browser
 LONG = "cbs_p1_" + "verylongmodelname" * 12 + "_np64_n8"
@@ -32,29 +30,16 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    path = tmp_path_factory.mktemp("page") / "index.html"
-    render_page(stand_in_fit(), stand_in_figures(), path=path, extra=EXTRA)
-    return path
+def page(written):
+    """The page of a fit."""
+    return written / "index.html"
 
 
 @pytest.fixture(scope="module")
 def long_page(tmp_path_factory):
-    """A page whose every name is one long word."""
-    fit = stand_in_fit(group=LONG)
-    fit.runs = fit.runs.assign(run=LONG, reason=LONG)
-    fit.sweep.attrs["metric"] = LONG
-    fit.verdict["sentences"] = [LONG]
-    path = tmp_path_factory.mktemp("page") / "index.html"
-    render_page(fit, stand_in_figures(), path=path, extra={"command": LONG})
-    return path
-
-
-@pytest.fixture(scope="module")
-def command_page(tmp_path_factory):
-    """A command's page whose every text is one long word."""
-    folder = tmp_path_factory.mktemp("command")
-    return write_command_page(stand_in_page(LONG), folder)
+    """A page whose every text is one long word."""
+    return write_page(stand_in_page(LONG, map=PageFigure("map", LONG, LONG, png())),
+                      tmp_path_factory.mktemp("long"))
 
 
 def faulty(tmp_path, body):
@@ -101,7 +86,7 @@ def test_a_sound_page_passes_all_checks(browser, tmp_path):
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [360, 768, 1200])
-@pytest.mark.parametrize("which", ["page", "long_page", "command_page"])
+@pytest.mark.parametrize("which", ["page", "long_page"])
 def test_the_page_opens_without_faults(browser, request, which, width, dark):
     path = request.getfixturevalue(which)
     seen = browser.visit(path, width=width, dark=dark)
@@ -124,16 +109,15 @@ def _corner(picture):
 
 def test_the_index_opens_without_faults(browser, tmp_path):
     path = tmp_path / "index.html"
-    render_index([IndexEntry(LONG, "a/index.html", LONG, True),
-                  IndexEntry("<b>x", "b c/index.html", "It is 73 prompts.", False)], path)
+    path.write_text(render_index([
+        IndexEntry(LONG, "a/index.html", LONG, "good"),
+        IndexEntry("<b>x", "b c/index.html", "It is 73 prompts.", "failed")]), encoding="utf-8")
     seen = browser.visit(path, width=360)
     assert (seen.errors, seen.outside(path.as_uri()), seen.overflowing) == ([], [], [])
 
 
 def test_the_pictures_of_the_page_are_shown(browser, tmp_path):
-    path = tmp_path / "index.html"
-    render_page(stand_in_fit(), [f for f in stand_in_figures() if f.slug == "odd_one"], path=path)
-    assert png() in _images(browser, path)
+    assert png() in _images(browser, write_page(stand_in_page("words"), tmp_path))
 
 
 def _images(browser, path):

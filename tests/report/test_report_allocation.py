@@ -7,16 +7,15 @@ import pandas as pd
 import pytest
 from fit_fixture import make_fit
 from fitted import SETTINGS, quick_sampling
-from page_fixture import stand_in_fit
 
 from cbsbayes.decisions.decision import Decision, decide, middle_threshold
 from cbsbayes.decisions.group_size import Costs
 from cbsbayes.decisions.targets import Target
 from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.report.allocation import allocation, page_allocation
-from cbsbayes.report.allocation_words import check_sentences, probability, target_sentences
-from cbsbayes.report.page import render_page
+from cbsbayes.report.allocation import allocation
+from cbsbayes.report.allocation_words import check_sentences, target_sentences
+from cbsbayes.report.numbers import probability
 from cbsbayes.simulate import simulate_sweep
 
 
@@ -32,13 +31,6 @@ def decision(fit):
 
 def words(told):
     return " ".join(told.sentences)
-
-
-@pytest.mark.parametrize(("p", "text"), [
-    (0.0, "below 0.01"), (0.004, "below 0.01"), (0.006, "0.01"), (0.5, "0.50"), (0.994, "0.99"),
-    (0.996, "above 0.99"), (1.0, "above 0.99")])
-def test_no_probability_is_printed_as_certain(p, text):
-    assert probability(p) == text
 
 
 def test_the_sentence_says_what_the_table_says(decision, fit, level):
@@ -144,29 +136,13 @@ class TestCheck:
         assert len(said_of(check("agree", 2), check("slower", 8, not_reached=1))) == 2
 
 
-def test_the_page_shows_it_where_splits_are(decision, fit):
-    page = render_page(stand_in_fit(), [], allocation=allocation(decision, fit))
-    section = page.partition('<section id="splits">')[2].partition("</section>")[0]
-    assert "P(best) inside" in section
-    assert "At 2,048 samples an update" in section
-    assert "P(best)" not in render_page(stand_in_fit(), [])
-
-
 def test_one_axis_has_a_front_and_says_why_no_splits():
     with quick_sampling():
         one_axis = fit_sweep(simulate_sweep("batch", 1, law="total"), sampler=SETTINGS)
-    told = page_allocation(one_axis)
+    told = allocation(decide(one_axis), one_axis)
     assert told.sentences == []
     assert len(told.tables) == 1
     assert told.notes[0].startswith("No splits: the law total depends on the total batch alone")
-
-
-def test_a_fit_without_an_answer_still_makes_a_page(fit, monkeypatch):
-    def refused(fit):
-        raise CBSDataError("no batch is known")
-
-    monkeypatch.setattr("cbsbayes.decisions.decision.decide", refused)
-    assert page_allocation(fit).notes == ["Not answered: no batch is known."]
 
 
 def test_an_unknown_threshold_is_refused(fit):

@@ -1,0 +1,102 @@
+"""What is chosen once: the target, the batch, the rows, the advice."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from timed_sweeps import timed_fit
+
+from cbsbayes.decisions.decision import middle_threshold
+from cbsbayes.errors import CBSDataError
+from cbsbayes.report.facts import Facts, chosen_ats, find, usual_batch
+from cbsbayes.report.text import sentences
+
+
+def table(quantity, ats, **columns):
+    return pd.DataFrame([{"quantity": quantity, "at": at, "threshold": 0.5, **columns}
+                         for at in ats])
+
+
+def test_one_target_and_one_batch(fit):
+    facts = Facts(fit)
+    assert facts.threshold == middle_threshold(fit)
+    assert facts.batch == usual_batch(fit.runs)
+    assert facts.target == f"accuracy {facts.threshold:g} on simulated/accuracy"
+    assert facts.ci_prob == 0.9
+    hardest = float(fit.thresholds[-1])
+    assert Facts(fit, hardest).threshold == hardest
+    with pytest.raises(CBSDataError, match=r"threshold 0\.123 was not fitted"):
+        Facts(fit, 0.123)
+
+
+def test_a_fit_without_quantities_is_refused(fit):
+    class Empty:
+        cbs = fit.cbs.iloc[:0]
+
+    with pytest.raises(CBSDataError, match="no quantities"):
+        Facts(Empty())
+
+
+def test_gains_are_at_the_usual_batch_and_say_what_is_saved(fit):
+    facts = Facts(fit)
+    prompts, rollouts = facts.gains
+    held = f"at {facts.batch['n_rollouts']:g} rollouts"
+    assert prompts.doubled.endswith(held)
+    row = find(fit.cbs, "gain_prompts", facts.threshold, prompts.at)
+    assert float(prompts.saved.value) == pytest.approx(100 * (1 - row["median"]), abs=0.5)
+    assert rollouts.quantity == "gain_rollouts"
+
+
+def test_the_critical_batch_and_its_alternatives(fit):
+    facts = Facts(fit)
+    assert facts.critical.quantity == "cbs_prompts"
+    assert facts.critical.place == f"{facts.batch['n_rollouts']:g} rollouts"
+    assert facts.exponent_one.quantity == "cbs_prompts"
+    assert facts.exponent_one.estimate != facts.critical.estimate
+    assert facts.alpha.estimate.identified
+    assert set(facts.definitions["at"]) == {facts.critical.at}
+    assert {"linear_20", "doubling_10"} <= facts.definition.keys()
+
+
+def test_without_step_times_the_best_split_is_advised(fit):
+    facts = Facts(fit)
+    assert isinstance(facts.times, str)
+    splits = facts.decision.tables["splits"]
+    best = splits[splits["chosen"]].iloc[0]
+    assert facts.advice.batch == f"{best['n_prompts']:,} prompts × {best['n_rollouts']:,} rollouts"
+    assert " updates (" in facts.advice.amount
+    card = sentences("card", facts=facts)
+    assert card[0].startswith(f"Run {facts.advice.batch}: {facts.advice.amount}, ")
+    assert card[1].startswith("Next best ")
+
+
+def test_with_step_times_the_fastest_batch_is_advised():
+    facts = Facts(timed_fit("p1"))
+    times = facts.times.tables["times"]
+    here = times[np.isclose(times["threshold"], facts.threshold) & times["gpus_measured"]
+                 & (times["range"] != "extrapolated") & (times["applies_to"] == "typical run")]
+    fastest = here.loc[here["hours"].idxmin()]
+    assert facts.advice.batch.startswith(f"{fastest['n_prompts']:.0f} prompts × ")
+    assert facts.advice.amount.split(" ")[1] in ("s", "min", "h")
+    assert facts.advice.next_more >= 0
+
+
+def test_a_quantity_read_off_at_many_batches_is_thinned_around_the_usual_one():
+    gains = table("gain_prompts", [f"n_prompts={p},n_rollouts={g}" for g in (2, 8)
+                                   for p in (4, 8, 16, 32, 64, 128, 256)])
+    usual = {"n_prompts": 16.0, "n_rollouts": 8.0}
+    ats = chosen_ats(gains, "gain_prompts", usual)
+    assert len(ats) == 4
+    assert [ats[0], ats[-1]] == ["n_prompts=4,n_rollouts=8", "n_prompts=256,n_rollouts=8"]
+    assert "n_prompts=16,n_rollouts=8" in ats
+    assert chosen_ats(gains, "gain_prompts", usual, 1) == ["n_prompts=16,n_rollouts=8"]
+    assert chosen_ats(table("best_n_rollouts", [""]), "best_n_rollouts", usual) == [""]
+    assert chosen_ats(gains, "no_such", usual) == []
+
+
+def test_thresholds_are_found_by_closeness_and_the_exponent_at_all():
+    rows = table("S_min", [""], median=3.0)
+    assert find(rows, "S_min", 0.1 + 0.2 + 0.2, "")["median"] == 3.0
+    assert find(rows, "S_min", 0.65, "") is None
+    assert find(rows.assign(threshold=np.nan), "S_min", 0.65, "")["median"] == 3.0

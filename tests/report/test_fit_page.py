@@ -1,0 +1,191 @@
+"""The page of a fit: the answer first, within its limits, every number from the tables."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fitted import SETTINGS, quick_sampling
+from page_reader import Page
+from timed_sweeps import timed_fit
+
+from cbsbayes.posterior.ceiling_option import OPTION
+from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.fit_sweep import fit_sweep
+from cbsbayes.report.facts import Facts
+from cbsbayes.report.fit_page import fit_page, next_lines
+from cbsbayes.report.page import PageFigure, page_tables, render_page
+from cbsbayes.report.text import paragraph
+from cbsbayes.simulate import simulate_sweep
+
+HOSTILE = ["<script>alert(1)</script>", "x\ny", "{{7*7}}", "\"><img src=x>"]
+
+
+def changed(fit, **attrs):
+    """Return the fit with other attributes, given as what they hold."""
+    tree = fit.tree.copy()
+    tree.attrs |= {key: value if isinstance(value, str) else json.dumps(value)
+                   for key, value in attrs.items()}
+    return Fit(tree)
+
+
+def words(fit, figures=(), **options):
+    return Page(render_page(fit_page(Facts(fit), figures, **options))).words
+
+
+@pytest.fixture(scope="module")
+def one_axis():
+    with quick_sampling():
+        return fit_sweep(simulate_sweep("batch", 2, law="total", random_seed=1), sampler=SETTINGS)
+
+
+def test_the_page_keeps_its_limits(written):
+    source = (written / "index.html").read_text("utf-8")
+    page = Page(source)
+    assert len(page.words.split()) <= 6000
+    assert page.elements.count("figure") <= 12
+    assert len(source.encode()) <= 1_000_000
+    assert not {"script", "iframe", "object", "embed", "form", "base"} & set(page.elements)
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
+    assert {a[1:] for a in page.addresses if a.startswith("#")} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_the_page_reads_in_order(written, fit):
+    text = Page((written / "index.html").read_text("utf-8")).words
+    facts, place = Facts(fit), 0
+    for part in ("and how sure are we?", f"Run {facts.advice.batch}: ", "Doubling ",
+                 "Sampling checks passed", "Quantities by target", "Updates against the batch",
+                 "Splitting a fixed batch", "Training curves",
+                 "Does the model reproduce the crossings?", "Against least squares",
+                 "What was left out", "an orphan tail", "targets and definitions", "Other laws",
+                 "Time to the target", "Diagnostics", "Going on from here",
+                 "One paragraph for a paper", "Definitions", "actor_rollout_ref.rollout.n",
+                 "How this was made", "python -m cbsbayes.fit sweep.nc", "settings.draws"):
+        found = text.find(part, place)
+        assert found >= 0, f"{part!r} is missing or out of order"
+        place = found
+
+
+def test_every_table_has_a_row_and_no_number_is_a_power_of_ten(fit):
+    tables = page_tables(fit_page(Facts(fit), []))
+    assert {"main", "spread", "overhead", "laws", "law_comparison", "comparison", "diagnostics",
+            "convergence", "left_out", "made"} <= set(tables)
+    for name, table in tables.items():
+        assert table.rows, name
+        for row in table.rows:
+            assert not re.search(r"× ?10[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]|\d,\d{3} %", " ".join(
+                f"{cell.text} {cell.below}" for cell in row)), name
+
+
+def test_card_paragraph_and_table_give_one_number_for_one_thing(fit):
+    facts = Facts(fit)
+    page = fit_page(facts, [])
+    gain = facts.gains[0]
+    column = [column.label for column in page.sections[0].tables["main"].columns].index(
+        f"{facts.threshold:g}")
+    row = page.sections[0].tables["main"].rows[0]
+    assert row[0].below == gain.doubled
+    assert str(gain.estimate) == f"{row[column].text} ({row[column].below})"
+    assert str(gain.estimate) in page.paper
+    assert f"Doubling {gain.doubled} saves {gain.saved.value} % of updates" in " ".join(page.answer)
+    assert str(facts.critical.estimate) in page.paper.replace(" prompts (", " (")
+
+
+def test_the_paragraph_names_data_law_definitions_and_software(fit):
+    facts = Facts(fit)
+    text = paragraph("paper", facts=facts)
+    used = int(fit.runs["used"].sum())
+    for part in (f"{used} of {len(fit.runs)} simulated runs", "prompts per update",
+                 "rollouts per prompt", "S = S_min (1 +", "1,319 validation items",
+                 "at which S is twice its limit S_min", "Zhang et al. 2024",
+                 "McCandlish et al. (2018)", "still saves 10 % of the updates", "cbsbayes 0.1.0",
+                 "4 chains of 200 draws", "credible intervals", "for a typical run",
+                 f"At accuracy {facts.threshold:g} on ", f"{fit.thresholds.max():g}"):
+        assert part in text, part
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(("status", "said"), [
+    ("lower_bound", "≥"), ("not_identified", "not identified by these batches")])
+def test_what_is_not_settled_is_a_bound_or_said_to_be_open(fit, status, said):
+    cbs = fit.cbs.copy()
+    rows = cbs["quantity"].isin(["cbs_prompts", "cbs_samples"])
+    cbs.loc[rows, ["status", "median", "ci_upper"]] = [status, float("nan"), float("nan")]
+    table = json.dumps({name: cbs[name].tolist() for name in cbs})
+    text = paragraph("paper", facts=Facts(changed(fit, table_cbs=table)))
+    sentence = next(part for part in text.split(". ") if part.startswith("The critical batch size"))
+    assert said in sentence
+
+
+def test_sampling_that_failed_is_said_first(fit):
+    failed = changed(fit, verdict=fit.verdict | {
+        "trusted": False, "checks_made": {"no_divergences": False}})
+    text = words(failed)
+    assert "Sampling checks not passed" in text
+    assert "failed or not made" in text
+    assert paragraph("paper", facts=Facts(failed)).startswith("The sampler did not pass")
+
+
+def test_one_axis_has_its_own_words(one_axis):
+    text = words(one_axis)
+    for part in ("No splits: ", "the law total", "samples per update",
+                 "This is the form of McCandlish et al. (2018)."):
+        assert part in text, part
+    assert " -1 " not in text
+
+
+def test_a_target_to_fall_below_is_no_accuracy(one_axis):
+    falling = Fit(one_axis.tree.copy())
+    falling.tree["sweep"].attrs["direction"] = "decreasing"
+    assert Facts(falling).target.startswith("target ")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_from_data_are_shown_as_text(fit, name):
+    tree = fit.tree.copy()
+    tree["sweep"] = tree["sweep"].copy()
+    tree["sweep"].attrs |= {"metric": name, "title": name, "notes": json.dumps([name])}
+    runs = fit.runs.assign(run=name, name=name, reason=name, remark=name)
+    tree.attrs |= {"group": name, "table_runs": json.dumps({c: runs[c].tolist() for c in runs}),
+                   "settings": json.dumps({**fit.settings, "metric": "", name: {name: name}}),
+                   "verdict": json.dumps({**fit.verdict, "sentences": [name]})}
+    figures = [PageFigure("steps_prompts", name, name, None, name)]
+    read = Page(render_page(fit_page(Facts(Fit(tree)), figures, command=name, noise=name)))
+    assert set(read.elements) <= set(Page(render_page(fit_page(Facts(fit), []))).elements)
+    assert read.words.count(name.replace("\n", r"\n")) > 10
+    assert all(address.startswith(("data:", "#")) for address in read.addresses)
+    assert "49" not in read.words[:200]
+
+
+def lines(fit, **more):
+    found = next_lines(Facts(fit), Path("out dir/fit"), **more)
+    return [line.split("  # ")[0] for line in found]
+
+
+def test_the_lines_that_go_on_fit_what_the_fit_holds(fit):
+    assert lines(fit) == [
+        "python -m cbsbayes.allocate 'out dir/fit' --check",
+        "python -m cbsbayes.plan 'out dir/fit' --runs 2",
+        "python -m cbsbayes.compare 'out dir/fit' OTHER_FIT"]
+    timed = timed_fit("p1")
+    assert lines(timed)[:3] == [
+        "python -m cbsbayes.allocate 'out dir/fit'",
+        "python -m cbsbayes.allocate 'out dir/fit' --clock",
+        "python -m cbsbayes.plan 'out dir/fit' --runs 2 --cost gpu-hours"]
+    several = fit.sweep.copy(deep=True)
+    several["ppo_epochs"].values[:] = np.arange(several.sizes["run"]) % 2 + 1
+    assert lines(fit, sweep=several)[-1] == "python -m cbsbayes.compare 'out dir'"
+    said = [*fit.verdict["sentences"], f"Small groups saturate; use {OPTION}."]
+    warned = changed(fit, verdict={**fit.verdict, "sentences": said})
+    ceilings = ("python -m cbsbayes.fit 'my sweep.nc' -o 'out dir/fit_ceilings' --model trajectory "
+                f"{OPTION}")
+    assert ceilings in lines(warned, source=Path("my sweep.nc"))
+    for line in [*lines(timed), *lines(fit, sweep=several), ceilings]:
+        module, *arguments = shlex.split(line)[2:]
+        import_module(module)._parser().parse_args(arguments)

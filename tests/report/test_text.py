@@ -1,0 +1,67 @@
+"""Text in plain English from tables and templates."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cbsbayes.models.laws import LAWS, get_law
+from cbsbayes.report.text import at_text, formula, parse_at, plain, quantity_label, sentences
+
+
+def test_what_is_held_fixed_is_put_into_words():
+    assert at_text("n_prompts=128,n_rollouts=8") == "128 prompts × 8 rollouts"
+    assert at_text("n_rollouts=8,gain=0.1").replace("\N{NO-BREAK SPACE}", " ") == (
+        "8 rollouts, saving 10 %")
+    assert at_text("{x}={0.__class__}") == "{x} = {0.__class__}"
+    assert at_text(np.nan) == at_text("") == ""
+    assert parse_at(" n_prompts=4 ") == {"n_prompts": "4"}
+
+
+def test_cells_of_any_kind_are_one_line_of_text():
+    values = [None, np.nan, pd.NA, True, np.int64(1200), 0.7, "x\ny", np.bool_(False)]
+    assert [plain(v) for v in values] == ["", "", "", "yes", "1,200", "0.7", r"x\ny", "no"]
+
+
+def test_labels_and_formulas():
+    assert quantity_label("cbs_prompts") == "Prompt CBS"
+    assert quantity_label("other") == "other"
+    assert formula(get_law("two_axis_free")).endswith("(n_rollouts − 1))/n_prompts)^α")
+
+
+def laws(**differences):
+    rows = pd.DataFrame([{"law": law, "elpd_diff": d, "dse": e}
+                         for law, (d, e) in differences.items()])
+    return sentences("laws", facts=SimpleNamespace(fit=SimpleNamespace(law_table=rows)))
+
+
+def test_laws_are_ranked_against_the_best():
+    assert laws(total=(-41.4, 10.8), two_axis_free=(0.0, 0.0), two_axis_sqrt=(-1.1, 2.4)) == [
+        "Left-out runs are predicted best by two_axis_free.",
+        "two_axis_sqrt predicts as well, within two standard errors: elpd −1.1 ± 2.4.",
+        "total predicts worse: elpd −41.4 ± 10.8."]
+    assert laws(total=(0.0, 0.0)) == []
+    assert laws(two_axis=(0.0, 0.0), power=(np.nan, np.nan))[1] == "power could not be compared."
+    assert len(laws(**{name: (-float(k), 0.1) for k, name in enumerate(LAWS)})) == len(LAWS)
+
+
+@pytest.mark.parametrize(("width", "said"), [(1.5, "1.5 times as wide"), (None, "")])
+def test_least_squares_is_told_beside_the_fit(width, said):
+    from cbsbayes.report.numbers import Estimate
+
+    row = {"axis": "prompts", "at": "n_rollouts=8", "theirs": Estimate("40", "", "identified"),
+           "ours": Estimate("60", "50–70", "identified"), "n_used": 20, "n_dropped": 1,
+           "n_ours": 21, "inside": False, "width": width, "fair": "55 (45–66)"}
+    facts = SimpleNamespace(target="accuracy 0.7")
+    text = " ".join(sentences("comparison", facts=facts, row=row))
+    assert "least squares gives 40 from 20 runs (1 dropped); this fit gives 60 (50–70)" in text
+    assert "outside the credible interval" in text
+    assert said in text
+    row |= {"ours": Estimate("≥ 9", "", "lower_bound")}
+    assert "do not settle the scale" in sentences("comparison", facts=facts, row=row)[1]
+    row |= {"theirs": None}
+    assert "could not be fitted; this fit" in sentences("comparison", facts=facts, row=row)[0]
+    assert "share no noise scale" in sentences("comparison", facts=facts, row=None)[0]
