@@ -13,6 +13,8 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="finished sweeps are kept in DIR/sweeps: the same command goes on where it was "
                "stopped. Exit status: 0 good; 1 the input is at fault; 2 usage; 3 some fits "
                "failed (they are named, everything else is written)")
-    add = parser.add_argument
+    add, count = parser.add_argument, partial(_whole, least=1)
     add("what", nargs="?", choices=["coverage", "sbc", "seeds"], default="coverage",
         help="coverage over simulated sweeps (default), simulation-based calibration, or real "
              "seeds redrawn")
@@ -53,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         help="folder to write; tables of other studies in it are kept (default: %(default)s)")
     add("--family", default="base", metavar="NAME,…",
         help="families of simulated truth, comma-separated, or all (default: %(default)s)")
-    add("--eval-every", type=_count, metavar="N",
+    add("--eval-every", type=count, metavar="N",
         help="for coverage: updates between evaluations (default: as the family has it)")
     add("--table", type=Path, metavar="FILE",
         help="for seeds: a sweep (.nc) or a table of runs, several of a batch")
@@ -67,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         help="for coverage: count how often a fit would warn that small groups saturate lower")
     add("--average", action="store_true",
         help="for coverage: fit the other laws as well and count what is averaged over them")
-    add("--sweeps", type=_count, default=100, help="sweeps a study (default: %(default)s)")
+    add("--sweeps", type=count, default=100, help="sweeps a study (default: %(default)s)")
     add("--first", type=_whole, default=0, metavar="SEED",
         help="random seed of the first (default: %(default)s)")
     add("--thresholds", type=lambda text: tuple(sorted(set(numbers(text)))), metavar="T,T,…",
@@ -75,8 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--draws", type=int, default=500, help="kept draws of each chain (default: %(default)s)")
     add("--tune", type=int, default=500, help="warm-up draws (default: %(default)s)")
     add("--chains", type=int, default=2, help="(default: %(default)s)")
-    add("--no-least-squares", action="store_true", help="fit the posterior alone, which is faster")
-    add("--workers", type=_count, default=os.cpu_count() or 1,
+    add("--no-least-squares", dest="least_squares", action="store_false",
+        help="fit the posterior alone, which is faster")
+    add("--workers", type=count, default=os.cpu_count() or 1,
         help="processes on this machine, one thread each (default: all its cores)")
     add("--scheduler", metavar="ADDRESS",
         help="fit on the workers of a Dask scheduler instead (pip install 'cbsbayes[cluster]')")
@@ -88,10 +91,6 @@ def _whole(text: str, least: int = 0) -> int:
     if not text.isdecimal() or int(text) < least:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
     return int(text)
-
-
-def _count(text: str) -> int:
-    return _whole(text, 1)
 
 
 def _run(options: argparse.Namespace, command: str) -> int:
@@ -122,8 +121,8 @@ def _run(options: argparse.Namespace, command: str) -> int:
 
 def _studies(options: argparse.Namespace) -> list[Study]:
     """Return the studies asked for, everything that can be refused early refused."""
+    from cbsbayes.validation import study
     from cbsbayes.validation.families import FAMILIES, get_family
-    from cbsbayes.validation.study import calibration_study, coverage_study
 
     for name in _COVERAGE_ONLY:
         if getattr(options, name) and options.what != "coverage":
@@ -134,12 +133,11 @@ def _studies(options: argparse.Namespace) -> list[Study]:
     if options.table is not None:
         raise CBSDataError(f"--table is for seeds; valid: python -m cbsbayes.validate seeds "
                            f"--table {one_line(options.table)}")
-    settings = _settings(options, _DEFAULT_LAW if options.law == "auto" else options.law,
-                         options.thresholds)
+    settings = _settings(options, law=_DEFAULT_LAW if options.law == "auto" else options.law)
     if options.what == "sbc":
-        return [calibration_study(settings)]
+        return [study.calibration_study(settings)]
     names = list(FAMILIES) if options.family == "all" else options.family.split(",")
-    return [coverage_study(get_family(name).name, settings) for name in dict.fromkeys(names)]
+    return [study.coverage_study(get_family(name).name, settings) for name in dict.fromkeys(names)]
 
 
 def _seeds_study(options: argparse.Namespace) -> Study:
@@ -156,30 +154,18 @@ def _seeds_study(options: argparse.Namespace) -> Study:
                            "runs of a batch")
     ds = read_sweep(file) if file.suffix == ".nc" else ingest([str(file)])
     check_table(ds, str(file))
-    settings = _settings(options, choose_law(ds, options.law).law.name,
-                         options.thresholds or tuple(choose_thresholds(ds).tolist()))
+    options.thresholds = options.thresholds or tuple(choose_thresholds(ds).tolist())
+    settings = _settings(options, law=choose_law(ds, options.law).law.name)
     return seeds_study(ds, file.name.split(".")[0], settings)
 
 
-def _settings(
-    options: argparse.Namespace, law: str, thresholds: tuple[float, ...] | None
-) -> Settings:
-    from cbsbayes.models.laws import get_law
-    from cbsbayes.posterior.ceiling_option import check_ceilings
-    from cbsbayes.validation.coverage import THRESHOLDS, Settings
-    from cbsbayes.validation.models import MODELS
+def _settings(options: argparse.Namespace, law: str) -> Settings:
+    """Return the options that are settings; thresholds are the usual ones unless given."""
+    from cbsbayes.validation.coverage import Settings
 
-    if options.model not in MODELS:
-        raise CBSDataError(f"unknown model {options.model!r}; valid: {', '.join(MODELS)}")
-    if options.ceiling_by_group:
-        check_ceilings(options.model, get_law(law))
-    settings = Settings(model=options.model, law=get_law(law).name, chains=options.chains,
-                        draws=options.draws, tune=options.tune,
-                        thresholds=thresholds or THRESHOLDS,
-                        least_squares=not options.no_least_squares,
-                        **{name: getattr(options, name) for name in _COVERAGE_ONLY})
-    settings.sampler(0)  # refuses what cannot be sampled with
-    return settings
+    given = {field.name: getattr(options, field.name) for field in fields(Settings)
+             if getattr(options, field.name, None) is not None}
+    return Settings(**given | {"law": law})
 
 
 @contextmanager

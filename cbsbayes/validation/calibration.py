@@ -18,7 +18,7 @@ References
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any
@@ -28,7 +28,6 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.crossings.intervals import find_crossings
-from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.sampling import sample_crossings, sample_prior
 from cbsbayes.models.crossing_data import CrossingData, crossing_data
 from cbsbayes.models.laws import Law, get_law
@@ -61,7 +60,7 @@ class CrossingCalibration:
         Thresholds and sampler.
     """
 
-    scalars = ("sigma_run", "sigma_residual")
+    scalars: tuple[str, ...] = ("sigma_run", "sigma_residual")
 
     def __init__(self, law: Law, settings: Settings) -> None:
         self._law, self._settings = law, settings
@@ -98,17 +97,12 @@ class CrossingCalibration:
                        log_upper=data.log_upper + shift, midpoint=data.midpoint + shift)
 
 
-_MODELS: dict[str, Callable[[Law, Settings], Any]] = {"crossing": CrossingCalibration,
-                                                   "trajectory": TrajectoryCalibration}
-
-
 @lru_cache(maxsize=4)
 def calibrated(settings: Settings) -> CalibratedModel:
     """Return the model to be calibrated; kept, because building it costs more than a fit."""
-    if settings.model not in _MODELS:
-        raise CBSDataError(f"model {settings.model!r} cannot be calibrated; valid: "
-                           f"{', '.join(_MODELS)}")
-    return _MODELS[settings.model](get_law(settings.law), settings)
+    law = get_law(settings.law)
+    return (TrajectoryCalibration(law, settings) if settings.model == "trajectory"
+            else CrossingCalibration(law, settings))
 
 
 def calibration_sweep(settings: Settings, random_seed: int) -> dict[str, Any]:

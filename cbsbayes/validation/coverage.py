@@ -13,15 +13,17 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.crossings.intervals import find_crossings
+from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.models.laws import Law, get_law
+from cbsbayes.posterior.ceiling_option import check_ceilings
 from cbsbayes.posterior.small_groups import small_group_caution
 from cbsbayes.posterior.verdict import structure_caution
 from cbsbayes.simulation.truth import progress_at, truth_of
 from cbsbayes.sweep.groups import choose_runs
 from cbsbayes.validation.families import family_sweep, get_family
 from cbsbayes.validation.least_squares_intervals import Intervals, least_squares_intervals
-from cbsbayes.validation.models import averaged_logs, posterior_tree, with_checks
+from cbsbayes.validation.models import MODELS, averaged_logs, posterior_tree, with_checks
 from cbsbayes.validation.reading import Reading, true_logs
 
 __all__ = ["ALL", "COLUMNS", "THRESHOLDS", "Settings", "coverage_table", "fitted_runs",
@@ -42,7 +44,7 @@ class Settings:
     Attributes
     ----------
     model, law : str
-        Names of the model and of the law.
+        Names of the model (`cbsbayes.validation.models.MODELS`) and of the law.
     thresholds : tuple of float
         Targets.
     chains, draws, tune : int
@@ -62,6 +64,11 @@ class Settings:
         them is held to the truth.
     eval_every : int or None
         Updates between evaluations of simulated runs; None: as the family has it.
+
+    Raises
+    ------
+    CBSDataError
+        If there is no such model or law, or the sampler cannot work with its settings.
     """
 
     model: str = "crossing"
@@ -77,6 +84,15 @@ class Settings:
     alarms: bool = False
     average: bool = False
     eval_every: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be fitted, before anything is."""
+        if self.model not in MODELS:
+            raise CBSDataError(f"unknown model {self.model!r}; valid: {', '.join(MODELS)}")
+        if self.ceiling_by_group:
+            check_ceilings(self.model, get_law(self.law))
+        get_law(self.law)
+        self.sampler(0)
 
     def sampler(self, random_seed: int) -> SamplerSettings:
         """Return the sampler's settings for one sweep, which has one core."""

@@ -17,7 +17,6 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
 from typing import Any
-from unittest.mock import patch
 
 from cbsbayes.errors import CBSDataError
 
@@ -126,14 +125,15 @@ def executor(workers: int, scheduler: str | None = None) -> Iterator[Executor]:
         with _cluster(scheduler) as pool:
             yield pool
         return
-    one_thread = dict.fromkeys(_ONE_THREAD, "1")  # read when a new process loads numpy
-    with patch.dict(os.environ, one_thread), ProcessPoolExecutor(
-            workers, mp_context=get_context("spawn"), initializer=_end_with_the_command) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"),
+                             initializer=_start_worker) as pool:
         yield pool
 
 
-def _end_with_the_command() -> None:
-    """Have a worker end when the command does, killed or not: alone it would wait for ever."""
+def _start_worker() -> None:
+    """Give a worker one thread, and have it end when the command does, killed or not."""
+    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))  # read when it loads numpy
+
     def wait() -> None:
         if command is not None:
             command.join()

@@ -11,6 +11,8 @@ References
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -81,10 +83,8 @@ def plot_ranks(rows: pd.DataFrame) -> Figure:
     """
     quantities = list(dict.fromkeys(rows["quantity"]))
     figure, axes = new_grid(len(quantities), 3, panel=(3.2, 2.2), sharex=True, sharey=True)
-    bands: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     for ax, quantity in zip(axes, quantities, strict=True):
-        part = rows[rows["quantity"] == quantity]
-        _ranks_of(ax, part, bands)
+        _ranks_of(ax, rows[rows["quantity"] == quantity])
         ax.set_title(quantity)
     for ax in axes[-3:]:
         ax.set_xlabel("rank of the truth")
@@ -93,30 +93,27 @@ def plot_ranks(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def _ranks_of(
-    ax: Axes, part: pd.DataFrame, bands: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]
-) -> None:
+def _ranks_of(ax: Axes, part: pd.DataFrame) -> None:
     from arviz_stats.ecdf_utils import compute_ecdf
 
-    thresholds = list(dict.fromkeys(part["threshold"]))
-    for threshold, colour in zip(thresholds, ordered_colours(len(thresholds)), strict=True):
-        pit = part.loc[part["threshold"] == threshold, "pit"].to_numpy(float)
-        if len(pit) not in bands:
-            bands[len(pit)] = _band(len(pit))
-        at, lower, upper = bands[len(pit)]
-        if threshold == thresholds[0]:
+    by_threshold = {t: ranks["pit"].to_numpy(float)
+                    for t, ranks in part.groupby("threshold", sort=False)}
+    for (threshold, pit), colour in zip(by_threshold.items(), ordered_colours(len(by_threshold)),
+                                        strict=True):
+        at, lower, upper = _band(len(pit))
+        if not ax.lines:
             ax.fill_between(at, lower - at, upper - at, color=GREY, alpha=0.2, lw=0)
         ax.plot(at, compute_ecdf(pit, at) - at, lw=1, color=colour if threshold != "" else BLACK,
-                label=f"{threshold:g}" if threshold != "" else "")
+                label=str(threshold))
     ax.axhline(0.0, color=GREY, lw=0.8)
 
 
+@cache
 def _band(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return where it is known, and the simultaneous envelope of n uniform ranks."""
     from arviz_stats.ecdf_utils import ecdf_pit
 
     if n < _LEAST_RANKS:
         return (np.array([0.0, 1.0]),) * 3
-    uniform = (np.arange(n) + 0.5) / n
-    at, _, lower, upper = ecdf_pit(uniform, _ENVELOPE, _SIMULATIONS)
+    at, _, lower, upper = ecdf_pit((np.arange(n) + 0.5) / n, _ENVELOPE, _SIMULATIONS)
     return at, lower, upper

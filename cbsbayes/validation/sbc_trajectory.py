@@ -77,7 +77,7 @@ class TrajectoryCalibration:
     def __init__(self, law: Law, settings: Settings) -> None:
         self._settings = settings
         self._flat = _reference(law)
-        self.scalars = tuple(self._named(self._flat.center[None, None]))
+        self.scalars = tuple(map(str, self._named(self._flat.center[None, None])))
 
     def prior_draw(self, random_seed: int) -> PriorDraw:
         """Return parameters drawn from the prior, and curves drawn from them."""

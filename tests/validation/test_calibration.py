@@ -89,6 +89,6 @@ def test_a_few_sweeps_from_prior_to_table(law):
     assert known["pit"].between(0.001, 0.999).all()
 
 
-def test_a_model_without_a_generative_form_is_refused():
-    with pytest.raises(CBSDataError, match="model 'other' cannot be calibrated; valid: crossing"):
-        calibrated(Settings(model="other"))
+def test_an_unknown_model_is_refused():
+    with pytest.raises(CBSDataError, match="unknown model 'other'; valid: crossing, trajectory"):
+        Settings(model="other")
