@@ -19,16 +19,16 @@ import arviz as az
 import numpy as np
 import stan_peer
 import xarray as xr
+from cbsbayes.models.crossing_kernel import log_density
+from cbsbayes.models.crossing_words import data_words
 from process_cpu import cpu_seconds
 
 from cbsbayes.crossings.intervals import choose_thresholds, find_crossings
 from cbsbayes.inference.sampling import SAMPLERS, SamplerSettings, quiet_pymc, sample_crossings
-from cbsbayes.models.crossing import build_crossing_model
 from cbsbayes.models.crossing_data import CrossingData, crossing_data
-from cbsbayes.models.crossing_flat import FlatCrossing
-from cbsbayes.models.crossing_kernel import log_density
-from cbsbayes.models.crossing_words import data_words
+from cbsbayes.models.crossing_parameters import CrossingParameters
 from cbsbayes.models.laws import Law, get_law
+from cbsbayes.models.pymc_models import build_crossing_model
 from cbsbayes.simulate import simulate_sweep
 
 LAW = get_law("two_axis_free")
@@ -135,7 +135,7 @@ def _mean_and_error(tree: xr.DataTree) -> tuple[xr.Dataset, xr.Dataset]:
 
 def gradient_time(data: CrossingData, *, marginal: bool) -> float:
     """Return microseconds per log density and gradient, the best of several rounds."""
-    flat = FlatCrossing(data, LAW, marginal=marginal)
+    flat = CrossingParameters(data, LAW, marginal=marginal)
     words, position = data_words(flat), flat.center
     log_density(position, words)
     return 1e3 * min(timeit.repeat(lambda: log_density(position, words), number=1000, repeat=5))

@@ -66,10 +66,10 @@ def _parser() -> argparse.ArgumentParser:
         help="let small groups saturate lower: a ceiling for every n_rollouts (trajectory model)")
     add("--ci-prob", type=float, default=0.9, metavar="P",
         help="probability of the equal-tailed intervals (default: %(default)s)")
-    add("--sampler", choices=["marginal", "nutpie", "pymc"], default="marginal",
-        help="run effects integrated out, or one of two NUTS (default: %(default)s)")
-    add("--draws", type=int, default=1000, help="kept draws of each chain (default: %(default)s)")
-    add("--tune", type=int, default=1000, help="warm-up draws of NUTS (default: %(default)s)")
+    add("--sampler", choices=["nutpie", "pymc"], default="nutpie",
+        help="nutpie, or PyMC's own NUTS on the PyMC model, much slower (default: %(default)s)")
+    add("--draws", type=int, default=750, help="kept draws of each chain (default: %(default)s)")
+    add("--tune", type=int, default=250, help="warm-up draws of each chain (default: %(default)s)")
     add("--chains", type=int, default=4, help="(default: %(default)s)")
     add("--seed", type=_seed, default=0, help="random seed (default: %(default)s)")
     add("--figures", choices=["page", "all", "none", "pdf"], default="page",

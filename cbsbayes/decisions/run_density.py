@@ -19,8 +19,7 @@ from math import exp, log, sqrt
 import numpy as np
 
 from cbsbayes.models.compiled import compiled
-from cbsbayes.models.crossing_data import CrossingData
-from cbsbayes.models.likelihood import LOGISTIC_SCALE
+from cbsbayes.models.crossing_data import LOGISTIC_SCALE, CrossingData
 from cbsbayes.posterior.predictive import Parameters
 
 __all__ = ["log_likelihood_matrix"]

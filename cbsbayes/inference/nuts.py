@@ -48,8 +48,8 @@ class SamplerSettings:
     """
 
     sampler: str = "nutpie"
-    draws: int = 1000
-    tune: int = 300
+    draws: int = 750
+    tune: int = 250
     chains: int = 4
     random_seed: int = 0
     cores: int = 2
@@ -108,7 +108,7 @@ def sample(
     if not shortfall:
         return Draws(position, stats, "")
     position, stats = _sample_once(density, mode, root, settings, _AGAIN)
-    return Draws(position, stats, f"sampled again with a low-rank metric and smaller steps, "
+    return Draws(position, stats, "sampled again with a low-rank metric and smaller steps, "
                                   f"because {shortfall}")
 
 

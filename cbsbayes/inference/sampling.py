@@ -1,72 +1,49 @@
-"""Sample the crossing model: with run effects integrated out, or by NUTS with them.
-
-``marginal`` (`cbsbayes.inference.marginal`) is the fastest by far; where its draws should not be
-used, NUTS takes over and the tree says why. ``nutpie`` is NUTS with a low-rank mass matrix on
-`cbsbayes.models.crossing_kernel`, because compiling the PyMC model for it takes several times as
-long as sampling. ``pymc`` is PyMC's own NUTS on the definition. All return the same variables.
-"""
+"""Draws from posterior and prior of the crossing model, and what they say of whole runs."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
 
-from cbsbayes.crossings.thresholds import MIN_BATCH_SIZES
-from cbsbayes.errors import CBSDataError
-from cbsbayes.inference.marginal import sample_marginal
+from cbsbayes.inference.mode import Density, find_mode, root_of_covariance
+from cbsbayes.inference.nuts import SAMPLERS, SamplerSettings, sample
+from cbsbayes.models import crossing, noise_data
+from cbsbayes.models.crossing_arrays import crossing_arrays, noise_arrays
 from cbsbayes.models.crossing_data import CrossingData
-from cbsbayes.models.crossing_flat import FlatCrossing
-from cbsbayes.models.crossing_words import data_words
+from cbsbayes.models.crossing_parameters import CrossingParameters
 from cbsbayes.models.laws import Law
 from cbsbayes.models.priors import PRIORS, Priors
 
-__all__ = ["SAMPLERS", "SamplerSettings", "nutpie_model", "quiet_pymc", "sample_crossings",
-           "sample_prior"]
+__all__ = ["SAMPLERS", "SamplerSettings", "crossing_density", "quiet_pymc",
+           "crossing_log_likelihoods", "sample_crossings", "sample_prior"]
 
-SAMPLERS = ("marginal", "nutpie", "pymc")
-_TARGET_ACCEPT = 0.95  # .9 does on most sweeps, but where only bounds are known draws diverge
-_TARGET_ACCEPT_NOISE = 0.99  # accuracy ranges without a probe make narrow places
-_REDUNDANT = "run_effect_z"  # run_effect over sigma_run
+_PYMC_TARGET_ACCEPT = 0.95
+_FEWEST_BATCHES = 3  # below, seeds cannot tell their own scatter
 
 
-@dataclass(frozen=True)
-class SamplerSettings:
-    """How to sample.
+def crossing_density(parameters: CrossingParameters) -> Density:
+    """Return the log density of a model's position, with its gradient.
 
-    Attributes
+    Parameters
     ----------
-    sampler : {"marginal", "nutpie", "pymc"}
-        Walkers with run effects integrated out, or one of two NUTS. The trajectory model
-        integrates its runs' own parameters out for all three.
-    draws, tune, chains : int
-        Kept and discarded draws of each chain, and chains; ``marginal`` needs no `tune`.
-    random_seed : int
-        Same seed, same sampler and versions: same draws.
-    cores : int
-        Chains at once.
+    parameters : CrossingParameters
+        Data, law and priors.
     """
+    arrays, noise = crossing_arrays(parameters), noise_arrays(parameters)
 
-    sampler: str = "marginal"
-    draws: int = 1000
-    tune: int = 1000
-    chains: int = 4
-    random_seed: int = 0
-    cores: int = 2
+    def density(position: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = crossing.log_density(position, arrays)
+        if noise is None:
+            return value, gradient
+        more, slope = noise_data.log_density(position, noise)
+        return value + more, gradient + slope
 
-    def __post_init__(self) -> None:
-        """Refuse settings that cannot be sampled with."""
-        if self.sampler not in SAMPLERS:
-            raise CBSDataError(f"unknown sampler {self.sampler!r}; valid: {', '.join(SAMPLERS)}")
-        for name, least in (("draws", 50), ("tune", 100), ("chains", 2)):
-            if getattr(self, name) < least:
-                raise CBSDataError(f"{name} is {getattr(self, name)}; valid: at least {least}, "
-                                   "r_hat and ESS need them")
+    return density
 
 
 def sample_crossings(
@@ -89,99 +66,37 @@ def sample_crossings(
     -------
     xarray.DataTree
         Groups ``posterior`` and ``sample_stats``, dims chain, draw, run, threshold; the latter's
-        attribute ``fell_back`` says why NUTS took over, where it did.
+        attribute ``note`` says why draws were taken a second time, where they were.
     """
-    priors, why = _priors_for(data, priors), ""
-    if settings.sampler == "marginal":
-        posterior, stats, why = sample_marginal(
-            FlatCrossing(data, law, priors), chains=settings.chains, draws=settings.draws,
-            cores=settings.cores, random_seed=settings.random_seed)
-        if not why:
-            return xr.DataTree.from_dict({"posterior": posterior, "sample_stats": stats})
-    sample = _sample_pymc if settings.sampler == "pymc" else _sample_nutpie
-    tree = sample(data, law, settings, priors)
-    tree["sample_stats"].attrs["fell_back"] = why
-    return tree
-
-
-def _sample_nutpie(
-    data: CrossingData, law: Law, settings: SamplerSettings, priors: Priors
-) -> xr.DataTree:
-    import nutpie
-
-    from cbsbayes.models.crossing_kernel import sampler_callbacks
-
-    flat = FlatCrossing(data, law, priors)
-    model = nutpie_model(sampler_callbacks(), data_words(flat), flat.n_dim, flat.initial_point)
-    tree = nutpie.sample(
-        model, draws=settings.draws, tune=settings.tune, chains=settings.chains,
-        cores=settings.cores, seed=settings.random_seed, target_accept=_target_accept(data),
-        adaptation="low_rank", save_warmup=False, progress_bar=False,
-    )
+    parameters = CrossingParameters(data, law, _priors_for(data, priors))
+    if settings.sampler == "pymc":
+        return _sample_pymc(parameters, settings)
+    density = crossing_density(parameters)
+    mode = find_mode(density, parameters.center, parameters.sd)
+    root = root_of_covariance(density, mode, parameters.sd)
+    draws = sample(density, mode, root, settings)
+    posterior = parameters.unpack(draws.position).assign_coords(run=data.run)
+    flat = draws.position.reshape(-1, parameters.n_dim)
+    uniform = np.random.default_rng(settings.random_seed).random((len(flat), len(data.run)))
+    effect = crossing.run_effects(flat, uniform, crossing_arrays(parameters))
+    posterior["run_effect"] = (("chain", "draw", "run"),
+                               effect.reshape(*draws.position.shape[:2], -1))
     return xr.DataTree.from_dict({
-        "posterior": flat.unpack(tree["posterior"]["position"].values),
-        "sample_stats": tree["sample_stats"].to_dataset()})
+        "posterior": posterior, "sample_stats": draws.stats.assign_attrs(note=draws.note)})
 
 
-def _priors_for(data: CrossingData, priors: Priors) -> Priors:
-    n_batches = len(np.unique(np.column_stack([data.n_prompts, data.n_rollouts]), axis=0))
-    if data.noise is not None and n_batches < MIN_BATCH_SIZES:
-        priors = priors.few_batches()
-    return priors.at(len(data.threshold))
-
-
-def _target_accept(data: CrossingData) -> float:
-    return _TARGET_ACCEPT if data.noise is None else _TARGET_ACCEPT_NOISE
-
-
-def nutpie_model(
-    callbacks: tuple[Any, Any], words: np.ndarray, n_dim: int,
-    start: Callable[[int], np.ndarray],
-) -> Any:
-    """Return a kernel as nutpie takes a compiled PyMC model: by address, without Python.
-
-    Called as a Python function it would cost twice the time, and two chains would wait for each
-    other. Draws stay flat until sampling is over.
+def crossing_log_likelihoods(parameters: CrossingParameters, draws: xr.Dataset) -> np.ndarray:
+    """Return log p(crossings of a run), its run effect integrated out, shape (draw, run).
 
     Parameters
     ----------
-    callbacks : tuple
-        Log density with gradient, and the copy of a draw, as C functions.
-    words : numpy.ndarray
-        The kernel's data.
-    n_dim : int
-        Length of the flat vector.
-    start : callable
-        From a seed to a starting point, shape (n_dim,).
+    parameters : CrossingParameters
+        Data and law; measured noise is not looked at.
+    draws : xarray.Dataset
+        Draws of a posterior or prior of this law, dims (sample, threshold).
     """
-    from nutpie.compile_pymc import CompiledPyMCModel
-
-    density, copy = callbacks
-    return CompiledPyMCModel(
-        compiled_logp_func=density, compiled_expand_func=copy, user_data=words,
-        initial_point_func=start, n_expanded=n_dim,
-        shape_info=(["position"], [slice(0, n_dim)], [(n_dim,)]),
-        dims={}, shared_data={}, shared_var_keys={}, logp_func=None, expand_func=None,
-        _n_dim=n_dim, _shapes={"position": (n_dim,)}, _coords={},
-    )
-
-
-def _sample_pymc(
-    data: CrossingData, law: Law, settings: SamplerSettings, priors: Priors
-) -> xr.DataTree:
-    import pymc as pm
-
-    from cbsbayes.models.crossing import build_crossing_model
-
-    with build_crossing_model(data, law, priors), quiet_pymc():
-        tree = pm.sample(
-            draws=settings.draws, tune=settings.tune, chains=settings.chains,
-            cores=settings.cores, random_seed=settings.random_seed, nuts_sampler="pymc",
-            target_accept=_target_accept(data), progressbar=False, compute_convergence_checks=False,
-        )
-    return xr.DataTree.from_dict({
-        "posterior": tree["posterior"].to_dataset().drop_vars(_REDUNDANT),
-        "sample_stats": tree["sample_stats"].to_dataset()})
+    parameters = replace(parameters, data=replace(parameters.data, noise=None))
+    return crossing.run_log_likelihoods(parameters.pack(draws), crossing_arrays(parameters))
 
 
 def sample_prior(
@@ -195,9 +110,34 @@ def sample_prior(
     xarray.Dataset
         Dims (chain, draw, run, threshold), one chain.
     """
-    flat = FlatCrossing(replace(data, noise=None), law, _priors_for(data, priors))
-    position = flat.prior_draws(draws, np.random.default_rng(random_seed))
-    return flat.unpack(position[None])
+    rng = np.random.default_rng(random_seed)
+    parameters = CrossingParameters(replace(data, noise=None), law, _priors_for(data, priors))
+    prior = parameters.unpack(parameters.prior_draws(draws, rng)[None]).assign_coords(run=data.run)
+    effect = prior["sigma_run"].values[..., None] * rng.standard_normal((1, draws, len(data.run)))
+    return prior.assign(run_effect=(("chain", "draw", "run"), effect))
+
+
+def _priors_for(data: CrossingData, priors: Priors) -> Priors:
+    n_batches = len(np.unique(np.column_stack([data.n_prompts, data.n_rollouts]), axis=0))
+    if data.noise is not None and n_batches < _FEWEST_BATCHES:
+        priors = priors.few_batches()
+    return priors.at(len(data.threshold))
+
+
+def _sample_pymc(parameters: CrossingParameters, settings: SamplerSettings) -> xr.DataTree:
+    import pymc as pm
+
+    from cbsbayes.models.pymc_models import build_crossing_model
+
+    with build_crossing_model(parameters.data, parameters.law, parameters.priors), quiet_pymc():
+        tree = pm.sample(
+            draws=settings.draws, tune=settings.tune, chains=settings.chains,
+            cores=settings.cores, random_seed=settings.random_seed, nuts_sampler="pymc",
+            target_accept=_PYMC_TARGET_ACCEPT, progressbar=False,
+            compute_convergence_checks=False)
+    return xr.DataTree.from_dict({
+        "posterior": tree["posterior"].to_dataset().drop_vars("run_effect_z"),
+        "sample_stats": tree["sample_stats"].to_dataset()})
 
 
 @contextlib.contextmanager

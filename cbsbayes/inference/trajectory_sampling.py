@@ -3,37 +3,33 @@ r"""Sample the trajectory model's shared parameters, and runs' own given them.
 The runs' own parameters are integrated out in the kernel, so that thirty-odd coordinates are left
 however many runs there are. They are turned by the posterior's normal approximation
 (`cbsbayes.inference.laplace`) before a sampler sees them. One of them is far from normal: the
-ceiling's logit falls off a cliff where the data are and has a long tail above them. The walkers of
-`cbsbayes.inference.hmc` move in :math:`\log(\mathrm{ceiling} - \mathrm{floor})` instead, the floor
-one logit below the highest accuracy that the typical run reached, where the posterior has nothing.
+ceiling's logit falls off a cliff where the data are and has a long tail above them. The sampler
+moves in :math:`\log(\mathrm{ceiling} - \mathrm{floor})` instead, the floor one logit below the
+highest accuracy that the typical run reached, where the posterior has nothing.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 import xarray as xr
 from scipy.special import expit, logit
 
-from cbsbayes.inference.hmc import Gradients, walk
 from cbsbayes.inference.laplace import Laplace, find_laplace
-from cbsbayes.inference.sampling import SamplerSettings, nutpie_model, quiet_pymc
+from cbsbayes.inference.mode import Density
+from cbsbayes.inference.nuts import SamplerSettings, sample
+from cbsbayes.inference.sampling import quiet_pymc
 from cbsbayes.models import trajectory_kernel as kernel
 from cbsbayes.models.trajectory_flat import FlatTrajectory
 from cbsbayes.models.trajectory_read import read_thresholds
-from cbsbayes.models.trajectory_words import data_words
 from cbsbayes.posterior.law_fit import run_log_likelihoods
 
-__all__ = ["sample_by_nuts", "sample_curves"]
+__all__ = ["sample_curves"]
 
 _TARGET_ACCEPT = 0.97  # .85 is twice as fast, but draws diverge where the ceiling is near the data
-_WALKERS_ACCEPT = (0.95, 0.98)  # the second where a draw diverges
-_WARM_UP = 72  # draws stay correlated for some ten moves
 _BELOW_TOP, _BELOW_MODE = 1.0, 0.5  # the floor of the ceiling's logit, at least
 _CHUNK = 500  # draws at a time when runs' own parameters are drawn
-_START = 0.5  # spread of the chains' starts in posterior spreads
 
 
 def sample_curves(
@@ -55,12 +51,11 @@ def sample_curves(
     tuple
         A tree with groups ``posterior``, ``sample_stats`` and ``log_likelihood``, and the model.
     """
-    approximation, why = find_laplace(flat), ""
-    if settings.sampler == "marginal":
-        position, stats, why = _sample_walkers(approximation, settings)
-    if settings.sampler != "marginal" or why:
-        position, stats = sample_by_nuts(approximation, settings)
-    stats.attrs["fell_back"] = why
+    approximation = find_laplace(flat)
+    if settings.sampler == "pymc":
+        position, stats = _sample_pymc(approximation, settings)
+    else:
+        position, stats = _sample_nutpie(approximation, settings)
     flat = approximation.flat
     posterior = read_thresholds(flat, position, thresholds, settings.random_seed)
     draws = position.reshape(-1, flat.n_dim)
@@ -75,31 +70,10 @@ def sample_curves(
     return tree, flat
 
 
-def sample_by_nuts(
+def _sample_nutpie(
     approximation: Laplace, settings: SamplerSettings
 ) -> tuple[np.ndarray, xr.Dataset]:
-    """Return draws of the shared parameters by NUTS, which needs no floor under the ceiling.
-
-    Parameters
-    ----------
-    approximation : Laplace
-        The model, and the normal approximation that turns its coordinates.
-    settings : SamplerSettings
-        How to sample.
-
-    Returns
-    -------
-    tuple
-        Draws of the flat vector, shape (chain, draw, n_dim), and the sampler's numbers.
-    """
-    sample = _sample_pymc if settings.sampler == "pymc" else _sample_nutpie
-    return sample(approximation, settings)
-
-
-def _sample_walkers(
-    approximation: Laplace, settings: SamplerSettings
-) -> tuple[np.ndarray, xr.Dataset, str]:
-    """Return draws of the flat vector, the sampler's numbers, and why not to use them, if so."""
+    """Return draws of the flat vector, shape (chain, draw, n_dim), and the sampler's numbers."""
     flat, words = approximation.flat, approximation.words
     j = flat.slices["ceiling_logit"].start
     floor = min(_top_logit(flat) - _BELOW_TOP, approximation.middle[j] - _BELOW_MODE)
@@ -107,13 +81,11 @@ def _sample_walkers(
     middle, factor = approximation.middle.copy(), approximation.factor.copy()
     middle[j] = np.log(above)
     factor[j] /= above
-    found = walk(
-        _above_floor(partial(kernel.gradients, words=words), j, floor), middle, factor,
-        chains=settings.chains, draws=settings.draws, cores=settings.cores,
-        random_seed=settings.random_seed, target_accept=_WALKERS_ACCEPT, warm_up=_WARM_UP)
-    position = found.position.copy()
+    draws = sample(_above_floor(partial(kernel.log_density, words=words), j, floor), middle, factor,
+                   settings)
+    position = draws.position.copy()
     position[..., j] = floor + np.exp(position[..., j])
-    return position, found.dataset(), found.failed
+    return position, draws.stats.assign_attrs(note=draws.note)
 
 
 def _top_logit(flat: FlatTrajectory) -> float:
@@ -123,37 +95,17 @@ def _top_logit(flat: FlatTrajectory) -> float:
     return float(logit(np.clip(share, 0.01, 0.99)))
 
 
-def _above_floor(gradients: Gradients, j: int, floor: float) -> Gradients:
+def _above_floor(density: Density, j: int, floor: float) -> Density:
     """Return a density over log(x - floor) in place of coordinate j, Jacobian included."""
-    def turned(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        at = positions.copy()
-        with np.errstate(over="ignore", invalid="ignore"):
-            above = np.exp(positions[:, j])
-            at[:, j] = floor + above
-            value, slope = gradients(at)
-            slope[:, j] = slope[:, j] * above + 1.0
-            return value + positions[:, j], slope
+    def transformed(position: np.ndarray) -> tuple[float, np.ndarray]:
+        at = position.copy()
+        above = np.exp(position[j])
+        at[j] = floor + above
+        value, slope = density(at)
+        slope[j] = slope[j] * above + 1.0
+        return value + position[j], slope
 
-    return turned
-
-
-def _sample_nutpie(
-    approximation: Laplace, settings: SamplerSettings
-) -> tuple[np.ndarray, xr.Dataset]:
-    """Return draws of the flat vector, shape (chain, draw, n_dim), and the sampler's numbers."""
-    import nutpie
-
-    n_dim = approximation.flat.n_dim
-    words = data_words(approximation.flat, approximation.middle, approximation.factor)
-    model = nutpie_model(kernel.sampler_callbacks(), words, n_dim, _start_of(n_dim))
-    tree: Any = nutpie.sample(
-        model, draws=settings.draws, tune=settings.tune, chains=settings.chains,
-        cores=settings.cores, seed=settings.random_seed, target_accept=_TARGET_ACCEPT,
-        adaptation="low_rank", save_warmup=False, progress_bar=False,
-    )
-    whitened = tree["posterior"]["position"].values
-    return (approximation.middle + whitened @ approximation.factor.T,
-            tree["sample_stats"].to_dataset())
+    return transformed
 
 
 def _sample_pymc(
@@ -178,10 +130,6 @@ def _sample_pymc(
             compute_convergence_checks=False)
     return (position_of(flat, tree["posterior"].to_dataset()),
             tree["sample_stats"].to_dataset())
-
-
-def _start_of(n_dim: int) -> Any:
-    return lambda seed: _START * np.random.default_rng(seed).standard_normal(n_dim)
 
 
 def _run_effects(

@@ -1,160 +1,418 @@
-r"""The crossing model: S(P, G; t) of all runs and thresholds at once, in PyMC.
+r"""Log density and gradient of the crossing model, its run effects integrated out.
 
-.. math::
+`cbsbayes.models.pymc_models` defines the model; tests hold this compiled restatement to it, and
+its integral to brute force. With :math:`x_{b,k} = \sum_s B_{s,k} w_{s,b}` at batch b and threshold
+k, the law is :math:`f = \alpha \log(1 + x)`, or :math:`\log(1 + x^\alpha)` under ``power``.
 
-    \log S_{i,t} &= \log S_{law}(P_i, G_i; t) + u_i + \varepsilon_{i,t} \\
-    u_i &\sim N(0, \sigma_{run}) \\
-    \varepsilon_{i,t} &\sim \mathrm{Logistic}(\rho\,\varepsilon_{i,t-1}, \sigma_t\sqrt{1-\rho^2})
+A run's crossings are independent given its effect, which is measured in its standard deviations,
+z. Crossing k lies in its interval with probability :math:`\sigma(b_k - p_k z) - \sigma(a_k -
+p_k z)`, log-concave in z, so the integrand has one peak. The integral is a trapezoid sum over the
+stretch around it outside of which it is less than e^-13 of the peak. Its step is set by the
+sharpest bend the integrand can have: for analytic functions the sum then converges exponentially,
+and the derivative of the sum at fixed nodes is the derivative of the integral to the same
+precision, wherever the nodes lie.
 
-What is observed is the interval in which each crossing lies, possibly open on one side. The run
-effect u_i is shared by all thresholds of a run; the residuals of neighbouring thresholds are
-correlated, :math:`\rho = e^{-\Delta x/\ell}` over their distance in hardness x (logit accuracy),
-because a run that is late at .8 is mostly still late at .9 though it was not at .5. Without the
-first every threshold counts as new evidence on the run, without the second on the law; either
-makes intervals too narrow. The autoregression is driven by the midpoint of the run's previous
-crossing interval, which keeps the likelihood exact in closed form (Cox 1981, observation-driven).
-
-Thresholds share one law: S_min(t) increases with t, and each noise scale is a level, a trend in x
-and shrunken deviations. The sampled level of S is that at the middle of the batches tried, which
-the data know well, not S_min, which is strongly anticorrelated with the noise scales.
-
-References
-----------
-.. [1] McCandlish et al., arXiv:1812.06162, equation 2.11 (the law).
-.. [2] Cox, "Statistical analysis of time series: some recent developments", Scand. J. Statist.
-   8:93-115 (1981).
+Everything compiled stands in this file: numba's cache does not notice changes in another one.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from math import ceil, exp, expm1, log, log1p, sqrt
 
 import numpy as np
-import pymc as pm
-import pytensor.tensor as pt
+from numba import njit
 
-from cbsbayes.models.crossing_data import CrossingData
-from cbsbayes.models.laws import Law
-from cbsbayes.models.likelihood import LOGISTIC_SCALE, log_interval
-from cbsbayes.models.noise_terms import add_noise_terms
-from cbsbayes.models.priors import PRIORS, Priors
+from cbsbayes.models.crossing_arrays import CrossingArrays
 
-__all__ = ["DATA_NAMES", "build_crossing_model", "model_data"]
+__all__ = ["log_density", "run_effects", "run_log_likelihoods"]
 
-_RUN, _PAIR = ("run",), ("run", "threshold")
-DATA_NAMES = {"n_prompts": _RUN, "n_rollouts": _RUN, "log_lower": _PAIR, "log_upper": _PAIR,
-              "informative": _PAIR, "midpoint": _PAIR, "previous": _PAIR, "gap": _PAIR,
-              "hardness": ("threshold",), "log_steps_scale": ()}
+_DROP = 13.0  # nats below the peak, where the sum begins and ends
+_MOST_NODES = 4096  # of one run; only scales far out in the prior ask for more
+_MOST_STEPS = 40  # of a search for a peak or an end; Newton's method needs three to six
+_FAR = 40.0  # in logistic scales: what lies beyond weighs less than rounding
+_SMALL = 1e-250  # of a product, before it underflows
+_FINER = 4  # nodes of the integral cut in so many when run effects are drawn
 
-
-def model_data(data: CrossingData) -> dict[str, np.ndarray]:
-    """Return the arrays that may be swapped in a compiled model of the same shape."""
-    values = {name: np.asarray(getattr(data, name), dtype=float) for name in DATA_NAMES}
-    values["previous"] = np.asarray(data.previous, dtype=np.int64)
-    values |= {f"log_scale_{name}": np.asarray(v) for name, v in data.log_batch_scale.items()}
-    return values
+_compiled = njit(cache=True, nogil=True, error_model="numpy")
 
 
-def build_crossing_model(data: CrossingData, law: Law, priors: Priors = PRIORS) -> pm.Model:
-    """Return the PyMC model of the crossings.
+@_compiled
+def log_density(position: np.ndarray, d: CrossingArrays) -> tuple[float, np.ndarray]:
+    """Return the log density of the unconstrained position, and its gradient.
 
     Parameters
     ----------
-    data : CrossingData
-        Crossings of the runs to be fitted.
-    law : Law
-        The law of S(P, G).
-    priors : Priors
-        Documented in `cbsbayes.models.priors`.
+    position : numpy.ndarray
+        Shape (n_dim,).
+    d : CrossingArrays
+        The data.
 
     Returns
     -------
-    pymc.Model
-        Coords ``run, threshold``; named quantities in the user's units (updates, prompts,
-        samples).
+    tuple
+        Log density, and its gradient of shape (n_dim,).
     """
-    coords = {"run": data.run, "threshold": data.threshold}
-    if data.noise is not None:
-        coords["noise"] = np.array(data.noise.labels(data.threshold))
-    with pm.Model(coords=coords) as model:
-        d = {name: pm.Data(name, value, dims=DATA_NAMES.get(name, ()))
-             for name, value in model_data(data).items()}
-        scales = {name: _noise_scale(name, d, priors) for name in law.scales}
-        alpha = _exponent(law, priors)
-        log_s_min = _log_s_min(law, scales, alpha, d, len(data.threshold), priors)
-        law_ratio = law.log_ratio(d["n_prompts"][:, None], d["n_rollouts"][:, None],
-                                  {k: v[None, :] for k, v in scales.items()}, alpha, xp=pt)
-        expected = log_s_min[None, :] + law_ratio + _run_effect(priors)[:, None]
-        center, scale = _residual(expected, d, len(data.threshold), priors)
-        log_p = log_interval((d["log_lower"] - center) / scale, (d["log_upper"] - center) / scale)
-        pm.Potential("crossings", pt.switch(d["informative"] > 0, log_p, 0.0), dims=_PAIR)
-        if data.noise is not None:
-            growth = model["log_growth"] if len(data.threshold) > 1 else pt.zeros(0)
-            add_noise_terms(data.noise, data.hardness,
-                            pt.stack([scales[name] for name in law.scales]), growth)
-    return model
+    gradient = -d.precision * (position - d.center)
+    value = d.constant + 0.5 * np.dot(gradient, position - d.center)
+    alpha, alpha_slope, log_p = _exponent(position, d, gradient)
+    scales, noise, ratio = _law(position, alpha, d)
+    curve = _expected(position, ratio, d)
+    carried, inverse_scale = _links(position, d)
+    curve_bar, links_bar = np.zeros_like(ratio), np.zeros((len(d.gaps), 2))
+    value += log_p + _runs(position, curve, carried, inverse_scale, d, curve_bar, links_bar,
+                           gradient)
+    _reverse_links(position, carried, links_bar, d, gradient)
+    _reverse_expected(position, curve_bar, d, gradient)
+    alpha_bar = _reverse_law(scales, alpha, noise, curve_bar, d, gradient)
+    if d.alpha_at >= 0:
+        gradient[d.alpha_at] += alpha_slope * alpha_bar
+    return value, gradient
 
 
-def _noise_scale(name: str, d: dict[str, Any], priors: Priors) -> Any:
-    """Return a noise scale per threshold: level, trend in hardness, shrunken deviations."""
-    log_scale = d[f"log_scale_{name}"] + pm.Normal(f"{name}_level", 0.0, priors.scale_level_sd)
-    if d["hardness"].eval().size > 1:
-        trend = pm.Normal(f"{name}_trend", 0.0, priors.scale_trend_sd)
-        deviation = pm.Normal(f"{name}_deviation", 0.0, 1.0, dims="threshold")
-        log_scale = log_scale + trend * d["hardness"] + priors.scale_deviation * deviation
-    else:
-        log_scale = log_scale + 0.0 * d["hardness"]
-    return pm.Deterministic(name, pt.exp(log_scale), dims="threshold")
+@_compiled
+def run_log_likelihoods(positions: np.ndarray, d: CrossingArrays) -> np.ndarray:
+    """Return log p(crossings of a run), its effect integrated out, shape (draw, run).
+
+    Parameters
+    ----------
+    positions : numpy.ndarray
+        Shape (draw, n_dim).
+    d : CrossingArrays
+        The data.
+    """
+    out = np.empty((len(positions), len(d.batch)))
+    n = len(d.threshold_logit)
+    ends, pull, at, sums = np.empty((n, 3)), np.empty(n), np.empty(n, np.int64), np.empty((n, 3))
+    for j in range(len(positions)):
+        curve, carried, inverse_scale = _shared(positions[j], d)
+        sigma = exp(positions[j, d.sigma_run_at])
+        for i in range(len(d.batch)):
+            m, inside = _standardised(i, sigma, curve, carried, inverse_scale, d, ends, pull, at)
+            out[j, i] = inside + _integral(ends[:m], pull[:m], sums[:m], False)
+    return out
 
 
-def _exponent(law: Law, priors: Priors) -> Any:
-    if law.alpha is not None:
-        return law.alpha
-    mean, sd, lower, upper = priors.alpha
-    return pm.TruncatedNormal("alpha", mean, sd, lower=lower, upper=upper)
+@_compiled
+def run_effects(positions: np.ndarray, uniform: np.ndarray, d: CrossingArrays) -> np.ndarray:
+    """Return one draw of every run's effect given the shared parameters, shape (draw, run).
+
+    Parameters
+    ----------
+    positions : numpy.ndarray
+        Shape (draw, n_dim).
+    uniform : numpy.ndarray
+        Random numbers between 0 and 1, shape (draw, run).
+    d : CrossingArrays
+        The data.
+    """
+    out = np.empty_like(uniform)
+    n = len(d.threshold_logit)
+    ends, pull, at = np.empty((n, 3)), np.empty(n), np.empty(n, np.int64)
+    for j in range(len(positions)):
+        curve, carried, inverse_scale = _shared(positions[j], d)
+        sigma = exp(positions[j, d.sigma_run_at])
+        for i in range(len(d.batch)):
+            m, _ = _standardised(i, sigma, curve, carried, inverse_scale, d, ends, pull, at)
+            out[j, i] = sigma * _quantile(ends[:m], pull[:m], uniform[j, i])
+    return out
 
 
-def _log_s_min(
-    law: Law, scales: dict[str, Any], alpha: Any, d: dict[str, Any], n_thresholds: int,
-    priors: Priors,
-) -> Any:
-    """Return log S_min over the scale of S, increasing with the threshold."""
-    middle = n_thresholds // 2
-    prompts = pt.exp(pt.mean(pt.log(d["n_prompts"])))
-    rollouts = pt.exp(pt.mean(pt.log(d["n_rollouts"])))
-    at_middle = {name: value[middle] for name, value in scales.items()}
-    level = pm.Normal("log_S_level", 0.0, priors.steps_level_sd)
-    log_s_min = level - law.log_ratio(prompts, rollouts, at_middle, alpha, xp=pt)
-    if n_thresholds > 1:
-        expected = np.log(priors.growth) + pt.log(pt.diff(d["hardness"]))
-        growth = pm.Normal("log_growth", expected, priors.growth_sd, shape=n_thresholds - 1)
-        climb = pt.concatenate([[0.0], pt.cumsum(pt.exp(growth))])
-        log_s_min = log_s_min + climb - climb[middle]
-    else:
-        log_s_min = pt.reshape(log_s_min, (1,))
-    pm.Deterministic("S_min", pt.exp(log_s_min + d["log_steps_scale"]), dims="threshold")
-    return log_s_min
+@_compiled
+def _shared(
+    position: np.ndarray, d: CrossingArrays
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return log S by batch and threshold, and the residuals' links, at one position."""
+    alpha, _, _ = _exponent(position, d, np.empty_like(position))
+    ratio = _law(position, alpha, d)[2]
+    carried, inverse_scale = _links(position, d)
+    return _expected(position, ratio, d), carried, inverse_scale
 
 
-def _run_effect(priors: Priors) -> Any:
-    sigma = pm.LogNormal("sigma_run", np.log(priors.sigma_run), priors.sigma_run_sd)
-    standard = pm.Normal("run_effect_z", 0.0, 1.0, dims="run")
-    return pm.Deterministic("run_effect", sigma * standard, dims="run")
+@_compiled
+def _exponent(
+    position: np.ndarray, d: CrossingArrays, gradient: np.ndarray
+) -> tuple[float, float, float]:
+    """Return the exponent, its slope by its coordinate, and its log density with Jacobian."""
+    if d.alpha_at < 0:
+        return d.alpha, 0.0, 0.0
+    lower, upper, mean, precision = d.alpha_prior
+    v = position[d.alpha_at]
+    t = exp(-abs(v))
+    share, rest = (1.0 / (1.0 + t), t / (1.0 + t)) if v >= 0 else (t / (1.0 + t), 1.0 / (1.0 + t))
+    alpha = lower + (upper - lower) * share
+    slope = (upper - lower) * share * rest
+    gradient[d.alpha_at] += rest - share - precision * (alpha - mean) * slope
+    return alpha, slope, -abs(v) - 2.0 * log1p(t) - 0.5 * precision * (alpha - mean) ** 2
 
 
-def _residual(
-    expected: Any, d: dict[str, Any], n_thresholds: int, priors: Priors
-) -> tuple[Any, Any]:
-    """Return centre and logistic scale of each crossing given the run's previous one."""
-    sigma = pm.LogNormal("sigma_residual", np.log(priors.sigma_residual), priors.sigma_residual_sd)
-    if n_thresholds == 1:
-        return expected, sigma * LOGISTIC_SCALE
-    trend = pm.Normal("residual_trend", 0.0, priors.residual_trend_sd)
-    length = pm.LogNormal("residual_length", np.log(priors.residual_length),
-                          priors.residual_length_sd)
-    sd = sigma * pt.exp(trend * d["hardness"])
-    rho = pt.exp(-d["gap"] / length)
-    rows = pt.arange(d["previous"].shape[0])[:, None]
-    deviation = (d["midpoint"] - expected)[rows, d["previous"]]
-    center = expected + rho * sd[None, :] / sd[d["previous"]] * deviation
-    return center, sd[None, :] * pt.sqrt(1.0 - rho**2) * LOGISTIC_SCALE
+@_compiled
+def _law(
+    position: np.ndarray, alpha: float, d: CrossingArrays
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the noise scales, (scale, threshold), and x and log S/S_min, (batch, threshold)."""
+    scales = np.exp(d.log_scales @ position).reshape((len(d.weights), len(d.threshold_logit)))
+    noise = d.weights.T @ scales
+    return scales, noise, np.log1p(noise**alpha) if d.power else alpha * np.log1p(noise)
+
+
+@_compiled
+def _expected(position: np.ndarray, ratio: np.ndarray, d: CrossingArrays) -> np.ndarray:
+    """Return log S of each batch and threshold without run effects, shape (batch, threshold)."""
+    log_s_min = np.zeros(ratio.shape[1])
+    for k in range(1, len(log_s_min)):
+        log_s_min[k] = log_s_min[k - 1] + exp(position[d.growth_at + k - 1])
+    level = position[d.level_at] - ratio[-1, d.middle] - log_s_min[d.middle]
+    return ratio + (log_s_min + level)
+
+
+@_compiled
+def _links(position: np.ndarray, d: CrossingArrays) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the deviation before is multiplied by, and 1/scale; both of shape (pair,)."""
+    scale = exp(position[d.sigma_at]) * d.logistic
+    if len(d.threshold_logit) == 1:
+        return np.zeros(len(d.gaps)), np.full(len(d.gaps), 1.0 / scale)
+    trend, length = position[d.trend_at], exp(position[d.length_at])
+    x, before = d.threshold_logit[d.pairs[:, 0]], d.threshold_logit[d.pairs[:, 1]]
+    carried = np.exp(trend * (x - before) - d.gaps / length)
+    return carried, np.exp(-trend * x) / scale / np.sqrt(-np.expm1(-2.0 * d.gaps / length))
+
+
+@_compiled
+def _runs(
+    position: np.ndarray, curve: np.ndarray, carried: np.ndarray, inverse_scale: np.ndarray,
+    d: CrossingArrays, curve_bar: np.ndarray, links_bar: np.ndarray, gradient: np.ndarray,
+) -> float:
+    """Return the log likelihood; add its slopes to `curve_bar`, `links_bar` and `gradient`."""
+    n, value, sigma = len(d.threshold_logit), 0.0, exp(position[d.sigma_run_at])
+    ends, pull, at, sums = np.empty((n, 3)), np.empty(n), np.empty(n, np.int64), np.empty((n, 3))
+    for i in range(len(d.batch)):
+        m, inside = _standardised(i, sigma, curve, carried, inverse_scale, d, ends, pull, at)
+        value += inside + _integral(ends[:m], pull[:m], sums[:m], True)
+        b = d.batch[i]
+        for q in range(m):
+            k = at[q]
+            j = d.pair[i, k]
+            before = d.pairs[j, 1]
+            shift, along, stretch = sums[q]
+            center_bar = -inverse_scale[j] * shift
+            curve_bar[b, k] += center_bar
+            curve_bar[b, before] -= carried[j] * center_bar
+            links_bar[j, 0] += (center_bar * (d.bounds[i, before, 2] - curve[b, before])
+                                + inverse_scale[j] * sigma * along)
+            links_bar[j, 1] -= ((ends[q, 1] - ends[q, 0]) * ends[q, 2] / (1.0 - ends[q, 2])
+                                + stretch)
+            gradient[d.sigma_run_at] -= pull[q] * along
+    return value
+
+
+@_compiled
+def _standardised(
+    i: int, sigma: float, curve: np.ndarray, carried: np.ndarray, inverse_scale: np.ndarray,
+    d: CrossingArrays, ends: np.ndarray, pull: np.ndarray, at: np.ndarray,
+) -> tuple[int, float]:
+    """Fill in a run's crossings in units of their scale; return how many, and their log widths.
+
+    `ends` are a, b and exp(a - b), `pull` what one standard deviation of the run effect moves them
+    by, `at` their thresholds.
+    """
+    m, inside, b = 0, 0.0, d.batch[i]
+    for k in range(len(d.threshold_logit)):
+        j = d.pair[i, k]
+        if j < 0:
+            continue
+        before = d.pairs[j, 1]
+        center = curve[b, k] + carried[j] * (d.bounds[i, before, 2] - curve[b, before])
+        ends[m, 0] = (d.bounds[i, k, 0] - center) * inverse_scale[j]
+        ends[m, 1] = (d.bounds[i, k, 1] - center) * inverse_scale[j]
+        ends[m, 2] = exp(ends[m, 0] - ends[m, 1])
+        inside += log(-expm1(ends[m, 0] - ends[m, 1]))
+        pull[m] = sigma * (1.0 - carried[j]) * inverse_scale[j]
+        at[m] = k
+        m += 1
+    return m, inside
+
+
+@_compiled
+def _integral(ends: np.ndarray, pull: np.ndarray, sums: np.ndarray, slopes: bool) -> float:
+    """Return the log integral of a run's integrand over its effect, log widths left out.
+
+    With `slopes` the posterior means over z of ``above - below``, of that times z, and of
+    ``b above - a below`` are filled into `sums`, a row per crossing.
+    """
+    low, high, n_nodes = _nodes(ends, pull)
+    step = (high - low) / (n_nodes - 1)
+    peak, total = -np.inf, 0.0
+    tails = np.empty((len(pull), 2))
+    sums[:] = 0.0
+    for node in range(n_nodes):
+        z = low + step * node
+        value, _ = _log_integrand(z, ends, pull, tails)
+        if value > peak:  # sums are in units of the highest value so far
+            shrink = exp(peak - value)
+            total *= shrink
+            sums *= shrink
+            peak = value
+        weight = exp(value - peak)
+        total += weight
+        if slopes:
+            for k in range(len(pull)):
+                below, above = tails[k, 0], tails[k, 1]
+                move = pull[k] * z
+                sums[k, 0] += weight * (above - below)
+                sums[k, 1] += weight * (above - below) * z
+                sums[k, 2] += weight * ((ends[k, 1] - move) * above - (ends[k, 0] - move) * below)
+    sums /= total
+    return peak + log(total * step) - 0.5 * log(2.0 * np.pi)
+
+
+@_compiled
+def _log_integrand(
+    z: float, ends: np.ndarray, pull: np.ndarray, tails: np.ndarray
+) -> tuple[float, float]:
+    """Return the log integrand at an effect z, and its slope.
+
+    `tails` are filled with P(Z <= a) and P(Z > b) of a standard logistic Z for each crossing's
+    ends. What they leave is 1/((1 + e^a)(1 + e^-b)); one exponential serves both ends and one
+    logarithm all crossings, large exponents being added apart from it.
+    """
+    product, linear, slope = 1.0, -0.5 * z * z, -z
+    for k in range(len(pull)):
+        a, b = ends[k, 0] - pull[k] * z, ends[k, 1] - pull[k] * z
+        if a < -_FAR:
+            low, high = 0.0, exp(min(-b, _FAR))
+            linear -= max(-b - _FAR, 0.0)
+        elif a < _FAR:
+            low = exp(a)
+            high = ends[k, 2] / low
+        else:
+            low, high = exp(_FAR), 0.0
+            linear -= a - _FAR
+        share = 1.0 / ((1.0 + low) * (1.0 + high))
+        tails[k, 0], tails[k, 1] = low * (1.0 + high) * share, high * (1.0 + low) * share
+        product *= share
+        if product < _SMALL:
+            linear += log(product)
+            product = 1.0
+        slope += pull[k] * (tails[k, 0] - tails[k, 1])
+    return linear + log(product), slope
+
+
+@_compiled
+def _nodes(ends: np.ndarray, pull: np.ndarray) -> tuple[float, float, int]:
+    """Return the first node of a run's integral, the last, and how many."""
+    tails = np.empty((len(pull), 2))
+    peak, top = _peak(ends, pull, tails)
+    reach = sqrt(2.0 * _DROP) + 0.5  # the prior alone makes the integrand fall that far within
+    low = _end(peak, -reach, top - _DROP, ends, pull, tails)
+    high = _end(peak, reach, top - _DROP, ends, pull, tails)
+    # a curvature that the log integrand cannot reach, and steps shorter than half the distance of
+    # its poles from the real axis, pi/pull, where one crossing outweighs the others
+    sharpest, largest = 1.0, 0.0
+    for k in range(len(pull)):
+        sharpest += 0.5 * pull[k] ** 2
+        largest = max(largest, 0.25 * pull[k] ** 2)
+    return low, high, min(ceil((high - low) * sqrt(sharpest + largest)) + 1, _MOST_NODES)
+
+
+@_compiled
+def _peak(ends: np.ndarray, pull: np.ndarray, tails: np.ndarray) -> tuple[float, float]:
+    """Return about where the log integrand peaks and how high: Newton's method in a bracket."""
+    high = np.abs(pull).sum() + 1.0  # beyond, the slope has one sign
+    low, z, value = -high, 0.0, 0.0
+    for _ in range(_MOST_STEPS):
+        value, slope = _log_integrand(z, ends, pull, tails)
+        curvature = 1.0
+        for k in range(len(pull)):
+            below, above = tails[k]
+            curvature += pull[k] ** 2 * (below * (1.0 - below) + above * (1.0 - above))
+        low, high = (z, high) if slope > 0.0 else (low, z)
+        step = slope / curvature
+        if step * step * curvature < 0.04:  # a fifth of the width at the peak
+            return z + step, value
+        z = z + step if low < z + step < high else 0.5 * (low + high)
+    return z, value
+
+
+@_compiled
+def _end(
+    peak: float, away: float, level: float, ends: np.ndarray, pull: np.ndarray, tails: np.ndarray
+) -> float:
+    """Return where the log integrand has fallen to a level, or a little beyond.
+
+    From `away` of the peak, beyond the end, Newton's method comes nearer without passing it,
+    because the log integrand lies below its tangents.
+    """
+    z = peak + away
+    for _ in range(_MOST_STEPS):
+        value, slope = _log_integrand(z, ends, pull, tails)
+        step = (level - value) / slope
+        if value >= level or abs(step) < 0.1 * abs(z - peak):
+            break
+        z += step
+    return z
+
+
+@_compiled
+def _quantile(ends: np.ndarray, pull: np.ndarray, share: float) -> float:
+    """Return the effect below which a share of its distribution lies, in standard deviations."""
+    low, high, n_nodes = _nodes(ends, pull)
+    tails, n = np.empty((len(pull), 2)), _FINER * n_nodes
+    step, log_weight = (high - low) / (n - 1), np.empty(n)
+    for node in range(n):
+        log_weight[node] = _log_integrand(low + step * node, ends, pull, tails)[0]
+    weight = np.exp(log_weight - log_weight.max())
+    mass = np.zeros(n)
+    mass[1:] = np.cumsum(0.5 * (weight[1:] + weight[:-1]))
+    node = min(max(np.searchsorted(mass, share * mass[-1]), 1), n - 1)
+    return low + step * (node - (mass[node] - share * mass[-1]) / (mass[node] - mass[node - 1]))
+
+
+@_compiled
+def _reverse_links(
+    position: np.ndarray, carried: np.ndarray, links_bar: np.ndarray, d: CrossingArrays,
+    gradient: np.ndarray,
+) -> None:
+    """Add the slopes by the residual's scale, trend and correlation length."""
+    gradient[d.sigma_at] += links_bar[:, 1].sum()
+    if len(d.threshold_logit) == 1:
+        return
+    length = exp(position[d.length_at])
+    for j in range(len(d.gaps)):
+        x, before = d.threshold_logit[d.pairs[j, 0]], d.threshold_logit[d.pairs[j, 1]]
+        carried_bar = links_bar[j, 0] * carried[j]
+        gradient[d.trend_at] += carried_bar * (x - before) + links_bar[j, 1] * x
+        distance = d.gaps[j] / length
+        square = exp(-2.0 * distance)
+        if square > 0.0:  # nothing is left of the correlation, and 0 times infinity is NaN
+            gradient[d.length_at] += distance * (
+                carried_bar + links_bar[j, 1] * square / expm1(-2.0 * distance))
+
+
+@_compiled
+def _reverse_expected(
+    position: np.ndarray, curve_bar: np.ndarray, d: CrossingArrays, gradient: np.ndarray
+) -> None:
+    """Add the slopes by the level of S and its growth, and to `curve_bar` that at the middle."""
+    by_threshold = curve_bar.sum(axis=0)
+    total = by_threshold.sum()
+    gradient[d.level_at] += total
+    harder = total  # slope by a rise of threshold k and all harder ones
+    for k in range(1, len(by_threshold)):
+        harder -= by_threshold[k - 1]
+        at = d.growth_at + k - 1
+        gradient[at] += exp(position[at]) * (harder - (total if k <= d.middle else 0.0))
+    curve_bar[-1, d.middle] -= total
+
+
+@_compiled
+def _reverse_law(
+    scales: np.ndarray, alpha: float, noise: np.ndarray, curve_bar: np.ndarray,
+    d: CrossingArrays, gradient: np.ndarray,
+) -> float:
+    """Add the slopes by what log noise scales are made of; return that by the exponent."""
+    raised = noise**alpha if d.power else noise
+    relative = raised / (1.0 + raised)
+    by_alpha = np.log(noise) * relative if d.power else np.log1p(noise)
+    scales_bar = scales * (d.weights @ (alpha * relative / noise * curve_bar))
+    gradient += scales_bar.reshape(-1) @ d.log_scales
+    return (by_alpha * curve_bar).sum()

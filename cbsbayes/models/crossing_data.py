@@ -15,11 +15,12 @@ from cbsbayes.crossings.rules import INTERVAL, LEFT, RIGHT, UNUSABLE
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.batches import batch_axes, batch_scales
 from cbsbayes.models.laws import Law
-from cbsbayes.models.likelihood import FAR
 from cbsbayes.models.noise_data import NoiseData
 
-__all__ = ["CrossingData", "crossing_data", "hardness"]
+__all__ = ["FAR", "LOGISTIC_SCALE", "CrossingData", "crossing_data", "hardness"]
 
+FAR = 30.0  # log distance that stands for 0 and infinity; e^30 spans any sweep
+LOGISTIC_SCALE = np.sqrt(3.0) / np.pi  # of a logistic variable of standard deviation 1
 _MIN_WIDTH = 2e-3  # log width given to an exact S, far below any seed-to-seed spread
 _UNLINKED = 1e4  # finite, because the gradient of exp(-gap/length) at infinity is NaN
 

@@ -14,18 +14,38 @@ Student's t of z along the line that h spans, with the scale of the numerators (
 integrated out evenly, :math:`\bar m` being their sum. Where y is told from zero it is a bump around
 x/y; where it is not, it falls to zero below a bound and stays level above it, as Fieller's interval
 does. Numerators of one range share their y, and so their error.
+
+The fitted scale B_q(t) is an average over the way to t; so the momentary noise m of the accuracy
+ranges is averaged over the same progress:
+
+.. math::
+
+    M_{q,k} &= \sum_{i \le k} \frac{S_{min}(t_i) - S_{min}(t_{i-1})}{S_{min}(t_k)}\, m_{q,i} \\
+    \log M_{q,k} &= \log B_q(t_k) + \delta + D_{q,k}, \qquad
+    D_{q,k} \sim N(\rho_k D_{q,k-1},\; s \sqrt{1 - \rho_k^2})
+
+With Δ the growth of log S_min between two thresholds
+
+.. math:: M_{q,k} = e^{-\Delta_k} M_{q,k-1} + (1 - e^{-\Delta_k})\, m_{q,k}.
+
+δ is one number for all parts and ranges. D is what measurement and fit differ in beyond it: of sd
+s, alike at neighbouring thresholds, apart for prompts and rollouts. log m is what is sampled, so
+the density of D carries the Jacobian of M. `cbsbayes.models.pymc_models` defines the same in PyMC.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import exp, expm1, log, log1p, pi
+from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from scipy.special import stdtrit
 
 from cbsbayes.models.priors import NOISE_PRIORS, NoisePriors
 
-__all__ = ["NoiseData"]
+__all__ = ["NoiseArrays", "NoiseData", "log_density"]
 
 
 @dataclass(frozen=True)
@@ -112,3 +132,124 @@ class NoiseData:
         if not at.size:
             return np.zeros_like(out)
         return np.stack([np.interp(np.arange(self.n_ranges), at, row[at]) for row in out])
+
+
+class NoiseArrays(NamedTuple):
+    """What the compiled density of measured noise is given.
+
+    Attributes
+    ----------
+    growth_at, offset_at, scatter_at, noise_at : int
+        Where the growth of log S_min, δ, log s and log m begin in the position.
+    log_scales : numpy.ndarray
+        Log noise scales are this times the position, shape (scale x threshold, n_dim).
+    mix, total, correlation, freedom, estimate, precision : numpy.ndarray
+        As in `NoiseData`; `mix` in the unit of each noise scale.
+    """
+
+    growth_at: int
+    offset_at: int
+    scatter_at: int
+    noise_at: int
+    log_scales: np.ndarray
+    mix: np.ndarray
+    total: np.ndarray
+    correlation: np.ndarray
+    freedom: np.ndarray
+    estimate: np.ndarray
+    precision: np.ndarray
+
+
+_compiled = njit(cache=True, nogil=True, error_model="numpy")
+
+
+@_compiled
+def log_density(position: np.ndarray, d: NoiseArrays) -> tuple[float, np.ndarray]:
+    """Return the log density of measured noise but for the priors of δ and s, and its gradient.
+
+    Parameters
+    ----------
+    position : numpy.ndarray
+        Of the crossing model, shape (n_dim,).
+    d : NoiseArrays
+        What was measured.
+    """
+    gradient = np.zeros_like(position)
+    n_parts, n_ranges = len(d.mix), len(d.freedom)
+    scales = np.exp(d.log_scales @ position).reshape((d.mix.shape[1], -1))
+    scales_bar = np.zeros_like(scales)
+    log_moment = position[d.noise_at:d.noise_at + n_parts * n_ranges].copy()
+    moment = np.exp(log_moment).reshape((n_parts, n_ranges))
+    moment_bar, value = np.zeros_like(moment), 0.0
+    for q in range(n_parts):
+        value += _deviations(position, moment[q], d.mix[q], scales, d, scales_bar, moment_bar[q],
+                             gradient)
+    for k in range(n_ranges):
+        if d.freedom[k] > 0.0:
+            value += _probes(k, moment, d, moment_bar)
+    gradient[d.noise_at:d.noise_at + n_parts * n_ranges] = moment_bar.reshape(-1)
+    gradient += scales_bar.reshape(-1) @ d.log_scales
+    return value, gradient
+
+
+@_compiled
+def _probes(k: int, moment: np.ndarray, d: NoiseArrays, moment_bar: np.ndarray) -> float:
+    """Return what one range's averages say; add the slopes by log noise to `moment_bar`."""
+    n, freedom, z, w = len(d.total), d.freedom[k], d.estimate[k], d.precision[k]
+    h = np.append(moment[:, k], 1.0)
+    wh, wz = w @ h, w @ z
+    along, weight = h @ wh, d.total @ moment[:, k].copy()
+    best = (h @ wz) / along  # |G|² where the line along h is nearest to the averages
+    misfit = z @ wz - best * (h @ wz)
+    steep = (freedom + n) / (freedom + misfit)
+    for q in range(n):
+        slope = d.total[q] / weight - wh[q] / along + steep * best * (wz[q] - best * wh[q])
+        moment_bar[q, k] += slope * moment[q, k]
+    return log(weight) - 0.5 * log(along) - 0.5 * (freedom + n) * log1p(misfit / freedom)
+
+
+@_compiled
+def _deviations(
+    position: np.ndarray, moment: np.ndarray, mix: np.ndarray, scales: np.ndarray, d: NoiseArrays,
+    scales_bar: np.ndarray, moment_bar: np.ndarray, gradient: np.ndarray,
+) -> float:
+    """Return the log density of one part's deviations, with the Jacobian; add its slopes."""
+    n, log_scatter = len(moment), position[d.scatter_at]
+    average, kept, target = np.empty(n), np.zeros(n), np.zeros(n)
+    deviation, deviation_bar, log_average_bar = np.empty(n), np.zeros(n), np.zeros(n)
+    value = 0.0
+    for k in range(n):
+        average[k] = moment[k]
+        if k > 0:
+            growth = exp(position[d.growth_at + k - 1])
+            kept[k] = exp(-growth)
+            average[k] = kept[k] * average[k - 1] - expm1(-growth) * moment[k]
+            value += log(-expm1(-growth)) + log(moment[k]) - log(average[k])
+            moment_bar[k] += 1.0
+            log_average_bar[k] -= 1.0
+        for s in range(len(mix)):
+            target[k] += mix[s] * scales[s, k]
+        deviation[k] = log(average[k]) - log(target[k]) - position[d.offset_at]
+        rest = 1.0 - d.correlation[k] ** 2
+        away = deviation[k] - (d.correlation[k] * deviation[k - 1] if k > 0 else 0.0)
+        pull = away * exp(-2.0 * log_scatter) / rest
+        value -= 0.5 * away * pull + log_scatter + 0.5 * log(2.0 * pi * rest)
+        gradient[d.scatter_at] += away * pull - 1.0
+        deviation_bar[k] -= pull
+        if k > 0:
+            deviation_bar[k - 1] += d.correlation[k] * pull
+    average_bar = 0.0
+    for k in range(n - 1, -1, -1):
+        gradient[d.offset_at] -= deviation_bar[k]
+        for s in range(len(mix)):
+            scales_bar[s, k] -= deviation_bar[k] * mix[s] * scales[s, k] / target[k]
+        average_bar += (deviation_bar[k] + log_average_bar[k]) / average[k]
+        if k == 0:
+            moment_bar[0] += average_bar * moment[0]
+            break
+        growth = exp(position[d.growth_at + k - 1])
+        moment_bar[k] -= average_bar * expm1(-growth) * moment[k]
+        fading = kept[k] * (average_bar * (moment[k] - average[k - 1]) - 1.0 / expm1(-growth))
+        gradient[d.growth_at + k - 1] += growth * fading
+        average_bar *= kept[k]
+    return value

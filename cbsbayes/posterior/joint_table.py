@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from cbsbayes.models.crossing_data import LOGISTIC_SCALE
 from cbsbayes.models.laws import Law
-from cbsbayes.models.likelihood import LOGISTIC_SCALE
 from cbsbayes.posterior.fit import stacked
 from cbsbayes.posterior.summary import interval
 from cbsbayes.posterior.surface import Surface

@@ -9,10 +9,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.inference.marginal import marginal_log_likelihood
-from cbsbayes.inference.sampling import SamplerSettings, sample_crossings, sample_prior
+from cbsbayes.inference.sampling import (
+    SamplerSettings,
+    crossing_log_likelihoods,
+    sample_crossings,
+    sample_prior,
+)
 from cbsbayes.models.crossing_data import CrossingData, crossing_data
-from cbsbayes.models.crossing_flat import FlatCrossing
+from cbsbayes.models.crossing_parameters import CrossingParameters
 from cbsbayes.models.laws import Law
 from cbsbayes.models.measured_noise import noise_data
 from cbsbayes.posterior.fit import stacked
@@ -100,7 +104,7 @@ def fit_crossings(
 def with_log_likelihood(tree: xr.DataTree, data: CrossingData, law: Law) -> xr.DataTree:
     """Return the tree of a crossing fit with a group ``log_likelihood`` of whole runs."""
     posterior = tree["posterior"].to_dataset()
-    log_p = marginal_log_likelihood(FlatCrossing(data, law), stacked(posterior))
+    log_p = crossing_log_likelihoods(CrossingParameters(data, law), stacked(posterior))
     tree["log_likelihood"] = xr.DataTree(run_log_likelihoods(log_p, posterior, data.run))
     return tree
 

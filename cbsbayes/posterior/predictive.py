@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from cbsbayes.models.crossing_data import CrossingData
+from cbsbayes.models.crossing_data import LOGISTIC_SCALE, CrossingData
 from cbsbayes.models.laws import Law
-from cbsbayes.models.likelihood import LOGISTIC_SCALE
 
 __all__ = ["Parameters", "expected_log_steps", "parameters", "replicate_log_steps"]
 

@@ -12,10 +12,9 @@ from scipy.stats import norm
 
 from cbsbayes.crossings.intervals import choose_thresholds, find_crossings
 from cbsbayes.inference.loo import GOOD_K, compare_laws, leave_one_run_out
-from cbsbayes.inference.marginal import marginal_log_likelihood
-from cbsbayes.inference.sampling import SamplerSettings, sample_crossings
+from cbsbayes.inference.sampling import SamplerSettings, crossing_log_likelihoods, sample_crossings
 from cbsbayes.models.crossing_data import crossing_data
-from cbsbayes.models.crossing_flat import FlatCrossing
+from cbsbayes.models.crossing_parameters import CrossingParameters
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.fit import stacked
 from cbsbayes.simulate import simulate_sweep
@@ -108,7 +107,7 @@ def test_pooling_prompts_and_rollouts_loses_where_they_differ():
         data = crossing_data(crossings, law)
         tree = sample_crossings(data, law, SamplerSettings(draws=500, tune=500, chains=4))
         posterior = tree["posterior"].to_dataset()
-        log_p = marginal_log_likelihood(FlatCrossing(data, law), stacked(posterior))
+        log_p = crossing_log_likelihoods(CrossingParameters(data, law), stacked(posterior))
         tree["log_likelihood"] = xr.DataTree(xr.Dataset({"run_log_likelihood": (
             ("chain", "draw", "run"), log_p.reshape(4, 500, -1))}))
         results[name], posteriors[name] = leave_one_run_out(tree), posterior

@@ -10,9 +10,8 @@ import xarray as xr
 
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.errors import CBSDataError
-from cbsbayes.models.crossing_data import batch_axes, crossing_data, hardness
+from cbsbayes.models.crossing_data import FAR, batch_axes, crossing_data, hardness
 from cbsbayes.models.laws import get_law
-from cbsbayes.models.likelihood import FAR
 from cbsbayes.simulate import simulate_sweep
 
 INF = np.inf

@@ -10,10 +10,9 @@ from crossing_tables import crossings_table
 from noise_tables import noise_for
 from scipy.stats import multivariate_normal
 
+from cbsbayes.inference.sampling import crossing_density
 from cbsbayes.models.crossing_data import crossing_data
-from cbsbayes.models.crossing_flat import FlatCrossing
-from cbsbayes.models.crossing_kernel import log_density
-from cbsbayes.models.crossing_words import data_words
+from cbsbayes.models.crossing_parameters import CrossingParameters
 from cbsbayes.models.laws import LAWS
 from cbsbayes.noise.scale import fieller
 
@@ -22,7 +21,7 @@ LAW = LAWS["total"]
 
 def flat_with(noise, n_thresholds=2):
     data = crossing_data(crossings_table(LAW, n_thresholds), LAW)
-    return FlatCrossing(replace(data, noise=noise), LAW)
+    return CrossingParameters(replace(data, noise=noise), LAW)
 
 
 def one_range(x, y, sd_x, sd_y, freedom=8.0):
@@ -35,14 +34,14 @@ def one_range(x, y, sd_x, sd_y, freedom=8.0):
 def profile(noise, log_m):
     """Log density along the first range's log noise, the offset moved with it."""
     flat = flat_with(noise, 1)
-    words, position = data_words(flat), flat.center.copy()
+    density, position = crossing_density(flat), flat.center.copy()
     out = []
     for value in log_m:
         position[flat.slices["log_noise"]] = value
         # The deviation stays zero, so that nothing but the probes and the offset's prior speak.
         scale = flat.data.log_batch_scale["B_noise"] + position[flat.slices["B_noise_level"]]
         position[flat.slices["noise_offset"]] = delta = value - scale
-        out.append(log_density(position, words)[0] + 0.5 * float(delta[0]) ** 2)
+        out.append(density(position)[0] + 0.5 * float(delta[0]) ** 2)
     return np.array(out) - max(out)
 
 
@@ -85,14 +84,13 @@ def test_the_likelihood_is_students_t_along_a_line():
 
     law = LAWS["two_axis"]
     data = replace(crossing_data(crossings_table(law, 1), law), noise=noise)
-    flat = FlatCrossing(data, law)
-    silent = FlatCrossing(replace(data, noise=replace(noise, freedom=np.zeros(1))), law)
+    flat = CrossingParameters(data, law)
+    silent = CrossingParameters(replace(data, noise=replace(noise, freedom=np.zeros(1))), law)
     position = flat.center.copy()
     differences = []
     for m in ([20.0, 100.0], [60.0, 100.0], [25.0, 400.0], [200.0, 3000.0]):
         position[flat.slices["log_noise"]] = np.log(m)
-        ours = (log_density(position, data_words(flat))[0]
-                - log_density(position, data_words(silent))[0])
+        ours = crossing_density(flat)(position)[0] - crossing_density(silent)(position)[0]
         differences.append(ours - brute(np.array(m)))
     assert differences == pytest.approx([differences[0]] * 4, abs=2e-3)
 
@@ -101,10 +99,10 @@ def test_noise_without_probes_leaves_the_fit_as_it_is():
     """Its density integrates to the chance that momentary noise is positive, near one."""
     noise = replace(noise_for(LAW, 2), freedom=np.zeros(2))
     flat = flat_with(noise)
-    words, base = data_words(flat), flat.center.copy()
-    plain = FlatCrossing(replace(flat.data, noise=None), LAW)
-    without = log_density(base[: plain.n_dim], data_words(plain))[0]
-    offset = log_density(base, words)[0]
+    density, base = crossing_density(flat), flat.center.copy()
+    plain = CrossingParameters(replace(flat.data, noise=None), LAW)
+    without = crossing_density(plain)(base[: plain.n_dim])[0]
+    offset = density(base)[0]
     step = 0.05
     grid = np.arange(-4.0, 4.0, step)
     scale = flat.data.log_batch_scale["B_noise"]
@@ -113,7 +111,7 @@ def test_noise_without_probes_leaves_the_fit_as_it_is():
         for b in scale + grid:
             position = base.copy()
             position[flat.slices["log_noise"]] = a, b
-            total += np.exp(log_density(position, words)[0] - offset) * step**2
+            total += np.exp(density(position)[0] - offset) * step**2
     normalisers = sum(0.5 * np.log(2 * np.pi) + np.log(flat.sd[flat.slices[name]][0])
                       for name in ("noise_offset", "noise_scatter"))
     log_mass = np.log(total) + offset + normalisers - without

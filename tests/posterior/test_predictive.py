@@ -12,9 +12,9 @@ from pytensor.graph.replace import graph_replace, vectorize_graph
 
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.inference.sampling import sample_prior
-from cbsbayes.models.crossing import build_crossing_model
 from cbsbayes.models.crossing_data import crossing_data
 from cbsbayes.models.laws import get_law
+from cbsbayes.models.pymc_models import build_crossing_model
 from cbsbayes.posterior.fit import stacked
 from cbsbayes.posterior.predictive import (
     Parameters,

@@ -1,6 +1,6 @@
 """The crossing model's unconstrained space as one flat vector: its blocks, and the way back.
 
-Blocks stand in the order and under the transforms in which `cbsbayes.models.crossing` declares
+Blocks stand in the order and under the transforms in which `cbsbayes.models.pymc_models` declares
 its variables to PyMC: the logarithm of log-normal ones, the logit of the exponent's place in its
 interval, everything else as it is. So every coordinate but the exponent has a normal prior.
 """
@@ -20,15 +20,14 @@ from cbsbayes.models.laws import Law
 from cbsbayes.models.parameters import AlphaPrior, Block, FlatModel
 from cbsbayes.models.priors import PRIORS, Priors
 
-__all__ = ["FlatCrossing"]
+__all__ = ["CrossingParameters"]
 
-_INITIAL_SPREAD = 0.5  # of the prior's: starts apart from each other, none at a loss
 _NOISE_SPREAD = 0.5  # of the starts of log noise around what was measured
 
 
 @dataclass(frozen=True)
-class FlatCrossing(FlatModel):
-    """The flat vector of one model.
+class CrossingParameters(FlatModel):
+    """The parameters of one model.
 
     Attributes
     ----------
@@ -38,14 +37,11 @@ class FlatCrossing(FlatModel):
         The law of S(P, G).
     priors : Priors
         Of the model.
-    marginal : bool
-        Whether run effects are integrated out instead of being coordinates.
     """
 
     data: CrossingData
     law: Law
     priors: Priors = PRIORS
-    marginal: bool = False
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
@@ -64,8 +60,6 @@ class FlatCrossing(FlatModel):
                                 size=n_thresholds - 1))
         blocks += [
             Block("sigma_run", np.log(priors.sigma_run), priors.sigma_run_sd, transform="log"),
-            *([] if self.marginal else
-              [Block("run_effect_z", 0.0, 1.0, "run", size=len(self.data.run))]),
             Block("sigma_residual", np.log(priors.sigma_residual), priors.sigma_residual_sd,
                   transform="log"),
         ]
@@ -98,10 +92,13 @@ class FlatCrossing(FlatModel):
         """The exponent's prior."""
         return self.priors.alpha
 
-    def initial_point(self, seed: int) -> np.ndarray:
-        """Return a prior draw drawn towards the centre, shape (n_dim,); its density is finite."""
-        noise = np.random.default_rng(seed).standard_normal(self.n_dim)
-        return self.center + _INITIAL_SPREAD * self.sd * noise
+    @cached_property
+    def normal(self) -> np.ndarray:
+        """Which coordinates have a normal prior, shape (n_dim,)."""
+        normal = np.ones(self.n_dim, dtype=bool)
+        for name in {"alpha", "log_noise"} & self.slices.keys():
+            normal[self.slices[name]] = False
+        return normal
 
     def unpack(self, position: np.ndarray) -> xr.Dataset:
         """Return the posterior's variables from draws of the flat vector.
@@ -115,17 +112,13 @@ class FlatCrossing(FlatModel):
         -------
         xarray.Dataset
             Dims (chain, draw, run, threshold); the variables of the PyMC model under their
-            names, ``run_effect`` without its redundant standardised form; without it where run
-            effects are integrated out.
+            names but for ``run_effect``.
         """
         raw = {b.name: self.back(b, position[..., self.slices[b.name]])
                for b in self.blocks}
         dims = {b.name: (b.dim,) if b.dim else () for b in self.blocks}
         values = {name: v if dims[name] else v[..., 0] for name, v in raw.items()}
         scales = {name: np.exp(self._log_scale(name, raw)) for name in self.law.scales}
-        if not self.marginal:
-            values["run_effect"] = raw["sigma_run"] * values.pop("run_effect_z")
-            dims["run_effect"] = ("run",)
         values |= scales | {"S_min": np.exp(self._log_s_min(scales, raw))}
         dims |= {name: ("threshold",) for name in (*scales, "S_min")}
         coords = {"run": self.data.run, "threshold": self.data.threshold,
