@@ -7,7 +7,7 @@ pull of one sd of the effect. With :math:`y = e^{pu - a}` and :math:`x = e^{pu -
 .. math:: \frac{y - x}{(1 + x)(1 + y)},
 
 which cancels nothing, and on a grid of u common to all runs :math:`e^{pu}` is a table: no
-exponential is left in the inner loop. `cbsbayes.models.crossing_kernel` says the same with nodes
+exponential is left in the inner loop. `cbsbayes.models.crossing` says the same with nodes
 laid around the peak, which a run far from the law needs; runs that were simulated from the draws
 themselves do not.
 """

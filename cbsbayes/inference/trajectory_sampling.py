@@ -25,7 +25,7 @@ from cbsbayes.models.trajectory_flat import FlatTrajectory
 from cbsbayes.models.trajectory_read import read_thresholds
 from cbsbayes.posterior.law_fit import run_log_likelihoods
 
-__all__ = ["sample_curves"]
+__all__ = ["sample_by_nuts", "sample_curves"]
 
 _TARGET_ACCEPT = 0.97  # .85 is twice as fast, but draws diverge where the ceiling is near the data
 _BELOW_TOP, _BELOW_MODE = 1.0, 0.5  # the floor of the ceiling's logit, at least
@@ -55,7 +55,7 @@ def sample_curves(
     if settings.sampler == "pymc":
         position, stats = _sample_pymc(approximation, settings)
     else:
-        position, stats = _sample_nutpie(approximation, settings)
+        position, stats = sample_by_nuts(approximation, settings)
     flat = approximation.flat
     posterior = read_thresholds(flat, position, thresholds, settings.random_seed)
     draws = position.reshape(-1, flat.n_dim)
@@ -70,10 +70,23 @@ def sample_curves(
     return tree, flat
 
 
-def _sample_nutpie(
+def sample_by_nuts(
     approximation: Laplace, settings: SamplerSettings
 ) -> tuple[np.ndarray, xr.Dataset]:
-    """Return draws of the flat vector, shape (chain, draw, n_dim), and the sampler's numbers."""
+    """Return draws of the flat vector and the sampler's numbers.
+
+    Parameters
+    ----------
+    approximation : Laplace
+        The model, and the normal approximation that standardises its coordinates.
+    settings : SamplerSettings
+        How to sample.
+
+    Returns
+    -------
+    tuple
+        Draws, shape (chain, draw, n_dim), and a Dataset of dims (chain, draw).
+    """
     flat, words = approximation.flat, approximation.words
     j = flat.slices["ceiling_logit"].start
     floor = min(_top_logit(flat) - _BELOW_TOP, approximation.middle[j] - _BELOW_MODE)

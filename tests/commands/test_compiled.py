@@ -43,7 +43,7 @@ def test_a_kernel_that_cannot_be_compiled_says_so():
 
 
 def test_the_next_process_finds_the_kernel(tmp_path):
-    code = ("from cbsbayes.models.crossing_kernel import sampler_callbacks as made\n"
+    code = ("from cbsbayes.models.trajectory_kernel import sampler_callbacks as made\n"
             "print(sum(callback.cache_hits for callback in made()))")
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     hits = [subprocess.run([sys.executable, "-c", code], env=environment, check=True, text=True,
