@@ -121,23 +121,24 @@ def ingest(
     OSError
         Where a file cannot be read.
     """
-    from cbsbayes.logs.detect import read_source
+    from cbsbayes.logs.detect import read_sources
     from cbsbayes.logs.side_car import read_config
-    from cbsbayes.logs.together import gather
     from cbsbayes.sweep.dataset import add_notes
     from cbsbayes.sweep.from_logs import build_sweep
 
-    given, notes = read_config(config) if config is not None else ({}, [])
-    readings = [read_source(s, cache_dir=cache_dir, progress=progress) for s in sources]
-    logs, said = gather(readings)
+    given = read_config(config) if config is not None else {}
+    logs, said = read_sources(sources, cache_dir=cache_dir, progress=progress)
     now = datetime.now(tz=UTC).isoformat(timespec="seconds")
     history = one_line(f"{now} python -m cbsbayes.ingest {' '.join(sources)}")
     ds = build_sweep([_with_config(log, given) for log in logs], metric=metric, history=history)
-    return add_notes(ds, [one_line(note) for note in [*notes, *said]])
+    return add_notes(ds, [one_line(note) for note in said])
 
 
 def _with_config(log: RunLog, config: dict[str, Any]) -> RunLog:
-    return log if log.config else replace(log, config=config)
+    """Let the user's configuration count less than a run's own, and conflicts be named."""
+    if not config:
+        return log
+    return replace(log, further=(*log.further, ("--config", config)))
 
 
 @contextmanager

@@ -45,8 +45,8 @@ def test_public_names_are_callable_however_often_and_whatever_is_imported():
 
 
 def test_other_names_are_not_there():
-    with pytest.raises(AttributeError, match="module 'cbsbayes' has no attribute 'posterior'"):
-        _ = cb.posterior
+    with pytest.raises(AttributeError, match="module 'cbsbayes' has no attribute 'sampler'"):
+        _ = cb.sampler
 
 
 def test_from_logs_to_table_and_axes(sweep_file, tmp_path):

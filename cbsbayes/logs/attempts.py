@@ -1,4 +1,4 @@
-"""One run from several attempts: copies dropped, resumed attempts joined, orphans named.
+"""One run from several attempts: resumed attempts joined, orphans named.
 
 A restarted verl job makes a second log with the same display name that begins after the last
 checkpoint; its tail alone looks like a run that reached every target at once. Logs with the same
@@ -17,20 +17,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cbsbayes.logs.keys import is_validation
 from cbsbayes.logs.run_config import config_key
 from cbsbayes.logs.run_log import RunLog
-from cbsbayes.sweep.validation_metric import validation_columns
 
-__all__ = ["Run", "drop_copies", "join_attempts"]
+__all__ = ["WHOLE", "Run", "join_attempts"]
 
-_TABLES = ("table", "crossings")
-_MIN_DISTINCT = 4  # values that make a curve too special to occur under two names
-_MIN_SAME_NAME = 2  # an evaluation before training alone says nothing
+WHOLE = ("table", "crossings")
+"""Sources that hold whole runs, never attempts."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the sweep to be: its log, its coordinates and what became of it."""
+    """One run of the sweep to be: its log, its coordinates and what became of it.
+
+    Attributes
+    ----------
+    log : RunLog
+    coords : mapping
+        Run coordinates by column (`cbsbayes.logs.run_columns`); empty where no batch is known.
+    attempts : int
+    usable : bool
+    remark : str
+    """
 
     log: RunLog
     coords: Mapping[str, Any]
@@ -49,79 +58,6 @@ class _Span:
     resumed: bool
 
 
-def drop_copies(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
-    """Drop logs that hold the same run again.
-
-    Two logs are copies if name and all content agree, or if batch, seed and the whole validation
-    curve do (to float32, as TensorBoard stores it), whatever their sources: under one name from
-    two different values on, under two names from four.
-
-    Parameters
-    ----------
-    runs : sequence of Run
-        In any order; of two copies the one with the fuller log is kept.
-
-    Returns
-    -------
-    kept : list of Run
-    notes : list of str
-    """
-    kept: dict[int, Run] = {}
-    seen: dict[Hashable, int] = {}
-    notes = []
-    for place, run in enumerate(runs):
-        prints = _fingerprints(run)
-        first = next((seen[p] for p in prints if p in seen), None)
-        if first is None:
-            kept[place] = run
-        else:
-            fuller, copy = sorted((kept[first], run), key=_fullness, reverse=True)
-            kept[first] = fuller
-            notes.append(f"run {copy.log.name}: the log {copy.log.id} ({copy.log.source}) is a "
-                         f"copy of {fuller.log.id} ({fuller.log.source}); it is counted once")
-        for p in prints:
-            seen.setdefault(p, place if first is None else first)
-    return list(kept.values()), notes
-
-
-def _fullness(run: Run) -> tuple[bool, int]:
-    return bool(run.log.config), run.log.history.size
-
-
-def _fingerprints(run: Run) -> list[Hashable]:
-    log, history = run.log, run.log.history
-    batch = tuple(run.coords[key] for key in ("n_prompts", "n_rollouts", "total_batch", "seed",
-                                              "updates_per_step"))
-    columns = validation_columns(history.columns)
-    curve = _numbers(history, columns)
-    evaluated = ~np.isnan(curve).all(axis=1)
-    curve, steps = curve[evaluated], history.index.to_numpy(np.float64)[evaluated]
-    distinct = min(len(curve), np.unique(curve[~np.isnan(curve)]).size)
-    prints: list[Hashable] = [
-        (name, batch, *columns, _as_float32(steps), _as_float32(curve))
-        for name, least in (("", _MIN_DISTINCT), (log.name, _MIN_SAME_NAME)) if distinct >= least]
-    if log.crossings is not None:
-        prints.append((log.name, batch, _as_float32(log.crossings.to_numpy(np.float64))))
-    elif not prints and len(history):
-        keys = [str(key) for key in history.columns]
-        prints.append((log.name, log.source, batch, *keys, _as_float32(history.index.to_numpy()),
-                       _as_float32(_numbers(history, keys))))
-    return prints
-
-
-def _numbers(history: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
-    """Return columns of a history as float64, dims (row, column); fast for few of many."""
-    values = np.full((len(history), len(columns)), np.nan)
-    for j, column in enumerate(columns):
-        values[:, j] = history[column].to_numpy()
-    return values
-
-
-def _as_float32(values: np.ndarray) -> bytes:
-    with np.errstate(over="ignore"):
-        return values.astype(np.float32).tobytes()
-
-
 def join_attempts(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     """Join resumed attempts, keep replicates apart and mark orphans as not usable.
 
@@ -138,7 +74,7 @@ def join_attempts(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     """
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for place, run in enumerate(runs):
-        groups[place if run.log.source in _TABLES else (run.log.name,)].append(place)
+        groups[place if run.log.source in WHOLE else (run.log.name,)].append(place)
     joined: dict[int, Run] = {}
     notes: list[str] = []
     for places in groups.values():
@@ -179,9 +115,9 @@ def _same_experiment(runs: Sequence[Run]) -> list[list[Run]]:
 
 def _span(log: RunLog) -> _Span:
     """Find the trainer steps of a log, by its training metrics where it has any."""
-    training = [str(c) for c in log.history.columns if not str(c).startswith(("val-", "val/"))]
+    training = [str(c) for c in log.history.columns if not is_validation(str(c))]
     columns = ["training/global_step"] if "training/global_step" in training else training
-    trained = (~np.isnan(_numbers(log.history, columns))).any(axis=1)
+    trained = log.history[columns].notna().any(axis=1).to_numpy()
     every = log.history.index.to_numpy(np.float64)
     steps = every[trained] if trained.any() else every
     if not steps.size:
@@ -189,7 +125,7 @@ def _span(log: RunLog) -> _Span:
     positive = steps[steps > 0]
     interval = float(np.median(np.diff(positive))) if positive.size > 1 else 1.0
     first, last = float(steps.min()), float(steps.max())
-    resumed = bool(first > 2 * interval and every.min() > 0 and log.source not in _TABLES)
+    resumed = bool(first > 2 * interval and every.min() > 0 and log.source not in WHOLE)
     return _Span(first, last, interval, resumed)
 
 

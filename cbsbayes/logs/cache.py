@@ -14,11 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.sweep.files import write_whole
 
 __all__ = ["HistoryCache", "cache_folder", "file_name"]
 
-_FORMAT = 1  # one more whenever the reading of rows or their keys changes
+_FORMAT = 2  # one more whenever the reading of rows or their keys changes
 _ENTRY = b"cbsbayes"
 
 
@@ -55,7 +54,7 @@ class HistoryCache:
             If it cannot be made or written to.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             writable = os.access(self.folder, os.W_OK | os.X_OK)
         except OSError:
             writable = False
@@ -71,7 +70,7 @@ class HistoryCache:
             with pq.ParquetFile(self._path(run)) as file:  # read_table takes a=b/ for a column
                 table = file.read()
             entry = json.loads((table.schema.metadata or {}).get(_ENTRY, b"{}"))
-        except (FileNotFoundError, pa.ArrowException, ValueError):
+        except (OSError, pa.ArrowException, ValueError):
             return None
         if (entry.get("format"), entry.get("version")) != (_FORMAT, version):
             return None
@@ -83,9 +82,9 @@ class HistoryCache:
         names = ["_step", *history.columns]  # a metric may be called step
         values = [history.index.to_numpy(), *history.to_numpy().T]
         schema = pa.schema([(name, pa.float64()) for name in names], {_ENTRY: entry})
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.table([pa.array(v) for v in values], schema=schema), sink)
-        write_whole(self._path(run), sink.getvalue().to_pybytes())
+        temporary = self._path(run).with_suffix(".tmp")
+        pq.write_table(pa.table([pa.array(v) for v in values], schema=schema), temporary)
+        temporary.replace(self._path(run))
 
     def _path(self, run: str) -> Path:
         return self.folder / f"{file_name(run)}.parquet"

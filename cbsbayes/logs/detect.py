@@ -1,58 +1,74 @@
 """From what the user names to run logs: which reader a source needs.
 
 A source is ``wandb:ENTITY/PROJECT``, a file, or a folder searched recursively. Kinds are told
-by file names first (``*.wandb``, ``events.out.tfevents*``, ``*.jsonl``, ``*.csv`` …) and by content
-where a name says little (any text may be a console log; a table's columns say what it holds).
+by file names first (``*.wandb``, ``events.out.tfevents*``, ``*.csv`` …) and by content where a
+name says little (any text may be a console log; a table's columns say what it holds).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.columns import load_table
-from cbsbayes.logs.crossings_table import is_crossings, read_crossings
 from cbsbayes.logs.history import NoRunsError, listed
 from cbsbayes.logs.run_log import RunLog
-from cbsbayes.logs.table import read_curves
+from cbsbayes.logs.side_car import OF_FOLDER, SIDE_CARS, configure
+from cbsbayes.logs.tables import read_table
 from cbsbayes.logs.tensorboard import EVENT_FILES, read_tensorboard
-from cbsbayes.logs.verl_console import read_verl_console
-from cbsbayes.logs.verl_jsonl import read_verl_jsonl
+from cbsbayes.logs.text import open_bytes
+from cbsbayes.logs.trainer_state import read_trainer_state
+from cbsbayes.logs.verl import read_verl
 
-__all__ = ["Progress", "Reading", "read_source"]
+__all__ = ["Progress", "read_source", "read_sources"]
 
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)``."""
 
-_VALID = (
-    "wandb:ENTITY/PROJECT, a folder of wandb runs or of TensorBoard files, verl's *.jsonl, "
-    "its console output (*.log, *.txt, *.out), *.csv or *.parquet"
-)
-_ANY_TEXT = (".log", ".txt", ".out")  # console logs among them are told by their lines
-_SIDECARS = (".config.yaml", ".config.yml", ".config.json")
+_VALID = ("wandb:ENTITY/PROJECT, a folder of logs, or one log: verl's *.jsonl or console output, "
+          "*.wandb, TensorBoard files, trainer_state.json, *.csv, *.tsv or *.parquet")
+_TABLES = (".csv", ".tsv", ".parquet")
+_NO_LOGS = (".md", ".py", ".sh", ".yaml", ".yml", ".toml", ".nc", ".png", ".pdf", ".html", ".pt",
+            ".safetensors", ".bin", ".npz", ".npy", ".lock", ".ipynb")
 _WANDB_OWN = ("debug.log", "debug-internal.log", "debug-core.log")
+_PACKED = re.compile(r"(?:\.gz|\.\d{1,3})+$")
 
 
-@dataclass
-class Reading:
-    """What one source gave.
+type Reading = tuple[list[RunLog], list[str]]
+"""Runs in the order of their paths, and notes on files rather than runs."""
 
-    Attributes
-    ----------
-    source : str
-        As the user named it.
+
+def read_sources(
+    sources: Sequence[str], *, cache_dir: Path | None = None, progress: Progress | None = None
+) -> tuple[list[RunLog], list[str]]:
+    """Read every run of several sources.
+
+    Returns
+    -------
     logs : list of RunLog
-        The runs, in order of their paths.
+        With ids that are unique; an id that two sources share gets its source in front.
     notes : list of str
-        About files rather than runs: columns and files that nothing reads.
-    """
 
-    source: str
-    logs: list[RunLog] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    Raises
+    ------
+    CBSDataError
+        As `read_source` does, and where a run comes in several tables.
+    """
+    readings = {s: read_source(s, cache_dir=cache_dir, progress=progress) for s in sources}
+    placed = [(source, log) for source, (logs, _) in readings.items() for log in logs]
+    count = Counter(log.id for _, log in placed)
+    for source, log in placed:
+        if log.source in ("table", "crossings") and count[log.id] > 1:
+            raise CBSDataError(
+                f"run {log.id!r} of {source} comes in several tables; "
+                "put all rows of a run into one table, or give every run an id of its own")
+    logs = [replace(log, id=f"{source}/{log.id} ({log.source})") if count[log.id] > 1 else log
+            for source, log in placed]
+    return logs, [note for _, notes in readings.values() for note in notes]
 
 
 def read_source(
@@ -63,7 +79,7 @@ def read_source(
     Parameters
     ----------
     source : str
-        ``wandb:ENTITY/PROJECT``, a file or a folder.
+        ``wandb:ENTITY/PROJECT``, its address at wandb.ai, a file or a folder.
     cache_dir : Path, optional
         Where downloads from wandb are kept; by default the user's cache folder.
     progress : callable, optional
@@ -71,8 +87,9 @@ def read_source(
 
     Returns
     -------
-    Reading
-        At least one run.
+    logs : list of RunLog
+        At least one.
+    notes : list of str
 
     Raises
     ------
@@ -81,120 +98,95 @@ def read_source(
     OSError
         Where a file cannot be read.
     """
-    if source.startswith("wandb:"):
+    path = Path(source)
+    project = _project(source)
+    if project is not None and not path.exists():
         from cbsbayes.logs.wandb_service import read_wandb_api
 
-        project = source.removeprefix("wandb:")
-        return Reading(source, read_wandb_api(project, cache_dir=cache_dir, progress=progress))
-    path = Path(source)
+        return read_wandb_api(project, cache_dir=cache_dir, progress=progress), []
     if path.is_dir():
         return _read_folder(source, path, progress)
     if not path.exists():
         raise CBSDataError(f"there is no file or folder {source!r}; valid: {_VALID}")
-    reading = Reading(source)
     root = path.parent
-    if path.match(EVENT_FILES):
-        path = root
-    _read_into(reading, path, root)
-    return reading
+    logs, notes = _read(root if path.match(EVENT_FILES) else path, root)
+    return configure(logs, root), notes
+
+
+def _project(source: str) -> str | None:
+    """Return ENTITY/PROJECT of a source that names a wandb project, else None."""
+    if source.startswith("wandb:"):
+        return source.removeprefix("wandb:")
+    address = re.match(r"(?:https?://)?(?:www\.)?wandb\.ai/([^/?#]+/[^/?#]+)", source)
+    return address[1] if address else None
 
 
 def _read_folder(source: str, root: Path, progress: Progress | None) -> Reading:
-    reading = Reading(source)
-    units = list(_units(root))
-    paths = [path for path in units if not _is_wandb_run(path)]
-    if len(paths) < len(units):
-        reading.logs += _wandb_runs(root, root)[0]
-    unread: list[str] = []
-    reasons: list[tuple[Path, str]] = []
+    logs: list[RunLog] = []
+    notes: list[str] = []
+    reasons: dict[str, str] = {}
+    paths = list(_units(root))
     for done, path in enumerate(paths):
         if progress is not None:
             progress(done, len(paths))
-        if not _may_be_read(path):
-            unread.append(path.relative_to(root).as_posix())
-            continue
         try:
-            _read_into(reading, path, root)
+            found, said = _read(path, root)
         except NoRunsError as error:
-            unread.append(path.relative_to(root).as_posix())
-            reasons.append((path, str(error)))
-    if not reading.logs:
-        held = f"files not recognised: {listed(unread, 3)}" if unread else "the folder is empty"
-        reason = f"; {reasons[0][1]}" if reasons else ""
+            reasons[path.relative_to(root).as_posix()] = str(error)
+        else:
+            logs += found
+            notes += said
+    if not logs:
+        held = f"files not recognised: {listed(reasons, 3)}" if reasons else "the folder is empty"
+        reason = next((f"; {why}" for name, why in reasons.items()
+                       if not name.endswith(_NO_LOGS)), "")
         raise CBSDataError(f"no run in {source} ({held}){reason}; valid sources: {_VALID}")
-    if unread:
-        reading.notes.append(f"{source}: files without runs, left out: {listed(unread)}")
-    reading.notes += [reason for path, reason in reasons if path.suffix not in _ANY_TEXT]
-    return reading
+    if reasons:
+        notes.append(f"{source}: files without runs, left out: {listed(reasons)}")
+    wandb = [log for log in logs if log.source == "wandb_file"]
+    rest = [log for log in logs if log.source != "wandb_file"]
+    return sorted(wandb, key=lambda log: (log.created, log.id)) + configure(rest, root), notes
 
 
 def _units(root: Path) -> Iterator[Path]:
-    """Yield files, folders of event files, and folders that belong to one wandb run."""
+    """Yield files, folders of event files, and the transaction logs of wandb runs."""
     for place, folders, names in os.walk(root):
         folder = Path(place)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if any(name.endswith(".wandb") for name in names):
+        logs = sorted(name for name in names if name.endswith(".wandb"))
+        if logs:
             folders.clear()  # files/output.log in it is the same run once more
-            yield folder
+            yield from (folder / name for name in logs)
             continue
         events = [name for name in names if Path(name).match(EVENT_FILES)]
         if events:
             yield folder
-        skipped = _WANDB_OWN if folder.name == "wandb" else ()
+        skipped = (*OF_FOLDER, *(_WANDB_OWN if folder.name == "wandb" else ()))
         for name in sorted(names):
-            ours = name in events or name.endswith(_SIDECARS) or name in skipped
+            ours = name in events or name.endswith(SIDE_CARS) or name in skipped
             if not ours and not name.startswith("."):
                 yield folder / name
 
 
-def _is_wandb_run(path: Path) -> bool:
-    return path.is_dir() and any(path.glob("*.wandb"))
+def _read(path: Path, root: Path) -> Reading:
+    """Return the runs of one file, or of one folder of event files, and notes on it."""
+    name = _PACKED.sub("", path.name).lower()
+    if path.is_dir():
+        return [read_tensorboard(path, root)], []
+    if name.endswith(".wandb"):
+        from cbsbayes.logs.wandb_offline import read_wandb_file
+
+        return [read_wandb_file(path, root)], []
+    if name.endswith(_TABLES):
+        return read_table(path, root)
+    if name.endswith(".json"):
+        return read_trainer_state(path, root)
+    if name.endswith(_NO_LOGS) or (not path.is_file() and not path.is_symlink()) or _binary(path):
+        raise NoRunsError(f"{path} is no text, and no log that is known")
+    return read_verl(path, root), []
 
 
-def _may_be_read(path: Path) -> bool:
-    return path.is_dir() or path.suffix in _READERS
-
-
-def _read_into(reading: Reading, path: Path, root: Path) -> None:
-    """Add the runs of one file, or of one folder of event files."""
-    reader = _events if path.is_dir() else _READERS.get(path.suffix, _console)
-    logs, notes = reader(path, root)
-    reading.logs += logs
-    reading.notes += notes
-
-
-_Read = tuple[list[RunLog], list[str]]
-
-
-def _events(folder: Path, root: Path) -> _Read:
-    return [read_tensorboard(folder, root)], []
-
-
-def _wandb_runs(path: Path, root: Path) -> _Read:
-    from cbsbayes.logs.wandb_offline import read_wandb_files
-
-    return read_wandb_files(path), []
-
-
-def _jsonl(path: Path, root: Path) -> _Read:
-    return [read_verl_jsonl(path, root)], []
-
-
-def _console(path: Path, root: Path) -> _Read:
-    return [read_verl_console(path, root)], []
-
-
-def _table(path: Path, root: Path) -> _Read:
-    table = load_table(path)
-    return read_crossings(table) if is_crossings(table) else read_curves(table)
-
-
-_READERS: dict[str, Callable[[Path, Path], _Read]] = {
-    ".wandb": _wandb_runs,
-    ".jsonl": _jsonl,
-    ".log": _console,
-    ".txt": _console,
-    ".out": _console,
-    ".csv": _table,
-    ".parquet": _table,
-}
+def _binary(path: Path) -> bool:
+    with open_bytes(path) as file:
+        head = file.read(4096)
+    return b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff"))

@@ -15,29 +15,10 @@ import pandas as pd
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.keys import canonical_key
 
-__all__ = [
-    "NUMBER_WORDS",
-    "NoRunsError",
-    "empty_history",
-    "history_from_rows",
-    "listed",
-    "to_number",
-]
+__all__ = ["NoRunsError", "column", "empty_history", "history_from_rows", "listed", "to_number"]
 
-NUMBER_WORDS: Mapping[str, float] = {
-    "": math.nan,
-    "nan": math.nan,
-    "none": math.nan,
-    "null": math.nan,
-    "na": math.nan,
-    "n/a": math.nan,
-    "inf": math.inf,
-    "+inf": math.inf,
-    "infinity": math.inf,
-    "+infinity": math.inf,
-    "-inf": -math.inf,
-    "-infinity": -math.inf,
-}
+_UNKNOWN = ("", "none", "null", "na", "n/a")
+_NOT_FINITE = ("nan", "inf", "infinity")
 
 
 class NoRunsError(CBSDataError):
@@ -50,8 +31,8 @@ def to_number(value: object) -> float | None:
     Parameters
     ----------
     value : object
-        A number, a bool, None (NaN) or one of the words of `NUMBER_WORDS` in any case, as
-        loggers without a literal for NaN and infinity write them.
+        A number, a bool, None (NaN) or a word for NaN or infinity in any case, as loggers
+        without a literal for them write it.
 
     Returns
     -------
@@ -61,7 +42,10 @@ def to_number(value: object) -> float | None:
     if value is None:
         return math.nan
     if isinstance(value, str):
-        return NUMBER_WORDS.get(value.strip().lower())
+        word = value.strip().lower()
+        if word in _UNKNOWN:
+            return math.nan
+        return float(word) if word.removeprefix("-").removeprefix("+") in _NOT_FINITE else None
     if isinstance(value, (bool, int, float, np.number, np.bool_)):
         try:
             return float(value)
@@ -92,15 +76,15 @@ def history_from_rows(
     repeated: set[float] = set()
     skipped: set[str] = set()
     for step, values in rows:
-        if step in merged:
-            repeated.add(step)
         row = merged.setdefault(float(step), {})
-        for key, value in values.items():
-            number = to_number(value)
+        for logged, value in values.items():
+            key, number = canonical_key(logged), to_number(value)
             if number is None:
-                skipped.add(key)
-            elif not (math.isnan(number) and canonical_key(key) in row):
-                row[canonical_key(key)] = number
+                skipped.add(logged)
+            elif not (math.isnan(number) and key in row):
+                if not math.isnan(row.get(key, math.nan)):
+                    repeated.add(step)
+                row[key] = number
     notes = []
     if repeated:
         notes.append(f"{len(repeated)} step(s) were logged twice; the later values were kept")
@@ -113,17 +97,25 @@ def _frame(rows: Mapping[float, Mapping[str, float]]) -> pd.DataFrame:
     steps = sorted(rows)
     keys = sorted({key for row in rows.values() for key in row})
     values = np.full((len(steps), len(keys)), np.nan)
-    column = {key: i for i, key in enumerate(keys)}
+    place = {key: i for i, key in enumerate(keys)}
     for i, step in enumerate(steps):
         for key, value in rows[step].items():
-            values[i, column[key]] = value
+            values[i, place[key]] = value
     index = pd.Index(np.asarray(steps, dtype=np.float64), name="step")
+    # object, because pandas' own text refuses keys that are not valid Unicode
     return pd.DataFrame(values, index=index, columns=pd.Index(keys, dtype=object))
 
 
 def empty_history() -> pd.DataFrame:
     """Return a history without rows, for sources that know crossings only."""
     return _frame({})
+
+
+def column(history: pd.DataFrame, key: str) -> np.ndarray:
+    """Return a metric of a history, dims (row,); NaN throughout where it was never logged."""
+    if key not in history.columns:
+        return np.full(len(history), np.nan)
+    return history[key].to_numpy(dtype=np.float64)
 
 
 def listed(names: Iterable[str], limit: int = 8) -> str:

@@ -9,33 +9,45 @@ slashes itself (``openai/gsm8k``), so keys are read from the right.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-__all__ = ["ValidationKey", "canonical_key", "parse_validation_key", "validation_key"]
+__all__ = ["Score", "canonical_key", "is_validation", "read_score", "validation_columns",
+           "validation_key"]
 
-_COUNTED = re.compile(r"(mean|std|best|worst|maj|pass)(?:@|_at_|_)(\d+)", re.ASCII)
+_COUNTED = re.compile(r"(mean|std|best|worst|maj|pass)(?:@|_at_|_)(\d{1,9})", re.ASCII)
 _WORKER_PREFIX = "actor/grad_noise/"
+_OLD_KEY = re.compile(r"val/test_score/(.+)", re.DOTALL)  # verl 0.1
+_STATISTICS = ("mean", "maj", "best")
+_LIKE = re.compile(r"(?:val|valid|validation|eval|evaluation|test)(?:[-_./@]|$)", re.IGNORECASE)
 
 
-class ValidationKey(NamedTuple):
-    """The parts of a validation metric's key.
+@dataclass(frozen=True, order=True)
+class Score:
+    """A validation score's key, taken apart.
 
     Attributes
     ----------
-    group : str
-        ``val-core`` or ``val-aux``.
-    data_source : str
+    source : str
         The validation set, e.g. ``openai/gsm8k``.
     variable : str
         ``acc`` where the reward function gives one, else ``reward``.
     statistic : str
-        ``mean@N``, ``std@N``, ``best@k/mean`` …
+        ``mean``, ``maj`` or ``best`` of the samples.
+    samples : int
+        Validation samples per item.
+    key : str
+        The canonical key.
+    core : bool
+        Whether verl calls it core (``val-core``) rather than auxiliary.
     """
 
-    group: str
-    data_source: str
+    source: str
     variable: str
     statistic: str
+    samples: int
+    key: str
+    core: bool
 
 
 def canonical_key(key: str) -> str:
@@ -75,8 +87,8 @@ def _with_at(part: str) -> str:
     return f"{counted[1]}@{counted[2]}" if counted else part
 
 
-def parse_validation_key(key: str) -> ValidationKey | None:
-    """Split a validation metric's key from the right.
+def read_score(key: str) -> Score | None:
+    """Take a validation score's key apart, from the right.
 
     Parameters
     ----------
@@ -85,17 +97,35 @@ def parse_validation_key(key: str) -> ValidationKey | None:
 
     Returns
     -------
-    ValidationKey or None
-        None where the key is no statistic of a validation set.
+    Score or None
+        None where the key is no mean, majority or best score of a validation set.
     """
-    group, *parts = canonical_key(key).split("/")
-    n_statistic = 1 if parts and _COUNTED.fullmatch(parts[-1]) else 2
-    if group not in ("val-core", "val-aux") or len(parts) < n_statistic + 2:
+    old = _OLD_KEY.fullmatch(key)
+    if old:
+        return Score(old[1], "acc", "mean", 1, key, core=True)
+    key = canonical_key(key)
+    group, *parts = key.removesuffix("/mean").split("/")
+    counted = _COUNTED.fullmatch(parts[-1]) if len(parts) >= 3 else None
+    if group not in ("val-core", "val-aux") or not counted or counted[1] not in _STATISTICS:
         return None
-    if not _COUNTED.fullmatch(parts[-n_statistic]):
-        return None
-    *source, variable = parts[:-n_statistic]
-    return ValidationKey(group, "/".join(source), variable, "/".join(parts[-n_statistic:]))
+    *source, variable, _ = parts
+    return Score("/".join(source) or "validation", variable, counted[1], int(counted[2]), key,
+                 group == "val-core")
+
+
+def is_validation(key: str) -> bool:
+    """Return whether a key looks as if it were measured at an evaluation, in any trainer."""
+    return _LIKE.match(key) is not None
+
+
+def validation_columns(columns: Iterable[str]) -> list[str]:
+    """Return the columns that hold a validation set's core score, or what looks like one, sorted.
+
+    Other trainers' keys count where there is no core score.
+    """
+    keys = sorted(str(key) for key in columns)
+    core = [key for key in keys if (score := read_score(key)) and score.core]
+    return core or [key for key in keys if is_validation(key)]
 
 
 def validation_key(data_source: str, variable: str = "acc", statistic: str = "mean@1") -> str:
@@ -106,7 +136,7 @@ def validation_key(data_source: str, variable: str = "acc", statistic: str = "me
     data_source : str
         The validation set, e.g. ``openai/gsm8k``; may hold slashes.
     variable, statistic : str
-        As in `ValidationKey`.
+        As verl writes them.
 
     Returns
     -------

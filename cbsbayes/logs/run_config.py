@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+import yaml
+
 __all__ = ["config_key", "dataset_label", "lookup", "model_label"]
 
 _VOLATILE = frozenset({
@@ -27,6 +29,8 @@ _VOLATILE = frozenset({
 _VOLATILE_TOPS = frozenset({"_wandb", "hydra", "ray_kwargs", "ray_init", "global_profiler",
                             "transfer_queue"})
 _VOLATILE_ENDS = ("_per_gpu", "max_token_len", "micro_batch_size")
+_REFERENCE = re.compile(r"\$\{(oc\.select:)?\s*(\w+(?:\.\w+)*)\s*(?:,([\w.+\- ]*))?\}")
+_MOST_HOPS = 8  # references may go in a circle
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _STEPS = re.compile(r"(?:global_step|checkpoint|step)[-_]?[0-9]+")
 _SPLITS = frozenset({"train", "training", "data", "dataset"})
@@ -34,6 +38,8 @@ _SPLITS = frozenset({"train", "training", "data", "dataset"})
 
 def lookup(config: Mapping[str, Any], path: str) -> Any:
     """Return the value at a dotted path, whatever shape the configuration has.
+
+    OmegaConf's plain references ``${a.b}`` and ``${oc.select:a.b,default}`` are followed.
 
     Parameters
     ----------
@@ -45,8 +51,21 @@ def lookup(config: Mapping[str, Any], path: str) -> Any:
     Returns
     -------
     object
-        The value, or None where there is none.
+        The value, or None where there is none; a reference to nothing comes back as its text.
     """
+    value = _at(config, path)
+    for _ in range(_MOST_HOPS):
+        reference = _REFERENCE.fullmatch(value.strip()) if isinstance(value, str) else None
+        if reference is None:
+            return value
+        target = _at(config, reference[2])
+        if target is None and not reference[1]:
+            return value
+        value = yaml.safe_load(reference[3] or "null") if target is None else target
+    return value
+
+
+def _at(config: Mapping[str, Any], path: str) -> Any:
     parts = path.split(".")
     for n in range(1, len(parts) + 1):
         for separator in "./" if n > 1 else ".":
@@ -54,7 +73,7 @@ def lookup(config: Mapping[str, Any], path: str) -> Any:
             if n == len(parts) and value is not None:
                 return value
             if isinstance(value, Mapping):
-                inner = lookup(value, ".".join(parts[n:]))
+                inner = _at(value, ".".join(parts[n:]))
                 if inner is not None:
                     return inner
     return None

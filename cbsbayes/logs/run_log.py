@@ -23,12 +23,15 @@ class RunLog:
         Display name; need not be unique (restarts, seeds).
     source : str
         Kind of the source: ``wandb``, ``wandb_file``, ``verl_jsonl``, ``verl_console``,
-        ``tensorboard``, ``table`` or ``crossings``.
+        ``tensorboard``, ``history``, ``table`` or ``crossings``.
     history : pandas.DataFrame
         Index ``step`` (trainer steps, float64, sorted, unique); one float64 column per metric
         under its canonical key (`cbsbayes.logs.keys`); NaN where a metric was not logged.
     config : mapping
         The trainer's nested configuration as plain Python values; empty where unknown.
+    further : tuple of (str, mapping)
+        Other configurations of the run by what they are called in messages, each counting less
+        than the one before and all less than `config`.
     settings : mapping
         Run coordinates that the source states outright, under the dataset's own names
         (``n_prompts``, ``seed``, ``total_batch`` …); they win over config and name.
@@ -47,6 +50,7 @@ class RunLog:
     source: str
     history: pd.DataFrame
     config: Mapping[str, Any] = field(default_factory=dict)
+    further: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     crossings: pd.DataFrame | None = None
     state: str = "unknown"

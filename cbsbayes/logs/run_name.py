@@ -24,11 +24,12 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cbsbayes.errors import CBSDataError
 
-__all__ = ["PHASES", "RunName", "build_name", "parse_name"]
+__all__ = ["PHASES", "RunName", "build_name", "file_stem", "is_generic", "parse_name", "run_name"]
 
 PHASES = ("p4_math", "p4_rpp", "p2a", "p2b", "p2c", "p1", "p2", "p3", "p4", "lr")
 """Known phases, the longest first; any other ``p``, digits and at most one letter passes too."""
@@ -40,6 +41,14 @@ _TOKEN = re.compile(rf"(np|nr|ep|mbs|seed|s)([0-9]{{1,9}})|(lr|cr)({_FLOAT})")
 _BATCH_START = re.compile(r"(?:np|nr)[0-9]{1,9}")
 _FIELDS = {"np": "n_prompts", "nr": "n_rollouts", "ep": "ppo_epochs", "mbs": "mini_batch_prompts",
            "s": "seed", "seed": "seed", "lr": "learning_rate", "cr": "clip_ratio"}
+
+
+_SUFFIX = re.compile(r"\.(?:gz|log|txt|out|err|jsonl?|csv|tsv|parquet|console)(?:\.[0-9]{1,3})?",
+                     re.IGNORECASE)
+_GENERIC = re.compile(
+    r"(?:train(?:ing|er)?|metrics?|output|logs?|main(?:_ppo)?|std(?:out|err)|console|history|"
+    r"progress|files|experiment_log|verl_file_logger|trainer_(?:state|log)|checkpoint[-_][0-9]+)",
+    re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,36 @@ class RunName:
     mini_batch_prompts: int | None = None
     clip_ratio: float | None = None
     seed: int | None = None
+
+
+def file_stem(path: Path) -> str:
+    """Return a log's name without suffixes: ``kl`` for ``kl.jsonl`` and ``kl.console.log``."""
+    name = path.name
+    while not path.is_dir() and (found := re.search(rf"{_SUFFIX.pattern}$", name, re.IGNORECASE)):
+        if not found.start():
+            break
+        name = name[: found.start()]
+    return name
+
+
+def is_generic(path: Path) -> bool:
+    """Return whether a log's name says nothing of its run: ``train.log``, ``metrics.jsonl``."""
+    return _GENERIC.fullmatch(file_stem(path)) is not None
+
+
+def run_name(path: Path, root: Path) -> str:
+    """Return a run's name from its log, or from the log's folder where the log's is generic.
+
+    Parameters
+    ----------
+    path : Path
+        The log, or the folder of event files.
+    root : Path
+        The folder given by the user; folders above it say nothing.
+    """
+    folders = [folder for folder in path.resolve().parents if folder.is_relative_to(root.resolve())]
+    named = (place.name for place in folders if place.name and not _GENERIC.fullmatch(place.name))
+    return next(named, root.resolve().name) if is_generic(path) else file_stem(path)
 
 
 def parse_name(name: str) -> RunName | None:

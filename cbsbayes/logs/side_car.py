@@ -1,28 +1,33 @@
-"""The configuration that lies beside a log: a side-car file or Hydra's own copy.
+"""Configurations that lie beside logs: a side-car file, or the one of the run's folder.
 
-verl's file and console loggers do not store the run's configuration, so it is taken from
-``<name>.config.yaml`` (``.yml``, ``.json``) beside the log, or from ``.hydra/config.yaml`` in
-the log's folder or above it. Values are data: YAML is read by the safe loader and of OmegaConf's
-interpolations only plain references into the same file are followed.
+``<name>.config.yaml`` (``.yml``, ``.json``) beside a log is that log's. ``config.yaml``,
+``experiment_config.json`` or Hydra's ``.hydra/config.yaml`` in a log's folder or above it is taken
+where only one run lies below it. Values are data: YAML is read by the safe loader and of
+OmegaConf's interpolations only plain references into the same file are followed
+(`cbsbayes.logs.run_config.lookup`).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.history import listed
+from cbsbayes.logs.run_config import lookup
+from cbsbayes.logs.run_log import RunLog
+from cbsbayes.logs.run_name import file_stem, is_generic, parse_name
 
-__all__ = ["find_config", "read_config", "resolve", "run_name"]
+__all__ = ["OF_FOLDER", "SIDE_CARS", "configure", "read_config"]
 
-_SUFFIXES = (".config.yaml", ".config.yml", ".config.json")
-_REFERENCE = re.compile(r"\$\{(?:oc\.select:)?\s*(\w+(?:\.\w+)*)\s*(?:,(.*))?\}", re.DOTALL)
+SIDE_CARS = (".config.yaml", ".config.yml", ".config.json")
+OF_FOLDER = ("config.yaml", "config.yml", "config.json", "experiment_config.json",
+              ".hydra/config.yaml")
 _MAX_VALUES = 100_000  # verl's whole configuration has about 1,000; YAML aliases can multiply
 _MAX_DEPTH = 64
 
@@ -30,9 +35,13 @@ _MAX_DEPTH = 64
 class _Loader(yaml.SafeLoader):
     """YAML's safe loader that reads ``1e-6`` as a number, as OmegaConf does."""
 
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Leave merge keys alone: nested ones multiply without end, and no trainer writes them."""
+
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in pairs if tag != "tag:yaml.org,2002:timestamp"]
+    first: [(tag, pattern) for tag, pattern in pairs
+            if tag not in ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:merge")]
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
@@ -42,73 +51,74 @@ _Loader.add_implicit_resolver(
 )
 
 
-def run_name(path: Path) -> str:
-    """Return a run's name from its log: ``kl`` for ``kl.jsonl``, ``kl.console.log``, ``kl/``."""
-    return path.name if path.is_dir() else path.stem.removesuffix(".console")
+def configure(logs: Sequence[RunLog], root: Path) -> list[RunLog]:
+    """Give logs of files the configurations that lie beside them.
 
-
-def find_config(log: Path, root: Path) -> tuple[dict[str, Any], list[str]]:
-    """Find and read the configuration of one log.
+    A side-car counts more than what the log printed, and that more than the folder's.
 
     Parameters
     ----------
-    log : Path
-        The log file, or the folder that holds it.
+    logs : sequence of RunLog
+        All that were read below `root`; their ids are paths relative to it.
     root : Path
         The folder given by the user; nothing above it is looked at.
 
     Returns
     -------
-    config : dict
-        Nested plain values, empty where no configuration lies near the log.
-    notes : list of str
-        What was left out of the configuration, or why one was not used.
+    list of RunLog
+        In the same order. A log whose file has a generic name takes its configuration's
+        ``trainer.experiment_name``, unless its folder's name says more.
     """
-    beside = [log.parent / (run_name(log) + suffix) for suffix in _SUFFIXES]
-    for candidate in beside:
-        if candidate.is_file():
-            return read_config(candidate)
-    home = log if log.is_dir() else log.parent
-    folders = [home, *(p for p in home.parents if p.is_relative_to(root))]
-    for folder in folders:
-        candidate = folder / ".hydra" / "config.yaml"
-        if candidate.is_file():
-            return _of_hydra(candidate, log)
-    return {}, []
+    paths = {log.id: root / log.id.partition("#")[0] for log in logs}
+    found = [_configured(log, paths[log.id], _folder_config(log, logs, paths, root))
+             for log in logs]
+    stated = [lookup(log.config, "trainer.experiment_name") for log in found]
+    return [replace(log, name=name) if isinstance(name, str) and stated.count(name) == 1
+            and is_generic(paths[log.id]) and parse_name(log.name) is None else log
+            for log, name in zip(found, stated, strict=True)]
 
 
-def _of_hydra(candidate: Path, log: Path) -> tuple[dict[str, Any], list[str]]:
-    """Read Hydra's configuration where it can only belong to this log."""
-    config, notes = read_config(candidate)
-    home = candidate.parent.parent
-    logs = [log] if log.is_dir() else [p for p in home.rglob(f"*{log.suffix}") if p.is_file()]
-    trainer = config.get("trainer")
-    stated = trainer.get("experiment_name") if isinstance(trainer, Mapping) else None
-    if len(logs) > 1 and stated != run_name(log):
-        reason = f"{len(logs)} logs lie under it and its experiment_name is {stated!r}"
-        return {}, [f"{candidate} was not used for this log: {reason}"]
-    return config, notes
+def _configured(log: RunLog, path: Path, of_folder: Path | None) -> RunLog:
+    own = [path.parent / (file_stem(path) + suffix) for suffix in SIDE_CARS]
+    side_car = next((file for file in own if file.is_file()), None)
+    if side_car is None and (log.config or of_folder is None):
+        return log
+    printed = (("printed configuration", log.config),) if log.config else ()
+    return replace(log, config=read_config(side_car or of_folder or path), further=printed)
 
 
-def read_config(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """Read one configuration file as plain values with plain references resolved.
+def _folder_config(
+    log: RunLog, logs: Sequence[RunLog], paths: Mapping[str, Path], root: Path
+) -> Path | None:
+    """Return the nearest folder's configuration, if it can only belong to this run."""
+    path = paths[log.id]
+    home = path if path.is_dir() else path.parent
+    for folder in [home, *(p for p in home.parents if p.is_relative_to(root))]:
+        files = [folder / name for name in OF_FOLDER if (folder / name).is_file()]
+        if files:
+            names = {one.name for one in logs if paths[one.id].is_relative_to(folder)}
+            return files[0] if len(names) == 1 else None
+    return None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read one configuration file as plain values.
 
     Parameters
     ----------
     path : Path
-        A YAML or JSON file with a mapping at its top.
+        A YAML or JSON file with a mapping at its top; wandb's ``{desc, value}`` is unpacked.
 
     Returns
     -------
-    config : dict
+    dict
         Nested plain values.
-    notes : list of str
-        Names the values that could not be resolved and were left out.
 
     Raises
     ------
     CBSDataError
-        Where the file is no YAML or JSON, or holds no mapping.
+        Where the file is no YAML or JSON, holds no mapping, or has more than 100,000 values or
+        64 levels.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -124,94 +134,23 @@ def read_config(path: Path) -> tuple[dict[str, Any], list[str]]:
             f"{path} holds a {type(tree).__name__}, not a mapping of settings; "
             "give the trainer's resolved configuration"
         )
-    config, unresolved = resolve(tree, str(path))
-    if not unresolved:
-        return config, []
-    return config, [f"left out of its configuration, not resolved: {listed(unresolved, limit=3)}"]
+    if tree and all(isinstance(v, Mapping) and {"value"} <= set(v) <= {"value", "desc"}
+                    for v in tree.values()):
+        tree = {key: value["value"] for key, value in tree.items() if key != "_wandb"}
+    if _size(tree) > _MAX_VALUES:
+        raise CBSDataError(f"{path} has more than {_MAX_VALUES} values or {_MAX_DEPTH} levels; "
+                           "give the trainer's resolved configuration")
+    return dict(tree)
 
 
-def resolve(tree: Mapping[Any, Any], origin: str) -> tuple[dict[str, Any], list[str]]:
-    """Resolve ``${a.b}`` and ``${oc.select:a.b,default}`` against the same tree.
-
-    Parameters
-    ----------
-    tree : mapping
-        Nested plain values as read from YAML or JSON.
-    origin : str
-        Where the tree came from, for messages.
-
-    Returns
-    -------
-    config : dict
-        The same nesting; values whose interpolation is of any other form are left out.
-    unresolved : list of str
-        Dotted paths of the values left out.
-
-    Raises
-    ------
-    CBSDataError
-        Where the tree has more than 100,000 values or is nested deeper than 64 levels.
-    """
-    walk = _Walk(tree, origin)
-    return walk.plain(tree, "", frozenset()), walk.unresolved
-
-
-class _Unresolved:
-    """Marks a value whose interpolation was not followed."""
-
-
-_UNRESOLVED = _Unresolved()
-
-
-class _Walk:
-    """One pass over a configuration, copying plain values and following references."""
-
-    def __init__(self, tree: Mapping[Any, Any], origin: str) -> None:
-        self.tree, self.origin = tree, origin
-        self.unresolved: list[str] = []
-        self.n_values = 0
-
-    def plain(self, value: Any, place: str, seen: frozenset[str]) -> Any:
-        self.n_values += 1  # counted because aliases and references can multiply values
-        if self.n_values > _MAX_VALUES or place.count(".") > _MAX_DEPTH:
-            raise CBSDataError(
-                f"{self.origin} has more than {_MAX_VALUES} values or {_MAX_DEPTH} levels; "
-                "give the trainer's resolved configuration"
-            )
-        if isinstance(value, Mapping):
-            inner = {str(k): self.plain(v, f"{place}.{k}", seen) for k, v in value.items()}
-            return {k: v for k, v in inner.items() if v is not _UNRESOLVED}
-        if isinstance(value, list | tuple):
-            items = [self.plain(v, f"{place}.{i}", seen) for i, v in enumerate(value)]
-            return [v for v in items if v is not _UNRESOLVED]
-        if not isinstance(value, str) or "${" not in value:
-            return value
-        target = _UNRESOLVED if value in seen else _target(self.tree, value)
-        if target is _UNRESOLVED:
-            self.unresolved.append(place.removeprefix("."))
-            return _UNRESOLVED
-        return self.plain(target, place, seen | {value})
-
-
-def _target(tree: Mapping[Any, Any], value: str) -> Any:
-    """Return what a plain reference points to."""
-    reference = _REFERENCE.fullmatch(value.strip())
-    if reference is None:
-        return _UNRESOLVED
-    target: Any = tree
-    for part in reference[1].split("."):
-        target = target.get(part, _UNRESOLVED) if isinstance(target, Mapping) else _UNRESOLVED
-    return _default(value, reference[2]) if target is _UNRESOLVED else target
-
-
-def _default(value: str, default: str | None) -> Any:
-    if not value.strip().startswith("${oc.select:"):
-        return _UNRESOLVED
-    if default is None:
-        return None
-    if "${" in default:
-        return _UNRESOLVED
-    try:
-        return yaml.load(default, Loader=_Loader)
-    except yaml.YAMLError:
-        return _UNRESOLVED
+def _size(tree: Any, depth: int = 0, count: int = 0) -> int:
+    """Count values no further than to the limit: aliases multiply them without end."""
+    if depth > _MAX_DEPTH:
+        return _MAX_VALUES + 1
+    inner = tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, list) else ()
+    count += 1
+    for value in inner:
+        if count > _MAX_VALUES:
+            break
+        count = _size(value, depth + 1, count)
+    return count

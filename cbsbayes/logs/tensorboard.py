@@ -16,7 +16,7 @@ from typing import Any
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.history import NoRunsError, history_from_rows
 from cbsbayes.logs.run_log import RunLog
-from cbsbayes.logs.side_car import find_config, run_name
+from cbsbayes.logs.run_name import run_name
 
 __all__ = ["EVENT_FILES", "read_tensorboard"]
 
@@ -32,8 +32,7 @@ def read_tensorboard(folder: Path, root: Path) -> RunLog:
     folder : Path
         The folder that holds the event files themselves.
     root : Path
-        The folder given by the user: ids are relative to it, configurations are looked for
-        beside the run's folder and up to it.
+        The folder given by the user: ids are relative to it.
 
     Returns
     -------
@@ -54,16 +53,14 @@ def read_tensorboard(folder: Path, root: Path) -> RunLog:
             f"{folder} holds no scalar in its TensorBoard files; "
             "they may be damaged, or the run ended before it logged"
         )
-    config, config_notes = find_config(folder, root)
     started = datetime.fromtimestamp(accumulator.FirstEventTimestamp(), tz=UTC)
     return RunLog(
-        id=folder.relative_to(root).as_posix() if folder != root else folder.name,
-        name=run_name(folder),
+        id=folder.relative_to(root).as_posix(),
+        name=run_name(folder, root),
         source="tensorboard",
         history=history,
-        config=config,
         created=started.isoformat(timespec="seconds"),
-        notes=(*notes, *_damage(folder), *config_notes),
+        notes=(*notes, *_damage(folder)),
     )
 
 

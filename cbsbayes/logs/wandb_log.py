@@ -12,7 +12,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-__all__ = ["WandbLog", "record_field"]
+__all__ = ["WandbLog"]
 
 _FILE_HEADER = struct.pack("<4sHB", b":W&B", 0xBEE1, 0)
 _CHUNK_HEADER = struct.Struct("<IHB")
@@ -87,51 +87,3 @@ class WandbLog:
         lost = sum(len(piece) for piece in pieces)
         self.lost_bytes += lost
         self.damaged += lost > 0 and not same_place
-
-
-def record_field(record: bytes, wanted: frozenset[int]) -> int:
-    """Return the first wanted protobuf field at a record's top level, without decoding it.
-
-    Summaries take half of a log, and other fields may come before the one that tells the
-    record's type; walking the tags is several times faster than decoding.
-
-    Returns
-    -------
-    int
-        The field's number; 0 where none of those wanted is there.
-
-    Raises
-    ------
-    ValueError
-        If the bytes are no protobuf message.
-    """
-    at = 0
-    while at < len(record):
-        tag, at = _varint(record, at)
-        if tag >> 3 in wanted:
-            return tag >> 3
-        at = _after_value(record, at, tag & 7)
-    return 0
-
-
-def _after_value(record: bytes, at: int, wire_type: int) -> int:
-    if wire_type == 0:
-        return _varint(record, at)[1]
-    if wire_type == 2:
-        length, at = _varint(record, at)
-        return at + length
-    if wire_type in (1, 5):
-        return at + (8 if wire_type == 1 else 4)
-    raise ValueError(f"protobuf wire type {wire_type} is not known")
-
-
-def _varint(record: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < len(record):
-        byte = record[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise ValueError("the record ends within a number")

@@ -8,76 +8,20 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.history import listed
+from cbsbayes.logs.history import NoRunsError
 from cbsbayes.logs.run_log import RunLog
-from cbsbayes.logs.wandb_log import WandbLog, record_field
+from cbsbayes.logs.wandb_log import WandbLog
 from cbsbayes.logs.wandb_rows import history_from_wandb, import_wandb
 
-__all__ = ["read_wandb_files"]
+__all__ = ["read_wandb_file"]
 
-_HISTORY, _CONFIG, _RUN, _EXIT = 2, 5, 17, 18  # fields of wandb_internal.Record
-_WANTED = frozenset({_HISTORY, _CONFIG, _RUN, _EXIT})
 _LIVE_SECONDS = 3600.0  # a log without an exit record that changed this lately may still grow
-
-
-def read_wandb_files(folder: Path) -> list[RunLog]:
-    """Read every wandb log at or below a folder.
-
-    Parameters
-    ----------
-    folder : Path
-        A folder (``wandb/``, one ``offline-run-…`` or any folder above), or one ``.wandb`` file.
-
-    Returns
-    -------
-    list of RunLog
-        One per file, in the order they were started; attempts of one run stay apart. The id
-        is the file's path relative to the folder. A log cut short or damaged gives the rows
-        that are whole, and a note says how many bytes were not.
-
-    Raises
-    ------
-    CBSDataError
-        If there is no log, none holds a readable record, a file cannot be opened, or the
-        wandb extra is missing.
-    """
-    root = Path(folder)
-    paths = _log_files(root)
-    decode = _decoder()
-    logs, records = [], 0
-    for path in paths:
-        content = _read_log(path, decode)
-        logs.append(_run_log(content, path, root))
-        records += content.records
-    if not records:
-        raise CBSDataError(
-            f"{root} holds {len(paths)} .wandb file(s) but no wandb record in "
-            f"{listed([str(path) for path in paths], 3)}; give a folder of logs that wandb wrote"
-        )
-    return sorted(logs, key=lambda log: (log.created, log.id))
-
-
-def _log_files(root: Path) -> list[Path]:
-    if root.is_file():
-        return [root]
-    if not root.is_dir():
-        raise CBSDataError(
-            f"no folder {root}; give a folder that holds wandb runs (run-<id>.wandb)"
-        )
-    paths = sorted(path for path in root.rglob("*.wandb") if path.is_file())
-    if not paths:
-        raise CBSDataError(
-            f"no wandb run in {root}: looked for *.wandb in it and below; "
-            "give the folder that holds wandb's offline-run-… folders"
-        )
-    return paths
 
 
 @dataclass
@@ -88,60 +32,77 @@ class _Content:
     unreadable: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
+    step_metrics: list[tuple[str, str]] = field(default_factory=list)
     run: Any = None
     exit_code: int | None = None
-    lost: tuple[int, int] = (0, 0)  # bytes, places
+
+    def take(self, record: Any) -> None:
+        """Add one record to what is known of the run."""
+        kind = record.WhichOneof("record_type")
+        if kind == "history":
+            self.rows.append({".".join(item.nested_key) or item.key: json.loads(item.value_json)
+                              for item in record.history.item})
+        elif kind == "config":
+            _configure(self.config, record.config)
+        elif kind == "metric" and record.metric.step_metric:
+            name = record.metric.name or record.metric.glob_name
+            self.step_metrics.append((name, record.metric.step_metric))
+        elif kind == "run":
+            self.run = record.run
+            _configure(self.config, record.run.config)
+        elif kind == "exit":
+            self.exit_code = record.exit.exit_code
 
 
-def _read_log(path: Path, decode: Callable[[bytes], Any]) -> _Content:
-    try:
-        log = WandbLog(path.read_bytes())
-    except OSError as error:
-        raise CBSDataError(
-            f"cannot read {path}: {error.strerror}; make it readable or move it away"
-        ) from error
+def read_wandb_file(path: Path, root: Path) -> RunLog:
+    """Read one wandb log.
+
+    Parameters
+    ----------
+    path : Path
+        The ``.wandb`` file.
+    root : Path
+        The folder given by the user: the id is the file's path relative to it.
+
+    Returns
+    -------
+    RunLog
+        A log cut short or damaged gives the rows that are whole, and a note says how many bytes
+        were not.
+
+    Raises
+    ------
+    NoRunsError
+        If there is no readable record.
+    CBSDataError
+        If the wandb extra is missing.
+    OSError
+        If the file cannot be read.
+    """
+    decode = import_wandb("wandb.proto.wandb_internal_pb2").Record.FromString
+    not_decoded = import_wandb("google.protobuf.message").DecodeError
+    log = WandbLog(path.read_bytes())
     content = _Content()
     for payload in log:
         content.records += 1
         try:
-            if kind := record_field(payload, _WANTED):
-                _take(content, kind, decode(payload))
-        except (ValueError, RecursionError):  # an intact frame around what wandb did not write
+            content.take(decode(payload))
+        except (ValueError, RecursionError, not_decoded):  # a frame around what wandb never wrote
             content.unreadable += 1
-    content.lost = (log.lost_bytes, log.damaged)
-    return content
-
-
-def _decoder() -> Callable[[bytes], Any]:
-    """Return wandb's own decoder of a record; bytes that are none raise ValueError."""
-    record = import_wandb("wandb.proto.wandb_internal_pb2").Record
-    not_decoded = import_wandb("google.protobuf.message").DecodeError
-
-    def decode(payload: bytes) -> Any:
-        try:
-            return record.FromString(payload)
-        except not_decoded as error:
-            raise ValueError(str(error)) from error
-
-    return decode
-
-
-def _take(content: _Content, kind: int, record: Any) -> None:
-    """Add one record to what is known of the run."""
-    if kind == _HISTORY:
-        content.rows.append(
-            {
-                ".".join(item.nested_key) or item.key: json.loads(item.value_json)
-                for item in record.history.item
-            }
-        )
-    elif kind == _CONFIG:
-        _configure(content.config, record.config)
-    elif kind == _RUN:
-        content.run = record.run
-        _configure(content.config, record.run.config)
-    else:
-        content.exit_code = record.exit.exit_code
+    if not content.records:
+        raise NoRunsError(f"{path} holds no wandb record; give a log that wandb wrote")
+    history, notes = history_from_wandb(content.rows, content.step_metrics)
+    run_id = content.run.run_id if content.run else path.stem.removeprefix("run-")
+    return RunLog(
+        id=path.relative_to(root).as_posix(),
+        name=(content.run.display_name if content.run else "") or run_id,
+        source="wandb_file",
+        history=history,
+        config=content.config,
+        state=_state(content.exit_code, path),
+        created=_started(content.run),
+        notes=(*notes, *_damage(content, log)),
+    )
 
 
 def _configure(config: dict[str, Any], change: Any) -> None:
@@ -151,7 +112,11 @@ def _configure(config: dict[str, Any], change: Any) -> None:
         _inside(config, above)[own] = json.loads(item.value_json)
     for item in change.remove:
         *above, own = _path(item)
-        _existing(config, above).pop(own, None)
+        inside: Any = config
+        for key in above:
+            inside = inside.get(key) if isinstance(inside, dict) else None
+        if isinstance(inside, dict):
+            inside.pop(own, None)
     config.pop("_wandb", None)
 
 
@@ -165,28 +130,6 @@ def _inside(config: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
             config[key] = {}
         config = config[key]
     return config
-
-
-def _existing(config: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    for key in keys:
-        below = config.get(key)
-        config = below if isinstance(below, dict) else {}
-    return config
-
-
-def _run_log(content: _Content, path: Path, root: Path) -> RunLog:
-    history, notes = history_from_wandb(content.rows)
-    run_id = content.run.run_id if content.run else path.stem.removeprefix("run-")
-    return RunLog(
-        id=path.relative_to(root).as_posix() if path != root else path.name,
-        name=(content.run.display_name if content.run else "") or run_id,
-        source="wandb_file",
-        history=history,
-        config=content.config,
-        state=_state(content.exit_code, path),
-        created=_started(content.run),
-        notes=(*notes, *_damage(content)),
-    )
 
 
 def _state(exit_code: int | None, path: Path) -> str:
@@ -203,11 +146,12 @@ def _started(run: Any) -> str:
     return started.replace(microsecond=run.start_time.nanos // 1000).isoformat()
 
 
-def _damage(content: _Content) -> list[str]:
+def _damage(content: _Content, log: WandbLog) -> list[str]:
     """Return a sentence for everything of the log that could not be read."""
     notes = []
-    if content.lost[0]:
-        notes.append("{} bytes in {} place(s) of the log were damaged or cut".format(*content.lost))
+    if log.lost_bytes:
+        notes.append(f"{log.lost_bytes} bytes in {log.damaged} place(s) of the log were damaged "
+                     "or cut")
     if content.unreadable:
         notes.append(f"{content.unreadable} record(s) of the log could not be decoded")
     if content.run is None:

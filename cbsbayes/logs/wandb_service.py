@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -86,11 +85,12 @@ def read_wandb_api(
         raise CBSDataError(f"{project!r} names no wandb project; give ENTITY/PROJECT")
     wandb = import_wandb()
     _need_key(wandb)
-    with _bounded_retries(wandb):
-        runs = _list_runs(wandb, project)
-        names = map(file_name, (urlsplit(_base_url(wandb)).netloc, *project.split("/")))
-        folder = Path(cache_dir or cache_folder("wandb")).joinpath(*names)
-        found = _histories(runs, HistoryCache(folder), workers, progress)
+    _bound_retries(wandb)
+    runs = _list_runs(wandb, project)
+    host = urlsplit(_base_url(wandb)).netloc.rpartition("@")[2]  # never a key in a path
+    names = map(file_name, (host, *project.split("/")))
+    folder = Path(cache_dir or cache_folder("wandb")).joinpath(*names)
+    found = _histories(runs, HistoryCache(folder), workers, progress)
     histories = _all_or_error(project, runs, found)
     return [_run_log(run, *histories[run.id]) for run in runs]
 
@@ -112,17 +112,11 @@ def _need_key(wandb: Any) -> None:
         )
 
 
-@contextmanager
-def _bounded_retries(wandb: Any) -> Iterator[None]:
+def _bound_retries(wandb: Any) -> None:
     """Let the client give up a request after some repeats, unless the user has set how many."""
     settings = wandb.setup().settings
-    before = settings.x_graphql_retry_max
-    if before is None:
+    if settings.x_graphql_retry_max is None:
         settings.x_graphql_retry_max = _RETRIES
-    try:
-        yield
-    finally:
-        settings.x_graphql_retry_max = before
 
 
 def _list_runs(wandb: Any, project: str) -> list[Any]:
@@ -195,8 +189,23 @@ def _scan(run: Any) -> _History:
     expected = run.historyLineCount or 0
     if len(rows) < expected:
         raise CBSDataError(f"{len(rows)} of {expected} history rows arrived")
-    history, notes = history_from_wandb(rows)
+    history, notes = history_from_wandb(rows, _step_metrics(run))
     return history, tuple(notes)
+
+
+def _step_metrics(run: Any) -> list[tuple[str, str]]:
+    """Return what ``define_metric`` said, from wandb's own part of the configuration.
+
+    There ``1`` is a metric's name, ``2`` its name with a star, ``4`` the name of the metric that
+    counts its steps and ``5`` that metric's place in the list, from 1.
+    """
+    own = run.rawconfig.get("_wandb")
+    defined = own.get("m") if isinstance(own, Mapping) else None
+    entries = [entry for entry in defined or [] if isinstance(entry, Mapping)]
+    names = [str(entry.get("1") or entry.get("2") or "") for entry in entries]
+    places = {str(place): name for place, name in enumerate(names, start=1)}
+    counters = [str(entry.get("4") or places.get(str(entry.get("5")), "")) for entry in entries]
+    return [(name, counter) for name, counter in zip(names, counters, strict=True) if counter]
 
 
 def _all_or_error(

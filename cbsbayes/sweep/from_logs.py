@@ -1,7 +1,7 @@
 """From the records of any source to the sweep dataset, with every decision written down.
 
 In this order: coordinates of each log (`cbsbayes.sweep.run_settings`), copies and attempts
-(`cbsbayes.logs.attempts`), unique ids, the validation metric (`cbsbayes.sweep.validation_metric`),
+(`cbsbayes.logs`), unique ids, the validation metric (`cbsbayes.sweep.validation_metric`),
 dense arrays in optimizer updates (`cbsbayes.sweep.layout`). What was left out, mended or chosen
 becomes a note of the dataset and, where it concerns one run, its remark.
 """
@@ -16,10 +16,13 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.attempts import Run, drop_copies, join_attempts
+from cbsbayes.logs.attempts import Run, join_attempts
+from cbsbayes.logs.copies import drop_copies
 from cbsbayes.logs.history import listed
+from cbsbayes.logs.run_columns import RUN_COLUMNS
 from cbsbayes.logs.run_log import RunLog
-from cbsbayes.sweep.build import clean_text, new_sweep
+from cbsbayes.logs.trainers import trainer_of
+from cbsbayes.sweep.build import Content, clean_text, new_sweep
 from cbsbayes.sweep.layout import lay_out_crossings, lay_out_curves, lay_out_noise
 from cbsbayes.sweep.run_settings import run_settings
 from cbsbayes.sweep.training_metrics import LEFT_OUT
@@ -49,52 +52,72 @@ def build_sweep(
     Raises
     ------
     CBSDataError
-        If there is no run with a known batch, a value is impossible, curves and crossings are
-        mixed, or no validation metric is clear.
+        If there is no run with a known batch, curves and crossings are mixed, or no validation
+        metric is clear.
     """
     runs, notes = _read_settings(list(records))
     runs, copies = drop_copies(runs)
+    runs, unknown = _with_batch(runs, notes)
     runs, joined = join_attempts(runs)
     runs = sorted(runs, key=_order)
     ids, shared = _unique_ids(runs)
-    notes += [*_log_notes(runs), *copies, *joined, *shared]
+    notes += [*unknown, *_log_notes(runs), *copies, *joined, *shared]
     direction = _direction(runs)
     if any(run.log.crossings is not None for run in runs):
-        content = lay_out_crossings(runs)
+        columns, content = lay_out_crossings(runs)
     else:
-        content, runs, said = lay_out_curves(runs, ids, metric, direction)
-        notes += said
-        noise, said = lay_out_noise(runs)
+        runs, columns, content, said = lay_out_curves(runs, ids, metric, direction)
+        noise, left_out = lay_out_noise(runs)
         content |= noise
-        notes += said
-    own = content.pop("runs")
+        notes += [*said, *left_out]
     table = pd.DataFrame([_row(run, name) for run, name in zip(runs, ids, strict=True)])
-    return new_sweep(table.assign(**own), **content, direction=direction, history=history,
-                     notes=list(dict.fromkeys(map(clean_text, notes))),
-                     extra_attrs={"step_time": {"comment": LEFT_OUT}})
+    empty = [name for name, column in RUN_COLUMNS.items() if not column.always
+             and (table[name] == column.default).all()]
+    about = Content(direction=direction, history=history,
+                    notes=list(dict.fromkeys(map(clean_text, notes))),
+                    extra_attrs={"step_time": {"comment": LEFT_OUT}})
+    return new_sweep(table.drop(columns=empty).assign(**columns), **(content | about))
 
 
 def _read_settings(records: Sequence[RunLog]) -> tuple[list[Run], list[str]]:
+    """Read every log's coordinates; a log with an impossible number is named and left out."""
     if not records:
         raise CBSDataError("no runs were read; give a folder, file or project that holds some")
-    runs, notes, unparsed = [], [], []
+    runs, notes, faults = [], [], []
     for log in records:
-        coords, said = run_settings(log)
+        try:
+            coords, said = run_settings(log)
+        except CBSDataError as error:
+            faults.append(str(error))
+            continue
         notes += said
-        if coords is None:
-            unparsed.append(log.name or log.id)
-        else:
-            remark = "; ".join(text.removeprefix(f"run {log.name}: ") for text in said)
-            runs.append(Run(log, coords, remark=remark))
+        remark = "; ".join(text.removeprefix(f"run {log.name}: ") for text in said)
+        runs.append(Run(log, coords, remark=remark))
     if not runs:
+        raise CBSDataError(faults[0])
+    return runs, [*notes, *(f"left out: {fault}" for fault in faults)]
+
+
+def _with_batch(runs: Sequence[Run], faults: Sequence[str]) -> tuple[list[Run], list[str]]:
+    """Return the runs whose batch is known, and a note on the others."""
+    kept = [run for run in runs if run.coords]
+    unknown = [run.log.name or run.log.id for run in runs if not run.coords]
+    asked = [f"{trainer.name} does not log {', '.join(missing)}"
+             for run in runs if not run.coords and (trainer := trainer_of(run.log.config))
+             and (missing := trainer.missing(run.log.config))]
+    why = "".join(f"; {text}" for text in dict.fromkeys(asked))
+    if not kept:
+        left_out = "".join(f"; {text}" for text in faults if text.startswith("left out: "))
         raise CBSDataError(
-            f"no batch size was found for any of {len(records)} runs ({listed(unparsed)}), neither "
-            "in a configuration nor in a name like cbs_p1_model_data_np128_nr8; put a "
-            "<name>.config.yaml beside the logs or pass --config")
-    if unparsed:
-        notes.append(f"{len(unparsed)} run(s) left out, no batch size in settings, "
-                     f"configuration or name: {listed(unparsed, len(unparsed))}")
-    return runs, notes
+            f"no batch size was found for any of {len(runs)} runs ({listed(unknown)}), neither "
+            "in what they log, in a configuration nor in a name like "
+            f"cbs_p1_model_data_np128_nr8{why}{left_out}; state it in a table (--runs: columns "
+            "run, n_prompts, n_rollouts, seed) or in a <name>.config.yaml beside the log, or pass "
+            "--config")
+    if not unknown:
+        return kept, []
+    return kept, [f"{len(unknown)} run(s) left out, no batch size in settings, configuration "
+                  f"or name: {listed(unknown, len(unknown))}{why}"]
 
 
 def _order(run: Run) -> tuple[Any, ...]:

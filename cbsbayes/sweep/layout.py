@@ -6,33 +6,27 @@ union of positions; NaN says that a run has nothing there.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.attempts import Run
-from cbsbayes.logs.history import listed
+from cbsbayes.logs.history import column, listed
 from cbsbayes.logs.keys import canonical_key
-from cbsbayes.sweep.build import clean_text, noise_name
-from cbsbayes.sweep.off_policy import off_policy_means
-from cbsbayes.sweep.training_metrics import signal_fraction, step_seconds
-from cbsbayes.sweep.validation_metric import (
-    MetricPlan,
-    choose_metric,
-    series_values,
-    validation_columns,
-)
+from cbsbayes.sweep.build import Content, clean_text, noise_name
+from cbsbayes.sweep.training_metrics import signal_fraction, step_seconds, training_means
+from cbsbayes.sweep.validation_metric import MetricPlan, choose_metric, series_values
 
 __all__ = ["lay_out_crossings", "lay_out_curves", "lay_out_noise", "scatter"]
 
 Part = tuple[tuple[int, ...], np.ndarray, np.ndarray]
 """Where a series belongs (leading indices), its positions on the axis, its values."""
+
+type Columns = dict[str, Sequence[float]]
 
 
 def scatter(parts: Sequence[Part], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -52,8 +46,7 @@ def scatter(parts: Sequence[Part], shape: tuple[int, ...]) -> tuple[np.ndarray, 
     values : ndarray of float64
         Dims (\*shape, position), NaN where nothing was given.
     """
-    positions = [part[1] for part in parts]
-    axis = np.unique(np.concatenate(positions)) if parts else np.empty(0)
+    axis = np.unique(np.concatenate([part[1] for part in parts])) if parts else np.empty(0)
     values = np.full((*shape, axis.size), np.nan)
     for index, where, what in parts:
         values[index][np.searchsorted(axis, where)] = what
@@ -62,7 +55,7 @@ def scatter(parts: Sequence[Part], shape: tuple[int, ...]) -> tuple[np.ndarray, 
 
 def lay_out_curves(
     runs: list[Run], ids: Sequence[str], metric: str | None, direction: str
-) -> tuple[dict[str, Any], list[Run], list[str]]:
+) -> tuple[list[Run], Columns, Content, list[str]]:
     """Lay out the validation curves; runs without the chosen metric become unusable.
 
     Parameters
@@ -77,9 +70,11 @@ def lay_out_curves(
 
     Returns
     -------
-    content : dict
-        Arguments of `cbsbayes.sweep.build.new_sweep`, and under ``runs`` columns by run.
     runs : list of Run
+    columns : dict
+        What was measured, by variable, a value per run.
+    content : Content
+        The curves.
     notes : list of str
 
     Raises
@@ -87,33 +82,29 @@ def lay_out_curves(
     CBSDataError
         If no metric is clear, a value is impossible, or a validation set has two sizes.
     """
-    plan = choose_metric({name: _columns(run.log.history)
-                          for name, run in zip(ids, runs, strict=True)}, metric)
+    histories = [run.log.history for run in runs]
+    plan = choose_metric(dict(zip(ids, histories, strict=True)), metric)
     parts, notes = _evaluations(runs, ids, plan, direction)
     step, accuracy = scatter(parts, (len(runs), len(plan.series)))
-    labels = [clean_text(series.label) for series in plan.series]
-    default = [series.label for series in plan.series].index(plan.default)
-    evaluated = ~np.isnan(accuracy[:, default])
+    labels = [series.label for series in plan.series]
+    evaluated = ~np.isnan(accuracy[:, labels.index(plan.default)])
     runs, missing = _without_metric(runs, ids, plan.default, evaluated.any(axis=1))
-    last = np.array([step[np.flatnonzero(row)[-1]] if row.any() else np.nan for row in evaluated])
-    histories = [run.log.history for run in runs]
-    own = {"first_step": [_first_step(run) for run in runs], "last_step": last,
-           "step_time": [step_seconds(history) for history in histories]}
+    updates = [run.coords["updates_per_step"] for run in runs]
+    columns: Columns = {
+        "first_step": [history.index[history.index >= 0].to_numpy().min(initial=np.inf) * n
+                       for history, n in zip(histories, updates, strict=True)],
+        "last_step": [step[row].max(initial=-np.inf) for row in evaluated],
+        "step_time": [step_seconds(history) for history in histories],
+        **training_means(histories, updates)}
     signal = [signal_fraction(history) for history in histories]
     if not np.isnan(signal).all():
-        own["signal_fraction"] = signal
-    own |= off_policy_means(histories, [run.coords["updates_per_step"] for run in runs])
-    content = {"runs": own, "accuracy": accuracy, "step": step, "metric": labels,
-               "n_items": _n_items(runs, [s.label for s in plan.series], plan.default),
-               "default_metric": labels[default]}
-    return content, runs, [*plan.notes, *notes, *missing]
-
-
-def _columns(history: pd.DataFrame) -> list[str]:
-    """Return the columns that hold a number (training columns are taken at their word)."""
-    validation = validation_columns(history.columns)
-    empty = {key for key in validation if np.isnan(history[key].to_numpy(np.float64)).all()}
-    return [str(key) for key in history.columns if key not in empty]
+        columns["signal_fraction"] = signal
+    columns = {name: [v if np.isfinite(v) else np.nan for v in values]
+               for name, values in columns.items()}
+    content = Content(
+        accuracy=accuracy, step=step, metric=[clean_text(label) for label in labels],
+        n_items=_n_items(runs, labels, plan.default), default_metric=clean_text(plan.default))
+    return runs, columns, content, [*plan.notes, *notes, *missing]
 
 
 def _evaluations(
@@ -144,22 +135,14 @@ def _evaluations(
 def _without_metric(
     runs: Sequence[Run], ids: Sequence[str], label: str, has_metric: np.ndarray
 ) -> tuple[list[Run], list[str]]:
-    kept, missing = [], []
-    for run, name, has in zip(runs, ids, has_metric, strict=True):
-        if not has:
-            missing.append(name)
-            said = f"no evaluation of {label}; it is not fitted"
-            run = replace(run, usable=False, remark="; ".join(filter(None, [run.remark, said])))
-        kept.append(run)
+    missing = [name for name, has in zip(ids, has_metric, strict=True) if not has]
+    said = f"no evaluation of {label}; it is not fitted"
+    kept = [run if has else replace(run, usable=False,
+                                    remark="; ".join(filter(None, [run.remark, said])))
+            for run, has in zip(runs, has_metric, strict=True)]
     notes = [f"{len(missing)} of {len(kept)} runs not fitted, without an evaluation of {label}: "
              f"{listed(missing, 20)}; another metric may be chosen with --metric"]
     return kept, notes if missing else []
-
-
-def _first_step(run: Run) -> float:
-    steps = run.log.history.index.to_numpy(np.float64)
-    steps = steps[steps >= 0]
-    return float(steps.min()) * run.coords["updates_per_step"] if steps.size else math.nan
 
 
 def _n_items(runs: Sequence[Run], labels: Sequence[str], default: str) -> list[int]:
@@ -187,23 +170,22 @@ def _configured_items(config: Mapping[str, Any]) -> dict[str, int] | None:
     return {str(key): size for key, size in items.items() if isinstance(size, int) and size > 0}
 
 
-def lay_out_noise(runs: Sequence[Run]) -> tuple[dict[str, Any], list[str]]:
+def lay_out_noise(runs: Sequence[Run]) -> tuple[Content, list[str]]:
     """Lay out the measured gradient noise on one axis of updates.
 
     Returns
     -------
-    content : dict
-        ``noise`` (source key to an array, dims (run, train_step)) and ``train_step``; empty where
-        nothing was measured.
+    content : Content
+        ``noise`` and ``train_step``; empty where nothing was measured.
     notes : list of str
     """
     parts: dict[str, list[Part]] = defaultdict(list)
     for i, run in enumerate(runs):
         steps = run.log.history.index.to_numpy(np.float64) * run.coords["updates_per_step"]
-        for column in run.log.history.columns:
-            key = canonical_key(str(column))
+        for logged in run.log.history.columns:
+            key = canonical_key(str(logged))
             if key.startswith("grad_noise/"):
-                values = run.log.history[column].to_numpy(np.float64)
+                values = column(run.log.history, logged)
                 good = np.isfinite(values) & (steps >= 0)
                 parts[key].append(((i,), steps[good], values[good]))
     keys: dict[str, str] = {}
@@ -213,22 +195,16 @@ def lay_out_noise(runs: Sequence[Run]) -> tuple[dict[str, Any], list[str]]:
         if kept != key:
             notes.append(f"{key} was left out: it would have the same name as {kept}")
     if not keys:
-        return {}, notes
+        return Content(), notes
     axis = np.unique(np.concatenate([part[1] for key in keys.values() for part in parts[key]]))
     # An empty series over the whole axis gives every key the same one.
     noise = {key: scatter([((0,), axis, np.full(axis.size, np.nan)), *parts[key]], (len(runs),))[1]
              for key in keys.values()}
-    return {"noise": noise, "train_step": axis}, notes
+    return Content(noise=noise, train_step=axis), notes
 
 
-def lay_out_crossings(runs: Sequence[Run]) -> dict[str, Any]:
+def lay_out_crossings(runs: Sequence[Run]) -> tuple[Columns, Content]:
     """Lay out tables of crossings on the sorted union of their thresholds.
-
-    Returns
-    -------
-    dict
-        ``steps_lower, steps_upper`` (dims (run, threshold), updates), ``threshold``, and under
-        ``runs`` columns by run.
 
     Raises
     ------
@@ -239,12 +215,13 @@ def lay_out_crossings(runs: Sequence[Run]) -> dict[str, Any]:
     if curves:
         raise CBSDataError(f"{len(curves)} of {len(runs)} runs are curves ({listed(curves, 3)}), "
                            "the others crossings; ingest them into two files")
-    tables = [run.log.crossings for run in runs]
-    bounds = {}
-    for name in ("steps_lower", "steps_upper"):
-        parts = [((i,), table["threshold"].to_numpy(np.float64), table[name].to_numpy(np.float64))
-                 for i, table in enumerate(tables) if table is not None]
-        threshold, bounds[name] = scatter(parts, (len(runs),))
-    known = np.stack([np.where(np.isfinite(b), b, 0.0) for b in bounds.values()]).max(axis=(0, 2))
+    tables = [run.log.crossings for run in runs if run.log.crossings is not None]
+    shape = (len(runs),)
+    threshold, lower, upper = (
+        scatter([((i,), table["threshold"].to_numpy(np.float64), table[name].to_numpy(np.float64))
+                 for i, table in enumerate(tables)], shape)[which]
+        for which, name in ((0, "threshold"), (1, "steps_lower"), (1, "steps_upper")))
+    known = np.stack([np.where(np.isfinite(b), b, 0.0) for b in (lower, upper)]).max(axis=(0, 2))
     last = np.where(known > 0, known, np.nan)
-    return {"runs": {"last_step": last}, "threshold": threshold, **bounds}
+    return {"last_step": last.tolist()}, Content(threshold=threshold, steps_lower=lower,
+                                                 steps_upper=upper)

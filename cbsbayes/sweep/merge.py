@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.sweep.build import add_notes, field_array, notes_of
-from cbsbayes.sweep.schema import VARIABLES, digest, validate
+from cbsbayes.logs.run_columns import RUN_COLUMNS
+from cbsbayes.sweep.build import add_notes, field_array, notes_of, sealed
+from cbsbayes.sweep.schema import RUN_COORDS, VARIABLES, digest, validate
 
 __all__ = ["append", "merge"]
 
@@ -61,7 +61,7 @@ def append(ds: xr.Dataset, other: xr.Dataset) -> xr.Dataset:
     keep = ds.isel(run=np.flatnonzero(~stale))
     parts = [keep, other] if keep.sizes["run"] else [other.assign_attrs(ds.attrs)]
     joined = merge(parts)
-    return _seal(add_notes(joined, [*notes_of(ds), *notes_of(other), *notes]))
+    return sealed(add_notes(joined, [*notes_of(ds), *notes_of(other), *notes]))
 
 
 def _check_mergeable(sweeps: Sequence[xr.Dataset]) -> None:
@@ -79,67 +79,57 @@ def _same_run(one: xr.Dataset, two: xr.Dataset) -> bool:
 
 def _trim(row: xr.Dataset) -> xr.Dataset:
     """Drop what other runs brought into a run's row: steps, metrics and series it never had."""
-    row = _only(row, [n for n in row.data_vars if "run" in row[n].dims])
+    row = _complete(row).drop_vars([n for n in row.data_vars if "run" not in row[n].dims])
+    row = row.drop_vars([n for n in row.data_vars if bool(row[n].isnull().all())])
     for dim in set(row.dims) - {"run"}:
-        row = row.dropna(dim, how="all", subset=[n for n in row.data_vars if dim in row[n].dims])
-    return row.drop_vars([n for n in row.data_vars if bool(row[n].isnull().all())]).assign_attrs(
-        metric="")
+        having = [n for n in row.data_vars if dim in row[n].dims]
+        row = row.dropna(dim, how="all", subset=having) if having else row.drop_dims([dim])
+    return row.assign_attrs(metric="")
 
 
-def _only(ds: xr.Dataset, names: Sequence[Any]) -> xr.Dataset:
-    """Keep these variables, and of the dimensions only those they use."""
-    ds = ds.drop_vars([n for n in ds.data_vars if n not in names])
-    used = {"run"}.union(*(ds[n].dims for n in ds.data_vars))
-    return ds.drop_dims(set(ds.dims) - used)
+def _complete(ds: xr.Dataset) -> xr.Dataset:
+    """Give a sweep every coordinate of its runs, so that all sweeps have the same."""
+    runs = ds.sizes["run"]
+    return ds.assign_coords({
+        name: field_array(name, RUN_COORDS[name], np.full(runs, column.default))
+        for name, column in RUN_COLUMNS.items() if name not in ds})
 
 
 def _concatenate(parts: Sequence[xr.Dataset], notes: Sequence[str]) -> xr.Dataset:
     items = _joined_items(parts)
-    names = list(dict.fromkeys(n for ds in parts for n in ds.data_vars
-                               if "run" in ds[n].dims and not str(n).startswith("true_")))
-    templates = {n: next(ds[n] for ds in parts if n in ds) for n in names}
-    aligned = [_with_all(ds, templates) for ds in parts]
-    joined = xr.concat(aligned, "run", join="outer", combine_attrs="override",
-                       coords="minimal", compat="equals", data_vars="all")
+    optional = {name for name, column in RUN_COLUMNS.items() if not column.always}
+    whole = all(optional.isdisjoint(ds.coords) for ds in parts)
+    rows = [(ds if whole else _complete(ds)).drop_vars(
+        [n for n in ds.data_vars if "run" not in ds[n].dims or str(n).startswith("true_")])
+        for ds in parts]
+    joined = xr.concat(rows, "run", join="outer", combine_attrs="override", coords="minimal",
+                       compat="equals", data_vars="all")
+    for name in joined.data_vars:  # concat fills a variable that the first sweep lacks, bare
+        joined[name].attrs = next(ds[name].attrs for ds in parts if name in ds)
     for axis in ("step", "train_step", "threshold"):
         if axis in joined.dims:
             joined = joined.sortby(axis)
     if items:
-        field = VARIABLES["n_items"]
         counts = [items[str(m)] for m in joined["metric"].values]
-        joined["n_items"] = field_array("n_items", field, counts)
+        joined["n_items"] = field_array("n_items", VARIABLES["n_items"], counts)
     # One truth no longer describes the whole, but that some of it is simulated must stay.
     joined.attrs = {key: joined.attrs[key] for key in joined.attrs
                     if key not in ("truth", "true_alpha")}
     if any("simulated" in ds.attrs for ds in parts):
         joined.attrs["simulated"] = 1
-    return _seal(add_notes(joined, notes))
-
-
-def _with_all(ds: xr.Dataset, templates: Mapping[Any, xr.DataArray]) -> xr.Dataset:
-    ds = _only(ds, list(templates))
-    for name, template in templates.items():
-        if name not in ds:
-            other = {d: template[d] for d in template.dims if d != "run"}
-            ds = ds.assign_coords({d: ds[d] if d in ds.coords else c for d, c in other.items()})
-            shape = [ds.sizes[d] for d in template.dims]
-            ds[name] = (template.dims, np.full(shape, np.nan), template.attrs)
-    return ds
+    return sealed(add_notes(joined, notes))
 
 
 def _joined_items(parts: Sequence[xr.Dataset]) -> dict[str, int]:
     items: dict[str, int] = {}
     for ds in parts:
-        for metric, count in zip(*(ds[n].values.tolist() for n in ("metric", "n_items")),
-                                 strict=True) if "accuracy" in ds else ():
+        if "accuracy" not in ds:
+            continue
+        for metric, count in zip(ds["metric"].values.tolist(), ds["n_items"].values.tolist(),
+                                 strict=True):
             known = items.get(metric, -1)
             if -1 not in (known, count) and known != count:
                 raise CBSDataError(f"metric {metric!r} has {known} items in one sweep and {count} "
                                    "in another; they are different validation sets, rename one")
             items[metric] = max(known, count)
     return items
-
-
-def _seal(ds: xr.Dataset) -> xr.Dataset:
-    validate(ds)
-    return ds.assign_attrs(digest=digest(ds))

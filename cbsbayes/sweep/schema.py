@@ -18,6 +18,8 @@ import numpy as np
 import xarray as xr
 
 from cbsbayes.errors import CBSDataError
+from cbsbayes.logs.run_columns import RUN_COLUMNS
+from cbsbayes.sweep.training_metrics import MEANS
 
 __all__ = ["RUN_COORDS", "SCHEMA_VERSION", "VARIABLES", "Field", "digest", "validate"]
 
@@ -35,33 +37,15 @@ class Field:
     default: Any = None
 
 
-def _run(dtype: type, long_name: str, units: str = "1", default: Any = None) -> Field:
-    return Field(("run",), dtype, long_name, units, default)
+def _run(long_name: str, units: str = "1") -> Field:
+    return Field(("run",), np.float64, long_name, units, np.nan)
 
 
 RUN_COORDS: dict[str, Field] = {
-    "name": _run(np.str_, "display name of the run", default=""),
-    "phase": _run(np.str_, "phase of the sweep", default=""),
-    "model": _run(np.str_, "model trained", default=""),
-    "dataset": _run(np.str_, "data trained on", default=""),
-    "algorithm": _run(np.str_, "advantage estimator", default=""),
-    "state": _run(np.str_, "how the run ended", default="unknown"),
-    "source": _run(np.str_, "kind of source the run was read from", default=""),
-    "n_prompts": _run(np.int64, "prompts per optimizer update, -1 for one-axis data",
-                      "prompts", -1),
-    "n_rollouts": _run(np.int64, "completions per prompt, -1 for one-axis data", "rollouts", -1),
-    "total_batch": _run(np.float64, "samples per optimizer update", "samples", np.nan),
-    "train_batch_prompts": _run(np.int64, "prompts per trainer step, -1 unknown", "prompts", -1),
-    "mini_batch_prompts": _run(np.int64, "prompts per mini-batch, -1 unknown", "prompts", -1),
-    "ppo_epochs": _run(np.int64, "passes over each training batch", default=1),
-    "updates_per_step": _run(np.int64, "optimizer updates per trainer step", "updates", 1),
-    "learning_rate": _run(np.float64, "learning rate, NaN unknown", default=np.nan),
-    "seed": _run(np.int64, "random seed, -1 unknown", default=-1),
-    "attempts": _run(np.int64, "attempts merged into the run", default=1),
-    "usable": _run(np.int8, "1 where the run may be fitted, 0 where it is only kept", default=1),
-    "remark": _run(np.str_, "what was mended, merged or is wrong", default=""),
+    name: Field(("run",), column.dtype, column.long_name, column.units, column.default)
+    for name, column in RUN_COLUMNS.items()
 }
-"""Coordinates along ``run``; every sweep has all of them."""
+"""Coordinates along ``run``."""
 
 VARIABLES: dict[str, Field] = {
     "accuracy": Field(("run", "metric", "step"), np.float64,
@@ -73,23 +57,16 @@ VARIABLES: dict[str, Field] = {
     "steps_upper": Field(("run", "threshold"), np.float64,
                          "first update known to have reached the threshold, inf never",
                          "updates"),
-    "first_step": _run(np.float64, "first logged update", "updates", np.nan),
-    "last_step": _run(np.float64, "update of the last evaluation", "updates", np.nan),
-    "step_time": _run(np.float64, "seconds per trainer step, NaN unknown", "s", np.nan),
-    "signal_fraction": _run(np.float64,
-                            "share of prompt groups with non-zero advantage, mean over training",
-                            default=np.nan),
-    "clip_fraction": _run(np.float64, "share of tokens with a clipped ratio, mean over training",
-                          default=np.nan),
-    "policy_kl": _run(np.float64, "KL between sampling and updated policy, mean over training",
-                      "nats", np.nan),
-    "reference_kl": _run(np.float64, "KL loss to the reference policy, mean over training",
-                         "nats", np.nan),
+    "first_step": _run("first logged update", "updates"),
+    "last_step": _run("update of the last evaluation", "updates"),
+    "step_time": _run("seconds per trainer step, NaN unknown", "s"),
+    "signal_fraction": _run("share of prompt groups with non-zero advantage, mean over training"),
+    **{name: _run(mean.long_name, mean.units) for name, mean in MEANS.items()},
 }
 """Data variables: curves or crossings, and always first_step, last_step and step_time."""
 
 AXES: dict[str, Field] = {
-    "run": _run(np.str_, "unique identifier of the run"),
+    "run": Field(("run",), np.str_, "unique identifier of the run"),
     "metric": Field(("metric",), np.str_, "validation set"),
     "step": Field(("step",), np.float64, "optimizer updates since the start", "updates"),
     "threshold": Field(("threshold",), np.float64, "target accuracy (or other target)"),
@@ -100,8 +77,9 @@ AXES: dict[str, Field] = {
 
 _CURVES = ("accuracy", "n_items", "metric", "step")
 _CROSSINGS = ("steps_lower", "steps_upper", "threshold")
-_AT_LEAST = {"n_prompts": -1, "n_rollouts": -1, "seed": -1, "attempts": 1, "ppo_epochs": 1,
-             "updates_per_step": 1, "train_batch_prompts": -1, "mini_batch_prompts": -1}
+_ALWAYS = [name for name, column in RUN_COLUMNS.items() if column.always]
+_AT_LEAST = {name: min(column.least, column.default) for name, column in RUN_COLUMNS.items()
+             if column.dtype is np.int64}
 
 
 def validate(ds: xr.Dataset) -> xr.Dataset:
@@ -124,7 +102,7 @@ def validate(ds: xr.Dataset) -> xr.Dataset:
     """
     _check_version(ds)
     kinds = _content(ds)
-    required = ["run", *RUN_COORDS, "first_step", "last_step", "step_time", *kinds]
+    required = ["run", *_ALWAYS, "first_step", "last_step", "step_time", *kinds]
     known = {**AXES, **RUN_COORDS, **VARIABLES}
     for name in required:
         if name not in ds.variables:
@@ -232,7 +210,8 @@ def _check_runs(ds: xr.Dataset) -> None:
     total = ds["total_batch"].values
     product = np.where(prompts > 0, prompts * rollouts, total)
     faults = {
-        name: (ds[name].values < low, f"at least {low}") for name, low in _AT_LEAST.items()
+        name: (ds[name].values < low, f"at least {low}")
+        for name, low in _AT_LEAST.items() if name in ds
     } | {
         "n_rollouts": ((prompts > 0) != (rollouts > 0),
                        "positive with n_prompts, or both -1 for one-axis data"),

@@ -5,36 +5,37 @@ item. Of the statistics ``mean@N`` is the accuracy; ``maj@N`` and ``best@N`` sta
 run has a mean, and ``acc`` goes before ``reward`` of the same validation set. All sets that
 remain are kept along the dataset's dim ``metric``; one of them is the default of a fit:
 
-1. the one the user names (a whole key, a set's name, or a part that only one set's name has);
+1. the one the user names (a whole key, a set's name, or a part that only one has);
 2. the only one there is;
 3. GSM8K, if at least half of the runs have it;
 4. MATH, if all runs have it;
 5. the only one that all runs have;
 
-and otherwise nothing is guessed: the error lists the candidates.
+and otherwise nothing is guessed: the error lists the candidates, those that look like validation
+first. Other trainers' keys are taken by name only, unless a run has but one that looks like it.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.history import listed
-from cbsbayes.logs.keys import canonical_key, parse_validation_key
+from cbsbayes.logs.history import column, listed
+from cbsbayes.logs.keys import Score, canonical_key, is_validation, read_score
 
-__all__ = ["MetricPlan", "Series", "choose_metric", "series_values", "validation_columns"]
+__all__ = ["MetricPlan", "Series", "choose_metric", "series_values"]
 
-_OLD_KEY = re.compile(r"val/test_score/(.+)")  # verl 0.1
 _RANK = {"mean": 0, "maj": 1, "best": 2}
 _GSM8K = re.compile(r"gsm[-_ ]?8k", re.IGNORECASE)
 _MATH = re.compile(r"(?<![a-z])math(?![a-z])", re.IGNORECASE)
+_NO_SCORE = re.compile(r"loss|runtime|per_second|epoch|step|count|length|num_|(?:^|/)(?:std|min|"
+                       r"max)|[@/](?:std|worst)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -65,45 +66,15 @@ class MetricPlan:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True, order=True)
-class _Column:
-    """A validation column: its set, what is averaged, how, and over how many samples."""
-
-    source: str
-    variable: str
-    statistic: str
-    samples: int
-    key: str
-
-
-@lru_cache(maxsize=65536)
-def _read_key(key: str) -> _Column | None:
-    old = _OLD_KEY.fullmatch(key)
-    if old:
-        return _Column(old[1], "acc", "mean", 1, key)
-    parts = parse_validation_key(key)
-    if parts is None or parts.group != "val-core":
-        return None
-    name, _, samples = parts.statistic.removesuffix("/mean").partition("@")
-    if name not in _RANK or not samples.isdecimal():
-        return None
-    return _Column(parts.data_source or "validation", parts.variable, name, int(samples), key)
-
-
-def validation_columns(columns: Iterable[str]) -> list[str]:
-    """Return the columns that hold a validation set's mean, majority or best score, sorted."""
-    return sorted(str(key) for key in columns if _read_key(str(key)) is not None)
-
-
 def choose_metric(
-    columns: Mapping[str, Sequence[str]], metric: str | None = None
+    histories: Mapping[str, pd.DataFrame], metric: str | None = None
 ) -> MetricPlan:
     """Choose the validation sets to keep and the default one.
 
     Parameters
     ----------
-    columns : mapping of str to sequence of str
-        For every run the canonical keys of the columns that hold at least one number.
+    histories : mapping of str to DataFrame
+        For every run its history; columns without a number do not count.
     metric : str, optional
         What the user asks for.
 
@@ -117,13 +88,16 @@ def choose_metric(
         If no run has a validation metric, `metric` fits none or several, or no default is
         clear.
     """
-    found = {run: [c for key in keys if (c := _read_key(key))] for run, keys in columns.items()}
-    series = _series(found)
+    columns = {run: _logged(history) for run, history in histories.items()}
+    found = {run: [score for key in keys if (score := read_score(key)) and score.core]
+             for run, keys in columns.items()}
+    series, notes = _series(found, columns)
     exact = _exact_series(columns, metric, series)
     if exact is not None:
         series = [*(s for s in series if s.label != exact.label), exact]
     if not series:
-        seen = sorted({key for keys in columns.values() for key in keys})
+        seen = sorted({key for keys in columns.values() for key in keys},
+                      key=lambda key: (not is_validation(key), bool(_NO_SCORE.search(key)), key))
         raise CBSDataError("no run has a validation metric (val-core/<set>/<variable>/mean@N); "
                            f"columns found: {listed(seen) or 'none'}; name one with --metric")
     runs_with = {s.label: [run for run, keys in columns.items() if set(s.keys) & set(keys)]
@@ -131,41 +105,81 @@ def choose_metric(
     n_runs = len({run for runs in runs_with.values() for run in runs})
     default = exact.label if exact else _default(runs_with, n_runs, metric)
     series.sort(key=lambda s: s.label)
-    notes = [*_kept_notes(series, default), *_sample_notes(series, found)]
-    return MetricPlan(tuple(series), default, tuple(notes))
+    labels = [s.label for s in series]
+    if len(labels) > 1:
+        notes.insert(0, f"the default metric is {default}, of {len(labels)} kept: "
+                        f"{listed(labels)}")
+    return MetricPlan(tuple(series), default, (*notes, *_sample_notes(series, found)))
 
 
-def _series(found: Mapping[str, Sequence[_Column]]) -> list[Series]:
+def _logged(history: pd.DataFrame) -> list[str]:
+    known = history.notna().any(axis=0)
+    return [str(key) for key in history.columns[known.to_numpy()]]
+
+
+def _series(
+    found: Mapping[str, Sequence[Score]], columns: Mapping[str, Sequence[str]]
+) -> tuple[list[Series], list[str]]:
     """Group the columns of all runs into validation sets, keeping the best kind of statistic."""
-    columns = sorted({column for each in found.values() for column in each})
-    if not columns:
-        return []
-    rank = min(_RANK[column.statistic] for column in columns)
-    columns = [column for column in columns if _RANK[column.statistic] == rank]
-    with_acc = {column.source for column in columns if column.variable == "acc"}
-    grouped: dict[str, list[_Column]] = {}
-    for column in columns:
-        label = column.source
-        if column.variable != "acc" and column.source in with_acc:
-            label += f" ({column.variable})"
+    scores = sorted({score for each in found.values() for score in each})
+    if not scores:
+        return [], []
+    rank = min(_RANK[score.statistic] for score in scores)
+    scores = [score for score in scores if _RANK[score.statistic] == rank]
+    scores, notes = _of_all_items(scores, columns)
+    with_acc = {score.source for score in scores if score.variable == "acc"}
+    grouped: dict[str, list[Score]] = {}
+    for score in scores:
+        label = score.source
+        if score.variable != "acc" and score.source in with_acc:
+            label += f" ({score.variable})"
         if rank:
-            label += f" ({column.statistic})"
-        grouped.setdefault(label, []).append(column)
-    return [Series(label, tuple(c.key for c in sorted(group, key=lambda c: -c.samples)),
-                   all(c.variable == "acc" for c in group)) for label, group in grouped.items()]
+            label += f" ({score.statistic})"
+        grouped.setdefault(label, []).append(score)
+    return [Series(label, tuple(s.key for s in sorted(group, key=lambda s: -s.samples)),
+                   all(s.variable == "acc" for s in group))
+            for label, group in grouped.items()], notes
+
+
+def _of_all_items(
+    scores: Sequence[Score], columns: Mapping[str, Sequence[str]]
+) -> tuple[list[Score], list[str]]:
+    """Put ``mean@1`` for a core ``mean@k`` that covers only prompts that came k times.
+
+    verl 0.4 and 0.5 group items by their prompt's text and call the largest group core.
+    """
+    every = {key for keys in columns.values() for key in keys}
+    mended, notes = [], []
+    for score in scores:
+        aux = score.key.replace("val-core/", "val-aux/", 1)
+        one = re.sub(r"@\d+", "@1", aux)
+        if score.samples > 1 and one in every and one != aux:
+            mended.append(replace(score, samples=1, key=one))
+            notes.append(f"{score.source}: mean@{score.samples} covers only prompts that come "
+                         f"{score.samples} times in the validation set; mean@1 is taken")
+        else:
+            mended.append(score)
+    return sorted(set(mended)), notes
 
 
 def _exact_series(
     columns: Mapping[str, Sequence[str]], metric: str | None, series: Sequence[Series]
 ) -> Series | None:
-    """Return the series of exactly the column that the user named, if there is that column."""
-    key = canonical_key(metric) if metric else None
-    if key is None or not any(key in keys for keys in columns.values()):
+    """Return the series of the column that the user named, by its key or a part of it."""
+    every = sorted({key for keys in columns.values() for key in keys})
+    key = canonical_key(metric) if metric else ""
+    if key in every:
+        known = next((one for one in series if key in one.keys), Series(key, (key,), False))
+        return replace(known, keys=(key,))
+    if series:
         return None
-    for known in series:
-        if key in known.keys:
-            return replace(known, keys=(key,))
-    return Series(key, (key,), checked=False)
+    like = [name for name in every if is_validation(name) and not _NO_SCORE.search(name)]
+    fits = [name for name in (like if not key else every) if key.lower() in name.lower()]
+    preferred = [name for name in fits if name in like] or fits
+    if len(preferred) > 1 and key:
+        raise CBSDataError(f"--metric {metric!r} fits {len(preferred)} columns: "
+                           f"{listed(preferred)}; give one of them whole")
+    return Series(preferred[0], (preferred[0],), False) if len(preferred) == 1 else None
 
 
 def _default(runs_with: Mapping[str, Sequence[str]], n_runs: int, metric: str | None) -> str:
@@ -198,21 +212,14 @@ def _candidates(runs_with: Mapping[str, Sequence[str]]) -> str:
                      for label, runs in sorted(runs_with.items()))
 
 
-def _kept_notes(series: Sequence[Series], default: str) -> list[str]:
-    labels = [s.label for s in series]
-    if len(labels) == 1:
-        return []
-    return [f"the default metric is {default}, of {len(labels)} kept: {listed(labels)}"]
-
-
 def _sample_notes(
-    series: Sequence[Series], found: Mapping[str, Sequence[_Column]]
+    series: Sequence[Series], found: Mapping[str, Sequence[Score]]
 ) -> list[str]:
     """Say which runs validated with another number of samples per item than most."""
     notes = []
     for one in series:
-        used = {run: max((c.samples for c in columns if c.key in one.keys), default=0)
-                for run, columns in found.items()}
+        used = {run: max((s.samples for s in scores if s.key in one.keys), default=0)
+                for run, scores in found.items()}
         counts = Counter(samples for samples in used.values() if samples)
         if len(counts) < 2:
             continue
@@ -240,8 +247,6 @@ def series_values(history: pd.DataFrame, series: Series) -> tuple[np.ndarray, np
     """
     values = np.full(len(history), np.nan)
     for key in series.keys:
-        if key in history.columns:
-            column = history[key].to_numpy(dtype=np.float64)
-            values = np.where(np.isnan(values), column, values)
+        values = np.where(np.isnan(values), column(history, key), values)
     logged = ~np.isnan(values)
     return history.index.to_numpy(dtype=np.float64)[logged], values[logged]

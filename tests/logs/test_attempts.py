@@ -1,36 +1,15 @@
-"""Attempts of one run, replicates, orphans and copies."""
+"""Attempts of one run, replicates and orphans."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-import pandas as pd
 import pytest
+from run_logs import COORDS, VAL, make_run
 
-from cbsbayes.logs.attempts import Run, drop_copies, join_attempts
+from cbsbayes.logs.attempts import Run, join_attempts
 from cbsbayes.logs.history import empty_history
 from cbsbayes.logs.run_log import RunLog
-
-VAL = "val-core/openai/gsm8k/acc/mean@1"
-COORDS = {"n_prompts": 128, "n_rollouts": 8, "total_batch": 1024.0, "seed": 1,
-          "updates_per_step": 1}
-
-
-def make_run(first, last, *, ident="a", name="cbs_p1_np128_nr8", created="", state="crashed",
-             config=None, offset=0.0, every=25, source="wandb", seed=1):
-    """Log like verl: validation before the first step, then every 25 steps and at the last."""
-    steps = np.arange(first - 1, last + 1, dtype=float)
-    values = 0.6 + steps / 10_000 + offset
-    evaluated = (steps % every == 0) | (steps == last) | (steps == first - 1)
-    history = pd.DataFrame(
-        {VAL: np.where(evaluated, values, np.nan),
-         "training/global_step": np.where(steps >= first, steps, np.nan),
-         "critic/score/mean": np.where(steps >= first, values - 0.1, np.nan)},
-        index=pd.Index(steps, name="step"))
-    log = RunLog(id=ident, name=name, source=source, history=history, state=state,
-                 created=created, config=config or {"trainer": {"resume_mode": "auto"}})
-    return Run(log, COORDS | {"seed": seed})
 
 
 def spans(runs):
@@ -112,42 +91,3 @@ def test_tables_hold_whole_runs():
 def test_runs_without_rows_pass():
     log = RunLog(id="a", name="a", source="wandb", history=empty_history())
     assert join_attempts([Run(log, COORDS)])[0][0].usable
-
-
-def test_the_same_log_twice_is_counted_once():
-    kept, notes = drop_copies([make_run(1, 60), make_run(1, 60, ident="b")])
-    assert len(kept) == 1
-    assert notes == ["run cbs_p1_np128_nr8: the log b (wandb) is a copy of a (wandb); "
-                     "it is counted once"]
-
-
-def test_a_resubmitted_curve_is_counted_once_and_the_fuller_log_kept():
-    first, second = make_run(1, 200, name="x", source="tensorboard"), make_run(1, 200, name="y")
-    rounded = first.log.history.astype(np.float32).astype(np.float64)
-    bare = replace(first, log=replace(first.log, history=rounded[[VAL]].dropna(), config={}))
-    for order in ([bare, second], [second, bare]):
-        kept, notes = drop_copies(order)
-        assert [run.log.name for run in kept] == ["y"]
-        assert len(notes) == 1
-
-
-@pytest.mark.parametrize("other", [
-    make_run(1, 200, ident="b", offset=0.001),
-    make_run(1, 200, ident="b", name="y", seed=2),
-    make_run(1, 225, ident="b", name="y"),
-])
-def test_other_curves_are_no_copies(other):
-    assert len(drop_copies([make_run(1, 200), other])[0]) == 2
-
-
-def test_short_curves_of_other_names_may_agree_by_chance():
-    assert len(drop_copies([make_run(1, 30), make_run(1, 30, name="y")])[0]) == 2
-
-
-def test_crossings_given_twice_are_counted_once():
-    table = pd.DataFrame({"threshold": [0.5], "steps_lower": [10.0], "steps_upper": [20.0]})
-    log = RunLog(id="a", name="a", source="crossings", history=empty_history(), crossings=table)
-    again = replace(log, id="b")
-    other = replace(log, name="c")
-    kept, _ = drop_copies([Run(log, COORDS), Run(again, COORDS), Run(other, COORDS)])
-    assert [run.log.name for run in kept] == ["a", "c"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -17,8 +17,7 @@ from verl_loggers import (
 )
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.detect import Reading, read_source
-from cbsbayes.logs.together import gather
+from cbsbayes.logs.detect import read_source, read_sources
 
 CURVES = "run,step,accuracy,n_prompts,n_rollouts\nt,0,0.1,8,4\nt,5,0.2,8,4\n"
 CROSSINGS = "run,threshold,steps,n_prompts,n_rollouts\nx,0.5,40,8,4\n"
@@ -30,7 +29,7 @@ def recorded(root):
 
 
 def ids(reading):
-    return [log.id for log in reading.logs]
+    return [log.id for log in reading[0]]
 
 
 def test_every_kind_in_one_folder(tmp_path):
@@ -46,8 +45,8 @@ def test_every_kind_in_one_folder(tmp_path):
     (folder / "notes.md").write_text("what I did")
     (folder / "other.csv").write_text("gpu,hours\n1,2\n")
     (folder / ".hidden.csv").write_text("gpu,hours\n1,2\n")
-    reading = read_source(str(folder))
-    found = sorted((log.source, log.name, log.id) for log in reading.logs)
+    logs, notes = read_source(str(folder))
+    found = sorted((log.source, log.name, log.id) for log in logs)
     assert found.pop()[:2] == ("wandb_file", "d")
     assert found == [
         ("crossings", "x", "x"),
@@ -56,36 +55,34 @@ def test_every_kind_in_one_folder(tmp_path):
         ("verl_console", "b", "deep/er/b.log"),
         ("verl_jsonl", "a", "deep/a.jsonl"),
     ]
-    assert reading.notes[0] == f"{folder}: files without runs, left out: notes.md, other.csv"
-    assert "other.csv has no column 'run'" in reading.notes[1]
-    assert len(reading.notes) == 2
+    assert notes == [f"{folder}: files without runs, left out: notes.md, other.csv"]
 
 
 @pytest.mark.parametrize("name", ["kl.jsonl", "kl.console.log", "long.jsonl"])
 def test_one_file(recorded, name):
     reading = read_source(str(recorded / name))
     assert ids(reading) == [name]
-    assert reading.notes == []
+    assert reading[1] == []
 
 
 def test_one_event_file_stands_for_its_folder(tmp_path):
     write_tensorboard(tmp_path, "c", metric_rows(4))
     (path,) = (tmp_path / "c").iterdir()
-    assert read_source(str(path)).logs[0].name == "c"
+    assert read_source(str(path))[0][0].name == "c"
 
 
 def test_console_output_may_have_any_name(recorded, tmp_path):
     shutil.copy(recorded / "kl.console.log", tmp_path / "slurm-1234")
-    assert read_source(str(tmp_path / "slurm-1234")).logs[0].source == "verl_console"
+    assert read_source(str(tmp_path / "slurm-1234"))[0][0].source == "verl_console"
 
 
 def test_wandbs_copy_of_the_console_is_not_a_second_run(tmp_path):
     write_wandb(tmp_path, iter([("d", metric_rows(4))]))
     (log,) = tmp_path.rglob("*.wandb")
     write_console(log.parent / "files", "output", metric_rows(4))
-    reading = read_source(str(tmp_path))
-    assert [run.source for run in reading.logs] == ["wandb_file"]
-    assert reading.notes == []
+    logs, notes = read_source(str(tmp_path))
+    assert [run.source for run in logs] == ["wandb_file"]
+    assert notes == []
 
 
 def test_progress_counts_files(recorded):
@@ -104,7 +101,7 @@ def fill_foreign(folder):
 
 
 def fill_damaged(folder):
-    (folder / "a.jsonl").write_bytes(os.urandom(64))
+    (folder / "a.jsonl").write_text('{"no": "row"}\n')
     (folder / "b.log").write_text("Traceback (most recent call last):\n")
 
 
@@ -113,7 +110,7 @@ def fill_damaged(folder):
     [
         (fill_empty, r"no run in .* \(the folder is empty\); valid sources: wandb:ENTITY/PROJECT"),
         (fill_foreign, r"no run in .* \(files not recognised: README.md, run.nc\)"),
-        (fill_damaged, r"a\.jsonl, b\.log\); .* holds no row of verl's file logger"),
+        (fill_damaged, r"a\.jsonl, b\.log\); .* holds no line of verl's"),
     ],
 )
 def test_folder_without_runs(tmp_path, fill, message):
@@ -123,7 +120,7 @@ def test_folder_without_runs(tmp_path, fill, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("source", ["missing", "missing/file.jsonl", "https://wandb.ai/a/b"])
+@pytest.mark.parametrize("source", ["missing", "missing/file.jsonl"])
 def test_no_such_source(tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CBSDataError, match=r"there is no file or folder .*; valid: wandb:"):
@@ -145,52 +142,12 @@ def test_a_bad_cell_is_an_error_in_a_folder_too(tmp_path, recorded):
         read_source(str(tmp_path))
 
 
-def test_the_same_run_on_the_console_and_in_a_file(recorded):
-    logs, notes = gather([read_source(str(recorded))])
-    assert [log.id for log in logs] == ["kl.jsonl", "long.jsonl", "rpp.jsonl"]
-    assert "kl.console.log logs the run of kl.jsonl and was left out" in notes
-
-
-@pytest.mark.parametrize("n_lines", [8, 11])
-def test_a_shorter_copy_is_left_out_and_lends_its_configuration(tmp_path, n_lines):
-    write_jsonl(tmp_path, "run", metric_rows(8))
-    write_console(tmp_path, "other", metric_rows(8))
-    rows = (tmp_path / "run.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "run.jsonl").write_text("".join(rows[:n_lines]))
-    (tmp_path / "run.jsonl").rename(tmp_path / "other.jsonl")
-    reading = read_source(str(tmp_path))
-    lent = [
-        replace(log, config={"seed": 3}) if log.source == "verl_jsonl" else log
-        for log in reading.logs
-    ]
-    (log,), _ = gather([Reading("x", lent)])
-    assert (log.source, log.config) == ("verl_console", {"seed": 3})
-
-
-def test_different_runs_are_no_copies(tmp_path):
-    """Two runs of one sweep share the validation before training, and little else."""
-    write_jsonl(tmp_path, "a", metric_rows(8))
-    write_console(tmp_path, "b", metric_rows(16))
-    logs, notes = gather([read_source(str(tmp_path))])
-    assert len(logs) == 2
-    assert notes == []
-
-
-def test_short_logs_of_different_names_are_no_copies(tmp_path):
-    """Two evaluations may agree by chance on a small validation set."""
-    write_jsonl(tmp_path, "a", metric_rows(8, n_steps=4))
-    write_console(tmp_path, "b", metric_rows(8, n_steps=4))
-    assert len(gather([read_source(str(tmp_path))])[0]) == 2
-    (tmp_path / "b.log").rename(tmp_path / "a.log")
-    assert len(gather([read_source(str(tmp_path))])[0]) == 1
-
-
 def test_files_of_one_name_from_two_sources_stay_apart(tmp_path):
     for n in (4, 8):
         (tmp_path / str(n)).mkdir()
         write_jsonl(tmp_path / str(n), "run", metric_rows(n))
     sources = [str(tmp_path / "4"), str(tmp_path / "8")]
-    logs, _ = gather([read_source(source) for source in sources])
+    logs, _ = read_sources(sources)
     assert [log.id for log in logs] == [f"{source}/run.jsonl (verl_jsonl)" for source in sources]
 
 
@@ -198,10 +155,51 @@ def test_one_run_in_several_tables(tmp_path):
     (tmp_path / "a.csv").write_text(CURVES)
     (tmp_path / "b.csv").write_text(CURVES.replace("0.2", "0.3"))
     with pytest.raises(CBSDataError, match=r"run 't' of .* comes in several tables; put all rows"):
-        gather([read_source(str(tmp_path))])
+        read_sources([str(tmp_path)])
 
 
 def test_readings_of_parquet_and_csv(tmp_path):
     (tmp_path / "a.csv").write_text(CURVES)
     pd.read_csv(tmp_path / "a.csv").assign(run="u").to_parquet(tmp_path / "b.parquet")
     assert ids(read_source(str(tmp_path))) == ["t", "u"]
+
+
+@pytest.mark.parametrize("address", ["https://wandb.ai/ent/proj", "wandb.ai/ent/proj/runs/x?nw=1"])
+def test_an_address_names_a_project(address, monkeypatch):
+    asked = []
+    monkeypatch.setattr("cbsbayes.logs.wandb_service.read_wandb_api",
+                        lambda project, **options: asked.append(project) or [])
+    read_source(address)
+    assert asked == ["ent/proj"]
+
+
+def test_what_a_name_says_nothing_of_is_told_by_content(tmp_path, recorded):
+    for name in ("a.err", "b.log.1", "C.LOG", "d"):
+        shutil.copy(recorded / "kl.console.log", tmp_path / name)
+    (tmp_path / "train.parquet").write_text("version https://git-lfs\n")
+    (tmp_path / "gpu.csv").write_text("a,b\n1,2,3\n")
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "weights.dat").write_bytes(b"\0\1" * 100)
+    logs, notes = read_source(str(tmp_path))
+    assert [log.name for log in logs] == ["C", "a", "b", "d"]
+    assert notes == [f"{tmp_path}: files without runs, left out: empty.csv, gpu.csv, "
+                     "train.parquet, weights.dat"]
+
+
+def test_a_folder_names_its_run(tmp_path):
+    for n in (4, 8):
+        (tmp_path / f"run{n}").mkdir()
+        write_console(tmp_path / f"run{n}", "train", metric_rows(n))
+    assert [log.name for log in read_source(str(tmp_path))[0]] == ["run4", "run8"]
+
+
+def test_a_trainers_state(tmp_path):
+    state = {"log_history": [{"step": 10, "loss": 0.1}, {"step": 10, "eval_reward": 0.3}]}
+    path = tmp_path / "checkpoint-10" / "trainer_state.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(state))
+    ((log,), _) = read_source(str(path.parent))
+    assert log.history.loc[10].to_dict() == {"loss": 0.1, "eval_reward": 0.3}
+    (tmp_path / "records.json").write_text(json.dumps(
+        [{"run": "a", "step": 0, "accuracy": 0.1, "n_prompts": 8, "n_rollouts": 8}]))
+    assert read_source(str(tmp_path / "records.json"))[0][0].settings["n_prompts"] == 8

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cbsbayes.logs.keys import canonical_key, parse_validation_key, validation_key
+from cbsbayes.logs.keys import Score, canonical_key, read_score, validation_columns, validation_key
 
 parts = st.text(st.characters(exclude_characters="/"), min_size=1, max_size=8)
 sources = st.lists(parts, min_size=1, max_size=3).map("/".join)
@@ -49,19 +49,23 @@ def test_every_loggers_spelling_is_one_key(source, variable, statistic, tail):
     assert verl == canonical_key(verl) == canonical_key(mlflow) == canonical_key(tensorboardx)
 
 
-@given(sources, parts, counted, st.sampled_from(["", "/mean", "/std"]))
-def test_validation_keys_are_read_from_the_right(source, variable, statistic, tail):
-    read = parse_validation_key(f"val-core/{source}/{variable}/{statistic}{tail}")
-    assert read == ("val-core", source, variable, statistic + tail)
+@given(sources, parts.filter(lambda part: part != "mean"), st.sampled_from(["mean", "maj", "best"]),
+       st.integers(1, 4096), st.sampled_from(["", "/mean"]))
+def test_scores_are_read_from_the_right(source, variable, statistic, n, tail):
+    for group in ("val-core", "val-aux"):
+        key = f"{group}/{source}/{variable}/{statistic}@{n}{tail}"
+        assert read_score(key) == Score(source, variable, statistic, n, key, group == "val-core")
 
 
-@given(st.text())
-def test_other_keys_are_no_validation_keys(key):
-    assert parse_validation_key(f"critic/{key}") is None
+@pytest.mark.parametrize("key", [
+    "", "val-core", "val-core/", "val-core/acc/mean@1", "val-aux/num_turns/mean", "critic/x/mean@1",
+    "val-core/m/acc/std@4", "val-core/m/acc/best@4/std", "val-core/m/acc/worst@4/mean"])
+def test_other_keys_are_no_scores(key):
+    assert read_score(key) is None
 
 
-@pytest.mark.parametrize(
-    "key", ["", "val-core", "val-core/", "val-core/acc/mean@1", "val-aux/num_turns/mean"]
-)
-def test_keys_without_data_source_or_statistic(key):
-    assert parse_validation_key(key) is None
+def test_other_trainers_keys_count_where_there_is_no_core_score():
+    core = validation_key("m")
+    assert validation_columns(["val-aux/m/acc/mean@1", core, "eval/acc"]) == [core]
+    assert validation_columns(["eval/acc", "val_loss", "valuation", "actor/lr"]) == [
+        "eval/acc", "val_loss"]

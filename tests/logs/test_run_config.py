@@ -37,6 +37,17 @@ def test_missing_and_null_values():
     assert lookup({}, "data") is None
 
 
+@pytest.mark.parametrize(("value", "resolved"), [
+    ("${a.n}", 8), ("${a.again}", 8), ("${oc.select:a.n,1}", 8),
+    ("${oc.select:a.gone,1.5e-6}", 1.5e-6), ("${oc.select:a.gone,null}", None),
+    ("${oc.select:a.gone}", None), ("$5", "$5"),
+    *((text, text) for text in ("${a.gone}", "${.n}", "${oc.env:HOME}", "${b}", "lr${a.n}",
+                                "${a.n}${a.n}", "${oc.select:a.gone,${a.n}}")),
+])
+def test_plain_references_are_followed(value, resolved):
+    assert lookup({"a": {"n": 8, "again": "${oc.select:a.n,2}"}, "b": value}, "b") == resolved
+
+
 @pytest.mark.parametrize(("path", "label"), [
     ("allenai/OLMo-2-0425-1B-SFT", "OLMo-2-0425-1B-SFT"),
     ("/models/Qwen2.5-1.5B/", "Qwen2.5-1.5B"),

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.side_car import find_config, read_config, resolve, run_name
-
-scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text())
-plain = scalars.filter(lambda value: not (isinstance(value, str) and "${" in value))
-trees = st.dictionaries(
-    st.text(min_size=1, max_size=5),
-    st.recursive(plain, lambda inner: st.lists(inner, max_size=3), max_leaves=5),
-    max_size=4,
-)
+from cbsbayes.logs.history import empty_history
+from cbsbayes.logs.run_log import RunLog
+from cbsbayes.logs.run_name import run_name
+from cbsbayes.logs.side_car import configure, read_config
 
 
 def write(path: Path, content: dict) -> Path:
@@ -28,9 +22,15 @@ def write(path: Path, content: dict) -> Path:
     return path
 
 
-@given(trees)
-def test_plain_values_stay_as_they_are(tree):
-    assert resolve(tree, "x") == (tree, [])
+def configured(root, *paths):
+    """Return the logs of these files with what lies beside them."""
+    logs = []
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        logs.append(RunLog(id=path.relative_to(root).as_posix(), name=run_name(path, root),
+                           source="verl_jsonl", history=empty_history()))
+    return configure(logs, root)
 
 
 @pytest.mark.parametrize("suffix", [".config.yaml", ".config.yml", ".config.json"])
@@ -38,50 +38,62 @@ def test_plain_values_stay_as_they_are(tree):
 def test_side_car_beside_the_log(tmp_path, suffix, log):
     write(tmp_path / f"run{suffix}", {"data": {"train_batch_size": 32}})
     write(tmp_path / "other.config.yaml", {"data": {"train_batch_size": 64}})
-    (tmp_path / log).touch()
-    config, notes = find_config(tmp_path / log, tmp_path)
-    assert config == {"data": {"train_batch_size": 32}}
-    assert notes == []
+    assert configured(tmp_path, tmp_path / log)[0].config == {"data": {"train_batch_size": 32}}
 
 
 def test_folder_has_its_side_car_beside_it(tmp_path):
     write(tmp_path / "lr1e-6_cr0.2.config.json", {"seed": 3})
     (tmp_path / "lr1e-6_cr0.2").mkdir()
-    assert run_name(tmp_path / "lr1e-6_cr0.2") == "lr1e-6_cr0.2"
-    assert find_config(tmp_path / "lr1e-6_cr0.2", tmp_path)[0] == {"seed": 3}
+    log = RunLog(id="lr1e-6_cr0.2", name="x", source="tensorboard", history=empty_history())
+    assert configure([log], tmp_path)[0].config == {"seed": 3}
 
 
 @pytest.mark.parametrize("place", ["day/run", "day"])
-def test_hydras_own_copy(tmp_path, place):
-    write(tmp_path / place / ".hydra" / "config.yaml", {"seed": 3})
-    log = tmp_path / "day" / "run" / "metrics.jsonl"
-    log.parent.mkdir(exist_ok=True)
-    log.touch()
-    assert find_config(log, tmp_path) == ({"seed": 3}, [])
+@pytest.mark.parametrize("name", [".hydra/config.yaml", "config.yaml", "experiment_config.json"])
+def test_the_configuration_of_the_only_run_below(tmp_path, place, name):
+    write(tmp_path / place / name, {"seed": 3})
+    assert configured(tmp_path, tmp_path / "day" / "run" / "a.jsonl")[0].config == {"seed": 3}
 
 
 def test_nothing_above_the_given_folder_is_looked_at(tmp_path):
     write(tmp_path / ".hydra" / "config.yaml", {"seed": 3})
-    log = tmp_path / "logs" / "run.jsonl"
-    log.parent.mkdir()
-    log.touch()
-    assert find_config(log, log.parent) == ({}, [])
+    assert configured(tmp_path / "logs", tmp_path / "logs" / "a.jsonl")[0].config == {}
 
 
-def test_one_hydra_configuration_is_not_lent_to_several_runs(tmp_path):
-    write(tmp_path / ".hydra" / "config.yaml", {"trainer": {"experiment_name": "a"}})
-    for name in "ab":
-        (tmp_path / f"{name}.jsonl").touch()
-    assert find_config(tmp_path / "a.jsonl", tmp_path)[0] == {"trainer": {"experiment_name": "a"}}
-    config, notes = find_config(tmp_path / "b.jsonl", tmp_path)
-    assert config == {}
-    assert "2 logs lie under it and its experiment_name is 'a'" in notes[0]
+def test_one_configuration_is_not_lent_to_several_runs(tmp_path):
+    write(tmp_path / ".hydra" / "config.yaml", {"seed": 3})
+    same = configured(tmp_path, tmp_path / "a.jsonl", tmp_path / "a.console.log")
+    assert [log.config for log in same] == [{"seed": 3}] * 2
+    two = configured(tmp_path, tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    assert [log.config for log in two] == [{}, {}]
+
+
+def test_a_generic_name_gives_way_to_the_experiments(tmp_path):
+    write(tmp_path / "x" / "config.yaml", {"trainer": {"experiment_name": "bs8"}})
+    write(tmp_path / "cbs_p1_np8_nr8" / "config.yaml", {"trainer": {"experiment_name": "bs9"}})
+    logs = configured(tmp_path, tmp_path / "x" / "train.log",
+                      tmp_path / "cbs_p1_np8_nr8" / "train.log")
+    assert [log.name for log in logs] == ["bs8", "cbs_p1_np8_nr8"]
+
+
+def test_a_side_car_counts_more_than_what_was_printed(tmp_path):
+    write(tmp_path / "a.config.yaml", {"seed": 3})
+    log = replace(configured(tmp_path, tmp_path / "b.log")[0], id="a.log", config={"seed": 4})
+    (found,) = configure([log], tmp_path)
+    assert found.config == {"seed": 3}
+    assert found.further == (("printed configuration", {"seed": 4}),)
+
+
+def test_wandbs_own_file_is_unpacked(tmp_path):
+    write(tmp_path / "config.yaml", {"_wandb": {"value": {}},
+                                     "a": {"desc": None, "value": {"b": 1}}})
+    assert read_config(tmp_path / "config.yaml") == {"a": {"b": 1}}
 
 
 def test_numbers_are_read_as_omegaconf_reads_them(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("lr: 1e-6\nother: 1.0e-06\ndate: 2026-01-01\nn: 8\nname: e5\nquoted: '1e-6'\n")
-    assert read_config(path)[0] == {
+    assert read_config(path) == {
         "lr": 1e-6,
         "other": 1e-6,
         "date": "2026-01-01",
@@ -89,59 +101,6 @@ def test_numbers_are_read_as_omegaconf_reads_them(tmp_path):
         "name": "e5",
         "quoted": "1e-6",
     }
-
-
-@pytest.mark.parametrize(
-    ("value", "resolved"),
-    [
-        ("${a.n}", 8),
-        ("${a.list}", [1, 8]),
-        ("${a.again}", 8),
-        ("${a}", {"n": 8, "list": [1, 8], "again": 8}),
-        ("${oc.select:a.n,1}", 8),
-        ("${oc.select:a.gone,1e-6}", 1e-6),
-        ("${oc.select:a.gone,null}", None),
-        ("${oc.select:a.gone,[1, 2]}", [1, 2]),
-        ("${oc.select:a.gone}", None),
-        ("$5", "$5"),
-    ],
-)
-def test_plain_references(value, resolved):
-    tree = {"a": {"n": 8, "list": [1, "${a.n}"], "again": "${oc.select:a.n,2}"}, "b": value}
-    assert resolve(tree, "x")[0]["b"] == resolved
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "${a.gone}",
-        "${.n}",
-        "${oc.env:HOME}",
-        "${oc.select:a.gone,${a.n}}",
-        "${b}",
-        "${oc.select:b,1}",
-        "lr${a.n}",
-        "${a.n}${a.n}",
-        "${now:%Y}",
-        "${oc.select:a.gone,[}",
-        "${a.n.deeper}",
-    ],
-)
-def test_other_references_are_left_out_and_named(value):
-    assert resolve({"a": {"n": 8}, "b": value}, "x") == ({"a": {"n": 8}}, ["b"])
-
-
-def test_references_in_a_circle():
-    config, unresolved = resolve({"a": "${b}", "b": {"c": "${a}"}}, "x")
-    assert config == {"a": {}, "b": {"c": {}}}
-    assert unresolved == ["a.c", "b.c.c"]
-
-
-def test_recorded_configuration(root):
-    config, notes = read_config(root / "tests" / "data" / "verl" / "kl.config.yaml")
-    assert config["critic"]["rollout_n"] == config["actor_rollout_ref"]["rollout"]["n"] == 4
-    assert config["actor_rollout_ref"]["actor"]["optim"]["lr"] == 1e-4
-    assert "actor_rollout_ref.actor.checkpoint.load_contents" in notes[0]
 
 
 @pytest.mark.parametrize(
@@ -180,3 +139,9 @@ def test_binary_file(tmp_path, name):
     (tmp_path / name).write_bytes(b"\xff\xfe\x00\x01" * 50)
     with pytest.raises(CBSDataError, match="cannot be read as a configuration"):
         read_config(tmp_path / name)
+
+
+def test_merge_keys_are_not_followed(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("a: &a {x: 1}\nb:\n  <<: *a\n")
+    assert read_config(path)["b"] == {"<<": {"x": 1}}

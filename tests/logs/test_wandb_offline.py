@@ -16,8 +16,9 @@ from pandas.testing import assert_frame_equal
 from wandb_server import child_environment
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.wandb_log import WandbLog, record_field
-from cbsbayes.logs.wandb_offline import read_wandb_files
+from cbsbayes.logs.detect import read_source
+from cbsbayes.logs.wandb_log import WandbLog
+from cbsbayes.logs.wandb_offline import read_wandb_file
 from cbsbayes.logs.wandb_service import read_wandb_api
 
 BLOCK = 32768
@@ -78,7 +79,7 @@ def offline(wandb_home, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(offline):
-    return read_wandb_files(offline)
+    return read_source(str(offline))[0]
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def log_bytes(offline, runs):
 def read_bytes(folder, data):
     path = folder / "run-aaa.wandb"
     path.write_bytes(data)
-    return read_wandb_files(path)[0]
+    return read_wandb_file(path, folder)
 
 
 def framed(records):
@@ -148,8 +149,8 @@ def test_ids_are_paths_below_the_folder(offline, runs):
     for run in runs:
         assert (offline / run.id).is_file()
     one = offline / runs[0].id
-    assert [run.id for run in read_wandb_files(one.parent)] == [one.name]
-    (alone,) = read_wandb_files(one)
+    assert [run.id for run in read_source(str(one.parent))[0]] == [one.name]
+    (alone,) = read_source(str(one))[0]
     assert alone.id == one.name
     assert_frame_equal(alone.history, runs[0].history)
 
@@ -179,7 +180,7 @@ def test_an_online_run_reads_the_same_from_its_log_and_from_the_service(
     )
     run_python(code, tmp_path)
     (served,) = read_wandb_api("ent/proj", cache_dir=tmp_path / "cache")
-    (logged,) = read_wandb_files(tmp_path)
+    (logged,) = read_source(str(tmp_path / "wandb"))[0]
     assert_frame_equal(served.history, logged.history, check_exact=True)
     assert served.config == logged.config == {"a": {"b": 1}}
     assert served.history["x"].tolist() == [step / 3 for step in range(5)]
@@ -189,13 +190,13 @@ def test_killed_writer_leaves_the_first_rows(wandb_home, tmp_path):
     logged = rows_of(0, 199)
     plan = [{"init": {"id": "ddd", "name": "killed"}, "rows": logged, "kill": True}]
     write_runs(tmp_path, plan, check=False)
-    (run,) = read_wandb_files(tmp_path)
+    (run,) = read_source(str(tmp_path))[0]
     assert run.state == "running"
     assert 0 < len(run.history) <= 200
     assert run.history.index.tolist() == [row["_step"] for row in logged][: len(run.history)]
 
     os.utime(tmp_path / run.id, (0, 0))
-    assert read_wandb_files(tmp_path)[0].state == "crashed"
+    assert read_source(str(tmp_path))[0][0].state == "crashed"
 
 
 # the framing
@@ -203,24 +204,6 @@ def test_killed_writer_leaves_the_first_rows(wandb_home, tmp_path):
 
 def test_a_genuine_log_is_framed_as_the_format_says(log_bytes):
     assert framed(list(WandbLog(log_bytes))) == log_bytes
-
-
-def test_kinds_of_records_are_told_without_decoding(log_bytes):
-    from wandb.proto import wandb_internal_pb2
-
-    wanted = {2: "history", 3: "summary", 5: "config", 17: "run", 18: "exit"}
-    seen = set()
-    for payload in WandbLog(log_bytes):
-        kind = wandb_internal_pb2.Record.FromString(payload).WhichOneof("record_type")
-        assert wanted.get(record_field(payload, frozenset(wanted)), kind) == kind
-        seen.add(kind)
-    assert seen >= set(wanted.values())
-
-
-@pytest.mark.parametrize("record", [b"\x80", b"\x0b", b"\x0f\x00", b"\xff" * 9])
-def test_what_is_no_protobuf_is_told(record):
-    with pytest.raises(ValueError, match=r"wire type|ends within"):
-        record_field(record, frozenset({2}))
 
 
 RECORDS = st.lists(
@@ -327,13 +310,12 @@ def test_an_intact_frame_around_nonsense_is_noted(log_bytes, runs, tmp_path):
     assert any("3 record(s) of the log could not be decoded" in note for note in run.notes)
 
 
-def test_an_empty_log_among_others_is_kept_with_a_note(offline, runs, tmp_path):
+def test_an_empty_log_among_others_is_left_out(offline, runs, tmp_path):
     shutil.copy(offline / runs[0].id, tmp_path)
     (tmp_path / "run-eee.wandb").touch()
-    empty, whole = read_wandb_files(tmp_path)
-    assert (empty.name, len(empty.history)) == ("eee", 0)
-    assert any("no record of the run" in note for note in empty.notes)
+    ((whole,), notes) = read_source(str(tmp_path))
     assert len(whole.history) == 91
+    assert notes == [f"{tmp_path}: files without runs, left out: run-eee.wandb"]
 
 
 # configuration records
@@ -360,25 +342,15 @@ def test_configuration_follows_updates_and_removals(wandb_home, tmp_path):
 # what the user must mend
 
 
-def test_no_folder(tmp_path):
-    with pytest.raises(CBSDataError, match=r"no folder .*nowhere; give a folder"):
-        read_wandb_files(tmp_path / "nowhere")
-
-
-def test_no_run(tmp_path):
-    with pytest.raises(CBSDataError, match=r"no wandb run in .*offline-run-"):
-        read_wandb_files(tmp_path)
-
-
 @pytest.mark.parametrize("data", [b"", b":W&B", b"\x89HDF\r\n" * 9000])
 def test_no_wandb_log(tmp_path, data):
     (tmp_path / "run-x.wandb").write_bytes(data)
-    with pytest.raises(CBSDataError, match=r"1 \.wandb file\(s\) but no wandb record in .*run-x"):
-        read_wandb_files(tmp_path)
+    with pytest.raises(CBSDataError, match=r"no run in .*run-x\.wandb holds no wandb record"):
+        read_source(str(tmp_path))
 
 
 def test_missing_extra(monkeypatch, tmp_path):
     (tmp_path / "run-x.wandb").touch()
     monkeypatch.setitem(sys.modules, "wandb.proto.wandb_internal_pb2", None)
     with pytest.raises(CBSDataError, match=r"install it with `pip install 'cbsbayes\[wandb\]'`"):
-        read_wandb_files(tmp_path)
+        read_source(str(tmp_path))[0]

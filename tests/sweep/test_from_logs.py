@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.columns import load_table
+from cbsbayes.logs.detect import read_source
 from cbsbayes.logs.history import empty_history, history_from_rows
 from cbsbayes.logs.run_log import RunLog
-from cbsbayes.logs.table import read_curves
-from cbsbayes.logs.verl_console import read_verl_console
-from cbsbayes.logs.verl_jsonl import read_verl_jsonl
+from cbsbayes.logs.tables import read_curves
 from cbsbayes.sweep.dataset import group_of, notes_of
 from cbsbayes.sweep.files import read_sweep, write_sweep
 from cbsbayes.sweep.from_logs import build_sweep
+from cbsbayes.sweep.merge import merge
 
 GSM = "val-core/openai/gsm8k/acc/mean@1"
 MATH = "val-core/lighteval/MATH/acc/mean@1"
@@ -287,8 +287,8 @@ def test_notes_of_readers_are_shared():
 
 def test_genuine_logs_of_one_run_agree(public_data):
     folder = public_data / "verl_logs"
-    by_file = read_verl_jsonl(folder / "kl.jsonl", folder)
-    console = read_verl_console(folder / "kl.console.log", folder)
+    (by_file,), _ = read_source(str(folder / "kl.jsonl"))
+    (console,), _ = read_source(str(folder / "kl.console.log"))
     one = build_sweep([by_file])
     two = build_sweep([console])
     same = ["source", "state"]
@@ -298,9 +298,8 @@ def test_genuine_logs_of_one_run_agree(public_data):
 
 def test_genuine_log_with_several_updates_per_step(public_data):
     folder = public_data / "verl_logs"
-    logs = [read_verl_jsonl(folder / "rpp.jsonl", folder),
-            read_verl_jsonl(folder / "long.jsonl", folder)]
-    ds = build_sweep(logs)
+    ds = build_sweep([*read_source(str(folder / "rpp.jsonl"))[0],
+                      *read_source(str(folder / "long.jsonl"))[0]])
     rpp = ds.sel(run="rpp")
     assert int(rpp["usable"]) == 0  # it never validated
     assert rpp["noise_prompt_B_noise_estimate"].dropna("train_step")["train_step"].values.tolist(
@@ -322,6 +321,31 @@ def test_the_real_sweep(public_data):
     assert ds["step_time"].notnull().all()
     assert set(ds["model"].values.tolist()) == {"tiny"}
     assert notes_of(ds) == []
+
+
+@pytest.mark.parametrize(("epochs", "kept"), [((1, 1), False), ((1, 4), True)])
+def test_off_policy_means_are_kept_where_updates_are(epochs, kept):
+    logs = []
+    for i, k in enumerate(epochs):
+        history, _ = history_from_rows([(s, {GSM: 0.1 * s + 0.01 * i, "actor/grad_norm": 2.0,
+                                             "actor/pg_clipfrac": 0.02 * s}) for s in (1, 2, 3)])
+        logs.append(replace(make_log(f"cbs_p1_np{16 * (i + 1)}_nr8_ep{k}"), history=history))
+    ds = build_sweep(logs)
+    assert ("clip_fraction" in ds) == kept
+    assert ds["grad_norm"].values.tolist() == [2.0, 2.0]
+    if kept:
+        assert ds["clip_fraction"].values.tolist() == pytest.approx([0.04, 0.04])
+        both = merge([ds, build_sweep([make_log()])])
+        assert np.isnan(both["clip_fraction"].sel(run="cbs_p1_np16_nr8"))
+
+
+def test_one_impossible_run_does_not_stop_the_others():
+    odd = make_log("odd", config={"n_prompts": 0, "n_rollouts": 8})
+    ds = build_sweep([make_log(), odd])
+    assert ds["run"].values.tolist() == ["cbs_p1_np16_nr8"]
+    assert "left out: run odd (odd): n_prompts is 0 in its configuration" in notes_of(ds)[0]
+    with pytest.raises(CBSDataError, match="n_prompts is 0"):
+        build_sweep([odd])
 
 
 def test_many_runs_at_once():

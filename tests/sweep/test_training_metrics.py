@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cbsbayes.logs.verl_jsonl import read_verl_jsonl
+from cbsbayes.logs.detect import read_source
 from cbsbayes.sweep.training_metrics import signal_fraction, step_seconds
 
 
@@ -65,6 +65,6 @@ def test_both_signals_prefer_the_one_that_says_it():
 
 def test_genuine_log(public_data):
     folder = public_data / "verl_logs"
-    history = read_verl_jsonl(folder / "long.jsonl", folder).history
+    history = read_source(str(folder / "long.jsonl"))[0][0].history
     seconds = history["timing_s/step"].dropna()
     assert seconds.iloc[1:].min() < step_seconds(history) < seconds.iloc[0]

@@ -9,12 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.sweep.validation_metric import choose_metric, series_values, validation_columns
+from cbsbayes.sweep import validation_metric
+from cbsbayes.sweep.validation_metric import series_values
 
 GSM = "val-core/openai/gsm8k/acc/mean@1"
 MATH = "val-core/lighteval/MATH/acc/mean@1"
 AIME = "val-core/aime24/acc/mean@1"
 OLYMPIAD = "val-core/olympiad/acc/mean@1"
+
+
+def choose_metric(columns, metric=None):
+    histories = {run: pd.DataFrame(1.0, index=[0.0], columns=list(keys))
+                 for run, keys in columns.items()}
+    return validation_metric.choose_metric(histories, metric)
 
 
 def kept(columns, metric=None):
@@ -117,11 +124,6 @@ def test_acc_and_reward_of_one_set_stay_apart():
     assert kept({"b": [reward]})[1] == {"openai/gsm8k": (reward,)}
 
 
-def test_auxiliary_metrics_are_no_candidates():
-    columns = ["val-aux/openai/gsm8k/acc/mean@1", "val-aux/num_turns/mean", "val-core/x", GSM]
-    assert validation_columns(columns) == [GSM]
-
-
 def test_other_numbers_of_samples_are_one_set_and_named():
     four = GSM.replace("@1", "@4")
     plan = choose_metric({"a": [GSM], "b": [four], "c": [four]})
@@ -149,3 +151,29 @@ def test_values_of_a_series():
     steps, values = series_values(history, series)
     assert steps.tolist() == [0, 5, 10]
     assert values.tolist() == [0.1, 0.25, 0.45]
+
+
+def test_a_core_score_of_repeated_prompts_gives_way_to_that_of_all():
+    """verl 0.4 and 0.5: mean@3 covers the prompts that come three times, mean@1 the others."""
+    core, aux = "val-core/count/reward/mean@3", "val-aux/count/reward/mean@1"
+    plan = choose_metric({"a": [core, aux, "val-aux/count/reward/mean@2"]})
+    assert plan.series[0].keys == (aux,)
+    assert "mean@3 covers only prompts that come 3 times" in plan.notes[0]
+    assert kept({"a": [core]})[1] == {"count": (core,)}
+
+
+FORK = ["val/em/nq", "val/utility/nq", "val/search_count/nq", "actor/lr", "val/em/nq/std"]
+
+
+@pytest.mark.parametrize(("metric", "key"), [("em", "val/em/nq"), ("utility", "val/utility/nq"),
+                                             ("val/em/nq", "val/em/nq"), ("lr", "actor/lr")])
+def test_a_part_of_another_trainers_key_is_enough(metric, key):
+    assert kept({"a": FORK}, metric)[0] == key
+
+
+def test_other_trainers_columns_are_listed_validation_first():
+    with pytest.raises(CBSDataError, match="found: val/em/nq, val/utility/nq, val/em/nq/std"):
+        choose_metric({"a": FORK})
+    with pytest.raises(CBSDataError, match="'nq' fits 2 columns: val/em/nq, val/utility/nq; give"):
+        choose_metric({"a": FORK}, "nq")
+    assert kept({"a": ["eval/acc", "eval/loss", "eval_runtime", "train/reward"]})[0] == "eval/acc"

@@ -16,7 +16,7 @@ from sweeps import needs_verl, tiny_cells
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.run_config import lookup
-from cbsbayes.logs.side_car import find_config, read_config
+from cbsbayes.logs.side_car import read_config
 from training.compose import compose, config_text
 from training.definitions import phase_names, read_phase
 from training.verl_command import (
@@ -98,11 +98,8 @@ def test_without_verl_the_remedy_is_named(monkeypatch):
 def test_side_car_is_what_the_analysis_reads(tmp_path):
     needs_verl()
     cell = tiny_cells()[0]
-    log = tmp_path / f"{cell.name}.jsonl"
-    log.write_text("")
     (tmp_path / f"{cell.name}.config.yaml").write_text(config_text(overrides(cell, PLACES)))
-    config, notes = find_config(log, tmp_path)
-    assert notes == []
+    config = read_config(tmp_path / f"{cell.name}.config.yaml")
     assert lookup(config, "data.train_batch_size") == cell.n_prompts
     assert lookup(config, "actor_rollout_ref.actor.optim.lr") == cell.learning_rate
     assert lookup(config, "phase") == cell.phase
@@ -232,6 +229,5 @@ def test_side_car_of_a_gpu_cell_has_nothing_unresolved(tmp_path):
     needs_verl()
     path = tmp_path / "x.config.yaml"
     path.write_text(config_text(overrides(read_phase("p4_rpp").cells[0], PLACES)))
-    config, notes = read_config(path)
-    assert notes == []
+    config = read_config(path)
     assert lookup(config, "algorithm.adv_estimator") == "reinforce_plus_plus"

@@ -1,7 +1,8 @@
-"""Long tables: what a cell may say, what a run must agree on, and every refusal."""
+"""Tables of curves, of crossings and of one run: what a cell may say, and every refusal."""
 
 from __future__ import annotations
 
+import json
 import math
 import os
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.columns import Table, load_table
 from cbsbayes.logs.keys import validation_key
-from cbsbayes.logs.table import read_curves
+from cbsbayes.logs.tables import is_crossings, read_crossings, read_curves, read_table
 
 ROW = {"run": "a", "n_prompts": 8, "n_rollouts": 4, "step": 0, "accuracy": 0.1}
 
@@ -145,19 +146,17 @@ def test_words_for_not_evaluated(word):
         ({"step": -25}, "data row 2: step is -25; valid: a finite number from 0"),
         ({"step": "inf"}, "data row 2: step is inf; valid: a finite number from 0"),
         ({"run": " "}, "data row 2: run is ''; valid: a text that names the run"),
-        ({"n_prompts": 0}, "data row 2: n_prompts is 0; valid: a whole number above 0"),
-        ({"n_prompts": -8}, "data row 2: n_prompts is -8; valid: a whole number above 0"),
-        ({"n_prompts": -1}, "data row 2: n_prompts is -1; valid: a whole number above 0"),
-        ({"n_rollouts": 2.5}, "data row 2: n_rollouts is 2.5; valid: a whole number above 0"),
+        ({"n_prompts": 0}, "data row 2: n_prompts is 0; valid: a whole number from 1"),
+        ({"n_prompts": -8}, "data row 2: n_prompts is -8; valid: a whole number from 1"),
+        ({"n_rollouts": 2.5}, "data row 2: n_rollouts is 2.5; valid: a whole number from 1"),
         ({"total_batch": 0}, "data row 2: total_batch is 0; valid: a number above 0"),
         ({"total_batch": "inf"}, "data row 2: total_batch is inf; valid: a number above 0"),
         ({"learning_rate": -1e-6}, "learning_rate is -1e-06; valid: a number above 0"),
         ({"seed": 1.5}, "data row 2: seed is 1.5; valid: a whole number from 0"),
-        ({"ppo_epochs": 0}, "data row 2: ppo_epochs is 0; valid: a whole number above 0"),
+        ({"ppo_epochs": 0}, "data row 2: ppo_epochs is 0; valid: a whole number from 1"),
         ({"n_items": 0}, "data row 2: n_items is 0; valid: a whole number above 0"),
         ({"seconds_per_step": 0}, "seconds_per_step is 0; valid: a number above 0"),
         ({"frac_zero_adv": 1.5}, "frac_zero_adv is 1.5; valid: from 0 to 1"),
-        ({"direction": "down"}, "direction is down; valid: increasing or decreasing"),
     ],
     ids=lambda value: "" if isinstance(value, str) else str(value),
 )
@@ -171,13 +170,11 @@ def test_impossible_cells(cell, message):
     [
         (({"seed": 1}, {"step": 1, "seed": 2}), r"run 'a' has several values of seed \(1.*, 2"),
         (({"phase": "p1"}, {"step": 1, "phase": "p3"}), "several values of phase"),
-        (({"n_items": 9}, {"step": 1, "n_items": 8}), r"several values of n_items .*\(8, 9\)"),
+        (({"n_items": 9}, {"step": 1, "n_items": 8}), r"several values of n_items .*\(9, 8\)"),
         (({}, {"accuracy": 0.2}), r"run 'a' has several accuracies \(0.1, 0.2\) for 'accuracy'"),
-        (({}, {"run": "b", "n_prompts": ""}), "run 'b' has no batch size"),
-        (({"direction": "increasing"}, {"run": "b", "direction": "decreasing"}), "the same in all"),
         (({"signal_fraction": 1, "frac_zero_adv": 0},), "both signal_fraction and frac_zero_adv"),
     ],
-    ids=["seed", "phase", "n_items", "accuracy", "no batch", "direction", "signal"],
+    ids=["seed", "phase", "n_items", "accuracy", "signal"],
 )
 def test_what_a_run_contradicts(rows, message):
     with pytest.raises(CBSDataError, match=message):
@@ -195,17 +192,16 @@ def test_rows_written_twice_count_once():
     ("header", "message"),
     [
         ("run,step,acuracy,n_prompts,n_rollouts", r"no column 'accuracy' \(did you mean 'acuracy'"),
-        ("run,step,accuracy,n_prompts", "no column 'n_rollouts'"),
-        ("run,step,accuracy", "no column 'n_prompts', only run, step, accuracy"),
-        ("run;step;accuracy;n_prompts;n_rollouts", "cells are separated by commas"),
-        ("Run,Step,Accuracy,n_prompts,n_rollouts", r"'run' \(did you mean 'Run'\?\)"),
+        ("Run,Accuracy,n_prompts,n_rollouts", r"'run' \(did you mean 'Run'\?\)"),
         ("run,step,accuracy,step,n_prompts,n_rollouts", "has column 'step' twice"),
     ],
 )
 def test_missing_columns(tmp_path, header, message):
     cells = ",".join("1" for _ in header.split(","))
+    path = tmp_path / "t.csv"
+    path.write_text(f"{header}\n{cells}\n")
     with pytest.raises(CBSDataError, match=message) as caught:
-        from_text(tmp_path, f"{header}\n{cells}\n")
+        read_table(path, tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -276,3 +272,126 @@ def test_shipped_sweep_of_tiny_grpo(public_data):
     own = frame[frame["run"] == runs[5].id].sort_values("step")
     np.testing.assert_array_equal(runs[5].history[validation_key("accuracy")], own["accuracy"])
     np.testing.assert_allclose(runs[5].history["signal_fraction"], 1 - own["frac_zero_adv"])
+
+
+CROSSING = {"run": "a", "n_prompts": 8, "n_rollouts": 4, "threshold": 0.5}
+BOUNDS = {"steps_lower": 25, "steps_upper": 50}
+
+
+def crossings(*rows):
+    return read_crossings(Table(pd.DataFrame([{**CROSSING, **row} for row in rows]), "t.csv"))
+
+
+def test_bounds_with_every_kind_of_censoring():
+    (one, two), notes = crossings(
+        {"threshold": 0.7, "steps_lower": 100, "steps_upper": "inf"},
+        {"threshold": 0.3, "steps_lower": 0, "steps_upper": 25},
+        {"threshold": 0.5, **BOUNDS},
+        {"run": "b", "steps_lower": "", "steps_upper": "NaN", "note": "x"},
+    )
+    expected = pd.DataFrame(
+        {
+            "threshold": [0.3, 0.5, 0.7],
+            "steps_lower": [0.0, 25, 100],
+            "steps_upper": [25, 50, np.inf],
+        }
+    )
+    pd.testing.assert_frame_equal(one.crossings, expected)
+    assert (one.id, one.source, len(one.history)) == ("a", "crossings", 0)
+    assert one.settings == {"n_prompts": 8, "n_rollouts": 4}
+    assert two.crossings[["steps_lower", "steps_upper"]].isna().all(axis=None)
+    assert notes == ["t.csv: columns not used: note"]
+
+
+def test_exact_steps():
+    (run,), _ = crossings({"steps": "40"}, {"threshold": 0.6, "steps": ""})
+    assert (
+        run.crossings["steps_lower"].tolist()[0] == run.crossings["steps_upper"].tolist()[0] == 40
+    )
+    assert math.isnan(run.crossings["steps_upper"].tolist()[1])
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"steps": 0}, "steps is 0; valid: a number above 0"),
+        ({"steps": -1}, "steps is -1; valid: a number above 0"),
+        ({"steps": "inf"}, "steps is inf; .* give steps_lower .* and steps_upper = inf instead"),
+        ({"steps": "never"}, "steps is 'never'; valid: a number, or blank"),
+        ({**BOUNDS, "steps_lower": -1}, "steps_lower is -1; valid: a number from 0"),
+        ({**BOUNDS, "steps_lower": ""}, "steps_lower is nan; valid: a number from 0"),
+        ({**BOUNDS, "steps_upper": ""}, "steps_upper is nan; valid: at least steps_lower"),
+        ({**BOUNDS, "steps_upper": 10}, "steps_upper is 10; valid: at least steps_lower"),
+        ({"steps_lower": 0, "steps_upper": 0}, "steps_upper is 0; valid: .* above 0"),
+        ({**BOUNDS, "threshold": ""}, "threshold is nan; valid: a finite number"),
+        ({**BOUNDS, "n_prompts": 0}, "n_prompts is 0; valid: a whole number from 1"),
+        ({**BOUNDS, "steps": 30}, "has both steps and steps_lower, steps_upper"),
+        ({"steps_lower": 3}, "no column 'steps_upper'"),
+        ({}, "no column 'steps_lower'"),
+    ],
+    ids=str,
+)
+def test_impossible_crossings(row, message):
+    with pytest.raises(CBSDataError, match=f"^t.csv.*{message}"):
+        crossings(row)
+
+
+def test_threshold_twice_in_one_run():
+    with pytest.raises(CBSDataError, match=r"data row 2: run 'a' has threshold 0\.5 twice"):
+        crossings(BOUNDS, BOUNDS)
+
+
+def test_kind_is_told_by_the_columns():
+    def kind(*columns):
+        return is_crossings(Table(pd.DataFrame(columns=columns), "t"))
+
+    assert kind("run", "threshold", "steps")
+    assert kind("run", "steps_lower")
+    assert not kind("run", "step", "accuracy", "threshold")
+    assert not kind("run", "placement")
+
+
+def test_published_steps_to_loss(public_data):
+    """Zhang et al. 2024: one-axis data, exact steps, no seeds."""
+    path = public_data / "zhang2024_cbs" / "chinchilla_steps_to_loss.json"
+    found = json.loads(path.read_text())
+    frame = pd.DataFrame(
+        found["steps_to_goal_cell5_used_for_fit"], index=found["batch_sizes_sequences"]
+    )
+    long = frame.rename_axis("total_batch").melt(
+        var_name="model", value_name="steps", ignore_index=False
+    )
+    long = long.reset_index().assign(threshold=lambda t: t["model"].map(found["goal_loss"]))
+    long["run"] = long["model"] + "-" + long["total_batch"].astype(str)
+    runs, notes = read_crossings(Table(long, "zhang"))
+    assert len(runs) == 45
+    assert notes == []
+    for run in runs:
+        at = int(run.settings["total_batch"]), run.settings["model"]
+        assert run.crossings["steps_lower"].tolist() == [frame.loc[at]]
+        assert run.crossings["threshold"].tolist() == [found["goal_loss"][at[1]]]
+
+
+@pytest.mark.parametrize(("name", "text", "keys", "steps"), [
+    ("run.csv", ",_step,_runtime,val-core/m/acc/mean@1,note\n"
+     "0,0,1,0.1,x\n1,10,2,,y\n2,20,3,.3,z\n",
+     [validation_key("m")], [0, 20]),
+    ("run.csv", "Wall time,Step,Value\n1.0,0,0.1\n2.0,5,0.2\n", [validation_key("value")], [0, 5]),
+    ("run.tsv", "Step\teval/acc\n0\t0.1\n5\t0.2\n", ["eval/acc"], [0, 5]),
+])
+def test_a_history_of_one_run(tmp_path, name, text, keys, steps):
+    (tmp_path / name).write_text(text)
+    (log,), notes = read_table(tmp_path / name, tmp_path)
+    assert (log.name, log.source, notes) == ("run", "history", [])
+    assert list(log.history.columns) == keys
+    assert log.history.index.tolist() == steps
+
+
+def test_a_wandb_chart_holds_a_run_per_column(tmp_path):
+    path = tmp_path / "wandb_export.csv"
+    path.write_text('"Step","a - b - acc","a - b - acc__MIN","c - acc"\n'
+                    '"0","0.1","0.0",""\n"10","","","0.5"\n')
+    logs, _ = read_table(path, tmp_path)
+    assert [(log.name, log.history["acc"].to_dict()) for log in logs] == [
+        ("a - b", {0.0: 0.1}), ("c", {10.0: 0.5})]
+    assert len({log.id for log in logs}) == 2

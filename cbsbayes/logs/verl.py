@@ -1,0 +1,232 @@
+"""Text logs: verl's console and file loggers, its forks' and other trainers' JSON lines.
+
+The console logger prints ``step:12 - key:value - key:value`` among everything else; Ray puts
+``(TaskRunner pid=7)`` in front, and progress bars share the line. The file logger writes
+``{"step": 12, "data": {...}}``; other loggers write the metrics beside the step. One file may hold
+several runs: each starts where the configuration is printed again or the step falls back.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cbsbayes.logs.history import NoRunsError, history_from_rows, listed
+from cbsbayes.logs.printed_config import PrintedConfig
+from cbsbayes.logs.run_log import RunLog
+from cbsbayes.logs.run_name import run_name
+from cbsbayes.logs.text import DAMAGED, read_lines
+
+__all__ = ["flat_metrics", "parse_line", "parse_row", "read_verl"]
+
+_START = re.compile(r"(?<![\w/.@-])step:(\d{1,15}) - ", re.ASCII)
+_LITERAL = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|\.\d+(?:e[-+]?\d+)?|nan|inf)|True|False"
+_VALUE = rf"(?:np\.\w+\((?P<inner>{_LITERAL})\)|(?P<outer>{_LITERAL}))"
+_FIELD = re.compile(rf"(?P<key>.+):{_VALUE}", re.ASCII)
+_LAST = re.compile(rf"(?P<key>.+?):{_VALUE}(?![\d.eE])", re.ASCII)
+_BOOLS = {"True": 1.0, "False": 0.0}
+_STEPS = ("step", "_step", "global_step", "Step")
+_GENERATIONS = frozenset({"input", "output", "prompt", "response", "completion", "messages"})
+_NOT_ROWS = 1000  # lines without one row after which a file of JSON lines is no log
+_OUT_OF_ORDER = 2  # steps that an asynchronous logger may be late by
+
+type Row = tuple[float, Mapping[str, Any]]
+
+
+@dataclass
+class _Start:
+    """What one start of the trainer logged."""
+
+    kind: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    first: float = math.inf
+    last: float = -math.inf
+
+    def add(self, row: Row) -> None:
+        self.rows.append(row)
+        self.first, self.last = min(self.first, row[0]), max(self.last, row[0])
+
+    def begins_again(self, step: float) -> bool:
+        return step < self.last and (step <= self.first or step < self.last - _OUT_OF_ORDER)
+
+
+def parse_line(line: str) -> tuple[float, dict[str, float], list[str]] | None:
+    """Parse one line of a console log.
+
+    Parameters
+    ----------
+    line : str
+        Without ANSI colours, with its line feed. A line without one may have been cut, so a
+        bare number at its very end is not trusted.
+
+    Returns
+    -------
+    step : float
+        Trainer step.
+    values : dict of str to float
+        By key as logged; a key may hold colons, so a value starts at the last one.
+    unread : list of str
+        Fields without a number.
+
+    None where the line is no row of the logger.
+    """
+    start = _START.search(line)
+    if start is None:
+        return None
+    fields = line[start.end() :].split(" - ")
+    values: dict[str, float] = {}
+    unread = []
+    for i, text in enumerate(fields):
+        last = i == len(fields) - 1
+        found = _FIELD.fullmatch(text.strip())
+        if found is None and last:  # a progress bar may follow the last value
+            found = _LAST.match(text)
+        cut = last and found is not None and found["outer"] and found.end() == len(text)
+        if found is None or cut or DAMAGED in found["key"]:
+            unread.append(text.strip())
+        else:
+            number = found["inner"] or found["outer"]
+            values[found["key"]] = _BOOLS[number] if number in _BOOLS else float(number)
+    return (float(start[1]), values, unread) if values else None
+
+
+def parse_row(line: str) -> Row | None:
+    """Parse one JSON line: a step and the metrics under ``data``, beside it or nested.
+
+    Returns
+    -------
+    (float, mapping) or None
+        None where the line is no such row, e.g. cut or a generated text with its score.
+    """
+    if DAMAGED in line:
+        return None
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row_of(entry)
+
+
+def row_of(entry: Any) -> Row | None:
+    """Return the step and the metrics of one logged mapping, or None where it is none."""
+    if not isinstance(entry, dict) or not _GENERATIONS.isdisjoint(entry):
+        return None
+    key = next((key for key in _STEPS if key in entry), "")
+    step = entry.get(key)
+    if isinstance(step, bool) or not isinstance(step, int | float) or not 0 <= step < 1e15:
+        return None
+    data = entry.get("data")
+    if isinstance(data, dict):
+        return float(step), data
+    metrics = {k: v for k, v in flat_metrics(entry) if k != key}
+    numeric = any(isinstance(v, int | float) for v in metrics.values())
+    return (float(step), metrics) if numeric else None
+
+
+def flat_metrics(row: Mapping[str, Any], prefix: str = "", by: str = "/"
+                 ) -> Iterator[tuple[str, Any]]:
+    """Yield metrics of nested mappings under joined keys, without media and ``_`` keys."""
+    media = {key.rpartition(".")[0] for key in row if key.rpartition(".")[2] == "_type"}
+    for key, value in row.items():
+        above, _, own = key.rpartition(".")
+        if own.startswith("_") or above in media:
+            continue
+        if not isinstance(value, Mapping):
+            yield prefix + key, value
+        elif "_type" not in value:
+            yield from flat_metrics(value, f"{prefix}{key}{by}", by)
+
+
+def read_verl(path: Path, root: Path) -> list[RunLog]:
+    """Read the runs of one text log.
+
+    Parameters
+    ----------
+    path : Path
+        A file of JSON lines, or saved console output, e.g. of ``| tee`` or of Slurm.
+    root : Path
+        The folder given by the user: ids are relative to it.
+
+    Returns
+    -------
+    list of RunLog
+        One per start of the trainer, with the configuration that it printed.
+
+    Raises
+    ------
+    NoRunsError
+        Where no line is a row of a logger.
+    OSError
+        Where the file cannot be read.
+    """
+    unread: list[str] = []
+    broken: list[int] = []
+    starts = [start for start in _starts(path, unread, broken) if start.rows]
+    if not starts:
+        raise NoRunsError(
+            f"{path} holds no line of verl's console or file logger; such a line reads "
+            'step:12 - actor/lr:1e-06 - val-core/...:0.5 or {"step": 12, "data": {...}}')
+    notes = []
+    if unread:
+        shown = listed([text[:40] for text in dict.fromkeys(unread)], limit=3)
+        notes.append(f"{path.name}: {len(unread)} field(s) without a number, left out: {shown}")
+    if broken and starts[0].kind == "verl_jsonl":
+        notes.append(f"{path.name}: {len(broken)} line(s) cut or damaged, left out "
+                     f"(line {listed(map(str, broken))})")
+    names = [_experiment(start.config) for start in starts]
+    named = len(set(names)) > 1 and all(names)
+    ident = path.relative_to(root).as_posix()
+    logs = []
+    for number, start in enumerate(starts, start=1):
+        history, mended = history_from_rows(_from_one(start.rows))
+        logs.append(RunLog(
+            id=ident if len(starts) == 1 else f"{ident}#{number}",
+            name=names[number - 1] if named else run_name(path, root), source=start.kind,
+            history=history, config=start.config, notes=(*notes, *mended)))
+    return logs
+
+
+def _experiment(config: Mapping[str, Any]) -> str:
+    trainer = config.get("trainer")
+    name = trainer.get("experiment_name") if isinstance(trainer, Mapping) else None
+    return str(name or config.get("trainer.experiment_name") or "")
+
+
+def _starts(path: Path, unread: list[str], broken: list[int]) -> Iterator[_Start]:
+    printed = PrintedConfig()
+    start = _Start("verl_console")
+    for number, line in enumerate(read_lines(path), start=1):
+        console = parse_line(line)
+        row = console[:2] if console else parse_row(line) if line.startswith("{") else None
+        if row is None:
+            if printed.feed(line):
+                if start.rows:
+                    yield start
+                    start = _Start(start.kind)
+                start.config = printed.config
+            elif line.strip():
+                broken.append(number)
+                if len(broken) == _NOT_ROWS and line.startswith("{") and not start.rows:
+                    return
+            continue
+        printed.forget()
+        if start.begins_again(row[0]):
+            yield start
+            start = _Start(start.kind, start.config)
+        start.kind = "verl_console" if console else "verl_jsonl"
+        start.add(row)
+        unread.extend(console[2] if console else ())
+    yield start
+
+
+def _from_one(rows: list[Row]) -> list[Row]:
+    """Count trainer steps from one; verl 0.1 called its first step 0."""
+    if not any(step == 0 and any(key.startswith("actor/") for key in row) for step, row in rows):
+        return rows
+    return [(step + any(key.startswith("actor/") for key in row), row) for step, row in rows]

@@ -1,0 +1,347 @@
+"""verl's console and file loggers: genuine logs, cut, damaged, and several runs in one file."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import os
+import pprint
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from verl_loggers import CORE, metric_rows, verl_module, write_console, write_jsonl
+
+from cbsbayes.errors import CBSDataError
+from cbsbayes.logs.verl import parse_line, parse_row, read_verl
+
+printable = st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="�")
+keys = st.text(printable, min_size=1, max_size=20).filter(
+    lambda key: " - " not in f" {key} " and key == key.strip()
+)
+finite = st.floats(allow_nan=False)
+numbers = st.one_of(
+    finite,
+    finite.map(np.float64),
+    st.floats(width=32, allow_nan=False).map(np.float32),
+    st.integers(-(2**62), 2**62).map(np.int64),
+    st.integers(),
+    st.booleans(),
+)
+before = st.sampled_from(
+    [
+        "",
+        "(TaskRunner pid=2101) ",
+        "Training Progress:  25%|██▌       | 1/4 [00:02<00:08,  2.95s/it]",
+        "(TaskRunner pid=7, ip=10.0.0.1) training/global_step:3 - ",
+    ]
+)
+behind = st.sampled_from(
+    [
+        "",
+        " ",
+        "Training Progress:  25%|██▌       | 1/4 [00:02<00:08,  2.95s/it]",
+        " Training Progress:  25%|██▌       | 1/4 [00:02<00:08,  2.95s/it]",
+        " [repeated 2x across cluster]",
+    ]
+)
+
+
+def as_printed(value):
+    """Return the number that a reader sees; float32 is printed by its shortest decimal."""
+    return float(str(value)) if isinstance(value, np.float32) else float(value)
+
+
+@given(
+    st.integers(0, 10**9),
+    st.dictionaries(keys.filter(lambda key: ":" not in key), numbers, min_size=1, max_size=6),
+    before,
+    behind,
+)
+@example(12, {CORE: np.float64("nan"), "b": -math.inf}, "", "")
+def test_what_verl_prints_is_read_back(step, values, front, tail):
+    printed = " - ".join([f"step:{step}", *(f"{k}:{pprint.pformat(v)}" for k, v in values.items())])
+    read = parse_line(f"{front}{printed}{tail}\n")
+    assert read is not None
+    assert read[0] == step
+    assert read[2] == []
+    assert set(read[1]) == set(values)
+    for key, value in values.items():
+        np.testing.assert_equal(read[1][key], as_printed(value))
+
+
+@given(st.integers(0, 9999), keys, numbers)
+def test_a_key_may_hold_colons(step, key, value):
+    read = parse_line(f"step:{step} - a:1 - x:{key}:{pprint.pformat(value)} - b:2\n")
+    assert read is not None
+    assert read[1] == {"a": 1.0, f"x:{key}": as_printed(value), "b": 2.0}
+
+
+@given(st.text())
+def test_no_line_is_too_odd(line):
+    read = parse_line(line)
+    if read is not None:
+        assert read[0] >= 0
+        assert all(isinstance(value, float) for value in read[1].values())
+
+
+@given(numbers, st.integers(0, 60))
+def test_a_cut_line_gives_no_wrong_number(value, length):
+    whole = f"step:3 - {CORE}:{pprint.pformat(value)}"
+    read = parse_line(whole[: len("step:3 - ") + length])
+    if read is not None:
+        np.testing.assert_equal(read[1], {CORE: as_printed(value)})
+
+
+def test_the_genuine_logger_prints_such_lines(capsys):
+    logger = verl_module("utils/logger/aggregate_logger.py").LocalLogger()
+    logger.log({"a:b": np.float64(0.5), "flag": True, "text": "no number", "n": None}, 7)
+    assert parse_line(capsys.readouterr().out) == (7.0, {"a:b": 0.5, "flag": 1.0}, [])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "step:1",
+        "training/global_step:12 - actor/lr:1e-06",
+        "timestep:12 - actor/lr:1e-06",
+        "step:x - actor/lr:1e-06",
+        "step:3 - nothing here",
+    ],
+)
+def test_other_lines_are_passed_over(line):
+    assert parse_line(line + "\n") is None
+
+
+def read(path):
+    (log,) = read_verl(path, path.parent)
+    return log
+
+
+def test_a_whole_log(tmp_path):
+    write_console(tmp_path, "run", metric_rows(8))
+    run = read(tmp_path / "run.log")
+    assert (run.id, run.name, run.source) == ("run.log", "run", "verl_console")
+    assert run.notes == ()
+    assert list(run.history.index) == list(range(14))
+    for step, row in metric_rows(8):
+        for key, value in row.items():
+            np.testing.assert_equal(np.float64(run.history.loc[step, key]), float(str(value)))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_what_windows_shells_write(tmp_path, encoding):
+    write_console(tmp_path, "run", metric_rows(8))
+    whole = read(tmp_path / "run.log").history
+    text = (tmp_path / "run.log").read_text(encoding="utf-8")
+    (tmp_path / "run.log").write_text(text, encoding=encoding, newline="\r\n")
+    assert read(tmp_path / "run.log").history.equals(whole)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.99])
+def test_cut_anywhere_no_value_is_wrong(tmp_path, share):
+    write_console(tmp_path, "run", metric_rows(8))
+    path = tmp_path / "run.log"
+    whole = read(path).history
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    history = read(path).history
+    expected = whole.loc[history.index, history.columns]
+    assert len(history) >= int(14 * share) - 1
+    assert (history.isna() | (history == expected)).all(axis=None)
+
+
+def test_field_cut_off_is_named(tmp_path):
+    path = tmp_path / "run.log"
+    path.write_text(f"step:1 - a:1.5 - {CORE}:0.6")
+    run = read(path)
+    assert list(run.history.columns) == ["a"]
+    assert run.notes == (f"run.log: 1 field(s) without a number, left out: {CORE}:0.6",)
+
+
+@pytest.mark.parametrize("content", [b"", os.urandom(5000), b"step:1\nstep:2\n"])
+def test_file_without_rows(tmp_path, content):
+    path = tmp_path / "x.log"
+    path.write_bytes(content)
+    with pytest.raises(CBSDataError, match="no line of verl's console or file logger"):
+        read(path)
+
+
+@pytest.fixture
+def recorded(root):
+    return root / "tests" / "data" / "verl"
+
+
+@pytest.fixture
+def log(tmp_path):
+    write_jsonl(tmp_path, "run", metric_rows(8))
+    return tmp_path / "run.jsonl"
+
+
+def test_genuine_file_log(log):
+    run = read(log)
+    assert (run.id, run.name, run.source) == ("run.jsonl", "run", "verl_jsonl")
+    assert run.notes == ()
+    assert run.config == {}
+    assert list(run.history.index) == list(range(14))
+    for step, row in metric_rows(8):
+        for key, value in row.items():
+            kept = run.history.loc[step, key.removeprefix("actor/grad_noise/")]
+            if isinstance(value, np.float32):  # the logger writes the shortest float32
+                assert np.float32(kept) == value
+            else:
+                np.testing.assert_equal(kept, float(value))
+    assert math.isnan(run.history.loc[0, "training/global_step"])
+
+
+def test_recorded_run_by_both_loggers(recorded):
+    by_file = read(recorded / "kl.jsonl")
+    on_screen = read(recorded / "kl.console.log")
+    pd.testing.assert_frame_equal(by_file.history, on_screen.history)
+    assert by_file.history.shape == (5, 102)
+    assert by_file.name == on_screen.name == "kl"
+    assert by_file.history["val-core/tiny/add2/acc/mean@1"].first_valid_index() == 0
+
+
+def test_recorded_gradient_noise_has_no_worker_prefix(recorded):
+    history = read(recorded / "rpp.jsonl").history
+    assert "grad_noise/prompt/tr_sigma" in history
+    assert not any(key.startswith("actor/grad_noise") for key in history)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.33, 0.5, 0.77, 0.999])
+def test_a_cut_file_log_loses_only_its_last_row(log, share):
+    whole = read(log).history
+    content = log.read_bytes()
+    log.write_bytes(content[: int(len(content) * share)])
+    n_complete = log.read_bytes().count(b"\n")
+    run = read(log)
+    pd.testing.assert_frame_equal(
+        run.history, whole.iloc[:n_complete][run.history.columns], check_exact=True
+    )
+    assert [f"(line {n_complete + 1})" in note for note in run.notes] == [True]
+
+
+def test_line_feed_alone_missing_loses_nothing(log):
+    whole = read(log)
+    log.write_bytes(log.read_bytes().removesuffix(b"\n"))
+    pd.testing.assert_frame_equal(read(log).history, whole.history)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("\n", "\r\n").encode(),
+        lambda text: b"\xef\xbb\xbf" + text.encode(),
+        lambda text: text.encode("utf-16"),
+        lambda text: ("\n" + text.replace("\n", "\n\n")).encode(),
+    ],
+    ids=["windows line ends", "byte order mark", "utf-16", "blank lines"],
+)
+def test_what_shells_and_editors_do(log, change):
+    whole = read(log)
+    log.write_bytes(change(log.read_text()))
+    run = read(log)
+    pd.testing.assert_frame_equal(run.history, whole.history)
+    assert run.notes == ()
+
+
+def test_damage_in_the_middle_is_named(log):
+    lines = log.read_bytes().splitlines(keepends=True)
+    lines[3] = b"\x00" * 40 + b"\n"
+    lines[5] = lines[5].replace(b"grad_norm", b"\xff\xfe\xff")
+    lines[7] = b"[1, 2]\n"
+    log.write_bytes(b"".join(lines))
+    run = read(log)
+    assert list(run.history.index) == [0, 1, 2, 4, 6, 8, 9, 10, 11, 12, 13]
+    assert run.notes == ("run.jsonl: 3 line(s) cut or damaged, left out (line 4, 6, 8)",)
+
+
+@pytest.mark.parametrize("step", ["true", "null", '"3"', "-1", "1e999", "NaN", "[]"])
+def test_row_without_a_step_is_left_out(log, step):
+    row = f'{{"step": {step}, "data": {{"{CORE}": 9}}}}\n'
+    log.write_text(row + log.read_text())
+    run = read(log)
+    assert (run.history[CORE].dropna() < 1).all()
+    assert len(run.notes) == 1
+
+
+def test_restart_that_went_on_in_the_same_file(log):
+    again = {"step": 12, "data": {CORE: 0.25, "actor/lr": None}}
+    log.write_text(log.read_text() + json.dumps(again) + "\n")
+    run = read(log)
+    assert run.history.loc[12, CORE] == 0.25
+    assert run.history.loc[12, "actor/lr"] == 1e-6  # a null does not erase
+    assert run.notes == ("1 step(s) were logged twice; the later values were kept",)
+
+
+def test_numbers_json_has_no_word_for(log):
+    row = f'{{"step": 20, "data": {{"a": NaN, "b": "Infinity", "c": null, "{CORE}": 1}}}}\n'
+    log.write_text(log.read_text() + row)
+    last = read(log).history.loc[20]
+    assert last["b"] == math.inf
+    assert last[["a", "c"]].isna().all()
+
+
+@pytest.mark.parametrize(("line", "row"), [
+    ('{"step": 5, "val": {"acc": 0.5, "n": {"x": 1}}}', (5, {"val/acc": 0.5, "val/n/x": 1})),
+    ('{"_step": 5, "_runtime": 9, "eval/acc": 0.5}', (5, {"eval/acc": 0.5})),
+    ('{"step": 5, "loss": 0.1, "note": "x"}', (5, {"loss": 0.1, "note": "x"})),
+    ('{"input": "1+1?", "output": "2", "score": 1.0, "step": 0}', None),
+    ('{"step": ' + "9" * 401 + ', "loss": 0.1}', None), ('{"step": 5, "text": "x"}', None),
+    ('{"step": 5, "loss"', None), ("[5]", None)])
+def test_other_json_lines(line, row):
+    assert parse_row(line) == row
+
+
+def test_a_key_that_is_no_valid_unicode_is_kept(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"step": 1, "data": {"a\\udc80": 1.0}}\n')
+    assert read(tmp_path / "x.jsonl").history.columns.tolist() == ["a\udc80"]
+
+
+def console(config="", steps=()):
+    return config + "".join(f"step:{s} - actor/lr:1e-06 - {CORE}:{s / 100} \n" for s in steps)
+
+
+def test_every_start_in_a_file_is_a_run_of_its_own(tmp_path):
+    """A loop in one Slurm job: the configuration is printed again, the step goes back."""
+    def config(n):
+        return (f"(TaskRunner pid=7) {{'data': {{'train_batch_size': {n},\n"
+                f"(TaskRunner pid=7)           'path': '{{%'}},\n(pid=9) other\n"
+                f"(TaskRunner pid=7)  'trainer': {{'experiment_name': 'bs{n}'}}}}\n")
+    (tmp_path / "slurm.out").write_text(
+        console(config(8), (1, 2, 3)) + console(config(32), (1, 2)) + console("", (1, 2, 3, 4)))
+    logs = read_verl(tmp_path / "slurm.out", tmp_path)
+    assert [(log.name, log.id, log.config["data"]["train_batch_size"], len(log.history))
+            for log in logs] == [("bs8", "slurm.out#1", 8, 3), ("bs32", "slurm.out#2", 32, 2),
+                                 ("bs32", "slurm.out#3", 32, 4)]
+
+
+def test_a_log_begun_again_is_two_runs(tmp_path):
+    (tmp_path / "x.log").write_text(console("", (0, 10, 20, 30)) + console("", (0, 10)))
+    assert [len(log.history) for log in read_verl(tmp_path / "x.log", tmp_path)] == [4, 2]
+
+
+def test_verl_0_1_counts_steps_from_zero(tmp_path):
+    (tmp_path / "x.log").write_text(f"step:0 - {CORE}:0.1 \n" + console("", (0, 1)))
+    history = read(tmp_path / "x.log").history
+    assert history[CORE].to_dict() == {0: 0.1, 1: 0.0, 2: 0.01}
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_compressed_and_cut(tmp_path, suffix):
+    path = tmp_path / f"x.log{suffix}"
+    content = console("", range(1, 2000)).encode()
+    packed = gzip.compress(content) if suffix else content
+    path.write_bytes(packed[: len(packed) * 9 // 10])
+    assert 1000 < len(read(path).history) < 1999
+
+
+def test_generations_are_no_log(tmp_path):
+    (tmp_path / "0.jsonl").write_text('{"input": "a", "output": "b", "step": 0, "score": 1}\n' * 3)
+    with pytest.raises(CBSDataError, match="holds no line"):
+        read(tmp_path / "0.jsonl")
