@@ -26,7 +26,7 @@ import cbsbayes
 from cbsbayes.decisions.allocation import judge, log_steps_at
 from cbsbayes.decisions.splits import candidate_splits
 from cbsbayes.models.laws import get_law
-from cbsbayes.posterior.quantities import tried_batches
+from cbsbayes.posterior.quantities import design_of
 from cbsbayes.simulate import true_steps, truth_of
 from cbsbayes.validation.coverage import Settings, fitted_runs
 from cbsbayes.validation.engine import Ledger, executor, run_sweeps
@@ -58,7 +58,7 @@ def one_sweep(family: str, settings: Settings, seed: int) -> dict[str, Any]:
     posterior = with_checks(posterior_tree(runs, law, settings.thresholds, settings.model,
                                            settings.sampler(seed), settings.ceiling_by_group))
     fit = SimpleNamespace(law=law, posterior=posterior)
-    tried = tried_batches(runs)
+    tried = design_of(runs)
     splits = [s for s in candidate_splits(TOTAL, tried, law) if s.range != "extrapolated"]
     prompts, groups = [s.n_prompts for s in splits], [s.n_rollouts for s in splits]
     rows = []

@@ -6,14 +6,14 @@ from a two-axis law with known scales, posteriors are spread around the same val
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.models.laws import Law, get_law
-from cbsbayes.noise.beside_fit import noise_comparison
+from cbsbayes.posterior.fit import Fit
 
 THRESHOLDS = np.array([0.5, 0.7, 0.8, 0.9])
 SCALES = {"B_prompt": 90.0, "B_rollout": 420.0}
@@ -47,43 +47,20 @@ class FakeBaseline:
         return self.S_min * (1 + self.B_noise / np.asarray(batch))
 
 
-@dataclass
-class FakeFit:
-    sweep: xr.Dataset
-    crossings: xr.Dataset
-    posterior: xr.Dataset
-    law: Law
-    predictive: xr.Dataset
-    prior_predictive: xr.Dataset
-    tree: xr.DataTree
-    cbs: pd.DataFrame
-    comparison: pd.DataFrame
-    runs: pd.DataFrame
-    law_table: pd.DataFrame
-    others: dict = field(default_factory=dict)
-    baselines: list = field(default_factory=list)
-    settings: dict = field(default_factory=lambda: {"ci_prob": 0.9, "seed": 1})
-    verdict: dict = field(default_factory=lambda: {"trusted": True, "sentences": [],
-                                                   "checks_made": {}})
-    group: str = "tiny · tiny_add"
+class FakeFit(Fit):
+    """A fit whose tables, draws and runs may be replaced by assignment."""
 
-    @property
-    def thresholds(self):
-        return self.posterior["threshold"].values
+    def __setattr__(self, name, value):
+        self.__dict__[name] = value
 
-    @property
-    def noise(self):
-        return noise_comparison(self)
 
-    def steps(self, n_prompts, n_rollouts, threshold=None):
-        flat = self.posterior.stack(sample=("chain", "draw"))
-        if threshold is not None:
-            flat = flat.sel(threshold=threshold, method="nearest")
-        n_prompts, n_rollouts = (xr.DataArray(np.asarray(v, dtype=float), dims="batch")
-                                 for v in (n_prompts, n_rollouts))
-        scales = {name: flat[name] for name in self.law.scales}
-        log_ratio = self.law.log_ratio(n_prompts, n_rollouts, scales, flat.get("alpha"))
-        return flat["S_min"] * np.exp(log_ratio)
+def _as_fit(law, group="tiny · tiny_add", **groups):
+    attrs = {"law": law, "group": group,
+             "settings": json.dumps({"ci_prob": 0.9, "seed": 1, "random_seed": 1, "metric": ""}),
+             "verdict": json.dumps({"trusted": True, "sentences": [], "checks_made": {}})}
+    tree = xr.DataTree.from_dict({name: part for name, part in groups.items()})
+    tree.attrs |= attrs
+    return FakeFit(tree)
 
 
 def _cells():
@@ -163,12 +140,11 @@ def _draws(rng, medians, sds, scale=1.0):
 
 
 def _predictive(fit_like, crossings, rng):
-    steps = fit_like.steps(crossings["n_prompts"].values, crossings["n_rollouts"].values)
-    steps = steps.rename(batch="run").assign_coords(run=crossings["run"].values)
-    shape = (steps.sizes["sample"], 1, steps.sizes["run"])
-    noisy = steps.transpose("sample", "threshold", "run") * np.exp(rng.normal(0, 0.09, shape))
-    plain = noisy.reset_index("sample", drop=True).transpose("sample", "run", "threshold")
-    return xr.Dataset({"steps": plain})
+    log_steps = fit_like.log_steps(crossings["n_prompts"].values, crossings["n_rollouts"].values)
+    log_steps = log_steps.rename(batch="run").assign_coords(run=crossings["run"].values)
+    shape = (log_steps.sizes["sample"], 1, log_steps.sizes["run"])
+    noisy = np.exp(log_steps.transpose("sample", "threshold", "run") + rng.normal(0, 0.09, shape))
+    return xr.Dataset({"steps": noisy.transpose("sample", "run", "threshold")})
 
 
 def cbs_table(fit, at_rollouts=8, at_prompts=16):
@@ -249,14 +225,12 @@ def make_fit(seed: int = 3) -> FakeFit:
     posterior = posterior.assign_coords(run=crossings["run"].values)
     posterior["sigma_residual"] = posterior["sigma_run"] / 3
     prior = _draws(rng, medians, dict.fromkeys(medians, 2.0))
-    law = get_law("two_axis_free")
     energy = 30 + 4 * rng.normal(size=(CHAINS, DRAWS))
     stats = xr.Dataset({"energy": (("chain", "draw"), energy),
                         "diverging": (("chain", "draw"), np.zeros((CHAINS, DRAWS), bool))})
-    tree = xr.DataTree.from_dict({"posterior": posterior, "prior": prior, "sample_stats": stats})
-    runs = _runs(sweep, crossings)
-    fit = FakeFit(sweep, crossings, posterior, law, None, None, tree, None, None, runs, _laws(),
-                  baselines=_baselines())
+    fit = _as_fit("two_axis_free", posterior=posterior, prior=prior, sample_stats=stats,
+                  observed_data=crossings, sweep=sweep)
+    fit.runs, fit.law_table, fit.baselines = _runs(sweep, crossings), _laws(), _baselines()
     fit.predictive = _predictive(fit, crossings, rng)
     fit.prior_predictive = fit.predictive
     fit.cbs, fit.comparison = cbs_table(fit), _comparison(fit)
@@ -305,16 +279,15 @@ def make_one_axis_fit(seed: int = 4) -> FakeFit:
          "B_noise": (("chain", "draw", "threshold"), b_noise * np.exp(rng.normal(0, 0.1, shape))),
          "sigma_run": (("chain", "draw"), np.full(shape[:2], 0.05))},
         coords={"chain": np.arange(CHAINS), "draw": np.arange(DRAWS), "threshold": thresholds})
-    fit = FakeFit(sweep, crossings, posterior, get_law("total"), None, None,
-                  xr.DataTree.from_dict({"posterior": posterior}), pd.DataFrame(), pd.DataFrame(),
-                  pd.DataFrame(), pd.DataFrame(), group="all runs")
+    fit = _as_fit("total", "all runs", posterior=posterior, observed_data=crossings, sweep=sweep)
+    fit.comparison = fit.runs = fit.law_table = pd.DataFrame()
+    fit.others, fit.baselines = {}, []
     low, mid, high = np.quantile(posterior["B_noise"], [0.05, 0.5, 0.95])
     fit.cbs = pd.DataFrame([{"threshold": t, "quantity": "B_noise", "at": "", "median": mid,
                              "ci_lower": low, "ci_upper": high, "status": "identified",
                              "r_hat": 1.0, "ess_bulk": 500.0} for t in thresholds])
-    flat = fit.steps(batch, np.ones(16)).rename(batch="run").assign_coords(run=run)
-    fit.predictive = xr.Dataset(
-        {"steps": flat.reset_index("sample", drop=True).transpose("sample", "run", "threshold")})
+    flat = np.exp(fit.log_steps(batch, 1)).rename(batch="run").assign_coords(run=run)
+    fit.predictive = xr.Dataset({"steps": flat.transpose("sample", "run", "threshold")})
     return fit
 
 

@@ -17,7 +17,7 @@ from cbsbayes.baselines.least_squares import BaselineFit, least_squares
 from cbsbayes.baselines.log_space import interval_midpoints, log_least_squares
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.models.laws import get_law
-from cbsbayes.posterior.ceilings import LOSS
+from cbsbayes.models.variables import SATURATION
 from cbsbayes.sweep.dataset import is_one_axis
 
 __all__ = ["comparison_rows", "comparison_table", "fit_baselines"]
@@ -186,7 +186,7 @@ def _posterior(cbs: pd.DataFrame, threshold: float, axis: str, at: str) -> list[
     quantity = _POSTERIOR.get(axis, "B_noise" if law == "total" else "cbs_samples")
     here = cbs[cbs["threshold"] == threshold]
     s_min = here.loc[here["quantity"] == "S_min", "median"].iloc[0]
-    by_group = LOSS in set(cbs["quantity"])
+    by_group = SATURATION in set(cbs["quantity"])
     if get_law(law).two_axis and (axis == "rollouts" or by_group):
         s_min = np.nan
     rows = here[(here["quantity"] == quantity) & (here["at"] == at)]

@@ -20,20 +20,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 
 from cbsbayes.decisions.splits import Split, candidate_splits
-from cbsbayes.posterior.ceilings import ceiling_names, surface_of
-from cbsbayes.posterior.fit import stacked, thinned
-from cbsbayes.posterior.quantities import tried_batches
-from cbsbayes.posterior.summary import interval
-from cbsbayes.posterior.surface import Surface, path_name
+from cbsbayes.posterior.quantities import design_of
+from cbsbayes.posterior.tidy import interval
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
 
 __all__ = ["CLOSE", "SPLIT_COLUMNS", "TYPICAL", "SplitVerdict", "judge", "log_steps_at",
-           "split_status", "split_table", "surface_at"]
+           "split_status", "split_table"]
 
 CLOSE = 0.05  # a split is close to the best while it loses at most this share of updates
 TYPICAL = "typical run"
@@ -89,21 +85,8 @@ def log_steps_at(
     most : int
         Draws to use, about.
     """
-    axes = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, dtype=float))
-                                 for v in (n_prompts, n_rollouts)))
-    batches = (xr.DataArray(axis, dims="batch") for axis in axes)
-    log_steps = surface_at(fit, threshold, most).log_steps(*batches)
+    log_steps = fit.log_steps(n_prompts, n_rollouts, threshold, draws=most)
     return np.asarray(log_steps.transpose("sample", "batch").values)
-
-
-def surface_at(fit: Fit, threshold: float, most: int = _DRAWS) -> Surface:
-    """Return S over batches at one threshold, dim ``sample``."""
-    law = fit.law
-    names = ["S_min", *law.scales, *map(path_name, law.scales), *ceiling_names(law)]
-    names += ["alpha"] if law.alpha is None else []
-    kept = fit.posterior[[name for name in names if name in fit.posterior]]
-    at = kept.sel(threshold=threshold, method="nearest")
-    return surface_of(law, stacked(thinned(at, most)))
 
 
 def judge(log_steps: np.ndarray, inside: np.ndarray, ci_prob: float) -> SplitVerdict:
@@ -187,7 +170,7 @@ def split_table(fit: Fit, total: int, thresholds: Sequence[float]) -> pd.DataFra
     CBSDataError
         If the batch or the law leaves nothing to choose.
     """
-    splits = candidate_splits(total, tried_batches(fit.crossings), fit.law)
+    splits = candidate_splits(total, design_of(fit.crossings), fit.law)
     rows = [row for t in thresholds for row in _rows(fit, total, splits, t)]
     return pd.DataFrame(rows, columns=SPLIT_COLUMNS)
 

@@ -28,8 +28,8 @@ from cbsbayes.decisions.comparable import (
     nothing_in_common,
 )
 from cbsbayes.errors import CBSDataError
-from cbsbayes.posterior.quantities import Quantity, quantities, tried_batches
-from cbsbayes.posterior.summary import interval
+from cbsbayes.posterior.quantities import Quantity, design_of, quantities
+from cbsbayes.posterior.tidy import interval
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
@@ -60,7 +60,7 @@ class _Side:
     @cached_property
     def quantities(self) -> dict[tuple[str, str], Quantity]:
         """Everything read off the posterior, by quantity and what is held fixed."""
-        design = tried_batches(self.fit.crossings)
+        design = design_of(self.fit.crossings)
         return {(q.name, q.at): q for q in quantities(self.fit.law, self.fit.posterior, design)}
 
     def status(self, key: tuple[str, str], threshold: float) -> str:
@@ -161,7 +161,7 @@ def _reuse_pairs(first: _Side, second: _Side) -> Iterator[_Pair]:
     step of u updates makes P·G·u sample passes.
     """
     (e1, u1), (e2, u2) = first.passes, second.passes
-    cells = [tried_batches(side.fit.crossings).cells for side in (first, second)]
+    cells = [design_of(side.fit.crossings).cells for side in (first, second)]
     for (p1, g1), (p2, g2) in product(*cells):
         if g1 != g2 or (p1 != p2 and p1 * u1 != p2 * u2):
             continue

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.posterior.summary import interval
+from cbsbayes.posterior.tidy import interval
 from cbsbayes.report.numbers import NO_BREAK, percent
 
 if TYPE_CHECKING:

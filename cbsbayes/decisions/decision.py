@@ -20,7 +20,7 @@ from cbsbayes.decisions.iso_batch import check_table, fit_without
 from cbsbayes.decisions.splits import check_batch, default_batch
 from cbsbayes.decisions.targets import Target, target_table
 from cbsbayes.errors import CBSDataError
-from cbsbayes.posterior.quantities import tried_batches
+from cbsbayes.posterior.quantities import design_of
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
@@ -182,7 +182,7 @@ def _add_check(
         if not predictor.verdict["trusted"]:
             decision.notes.append("The fit that left the iso-batch runs out did not pass its own "
                                   "checks; its predictions are provisional.")
-    elif tried_batches(fit.crossings).one_axis:
+    elif design_of(fit.crossings).one_axis:
         return
     else:
         try:

@@ -16,8 +16,8 @@ import pandas as pd
 
 from cbsbayes.decisions.allocation import TYPICAL, log_steps_at, split_status
 from cbsbayes.decisions.splits import place
-from cbsbayes.posterior.quantities import TriedBatches, tried_batches
-from cbsbayes.posterior.summary import interval
+from cbsbayes.posterior.quantities import Design, design_of
+from cbsbayes.posterior.tidy import interval
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
@@ -58,7 +58,7 @@ def on_front(log_steps: np.ndarray, total_batch: np.ndarray) -> np.ndarray:
 
 def best_tried_group(fit: Fit, threshold: float) -> int:
     """Return the group size tried with least expected log S at the middle total batch tried."""
-    tried = tried_batches(fit.crossings)
+    tried = design_of(fit.crossings)
     groups = sorted({g for _, g in tried.cells})
     middle = float(np.exp(np.mean(np.log(tried.total))))
     expected = log_steps_at(fit, middle / np.array(groups), groups, threshold).mean(axis=0)
@@ -84,7 +84,7 @@ def front_table(fit: Fit, thresholds: Sequence[float]) -> pd.DataFrame:
         typical run, medians and intervals. Where the runs do not settle which group size is best,
         the curve is at the group size of most runs.
     """
-    tried = tried_batches(fit.crossings)
+    tried = design_of(fit.crossings)
     rows = []
     for threshold in thresholds:
         cells = ([(b, 1) for b in tried.total] if tried.one_axis else list(tried.cells))
@@ -93,7 +93,7 @@ def front_table(fit: Fit, thresholds: Sequence[float]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=FRONT_COLUMNS)
 
 
-def _curve(fit: Fit, threshold: float, tried: TriedBatches) -> list[tuple[float, int]]:
+def _curve(fit: Fit, threshold: float, tried: Design) -> list[tuple[float, int]]:
     group = 1
     if not tried.one_axis:
         settled = fit.law.two_axis and split_status(fit, threshold) != "not_identified"
@@ -107,7 +107,7 @@ def _curve(fit: Fit, threshold: float, tried: TriedBatches) -> list[tuple[float,
 
 def _rows(
     fit: Fit, threshold: float, kind: str, cells: Sequence[tuple[float, int]],
-    tried: TriedBatches,
+    tried: Design,
 ) -> list[dict[str, Any]]:
     prompts, rollouts = (np.array(axis, dtype=float) for axis in zip(*cells, strict=True))
     log_steps, total = log_steps_at(fit, prompts, rollouts, threshold), prompts * rollouts

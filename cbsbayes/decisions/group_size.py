@@ -23,10 +23,10 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.errors import CBSDataError
+from cbsbayes.models.variables import SATURATION
 from cbsbayes.posterior.ceiling_option import OPTION
-from cbsbayes.posterior.ceilings import LOSS
 from cbsbayes.posterior.quantities import Quantity
-from cbsbayes.posterior.summary import cbs_table
+from cbsbayes.posterior.tidy import cbs_table
 
 if TYPE_CHECKING:
     from cbsbayes.models.laws import Law
@@ -83,10 +83,10 @@ def group_size_table(fit: Fit, costs: Costs | None = None) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Columns `cbsbayes.posterior.summary.CBS_COLUMNS`; empty where the law knows no splits. A
+        Columns `cbsbayes.posterior.tidy.CBS_COLUMNS`; empty where the law knows no splits. A
         bound is printed as one, and a size that the runs do not settle as ``not_identified``.
     """
-    if LOSS in fit.posterior:
+    if SATURATION in fit.posterior:
         return _with_ceilings(fit, costs)
     both = [_quantities(fit.law, draws, costs) if fit.law.two_axis else []
             for draws in (fit.posterior, fit.prior)]

@@ -16,10 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.crossings.rules import INTERVAL, RIGHT, UNUSABLE
-from cbsbayes.decisions.allocation import surface_at
 from cbsbayes.errors import CBSDataError
-from cbsbayes.posterior.fit import THINNED
-from cbsbayes.posterior.new_run import new_run_noise
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
@@ -105,14 +102,14 @@ def check_table(fit: Fit, total: int, predictor: Fit | None = None) -> pd.DataFr
     """
     runs = iso_runs(fit, total)
     by = fit if predictor is None else predictor
-    rng = np.random.default_rng(int(fit.settings.get("random_seed", 0)))
+    seed = int(fit.settings.get("random_seed", 0))
     rows: list[dict[str, Any]] = []
     for threshold in by.thresholds.tolist():
         here = _cells(runs.sel(threshold=threshold, method="nearest"))
         shared = {"group": fit.group, "law": fit.law.name, "threshold": threshold,
                   "total_batch": total, "ci_prob": fit.settings["ci_prob"],
                   "applies_to": "mean of new runs", "runs_seen": predictor is None}
-        rows += [shared | row for row in _predicted(by, threshold, here, rng)]
+        rows += [shared | row for row in _predicted(by, threshold, here, seed)]
     return pd.DataFrame(rows, columns=CHECK_COLUMNS)
 
 
@@ -133,13 +130,15 @@ def _cells(at: xr.Dataset) -> pd.DataFrame:
 
 
 def _predicted(
-    by: Fit, threshold: float, cells: pd.DataFrame, rng: np.random.Generator
+    by: Fit, threshold: float, cells: pd.DataFrame, seed: int
 ) -> list[dict[str, Any]]:
-    surface = surface_at(by, threshold, THINNED)
-    axes = (xr.DataArray(cells[name].to_numpy(dtype=float), dims="batch")
-            for name in ("n_prompts", "n_rollouts"))
-    typical = surface.log_steps(*axes).transpose("sample", "batch").values
-    drawn = typical + _mean_noise(new_run_noise(by, surface, threshold), cells["n_runs"], rng)
+    prompts, rollouts, n_runs = (cells[name].to_numpy() for name in
+                                 ("n_prompts", "n_rollouts", "n_runs"))
+    typical = by.log_steps(prompts, rollouts, threshold).values
+    runs = by.new_run(np.repeat(prompts, n_runs), np.repeat(rollouts, n_runs), threshold,
+                      random_seed=seed).values
+    starts = np.cumsum(n_runs) - n_runs
+    drawn = np.add.reduceat(runs, starts, axis=1) / n_runs
     prob = float(by.settings["ci_prob"])
     lower, middle, upper = np.quantile(drawn, [(1 - prob) / 2, 0.5, (1 + prob) / 2], axis=0,
                                        method="inverted_cdf")  # a replicate may never arrive
@@ -155,15 +154,6 @@ def _predicted(
         "p_best": best[k], "p_least": least[k], "observed_least": k == first,
         "verdict": _verdict(cell, lower[k], upper[k])}
         for k, (_, cell) in enumerate(cells.iterrows())]
-
-
-def _mean_noise(noise: np.ndarray, n_runs: pd.Series, rng: np.random.Generator) -> np.ndarray:
-    """Return what the mean of so many new runs adds to log S, shape (sample, split)."""
-    drawn = []
-    for count in n_runs:
-        columns = rng.integers(noise.shape[1], size=(len(noise), int(count)))
-        drawn.append(np.take_along_axis(noise, columns, axis=1).mean(axis=1))
-    return np.stack(drawn, axis=1)
 
 
 def _share_least(log_steps: np.ndarray) -> np.ndarray:

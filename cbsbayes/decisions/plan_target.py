@@ -12,7 +12,7 @@ import xarray as xr
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law
 from cbsbayes.posterior.identification import STATUSES
-from cbsbayes.posterior.quantities import GAIN, Quantity, TriedBatches, quantities
+from cbsbayes.posterior.quantities import GAIN, Design, Quantity, quantities
 
 __all__ = ["Target", "choose_target", "usual_rollouts"]
 
@@ -59,7 +59,7 @@ def usual_rollouts(runs: xr.Dataset) -> int:
 
 
 def choose_target(
-    law: Law, draws: xr.Dataset, tried: TriedBatches, table: pd.DataFrame, *,
+    law: Law, draws: xr.Dataset, tried: Design, table: pd.DataFrame, *,
     asked: str | None = None, threshold: float | None = None, rollouts: int = -1,
 ) -> Target:
     """Return the quantity asked for.
@@ -70,7 +70,7 @@ def choose_target(
         The law fitted.
     draws : xarray.Dataset
         Dims (sample, threshold).
-    tried : TriedBatches
+    tried : Design
         The batches tried, which say where quantities are stated.
     table : pandas.DataFrame
         ``cbs.csv`` of the fit: the status of every quantity.
@@ -104,7 +104,7 @@ def choose_target(
                   status.get(level, ""))
 
 
-def _default(tried: TriedBatches, rollouts: int) -> str:
+def _default(tried: Design, rollouts: int) -> str:
     return "cbs_samples" if tried.one_axis else f"cbs_prompts@n_rollouts={rollouts}"
 
 
@@ -125,7 +125,7 @@ def _parsed(text: str) -> tuple[str, dict[str, float]]:
     return name.strip(), at
 
 
-def _extended(tried: TriedBatches, at: Mapping[str, float]) -> TriedBatches:
+def _extended(tried: Design, at: Mapping[str, float]) -> Design:
     """Let quantities be stated at the batch asked for, whether it was tried or not."""
     if tried.one_axis:
         return tried

@@ -18,7 +18,7 @@ from cbsbayes.decisions.simulated_runs import ModelDraws, model_draws
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.crossing_data import crossing_data
 from cbsbayes.posterior.fit import Fit, stacked
-from cbsbayes.posterior.quantities import tried_batches
+from cbsbayes.posterior.quantities import design_of
 
 __all__ = ["COLUMNS", "Plan", "Request", "plan_draws", "plan_runs"]
 
@@ -140,7 +140,7 @@ def plan_runs(fit: Fit, request: Request = Request(), cost: Cost | None = None) 
     cost = cost or sample_cost()
     draws, tried = _draws(fit), tried_runs(_fitted_sweep(fit), fit.crossings)
     target = choose_target(
-        fit.law, draws.posterior, tried_batches(fit.crossings), fit.cbs, asked=request.quantity,
+        fit.law, draws.posterior, design_of(fit.crossings), fit.cbs, asked=request.quantity,
         threshold=request.threshold, rollouts=usual_rollouts(fit.crossings))
     return plan_draws(draws, tried, target, request, cost, float(fit.settings["ci_prob"]))
 

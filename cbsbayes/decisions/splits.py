@@ -10,7 +10,7 @@ import xarray as xr
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law
-from cbsbayes.posterior.quantities import TriedBatches
+from cbsbayes.posterior.quantities import Design
 
 __all__ = ["BatchChoice", "Split", "candidate_splits", "check_batch", "default_batch", "place"]
 
@@ -44,7 +44,7 @@ class BatchChoice:
     reason: str
 
 
-def place(n_prompts: float, n_rollouts: float, tried: TriedBatches) -> str:
+def place(n_prompts: float, n_rollouts: float, tried: Design) -> str:
     """Return where a batch lies: ``tried``, ``inside`` the range tried, or ``extrapolated``.
 
     Inside means between the least and the largest value tried on each axis by itself (of one-axis
@@ -116,7 +116,7 @@ def _group_sizes(total: int, law: Law) -> list[int]:
     return [g for g in sorted({*small, *(total // d for d in small)}) if g >= least]
 
 
-def candidate_splits(total: int, tried: TriedBatches, law: Law) -> list[Split]:
+def candidate_splits(total: int, tried: Design, law: Law) -> list[Split]:
     """Return the splits of a batch that people would run, the smallest group first.
 
     Group sizes are those divisors of the batch that are 1, 3 or 5 times a power of two, and every
@@ -126,7 +126,7 @@ def candidate_splits(total: int, tried: TriedBatches, law: Law) -> list[Split]:
     ----------
     total : int
         Samples of one update.
-    tried : TriedBatches
+    tried : Design
         The batches run.
     law : Law
         The law fitted; a group law has no value at n_rollouts = 1.

@@ -23,7 +23,7 @@ import xarray as xr
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.step_time import KAPPA, Clock, fit_times
 from cbsbayes.posterior.identification import identify
-from cbsbayes.posterior.summary import interval
+from cbsbayes.posterior.tidy import interval
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit

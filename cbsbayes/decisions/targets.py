@@ -21,16 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 from numpy.typing import ArrayLike
 
-from cbsbayes.decisions.allocation import TYPICAL, split_status, surface_at
+from cbsbayes.decisions.allocation import TYPICAL, split_status
 from cbsbayes.decisions.splits import place
 from cbsbayes.errors import CBSDataError
-from cbsbayes.posterior.fit import THINNED
-from cbsbayes.posterior.new_run import new_run_noise
-from cbsbayes.posterior.quantities import TriedBatches, tried_batches
-from cbsbayes.posterior.summary import interval
+from cbsbayes.posterior.quantities import Design, design_of
+from cbsbayes.posterior.tidy import interval
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
@@ -108,7 +105,7 @@ class _Line:
         return (held, moved) if self.along == "n_rollouts" else (moved, held)
 
 
-def _lines(fit: Fit, tried: TriedBatches, threshold: float) -> list[_Line]:
+def _lines(fit: Fit, tried: Design, threshold: float) -> list[_Line]:
     """Return the lines to look along; unless both scales are known, those that were run."""
     if tried.one_axis:
         return [_Line("total_batch", 1)]
@@ -143,7 +140,7 @@ def target_table(fit: Fit, target: Target, thresholds: Sequence[float]) -> pd.Da
         cannot be met with the probability asked for, ``met`` is False and the batch is NaN.
         ``steps, steps_lower, steps_upper`` are median and interval of S for a typical run there.
     """
-    tried = tried_batches(fit.crossings)
+    tried = design_of(fit.crossings)
     rows = []
     for threshold in thresholds:
         meets = _Meets(fit, target, threshold)
@@ -158,26 +155,24 @@ class _Meets:
     """Probability that a batch meets the target at one threshold."""
 
     def __init__(self, fit: Fit, target: Target, threshold: float) -> None:
-        self.target = target
-        self.surface = surface_at(fit, threshold, THINNED)
-        self.noise = new_run_noise(fit, self.surface, threshold)
+        self.fit, self.target, self.threshold = fit, target, threshold
 
     def probability(self, batches: tuple[np.ndarray, np.ndarray], who: str) -> np.ndarray:
         """Return P(met) at batches, shape (batch,)."""
-        spare = np.log(self.target.value) - self.log_steps(batches)
+        limit = np.full(len(batches[0]), np.log(self.target.value))
         if self.target.kind == "samples":
-            spare -= np.log(batches[0] * batches[1])
+            limit = limit - np.log(batches[0] * batches[1])
         if who == TYPICAL:
-            return (spare >= 0).mean(axis=0)
-        noise = np.sort(self.noise, axis=1)
-        below = np.array([np.searchsorted(n, s, side="right")
-                          for n, s in zip(noise, spare, strict=True)])
-        return below.mean(axis=0) / noise.shape[1]
+            return (self.log_steps(batches) <= limit).mean(axis=0)
+        n = self.fit.crossings.sizes["run"]  # so often, and every replicate is taken once
+        prompts, rollouts = (np.repeat(axis, n) for axis in batches)
+        runs = self.fit.new_run(prompts, rollouts, self.threshold)
+        met = runs.values <= np.repeat(limit, n)
+        return met.reshape(len(met), -1, n).mean(axis=(0, 2))
 
     def log_steps(self, batches: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
         """Return log S of a typical run, shape (sample, batch)."""
-        axes = (xr.DataArray(axis, dims="batch") for axis in batches)
-        return np.asarray(self.surface.log_steps(*axes).transpose("sample", "batch").values)
+        return np.asarray(self.fit.log_steps(*batches, self.threshold).values)
 
 
 @dataclass(frozen=True)
@@ -226,7 +221,7 @@ def _edge(good: int, bad: int, enough: Callable[[int], bool]) -> int:
 
 def _row(
     fit: Fit, target: Target, threshold: float, line: _Line, who: str, found: _Found,
-    tried: TriedBatches, meets: _Meets,
+    tried: Design, meets: _Meets,
 ) -> dict[str, Any]:
     row: dict[str, Any] = {
         "group": fit.group, "law": fit.law.name, "threshold": threshold, "target": target.kind,

@@ -16,12 +16,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cbsbayes.decisions.allocation import TYPICAL, surface_at
+from cbsbayes.decisions.allocation import TYPICAL
 from cbsbayes.decisions.hull import place_batches
 from cbsbayes.decisions.step_times import SweepClock, clock_of
 from cbsbayes.errors import CBSDataError
-from cbsbayes.posterior.fit import THINNED
-from cbsbayes.posterior.new_run import new_run_noise
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
@@ -208,24 +206,11 @@ def _steps(
     fit: Fit, grid: np.ndarray, chosen: np.ndarray, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
     """Return updates of a typical and of a new run, shape (draw, threshold, batch) each."""
-    typical = fit.steps(*grid.T).transpose("sample", "threshold", "batch").values[:, chosen]
-    typical = np.concatenate([typical] * _REPEATS)
-    return {TYPICAL: typical,
-            NEW: typical * np.exp(_run_deviations(fit, len(typical), len(grid), rng)[:, chosen])}
-
-
-def _run_deviations(
-    fit: Fit, n_draws: int, n_batches: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Return log S of new runs less that of a typical one, shape (draw, threshold, batch).
-
-    Each batch is given the replicate of a run picked at random, the same for all thresholds.
-    """
-    off = np.stack([new_run_noise(fit, surface_at(fit, t, THINNED), t)
-                    for t in fit.thresholds], axis=-1)
-    draw = np.arange(n_draws)[:, None] % len(off)
-    picked = off[draw, rng.integers(0, off.shape[1], (n_draws, n_batches))]
-    return np.moveaxis(picked, 1, 2)
+    order = ("sample", "threshold", "batch")
+    typical = np.exp(fit.log_steps(*grid.T).transpose(*order).values[:, chosen])
+    new = [np.exp(fit.new_run(*grid.T, random_seed=int(seed)).transpose(*order).values[:, chosen])
+           for seed in rng.integers(2**32, size=_REPEATS)]
+    return {TYPICAL: np.concatenate([typical] * _REPEATS), NEW: np.concatenate(new)}
 
 
 def _seconds(

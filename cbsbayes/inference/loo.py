@@ -14,10 +14,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.posterior.averaging import law_weights
+__all__ = ["GOOD_K", "compare_laws", "law_weights", "leave_one_run_out", "run_log_likelihoods"]
 
-__all__ = ["GOOD_K", "compare_laws", "leave_one_run_out"]
-
+_BOOTSTRAPS = 2000
 GOOD_K = 0.7  # Vehtari et al. 2024: above, the importance weights are not reliable
 
 
@@ -39,6 +38,42 @@ def leave_one_run_out(tree: xr.DataTree) -> Any:
         # of a single run, which only measured noise lets fit
         warnings.filterwarnings("ignore", "The point-wise LOO is the same with", UserWarning)
         return arviz_stats.loo(tree, var_name="run_log_likelihood", pointwise=True)
+
+
+def run_log_likelihoods(log_p: np.ndarray, posterior: xr.Dataset, run: np.ndarray) -> xr.Dataset:
+    """Return log p of every run, given as shape (draw, run), with the posterior's dims."""
+    shape = (posterior.sizes["chain"], posterior.sizes["draw"], len(run))
+    return xr.Dataset(
+        {"run_log_likelihood": (("chain", "draw", "run"), log_p.reshape(shape))},
+        coords={"run": run, "chain": posterior["chain"], "draw": posterior["draw"]})
+
+
+def law_weights(results: Mapping[str, Any], random_seed: int = 0) -> dict[str, float]:
+    """Return the laws' weights, which add up to 1.
+
+    Parameters
+    ----------
+    results : mapping
+        Law name to the result of `leave_one_run_out`, all on the same runs.
+    random_seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict
+        0 for a law of which nothing is known because its weights overflowed.
+    """
+    elpd = {law: np.asarray(result.elpd_i).reshape(-1) for law, result in results.items()}
+    known = [law for law, values in elpd.items() if np.isfinite(values).all()]
+    weights = dict.fromkeys(results, 0.0)
+    if known:
+        runs = np.stack([elpd[law] for law in known])
+        share = np.random.default_rng(random_seed).dirichlet(np.ones(runs.shape[1]), _BOOTSTRAPS)
+        total = share @ runs.T * runs.shape[1]
+        odds = np.exp(total - total.max(axis=1, keepdims=True))
+        weights |= dict(zip(known, (odds / odds.sum(axis=1, keepdims=True)).mean(axis=0).tolist(),
+                            strict=True))
+    return weights
 
 
 def compare_laws(

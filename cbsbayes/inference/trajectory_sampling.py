@@ -17,13 +17,13 @@ import xarray as xr
 from scipy.special import expit, logit
 
 from cbsbayes.inference.laplace import Laplace, find_laplace
+from cbsbayes.inference.loo import run_log_likelihoods
 from cbsbayes.inference.mode import Density
 from cbsbayes.inference.nuts import SamplerSettings, sample
 from cbsbayes.inference.sampling import quiet_pymc
 from cbsbayes.models import trajectory_kernel as kernel
 from cbsbayes.models.trajectory_flat import FlatTrajectory
 from cbsbayes.models.trajectory_read import read_thresholds
-from cbsbayes.posterior.law_fit import run_log_likelihoods
 
 __all__ = ["sample_by_nuts", "sample_curves"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from cbsbayes.models.laws import Law, group_divisor
+from cbsbayes.models.laws import Law
 
 __all__ = ["batch_axes", "batch_scales", "batch_weights", "middle_batch"]
 
@@ -23,11 +23,9 @@ def batch_axes(ds: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 def batch_scales(law: Law, n_prompts: np.ndarray, n_rollouts: np.ndarray) -> dict[str, float]:
     """Return the log of the geometric middle of the batches tried, per noise scale."""
-    if not law.two_axis:
-        return {"B_noise": float(np.log(n_prompts * n_rollouts).mean())}
-    divisor = group_divisor(n_rollouts, plain=law.plain)
-    return {"B_prompt": float(np.log(n_prompts).mean()),
-            "B_rollout": float(np.log(n_prompts * divisor).mean())}
+    divisors = law.divisors(n_prompts, n_rollouts)
+    return {name: float(np.log(divisor).mean())
+            for name, divisor in zip(law.scales, divisors, strict=True)}
 
 
 def middle_batch(n_prompts: np.ndarray, n_rollouts: np.ndarray) -> tuple[float, float]:
@@ -39,9 +37,6 @@ def batch_weights(
     law: Law, log_batch_scale: Mapping[str, float], n_prompts: np.ndarray, n_rollouts: np.ndarray
 ) -> np.ndarray:
     """Return what exp(level) of each noise scale is multiplied by, shape (scale, batch)."""
-    if law.two_axis:
-        divisor = {"B_prompt": n_prompts, "B_rollout":
-                   n_prompts * group_divisor(n_rollouts, plain=law.plain)}
-    else:
-        divisor = {"B_noise": n_prompts * n_rollouts}
-    return np.array([np.exp(log_batch_scale[name]) / divisor[name] for name in law.scales])
+    divisors = law.divisors(n_prompts, n_rollouts)
+    return np.array([np.exp(log_batch_scale[name]) / divisor
+                     for name, divisor in zip(law.scales, divisors, strict=True)])

@@ -33,8 +33,7 @@ import numpy as np
 
 from cbsbayes.errors import CBSDataError
 
-__all__ = ["LAWS", "Law", "get_law", "group_divisor", "log_ratio_power", "log_ratio_total",
-           "log_ratio_two_axis", "noise_in_prompts"]
+__all__ = ["LAWS", "Law", "get_law", "group_divisor", "noise_in_prompts"]
 
 
 def group_divisor(n_rollouts: Any, *, plain: bool) -> Any:
@@ -45,25 +44,6 @@ def group_divisor(n_rollouts: Any, *, plain: bool) -> Any:
 def noise_in_prompts(n_rollouts: Any, b_prompt: Any, b_rollout: Any, *, plain: bool) -> Any:
     """Return the noise scale N(G) in prompts."""
     return b_prompt + b_rollout / group_divisor(n_rollouts, plain=plain)
-
-
-def log_ratio_total(total_batch: Any, b_noise: Any, *, xp: Any = np) -> Any:
-    """Return log S/S_min of the total-batch law."""
-    return xp.log1p(b_noise / total_batch)
-
-
-def log_ratio_power(total_batch: Any, b_noise: Any, alpha: Any, *, xp: Any = np) -> Any:
-    """Return log S/S_min of the power law (B_noise/B)^alpha."""
-    return xp.log1p((b_noise / total_batch) ** alpha)
-
-
-def log_ratio_two_axis(
-    n_prompts: Any, n_rollouts: Any, b_prompt: Any, b_rollout: Any, alpha: Any, *,
-    plain: bool, xp: Any = np,
-) -> Any:
-    """Return log S/S_min of the two-axis law with exponent alpha."""
-    noise = noise_in_prompts(n_rollouts, b_prompt, b_rollout, plain=plain)
-    return alpha * xp.log1p(noise / n_prompts)
 
 
 @dataclass(frozen=True)
@@ -101,16 +81,23 @@ class Law:
         """Whether the law holds only for groups of two and more rollouts."""
         return self.two_axis and not self.plain
 
+    def divisors(self, n_prompts: Any, n_rollouts: Any) -> tuple[Any, ...]:
+        """Return what a batch divides each noise scale by, in the order of `scales`."""
+        if not self.two_axis:
+            return (n_prompts * n_rollouts,)
+        return n_prompts, n_prompts * group_divisor(n_rollouts, plain=self.plain)
+
     def log_ratio(
         self, n_prompts: Any, n_rollouts: Any, scales: Mapping[str, Any], alpha: Any = None, *,
         xp: Any = np,
     ) -> Any:
-        """Return log S/S_min at batches (n_prompts, n_rollouts).
+        """Return log S/S_min at batches (n_prompts, n_rollouts): the formula of every law.
 
         Parameters
         ----------
         n_prompts, n_rollouts : array_like
-            The batch of one update; one-axis data pass the total batch and 1.
+            The batch of one update, 0 at an infinite one; one-axis data pass the total batch
+            and 1.
         scales : mapping
             A value per name in `scales`, broadcastable with the batches.
         alpha : array_like, optional
@@ -124,15 +111,12 @@ class Law:
             Broadcast shape of batches and scales.
         """
         exponent = self.alpha if self.alpha is not None else alpha
-        if self.two_axis:
-            return log_ratio_two_axis(
-                n_prompts, n_rollouts, scales["B_prompt"], scales["B_rollout"], exponent,
-                plain=self.plain, xp=xp,
-            )
-        total = n_prompts * n_rollouts
+        divisors = self.divisors(n_prompts, n_rollouts)
+        noise = sum(scales[name] / divisor
+                    for name, divisor in zip(self.scales, divisors, strict=True))
         if self.name == "power":
-            return log_ratio_power(total, scales["B_noise"], exponent, xp=xp)
-        return log_ratio_total(total, scales["B_noise"], xp=xp)
+            return xp.log1p(noise**exponent)
+        return exponent * xp.log1p(noise)
 
 
 def _two_axis_laws() -> list[Law]:

@@ -22,8 +22,15 @@ from cbsbayes.models.item_set import N_READ, bridge_terms, n_terms
 from cbsbayes.models.trajectory_data import Curve
 from cbsbayes.models.trajectory_flat import FlatTrajectory
 from cbsbayes.models.trajectory_kernel import EDGE
-from cbsbayes.posterior.ceilings import CURVE, FOOT, LOSS, PROGRESS, now_name
-from cbsbayes.posterior.surface import NODE_WEIGHT, path_name
+from cbsbayes.models.variables import (
+    CURVE,
+    INITIAL_ACCURACY,
+    NODE_WEIGHT,
+    PROGRESS,
+    SATURATION,
+    now_name,
+    path_name,
+)
 
 __all__ = ["expected_accuracy", "foot", "group_share", "read_thresholds", "shown_over_steps",
            "typical_curve"]
@@ -215,7 +222,7 @@ def _kept_curves(
     """Return what `cbsbayes.posterior.ceilings` reads other group sizes from."""
     hard = (_logit(shown) - flat.data.middle)[:, None]
     now = {now_name(name): _scale(flat, values, name, hard)[:, 0] for name in flat.law.scales}
-    return {CURVE: rearranged, FOOT: foot(flat, values)} | now
+    return {CURVE: rearranged, INITIAL_ACCURACY: foot(flat, values)} | now
 
 
 def foot(flat: FlatTrajectory, values: dict[str, np.ndarray]) -> np.ndarray:
@@ -238,7 +245,7 @@ def group_share(
     n_rollouts : numpy.ndarray
         Group sizes, shape (group,).
     """
-    loss = values.get(LOSS, np.zeros(len(values["start"])))
+    loss = values.get(SATURATION, np.zeros(len(values["start"])))
     return np.exp(-loss[:, None] / n_rollouts)
 
 

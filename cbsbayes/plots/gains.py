@@ -38,10 +38,10 @@ def doubling_gain(fit: Fit, cut: Slice, x: np.ndarray, threshold: float) -> np.n
     -------
     array, shape (sample, batch)
     """
-    both = fit.steps(*cut.batches(np.concatenate([x, 2 * x])), threshold=threshold)
-    before, after = np.split(both.transpose("sample", "batch").values, 2, axis=1)
+    both = fit.log_steps(*cut.batches(np.concatenate([x, 2 * x])), threshold=threshold)
+    before, after = np.split(both.values, 2, axis=1)
     with np.errstate(invalid="ignore"):  # where a group never arrives, before nor after
-        return after / before
+        return np.exp(after - before)
 
 
 @styled

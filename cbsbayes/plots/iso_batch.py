@@ -125,7 +125,7 @@ def plot_iso_batch_steps(fit: Fit, *, ax: Axes | None = None, threshold: float |
     least = 2.0 if fit.law.needs_baseline_group else 1.0
     grid = np.geomspace(max(least, tried.min() / 1.3), tried.max() * 1.3, 81)
     ax = new_axes(ax, (6.8, 4.0))
-    steps = fit.steps(total / grid, grid, threshold=level).transpose("sample", "batch").values
+    steps = np.exp(fit.log_steps(total / grid, grid, threshold=level).values)
     draw_bands(ax, grid, steps, _BLUE, (0.5, ci_prob(fit)), label="posterior")
     draw_crossings(ax, dodge(tried), runs, _BLUE)
     log2_axis(ax, "xy")

@@ -70,8 +70,8 @@ class LawCurve:
     def bands(self, ax: Axes, grid: np.ndarray, probs: Sequence[float]) -> None:
         """Draw the posterior of the curve."""
         n_prompts, n_rollouts = self.cut.batches(grid)
-        steps = self.fit.steps(n_prompts, n_rollouts, threshold=self.threshold)
-        samples = steps.transpose("sample", "batch").values * self._scale(grid)
+        log_steps = self.fit.log_steps(n_prompts, n_rollouts, threshold=self.threshold)
+        samples = np.exp(log_steps.values) * self._scale(grid)
         draw_bands(ax, grid, samples, self.colour, probs,
                    label=threshold_label(self.fit.sweep, self.threshold))
 

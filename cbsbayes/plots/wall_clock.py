@@ -84,8 +84,8 @@ def plot_wall_clock(fit: Fit, *, ax: Axes | None = None, threshold: float | None
     batches = ((cells["total_batch"], np.ones(len(cells))) if one_axis
                else (cells["n_prompts"], cells["n_rollouts"]))
     prompts, rollouts = (np.asarray(axis) for axis in batches)
-    steps = fit.steps(prompts, rollouts, threshold=level).transpose("sample", "batch")
-    times = steps.values * cells["seconds"].to_numpy()
+    log_steps = fit.log_steps(prompts, rollouts, threshold=level)
+    times = np.exp(log_steps.values) * cells["seconds"].to_numpy()
     per_unit, unit = time_unit(float(np.median(times[np.isfinite(times)])))
     ax = new_axes(ax, (6.8, 4.0))
     cells["x"] = dodge(cells["total_batch"].to_numpy(dtype=float), 0.5)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,42 +26,13 @@ import xarray as xr
 
 from cbsbayes.models.laws import Law
 from cbsbayes.posterior.quantities import Quantity
-from cbsbayes.posterior.summary import cbs_table
+from cbsbayes.posterior.tidy import cbs_table
 
-__all__ = ["AVERAGE", "OF_ONE_LAW", "averaged_table", "law_weights", "mixed_draws"]
+__all__ = ["AVERAGE", "OF_ONE_LAW", "averaged_table", "mixed_draws"]
 
 AVERAGE = "average"
-_BOOTSTRAPS = 2000
 OF_ONE_LAW = ("alpha", "B_noise", "B_prompt", "B_rollout", "E_min")
 """Quantities that are no numbers without their law."""
-
-
-def law_weights(results: Mapping[str, Any], random_seed: int = 0) -> dict[str, float]:
-    """Return the laws' weights, which add up to 1.
-
-    Parameters
-    ----------
-    results : mapping
-        Law name to the result of `cbsbayes.inference.loo.leave_one_run_out`, all on the same runs.
-    random_seed : int
-        Of the bootstrap.
-
-    Returns
-    -------
-    dict
-        0 for a law of which nothing is known because its weights overflowed.
-    """
-    elpd = {law: np.asarray(result.elpd_i).reshape(-1) for law, result in results.items()}
-    known = [law for law, values in elpd.items() if np.isfinite(values).all()]
-    weights = dict.fromkeys(results, 0.0)
-    if known:
-        runs = np.stack([elpd[law] for law in known])
-        share = np.random.default_rng(random_seed).dirichlet(np.ones(runs.shape[1]), _BOOTSTRAPS)
-        total = share @ runs.T * runs.shape[1]
-        odds = np.exp(total - total.max(axis=1, keepdims=True))
-        weights |= dict(zip(known, (odds / odds.sum(axis=1, keepdims=True)).mean(axis=0).tolist(),
-                            strict=True))
-    return weights
 
 
 def averaged_table(
@@ -79,7 +49,7 @@ def averaged_table(
     told : mapping
         Law name to law, and its quantities from posterior and prior, dims (chain, draw, …).
     weights : mapping
-        Of `law_weights`.
+        Of `cbsbayes.inference.loo.law_weights`.
     group : str
         Label of the runs fitted.
     ci_prob : float
@@ -122,7 +92,7 @@ def mixed_draws(
     parts : mapping
         Law name to draws of one quantity, dims (chain, draw, …).
     weights : mapping
-        Of `law_weights`; not all of `parts` may have 0.
+        Of `cbsbayes.inference.loo.law_weights`; not all of `parts` may have 0.
     random_seed : int
         Decides which law each draw is taken from.
     """

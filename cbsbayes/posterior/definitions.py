@@ -28,21 +28,20 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from cbsbayes.models.laws import Law
-from cbsbayes.posterior.identification import identify
-from cbsbayes.posterior.overhead_line import Line, lines_of
-from cbsbayes.posterior.quantities import GAIN, tried_batches
-from cbsbayes.posterior.summary import interval
-
-if TYPE_CHECKING:
-    from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.conditions import doubling_saves, excess_samples, steps_ratio
+from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.quantities import GAIN, Quantity, design_of
+from cbsbayes.posterior.surface import LINES, Condition, Surface
+from cbsbayes.posterior.tidy import masked, tidy
 
 __all__ = ["DEFINITIONS", "EXCESS", "OVERHEADS", "OVERHEAD_COLUMNS", "Definition", "definitions",
            "overhead_table"]
@@ -53,7 +52,8 @@ OVERHEAD_COLUMNS = [
     "group", "law", "threshold", "at", "definition", "condition", "unit", "anchor", "median",
     "ci_lower", "ci_upper", "ci_prob", "ci_kind", "status", "tried", "ratio", "ratio_lower",
     "ratio_upper", "steps_ratio", "steps_ratio_lower", "steps_ratio_upper"]
-_EXACT = 1e-9  # a spread below it is rounding: the number follows from the law alone
+_EXACT = 1e-8  # a spread below it is rounding: the number follows from the law alone
+_TINY = 1e-9  # prompts or samples, where samples are the least that α = 1 has
 
 
 @dataclass(frozen=True)
@@ -85,15 +85,15 @@ class Definition:
             return f"{times}× least {symbol}·S"
         return f"{times}× the same at {symbol} = {anchor:.12g}"
 
-    def solve(self, line: Line) -> np.ndarray:
-        """Return the batch, shape (draw, threshold)."""
-        if self.kind == "steps":
-            return line.at_overhead(self.level)
-        if self.kind == "doubling":
-            return line.at_gain(self.level)
-        if self.kind == "least":
-            return line.at_least_excess(self.level)
-        return line.at_linear_excess(self.level)
+    def solve(self, surface: Surface, line: Line) -> xr.DataArray:
+        """Return draws of the batch, dims of S_min."""
+        anchor = _TINY if self.kind == "least" else line.smallest
+        condition: Condition = {
+            "steps": steps_ratio(1.0 + self.level), "doubling": doubling_saves(self.level),
+            "linear": excess_samples(self.level, anchor),
+            "least": excess_samples(self.level, anchor)}[self.kind]
+        beyond = anchor if self.kind in ("linear", "least") else 0.0
+        return surface.solve(condition, line.along, line.held, beyond=beyond)
 
 
 DEFINITIONS: tuple[Definition, ...] = (
@@ -129,16 +129,54 @@ def overhead_table(fit: Fit) -> pd.DataFrame:
         the batch, both with the draws paired, empty where a batch in them is not identified. For
         a typical run. Empty where the law has no scale along one batch axis.
     """
-    rows = [row for line, before in _pairs(fit) for row in _rows(fit, line, before)]
+    posterior, prior = (Surface(fit.law, draws) for draws in (fit.posterior, fit.prior))
+    rows = [row for line in _lines(fit) for row in _rows(fit, line, posterior, prior)]
     table = pd.DataFrame(rows, columns=OVERHEAD_COLUMNS)
     return table.sort_values(["at", "threshold"], key=_in_order, kind="stable",
                              ignore_index=True)
 
 
-def _pairs(fit: Fit) -> Iterator[tuple[Line, Line]]:
-    tried = tried_batches(fit.crossings)
-    yield from zip(lines_of(fit.law, fit.posterior, tried), lines_of(fit.law, fit.prior, tried),
-                   strict=True)
+class Line(NamedTuple):
+    """A line through the batches tried.
+
+    Attributes
+    ----------
+    at, unit, symbol : str
+        What is held fixed, as in ``cbs.csv``; prompts (P) or samples (B).
+    along : str
+        As `cbsbayes.posterior.surface.LINES` has it.
+    held : int
+        The n_rollouts held; 1 along the total batch.
+    smallest, largest : float
+        Of the batches tried along the line.
+    """
+
+    at: str
+    unit: str
+    symbol: str
+    along: str
+    held: int
+    smallest: float
+    largest: float
+
+    def place(self, batch: float) -> str:
+        """Return whether a batch lies below, above or inside those tried; empty for NaN."""
+        if np.isnan(batch):
+            return ""
+        if batch < self.smallest:
+            return "below"
+        return "above" if batch > self.largest else "inside"
+
+
+def _lines(fit: Fit) -> Iterator[Line]:
+    """Yield the total batch, or the prompts at every group size of note."""
+    design = design_of(fit.crossings)
+    if not fit.law.two_axis:
+        yield Line("", "samples", "B", "total", 1, min(design.total), max(design.total))
+        return
+    for g in design.groups:
+        prompts = [p for p, rollouts in design.cells if rollouts == g]
+        yield Line(f"n_rollouts={g}", "prompts", "P", "prompts", g, min(prompts), max(prompts))
 
 
 def _in_order(column: pd.Series) -> pd.Series:
@@ -148,51 +186,37 @@ def _in_order(column: pd.Series) -> pd.Series:
     return column.map(lambda at: float(at.partition("=")[2] or 0))
 
 
-def _rows(fit: Fit, line: Line, before: Line) -> Iterator[dict[str, Any]]:
-    ci_prob = float(fit.settings["ci_prob"])
-    twice = DEFINITIONS[0].solve(line)
-    known = _statuses(twice, DEFINITIONS[0].solve(before))
-    for definition in definitions(fit.law):
-        batch = definition.solve(line)
-        status = _statuses(batch, definition.solve(before))
-        steps = line.ratio_at(batch)
-        for k, threshold in enumerate(fit.thresholds.tolist()):
-            row = {"group": fit.group, "law": fit.law.name, "threshold": threshold, "at": line.at,
-                   "definition": definition.name, "unit": line.unit, "ci_prob": ci_prob,
-                   "condition": definition.condition(line.symbol, line.smallest),
-                   "anchor": line.smallest if definition.kind == "linear" else np.nan,
-                   "ci_kind": "eti", "status": status[k]}
-            row |= _shown(batch[:, k], status[k], ci_prob, ("median", "ci_lower", "ci_upper"))
-            row["tried"] = _where(row["median"], line)
-            both = status[k] if known[k] == "identified" else known[k]
-            for name, values, settled in (("ratio", (batch / twice)[:, k], both),
-                                          ("steps_ratio", steps[:, k], status[k])):
-                settled = settled if settled == "identified" else "not_identified"
-                if np.ptp(np.log(values)) < _EXACT:  # follows from the definition alone
-                    settled = "identified"
-                row |= _shown(values, settled, ci_prob, (name, f"{name}_lower", f"{name}_upper"))
-            yield row
+def _rows(
+    fit: Fit, line: Line, posterior: Surface, prior: Surface
+) -> Iterator[dict[Hashable, Any]]:
+    ci_prob, asked = float(fit.settings["ci_prob"]), definitions(fit.law)
+    batches, before = ([definition.solve(surface, line) for definition in asked]
+                       for surface in (posterior, prior))
+    after, first = ([Quantity(definition.name, line.at, line.unit, batch, if_reached=True)
+                     for definition, batch in zip(asked, found, strict=True)]
+                    for found in (batches, before))
+    told = tidy(after, first, ci_prob)
+    known = told[told["quantity"] == asked[0].name].set_index("threshold")["status"]
+    for definition, batch in zip(asked, batches, strict=True):
+        log_ratio = (posterior.log_steps(*LINES[line.along](batch, line.held))
+                     - posterior.log_steps(*LINES[line.along](np.inf, line.held)))
+        anchor = line.smallest if definition.kind == "linear" else np.nan
+        for row in told[told["quantity"] == definition.name].to_dict("records"):
+            twice, at = known[row["threshold"]], {"threshold": row["threshold"]}
+            yield row | {
+                "group": fit.group, "law": fit.law.name, "definition": definition.name,
+                "condition": definition.condition(line.symbol, line.smallest), "anchor": anchor,
+                "tried": line.place(row["median"]),
+                **_told("ratio", (batch / batches[0]).sel(at).values,
+                        row["status"] if twice == "identified" else twice, ci_prob),
+                **_told("steps_ratio", np.exp(log_ratio.sel(at).values), row["status"], ci_prob)}
 
 
-def _statuses(draws: np.ndarray, prior: np.ndarray) -> list[str]:
-    """Return what is settled at each threshold, from draws (draw, threshold)."""
-    return [identify(draws[:, k], prior[:, k]) for k in range(draws.shape[1])]
-
-
-def _shown(
-    draws: np.ndarray, status: str, ci_prob: float, names: tuple[str, str, str]
-) -> dict[str, float]:
-    """Return median and interval under their names, empty as far as they are the prior's."""
-    lower, upper = interval(draws, ci_prob)
-    values = {"identified": (float(np.median(draws)), lower, upper),
-              "upper_bound": (np.nan, np.nan, upper),
-              "lower_bound": (np.nan, lower, np.nan)}.get(status, (np.nan,) * 3)
-    return dict(zip(names, values, strict=True))
-
-
-def _where(median: float, line: Line) -> str:
-    if np.isnan(median):
-        return ""
-    if median < line.smallest:
-        return "below"
-    return "above" if median > line.largest else "inside"
+def _told(name: str, draws: np.ndarray, status: str, ci_prob: float) -> dict[Hashable, float]:
+    """Return median and interval of a ratio; it is settled if what is in it is, or never varies."""
+    values = draws.ravel()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fixed = np.ptp(np.log(values)) < _EXACT  # it follows from the definition alone
+    settled = "identified" if fixed or status == "identified" else "not_identified"
+    return dict(zip((name, f"{name}_lower", f"{name}_upper"), masked(values, settled, ci_prob),
+                    strict=True))

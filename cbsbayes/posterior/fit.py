@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from cbsbayes.baselines import BaselineFit, fit_baselines
 from cbsbayes.errors import CBSDataError
+from cbsbayes.models.batches import batch_axes
 from cbsbayes.models.laws import Law, get_law
-from cbsbayes.posterior.ceilings import surface_of
+from cbsbayes.posterior.surface import Condition, Surface
 from cbsbayes.sweep.files import read_tree, write_tree
 
 __all__ = ["THINNED", "Fit", "stacked", "table_from_json", "table_to_json", "thinned"]
@@ -127,11 +129,6 @@ class Fit:
         return self._table("cbs")
 
     @cached_property
-    def comparison(self) -> pd.DataFrame:
-        """The table of ``comparison.csv``."""
-        return self._table("comparison")
-
-    @cached_property
     def runs(self) -> pd.DataFrame:
         """The table of ``runs.csv``."""
         return self._table("runs")
@@ -150,6 +147,23 @@ class Fit:
     def cross_check(self) -> pd.DataFrame | None:
         """A table like `cbs` by the crossing model, where another model is the fit's."""
         return self._table("cross_check") if "table_cross_check" in self.tree.attrs else None
+
+    @cached_property
+    def others(self) -> dict[str, pd.DataFrame]:
+        """Tables like `cbs` of the laws fitted beside, by law name."""
+        prefix = "table_other_"
+        return {str(name).removeprefix(prefix): table_from_json(text)
+                for name, text in self.tree.attrs.items() if str(name).startswith(prefix)}
+
+    @cached_property
+    def noise_joint(self) -> pd.DataFrame | None:
+        """With and without measured noise side by side; None unless noise was data."""
+        return self._table("noise_joint") if "table_noise_joint" in self.tree.attrs else None
+
+    @cached_property
+    def comparison(self) -> pd.DataFrame:
+        """The table of ``comparison.csv``."""
+        return self._table("comparison")
 
     @cached_property
     def overhead(self) -> pd.DataFrame:
@@ -172,18 +186,6 @@ class Fit:
         return noise_comparison(self)
 
     @cached_property
-    def others(self) -> dict[str, pd.DataFrame]:
-        """Tables like `cbs` of the laws fitted beside, by law name."""
-        prefix = "table_other_"
-        return {str(name).removeprefix(prefix): table_from_json(text)
-                for name, text in self.tree.attrs.items() if str(name).startswith(prefix)}
-
-    @cached_property
-    def noise_joint(self) -> pd.DataFrame | None:
-        """With and without measured noise side by side; None unless noise was data."""
-        return self._table("noise_joint") if "table_noise_joint" in self.tree.attrs else None
-
-    @cached_property
     def baselines(self) -> list[BaselineFit]:
         """The least-squares fits beside the posterior."""
         return fit_baselines(
@@ -197,45 +199,139 @@ class Fit:
         """The runs that a least-squares fit would be given: all usable ones."""
         return self.sweep.isel(run=np.flatnonzero(self.sweep["usable"].values == 1))
 
-    def steps(
-        self, n_prompts: Any, n_rollouts: Any, threshold: float | None = None
+    def log_steps(
+        self, n_prompts: ArrayLike, n_rollouts: ArrayLike, threshold: float | None = None, *,
+        draws: int = THINNED,
     ) -> xr.DataArray:
-        """Return the posterior of S at batches, for a typical run.
+        """Return draws of log S at batches, for a typical run.
 
         Parameters
         ----------
         n_prompts, n_rollouts : array_like
-            Batches, shape (batch,) or one number; one-axis data pass the total batch and 1.
+            Batches, shape (batch,) or one number; one-axis data pass the total batch and 1, and
+            ``np.inf`` is a batch.
         threshold : float, optional
             One fitted threshold; all unless given.
+        draws : int
+            Draws to use, about.
 
         Returns
         -------
         xarray.DataArray
-            Updates, dims (sample, [threshold], batch).
+            Log of updates, dims (sample, [threshold], batch); infinite where a group size never
+            reaches the threshold.
 
         Raises
         ------
         CBSDataError
             If the threshold was not fitted, or the law has no value at a batch.
         """
-        prompts, rollouts = self._batches(n_prompts, n_rollouts)
-        draws = self._some_draws
+        batches = self._batches(n_prompts, n_rollouts)
+        log_steps = self._surface(threshold, draws).log_steps(*batches)
+        return log_steps.rename("log_steps").transpose("sample", ..., "batch")
+
+    def solve(
+        self, condition: Condition, along: str = "prompts", at: float = 8.0, *,
+        threshold: float | None = None, draws: int = THINNED,
+    ) -> xr.DataArray:
+        """Return draws of the batch where a condition on log S is met.
+
+        Parameters
+        ----------
+        condition : Condition
+            Of `cbsbayes.posterior.conditions`, or another function of log S along the line and
+            the batch that is above 0 before the batch looked for and below 0 beyond it.
+        along : {"prompts", "rollouts", "total", "split"}
+            What moves (`cbsbayes.posterior.surface.LINES`).
+        at : float
+            What is held: n_rollouts; n_prompts along ``rollouts``; the total batch along
+            ``split``.
+        threshold, draws
+            As of `log_steps`.
+
+        Returns
+        -------
+        xarray.DataArray
+            Prompts, rollouts or samples, dims (sample, [threshold]); infinite where the condition
+            holds at every batch, 0 where at none.
+        """
+        return self._surface(threshold, draws).solve(condition, along, at)
+
+    def new_run(
+        self, n_prompts: ArrayLike, n_rollouts: ArrayLike, threshold: float | None = None, *,
+        random_seed: int = 0,
+    ) -> xr.DataArray:
+        r"""Return draws of log S of one new run at each batch, as it would be observed.
+
+        A typical run takes S of the law, a new one :math:`\log S + u + \varepsilon` with the
+        effect of a run and a residual that holds the noise of evaluations too. Both are read off
+        the fit's replicates, in turn from one picked at random for every draw, alike for all
+        thresholds. A batch may be given several times, each is a run of its own: as often as
+        there are runs, and every replicate is taken once.
+
+        Parameters
+        ----------
+        n_prompts, n_rollouts, threshold
+            As of `log_steps`.
+        random_seed : int
+            Picks where the replicates begin.
+
+        Returns
+        -------
+        xarray.DataArray
+            Log of updates, dims (sample, [threshold], batch).
+        """
+        log_steps = self.log_steps(n_prompts, n_rollouts, threshold)
+        deviation, count = self._deviations
         if threshold is not None:
-            near = np.flatnonzero(np.isclose(self.thresholds, threshold))
-            if near.size == 0:
-                raise CBSDataError(f"threshold {threshold:g} was not fitted; fitted: "
-                                   f"{', '.join(f'{t:g}' for t in self.thresholds)}")
-            draws = draws.isel(threshold=int(near[0]))
-        log_s = surface_of(self.law, draws).log_steps(prompts, rollouts)
-        steps = log_s.copy(data=np.exp(log_s.values))
-        return steps.rename("steps").transpose("sample", ..., "batch").assign_attrs(units="updates")
+            k = self._index(threshold)
+            deviation, count = deviation[:, k], count[:, k]
+        n_samples, *_, n_batches = log_steps.shape
+        first = np.random.default_rng(random_seed).integers(deviation.shape[-1], size=n_samples)
+        first = first.reshape(-1, *[1] * (log_steps.ndim - 1))
+        column = np.broadcast_to(first + np.arange(n_batches), log_steps.shape)
+        drawn = np.take_along_axis(deviation, column % np.maximum(count, 1), axis=-1)
+        return log_steps.copy(data=log_steps.values + np.where(count > 0, drawn, np.inf))
 
     @cached_property
-    def _some_draws(self) -> xr.Dataset:
-        return stacked(thinned(self.posterior))
+    def _deviations(self) -> tuple[np.ndarray, np.ndarray]:
+        """Log S of replicates minus that of the law, and how many are known of each draw.
 
-    def _batches(self, n_prompts: Any, n_rollouts: Any) -> list[xr.DataArray]:
+        Shapes (sample, threshold, run) and (sample, threshold, 1). Infinite where a replicate
+        never reaches the threshold; where the law never does at a run's batch it is not known,
+        and comes last.
+        """
+        prompts, rollouts = (xr.DataArray(axis, dims="run") for axis in batch_axes(self.crossings))
+        order = ("sample", "threshold", "run")
+        typical = self._surface(None, THINNED).log_steps(prompts, rollouts).transpose(*order).values
+        unreached = np.isinf(typical)
+        replicated = np.log(self.predictive["steps"].transpose(*order).values)
+        known_first = np.argsort(unreached, axis=-1, kind="stable")
+        deviation = replicated - np.where(unreached, 0.0, typical)
+        return (np.take_along_axis(deviation, known_first, axis=-1),
+                (~unreached).sum(axis=-1, keepdims=True))
+
+    def _surface(self, threshold: float | None, draws: int) -> Surface:
+        key = (threshold, draws)
+        if key not in self._surfaces:
+            some = stacked(thinned(self.posterior, draws))
+            if threshold is not None:
+                some = some.isel(threshold=self._index(threshold))
+            self._surfaces[key] = Surface(self.law, some)
+        return self._surfaces[key]
+
+    @cached_property
+    def _surfaces(self) -> dict[tuple[float | None, int], Surface]:
+        return {}
+
+    def _index(self, threshold: float) -> int:
+        near = np.flatnonzero(np.isclose(self.thresholds, threshold))
+        if near.size == 0:
+            raise CBSDataError(f"threshold {threshold:g} was not fitted; fitted: "
+                               f"{', '.join(f'{t:g}' for t in self.thresholds)}")
+        return int(near[0])
+
+    def _batches(self, n_prompts: ArrayLike, n_rollouts: ArrayLike) -> list[xr.DataArray]:
         """Return both axes with dim ``batch``, broadcast against each other."""
         axes = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, dtype=float))
                                      for v in (n_prompts, n_rollouts)))

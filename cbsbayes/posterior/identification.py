@@ -24,7 +24,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import log_ndtr, ndtri
 
-__all__ = ["STATUSES", "identify", "identify_sorted", "sorted_quantiles"]
+__all__ = ["STATUSES", "identify"]
 
 STATUSES = ("identified", "upper_bound", "lower_bound", "not_identified")
 _TAIL = 0.05
@@ -50,38 +50,18 @@ def identify(posterior: np.ndarray, prior: np.ndarray, *, log_scale: bool = True
     str
         One of `STATUSES`: both ends closed, only the upper, only the lower, none.
     """
-    return identify_sorted(np.sort(posterior), np.sort(prior), log_scale=log_scale)
-
-
-def identify_sorted(
-    posterior: np.ndarray, prior: np.ndarray, *, log_scale: bool = True
-) -> str:
-    """Return what `identify` does of draws in ascending order: only tails are looked at."""
-    if np.isnan(posterior[-1]) or np.isnan(prior[-1]):
+    ordered = np.sort(posterior)
+    if np.isnan(ordered[-1]) or np.isnan(prior).any():
         return "not_identified"
-    lowest, highest = _tails(posterior)
+    lowest, highest = _tails(ordered)
     if log_scale:
         lowest, highest, prior = _log(lowest), _log(highest), _log(prior)
-    knots = sorted_quantiles(prior, _LEVELS)
-    lower = _closedness(_normal_scores(lowest, knots), len(posterior)) > _CLOSED
-    upper = _closedness(-_normal_scores(highest, knots)[::-1], len(posterior)) > _CLOSED
+    knots = np.quantile(prior, _LEVELS)
+    lower = _closedness(_normal_scores(lowest, knots), len(ordered)) > _CLOSED
+    upper = _closedness(-_normal_scores(highest, knots)[::-1], len(ordered)) > _CLOSED
     if lower:
         return "identified" if upper else "lower_bound"
     return "upper_bound" if upper else "not_identified"
-
-
-def sorted_quantiles(ordered: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Return quantiles of draws in ascending order along the last axis, shape (…, level).
-
-    NaN where a draw is NaN: they come last.
-    """
-    at = levels * (ordered.shape[-1] - 1)
-    below = at.astype(int)
-    above = np.minimum(below + 1, ordered.shape[-1] - 1)
-    low, high = ordered[..., below], ordered[..., above]
-    with np.errstate(invalid="ignore"):  # inf - inf is no number
-        found = np.where(low == high, low, low + (high - low) * (at - below))
-    return np.where(np.isnan(ordered[..., -1:]), np.nan, found)
 
 
 def _log(values: np.ndarray) -> np.ndarray:

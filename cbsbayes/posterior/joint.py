@@ -17,7 +17,7 @@ import xarray as xr
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law, get_law
 from cbsbayes.models.measured_noise import MIN_ROLLOUTS
-from cbsbayes.posterior.summary import interval
+from cbsbayes.posterior.tidy import interval
 from cbsbayes.sweep.dataset import is_one_axis
 from cbsbayes.sweep.groups import LawChoice, without_baseline
 

@@ -17,8 +17,8 @@ import xarray as xr
 from cbsbayes.models.crossing_data import LOGISTIC_SCALE
 from cbsbayes.models.laws import Law
 from cbsbayes.posterior.fit import stacked
-from cbsbayes.posterior.summary import interval
 from cbsbayes.posterior.surface import Surface
+from cbsbayes.posterior.tidy import interval
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit

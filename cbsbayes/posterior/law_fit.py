@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from cbsbayes.inference.loo import run_log_likelihoods
 from cbsbayes.inference.sampling import (
     SamplerSettings,
     crossing_log_likelihoods,
@@ -21,11 +22,10 @@ from cbsbayes.models.laws import Law
 from cbsbayes.models.measured_noise import noise_data
 from cbsbayes.posterior.fit import stacked
 from cbsbayes.posterior.predictive import parameters, replicate_log_steps
-from cbsbayes.posterior.quantities import Quantity, quantities, tried_batches
-from cbsbayes.posterior.summary import cbs_table
+from cbsbayes.posterior.quantities import Quantity, design_of, quantities
+from cbsbayes.posterior.tidy import cbs_table
 
-__all__ = ["PRIOR_DRAWS", "LawFit", "fit_crossings", "run_log_likelihoods",
-           "with_log_likelihood"]
+__all__ = ["PRIOR_DRAWS", "LawFit", "fit_crossings", "with_log_likelihood"]
 
 PRIOR_DRAWS = 2000  # 1,000 leave a status near its line to chance
 
@@ -91,7 +91,7 @@ def fit_crossings(
     tree = with_log_likelihood(sample_crossings(data, law, sampler), data, law)
     posterior = tree["posterior"].to_dataset()
     prior = sample_prior(data, law, draws=PRIOR_DRAWS, random_seed=sampler.random_seed)
-    tried = replace(tried_batches(crossings), parts_known=_parts_known(data, law))
+    tried = replace(design_of(crossings), parts_known=_parts_known(data, law))
     told = quantities(law, posterior, tried), quantities(law, prior, tried)
     table = cbs_table(*told, law=law, group=group, ci_prob=ci_prob)
 
@@ -107,14 +107,6 @@ def with_log_likelihood(tree: xr.DataTree, data: CrossingData, law: Law) -> xr.D
     log_p = crossing_log_likelihoods(CrossingParameters(data, law), stacked(posterior))
     tree["log_likelihood"] = xr.DataTree(run_log_likelihoods(log_p, posterior, data.run))
     return tree
-
-
-def run_log_likelihoods(log_p: np.ndarray, posterior: xr.Dataset, run: np.ndarray) -> xr.Dataset:
-    """Return log p of every run, given as shape (draw, run), with the posterior's dims."""
-    shape = (posterior.sizes["chain"], posterior.sizes["draw"], len(run))
-    return xr.Dataset(
-        {"run_log_likelihood": (("chain", "draw", "run"), log_p.reshape(shape))},
-        coords={"run": run, "chain": posterior["chain"], "draw": posterior["draw"]})
 
 
 def _parts_known(data: CrossingData, law: Law) -> bool:

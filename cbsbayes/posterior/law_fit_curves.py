@@ -15,8 +15,8 @@ from cbsbayes.models.trajectory_flat import FlatTrajectory
 from cbsbayes.models.trajectory_read import read_thresholds
 from cbsbayes.models.trajectory_replicate import replicated_log_steps
 from cbsbayes.posterior.law_fit import PRIOR_DRAWS, LawFit
-from cbsbayes.posterior.quantities import quantities, tried_batches
-from cbsbayes.posterior.summary import cbs_table
+from cbsbayes.posterior.quantities import design_of, quantities
+from cbsbayes.posterior.tidy import cbs_table
 
 __all__ = ["fit_curves"]
 
@@ -53,7 +53,7 @@ def fit_curves(
     rng = np.random.default_rng(sampler.random_seed)
     prior = read_thresholds(flat, flat.prior_draws(PRIOR_DRAWS, rng)[None], targets,
                             sampler.random_seed)
-    tried = tried_batches(fitted)
+    tried = design_of(fitted)
     told = (quantities(law, tree["posterior"].to_dataset(), tried),
             quantities(law, prior, tried))
     table = cbs_table(*told, law=law, group=group, ci_prob=ci_prob)

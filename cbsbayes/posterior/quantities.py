@@ -15,10 +15,12 @@ import numpy as np
 import xarray as xr
 
 from cbsbayes.models.laws import Law
-from cbsbayes.posterior.ceilings import LOSS, CeilingSurface, surface_of
+from cbsbayes.models.variables import SATURATION
+from cbsbayes.posterior.ceilings import Ceilings
+from cbsbayes.posterior.conditions import doubling_saves, least_steps, steps_ratio
 from cbsbayes.posterior.surface import Surface
 
-__all__ = ["GAIN", "Quantity", "TriedBatches", "quantities", "tried_batches"]
+__all__ = ["GAIN", "Design", "Quantity", "best_rollouts", "design_of", "quantities"]
 
 GAIN = 0.10  # doubling "still pays" while it cuts updates by this share
 
@@ -49,7 +51,7 @@ class Quantity:
 
 
 @dataclass(frozen=True)
-class TriedBatches:
+class Design:
     """The batches that were run, along each axis.
 
     Attributes
@@ -96,14 +98,14 @@ class TriedBatches:
         return [distinct[len(distinct) // 2]] if self.both_vary else []
 
 
-def tried_batches(ds: xr.Dataset) -> TriedBatches:
+def design_of(ds: xr.Dataset) -> Design:
     """Return the batches of the runs in a dataset."""
     prompts, rollouts = ds["n_prompts"].values, ds["n_rollouts"].values
     total = tuple(np.unique(ds["total_batch"].values).tolist())
     if (prompts < 0).any():
-        return TriedBatches({}, {}, total, one_axis=True)
+        return Design({}, {}, total, one_axis=True)
     cells = tuple(sorted(set(zip(prompts.tolist(), rollouts.tolist(), strict=True))))
-    return TriedBatches(_lines(rollouts, prompts), _lines(prompts, rollouts), total, False, cells)
+    return Design(_lines(rollouts, prompts), _lines(prompts, rollouts), total, False, cells)
 
 
 def _lines(fixed: np.ndarray, varied: np.ndarray) -> dict[int, tuple[int, ...]]:
@@ -111,7 +113,7 @@ def _lines(fixed: np.ndarray, varied: np.ndarray) -> dict[int, tuple[int, ...]]:
     return {f: values for f, values in lines.items() if len(values) >= 2}
 
 
-def quantities(law: Law, posterior: xr.Dataset, tried: TriedBatches) -> list[Quantity]:
+def quantities(law: Law, posterior: xr.Dataset, design: Design) -> list[Quantity]:
     """Return all quantities that the law and the batches tried allow.
 
     Parameters
@@ -120,22 +122,22 @@ def quantities(law: Law, posterior: xr.Dataset, tried: TriedBatches) -> list[Qua
         The law that was fitted.
     posterior : xarray.Dataset
         Draws of ``S_min``, the law's scales and, where free, ``alpha``.
-    tried : TriedBatches
+    design : Design
         Decides at which batches gains and critical batch sizes are stated.
     """
-    surface = surface_of(law, posterior)
-    out = [*_gains(surface, tried), *_critical(surface, tried)]
+    surface = Surface(law, posterior)
+    critical = _critical_two_axis if law.two_axis else _critical_total
+    out = [*_gains(surface, design), *critical(surface, design)]
     out += [Quantity(name, "", _scale_unit(name, law), posterior[name]) for name in law.scales]
     out.append(Quantity("S_min", "", "updates", posterior["S_min"]))
     if law.alpha is None:
         out.append(Quantity("alpha", "", "1", posterior["alpha"], log_scale=False))
     if law.alpha == 1.0:
         out.append(Quantity("E_min", "", "samples", _e_min(law, posterior)))
-    if isinstance(surface, CeilingSurface):
+    if surface.ceilings is not None:
         out = [replace(quantity, if_reached=True) for quantity in out]
-        out += _ceilings(surface, tried)
-    out += _steps_tried(surface, tried)
-    return out
+        out += _ceilings(surface.ceilings, design)
+    return [*out, *_steps(surface, design)]
 
 
 def _scale_unit(name: str, law: Law) -> str:
@@ -161,83 +163,92 @@ def _exp(log_values: xr.DataArray) -> xr.DataArray:
     return log_values.copy(data=np.exp(log_values.values))
 
 
-def _gains(surface: Surface, tried: TriedBatches) -> Iterator[Quantity]:
+def _gains(surface: Surface, design: Design) -> Iterator[Quantity]:
     """Yield S after doubling an axis over S before, inside the range tried."""
     def ratio(before: tuple[float, float], after: tuple[float, float]) -> xr.DataArray:
-        return _exp(surface.log_gain(before, after))
+        with np.errstate(invalid="ignore"):  # where a group never arrives, before nor after
+            return _exp(surface.log_steps(*after) - surface.log_steps(*before))
 
-    if tried.one_axis:
-        for b in _doubled(tried.total):
+    if design.one_axis:
+        for b in _doubled(design.total):
             yield Quantity("gain_total", f"total_batch={b:.12g}", "1", ratio((b, 1), (2 * b, 1)))
-    for g, ps in tried.prompts_at.items():
+    for g, ps in design.prompts_at.items():
         for p in _doubled(ps):
             yield Quantity("gain_prompts", f"n_prompts={p},n_rollouts={g}", "1",
                            ratio((p, g), (2 * p, g)))
-    for p, gs in tried.rollouts_at.items():
+    for p, gs in design.rollouts_at.items():
         for g in _doubled(gs):
             yield Quantity("gain_rollouts", f"n_prompts={p},n_rollouts={g}", "1",
                            ratio((p, g), (p, 2 * g)))
 
 
-def _critical(surface: Surface, tried: TriedBatches) -> Iterator[Quantity]:
-    if surface.law.two_axis:
-        yield from _critical_two_axis(surface, tried)
-    else:
-        yield from _critical_total(surface, tried)
-
-
-def _critical_total(surface: Surface, tried: TriedBatches) -> Iterator[Quantity]:
-    total = surface.cbs_total()
-    yield Quantity("batch_at_gain", f"gain={GAIN:g}", "samples", surface.total_at_gain(GAIN))
+def _critical_total(surface: Surface, design: Design) -> Iterator[Quantity]:
+    total = surface.solve(steps_ratio(2.0), "total")
+    yield Quantity("batch_at_gain", f"gain={GAIN:g}", "samples",
+                   surface.solve(doubling_saves(GAIN), "total"))
     yield Quantity("cbs_samples", "", "samples", total)
-    for g in tried.prompts_at:
+    for g in design.prompts_at:
         yield Quantity("cbs_prompts", f"n_rollouts={g}", "prompts", total / g)
-    for p in tried.rollouts_at:
+    for p in design.rollouts_at:
         yield Quantity("cbs_rollouts", f"n_prompts={p}", "rollouts", total / p)
 
 
-def _critical_two_axis(surface: Surface, tried: TriedBatches) -> Iterator[Quantity]:
-    for g in tried.groups:
+def _critical_two_axis(surface: Surface, design: Design) -> Iterator[Quantity]:
+    for g in design.groups:
         yield Quantity("batch_at_gain", f"gain={GAIN:g},n_rollouts={g}", "prompts",
-                       surface.prompts_at_gain(GAIN, g))
-    for p in tried.prompts:
+                       surface.solve(doubling_saves(GAIN), "prompts", g))
+    for p in design.prompts:
         yield Quantity("batch_at_gain", f"gain={GAIN:g},n_prompts={p}", "rollouts",
-                       surface.rollouts_at_gain(GAIN, p))
-    for g in tried.groups:
-        prompts = surface.cbs_prompts(g)
+                       surface.solve(doubling_saves(GAIN), "rollouts", p))
+    for g in design.groups:
+        prompts = surface.solve(steps_ratio(2.0), "prompts", g)
         yield Quantity("cbs_prompts", f"n_rollouts={g}", "prompts", prompts)
         yield Quantity("cbs_samples", f"n_rollouts={g}", "samples", prompts * g)
-    for p in tried.prompts:
-        yield Quantity("cbs_rollouts", f"n_prompts={p}", "rollouts", surface.cbs_rollouts(p))
-    if tried.both_vary and not surface.law.plain:  # in 1/G a fixed batch is best spent on prompts
-        yield _best_group(surface, tried)
+    for p in design.prompts:
+        yield Quantity("cbs_rollouts", f"n_prompts={p}", "rollouts",
+                       surface.solve(steps_ratio(2.0), "rollouts", p))
+    if design.both_vary and not surface.law.plain:  # in 1/G a fixed batch is best spent on prompts
+        yield _best_group(surface, design)
 
 
-def _best_group(surface: Surface, tried: TriedBatches) -> Quantity:
+def _best_group(surface: Surface, design: Design) -> Quantity:
     """Return the best group size at a fixed batch; with ceilings that depends on the batch."""
-    if not isinstance(surface, CeilingSurface):
-        return Quantity("best_n_rollouts", "", "rollouts", surface.best_rollouts())
-    middle = 2 ** round(float(np.log2(tried.total).mean()))
+    if surface.ceilings is None:
+        return Quantity("best_n_rollouts", "", "rollouts", best_rollouts(surface.posterior))
+    middle = 2 ** round(float(np.log2(design.total).mean()))
     return Quantity("best_n_rollouts", f"total_batch={middle}", "rollouts",
-                    surface.best_rollouts_of(middle))
+                    surface.solve(least_steps, "split", middle))
 
 
-def _ceilings(surface: CeilingSurface, tried: TriedBatches) -> Iterator[Quantity]:
+def best_rollouts(posterior: xr.Dataset, cost_ratio: float = 0.0) -> xr.DataArray:
+    """Return the group size that minimises S at a fixed batch, for every exponent.
+
+    Parameters
+    ----------
+    posterior : xarray.Dataset
+        Draws of ``B_prompt`` and ``B_rollout`` of a law with a group baseline.
+    cost_ratio : float
+        Cost of a prompt over that of a rollout; what is fixed is then the cost of an update.
+    """
+    ratio = posterior["B_rollout"] / posterior["B_prompt"]
+    return 1.0 + ((1.0 + cost_ratio) * ratio) ** 0.5
+
+
+def _ceilings(ceilings: Ceilings, design: Design) -> Iterator[Quantity]:
     """Yield λ, and what share of endless groups' gain the extreme groups tried can reach."""
-    loss = surface.posterior[LOSS]
-    yield Quantity(LOSS, "", "1", loss, log_scale=False)
-    groups = sorted({g for _, g in tried.cells})
+    yield Quantity(SATURATION, "", "1", ceilings.posterior[SATURATION], log_scale=False)
+    groups = sorted({g for _, g in design.cells})
     for g in dict.fromkeys((groups[0], groups[-1])):
-        yield Quantity("reach", f"n_rollouts={g}", "1", surface.reach(g))
-        yield Quantity("ceiling", f"n_rollouts={g}", "accuracy", surface.ceiling(g),
+        yield Quantity("reach", f"n_rollouts={g}", "1", ceilings.attainable(g))
+        yield Quantity("ceiling", f"n_rollouts={g}", "accuracy", ceilings.ceiling(g),
                        log_scale=False)
 
 
-def _steps_tried(surface: Surface, tried: TriedBatches) -> Iterator[Quantity]:
-    if tried.one_axis:
-        for b in tried.total:
+def _steps(surface: Surface, design: Design) -> Iterator[Quantity]:
+    if design.one_axis:
+        for b in design.total:
             yield Quantity("steps", f"total_batch={b:.12g}", "updates",
                            _exp(surface.log_steps(b, 1)))
-    for p, g in tried.cells:
+    for p, g in design.cells:
         yield Quantity("steps", f"n_prompts={p},n_rollouts={g}", "updates",
                        _exp(surface.log_steps(p, g)))

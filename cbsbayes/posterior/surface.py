@@ -1,39 +1,55 @@
-r"""S(P, G; t) of a posterior: from one noise scale per threshold, or from noise along progress.
+r"""S(P, G; t) of a posterior at any batch, and the batch at which a condition on it is met.
 
-The crossing model states one noise scale per threshold and S is the law's closed form. Under the
+The crossing model states one noise scale per threshold and S is the law's formula. Under the
 trajectory model the momentary noise changes on the way to a threshold, and
 
 .. math:: S(P, G; t) = \int_0^{\tau_t} (1 + N(\tau; G)/P)^\alpha d\tau
           = S_{min} \sum_k w_k (1 + N_k(G)/P)^\alpha ,
 
-with N at Gauss-Legendre nodes of progress. For α = 1 that is the closed form with the noise
-averaged over progress; for other exponents the two differ, and every critical batch is solved from
-S itself: the closed form is where Newton's method starts, two steps are enough.
+with N at Gauss-Legendre nodes of progress. Where the group size decides how high training gets,
+progress at the threshold depends on it (`cbsbayes.posterior.ceilings`), and S is infinite where
+a group never gets there.
+
+An infinite batch is a batch: ``log_steps(np.inf, 8)`` is log S_min under most laws, and
+``log_steps(64, np.inf)`` what endless groups need. Every critical batch is a root of a condition
+on S, found by bracketing in the log of the batch, for every draw and threshold at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from cbsbayes.models import laws_inverse as inverse
-from cbsbayes.models.laws import Law, group_divisor
+from cbsbayes.errors import CBSDataError
+from cbsbayes.models.laws import Law
+from cbsbayes.models.variables import NODE_WEIGHT, SATURATION, path_name
+from cbsbayes.posterior.ceilings import Ceilings, Level
 
-__all__ = ["NODE_WEIGHT", "Surface", "path_name"]
+__all__ = ["LINES", "Condition", "LogSteps", "Surface"]
 
-NODE_WEIGHT = "node_weight"
-_NEWTON_STEPS = 2
-_LARGEST_STEP = 1.0  # of the log batch
+LogSteps = Callable[[Any], np.ndarray]
+"""From batches along a line, one for all draws or one for each, to log S (updates)."""
 
+Condition = Callable[[LogSteps, np.ndarray], np.ndarray]
+"""From log S along a line and a batch to a number: above 0 before the batch looked for, below 0
+beyond it. See `cbsbayes.posterior.conditions`."""
 
-def path_name(scale: str) -> str:
-    """Return the posterior's name of a noise scale along progress, dims (…, threshold, node)."""
-    return f"{scale}_path"
+LINES = {
+    "prompts": lambda batch, at: (batch, at),
+    "rollouts": lambda batch, at: (at, batch),
+    "total": lambda batch, at: (batch / at, at),
+    "split": lambda batch, at: (at / batch, batch),
+}
+"""Lines through the batches: (n_prompts, n_rollouts) of the batch that moves and what is held,
+the n_rollouts (``prompts``, ``total``), the n_prompts (``rollouts``), or the total batch of which
+the group size moves (``split``)."""
+
+_LEAST, _MOST = 1e-12, 1e18  # of the batches looked at
+_HALVINGS, _SECANTS = 9, 5  # together exact to 1e-9 of the batch
+_FAR = 1e3  # stands for infinite values of a condition
 
 
 class Surface:
@@ -45,180 +61,138 @@ class Surface:
         The law that was fitted.
     posterior : xarray.Dataset
         Draws of ``S_min``, the law's scales, ``alpha`` where free, and, where the noise changes
-        along progress, the scales' paths with coordinate ``node_weight``.
+        along progress, the scales' paths with coordinate ``node_weight``; with ceilings by group
+        size, what `cbsbayes.posterior.ceilings.Ceilings` reads.
     """
 
     def __init__(self, law: Law, posterior: xr.Dataset) -> None:
         self.law = law
         self.posterior = posterior
-        self.alpha: Any = posterior["alpha"] if law.alpha is None else law.alpha
-        self.bends = path_name(law.scales[0]) in posterior and law.alpha != 1.0
-        self._ratios: dict[tuple[float, float], np.ndarray] = {}
+        s_min = posterior["S_min"]
+        self._like = s_min.transpose(..., "threshold") if "threshold" in s_min.dims else s_min
+        along = path_name(law.scales[0]) in posterior and law.alpha != 1.0
+        names = [path_name(name) if along else name for name in law.scales]
+        self._weight = np.asarray(posterior[NODE_WEIGHT].values) if along else np.ones(1)
+        self._alpha: Any = law.alpha if law.alpha is not None else self._rows("alpha")[:, None]
+        self._level = Level(np.log(self._rows("S_min")),
+                            [self._rows(name).reshape(-1, len(self._weight)) for name in names])
+        self.ceilings = (Ceilings(law, posterior, self._like, self._weight, along=along)
+                         if SATURATION in posterior else None)
 
     def log_steps(self, n_prompts: Any, n_rollouts: Any) -> xr.DataArray:
-        """Return log S (updates) at batches; dims of the posterior and of the batches."""
-        ratio = self.log_ratio(n_prompts, n_rollouts)
-        if ratio.dims == self._log_s_min.dims:  # of one batch: no labels to line up
-            return ratio.copy(data=self._log_s_min.values + ratio.values)
-        return self._log_s_min + ratio
+        """Return log S (updates) at batches; infinite where the group never gets there.
 
-    def log_gain(
-        self, before: tuple[float, float], after: tuple[float, float]
+        Parameters
+        ----------
+        n_prompts, n_rollouts : float or xarray.DataArray
+            One batch; batches along one dimension; or one batch for every draw and threshold,
+            with dims of ``S_min``.
+
+        Returns
+        -------
+        xarray.DataArray
+            Dims of ``S_min``, and that of the batches where they have one.
+        """
+        axes = [axis if isinstance(axis, xr.DataArray) else xr.DataArray(float(axis))
+                for axis in (n_prompts, n_rollouts)]
+        new = {dim for axis in axes for dim in axis.dims} - set(self._like.dims)
+        if not new:
+            return self._labelled(self._log_steps(*(self._each(axis) for axis in axes)))
+        prompts, rollouts = xr.broadcast(*axes)
+        found = [self._labelled(self._log_steps(float(p), float(g)))
+                 for p, g in zip(prompts.values, rollouts.values, strict=True)]
+        return xr.concat(found, new.pop())
+
+    def solve(
+        self, condition: Condition, along: str, at: float = 1.0, *, beyond: float = 0.0
     ) -> xr.DataArray:
-        """Return log S at one batch over S at another, n_prompts and n_rollouts each."""
-        return self.log_ratio(*after) - self.log_ratio(*before)
+        """Return the batch where a condition on log S is met, for every draw and threshold.
 
-    @cached_property
-    def _log_s_min(self) -> xr.DataArray:
-        s_min = self.posterior["S_min"]
-        return s_min.copy(data=np.log(s_min.values))
+        Parameters
+        ----------
+        condition : Condition
+            Above 0 before the batch looked for, below 0 beyond it.
+        along : {"prompts", "rollouts", "total", "split"}
+            Which of `LINES` the batch moves along.
+        at : float
+            What is held there.
+        beyond : float
+            Look beyond this batch only.
 
-    @cached_property
-    def _plain(self) -> tuple[dict[str, np.ndarray], Any]:
-        """Return the scales and the exponent as arrays with the dims of S_min."""
-        s_min = self.posterior["S_min"]
-        scales = {name: self.posterior[name].transpose(*s_min.dims).values
-                  for name in self.law.scales}
-        if self.law.alpha is not None:
-            return scales, self.alpha
-        return scales, self.alpha.broadcast_like(s_min).transpose(*s_min.dims).values
+        Returns
+        -------
+        xarray.DataArray
+            Dims of ``S_min``: prompts, rollouts or samples. Infinite where the condition holds at
+            every batch, 0 where it holds at none, NaN where the target is never reached.
+        """
+        if along not in LINES:
+            raise CBSDataError(f"unknown line {along!r}; valid: {', '.join(LINES)}")
+        line = LINES[along]
+        least = 1.0 if along in ("rollouts", "split") and self.law.needs_baseline_group else 0.0
+        start = np.log(max(beyond - least, _LEAST))
 
-    def along_prompts(self, n_rollouts: float) -> Surface:
-        """Return S over prompts at a group size, S_min being its limit there."""
-        return self
+        def log_steps(batch: Any) -> np.ndarray:
+            return self._log_steps(*line(batch, at))
 
-    def log_ratio(self, n_prompts: Any, n_rollouts: Any) -> xr.DataArray:
-        """Return log S/S_min at batches."""
-        if self._is_one_batch(n_prompts, n_rollouts):
-            return self._log_s_min.copy(data=self._ratio_at(n_prompts, n_rollouts))
-        if not self.bends:
-            scales = {name: self.posterior[name] for name in self.law.scales}
-            return self.law.log_ratio(n_prompts, n_rollouts, scales, self.alpha)
-        paths = {name: self.posterior[path_name(name)] for name in self.law.scales}
-        along = self.law.log_ratio(n_prompts, n_rollouts, paths, self.alpha)
-        total = (np.exp(along) * self.posterior[NODE_WEIGHT]).sum("node")
-        return total.copy(data=np.log(total.values))
+        def value(log_batch: np.ndarray) -> np.ndarray:
+            with np.errstate(invalid="ignore"):  # where a group never arrives, before nor beyond
+                found = condition(log_steps, least + np.exp(log_batch))
+            return np.clip(np.where(np.isnan(found), _FAR, found), -_FAR, _FAR)
 
-    def _is_one_batch(self, *batch: Any) -> bool:
-        """Return whether plain arrays will do: labels cost more than the law itself."""
-        dims = {frozenset(self.posterior[name].dims) for name in ("S_min", *self.law.scales)}
-        return not self.bends and len(dims) == 1 and all(isinstance(n, Real) for n in batch)
+        unreached = np.isinf(self._level_at(line(_MOST, at)[1]).log_s_min)
+        root, first, last = _fall(value, np.full(self._like.size, start),
+                                  np.full(self._like.size, np.log(_MOST)))
+        batch = np.where(first <= 0, 0.0, np.where(last >= 0, np.inf, least + np.exp(root)))
+        return self._labelled(np.where(unreached, np.nan, batch))
 
-    def _ratio_at(self, n_prompts: float, n_rollouts: float) -> np.ndarray:
-        """Return log S/S_min at one batch, computed once: gains share their batches."""
-        batch = (n_prompts, n_rollouts)
-        if batch not in self._ratios:
-            self._ratios[batch] = self.law.log_ratio(*batch, *self._plain)
-        return self._ratios[batch]
+    def _log_steps(self, n_prompts: Any, n_rollouts: Any) -> np.ndarray:
+        """Return log S of all draws, shape (row,), at one batch or one for each."""
+        level = self._level_at(n_rollouts)
+        prompts, rollouts = (axis[:, None] if isinstance(axis, np.ndarray) else axis
+                             for axis in (n_prompts, n_rollouts))
+        scales = dict(zip(self.law.scales, level.scales, strict=True))
+        with np.errstate(divide="ignore"):
+            ratio = self.law.log_ratio(prompts, rollouts, scales, self._alpha)
+        mean = ratio[:, 0] if ratio.shape[1] == 1 else np.log(np.exp(ratio) @ self._weight)
+        return level.log_s_min + mean
 
-    def cbs_total(self) -> xr.DataArray:
-        """Return the total batch (samples) at which S = 2 S_min."""
-        start = inverse.cbs_total(self.law, self.posterior["B_noise"], self.alpha)
-        return self._solve(start, lambda b: self._with_slope(b, 1.0), np.log(2.0))
+    def _level_at(self, n_rollouts: Any) -> Level:
+        return self._level if self.ceilings is None else self.ceilings.level(n_rollouts)
 
-    def total_at_gain(self, gain: float) -> xr.DataArray:
-        """Return the largest total batch (samples) at which doubling still saves a share."""
-        start = inverse.total_at_gain(self.law, gain, self.posterior["B_noise"], self.alpha)
-        return self._solve(start, self._doubling(lambda b: self._with_slope(b, 1.0)),
-                           np.log1p(-gain))
+    def _rows(self, name: str) -> np.ndarray:
+        """Return a variable's draws, broadcast to S_min, shape (row, …)."""
+        variable = self.posterior[name]
+        extra = [dim for dim in variable.dims if dim not in self._like.dims]
+        wide = variable.broadcast_like(self._like).transpose(*self._like.dims, *extra)
+        return wide.values.reshape(self._like.size, *(variable.sizes[dim] for dim in extra))
 
-    def cbs_prompts(self, n_rollouts: float) -> xr.DataArray:
-        """Return the n_prompts at which S = 2 S_min, the group size held."""
-        start = inverse.cbs_prompts(self.law, n_rollouts, *self._pair(), self.alpha)
-        return self._solve(start, lambda p: self._with_slope(p, n_rollouts), np.log(2.0))
+    def _each(self, axis: xr.DataArray) -> Any:
+        if axis.ndim == 0:
+            return float(axis)
+        return axis.broadcast_like(self._like).transpose(*self._like.dims).values.ravel()
 
-    def prompts_at_gain(self, gain: float, n_rollouts: float) -> xr.DataArray:
-        """Return the largest n_prompts at which doubling them still saves a share."""
-        start = inverse.prompts_at_gain(self.law, gain, n_rollouts, *self._pair(), self.alpha)
-        return self._solve(start, self._doubling(lambda p: self._with_slope(p, n_rollouts)),
-                           np.log1p(-gain))
+    def _labelled(self, rows: np.ndarray) -> xr.DataArray:
+        values = self._like.copy(data=rows.reshape(self._like.shape))
+        return values.transpose(*self.posterior["S_min"].dims)
 
-    def cbs_rollouts(self, n_prompts: float) -> xr.DataArray:
-        """Return the n_rollouts at which S is twice its value at G → ∞, the prompts held."""
-        start = inverse.cbs_rollouts(self.law, n_prompts, *self._pair(), self.alpha)
-        if not self.bends:
-            return start
-        limit = self._at_divisor(n_prompts, np.inf)[0]
-        divisor = self._solve(self._divisor(start), lambda d: self._at_divisor(n_prompts, d),
-                              limit + np.log(2.0))
-        return self._rollouts(divisor)
 
-    def rollouts_at_gain(self, gain: float, n_prompts: float) -> xr.DataArray:
-        """Return the largest n_rollouts at which doubling them still saves a share."""
-        start = inverse.rollouts_at_gain(self.law, gain, n_prompts, *self._pair(), self.alpha)
-        extra = 0.0 if self.law.plain else 1.0  # G to 2G is G - 1 to 2 (G - 1) + 1
+def _fall(
+    function: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return where functions fall through 0 between two ends, and their values at the ends.
 
-        def gained(divisor: Any) -> tuple[Any, Any]:
-            after, after_slope = self._at_divisor(n_prompts, 2.0 * divisor + extra)
-            before, before_slope = self._at_divisor(n_prompts, divisor)
-            share = 2.0 * divisor / (2.0 * divisor + extra)
-            return after - before, after_slope * share - before_slope
-
-        if not self.bends:
-            return start
-        return self._rollouts(self._solve(self._divisor(start), gained, np.log1p(-gain)))
-
-    def best_rollouts(self) -> xr.DataArray:
-        """Return the group size that minimises S at a fixed total batch."""
-        return inverse.best_rollouts(*self._pair())
-
-    def _pair(self) -> tuple[xr.DataArray, xr.DataArray]:
-        return self.posterior["B_prompt"], self.posterior["B_rollout"]
-
-    def _divisor(self, n_rollouts: Any) -> Any:
-        return group_divisor(n_rollouts, plain=self.law.plain)
-
-    def _rollouts(self, divisor: Any) -> Any:
-        return divisor if self.law.plain else divisor + 1.0
-
-    def _with_slope(self, n_prompts: Any, n_rollouts: float) -> tuple[Any, Any]:
-        """Return log S/S_min and its slope by the log of n_prompts (or of the total batch)."""
-        if self.law.two_axis:
-            noise = self._noise(1.0 / group_divisor(n_rollouts, plain=self.law.plain)) / n_prompts
-        else:
-            noise = self.posterior[path_name("B_noise")] / (n_prompts * n_rollouts)
-        return self._averaged(noise, noise)
-
-    def _at_divisor(self, n_prompts: float, divisor: Any) -> tuple[Any, Any]:
-        """Return log S/S_min and its slope by the log of what B_rollout is divided by."""
-        noise = self._noise(1.0 / divisor) / n_prompts
-        part = self.posterior[path_name("B_rollout")] / divisor / n_prompts
-        return self._averaged(noise, part)
-
-    def _noise(self, share: Any) -> xr.DataArray:
-        return (self.posterior[path_name("B_prompt")]
-                + self.posterior[path_name("B_rollout")] * share)
-
-    def _averaged(self, noise: Any, falling: Any) -> tuple[Any, Any]:
-        """Return the log of the averaged law, and its slope when `falling` goes as 1/batch."""
-        weight = self.posterior[NODE_WEIGHT]
-        if self.law.name == "power":
-            raised = noise**self.alpha
-            factor, slope = 1.0 + raised, -self.alpha * raised
-        else:
-            factor = np.exp(self.alpha * np.log1p(noise))
-            slope = -self.alpha * factor * falling / (1.0 + noise)
-        total = (factor * weight).sum("node")
-        return np.log(total), (slope * weight).sum("node") / total
-
-    def _doubling(self, at: Callable[[Any], tuple[Any, Any]]) -> Callable[[Any], tuple[Any, Any]]:
-        def gained(batch: Any) -> tuple[Any, Any]:
-            after, after_slope = at(2.0 * batch)
-            before, before_slope = at(batch)
-            return after - before, after_slope - before_slope
-
-        return gained
-
-    def _solve(
-        self, start: xr.DataArray, at: Callable[[Any], tuple[Any, Any]], target: Any
-    ) -> xr.DataArray:
-        """Return the batch at which `at` meets the target; 0 where the closed form says none."""
-        if not self.bends:
-            return start
-        none = start <= 0
-        batch = start.where(~none, 1.0)
-        for _ in range(_NEWTON_STEPS):
-            value, slope = at(batch)
-            step = ((target - value) / slope).clip(-_LARGEST_STEP, _LARGEST_STEP)
-            batch = batch * np.exp(step.where(np.isfinite(step), 0.0))
-        return batch.where(~none, 0.0).transpose(*start.dims)
+    Bisection until a function is nearly straight, then regula falsi (Illinois).
+    """
+    first, last = at_low, at_high = function(low), function(high)
+    before = middle = low
+    for k in range(_HALVINGS + _SECANTS):
+        with np.errstate(divide="ignore", invalid="ignore"):  # where no root is between
+            share = 0.5 if k < _HALVINGS else np.nan_to_num(at_low / (at_low - at_high))
+        middle = low + np.clip(share, 0.0, 1.0) * (high - low)
+        here = function(middle)
+        above = here > 0
+        weight = np.where(above == before, 0.5, 1.0) if k > _HALVINGS else 1.0
+        at_low, at_high = np.where(above, here, weight * at_low), np.where(above, weight * at_high,
+                                                                           here)
+        low, high, before = np.where(above, middle, low), np.where(above, high, middle), above
+    return middle, first, last

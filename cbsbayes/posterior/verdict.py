@@ -15,7 +15,7 @@ import xarray as xr
 from cbsbayes.inference.diagnostics import convergence
 from cbsbayes.inference.loo import GOOD_K
 from cbsbayes.models.laws import Law, get_law
-from cbsbayes.posterior.ceilings import PROGRESS
+from cbsbayes.models.variables import PROGRESS
 
 __all__ = ["MIN_ESS", "MAX_R_HAT", "cautions", "sampler_checks", "structure_caution", "verdict"]
 

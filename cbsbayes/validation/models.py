@@ -15,14 +15,14 @@ from numpy.typing import ArrayLike
 
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.errors import CBSDataError
-from cbsbayes.inference.loo import leave_one_run_out
+from cbsbayes.inference.loo import law_weights, leave_one_run_out
 from cbsbayes.inference.sampling import SamplerSettings, sample_crossings
 from cbsbayes.inference.trajectory_sampling import sample_curves
 from cbsbayes.models.crossing_data import crossing_data
 from cbsbayes.models.laws import Law, get_law
 from cbsbayes.models.trajectory_data import trajectory_data
 from cbsbayes.models.trajectory_flat import FlatTrajectory
-from cbsbayes.posterior.averaging import OF_ONE_LAW, law_weights, mixed_draws
+from cbsbayes.posterior.averaging import OF_ONE_LAW, mixed_draws
 from cbsbayes.posterior.fit_sweep import laws_beside
 from cbsbayes.posterior.law_fit import with_log_likelihood
 from cbsbayes.posterior.verdict import sampler_checks

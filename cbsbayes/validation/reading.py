@@ -14,8 +14,9 @@ import xarray as xr
 from scipy.optimize import brentq
 
 from cbsbayes.models.laws import Law, get_law, noise_in_prompts
-from cbsbayes.posterior.ceilings import surface_of
-from cbsbayes.posterior.quantities import tried_batches
+from cbsbayes.posterior.conditions import steps_ratio
+from cbsbayes.posterior.quantities import design_of
+from cbsbayes.posterior.surface import Surface
 from cbsbayes.simulation.truth import Truth, mean_noise, progress_at, true_steps
 
 __all__ = ["Reading", "reading_of", "true_logs"]
@@ -56,19 +57,18 @@ class Reading:
             ``S_min``, the law's scales and, where free, ``alpha``; dims chain, draw, threshold.
         """
         p, g = self.n_prompts, self.n_rollouts
-        surface = surface_of(law, posterior)
+        surface = Surface(law, posterior)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # limits 0 and inf
             found = {name: _log(posterior[name]) for name in ("S_min", *law.scales)}
             if self.one_axis:
                 found |= {f"S({p})": surface.log_steps(p, 1),
-                          "gain_total": surface.log_gain((p, 1), (2 * p, 1))}
+                          "gain_total": surface.log_steps(2 * p, 1) - surface.log_steps(p, 1)}
             else:
-                critical = surface.cbs_prompts(g) if law.two_axis else surface.cbs_total() / g
-                found |= {self.noise_name: _log(_noise(law, g, posterior)),
-                          f"S({p},{g})": surface.log_steps(p, g),
-                          "gain_prompts": surface.log_gain((p, g), (2 * p, g)),
-                          "gain_rollouts": surface.log_gain((p, g), (p, 2 * g)),
-                          f"cbs_prompts({g})": _log(critical)}
+                here = surface.log_steps(p, g)
+                found |= {self.noise_name: _log(_noise(law, g, posterior)), f"S({p},{g})": here,
+                          "gain_prompts": surface.log_steps(2 * p, g) - here,
+                          "gain_rollouts": surface.log_steps(p, 2 * g) - here,
+                          f"cbs_prompts({g})": _log(surface.solve(steps_ratio(2.0), "prompts", g))}
             if law.alpha is None:
                 found["alpha"] = _log(posterior["alpha"])
         return found
@@ -76,7 +76,7 @@ class Reading:
 
 def reading_of(ds: xr.Dataset) -> Reading:
     """Return the reading at the middle of the batches of a dataset."""
-    tried = tried_batches(ds)
+    tried = design_of(ds)
     if tried.one_axis:
         return Reading(round(tried.total[(len(tried.total) - 1) // 2]), 1, one_axis=True)
     groups = tried.groups or sorted({g for _, g in tried.cells})

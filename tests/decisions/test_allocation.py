@@ -20,7 +20,7 @@ from cbsbayes.decisions.allocation import (
 )
 from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.posterior.quantities import tried_batches
+from cbsbayes.posterior.quantities import design_of
 from cbsbayes.simulate import simulate_sweep
 
 
@@ -104,7 +104,7 @@ class TestTable:
         table = split_table(plain, 256, [float(plain.thresholds[0])])
         first = table.iloc[0]
         assert (first["n_rollouts"], first["p_best"]) == (1, 1.0)
-        assert tried_batches(plain.crossings).cells[0][1] >= 1
+        assert design_of(plain.crossings).cells[0][1] >= 1
 
     def test_a_bound_is_marked(self, stand_in):
         table = stand_in.cbs

@@ -11,7 +11,7 @@ from cbsbayes.decisions.group_size import Costs, check_costs, group_size_table
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import noise_in_prompts
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.posterior.summary import CBS_COLUMNS
+from cbsbayes.posterior.tidy import CBS_COLUMNS
 from cbsbayes.simulate import simulate_sweep
 
 

@@ -20,7 +20,7 @@ from cbsbayes.decisions.step_times import clock_of
 from cbsbayes.decisions.time_to_target import batch_grid
 from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit import stacked
-from cbsbayes.posterior.quantities import quantities, tried_batches
+from cbsbayes.posterior.quantities import design_of, quantities
 from cbsbayes.posterior.surface import Surface
 
 QUICK = Request(data_sets=64, draws=500, prompts=(32, 128, 512), rollouts=(4, 8))
@@ -32,7 +32,7 @@ def plan(fit):
 
 
 def target_of(fit, **asked):
-    return choose_target(fit.law, stacked(fit.posterior), tried_batches(fit.crossings), fit.cbs,
+    return choose_target(fit.law, stacked(fit.posterior), design_of(fit.crossings), fit.cbs,
                          rollouts=usual_rollouts(fit.crossings), **asked)
 
 
@@ -142,7 +142,7 @@ class TestTarget:
 
     def test_every_quantity_of_the_table_can_be_asked_for(self, fit):
         draws = stacked(fit.posterior)
-        for quantity in quantities(fit.law, draws, tried_batches(fit.crossings)):
+        for quantity in quantities(fit.law, draws, design_of(fit.crossings)):
             asked = f"{quantity.name}@{quantity.at}" if quantity.at else quantity.name
             target = target_of(fit, asked=asked)
             assert (target.name, target.at) == (quantity.name, quantity.at)
@@ -154,7 +154,7 @@ class TestTarget:
 
     def test_where_nothing_is_identified_the_hardest_bound_is_taken(self, fit):
         table = fit.cbs.assign(status="not_identified")
-        target = choose_target(fit.law, stacked(fit.posterior), tried_batches(fit.crossings), table,
+        target = choose_target(fit.law, stacked(fit.posterior), design_of(fit.crossings), table,
                                rollouts=8)
         assert target.threshold == fit.thresholds[-1]
         assert target.status == "not_identified"

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from cbsbayes.decisions.splits import candidate_splits, check_batch, default_batch, place
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import get_law
-from cbsbayes.posterior.quantities import TriedBatches
+from cbsbayes.posterior.quantities import Design
 
 GROUP_LAW, PLAIN = get_law("two_axis_free"), get_law("two_axis_free_plain")
 CELLS = ((32, 8), (64, 8), (128, 2), (128, 8), (128, 16))
-TRIED = TriedBatches({8: (32, 64, 128)}, {128: (2, 8, 16)}, (256.0, 512.0, 1024.0, 2048.0), False,
+TRIED = Design({8: (32, 64, 128)}, {128: (2, 8, 16)}, (256.0, 512.0, 1024.0, 2048.0), False,
                      CELLS)
 
 
@@ -36,7 +36,7 @@ class TestWhere:
     @pytest.mark.parametrize(("total", "where"), [
         (64, "tried"), (100, "inside"), (32, "extrapolated"), (300, "extrapolated")])
     def test_one_axis_has_one(self, total, where):
-        assert place(total, 1, TriedBatches({}, {}, (64.0, 256.0), one_axis=True)) == where
+        assert place(total, 1, Design({}, {}, (64.0, 256.0), one_axis=True)) == where
 
 
 class TestTheBatch:
@@ -71,7 +71,7 @@ class TestCandidates:
     def test_odd_sizes_are_left_out_unless_they_were_run(self):
         plain = [s.n_rollouts for s in candidate_splits(7 * 64, TRIED, GROUP_LAW)]
         assert plain == [2, 4, 8, 16, 32, 64]
-        tried = TriedBatches({}, {}, (448.0,), False, ((64, 7), (448, 1)))
+        tried = Design({}, {}, (448.0,), False, ((64, 7), (448, 1)))
         assert [s.n_rollouts for s in candidate_splits(448, tried, GROUP_LAW)] == [
             2, 4, 7, 8, 16, 32, 64]
 

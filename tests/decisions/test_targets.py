@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cbsbayes.posterior.new_run import new_run_noise
 from fit_fixture import make_fit, make_one_axis_fit
 from fitted import SETTINGS, quick_sampling
 
@@ -12,7 +13,6 @@ from cbsbayes.decisions.targets import NEW_RUN, TARGET_COLUMNS, Target, check_ta
 from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit import THINNED
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.posterior.new_run import new_run_noise
 from cbsbayes.simulate import simulate_sweep
 
 

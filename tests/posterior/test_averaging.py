@@ -10,9 +10,9 @@ import xarray as xr
 
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.averaging import AVERAGE, averaged_table, law_weights
-from cbsbayes.posterior.quantities import TriedBatches, quantities
+from cbsbayes.posterior.quantities import Design, quantities
 
-TRIED = TriedBatches({8: (64, 128)}, {128: (4, 8)}, (512.0, 1024.0), one_axis=False,
+TRIED = Design({8: (64, 128)}, {128: (4, 8)}, (512.0, 1024.0), one_axis=False,
                      cells=((64, 8), (128, 4), (128, 8)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
+from cbsbayes.posterior.overhead_line import lines_of
 from scipy.optimize import brentq
 
 from cbsbayes.models.laws import LAWS, get_law
@@ -14,8 +15,7 @@ from cbsbayes.posterior.definitions import (
     definitions,
     overhead_table,
 )
-from cbsbayes.posterior.overhead_line import lines_of
-from cbsbayes.posterior.quantities import tried_batches
+from cbsbayes.posterior.quantities import design_of
 from cbsbayes.posterior.surface import NODE_WEIGHT, Surface, path_name
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(8)
@@ -38,7 +38,7 @@ def posterior(law, growth=0.0, alpha=(0.3, 1.4)):
 
 def batches():
     n_prompts, n_rollouts = np.array([4, 16, 64, 16, 16]), np.array([8, 8, 8, 2, 4])
-    return tried_batches(xr.Dataset(coords={
+    return design_of(xr.Dataset(coords={
         "n_prompts": ("run", n_prompts), "n_rollouts": ("run", n_rollouts),
         "total_batch": ("run", (n_prompts * n_rollouts).astype(float))}))
 
@@ -96,7 +96,7 @@ def test_zhangs_rule_is_their_closed_form():
     """Zhang et al. 2024 solve a + b/B = 1.2 (a + b/256) 256/B for B: 0.2 b/a + 1.2 · 256."""
     law = get_law("total")
     draws = posterior(law)
-    tried = tried_batches(xr.Dataset(coords={
+    tried = design_of(xr.Dataset(coords={
         "n_prompts": ("run", [-1] * 3), "n_rollouts": ("run", [-1] * 3),
         "total_batch": ("run", [256.0, 1024.0, 4096.0])}))
     (line,) = lines_of(law, draws, tried)

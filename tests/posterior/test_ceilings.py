@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 import xarray as xr
+from cbsbayes.posterior.new_run import new_run_noise
 
 from cbsbayes.decisions.allocation import judge, surface_at
 from cbsbayes.decisions.front import on_front
@@ -27,15 +28,14 @@ from cbsbayes.posterior.ceilings import (
     surface_of,
 )
 from cbsbayes.posterior.fit import THINNED
-from cbsbayes.posterior.new_run import new_run_noise
-from cbsbayes.posterior.quantities import Quantity, TriedBatches, quantities
-from cbsbayes.posterior.summary import cbs_table, interval
+from cbsbayes.posterior.quantities import Design, Quantity, quantities
 from cbsbayes.posterior.surface import Surface
+from cbsbayes.posterior.tidy import cbs_table, interval
 from cbsbayes.report.numbers import estimate
 from cbsbayes.simulate import simulate_sweep
 
 THRESHOLDS = np.array([0.60, 0.66, 0.71])
-TRIED = TriedBatches({8: (32, 64)}, {64: (2, 4, 8, 16)}, (256.0, 512.0), one_axis=False,
+TRIED = Design({8: (32, 64)}, {64: (2, 4, 8, 16)}, (256.0, 512.0), one_axis=False,
                      cells=((64, 2), (64, 4), (64, 8), (64, 16), (32, 8)))
 
 

@@ -14,7 +14,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep, laws_beside
-from cbsbayes.posterior.summary import CBS_COLUMNS
+from cbsbayes.posterior.tidy import CBS_COLUMNS
 from cbsbayes.simulate import simulate_sweep, true_steps
 from cbsbayes.sweep.dataset import digest, new_sweep
 

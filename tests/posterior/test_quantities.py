@@ -8,7 +8,7 @@ import xarray as xr
 from scipy.optimize import brentq
 
 from cbsbayes.models.laws import LAWS, get_law
-from cbsbayes.posterior.quantities import GAIN, quantities, tried_batches
+from cbsbayes.posterior.quantities import GAIN, design_of, quantities
 from cbsbayes.posterior.surface import Surface
 from cbsbayes.simulate import simulate_sweep
 
@@ -39,7 +39,7 @@ GRID = batches([16, 32, 64, 16, 16, 16, 32], [8, 8, 8, 2, 4, 16, 4])
 
 def found(law, ds=GRID):
     """Return {(name, at): draws} and the order of names."""
-    all_of_them = quantities(law, posterior(law), tried_batches(ds))
+    all_of_them = quantities(law, posterior(law), design_of(ds))
     return ({(q.name, q.at): q.draws for q in all_of_them},
             list(dict.fromkeys(q.name for q in all_of_them)))
 
@@ -175,7 +175,7 @@ def test_total_batches_are_written_without_loss():
 def test_units():
     for law in LAWS.values():
         units = {(q.name, q.at): q.unit
-                 for q in quantities(law, posterior(law), tried_batches(GRID))}
+                 for q in quantities(law, posterior(law), design_of(GRID))}
         assert units["S_min", ""] == "updates"
         assert units["gain_prompts", "n_prompts=16,n_rollouts=8"] == "1"
         assert units["cbs_prompts", "n_rollouts=8"] == "prompts"
@@ -189,11 +189,11 @@ def test_units():
 
 
 def test_batches_of_a_sweep():
-    tried = tried_batches(simulate_sweep("p1+p2b", seeds=2))
+    tried = design_of(simulate_sweep("p1+p2b", seeds=2))
     assert tried.prompts_at == {8: (32, 64, 128, 256, 512, 1024)}
     assert tried.rollouts_at == {128: (1, 2, 4, 8, 16, 32, 64)}
     assert len(tried.cells) == 12
-    one_axis = tried_batches(simulate_sweep("batch", seeds=1, law="total"))
+    one_axis = design_of(simulate_sweep("batch", seeds=1, law="total"))
     assert one_axis.one_axis
     assert one_axis.cells == ()
 
@@ -206,7 +206,7 @@ def test_the_truth_of_a_simulated_sweep_is_found_in_closed_form():
     post = xr.Dataset({name: ds[f"true_{name}"].expand_dims(chain=1, draw=1)
                        for name in ("S_min", "B_prompt", "B_rollout")})
     values = {(q.name, q.at): q.draws
-              for q in quantities(get_law("two_axis"), post, tried_batches(ds))}
+              for q in quantities(get_law("two_axis"), post, design_of(ds))}
     cbs = values["cbs_prompts", "n_rollouts=8"].values.ravel()
     for threshold, by_law in zip(ds["threshold"].values, cbs, strict=True):
         s_min = float(ds["true_S_min"].sel(threshold=threshold))

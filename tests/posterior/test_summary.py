@@ -9,7 +9,7 @@ import xarray as xr
 
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.quantities import Quantity
-from cbsbayes.posterior.summary import CBS_COLUMNS, cbs_table, interval
+from cbsbayes.posterior.tidy import CBS_COLUMNS, cbs_table, interval
 
 CHAINS, DRAWS = 4, 500
 
