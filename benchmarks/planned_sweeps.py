@@ -37,6 +37,7 @@ from cbsbayes.decisions.simulated_runs import ModelDraws, model_draws
 from cbsbayes.inference.sampling import SamplerSettings, sample_crossings
 from cbsbayes.models.crossing_data import crossing_data
 from cbsbayes.models.laws import get_law
+from cbsbayes.posterior.conditions import steps_ratio
 from cbsbayes.posterior.fit import stacked
 from cbsbayes.posterior.surface import Surface
 from cbsbayes.simulation.designs import design_table
@@ -114,7 +115,8 @@ def known(sweep: Sweep, seed: int, draws: int) -> Known:
     data = crossing_data(crossings, LAW)
     settings = SamplerSettings(draws=draws, tune=400, chains=2, cores=1, random_seed=seed)
     posterior = stacked(sample_crossings(data, LAW, settings)["posterior"].to_dataset())
-    values = np.log(Surface(LAW, posterior).cbs_prompts(ROLLOUTS).sel(threshold=TARGET).values)
+    critical = Surface(LAW, posterior).solve(steps_ratio(2.0), "prompts", ROLLOUTS)
+    values = np.log(critical.sel(threshold=TARGET).values)
     target = Target("cbs_prompts", f"n_rollouts={ROLLOUTS}", "prompts", TARGET, values, True, "")
     low, high = np.quantile(values, [0.05, 0.95])
     return Known(model_draws(posterior, LAW, data, "increasing"), target, crossings, ds,

@@ -144,7 +144,7 @@ def test_whole_epochs_are_intervals(reference):
     fit = quick_fit(ds)
     found = row_of(fit.cbs, "B_noise")
     assert found["status"] == "identified"
-    steps = fit.steps([256.0], [1.0], 1.0)
+    steps = np.exp(fit.log_steps(256, 1, 1.0))
     epochs = steps.values * 256
     assert 3 < np.quantile(epochs, 0.05) < np.quantile(epochs, 0.95) < 4
 

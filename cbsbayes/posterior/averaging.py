@@ -70,7 +70,9 @@ def _mixtures(
 ) -> list[Quantity]:
     """Return the quantities of the first law, each a mixture over the laws that state it."""
     first, *_ = of_laws.values()
-    stated = {name: {(q.name, q.at): q.draws for q in found} for name, found in of_laws.items()}
+    least = min(found[0].draws.sizes["draw"] for found in of_laws.values())
+    stated = {name: {(q.name, q.at): q.draws.isel(draw=slice(-least, None)) for q in found}
+              for name, found in of_laws.items()}
     out = []
     for quantity in first:
         if quantity.name in OF_ONE_LAW:
@@ -90,7 +92,7 @@ def mixed_draws(
     Parameters
     ----------
     parts : mapping
-        Law name to draws of one quantity, dims (chain, draw, …).
+        Law name to draws of one quantity, dims (chain, draw, …), as many of each.
     weights : mapping
         Of `cbsbayes.inference.loo.law_weights`; not all of `parts` may have 0.
     random_seed : int
@@ -98,9 +100,8 @@ def mixed_draws(
     """
     odds = np.array([weights[law] for law in parts])
     by_law = [part.transpose("chain", "draw", ...) for part in parts.values()]
-    draws = min(part.sizes["draw"] for part in by_law)
-    values = np.stack([part.isel(draw=slice(-draws, None)).values for part in by_law])
+    values = np.stack([part.values for part in by_law])
     at_random = np.random.default_rng(random_seed).random(values.shape[1:3])
     law = np.searchsorted(np.cumsum(odds / odds.sum())[:-1], at_random, side="right")
     chain, draw = np.indices(law.shape)
-    return by_law[0].isel(draw=slice(-draws, None)).copy(data=values[law, chain, draw])
+    return by_law[0].copy(data=values[law, chain, draw])

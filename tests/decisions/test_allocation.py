@@ -76,7 +76,7 @@ class TestTable:
 
     def test_draws_are_those_of_the_fit(self, fit):
         here = log_steps_at(fit, [64, 128], 8, fit.thresholds[1])
-        there = fit.steps([64, 128], 8, threshold=fit.thresholds[1])
+        there = np.exp(fit.log_steps([64, 128], 8, threshold=fit.thresholds[1]))
         np.testing.assert_allclose(np.exp(here), there.transpose("sample", "batch").values)
 
     def test_only_prompts_varied_knows_no_split(self, prompts_sweep):

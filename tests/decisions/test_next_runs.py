@@ -19,6 +19,7 @@ from cbsbayes.decisions.planner import COLUMNS, Request, plan_runs
 from cbsbayes.decisions.step_times import clock_of
 from cbsbayes.decisions.time_to_target import batch_grid
 from cbsbayes.errors import CBSDataError
+from cbsbayes.posterior.conditions import steps_ratio
 from cbsbayes.posterior.fit import stacked
 from cbsbayes.posterior.quantities import design_of, quantities
 from cbsbayes.posterior.surface import Surface
@@ -240,7 +241,8 @@ class TestPlan:
 
 def a_judge():
     draws = independent_draws()
-    values = Surface(draws.law, draws.posterior).cbs_prompts(8).isel(threshold=-1).values
+    critical = Surface(draws.law, draws.posterior).solve(steps_ratio(2.0), "prompts", 8)
+    values = critical.isel(threshold=-1).values
     return Judge(draws.part(np.arange(128)), draws.part(np.arange(128, draws.size)),
                  normal_scores(values[128:]), 25.0, 0)
 

@@ -19,6 +19,7 @@ from cbsbayes.decisions.simulated_runs import (
 from cbsbayes.inference.sampling import SamplerSettings, sample_crossings
 from cbsbayes.models.crossing_data import crossing_data
 from cbsbayes.models.laws import get_law
+from cbsbayes.posterior.conditions import steps_ratio
 from cbsbayes.posterior.fit import stacked
 from cbsbayes.posterior.surface import Surface
 from cbsbayes.simulate import simulate_sweep
@@ -29,7 +30,8 @@ SETTINGS = SamplerSettings(draws=1000, tune=600, chains=4, random_seed=1)
 
 
 def quantity(posterior):
-    return np.log(Surface(LAW, posterior).cbs_prompts(8).sel(threshold=0.70).values)
+    critical = Surface(LAW, posterior).solve(steps_ratio(2.0), "prompts", 8)
+    return np.log(critical.sel(threshold=0.70).values)
 
 
 def fitted(crossings):

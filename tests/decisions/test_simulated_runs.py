@@ -24,6 +24,7 @@ from cbsbayes.decisions.simulated_runs import (
     run_data,
 )
 from cbsbayes.models.crossing_data import crossing_data
+from cbsbayes.posterior.conditions import steps_ratio
 from cbsbayes.posterior.fit import stacked
 from cbsbayes.posterior.predictive import Parameters, parameters
 from cbsbayes.posterior.surface import Surface
@@ -95,8 +96,8 @@ def test_simulated_runs_are_as_often_censored_as_the_likelihood_says():
 def test_weighted_draws_are_a_posterior_of_the_data_they_were_weighted_by(cell):
     """The quantity's true value falls everywhere alike among the weighted draws."""
     everything = independent_draws(6000)
-    values = np.log(Surface(everything.law, everything.posterior).cbs_prompts(8)
-                    .isel(threshold=-1).values)
+    surface = Surface(everything.law, everything.posterior)
+    values = np.log(surface.solve(steps_ratio(2.0), "prompts", 8).isel(threshold=-1).values)
     truths, weighted = np.arange(600), np.arange(600, 6000)
     judge = Judge(everything.part(truths), everything.part(weighted),
                   normal_scores(values[weighted]), 25.0, 0)

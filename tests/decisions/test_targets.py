@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cbsbayes.posterior.new_run import new_run_noise
 from fit_fixture import make_fit, make_one_axis_fit
 from fitted import SETTINGS, quick_sampling
 
-from cbsbayes.decisions.allocation import log_steps_at, surface_at
+from cbsbayes.decisions.allocation import log_steps_at
 from cbsbayes.decisions.targets import NEW_RUN, TARGET_COLUMNS, Target, check_target, target_table
 from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit import THINNED
@@ -66,10 +65,9 @@ class TestUpdates:
 
     def test_a_new_runs_probability_by_hand(self, fit, level, updates, table):
         row = table[(table["applies_to"] == NEW_RUN) & (table["at"] == "n_rollouts=8")].iloc[0]
-        surface = surface_at(fit, level, THINNED)
-        noise = new_run_noise(fit, surface, level)
-        typical = log_steps_at(fit, row["n_prompts"], 8, level, THINNED)
-        assert row["p_met"] == pytest.approx(np.mean(typical + noise <= np.log(updates)), abs=1e-9)
+        n = fit.crossings.sizes["run"]
+        new = fit.new_run(np.full(n, row["n_prompts"]), np.full(n, 8), level)
+        assert row["p_met"] == pytest.approx(float((new <= np.log(updates)).mean()), abs=1e-9)
 
     def test_below_the_limit_it_cannot_be_met(self, fit, level):
         least = float(np.quantile(fit.posterior["S_min"].sel(threshold=level).values, 0.01))
@@ -100,11 +98,12 @@ class TestSamples:
 
 def test_a_new_run_is_spread_as_the_model_says():
     fit = make_fit()
-    surface = surface_at(fit, 0.7, 10**6)
-    noise = new_run_noise(fit, surface, 0.7)
-    assert noise.shape == (600, fit.crossings.sizes["run"])
-    assert noise.mean() == pytest.approx(0.0, abs=0.01)
-    assert noise.std() == pytest.approx(0.09, rel=0.05)
+    n = fit.crossings.sizes["run"]
+    added = (fit.new_run(np.full(n, 16), np.full(n, 8), 0.7).values
+             - fit.log_steps(16, 8, 0.7).values)
+    assert added.shape == (600, n)
+    assert added.mean() == pytest.approx(0.0, abs=0.01)
+    assert added.std() == pytest.approx(0.09, rel=0.05)
 
 
 def test_one_axis_has_one_line():
@@ -120,8 +119,8 @@ def test_one_axis_has_one_line():
 def _replicates(stand_in):
     rng = np.random.default_rng(1)
     total = stand_in.crossings["total_batch"].values
-    steps = stand_in.steps(total, np.ones_like(total)).transpose("sample", "batch", "threshold")
-    noisy = steps.reset_index("sample", drop=True) * np.exp(rng.normal(0, 0.05, steps.shape))
+    log_steps = stand_in.log_steps(total, 1).transpose("sample", "batch", "threshold")
+    noisy = np.exp(log_steps + rng.normal(0, 0.05, log_steps.shape))
     return noisy.rename(batch="run").to_dataset(name="steps")
 
 

@@ -36,7 +36,7 @@ def pick(table, **where):
 def test_hours_are_updates_times_seconds(fit, times):
     middle = len(times.thresholds) // 2
     b = int(np.flatnonzero((times.batches == [128, 8]).all(axis=1))[0])
-    steps = float(fit.steps([128.0], [8.0], threshold=times.thresholds[middle]).median())
+    steps = float(np.exp(fit.log_steps(128, 8, times.thresholds[middle]).median()))
     seconds = float(np.median(clock_of(fit).seconds_per_update(np.array([[128.0, 8.0]]))))
     hours = np.median(times.hours[TYPICAL][:, middle, b, 0])
     assert hours == pytest.approx(steps * seconds / 3600, rel=0.02)

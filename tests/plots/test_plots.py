@@ -81,7 +81,7 @@ class TestSteps:
         (line,) = lines(ax, "median")
         x = line.get_xdata()
         assert x.min() == 2.0  # the law has no value below two rollouts
-        steps = fit.steps(np.full_like(x, 16.0), x, threshold=0.8)
+        steps = np.exp(fit.log_steps(np.full_like(x, 16.0), x, threshold=0.8))
         np.testing.assert_allclose(line.get_ydata(), steps.median("sample"))
 
     def test_one_threshold_has_two_bands_and_several_have_one(self, fit):
@@ -287,7 +287,7 @@ class TestIsoBatch:
         ax = plots.plot_iso_batch_steps(fit, threshold=0.7)
         (median,) = lines(ax, "median")
         g = median.get_xdata()
-        steps = fit.steps(256 / g, g, threshold=0.7).median("sample")
+        steps = np.exp(fit.log_steps(256 / g, g, threshold=0.7).median("sample"))
         np.testing.assert_allclose(median.get_ydata(), steps)
         mask = fit.crossings["total_batch"].values == 256
         assert points(ax, "crossing-interval") == status_counts(fit, 0.7, mask)[1]
@@ -331,7 +331,7 @@ class TestWallClock:
         fitted = {(p, g) for p, g in zip(fit.crossings["n_prompts"].values,
                                          fit.crossings["n_rollouts"].values, strict=True)}
         assert len(drawn) == len(fitted)
-        steps = fit.steps([16.0], [2.0], threshold=0.7).median()
+        steps = np.exp(fit.log_steps([16.0], [2.0], threshold=0.7).median())
         expected = float(steps) * (2.0 + 0.004 * 32) / 60
         assert np.isclose(drawn, expected).sum() == 1
 
@@ -383,7 +383,7 @@ def test_gains_are_ratios_of_posterior_updates(fit):
     assert len(tried.get_xdata()) == 6  # doubling 256 leaves the range tried
     p = np.array([4.0, 8, 16, 32, 64, 128])
     eights = np.full_like(p, 8.0)
-    ratio = (fit.steps(2 * p, eights, threshold=0.8) / fit.steps(p, eights, threshold=0.8))
+    ratio = np.exp(fit.log_steps(2 * p, eights, 0.8) - fit.log_steps(p, eights, 0.8))
     np.testing.assert_allclose(tried.get_ydata(), ratio.median("sample"))
     assert [line.get_ydata()[0] for line in lines(ax, "reference")] == [1.0, 0.5]
     draws = doubling_gain(fit, choose_slice(fit, "rollouts"), np.array([2.0, 64.0]), 0.8)

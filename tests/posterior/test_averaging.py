@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from cbsbayes.inference.loo import law_weights
 from cbsbayes.models.laws import get_law
-from cbsbayes.posterior.averaging import AVERAGE, averaged_table, law_weights
+from cbsbayes.posterior.averaging import AVERAGE, averaged_table
 from cbsbayes.posterior.quantities import Design, quantities
 
 TRIED = Design({8: (64, 128)}, {128: (4, 8)}, (512.0, 1024.0), one_axis=False,

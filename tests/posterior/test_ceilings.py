@@ -9,25 +9,22 @@ from functools import cache
 import numpy as np
 import pytest
 import xarray as xr
-from cbsbayes.posterior.new_run import new_run_noise
 
-from cbsbayes.decisions.allocation import judge, surface_at
+from cbsbayes.decisions.allocation import judge
 from cbsbayes.decisions.front import on_front
 from cbsbayes.models.laws import get_law
 from cbsbayes.models.trajectory_data import trajectory_data
 from cbsbayes.models.trajectory_flat import FlatTrajectory
 from cbsbayes.models.trajectory_read import read_thresholds
-from cbsbayes.plots.marks import interval_of
-from cbsbayes.posterior.ceilings import (
+from cbsbayes.models.variables import (
     CURVE,
-    FOOT,
-    LOSS,
+    INITIAL_ACCURACY,
     PROGRESS,
-    CeilingSurface,
+    SATURATION,
     now_name,
-    surface_of,
 )
-from cbsbayes.posterior.fit import THINNED
+from cbsbayes.plots.marks import interval_of
+from cbsbayes.posterior.conditions import doubling_saves, least_steps, steps_ratio
 from cbsbayes.posterior.quantities import Design, Quantity, quantities
 from cbsbayes.posterior.surface import Surface
 from cbsbayes.posterior.tidy import cbs_table, interval
@@ -59,8 +56,8 @@ def brute_force(law, draw, n_prompts, n_rollouts, threshold):
     log_tau = np.linspace(*np.log(draw[PROGRESS].values[[0, -1]]), 200_001)
     kept = np.log(draw[PROGRESS].values)
     tau = np.exp(log_tau)
-    foot = float(draw[FOOT])
-    share = np.exp(-float(draw[LOSS]) / n_rollouts)
+    foot = float(draw[INITIAL_ACCURACY])
+    share = np.exp(-float(draw[SATURATION]) / n_rollouts)
     shown = foot + share * (np.interp(log_tau, kept, draw[CURVE].values) - foot)
     if shown[-1] < threshold:
         return np.inf
@@ -75,7 +72,7 @@ def brute_force(law, draw, n_prompts, n_rollouts, threshold):
 @pytest.mark.parametrize("name", ["two_axis_free", "two_axis", "two_axis_free_plain"])
 def test_steps_are_those_of_the_group_s_own_curve(name):
     law, draws = posterior(name, 0.45)
-    log_steps = surface_of(law, draws).log_steps
+    log_steps = Surface(law, draws).log_steps
     for n_prompts, n_rollouts in [(64, 2), (64, 4), (16, 32)]:
         found = np.exp(log_steps(n_prompts, n_rollouts))
         for d in range(3):
@@ -84,66 +81,45 @@ def test_steps_are_those_of_the_group_s_own_curve(name):
             np.testing.assert_allclose(found.isel(chain=0, draw=d), expected, rtol=5e-3)
 
 
-def test_batches_of_several_groups_come_in_their_order():
-    law, draws = posterior("two_axis_free", 0.45)
-    surface = surface_of(law, draws)
-    prompts, rollouts = [64.0, 16.0, 32.0, 64.0], [8.0, 2.0, 8.0, 2.0]
-    found = surface.log_steps(xr.DataArray(prompts, dims="batch"),
-                              xr.DataArray(rollouts, dims="batch"))
-    for k, batch in enumerate(zip(prompts, rollouts, strict=True)):
-        np.testing.assert_allclose(found.isel(batch=k).transpose(*draws["S_min"].dims),
-                                   surface.log_steps(*batch), rtol=1e-14)
-
-
 def test_endless_groups_show_the_curve_itself():
     law, draws = posterior("two_axis_free", 0.45)
-    surface = surface_of(law, draws)
-    np.testing.assert_allclose(surface.along_prompts(1e9).posterior["S_min"], draws["S_min"],
-                               rtol=1e-7)
-    np.testing.assert_allclose(surface.reach(2.0), np.exp(-0.225))
-    assert (surface.ceiling(2) < surface.ceiling(64)).all()
+    surface = Surface(law, draws)
+    np.testing.assert_allclose(surface.log_steps(np.inf, np.inf), np.log(draws["S_min"]))
+    np.testing.assert_allclose(surface.ceilings.attainable(2.0), np.exp(-0.225))
+    assert (surface.ceilings.ceiling(2) < surface.ceilings.ceiling(64)).all()
 
 
 @pytest.mark.parametrize("name", ["two_axis_free", "two_axis"])
-def test_without_a_loss_there_is_nothing_new(name):
+def test_without_saturation_there_is_nothing_new(name):
     law, draws = posterior(name, 0.0)
-    with_groups = surface_of(law, draws)
-    plain = Surface(law, draws.drop_vars([LOSS, CURVE, FOOT]))
-    assert isinstance(with_groups, CeilingSurface)
-    pairs = [(one.log_steps(64, 8), one.log_gain((64, 2), (64, 4)), np.log(one.cbs_prompts(8)),
-              np.log(one.prompts_at_gain(0.1, 8))) for one in (with_groups, plain)]
+    pairs = [(one.log_steps(64, 8), *(np.log(one.solve(condition, *line)) for condition, *line in (
+        (steps_ratio(2.0), "prompts", 8), (doubling_saves(0.1), "prompts", 8),
+        (steps_ratio(2.0), "rollouts", 64), (doubling_saves(0.1), "rollouts", 64),
+        (least_steps, "split", 512))))
+        for one in (Surface(law, draws), Surface(law, draws.drop_vars(SATURATION)))]
     for new, old in zip(*pairs, strict=True):
         np.testing.assert_allclose(new, old, atol=3e-3)
-    for new, old in [(with_groups.cbs_rollouts(64), plain.cbs_rollouts(64)),
-                     (with_groups.rollouts_at_gain(0.1, 64), plain.rollouts_at_gain(0.1, 64)),
-                     (with_groups.best_rollouts_of(512), plain.best_rollouts())]:
-        where = (old.values > 3) & (old.values < 1000)
-        assert where.any()
-        np.testing.assert_allclose(new.values[where], old.values[where], rtol=0.05)
 
 
 def test_batches_along_rollouts_are_where_s_says():
     law, draws = posterior("two_axis_free", 0.45)
-    surface = surface_of(law, draws)
-    at_limit = surface.log_ratio(64, 1e12)
-    for d in range(3):
-        size = float(surface.cbs_rollouts(64).isel(chain=0, draw=d, threshold=1))
-        found = (surface.log_ratio(64, size) - at_limit).isel(chain=0, draw=d, threshold=1)
-        assert float(found) == pytest.approx(np.log(2), abs=0.02)
-        size = float(surface.rollouts_at_gain(0.1, 64).isel(chain=0, draw=d, threshold=1))
-        gain = surface.log_ratio(64, 2 * size) - surface.log_ratio(64, size)
-        assert float(gain.isel(chain=0, draw=d, threshold=1)) == pytest.approx(np.log(0.9),
-                                                                               abs=5e-3)
+    surface = Surface(law, draws)
+    size = surface.solve(steps_ratio(2.0), "rollouts", 64)
+    slower = surface.log_steps(64, size) - surface.log_steps(64, np.inf)
+    np.testing.assert_allclose(slower, np.log(2), atol=1e-6)
+    size = surface.solve(doubling_saves(0.1), "rollouts", 64)
+    gain = surface.log_steps(64, 2 * size) - surface.log_steps(64, size)
+    np.testing.assert_allclose(gain, np.log(0.9), atol=1e-6)
 
 
 def test_what_a_group_never_reaches_is_infinite_and_said_so():
     law, draws = posterior("two_axis_free", 1.5)  # groups of two gain half of what others do
-    surface = surface_of(law, draws)
-    assert np.isinf(surface.log_steps(64, 2).isel(threshold=2)).all()
+    surface = Surface(law, draws)
+    unreached = np.isinf(surface.log_steps(64, 2))
+    assert unreached.isel(threshold=2).all()
     assert np.isfinite(surface.log_steps(64, 64).isel(threshold=0)).all()
-    assert np.isfinite(surface.log_ratio(64, 2)).all()
-    gain = surface.log_gain((64, 2), (64, 64)).isel(threshold=1)
-    assert (np.exp(gain.values[np.isinf(surface.log_steps(64, 2).isel(threshold=1))]) == 0).all()
+    np.testing.assert_array_equal(np.isnan(surface.solve(steps_ratio(2.0), "prompts", 2)),
+                                  unreached)
     told = quantities(law, draws, TRIED)
     assert all(q.if_reached for q in told if np.isnan(q.draws).any())
     with warnings.catch_warnings():
@@ -204,20 +180,3 @@ def test_bands_leave_out_what_may_never_arrive():
     low, high = interval_of(samples, 0.5)
     assert np.isfinite(low).all()
     assert np.isnan(high[1])
-
-
-def test_a_new_run_scatters_like_the_others_where_the_typical_one_never_arrives(fit):
-    level = float(fit.thresholds[0])
-    surface = surface_at(fit, level, THINNED)
-    usual = new_run_noise(fit, surface, level)
-    log_steps = surface.log_steps
-
-    class FirstNeverArrives:
-        @staticmethod
-        def log_steps(*batches):
-            found = log_steps(*batches)
-            return found.where(xr.DataArray(np.arange(found.sizes["run"]) > 0, dims="run"), np.inf)
-
-    off = new_run_noise(fit, FirstNeverArrives(), level)
-    np.testing.assert_array_equal(off[:, 1:], usual[:, 1:])
-    np.testing.assert_array_equal(off[:, 0], usual[:, 1])

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cbsbayes.errors import CBSDataError
+from cbsbayes.posterior.conditions import steps_ratio
 from cbsbayes.posterior.fit import Fit, stacked, table_from_json, table_to_json, thinned
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.simulate import simulate_sweep
@@ -45,7 +46,7 @@ def test_a_file_gives_the_same_object(fit, loaded):
     assert (fit.law, fit.group, fit.settings, fit.verdict) == (
         loaded.law, loaded.group, loaded.settings, loaded.verdict)
     np.testing.assert_array_equal(fit.thresholds, loaded.thresholds)
-    xr.testing.assert_identical(fit.steps([64, 128], 8), loaded.steps([64, 128], 8))
+    xr.testing.assert_identical(fit.log_steps([64, 128], 8), loaded.log_steps([64, 128], 8))
     for kept, again in zip(fit.baselines, loaded.baselines, strict=True):
         for field in dataclasses.fields(kept):
             np.testing.assert_array_equal(getattr(kept, field.name), getattr(again, field.name))
@@ -106,52 +107,73 @@ def test_runs_a_least_squares_fit_would_be_given_are_the_usable_ones(fit, sweep)
                        for method in ("least_squares", "log_least_squares")}
 
 
-def test_steps_at_batches_by_hand(fit):
-    at = fit.steps([32, 64, 128], [8, 8, 16])
+def test_log_steps_at_batches_by_hand(fit):
+    at = fit.log_steps([32, 64, 128], [8, 8, 16])
     assert at.dims == ("sample", "threshold", "batch")
     assert at.shape == (800, len(fit.thresholds), 3)
-    assert at.attrs["units"] == "updates"
     draws = stacked(thinned(fit.posterior))
     noise = draws["B_prompt"] + draws["B_rollout"] / 15
     by_hand = draws["S_min"] * (1 + noise / 128) ** draws["alpha"]
-    np.testing.assert_allclose(at.isel(batch=2), by_hand.transpose("sample", "threshold"))
-
-
-def test_steps_at_one_threshold_drop_that_dim(fit):
-    threshold = float(fit.thresholds[1])
-    at = fit.steps([32, 64], [8, 8], threshold=threshold)
-    assert at.dims == ("sample", "batch")
-    np.testing.assert_array_equal(at, fit.steps([32, 64], [8, 8]).isel(threshold=1))
+    np.testing.assert_allclose(np.exp(at.isel(batch=2)), by_hand.transpose("sample", "threshold"))
+    one = fit.log_steps([32, 64, 128], [8, 8, 16], threshold=float(fit.thresholds[1]))
+    np.testing.assert_array_equal(one.transpose("sample", "batch"), at.isel(threshold=1))
 
 
 @pytest.mark.parametrize(("prompts", "rollouts"), [([32, 64], 8), ([32, 64], [8]), (64, [4, 8]),
                                                    (np.array([32]), 8)])
 def test_one_number_stands_for_all_batches(fit, prompts, rollouts):
     n = max(np.size(prompts), np.size(rollouts))
-    expected = fit.steps(np.broadcast_to(prompts, n), np.broadcast_to(rollouts, n))
-    np.testing.assert_array_equal(fit.steps(prompts, rollouts), expected)
+    expected = fit.log_steps(np.broadcast_to(prompts, n), np.broadcast_to(rollouts, n))
+    np.testing.assert_array_equal(fit.log_steps(prompts, rollouts), expected)
     assert expected.sizes["batch"] == n
 
 
 def test_one_axis_data_pass_the_total_batch_and_one(one_axis):
-    at = one_axis.steps([256, 512], 1, threshold=one_axis.thresholds[0])
+    at = one_axis.log_steps([256, 512], 1, threshold=one_axis.thresholds[0])
     draws = stacked(thinned(one_axis.posterior)).isel(threshold=0)
     by_hand = draws["S_min"] * (1 + draws["B_noise"] / 512)
-    np.testing.assert_allclose(at.isel(batch=1), by_hand)
+    np.testing.assert_allclose(np.exp(at.isel(batch=1)), by_hand)
     assert one_axis.law.name == "total"
     assert list(one_axis.others) == ["power"]
 
 
+def test_a_condition_is_solved_at_every_threshold_or_at_one(fit):
+    batch = fit.solve(steps_ratio(2.0), along="prompts", at=8)
+    assert batch.dims == ("sample", "threshold")
+    np.testing.assert_allclose(np.log(batch / fit.solve(steps_ratio(2.0), along="total", at=8)),
+                               -np.log(8))
+    one = fit.solve(steps_ratio(2.0), "prompts", 8, threshold=float(fit.thresholds[1]))
+    np.testing.assert_allclose(one, batch.isel(threshold=1))
+    k = 17
+    away = (fit.log_steps(float(one[k]), 8, fit.thresholds[1])[k, 0]
+            - fit.log_steps(np.inf, 8, fit.thresholds[1])[k, 0])
+    assert float(away) == pytest.approx(np.log(2.0))
+
+
+def test_new_runs_at_the_runs_own_batches_are_their_replicates(fit):
+    """As often as there are runs, and every replicate is taken once."""
+    n = fit.crossings.sizes["run"]
+    level = float(fit.thresholds[0])
+    new = fit.new_run(np.full(n, 64), np.full(n, 8), level)
+    added = new.values - fit.log_steps(64, 8, level).values
+    law = fit.log_steps(fit.crossings["n_prompts"], fit.crossings["n_rollouts"], level)
+    replicated = np.log(fit.predictive["steps"].sel(threshold=level).transpose("sample", "run"))
+    np.testing.assert_allclose(np.sort(added, axis=1),
+                               np.sort(replicated.values - law.values, axis=1), atol=1e-9)
+    assert fit.new_run([64, 64], 8).dims == ("sample", "threshold", "batch")
+    assert not fit.new_run(64, 8).equals(fit.new_run(64, 8, random_seed=1))
+
+
 def test_steps_of_what_was_not_fitted_are_refused(fit):
     with pytest.raises(CBSDataError, match=r"threshold 0\.123 was not fitted; fitted: 0\.\d+, "):
-        fit.steps([32], [8], threshold=0.123)
+        fit.log_steps([32], [8], threshold=0.123)
 
 
 @pytest.mark.parametrize(("prompts", "rollouts"), [([0, 32], 8), ([32], 1), ([-4], 8),
                                                    ([np.nan], 8)])
 def test_batches_without_a_value_are_refused(fit, prompts, rollouts):
     with pytest.raises(CBSDataError, match=r"has no value at n_prompts .*valid: above 0 and above"):
-        fit.steps(prompts, rollouts)
+        fit.log_steps(prompts, rollouts)
 
 
 def test_what_is_not_a_fit_is_refused(tmp_path, sweep_file):

@@ -126,7 +126,8 @@ def test_same_seed_same_fit_another_seed_another(prompts_sweep):
 
 def test_replicates_are_centred_on_the_law(fit):
     """Log S of new runs averages to log S of the law, draw by draw."""
-    law = fit.steps(fit.crossings["n_prompts"].values, fit.crossings["n_rollouts"].values)
+    law = np.exp(fit.log_steps(fit.crossings["n_prompts"].values,
+                               fit.crossings["n_rollouts"].values))
     away = np.log(fit.predictive["steps"].values) - np.log(law.transpose("sample", "batch", ...))
     assert abs(float(away.mean())) < 0.01
     spread = np.hypot(fit.posterior["sigma_run"].mean(), fit.posterior["sigma_residual"].mean())
@@ -259,7 +260,7 @@ def test_a_real_fit_finds_what_was_simulated(real_fit, sweep):
     assert real_fit.verdict["diagnostics"]["r_hat_max"] < 1.03
     assert set(real_fit.law_table["law"]) == {"total", "power"}
     for threshold in real_fit.thresholds:
-        drawn = real_fit.steps([64, 256], 8, threshold=threshold)
+        drawn = np.exp(real_fit.log_steps([64, 256], 8, threshold=threshold))
         truth = true_steps(sweep, [64, 256], 8, threshold)
         low, high = drawn.quantile([0.005, 0.995], "sample").values
         assert (low < truth).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cbsbayes.posterior.identification import STATUSES, identify, sorted_quantiles
+from cbsbayes.posterior.identification import STATUSES, identify
 
 SD = 2.0  # of the log prior
 SEEDS = range(8)
@@ -139,18 +139,9 @@ def test_units_do_not_matter():
         assert identify(factor * posterior, factor * prior) == "upper_bound"
 
 
-@pytest.mark.parametrize("n", [1, 2, 100, 4001])
-def test_quantiles_of_sorted_draws_are_those_of_draws(n):
-    draws = np.random.default_rng(n).normal(size=(3, n))
-    levels = np.array([0.0, 0.05, 0.5, 0.77, 1.0])
-    assert np.allclose(sorted_quantiles(np.sort(draws, axis=1), levels),
-                       np.quantile(draws, levels, axis=1).T, rtol=1e-13)
-
-
-def test_draws_that_are_no_numbers_have_no_quantiles_and_identify_nothing():
+def test_draws_that_are_no_numbers_identify_nothing():
     draws = prior_draws(np.random.default_rng(0))
     broken = np.append(draws[1:], np.nan)
-    assert np.isnan(sorted_quantiles(np.sort(broken), np.array([0.1, 0.9]))).all()
     narrow = 0.1 * draws
     assert identify(narrow, draws, log_scale=False) == "identified"
     assert identify(0.1 * broken, draws, log_scale=False) == "not_identified"

@@ -124,11 +124,11 @@ def test_a_fit_with_ceilings_finds_them(saturating):
     assert np.quantile(loss, 0.01) < 0.42 < np.quantile(loss, 0.99)
     assert (loss > 0).mean() > 0.95
     truth = true_steps(saturating, 128, 4, targets)
-    low, high = np.quantile(fit.steps(128, 4).values, [0.005, 0.995], axis=0,
+    low, high = np.quantile(np.exp(fit.log_steps(128, 4).values), [0.005, 0.995], axis=0,
                             method="inverted_cdf")
     assert (low.ravel() < truth).all()
     assert (truth < high.ravel()).all()
-    never = fit.steps(128, 2, threshold=0.705).values  # groups of 2 come to .71
+    never = fit.log_steps(128, 2, threshold=0.705).values  # groups of 2 come to .71
     assert np.isinf(never).any()
     assert not np.isnan(never).any()
     assert np.isfinite(fit.predictive["steps"].values).all()

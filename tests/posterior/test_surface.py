@@ -1,69 +1,141 @@
-"""S of a posterior whose noise changes along progress, and the batches solved from it."""
+"""S of a posterior, and the batches solved from it: closed forms, conditions, limits."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.optimize import brentq
 
-from cbsbayes.models.laws import get_law
-from cbsbayes.posterior.surface import NODE_WEIGHT, Surface, path_name
+from cbsbayes.errors import CBSDataError
+from cbsbayes.models.laws import LAWS, get_law
+from cbsbayes.models.variables import NODE_WEIGHT, path_name
+from cbsbayes.posterior.conditions import doubling_saves, excess_samples, least_steps, steps_ratio
+from cbsbayes.posterior.surface import Surface
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(8)
-SHARE = 0.5 * (NODES + 1)
+TWO_AXIS = [name for name, law in LAWS.items() if law.two_axis]
+LINES = [(name, along) for name in LAWS for along in ("prompts", "rollouts", "total")]
 
 
-def posterior(law, growth):
-    """Draws whose noise grows along progress by a factor e^growth."""
-    rng = np.random.default_rng(0)
-    shape = (2, 5, 3)
-    dims = ("chain", "draw", "threshold")
-    values = {"S_min": (dims, rng.uniform(20, 40, shape)), "alpha": (dims[:2], np.full((2, 5), .6))}
+def posterior(law, growth=0.0, alpha=(0.3, 1.4)):
+    """Draws whose noise grows along progress by a factor e^growth; without paths for 0."""
+    rng = np.random.default_rng(1)
+    shape, dims = (2, 20, 3), ("chain", "draw", "threshold")
+    values = {"S_min": (dims, rng.uniform(20, 40, shape)),
+              "alpha": (dims[:2], rng.uniform(*alpha, shape[:2]))}
     for name in law.scales:
-        path = rng.uniform(50, 100, shape)[..., None] * np.exp(growth * SHARE)
+        path = rng.uniform(20, 400, shape)[..., None] * np.exp(growth * 0.5 * (NODES + 1))
         values[path_name(name)] = ((*dims, "node"), path)
         values[name] = (dims, path @ (0.5 * WEIGHTS))
-    return xr.Dataset(values, coords={NODE_WEIGHT: ("node", 0.5 * WEIGHTS)})
+    ds = xr.Dataset(values, coords={NODE_WEIGHT: ("node", 0.5 * WEIGHTS),
+                                    "threshold": [0.6, 0.7, 0.8]})
+    return ds if growth else ds.drop_vars([path_name(name) for name in law.scales])
 
 
-@pytest.mark.parametrize("name", ["two_axis_free", "two_axis_sqrt", "two_axis_free_plain"])
-def test_batches_are_where_the_law_says(name):
-    surface = Surface(get_law(name), posterior(get_law(name), growth=2.0))
-    prompts = surface.cbs_prompts(8)
-    np.testing.assert_allclose(surface.log_ratio(prompts, 8.0), np.log(2), atol=1e-4)
-    prompts = surface.prompts_at_gain(0.1, 8)
-    gain = surface.log_ratio(2 * prompts, 8.0) - surface.log_ratio(prompts, 8.0)
-    np.testing.assert_allclose(gain, np.log(0.9), atol=1e-4)
-    rollouts = surface.cbs_rollouts(16)
-    limit = surface.log_ratio(16.0, 1e9)
-    np.testing.assert_allclose(surface.log_ratio(16.0, rollouts) - limit, np.log(2), atol=2e-3)
-    rollouts = surface.rollouts_at_gain(0.1, 16)
-    gain = surface.log_ratio(16.0, 2 * rollouts) - surface.log_ratio(16.0, rollouts)
-    np.testing.assert_allclose(gain, np.log(0.9), atol=1e-3)
+def line_of(surface, along, at):
+    """Return log S along a line, by `Surface.log_steps`."""
+    return {"prompts": lambda b: surface.log_steps(b, at),
+            "rollouts": lambda b: surface.log_steps(at, b),
+            "total": lambda b: surface.log_steps(b / at, at)}[along]
 
 
-@pytest.mark.parametrize("name", ["power", "total"])
-def test_total_batches_are_where_the_law_says(name):
-    surface = Surface(get_law(name), posterior(get_law(name), growth=1.0))
-    np.testing.assert_allclose(surface.log_ratio(surface.cbs_total(), 1.0), np.log(2), atol=1e-3)
+@pytest.mark.parametrize("growth", [0.0, 2.0])
+@pytest.mark.parametrize(("name", "along"), LINES)
+def test_every_batch_meets_its_condition(name, along, growth):
+    surface = Surface(get_law(name), posterior(get_law(name), growth, alpha=(0.3, 1.0)))
+    log_steps = line_of(surface, along, 8)
+    batch = surface.solve(steps_ratio(1.5), along, 8)
+    np.testing.assert_allclose(log_steps(batch) - log_steps(np.inf), np.log(1.5), atol=1e-9)
+    batch = surface.solve(doubling_saves(0.1), along, 8)
+    np.testing.assert_allclose(log_steps(2 * batch) - log_steps(batch), np.log(0.9), atol=1e-9)
+    batch = surface.solve(excess_samples(0.2, 4.0), along, 8, beyond=4.0)
+    excess = np.log(batch / 4.0) + log_steps(batch) - log_steps(4.0)
+    np.testing.assert_allclose(excess, np.log(1.2), atol=1e-9)
+    assert (batch > 4.0).all()
 
 
-def test_noise_that_stays_the_same_is_the_closed_form():
+@pytest.mark.parametrize("name", LAWS)
+def test_batches_are_the_closed_forms_of_the_law(name):
+    law = get_law(name)
+    draws = posterior(law, alpha=(0.3, 1.0))
+    surface = Surface(law, draws)
+    alpha = draws["alpha"] if law.alpha is None else law.alpha
+    noise = draws["B_prompt"] + draws["B_rollout"] / (8 if law.plain else 7) if law.two_axis \
+        else draws["B_noise"]
+    along = ("prompts", 8) if law.two_axis else ("total", 1)
+    excess = 1.0 if name == "power" else 2 ** (1 / alpha) - 1
+    xr.testing.assert_allclose(surface.solve(steps_ratio(2.0), *along), noise / excess)
+    ratio = 0.9 ** (1 / alpha)
+    doubling = (noise * ((0.9 - 2.0**-alpha) / 0.1) ** (1 / alpha) if name == "power"
+                else noise * (2 * ratio - 1) / (2 * (1 - ratio)))
+    xr.testing.assert_allclose(surface.solve(doubling_saves(0.1), *along), doubling)
+    if law.alpha == 1.0:  # Zhang et al. 2024 solve a + b/B = 1.2 (a + b/256) 256/B for B
+        xr.testing.assert_allclose(surface.solve(excess_samples(0.2, 256.0), *along),
+                                   0.2 * noise + 1.2 * 256)
+    if law.two_axis:
+        divisor = draws["B_rollout"] / ((16 + draws["B_prompt"]) * excess)
+        xr.testing.assert_allclose(surface.solve(steps_ratio(2.0), "rollouts", 16),
+                                   divisor + (0.0 if law.plain else 1.0))
+    if law.needs_baseline_group:
+        best = 1 + np.sqrt(draws["B_rollout"] / draws["B_prompt"])
+        np.testing.assert_allclose(surface.solve(least_steps, "split", 512), best, rtol=1e-5)
+
+
+def test_the_largest_batch_is_taken_where_samples_first_fall():
+    """Exponent above one: samples fall, then rise; the root on the rising side counts."""
     law = get_law("two_axis_free")
-    draws = posterior(law, growth=0.0)
-    closed = draws.drop_vars([path_name(name) for name in law.scales])
-    bent, plain = Surface(law, draws), Surface(law, closed)
-    assert bent.bends
-    assert not plain.bends
-    np.testing.assert_allclose(bent.log_steps(32, 8), plain.log_steps(32, 8), rtol=1e-12)
-    np.testing.assert_allclose(bent.cbs_prompts(8), plain.cbs_prompts(8), rtol=1e-10)
-    np.testing.assert_allclose(bent.cbs_rollouts(16), plain.cbs_rollouts(16), rtol=1e-10)
-    np.testing.assert_allclose(bent.rollouts_at_gain(0.1, 16), plain.rollouts_at_gain(0.1, 16),
-                               rtol=1e-10)
+    draws = posterior(law, alpha=(1.2, 1.5))
+    batch = Surface(law, draws).solve(excess_samples(0.2, 4.0), "prompts", 8, beyond=4.0)
+    one = draws.isel(chain=1, draw=3, threshold=1)
+    noise, a = float(one["B_prompt"] + one["B_rollout"] / 7), float(one["alpha"])
+    root = brentq(lambda p: p * (1 + noise / p) ** a - 1.2 * 4 * (1 + noise / 4) ** a,
+                  (a - 1) * noise, 1e6)
+    assert float(batch.isel(chain=1, draw=3, threshold=1)) == pytest.approx(root, rel=1e-8)
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_an_infinite_batch_is_the_limit_of_large_ones(name):
+    law = get_law(name)
+    surface = Surface(law, posterior(law, growth=2.0))
+    np.testing.assert_allclose(surface.log_steps(np.inf, 8), np.log(surface.posterior["S_min"]))
+    np.testing.assert_allclose(surface.log_steps(16, np.inf), surface.log_steps(16, 1e30))
+
+
+def test_what_is_met_everywhere_or_nowhere():
+    law = get_law("power")
+    surface = Surface(law, posterior(law, alpha=(0.05, 0.1)))  # doubling never saves as much
+    assert (surface.solve(doubling_saves(0.1), "total") == 0).all()
+    assert np.isinf(surface.solve(lambda log_steps, batch: log_steps(batch), "total")).all()
+    with pytest.raises(CBSDataError, match="unknown line 'seeds'; valid: prompts, rollouts"):
+        surface.solve(steps_ratio(2.0), "seeds")
+
+
+@pytest.mark.parametrize("name", TWO_AXIS)
+def test_noise_that_stays_the_same_is_the_closed_form(name):
+    law = get_law(name)
+    draws = posterior(law)
+    paths = {path_name(scale): draws[scale].expand_dims(node=8) for scale in law.scales}
+    along = Surface(law, draws.assign(paths).assign_coords({NODE_WEIGHT: ("node", 0.5 * WEIGHTS)}))
+    xr.testing.assert_allclose(along.log_steps(32, 8), Surface(law, draws).log_steps(32, 8))
 
 
 def test_exponent_one_is_exact_in_averaged_noise():
     law = get_law("two_axis")
     draws = posterior(law, growth=2.0)
-    noise = draws["B_prompt"] + draws["B_rollout"] / 7
-    np.testing.assert_allclose(Surface(law, draws).log_ratio(32, 8), np.log1p(noise / 32))
+    steps = draws["S_min"] * (1 + (draws["B_prompt"] + draws["B_rollout"] / 7) / 32)
+    np.testing.assert_allclose(Surface(law, draws).log_steps(32, 8), np.log(steps))
+
+
+def test_batches_come_one_for_all_several_or_one_for_each_draw():
+    law = get_law("two_axis_free")
+    surface = Surface(law, posterior(law, growth=1.0))
+    prompts, rollouts = [64.0, 16.0, 64.0], [8.0, 2.0, 2.0]
+    found = surface.log_steps(xr.DataArray(prompts, dims="batch"),
+                              xr.DataArray(rollouts, dims="batch"))
+    for k, batch in enumerate(zip(prompts, rollouts, strict=True)):
+        xr.testing.assert_identical(found.isel(batch=k), surface.log_steps(*batch))
+    own = surface.posterior["alpha"] * 100
+    by_draw = surface.log_steps(own, 8).isel(chain=1, draw=4)
+    at = surface.log_steps(float(own[1, 4]), 8).isel(chain=1, draw=4)
+    xr.testing.assert_allclose(by_draw, at)

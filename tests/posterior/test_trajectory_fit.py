@@ -99,7 +99,7 @@ def test_a_real_posterior_holds_the_truth(sweep):
                     beside=False, sampler=SamplerSettings(draws=400, tune=400, chains=2))
     assert fit.settings["model"] == "trajectory"
     assert fit.posterior["run_effect"].sizes["run"] == sweep.sizes["run"]
-    steps = fit.steps(128, 8)
+    steps = np.exp(fit.log_steps(128, 8))
     truth = true_steps(sweep, 128, 8, [0.62, 0.68])
     low, high = np.quantile(steps.values, [0.005, 0.995], axis=0)
     assert (low.ravel() < truth).all()

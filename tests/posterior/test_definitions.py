@@ -1,0 +1,71 @@
+"""Definitions of a critical batch: each against its own condition, and in the table of a fit."""
+
+from __future__ import annotations
+
+import numpy as np
+from fitted import SETTINGS, quick_sampling
+
+from cbsbayes.models.laws import get_law
+from cbsbayes.posterior.definitions import (
+    DEFINITIONS,
+    OVERHEAD_COLUMNS,
+    definitions,
+    overhead_table,
+)
+from cbsbayes.posterior.fit_sweep import fit_sweep
+from cbsbayes.report.overhead import overhead_section, usual_at
+
+
+def test_least_samples_are_defined_for_exponent_one_alone():
+    assert "least_20" in {d.name for d in definitions(get_law("two_axis"))}
+    assert "least_20" not in {d.name for d in definitions(get_law("two_axis_free"))}
+    assert DEFINITIONS[0].name == "steps_2x"
+
+
+def test_the_table_has_the_critical_batch_of_the_quantity_table(fit):
+    table = overhead_table(fit)
+    assert list(table.columns) == OVERHEAD_COLUMNS
+    twice = table[table["definition"] == "steps_2x"].set_index(["at", "threshold"])
+    known = fit.cbs[fit.cbs["quantity"] == "cbs_prompts"].set_index(["at", "threshold"])
+    assert set(twice.index) == set(known.index)
+    for name in ("median", "ci_lower", "ci_upper"):
+        np.testing.assert_allclose(twice[name], known.loc[twice.index, name], rtol=1e-9)
+    assert (twice["status"] == known.loc[twice.index, "status"]).all()
+    assert (twice["ratio"] == 1).all()
+    gain = table[table["definition"] == "doubling_10"].set_index(["at", "threshold"])
+    batch = fit.cbs[fit.cbs["quantity"] == "batch_at_gain"].assign(
+        at=lambda t: t["at"].str.removeprefix("gain=0.1,")).set_index(["at", "threshold"])
+    np.testing.assert_allclose(gain["median"], batch.loc[gain.index, "median"], rtol=1e-9)
+
+
+def test_every_definition_of_exponent_one_follows_from_one_scale(prompts_sweep):
+    with quick_sampling():
+        fit = fit_sweep(prompts_sweep, law="two_axis", sampler=SETTINGS, beside=False)
+    wide = overhead_table(fit).pivot_table(index="threshold", columns="definition",
+                                           values="median")
+    anchor = overhead_table(fit)["anchor"].dropna().unique()
+    np.testing.assert_allclose(wide["steps_1.1x"], 10 * wide["steps_2x"], rtol=1e-6)
+    np.testing.assert_allclose(wide["least_20"], 0.2 * wide["steps_2x"], rtol=1e-6)
+    np.testing.assert_allclose(wide["doubling_10"], 4 * wide["steps_2x"], rtol=1e-6)
+    np.testing.assert_allclose(wide["linear_20"], 0.2 * wide["steps_2x"] + 1.2 * anchor, rtol=1e-6)
+
+
+def test_definitions_stand_in_the_order_of_what_they_ask(fit):
+    table = overhead_table(fit)
+    wide = table.pivot_table(index=["at", "threshold"], columns="definition", values="median")
+    order = wide[["steps_2x", "steps_1.5x", "steps_1.2x", "steps_1.1x"]].dropna()
+    assert len(order)
+    assert (order.diff(axis=1).iloc[:, 1:] > 0).all(axis=None)
+    linear = table[(table["definition"] == "linear_20")].dropna(subset="median")
+    assert (linear["median"] > linear["anchor"]).all()
+    inside = linear[linear["tried"] == "inside"]
+    assert (inside["median"] >= inside["anchor"]).all()
+
+
+def test_the_page_tells_the_usual_group_size(fit):
+    section = overhead_section(overhead_table(fit), fit, float(fit.thresholds[0]))
+    assert section["missing"] == ""
+    assert usual_at(overhead_table(fit), fit) == "n_rollouts=8"
+    assert len(section["table"].rows) == len(definitions(fit.law))
+    assert "Zhang" in section["sentences"][0]
+    assert overhead_section(None, fit, 0.6)["missing"].endswith(".")
