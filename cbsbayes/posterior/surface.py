@@ -74,7 +74,9 @@ class Surface:
         names = [path_name(name) if along else name for name in law.scales]
         self._weight = np.asarray(posterior[NODE_WEIGHT].values) if along else np.ones(1)
         self._alpha: Any = law.alpha if law.alpha is not None else self._rows("alpha")[:, None]
-        self._level = Level(np.log(self._rows("S_min")),
+        with np.errstate(divide="ignore"):  # a least-squares fit may put it at 0
+            log_s_min = np.log(self._rows("S_min"))
+        self._level = Level(log_s_min,
                             [self._rows(name).reshape(-1, len(self._weight)) for name in names])
         self.ceilings = (Ceilings(law, posterior, self._like, self._weight, along=along)
                          if SATURATION in posterior else None)
@@ -139,11 +141,12 @@ class Surface:
                 found = condition(log_steps, least + np.exp(log_batch))
             return np.clip(np.where(np.isnan(found), _FAR, found), -_FAR, _FAR)
 
-        unreached = np.isinf(self._level_at(line(_MOST, at)[1]).log_s_min)
+        unreached = np.isposinf(self._level_at(line(_MOST, at)[1]).log_s_min)
+        unknown = unreached | np.isnan(log_steps(_MOST))
         root, first, last = _fall(value, np.full(self._like.size, start),
                                   np.full(self._like.size, np.log(_MOST)))
         batch = np.where(first <= 0, 0.0, np.where(last >= 0, np.inf, least + np.exp(root)))
-        return self._labelled(np.where(unreached, np.nan, batch))
+        return self._labelled(np.where(unknown, np.nan, batch))
 
     def _log_steps(self, n_prompts: Any, n_rollouts: Any) -> np.ndarray:
         """Return log S of all draws, shape (row,), at one batch or one for each."""
@@ -151,7 +154,7 @@ class Surface:
         prompts, rollouts = (axis[:, None] if isinstance(axis, np.ndarray) else axis
                              for axis in (n_prompts, n_rollouts))
         scales = dict(zip(self.law.scales, level.scales, strict=True))
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):  # no batch at all, endless noise
             ratio = self.law.log_ratio(prompts, rollouts, scales, self._alpha)
         mean = ratio[:, 0] if ratio.shape[1] == 1 else np.log(np.exp(ratio) @ self._weight)
         return level.log_s_min + mean
