@@ -12,7 +12,7 @@ from cbsbayes.models.trajectory_data import trajectory_data
 from cbsbayes.models.trajectory_flat import FlatTrajectory
 from cbsbayes.models.trajectory_read import expected_accuracy, group_share, read_thresholds
 from cbsbayes.models.trajectory_replicate import replicated_log_steps
-from cbsbayes.posterior.ceilings import CURVE, FOOT, PROGRESS, now_name
+from cbsbayes.models.variables import CURVE, INITIAL_ACCURACY, PROGRESS, now_name
 from cbsbayes.posterior.fit import stacked
 from cbsbayes.simulate import simulate_sweep
 
@@ -40,7 +40,7 @@ def test_the_curve_kept_is_the_model_s(flat, position):
     log_tau = np.log(kept[PROGRESS].values) - flat.data.log_steps_scale
     h, _, at_start = curve(flat, p, log_tau)
     np.testing.assert_allclose(kept[CURVE], h, atol=2e-3)  # waves finer than the fit carries
-    assert float(kept[FOOT]) == pytest.approx(at_start, abs=1e-12)
+    assert float(kept[INITIAL_ACCURACY]) == pytest.approx(at_start, abs=1e-12)
     assert kept[now_name("B_prompt")].dims == (PROGRESS,)
 
 

@@ -13,7 +13,6 @@ from cbsbayes.posterior.definitions import (
     overhead_table,
 )
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.report.overhead import overhead_section, usual_at
 
 
 def test_least_samples_are_defined_for_exponent_one_alone():
@@ -60,12 +59,3 @@ def test_definitions_stand_in_the_order_of_what_they_ask(fit):
     assert (linear["median"] > linear["anchor"]).all()
     inside = linear[linear["tried"] == "inside"]
     assert (inside["median"] >= inside["anchor"]).all()
-
-
-def test_the_page_tells_the_usual_group_size(fit):
-    section = overhead_section(overhead_table(fit), fit, float(fit.thresholds[0]))
-    assert section["missing"] == ""
-    assert usual_at(overhead_table(fit), fit) == "n_rollouts=8"
-    assert len(section["table"].rows) == len(definitions(fit.law))
-    assert "Zhang" in section["sentences"][0]
-    assert overhead_section(None, fit, 0.6)["missing"].endswith(".")
