@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--thresholds", type=lambda text: tuple(sorted(set(numbers(text)))), metavar="T,T,…",
         help="target accuracies")
     add("--draws", type=int, default=500, help="kept draws of each chain (default: %(default)s)")
-    add("--tune", type=int, default=500, help="warm-up draws (default: %(default)s)")
+    add("--tune", type=int, default=250, help="warm-up draws (default: %(default)s)")
     add("--chains", type=int, default=2, help="(default: %(default)s)")
     add("--no-least-squares", dest="least_squares", action="store_false",
         help="fit the posterior alone, which is faster")
