@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 from cbsbayes.errors import CBSDataError
 
-__all__ = ["EXIT_INPUT", "EXIT_OK", "EXIT_UNTRUSTED", "numbers", "one_line", "run_command"]
+__all__ = ["EXIT_INPUT", "EXIT_OK", "EXIT_SAMPLING", "numbers", "one_line", "run_command"]
 
 EXIT_OK = 0
 EXIT_INPUT = 1  # the user's input is at fault; 2 is argparse's own status for usage
-EXIT_UNTRUSTED = 3  # everything was written, but the fit is not to be trusted
+EXIT_SAMPLING = 3  # everything was written, but sampling checks were not passed
 
 
 def run_command(body: Callable[[], int], command: str) -> int:

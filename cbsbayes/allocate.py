@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cbsbayes._command import EXIT_OK, EXIT_UNTRUSTED, run_command
+from cbsbayes._command import EXIT_OK, EXIT_SAMPLING, run_command
 from cbsbayes.decisions.time_options import (
     add_clock_options,
     clock_asked,
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
                     "trade of updates against samples is, each with its probability.",
         epilog="writes splits.csv, group_size.csv, front.csv, targets.csv (with a target), "
                "iso_batch.csv (where runs of the batch were made), figures and a page. Exit "
-               "status: 0 good; 1 the input is at fault; 2 usage; 3 the fit is not to be trusted "
+               "status: 0 good; 1 the input is at fault; 2 usage; 3 sampling checks not passed "
                "(everything is still written)")
     add = parser.add_argument
     add("fit", type=Path, metavar="FIT", help="a folder or fit.nc that cbsbayes.fit wrote")
@@ -116,7 +116,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
         head = (f"{fit.group}, law {fit.law.name}; batch: {decision.reason}; target "
                 f"{decision.threshold:g}")
         print_answer(head, told.sentences, told.notes, told.tables, options.output / "index.html")
-    return EXIT_OK if fit.verdict["trusted"] else EXIT_UNTRUSTED
+    return EXIT_OK if fit.verdict["sampling"]["passed"] else EXIT_SAMPLING
 
 
 def _load(path: Path) -> Fit:
@@ -206,7 +206,7 @@ def _as_json(fit: Fit, decision: Decision, told: Allocation) -> dict[str, Any]:
               for name, table in decision.tables.items()}
     return {"group": fit.group, "law": fit.law.name, "total_batch": decision.total,
             "total_batch_reason": decision.reason, "threshold": decision.threshold,
-            "trusted": bool(fit.verdict["trusted"]), "sentences": told.sentences,
+            "sampling_passed": bool(fit.verdict["sampling"]["passed"]), "sentences": told.sentences,
             "notes": told.notes, "tables": tables}
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cbsbayes._command import EXIT_OK, EXIT_UNTRUSTED, one_line, run_command
+from cbsbayes._command import EXIT_OK, EXIT_SAMPLING, one_line, run_command
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m cbsbayes.compare",
         description="Compare fits of different runs (models, data sets, estimators, learning "
                     "rates, ppo_epochs): ratios and differences at common thresholds and batches.",
-        epilog="exit status: 0 good; 1 the input is at fault; 2 usage; 3 one of the fits is not "
-               "to be trusted (everything is still written)")
+        epilog="exit status: 0 good; 1 the input is at fault; 2 usage; 3 sampling checks not "
+               "passed by one of the fits (everything is still written)")
     add = parser.add_argument
     add("fits", nargs="+", type=Path, metavar="FIT",
         help="folders or fit.nc files written by cbsbayes.fit; a folder of several groups counts "
@@ -83,8 +83,8 @@ def _run(options: argparse.Namespace, command: str) -> int:
     found = Comparison(fits, table, shown, told, _lines(shown, told))
     _write(options.output, found, command)
     _say(options, found)
-    trusted = all(fit.verdict["trusted"] for fit in fits.values())
-    return EXIT_OK if trusted else EXIT_UNTRUSTED
+    passed = all(fit.verdict["sampling"]["passed"] for fit in fits.values())
+    return EXIT_OK if passed else EXIT_SAMPLING
 
 
 def _fits(paths: Sequence[Path]) -> dict[str, Fit]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cbsbayes._command import EXIT_OK, EXIT_UNTRUSTED, numbers, one_line, run_command
+from cbsbayes._command import EXIT_OK, EXIT_SAMPLING, numbers, one_line, run_command
 from cbsbayes.errors import CBSDataError
 from cbsbayes.timings import Stage, Timings, peak_memory, timings_table
 
@@ -107,7 +107,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
     _print(done, options, stage)
     if options.timings and not options.json:
         print(timings_table(stage.rows()))
-    return EXIT_OK if all(fit.verdict["trusted"] for fit in done.fits) else EXIT_UNTRUSTED
+    return EXIT_OK if all(fit.verdict["sampling"]["passed"] for fit in done.fits) else EXIT_SAMPLING
 
 
 def _fit_groups(options: argparse.Namespace, command: str, stage: Timings) -> _Done:
@@ -175,7 +175,7 @@ def _fit(sweep: xr.Dataset, group: str, options: argparse.Namespace, stage: Stag
 def _write_together(done: _Done, output: Path) -> None:
     """Write the tables of all groups stacked, and a page that lists them."""
     from cbsbayes.posterior.runs_table import unfitted_runs
-    from cbsbayes.report.facts import Facts, verdict_level
+    from cbsbayes.report.facts import Facts
     from cbsbayes.report.folder import (
         TABLES,
         clear_fit,
@@ -198,7 +198,7 @@ def _write_together(done: _Done, output: Path) -> None:
     tables["noise"] = [table for table in map(noise_table, fits) if not isinstance(table, str)]
     tables["noise_joint"] = [fit.noise_joint for fit in fits if fit.noise_joint is not None]
     entries = [IndexEntry(fit.group, f"{done.folders[fit.group].name}/index.html",
-                          paragraph("critical", facts=Facts(fit)), verdict_level(fit))
+                          paragraph("critical", facts=Facts(fit)), fit.verdict["level"])
                for fit in fits]
     entries += [IndexEntry(group, "", reason, "") for group, reason in refused.items()]
     summaries = [*map(fit_summary, fits), *_refused_as_json(refused)]

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from cbsbayes._command import EXIT_OK, EXIT_UNTRUSTED, numbers, run_command
+from cbsbayes._command import EXIT_OK, EXIT_SAMPLING, numbers, run_command
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m cbsbayes.plan",
         description="Rank the runs that could be next by what each is expected to tell about one "
                     "quantity, for its price.",
-        epilog="exit status: 0 good; 1 the input is at fault; 2 usage; 3 the fit is not to be "
-               "trusted (everything is still written)")
+        epilog="exit status: 0 good; 1 the input is at fault; 2 usage; 3 sampling checks not "
+               "passed (everything is still written)")
     add = parser.add_argument
     add("source", nargs="?", type=Path, metavar="SWEEP|FIT",
         help="a sweep, which is fitted first, or what cbsbayes.fit wrote; default: the shipped "
@@ -113,7 +113,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
         print(json.dumps(done, allow_nan=False))
     elif not options.quiet:
         _say(fit, plan, done, options.output)
-    return EXIT_OK if fit.verdict["trusted"] else EXIT_UNTRUSTED
+    return EXIT_OK if fit.verdict["sampling"]["passed"] else EXIT_SAMPLING
 
 
 def _request(options: argparse.Namespace) -> Request:

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cbsbayes._command import EXIT_OK, EXIT_UNTRUSTED, numbers, one_line, run_command
+from cbsbayes._command import EXIT_OK, EXIT_SAMPLING, numbers, one_line, run_command
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
             say(f"\n{study.name}\n\n"
                 f"{study_markdown(study.kind, outcome.table, outcome.summary)}")
     say(f"\nwrote {one_line(page)}")
-    return EXIT_UNTRUSTED if failed else EXIT_OK
+    return EXIT_SAMPLING if failed else EXIT_OK
 
 
 def _studies(options: argparse.Namespace) -> list[Study]:

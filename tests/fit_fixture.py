@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import xarray as xr
+from fitted import verdict_of
 
 from cbsbayes.posterior.fit import Fit
 
@@ -57,7 +58,7 @@ class FakeFit(Fit):
 def _as_fit(law, group="tiny · tiny_add", **groups):
     attrs = {"law": law, "group": group,
              "settings": json.dumps({"ci_prob": 0.9, "seed": 1, "random_seed": 1, "metric": ""}),
-             "verdict": json.dumps({"trusted": True, "sentences": [], "checks_made": {}})}
+             "verdict": json.dumps(verdict_of())}
     tree = xr.DataTree.from_dict({name: part for name, part in groups.items()})
     tree.attrs |= attrs
     return FakeFit(tree)

@@ -159,8 +159,8 @@ def _numbers(values: np.ndarray, join: str = ", ") -> str:
 
 def remarks(fits: Mapping[str, Fit]) -> list[str]:
     """Return what must be known to read the comparison, one sentence each."""
-    out = [f"The fit {label} did not pass its checks; what is said of it is provisional."
-           for label, fit in fits.items() if not fit.verdict["trusted"]]
+    out = [f"Sampling checks not passed by {label}: what is said of it is provisional."
+           for label, fit in fits.items() if not fit.verdict["sampling"]["passed"]]
     out += [f"{label} is fitted to simulated runs, not to measured ones."
             for label, fit in fits.items() if fit.sweep.attrs.get("simulated")]
     out += _differ("laws", {label: fit.law.name for label, fit in fits.items()},

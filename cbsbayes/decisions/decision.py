@@ -179,9 +179,9 @@ def _add_check(
     if left_out:
         predictor = fit_without(fit, decision.total)
         table = check_table(fit, decision.total, predictor)
-        if not predictor.verdict["trusted"]:
-            decision.notes.append("The fit that left the iso-batch runs out did not pass its own "
-                                  "checks; its predictions are provisional.")
+        if not predictor.verdict["sampling"]["passed"]:
+            decision.notes.append("Sampling checks not passed by the fit that left the iso-batch "
+                                  "runs out: its predictions are provisional.")
     elif design_of(fit.crossings).one_axis:
         return
     else:

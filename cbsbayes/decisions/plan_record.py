@@ -40,7 +40,8 @@ def plan_record(
     low, middle, high = target.interval(plan.ci_prob)
     return {
         "command": command, "group": fit.group, "law": fit.law.name,
-        "data_digest": fit.settings["data_digest"], "fit_trusted": bool(fit.verdict["trusted"]),
+        "data_digest": fit.settings["data_digest"],
+        "sampling_passed": bool(fit.verdict["sampling"]["passed"]),
         "quantity": {"name": target.name, "at": target.at, "threshold": _finite(target.threshold),
                      "unit": target.unit, "status": target.status, "median": middle,
                      "ci_lower": low, "ci_upper": high, "ci_prob": plan.ci_prob},

@@ -1,4 +1,4 @@
-"""Is the sampler to be trusted: traces, ranks, energy, r_hat against effective sample size.
+"""Did sampling work: traces, ranks, energy, r_hat against effective sample size.
 
 Ranks follow Vehtari et al. 2021 [1]_: the draws of all chains are ranked together, and chains
 that explore the same posterior have the same, flat, histogram of ranks.
@@ -150,7 +150,7 @@ def plot_convergence(fit: Fit, *, ax: Axes | None = None) -> Axes:
     """Plot r_hat against effective sample size of every quantity in the table.
 
     Points above the upper line (r_hat 1.01) or left of the upright one (400 effective draws)
-    are not to be trusted.
+    need more draws.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Every figure of a fit in reading order, each with a title and how to read it.
 
 What leans least on the form of the law comes first: what doubling buys, then S(B), then the
-critical batch size, then whether all this is to be trusted.
+critical batch size, then whether sampling worked.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The fit: draws, what is read off them, and how far they can be trusted."""
+"""The fit: draws, what is read off them, and the verdict on them."""

@@ -82,7 +82,7 @@ class Fit:
 
     @cached_property
     def verdict(self) -> dict[str, Any]:
-        """``trusted``, ``sentences``, ``checks_made``, ``diagnostics``."""
+        """Of `cbsbayes.posterior.verdict.verdict`."""
         return json.loads(self.tree.attrs["verdict"])
 
     @cached_property

@@ -17,6 +17,7 @@ import xarray as xr
 
 from cbsbayes.baselines import comparison_table
 from cbsbayes.crossings.intervals import choose_thresholds, find_crossings
+from cbsbayes.crossings.reached import keep_reached
 from cbsbayes.crossings.thresholds import MIN_BATCH_SIZES
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.loo import compare_laws, leave_one_run_out
@@ -36,9 +37,17 @@ from cbsbayes.posterior.joint import (
     with_parts,
 )
 from cbsbayes.posterior.law_fit import LawFit, fit_crossings
+from cbsbayes.posterior.odd_runs import odd_run, odd_run_sentence
 from cbsbayes.posterior.runs_table import runs_table
 from cbsbayes.posterior.small_groups import small_group_caution
-from cbsbayes.posterior.verdict import cautions, sampler_checks, verdict
+from cbsbayes.posterior.verdict import (
+    cautions,
+    contradictions,
+    identified_line,
+    reached_line,
+    sampler_checks,
+    verdict,
+)
 from cbsbayes.posterior.versions import versions
 from cbsbayes.sweep.dataset import choose_metric, digest, is_one_axis
 from cbsbayes.sweep.groups import (
@@ -50,6 +59,7 @@ from cbsbayes.sweep.groups import (
     of_group,
     silent_runs,
 )
+from cbsbayes.sweep.learning_rate import learning_rate_rule
 
 __all__ = ["MODELS", "fit_sweep", "laws_beside"]
 
@@ -138,22 +148,28 @@ def fit_sweep(
     targets = (choose_thresholds(fitted, metric=metric, rule=rule, least=least)
                if thresholds is None else np.asarray(thresholds, dtype=float))
     crossings = find_crossings(fitted, targets, metric=metric, rule=rule)
+    crossings, left_out = keep_reached(crossings, fitted, metric)
     crossings, reasons = _without_silent(crossings, reasons)
 
-    def fit_law(law: Law, sampler: SamplerSettings) -> LawFit:
+    def fit_law(
+        law: Law, sampler: SamplerSettings, crossings: xr.Dataset = crossings,
+    ) -> LawFit:
         if model == "crossing":
             return fit_crossings(law, crossings, sampler, label, ci_prob, noise)
         from cbsbayes.posterior.law_fit_curves import fit_curves
 
-        spoken = fitted.sel(run=crossings["run"].values)
-        return fit_curves(law, spoken, targets, metric, sampler, label, ci_prob, ceiling_by_group)
+        return fit_curves(law, fitted.sel(run=crossings["run"].values),
+                          crossings["threshold"].values, metric, sampler, label, ci_prob,
+                          ceiling_by_group)
 
     stage(f"sampling {choice.law.name}")
     main = fit_law(choice.law, sampler)
     checks, worst = sampler_checks(main.tree)
     note = main.tree["sample_stats"].attrs.get("note", "")
     settings = _settings(ds, choice, crossings, metric, ci_prob, sampler)
+    learning_rate = learning_rate_rule(ds)
     settings |= {"model": model, "priors": _priors(model).as_dict(),
+                 "learning_rate_rule": None if learning_rate is None else learning_rate._asdict(),
                  "ceiling_by_group": ceiling_by_group}
     if joint:
         few = _n_batches(crossings) < MIN_BATCH_SIZES
@@ -192,13 +208,34 @@ def fit_sweep(
         check = fit_crossings(choice.law, crossings, sampler, label, ci_prob).cbs
         tables["cross_check"], said = check, [*said, *disagreements(main.cbs, check)]
     tables |= {f"other_{n}": table for n, table in other_tables.items()}
-    tree.attrs["verdict"] = json.dumps(verdict(checks, worst, said))
+    against = contradictions(crossings, fitted.sel(run=crossings["run"].values), metric)
+    odd = odd_run(posteriors[choice.law.name], crossings) if beside else None
+    if odd is not None:
+        stage(f"sampling {choice.law.name} without {odd.run}")
+        against.append(odd_run_sentence(odd, main.cbs, _without(
+            odd.run, crossings, lambda kept: fit_law(choice.law, asked, kept).cbs)))
+    said += [] if learning_rate is None else [learning_rate.sentence]
+    tree.attrs["verdict"] = json.dumps(verdict(
+        checks, worst, reached_line(crossings, left_out), identified_line(main.cbs), against, said))
     total = fits["total"].cbs if "total" in fits else None
     fit = Fit(_with_tables(tree, tables))
     comparison = comparison_table(fit.baselines, main.cbs, total, label,
                                   n_runs=crossings.sizes["run"])
     tree.attrs["table_comparison"] = table_to_json(comparison)
     return fit
+
+
+def _without(
+    run: str, crossings: xr.Dataset, table: Callable[[xr.Dataset], pd.DataFrame]
+) -> pd.DataFrame | str:
+    """Return the table of a fit without one run, or why there is none."""
+    kept = crossings.isel(run=np.flatnonzero(crossings["run"].values != run))
+    if _n_batches(kept) < MIN_BATCH_SIZES:
+        return f"fewer than {MIN_BATCH_SIZES} batch sizes are left"
+    try:
+        return table(kept)
+    except CBSDataError as error:
+        return str(error)
 
 
 def _priors(model: str) -> Priors | TrajectoryPriors:

@@ -1,29 +1,37 @@
-"""Whether a fit is to be trusted, and what to know before its numbers are used.
+"""What to know before the numbers of a fit are used.
 
-Two kinds of findings: checks of the sampler, which decide trust (exit status 3), and cautions
-about data and law, which do not.
+Three lines are judged apart: whether sampling passed (exit status 3 if not), how many runs and
+batch sizes reached the thresholds, and how many quantities the data identify. Then what in the
+data contradicts every law, and cautions about data and law.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from cbsbayes.crossings.contradictions import copied_curves, rising_steps
+from cbsbayes.crossings.reached import Reached, reached_by
+from cbsbayes.crossings.thresholds import MIN_BATCH_SIZES
 from cbsbayes.inference.diagnostics import convergence
 from cbsbayes.inference.loo import GOOD_K
 from cbsbayes.models.laws import Law, get_law
 from cbsbayes.models.variables import PROGRESS
 
-__all__ = ["MIN_ESS", "MAX_R_HAT", "cautions", "sampler_checks", "structure_caution", "verdict"]
+__all__ = ["MIN_ESS", "MAX_R_HAT", "cautions", "contradictions", "identified_line", "reached_line",
+           "sampler_checks", "sampling_line", "structure_caution", "verdict"]
 
 MAX_R_HAT = 1.01  # Vehtari et al. 2021
 MIN_ESS = 400
 _MAX_SIGMA_RUN = 0.15
 _MAX_CBS_RATIO = 2.0
 _MAX_OTHER_STRUCTURE = 0.3  # weight; how often it is more was counted (`validate --average`)
+_CRITICAL = ("cbs_prompts", "cbs_samples", "cbs_rollouts", "B_noise")
 _TIE = 4.0  # elpd differences below this are not told apart (Sivula et al. 2020)
 
 
@@ -52,24 +60,157 @@ def sampler_checks(tree: xr.DataTree) -> tuple[dict[str, bool], dict[str, float]
 
 
 def verdict(
-    checks: Mapping[str, bool], worst: Mapping[str, float], warnings: list[str]
-) -> dict[str, object]:
-    """Return the verdict: ``trusted``, ``sentences``, ``checks_made`` and ``diagnostics``."""
-    sentences = []
-    if all(checks.values()):
-        sentences.append(f"The chains agree (r_hat at most {worst['r_hat_max']:.3f}), carry at "
-                         f"least {worst['ess_bulk_min']:.0f} effective draws, and none diverged.")
-    if not checks["r_hat_below_1_01"]:
-        sentences.append(f"The chains do not agree: r_hat reaches {worst['r_hat_max']:.3f}, above "
-                         f"{MAX_R_HAT}. Sample longer (--draws) or add runs.")
-    if not checks["ess_bulk_above_400"]:
-        sentences.append(f"Too few effective draws: {worst['ess_bulk_min']:.0f}, below {MIN_ESS}. "
-                         "Sample longer (--draws).")
-    if not checks["no_divergences"]:
-        sentences.append(f"{worst['divergences']:.0f} draws diverged: parts of the posterior may "
-                         "be missing.")
-    return {"trusted": all(checks.values()), "sentences": sentences + warnings,
+    checks: Mapping[str, bool], worst: Mapping[str, float], reached: Mapping[str, Any],
+    identified: Mapping[str, Any], contradictions: Sequence[str] = (), notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the verdict: three lines that are judged apart, contradictions, and notes.
+
+    Parameters
+    ----------
+    checks, worst : mapping
+        Of `sampler_checks`.
+    reached, identified : mapping
+        Lines of `reached_line` and `identified_line`.
+    contradictions : sequence of str
+        What in the data no law can follow.
+    notes : sequence of str
+        What else limits the numbers.
+
+    Returns
+    -------
+    dict
+        ``level`` (``good`` where all three lines are and nothing contradicts the law, ``limited``,
+        ``failed`` where sampling is: exit status 3), ``title``, ``sampling``, ``reached``,
+        ``identified`` (each ``passed``, ``sentence`` and what it counted), ``contradictions``,
+        ``sentences`` (all of them in order), ``checks_made`` and ``diagnostics``.
+    """
+    sampling = sampling_line(checks, worst)
+    limits = [text for text, met in (
+        ("the data contradict the law", bool(contradictions)),
+        ("not every threshold was reached by enough runs", not reached["passed"]),
+        ("bounds are all there is at some thresholds", not identified["passed"])) if met]
+    level = "failed" if not sampling["passed"] else "limited" if limits else "good"
+    title = "Sampling checks passed" if sampling["passed"] else "Sampling checks not passed"
+    title += f", but {' and '.join(limits)}" if level == "limited" else ""
+    sentences = [sampling["sentence"], reached["sentence"], identified["sentence"],
+                 *contradictions, *notes]
+    return {"level": level, "title": title, "sampling": sampling,
+            "reached": dict(reached), "identified": dict(identified),
+            "contradictions": list(contradictions), "sentences": sentences,
             "checks_made": dict(checks), "diagnostics": dict(worst)}
+
+
+def sampling_line(checks: Mapping[str, bool], worst: Mapping[str, float]) -> dict[str, Any]:
+    """Return whether the sampler's checks passed, ``passed`` and ``sentence``."""
+    if all(checks.values()):
+        return {"passed": True, "sentence": (
+            f"Sampling passed: the chains agree (r_hat at most {worst['r_hat_max']:.3f}), carry at "
+            f"least {worst['ess_bulk_min']:.0f} effective draws, and none diverged.")}
+    found = []
+    if not checks["r_hat_below_1_01"]:
+        found.append(f"the chains do not agree: r_hat reaches {worst['r_hat_max']:.3f}, above "
+                     f"{MAX_R_HAT}")
+    if not checks["ess_bulk_above_400"]:
+        found.append(f"too few effective draws: {worst['ess_bulk_min']:.0f}, below {MIN_ESS}")
+    if not checks["no_divergences"]:
+        found.append(f"{worst['divergences']:.0f} draws diverged: parts of the posterior may "
+                     "be missing")
+    return {"passed": False, "sentence": f"Sampling not passed: {'; '.join(found)}. Sample longer "
+                                         "(--draws) or add runs."}
+
+
+def reached_line(crossings: xr.Dataset, left_out: Mapping[float, str]) -> dict[str, Any]:
+    """Return how many runs and batch sizes reached the thresholds.
+
+    Parameters
+    ----------
+    crossings : xarray.Dataset
+        Of the runs and thresholds fitted.
+    left_out : mapping
+        Thresholds asked for that say nothing, and why (`cbsbayes.crossings.reached`).
+
+    Returns
+    -------
+    dict
+        ``passed`` (three batch sizes and more reached every threshold asked for), ``sentence``,
+        ``thresholds`` (a mapping each, `Reached`) and ``left_out`` (threshold to reason).
+    """
+    found = reached_by(crossings)
+    alike = groupby(found, key=lambda one: one[1:])
+    text = f"Reached: {'; '.join(_counts(list(same)) for _, same in alike)}."
+    for threshold, why in left_out.items():
+        text += f" Threshold {threshold:g} is left out: {why}."
+    few = [f"{one.threshold:g}" for one in found if one.n_batches_reached < MIN_BATCH_SIZES]
+    if few:
+        text += (f" Fewer than {MIN_BATCH_SIZES} batch sizes reached {', '.join(few)}: any law "
+                 "fits them.")
+    return {"passed": not few and not left_out, "sentence": text,
+            "thresholds": [one._asdict() for one in found],
+            "left_out": {f"{threshold:g}": why for threshold, why in left_out.items()}}
+
+
+def _counts(alike: Sequence[Reached]) -> str:
+    """Return who reached thresholds that as many did."""
+    names, one = ", ".join(f"{each.threshold:g}" for each in alike), alike[0]
+    if (one.n_reached, one.n_batches_reached) == (one.n_runs, one.n_batches):
+        return f"{names} by all {one.n_runs} runs ({one.n_batches} batch sizes)"
+    return (f"{names} by {one.n_reached} of {one.n_runs} runs ({one.n_batches_reached} of "
+            f"{one.n_batches} batch sizes)")
+
+
+def identified_line(cbs: pd.DataFrame) -> dict[str, Any]:
+    """Return how many quantities the data identify.
+
+    Parameters
+    ----------
+    cbs : pandas.DataFrame
+        The table of ``cbs.csv``.
+
+    Returns
+    -------
+    dict
+        ``passed`` (every threshold has a critical batch size with two ends), ``sentence``,
+        ``n_identified``, ``n_bounds`` and ``n_quantities`` (rows of the table).
+    """
+    status = cbs["status"]
+    known, total = int((status == "identified").sum()), len(cbs)
+    bounds = int(status.isin(("upper_bound", "lower_bound")).sum())
+    text = f"Identified: {known} of {total} quantities"
+    text += f" ({bounds} bounds, {total - known - bounds} not at all)." if known < total else "."
+    sizes = cbs[cbs["quantity"].isin(_CRITICAL)]
+    certain = set(sizes[sizes["status"] == "identified"]["threshold"])
+    without = sorted(set(sizes["threshold"]) - certain)
+    if without:
+        text += (" No critical batch size is identified at "
+                 f"{', '.join(f'{t:g}' for t in without)}: bounds are all there is.")
+    return {"passed": bool(certain) and not without, "sentence": text, "n_identified": known,
+            "n_bounds": bounds, "n_quantities": total}
+
+
+def contradictions(
+    crossings: xr.Dataset, sweep: xr.Dataset, metric: str | None
+) -> list[str]:
+    """Return what in the data no law can follow, a sentence each.
+
+    Parameters
+    ----------
+    crossings : xarray.Dataset
+        Of the runs fitted.
+    sweep : xarray.Dataset
+        Those runs.
+    metric : str or None
+        Validation set.
+    """
+    rising = rising_steps(crossings)
+    copies = copied_curves(sweep, metric)
+    found = [] if rising is None else [rising]
+    if copies:
+        some = ", ".join(" = ".join(runs) for runs in copies[:3])
+        more = f" and {len(copies) - 3} more" if len(copies) > 3 else ""
+        found.append(f"{sum(len(runs) for runs in copies)} runs share their whole curve with "
+                    f"another run ({some}{more}): copies are no replicates, and the intervals "
+                    "are too narrow. Leave the copies out, or give each seed its own log.")
+    return found
 
 
 def cautions(

@@ -11,7 +11,7 @@ from cbsbayes.plots.gallery import all_figures
 from cbsbayes.posterior.versions import versions
 from cbsbayes.report.allocation import allocation_tables
 from cbsbayes.report.clock import clock_tables
-from cbsbayes.report.facts import Facts, verdict_title
+from cbsbayes.report.facts import Facts
 from cbsbayes.report.page import Page, Section, page_figure
 from cbsbayes.report.tables import Table
 from cbsbayes.report.text import paragraph
@@ -79,13 +79,13 @@ def allocate_page(
     tables = allocation_tables(decision)
     if clock is not None and not isinstance(clock, str):
         tables |= dict(zip(("clock", "times"), clock_tables(clock), strict=True))
-    trusted, figures = bool(fit.verdict["trusted"]), _figures(fit, folder)
+    sampled, figures = bool(fit.verdict["sampling"]["passed"]), _figures(fit, folder)
     return Page(
         kicker="Which batch to run", title="Which batch is best, and how sure is that?",
         asked=f"Read off the fit of {fit.crossings.sizes['run']} runs of {fit.group}, law "
               f"{fit.law.name}; batch: {decision.reason}; threshold {decision.threshold:g}.",
-        level="good" if trusted else "failed", verdict=verdict_title(fit),
-        cautions=[*([] if trusted else fit.verdict["sentences"]), *told.notes],
+        level=fit.verdict["level"], verdict=fit.verdict["title"],
+        cautions=[*([] if sampled else fit.verdict["sentences"]), *told.notes],
         answer=told.sentences,
         sections=_parts(tables, _other_targets(decision), figures), definitions=_DEFINITIONS,
         paper=_paper(fit, told), laws=[fit.law], made=_made(fit, command, settings),
@@ -125,7 +125,7 @@ def _parts(
 
 
 def _paper(fit: Fit, told: Allocation) -> str:
-    provisional = ("" if fit.verdict["trusted"] else
+    provisional = ("" if fit.verdict["sampling"]["passed"] else
                    "The fit did not pass its checks; what follows is provisional.")
     facts = Facts(fit)
     parts = [provisional, paragraph("data", facts=facts), paragraph("law", facts=facts),

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "compare_page"]
 
+_VERDICTS = {
+    "good": "Sampling checks passed by all of these fits",
+    "limited": "Sampling checks passed by all of these fits, but some have limits of their own: "
+               "see their pages",
+    "failed": "Sampling checks not passed by all of these fits",
+}
 _DEFINITIONS = {
     "ratio": "First over second, for typical runs. Draws of two fits are independent given the "
              "model, so they are paired at random.",
@@ -72,15 +78,15 @@ def compare_page(found: Comparison, folder: Path, command: str) -> Page:
         The command line.
     """
     labels = list(found.fits)
-    trusted = all(fit.verdict["trusted"] for fit in found.fits.values())
+    levels = [fit.verdict["level"] for fit in found.fits.values()]
+    worst = next(level for level in ("failed", "limited", "good") if level in levels)
     how, *answer = found.lines[len(found.told):]
     return Page(
         kicker="Fits side by side",
         title=f"How do {_listed(labels)} differ, and how sure is it?",
         asked=f"{len(labels)} fits were compared: {_listed(labels)}. {how}",
-        level="good" if trusted else "failed",
-        verdict="All of these fits can be trusted as far as their checks go" if trusted else
-                "Not all of these fits are to be trusted yet",
+        level=worst,
+        verdict=_VERDICTS[worst],
         cautions=found.told, answer=answer, sections=list(_parts(found, folder)),
         definitions=_DEFINITIONS, paper=_paper(found, how, answer), made=_made(found, command),
         laws=[fit.law for fit in found.fits.values()],

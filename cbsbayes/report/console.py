@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from cbsbayes._command import one_line
-from cbsbayes.report.facts import Facts, verdict_level, verdict_title
+from cbsbayes.report.facts import Facts
 from cbsbayes.report.tables import Cell, Table, answer_table
 from cbsbayes.report.text import sentences
 
@@ -51,7 +51,7 @@ def print_fit(facts: Facts, source: Path, folder: Path, console: Console | None 
                   f"{len(fit.runs)} runs from {shown(str(source))}")
     for sentence in sentences("card", facts=facts):
         console.print(shown(sentence))
-    console.print(f"[bold {_COLORS[verdict_level(fit)]}]{shown(verdict_title(fit))}[/]")
+    console.print(f"[bold {_COLORS[fit.verdict["level"]]}]{shown(fit.verdict["title"])}[/]")
     for sentence in fit.verdict["sentences"]:
         console.print(f"  · {shown(sentence)}")
     print_table(_fitting(facts, console.width), console)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
 
 __all__ = ["Advice", "Fact", "Facts", "batch_text", "chosen_ats", "doubled_text", "find",
-           "known_quantities", "usual_batch", "verdict_level", "verdict_title"]
+           "known_quantities", "usual_batch"]
 
 MAX_ROWS = 4  # rows of one quantity in the main table
 _AXES = {"n_prompts": "prompts per update", "n_rollouts": "rollouts per prompt",
@@ -404,13 +404,3 @@ def _best_split(decision: Decision) -> Advice | None:
 def known_quantities(cbs: pd.DataFrame) -> list[str]:
     """Return the quantities of a table in the order in which tables print them."""
     return [name for name in QUANTITIES if name in set(cbs["quantity"])]
-
-
-def verdict_level(fit: Fit) -> str:
-    """Return ``good`` or ``failed``: whether the sampler's checks passed."""
-    return "good" if fit.verdict["trusted"] else "failed"
-
-
-def verdict_title(fit: Fit) -> str:
-    """Return the verdict in one line."""
-    return f"Sampling checks {'passed' if fit.verdict['trusted'] else 'not passed'}"

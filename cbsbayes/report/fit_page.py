@@ -19,7 +19,7 @@ from cbsbayes.posterior.joint import LARGE_OFFSET
 from cbsbayes.report import tables
 from cbsbayes.report.allocation import allocation
 from cbsbayes.report.clock import choice_sentences, clock_sentence, clock_tables
-from cbsbayes.report.facts import Facts, verdict_level, verdict_title
+from cbsbayes.report.facts import Facts
 from cbsbayes.report.numbers import compared_estimate
 from cbsbayes.report.page import Page, PageFigure, Section
 from cbsbayes.report.text import paragraph, plain, sentences
@@ -84,7 +84,7 @@ def fit_page(
         kicker="Critical batch size, estimated with its uncertainty",
         title=f"How large a batch still pays for {facts.group or 'these runs'}, and how sure are "
               "we?",
-        asked="", level=verdict_level(fit), verdict=verdict_title(fit),
+        asked="", level=fit.verdict["level"], verdict=fit.verdict["title"],
         cautions=fit.verdict["sentences"],
         answer=[*sentences("card", facts=facts), *sentences("card_note", facts=facts)],
         sections=[section for section in sections if section is not None], definitions={},

@@ -10,7 +10,7 @@ import numpy as np
 from cbsbayes.decisions.planner import Plan
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.versions import versions
-from cbsbayes.report.facts import Facts, verdict_title
+from cbsbayes.report.facts import Facts
 from cbsbayes.report.numbers import count
 from cbsbayes.report.page import Page, Section, page_figure
 from cbsbayes.report.plan_tables import candidates_table, runs_table
@@ -49,11 +49,11 @@ def plan_page(plan: Plan, fit: Fit, record: dict[str, Any], folder: Path) -> Pag
         With the figure, ``plan.png``, drawn.
     """
     careful = [*cautions(plan), *law_cautions(fit)]
-    trusted = bool(fit.verdict["trusted"])
+    sampled = bool(fit.verdict["sampling"]["passed"])
     return Page(
         kicker="Which run next", title=f"Which run tells most about: {target_label(plan)}?",
-        asked=_asked(plan, fit), level="good" if trusted else "failed", verdict=verdict_title(fit),
-        cautions=[*([] if trusted else fit.verdict["sentences"]), *careful],
+        asked=_asked(plan, fit), level=fit.verdict["level"], verdict=fit.verdict["title"],
+        cautions=[*([] if sampled else fit.verdict["sentences"]), *careful],
         answer=_answer(record["sentences"], careful), sections=_parts(plan, record, folder),
         definitions=_DEFINITIONS, paper=_paper(plan, fit), laws=[fit.law],
         made=_made(plan, fit, record),
@@ -95,7 +95,7 @@ def _parts(plan: Plan, record: dict[str, Any], folder: Path) -> list[Section]:
 
 def _paper(plan: Plan, fit: Fit) -> str:
     request, first = plan.request, plan.runs.iloc[0]
-    provisional = ("" if fit.verdict["trusted"] else
+    provisional = ("" if fit.verdict["sampling"]["passed"] else
                    "The fit did not pass its checks; the plan is provisional.")
     chosen = (f"The next runs were chosen among {len(plan.table)} candidate batches and lengths by "
               f"the expected information about one quantity ({target_label(plan)}): for each "

@@ -1,4 +1,4 @@
-"""A plan in words: what it is about, what comes next, and how far the answer can be trusted."""
+"""A plan in words: what it is about, what comes next, and how far the answer holds."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ import xarray as xr
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.sweep.build import add_notes, new_sweep, notes_of
+from cbsbayes.sweep.learning_rate import learning_rate_rule
 from cbsbayes.sweep.merge import append, merge
 from cbsbayes.sweep.schema import digest, validate
 
@@ -57,26 +58,33 @@ def group_of(ds: xr.Dataset) -> xr.DataArray:
     """Return each run's group, a readable label; runs of different groups are never pooled.
 
     A group is model × dataset × algorithm × learning_rate × ppo_epochs; parts that are unknown
-    (or, for ppo_epochs, 1) are left out of the label.
+    (or, for ppo_epochs, 1) are left out of the label. Where every batch size has one learning
+    rate, that it changes with the batch is a rule and makes no groups
+    (`cbsbayes.sweep.learning_rate`).
 
     Returns
     -------
     xarray.DataArray
         Text, dims run.
     """
-    parts = zip(ds["model"].values, ds["dataset"].values, ds["algorithm"].values,
-                ds["learning_rate"].values, ds["ppo_epochs"].values, strict=True)
-    labels = [_label(*part) for part in parts]
-    return xr.DataArray(np.array(labels, dtype=np.str_), dims="run",
-                        coords={"run": ds["run"]}, name="group")
+    known = np.isfinite(ds["learning_rate"].values)
+    settings = list(zip(ds["model"].values.tolist(), ds["dataset"].values.tolist(),
+                        ds["algorithm"].values.tolist(), ds["ppo_epochs"].values.tolist(),
+                        known.tolist(), strict=True))
+    labels = np.full(ds.sizes["run"], "", dtype=object)
+    for setting in dict.fromkeys(settings):
+        alike = np.array([other == setting for other in settings])
+        rule = learning_rate_rule(ds.isel(run=np.flatnonzero(alike)))
+        for k in np.flatnonzero(alike):
+            rate = f"lr {ds['learning_rate'].values[k]:g}" if known[k] else ""
+            model, dataset, algorithm, epochs, _ = setting
+            labels[k] = _label(model, dataset, algorithm, epochs, rule.label if rule else rate)
+    return xr.DataArray(labels.astype(np.str_), dims="run", coords={"run": ds["run"]},
+                        name="group")
 
 
-def _label(model: str, dataset: str, algorithm: str, rate: float, epochs: int) -> str:
-    parts = [str(model), str(dataset), str(algorithm)]
-    if np.isfinite(rate):
-        parts.append(f"lr {rate:g}")
-    if epochs > 1:
-        parts.append(f"{epochs} epochs")
+def _label(model: str, dataset: str, algorithm: str, epochs: int, rate: str) -> str:
+    parts = [model, dataset, algorithm, rate, f"{epochs} epochs" if epochs > 1 else ""]
     return " · ".join(part for part in parts if part) or "all runs"
 
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from fitted import SETTINGS, quick_sampling
+from fitted import SETTINGS, quick_sampling, verdict_of
 from page_reader import check_command_page
 
 from cbsbayes.allocate import main
@@ -74,7 +74,7 @@ def test_json_is_the_tables(saved, level, tmp_path, capsys):
     assert run(saved, "--threshold", level, "--json", "-o", tmp_path,
                "--prompt-cost", 1, "--rollout-cost", 2) == 0
     told = json.loads(capsys.readouterr().out, parse_constant=lambda token: pytest.fail(token))
-    assert {"group", "law", "total_batch", "total_batch_reason", "threshold", "trusted",
+    assert {"group", "law", "total_batch", "total_batch_reason", "threshold", "sampling_passed",
             "sentences", "notes", "tables"} == set(told)
     splits = pd.DataFrame(told["tables"]["splits"])
     assert splits["p_best"].sum() == pytest.approx(1.0)
@@ -102,14 +102,14 @@ def test_left_out_runs_are_not_seen(saved, tmp_path, capsys):
     assert "predicted by a fit that left them out" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_fit_that_is_not_to_be_trusted_answers_with_status_3(fit, tmp_path, capsys):
+def test_failed_sampling_answers_with_status_3(fit, tmp_path, capsys):
     tree = fit.tree.copy()
-    tree.attrs = {**tree.attrs, "verdict": json.dumps(fit.verdict | {"trusted": False})}
+    tree.attrs = {**tree.attrs, "verdict": json.dumps(verdict_of(failed=True))}
     path = Fit(tree).save(tmp_path / "fit.nc")
     assert run(path, "-o", tmp_path / "out") == 3
     assert "not" in capsys.readouterr().out.splitlines()[2]
     page = check_command_page(tmp_path / "out")
-    assert "This fit is not to be trusted yet" in page.words
+    assert "Sampling checks not passed" in page.words
     assert "provisional" in page.words
     assert "splits.csv" in listing(tmp_path / "out")
 

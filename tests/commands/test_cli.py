@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cbsbayes._command import EXIT_INPUT, EXIT_OK, EXIT_UNTRUSTED, one_line, run_command
+from cbsbayes._command import EXIT_INPUT, EXIT_OK, EXIT_SAMPLING, one_line, run_command
 from cbsbayes.errors import CBSDataError
 
 
@@ -20,14 +20,14 @@ def failing(error):
     return body
 
 
-@pytest.mark.parametrize("status", [EXIT_OK, EXIT_UNTRUSTED])
+@pytest.mark.parametrize("status", [EXIT_OK, EXIT_SAMPLING])
 def test_a_body_gives_the_status(status, capsys):
     assert run_command(lambda: status, "cbsbayes.fit") == status
     assert capsys.readouterr() == ("", "")
 
 
 def test_the_statuses_are_those_of_the_contract():
-    assert (EXIT_OK, EXIT_INPUT, EXIT_UNTRUSTED) == (0, 1, 3)
+    assert (EXIT_OK, EXIT_INPUT, EXIT_SAMPLING) == (0, 1, 3)
 
 
 @pytest.mark.parametrize(("error", "line"), [

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from timed_sweeps import timed_fit
 
-from cbsbayes._command import EXIT_INPUT, EXIT_OK, EXIT_UNTRUSTED
+from cbsbayes._command import EXIT_INPUT, EXIT_OK, EXIT_SAMPLING
 from cbsbayes.allocate import main
 from cbsbayes.decisions.time_answer import answer_clock
 from cbsbayes.report.clock import choice_sentences, clock_section, clock_sentence
@@ -32,7 +32,7 @@ def allocate(*arguments):
 def test_tables_and_figures_are_written_and_json_holds_them(saved, tmp_path, capsys):
     status = allocate(saved, "-o", tmp_path, "--gpus", "8,16", "--price", 2, "--gpu-hours", 5,
                       "--deadline", 4, "--json")
-    assert status in (EXIT_OK, EXIT_UNTRUSTED)
+    assert status in (EXIT_OK, EXIT_SAMPLING)
     told = json.loads(capsys.readouterr().out)
     names = {path.name for path in tmp_path.iterdir()}
     assert {"clock.csv", "times.csv", "clock_choices.csv", "clock_map.png", "time_cost.pdf",
@@ -80,10 +80,10 @@ def test_logs_without_step_times_refuse_the_clock_and_answer_the_rest(fit, tmp_p
     untimed = type(fit)(fit.tree.copy(deep=True))
     untimed.tree["sweep"]["step_time"] = untimed.tree["sweep"]["step_time"] * np.nan
     path = untimed.save(tmp_path / "untimed.nc")
-    assert allocate(path, "-o", tmp_path / "out", "--quiet") in (EXIT_OK, EXIT_UNTRUSTED)
+    assert allocate(path, "-o", tmp_path / "out", "--quiet") in (EXIT_OK, EXIT_SAMPLING)
     status = allocate(path, "-o", tmp_path / "out", "--clock")
     captured = capsys.readouterr()
-    assert status in (EXIT_OK, EXIT_UNTRUSTED)
+    assert status in (EXIT_OK, EXIT_SAMPLING)
     assert "No run has a step time" in captured.out.replace("\n", " ")
     assert (tmp_path / "out" / "splits.csv").exists()
     section = clock_section(untimed, float(fit.thresholds[0]))

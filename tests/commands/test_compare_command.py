@@ -6,7 +6,7 @@ import json
 
 import pandas as pd
 import pytest
-from fitted import SETTINGS, groups_sweep, quick_sampling, run
+from fitted import SETTINGS, groups_sweep, quick_sampling, run, verdict_of
 from page_reader import check_command_page
 
 from cbsbayes.compare import main
@@ -78,12 +78,12 @@ def test_faults_are_one_line(folders, tmp_path, capsys, arguments, words):
     assert err.count("\n") == 1
 
 
-def test_a_fit_that_is_not_trusted_is_named_and_gives_status_3(fits, tmp_path, capsys):
+def test_failed_sampling_is_named_and_gives_status_3(fits, tmp_path, capsys):
     tree = fits[1].tree.copy()
-    tree.attrs["verdict"] = json.dumps(fits[1].verdict | {"trusted": False})
+    tree.attrs["verdict"] = json.dumps(verdict_of(failed=True))
     saved([fits[0], Fit(tree)], tmp_path)
     assert main([str(tmp_path), "-o", str(tmp_path / "out")]) == 3
-    assert "beta did not pass its checks" in capsys.readouterr().out
+    assert "not passed by beta" in capsys.readouterr().out
     check_command_page(tmp_path / "out")
     assert (tmp_path / "out" / "compare.csv").exists()
 

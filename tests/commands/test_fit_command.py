@@ -107,28 +107,28 @@ def test_without_a_sweep_the_shipped_one_is_fitted(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("draws", [diverging, stuck])
-def test_a_fit_not_to_be_trusted_is_written_and_said(sweep_file, tmp_path, capsys, draws):
+def test_failed_sampling_is_written_and_said(sweep_file, tmp_path, capsys, draws):
     with quick_sampling(draws), few_figures(1):
         status = main([str(sweep_file), "-o", str(tmp_path), "--json", *QUICK])
     assert status == 3
     (found,) = json.loads(capsys.readouterr().out, parse_constant=refuse)
-    assert found["trusted"] is False
+    assert found["sampling"]["passed"] is False
     assert not all(found["checks_made"].values())
     assert listing(tmp_path) == FILES
     json.loads((tmp_path / "fit.json").read_text(), parse_constant=refuse)
 
 
 @pytest.mark.mcmc
-def test_chains_too_short_to_agree_are_not_trusted(sweep_file, tmp_path):
+def test_chains_too_short_to_agree_do_not_pass(sweep_file, tmp_path):
     """The real sampler, with the fewest draws that it takes."""
     with few_figures(1):
         status = main([str(sweep_file), "-o", str(tmp_path), "--quiet", "--draws", "50",
                        "--tune", "100", "--chains", "2", "--thresholds", "0.65"])
     assert status == 3
     found = json.loads((tmp_path / "fit.json").read_text())
-    assert found["trusted"] is False
+    assert found["sampling"]["passed"] is False
     assert found["checks_made"]["ess_bulk_above_400"] is False
-    assert "Too few effective draws" in " ".join(found["sentences"])
+    assert "too few effective draws" in " ".join(found["sentences"])
 
 
 @pytest.mark.parametrize("arguments", [
@@ -212,7 +212,7 @@ def test_json_of_several_groups_names_those_not_fitted(tmp_path, capsys):
     assert "1 batch size" in refused["not_fitted"]
 
 
-def test_one_untrusted_group_decides_the_status(tmp_path):
+def test_one_failed_group_decides_the_status(tmp_path):
     path = write_sweep(groups_sweep(), tmp_path / "sweep.nc")
     calls = itertools.count()
 
@@ -222,4 +222,4 @@ def test_one_untrusted_group_decides_the_status(tmp_path):
     with quick_sampling(second_diverges), few_figures(0):
         assert main([str(path), "-o", str(tmp_path / "out"), "--quiet", *QUICK]) == 3
     groups = json.loads((tmp_path / "out" / "fit.json").read_text())["groups"]
-    assert [g["trusted"] for g in groups] == [True, False]
+    assert [g["sampling"]["passed"] for g in groups] == [True, False]

@@ -133,7 +133,7 @@ def test_remarks_name_simulated_and_untrusted_fits(fits):
     lines = remarks(fits)
     assert sum("simulated" in line for line in lines) == 2
     untrusted = sum("did not pass its checks" in line for line in lines)
-    assert untrusted == sum(not fit.verdict["trusted"] for fit in fits.values())
+    assert untrusted == sum(not fit.verdict["sampling"]["passed"] for fit in fits.values())
 
 
 def changed(fit, **attrs):

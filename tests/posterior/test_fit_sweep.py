@@ -69,7 +69,7 @@ def test_chains_that_do_not_agree_are_sampled_once_more_and_longer(prompts_sweep
     assert asked == [("total", 200), ("total", 800), ("power", 200)]
     assert said[1] == "sampling total again, 4 times as long"
     assert fit.settings["draws"] == fit.posterior.sizes["draw"] == 800
-    assert fit.verdict["trusted"]
+    assert fit.verdict["sampling"]["passed"]
 
 
 def test_settings_say_everything_that_was_asked_for(fit, sweep):

@@ -124,8 +124,7 @@ def test_what_is_not_settled_is_a_bound_or_said_to_be_open(fit, status, said):
 
 
 def test_sampling_that_failed_is_said_first(fit):
-    failed = changed(fit, verdict=fit.verdict | {
-        "trusted": False, "checks_made": {"no_divergences": False}})
+    failed = changed(fit, verdict=verdict_of(failed=True))
     text = words(failed)
     assert "Sampling checks not passed" in text
     assert "failed or not made" in text

@@ -99,7 +99,8 @@ def refuse(token):
 def test_the_json_is_json_and_says_how_it_was_made(written, fit):
     found = json.loads((written / "fit.json").read_text(), parse_constant=refuse)
     assert {"group", "law", "formula", "thresholds", "ci_prob", "versions", "data_digest",
-            "priors", "checks_made", "diagnostics", "trusted", "sentences", "laws"} <= set(found)
+            "priors", "checks_made", "diagnostics", "sampling", "reached", "identified",
+            "sentences", "level", "title", "laws"} <= set(found)
     assert found["data_digest"] == fit.settings["data_digest"]
     assert found["n_runs"] + found["n_runs_left_out"] == fit.sweep.sizes["run"]
     assert [row["law"] for row in found["laws"]] == fit.law_table["law"].tolist()

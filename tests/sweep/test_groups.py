@@ -21,6 +21,7 @@ from cbsbayes.sweep.groups import (
     silent_runs,
     without_baseline,
 )
+from cbsbayes.sweep.learning_rate import learning_rate_rule
 
 
 def sweep(n_prompts, n_rollouts, *, algorithm="grpo", total_batch=None, **columns):
@@ -127,6 +128,54 @@ def test_groups_are_never_pooled():
     assert list(of_group(ds, "grpo · lr 1e-06")["run"].values) == ["r0", "r1", "r2"]
     with pytest.raises(CBSDataError, match="no group 'ppo'; the sweep's groups are: grpo"):
         of_group(ds, "ppo")
+
+
+def scaled(rate, **columns):
+    """Return a sweep of both axes, its learning rates a function of prompts and rollouts."""
+    prompts, rollouts = (axis.ravel() for axis in np.meshgrid([16, 32, 64], [4, 8]))
+    return sweep(prompts, rollouts, learning_rate=rate(prompts, rollouts), **columns)
+
+
+@pytest.mark.parametrize(("rate", "axis", "exponent", "label"), [
+    (lambda p, g: 1e-6 * np.sqrt(p * g / 64), "total_batch", 0.5, "grpo · lr ∝ batch^0.5"),
+    (lambda p, g: 1e-6 * (p / 16), "n_prompts", 1.0, "grpo · lr ∝ prompts^1"),
+    (lambda p, g: 1e-6 / g, "n_rollouts", -1.0, "grpo · lr ∝ rollouts^-1"),
+])
+def test_one_learning_rate_per_batch_is_a_rule_not_a_group(rate, axis, exponent, label):
+    ds = scaled(rate)
+    assert group_names(ds) == [label]
+    rule = learning_rate_rule(ds)
+    assert rule.axis == axis
+    assert rule.exponent == pytest.approx(exponent, abs=1e-5)
+    assert rule.standard_error < 1e-5
+    assert f"^{exponent:.2f}" in rule.sentence
+
+
+def test_a_rule_that_is_not_a_power_has_its_error():
+    rule = learning_rate_rule(scaled(lambda p, g: 1e-6 * np.sqrt(p * g) * np.tile([1, 1.2, 1], 2)))
+    assert rule.axis == "total_batch"
+    assert rule.exponent == pytest.approx(0.5, abs=2 * rule.standard_error)
+    assert 0.02 < rule.standard_error < 0.2
+    two = sweep([16, 32], [8, 8], learning_rate=[1e-6, 2e-6])
+    assert learning_rate_rule(two).standard_error is None
+    assert "standard error" not in learning_rate_rule(two).sentence
+
+
+def test_rates_that_differ_at_one_batch_make_groups():
+    both = sweep([16, 32, 64] * 2, [8] * 6, learning_rate=[1e-6] * 3 + [1e-6, 2e-6, 4e-6])
+    assert learning_rate_rule(both) is None
+    assert group_names(both) == ["grpo · lr 1e-06", "grpo · lr 2e-06", "grpo · lr 4e-06"]
+    one = sweep([16, 32, 64], [8] * 3, learning_rate=[1e-6] * 3)
+    assert learning_rate_rule(one) is None
+    assert group_names(one) == ["grpo · lr 1e-06"]
+    unknown = sweep([16, 32, 64], [8] * 3, learning_rate=[1e-6, 2e-6, np.nan])
+    assert group_names(unknown) == ["grpo", "grpo · lr ∝ batch^1"]
+
+
+def test_each_estimator_has_a_rule_of_its_own():
+    ds = sweep([16, 32, 64] * 2, [8] * 6, algorithm=["grpo"] * 3 + ["rloo"] * 3,
+               learning_rate=[1e-6, 2e-6, 4e-6] + [1e-6] * 3)
+    assert group_names(ds) == ["grpo · lr ∝ batch^1", "rloo · lr 1e-06"]
 
 
 def test_runs_that_say_nothing_about_any_threshold():
