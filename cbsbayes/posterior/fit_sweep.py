@@ -209,7 +209,7 @@ def fit_sweep(
         tables["cross_check"], said = check, [*said, *disagreements(main.cbs, check)]
     tables |= {f"other_{n}": table for n, table in other_tables.items()}
     against = contradictions(crossings, fitted.sel(run=crossings["run"].values), metric)
-    odd = odd_run(posteriors[choice.law.name], crossings) if beside else None
+    odd = odd_run(tree["posterior_predictive"]["steps"], crossings) if beside else None
     if odd is not None:
         stage(f"sampling {choice.law.name} without {odd.run}")
         against.append(odd_run_sentence(odd, main.cbs, _without(

@@ -34,32 +34,45 @@ class OddRun(NamedTuple):
     replicates: int
 
 
-def odd_run(posterior: xr.Dataset, crossings: xr.Dataset) -> OddRun | None:
+def odd_run(predictive: xr.DataArray, crossings: xr.Dataset) -> OddRun | None:
     """Return the run farthest off, where it is off by so much that a mistake is likely.
 
     Parameters
     ----------
-    posterior : xarray.Dataset
-        Draws with ``run_effect`` (chain, draw, run), in log S.
+    predictive : xarray.DataArray
+        Replicated S of every run, updates, dims (chain, draw, run, threshold).
     crossings : xarray.Dataset
         Of the runs fitted.
     """
-    effect = posterior["run_effect"].median(("chain", "draw"))
-    values = effect.values - np.median(effect.values)
-    batch = np.column_stack([crossings[name].sel(run=effect["run"]).values
+    off = _off(np.log(predictive.median(("chain", "draw"))), crossings)
+    values = off - np.median(off)
+    batch = np.column_stack([crossings[name].values
                              for name in ("n_prompts", "n_rollouts", "total_batch")])
     alike = (batch[:, None] == batch).all(axis=2)
     np.fill_diagonal(alike, False)
     away = np.array([value - (np.median(values[others]) if others.any() else 0.0)
                      for value, others in zip(values, alike, strict=True)])
     # of two runs at one batch, the one nearer the law is not the odd one
-    worst = int(np.argmax(np.minimum(np.abs(away), np.abs(values))))
+    size = np.minimum(np.abs(away), np.abs(values))
+    worst = int(size.argmax())
     spread = _NORMAL * float(np.median(np.abs(np.delete(values, worst))))
-    size = min(abs(away[worst]), abs(values[worst]))
-    if size < max(np.log(_FACTOR), _SPREADS * spread):
+    if size[worst] < max(np.log(_FACTOR), _SPREADS * spread):
         return None
-    return OddRun(str(effect["run"].values[worst]), float(np.exp(values[worst])),
+    return OddRun(str(crossings["run"].values[worst]), float(np.exp(values[worst])),
                   int(alike[worst].sum()))
+
+
+def _off(log_steps: xr.DataArray, crossings: xr.Dataset) -> np.ndarray:
+    """Return how far each run's intervals lie from the law, log updates, over its thresholds."""
+    expected = log_steps.sel(run=crossings["run"], threshold=crossings["threshold"])
+    expected = expected.transpose("run", "threshold").values
+    ordered = crossings.transpose("run", "threshold")
+    with np.errstate(divide="ignore"):
+        lower, upper = np.log(ordered["lower"].values), np.log(ordered["upper"].values)
+    off = np.fmax(lower - expected, 0.0) + np.fmin(upper - expected, 0.0)
+    known = ~np.isnan(ordered["lower"].values)
+    return np.array([np.median(row[seen]) if seen.any() else 0.0
+                     for row, seen in zip(off, known, strict=True)])
 
 
 def odd_run_sentence(odd: OddRun, before: pd.DataFrame, after: pd.DataFrame | str) -> str:

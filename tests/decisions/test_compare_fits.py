@@ -129,11 +129,11 @@ def test_passes_over_a_batch_are_compared_in_samples_and_along_diagonals(fits):
     assert "generated_samples" not in set(compare_fits(fits)["quantity"])
 
 
-def test_remarks_name_simulated_and_untrusted_fits(fits):
+def test_remarks_name_simulated_and_failed_fits(fits):
     lines = remarks(fits)
     assert sum("simulated" in line for line in lines) == 2
-    untrusted = sum("did not pass its checks" in line for line in lines)
-    assert untrusted == sum(not fit.verdict["sampling"]["passed"] for fit in fits.values())
+    failed = sum("checks not passed by" in line for line in lines)
+    assert failed == sum(not fit.verdict["sampling"]["passed"] for fit in fits.values())
 
 
 def changed(fit, **attrs):

@@ -13,16 +13,21 @@ P = [8, 8, 16, 16, 32, 32, 64, 64]
 SMALL = [0.05, -0.08, 0.02, -0.03, 0.1, -0.06, 0.04, -0.01]
 
 
-def fitted(effects, n_prompts=P):
-    """Return draws around run effects, and the runs' batches."""
-    n = len(effects)
-    draws = np.asarray(effects) + 0.02 * np.random.default_rng(0).normal(size=(2, 200, n))
-    names = [f"r{k}" for k in range(n)]
-    posterior = xr.Dataset({"run_effect": (("chain", "draw", "run"), draws)}, coords={"run": names})
-    crossings = xr.Dataset(coords={"run": names, "n_prompts": ("run", n_prompts),
-                                   "n_rollouts": ("run", [8] * n),
-                                   "total_batch": ("run", 8.0 * np.array(n_prompts))})
-    return posterior, crossings
+def fitted(off, n_prompts=P):
+    """Return S as a law has it, and crossings of runs so far off that, log updates."""
+    n = len(off)
+    law = np.log(50 * (1 + 40 / np.array(n_prompts)))[:, None] + [0.0, 0.3]
+    draws = np.exp(law + 0.1 * np.random.default_rng(0).normal(size=(2, 2000, n, 2)))
+    names, thresholds = [f"r{k}" for k in range(n)], [0.5, 0.6]
+    predictive = xr.DataArray(draws, dims=("chain", "draw", "run", "threshold"),
+                              coords={"run": names, "threshold": thresholds})
+    steps = np.exp(law + np.asarray(off)[:, None])
+    dims = ("run", "threshold")
+    crossings = xr.Dataset(
+        {"lower": (dims, 0.99 * steps), "upper": (dims, steps)},
+        coords={"run": names, "threshold": thresholds, "n_prompts": ("run", n_prompts),
+                "n_rollouts": ("run", [8] * n), "total_batch": ("run", 8.0 * np.array(n_prompts))})
+    return predictive, crossings
 
 
 def shifted(index, by):
@@ -31,8 +36,8 @@ def shifted(index, by):
     return effects
 
 
-@pytest.mark.parametrize(("by", "text"), [(np.log(10), "10"), (-np.log(10), "1/")])
-def test_the_odd_run_is_named(by, text):
+@pytest.mark.parametrize("by", [np.log(10), -np.log(10)])
+def test_the_odd_run_is_named(by):
     odd = odd_run(*fitted(shifted(3, by)))
     assert odd is not None
     assert (odd.run, odd.replicates) == ("r3", 1)
@@ -48,6 +53,14 @@ def test_a_batch_that_is_off_as_a_whole_has_no_odd_run():
     effects = shifted(6, 2.5)
     effects[7] += 2.5
     assert odd_run(*fitted(effects)) is None
+
+
+def test_a_run_that_never_arrived_is_as_slow_as_it_is_known_to_be():
+    predictive, crossings = fitted(shifted(3, np.log(10)))
+    crossings["upper"][3] = np.inf
+    assert odd_run(predictive, crossings).run == "r3"
+    crossings["lower"][3] = 1.0
+    assert odd_run(predictive, crossings) is None
 
 
 def cbs(median, status="identified", quantity="cbs_prompts"):

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from fitted import verdict_of
 from rich.console import Console
 
 from cbsbayes.posterior.fit import Fit
@@ -15,7 +16,7 @@ from cbsbayes.report.facts import Facts
 from cbsbayes.report.tables import answer_table
 
 
-def printed(fit, source="sweep.nc", folder="out", width=200, **options):
+def printed(fit, source="sweep.nc", folder="out", width=400, **options):
     stream = io.StringIO()
     options = {"emoji": False, "highlight": False, **options}
     print_fit(Facts(fit), Path(source), Path(folder),

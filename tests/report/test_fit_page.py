@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fitted import SETTINGS, quick_sampling
+from fitted import SETTINGS, quick_sampling, verdict_of
 from page_reader import Page
 from timed_sweeps import timed_fit
 
