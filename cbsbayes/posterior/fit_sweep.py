@@ -208,8 +208,9 @@ def fit_sweep(
         check = fit_crossings(choice.law, crossings, sampler, label, ci_prob).cbs
         tables["cross_check"], said = check, [*said, *disagreements(main.cbs, check)]
     tables |= {f"other_{n}": table for n, table in other_tables.items()}
+    predictive = tree["posterior_predictive"].to_dataset()["steps"]
     against = contradictions(crossings, fitted.sel(run=crossings["run"].values), metric)
-    odd = odd_run(tree["posterior_predictive"]["steps"], crossings) if beside else None
+    odd = odd_run(predictive, crossings) if beside else None
     if odd is not None:
         stage(f"sampling {choice.law.name} without {odd.run}")
         against.append(odd_run_sentence(odd, main.cbs, _without(

@@ -44,7 +44,7 @@ def odd_run(predictive: xr.DataArray, crossings: xr.Dataset) -> OddRun | None:
     crossings : xarray.Dataset
         Of the runs fitted.
     """
-    off = _off(np.log(predictive.median(("chain", "draw"))), crossings)
+    off = _off(predictive.median(("chain", "draw")), crossings)
     values = off - np.median(off)
     batch = np.column_stack([crossings[name].values
                              for name in ("n_prompts", "n_rollouts", "total_batch")])
@@ -62,10 +62,10 @@ def odd_run(predictive: xr.DataArray, crossings: xr.Dataset) -> OddRun | None:
                   int(alike[worst].sum()))
 
 
-def _off(log_steps: xr.DataArray, crossings: xr.Dataset) -> np.ndarray:
+def _off(steps: xr.DataArray, crossings: xr.Dataset) -> np.ndarray:
     """Return how far each run's intervals lie from the law, log updates, over its thresholds."""
-    expected = log_steps.sel(run=crossings["run"], threshold=crossings["threshold"])
-    expected = expected.transpose("run", "threshold").values
+    of_runs = steps.sel(run=crossings["run"], threshold=crossings["threshold"])
+    expected = np.log(of_runs.transpose("run", "threshold").values)
     ordered = crossings.transpose("run", "threshold")
     with np.errstate(divide="ignore"):
         lower, upper = np.log(ordered["lower"].values), np.log(ordered["upper"].values)
