@@ -249,8 +249,8 @@ def test_no_run_left_says_the_first_reason(sweep):
         fit_sweep(ds)
 
 
-def test_thresholds_that_no_run_speaks_of(sweep):
-    with pytest.raises(CBSDataError, match="no run says anything about any threshold given"):
+def test_thresholds_that_no_run_informs(sweep):
+    with pytest.raises(CBSDataError, match=r"threshold 0\.01: every run had passed it before"):
         fit_sweep(sweep, thresholds=[0.01])
 
 
