@@ -214,7 +214,7 @@ def fit_sweep(
     if odd is not None:
         stage(f"sampling {choice.law.name} without {odd.run}")
         against.append(odd_run_sentence(odd, main.cbs, _without(
-            odd.run, crossings, lambda kept: fit_law(choice.law, asked, kept).cbs)))
+            odd.run, crossings, lambda kept: fit_law(choice.law, sampler, kept).cbs)))
     said += [] if learning_rate is None else [learning_rate.sentence]
     tree.attrs["verdict"] = json.dumps(verdict(
         checks, worst, reached_line(crossings, left_out), identified_line(main.cbs), against, said))
