@@ -4,7 +4,7 @@ data {
   int<lower=2> n_thresholds;
   vector[n_runs] n_prompts;
   vector[n_runs] n_rollouts;
-  vector[n_thresholds] hardness;
+  vector[n_thresholds] threshold_logit;
   matrix[n_runs, n_thresholds] log_lower;
   matrix[n_runs, n_thresholds] log_upper;
   matrix[n_runs, n_thresholds] midpoint;
@@ -35,7 +35,7 @@ transformed data {
   real middle_rollouts = exp(mean(log(n_rollouts)));
   real logistic_scale = sqrt(3) / pi();
   vector[n_thresholds - 1] log_climb =
-    log(growth) + log(hardness[2:n_thresholds] - hardness[1:(n_thresholds - 1)]);
+    log(growth) + log(threshold_logit[2:n_thresholds] - threshold_logit[1:(n_thresholds - 1)]);
 }
 parameters {
   vector[2] level;
@@ -51,9 +51,9 @@ parameters {
   real<lower=0> residual_length;
 }
 transformed parameters {
-  vector[n_thresholds] B_prompt = exp(log_batch_scale[1] + level[1] + trend[1] * hardness
+  vector[n_thresholds] B_prompt = exp(log_batch_scale[1] + level[1] + trend[1] * threshold_logit
                                       + scale_deviation * deviation[1]');
-  vector[n_thresholds] B_rollout = exp(log_batch_scale[2] + level[2] + trend[2] * hardness
+  vector[n_thresholds] B_rollout = exp(log_batch_scale[2] + level[2] + trend[2] * threshold_logit
                                        + scale_deviation * deviation[2]');
   vector[n_thresholds] log_S_min;
   {
@@ -75,7 +75,7 @@ model {
   sigma_residual ~ lognormal(log(sigma_residual_prior), sigma_residual_sd);
   residual_trend ~ normal(0, residual_trend_sd);
   residual_length ~ lognormal(log(residual_length_prior), residual_length_sd);
-  vector[n_thresholds] sd = sigma_residual * exp(residual_trend * hardness);
+  vector[n_thresholds] sd = sigma_residual * exp(residual_trend * threshold_logit);
   for (i in 1:n_runs) {
     vector[n_thresholds] expected = log_S_min + sigma_run * run_effect_z[i]
       + alpha * log1p((B_prompt + B_rollout / (n_rollouts[i] - 1)) / n_prompts[i]);

@@ -90,7 +90,7 @@ def _by_chain(values: np.ndarray, chains: int) -> np.ndarray:
 def _stan_data(data: CrossingData) -> dict[str, Any]:
     n_runs, n_thresholds = data.log_lower.shape
     arrays = {name: np.asarray(getattr(data, name), dtype=float).tolist() for name in (
-        "n_prompts", "n_rollouts", "hardness", "log_lower", "log_upper", "midpoint", "gap")}
+        "n_prompts", "n_rollouts", "threshold_logit", "log_lower", "log_upper", "midpoint", "gap")}
     priors = PRIORS.as_dict()
     renamed = {"alpha_prior": priors.pop("alpha")} | {
         f"{name}_prior": priors.pop(name)

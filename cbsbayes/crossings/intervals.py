@@ -42,7 +42,8 @@ def find_crossings(
     xarray.Dataset
         Dims (run, threshold), thresholds sorted: ``lower, upper`` in updates (the crossing lies
         in (lower, upper]; lower 0 = left-censored, upper inf = right-censored, NaN = unusable)
-        and ``status`` (-1 unusable, 0 left, 1 interval, 2 right); run coordinates kept.
+        and ``status`` (-1 unusable, 0 left, 1 interval, 2 right); run coordinates kept. The
+        attribute ``is_share`` is 1 where all values lie between 0 and 1, as accuracies do.
 
     Raises
     ------
@@ -53,12 +54,13 @@ def find_crossings(
     targets = _checked(thresholds)
     if "steps_lower" in ds:
         lower, upper, status, targets = _from_table(ds, targets)
-        how = {"rule": "table", "metric": ""}
+        how = {"rule": "table", "metric": "", "is_share": _are_shares(targets)}
     else:
         curves = curves_of(ds, metric=metric, rule=rule)
         columns = [bounds(curves, float(target)) for target in targets]
         lower, upper, status = (np.stack(part, axis=1) for part in zip(*columns, strict=True))
-        how = {"rule": rule, "metric": metric or str(ds.attrs.get("metric", ""))}
+        how = {"rule": rule, "metric": metric or str(ds.attrs.get("metric", "")),
+               "is_share": _are_shares(curves.sign * curves.value)}
     dims = ("run", "threshold")
     runs = {name: coord for name, coord in ds.coords.items() if coord.dims == ("run",)}
     field = AXES["threshold"]
@@ -74,6 +76,11 @@ def find_crossings(
     )
     check_order(found)
     return found
+
+
+def _are_shares(values: np.ndarray) -> int:
+    known = values[np.isfinite(values)]
+    return int(known.size > 0 and known.min() >= 0.0 and known.max() <= 1.0)
 
 
 def _status_attrs() -> dict[str, object]:

@@ -28,11 +28,11 @@ class ModelDraws:
     Attributes
     ----------
     posterior : xarray.Dataset
-        Dims (sample, threshold, …), thresholds in order of hardness.
+        Dims (sample, threshold, …), thresholds from easy to hard.
     law : Law
         The law fitted.
     data : CrossingData
-        What was fitted; says the thresholds and their hardness.
+        What was fitted; says the thresholds and their logits.
     direction : str
         ``increasing`` or ``decreasing``, as in a sweep.
     """
@@ -44,7 +44,7 @@ class ModelDraws:
 
     @property
     def threshold(self) -> np.ndarray:
-        """Targets in order of hardness."""
+        """Targets from easy to hard."""
         return self.data.threshold
 
     @property
@@ -58,7 +58,7 @@ class ModelDraws:
 
 
 def model_draws(posterior: xr.Dataset, law: Law, data: CrossingData, direction: str) -> ModelDraws:
-    """Return draws (dim ``sample``) with their thresholds in order of hardness."""
+    """Return draws (dim ``sample``) with their thresholds from easy to hard."""
     return ModelDraws(posterior.sel(threshold=data.threshold), law, data, direction)
 
 
@@ -71,7 +71,7 @@ def cell_parameters(draws: ModelDraws, n_prompts: float, n_rollouts: float) -> P
                                    np.array([float(n_rollouts)]), draws.law)
     sigma = draws.posterior["sigma_residual"].values[:, None]
     if "residual_trend" in draws.posterior:
-        trend = draws.posterior["residual_trend"].values[:, None] * draws.data.hardness
+        trend = draws.posterior["residual_trend"].values[:, None] * draws.data.threshold_logit
         sd, length = sigma * np.exp(trend), draws.posterior["residual_length"].values
     else:
         sd, length = sigma, np.zeros(len(sigma))
@@ -107,7 +107,7 @@ def crossing_bounds(
     Parameters
     ----------
     log_steps : numpy.ndarray
-        log S, shape (run, threshold), thresholds in order of hardness.
+        log S, shape (run, threshold), thresholds from easy to hard.
     at : numpy.ndarray
         Updates of the evaluations, sorted, at least one.
 

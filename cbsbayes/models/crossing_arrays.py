@@ -109,7 +109,7 @@ def crossing_arrays(parameters: CrossingParameters) -> CrossingArrays:
         alpha=np.nan if law.alpha is None else float(law.alpha),
         alpha_prior=np.array([lower, upper, mean, sd**-2.0]),
         power=law.name == "power", middle=len(data.threshold) // 2,
-        threshold_logit=data.hardness, log_scales=_log_scales(parameters),
+        threshold_logit=data.threshold_logit, log_scales=_log_scales(parameters),
         weights=batch_weights(law, data.log_batch_scale, *batches.T),
         batch=batch.reshape(-1).astype(np.int64), pair=pair, pairs=pairs, gaps=gaps,
         bounds=np.stack([data.log_lower, data.log_upper, data.midpoint], axis=-1),
@@ -127,7 +127,7 @@ def noise_arrays(parameters: CrossingParameters) -> NoiseArrays | None:
         growth_at=start.get("log_growth", -1), offset_at=start["noise_offset"],
         scatter_at=start["noise_scatter"], noise_at=start["log_noise"],
         log_scales=_log_scales(parameters), mix=noise.mix * unit, total=noise.total.astype(float),
-        correlation=noise.correlation(data.hardness), freedom=noise.freedom.astype(float),
+        correlation=noise.correlation(data.threshold_logit), freedom=noise.freedom.astype(float),
         estimate=np.where(noise.known[:, None], noise.estimate, 0.0), precision=noise.precision())
 
 
@@ -138,7 +138,7 @@ def _log_scales(parameters: CrossingParameters) -> np.ndarray:
     for row, name in zip(rows, parameters.law.scales, strict=True):
         row[:, parameters.slices[f"{name}_level"].start] = 1.0
         if n > 1:
-            row[:, parameters.slices[f"{name}_trend"].start] = data.hardness
+            row[:, parameters.slices[f"{name}_trend"].start] = data.threshold_logit
             deviation = parameters.slices[f"{name}_deviation"]
             row[:, deviation] = parameters.priors.scale_deviation * np.eye(n)
     return rows.reshape(-1, parameters.n_dim)

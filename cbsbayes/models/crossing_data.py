@@ -17,11 +17,12 @@ from cbsbayes.models.batches import batch_axes, batch_scales
 from cbsbayes.models.laws import Law
 from cbsbayes.models.noise_data import NoiseData
 
-__all__ = ["FAR", "LOGISTIC_SCALE", "CrossingData", "crossing_data", "hardness"]
+__all__ = ["FAR", "LOGISTIC_SCALE", "CrossingData", "crossing_data"]
 
 FAR = 30.0  # log distance that stands for 0 and infinity; e^30 spans any sweep
 LOGISTIC_SCALE = np.sqrt(3.0) / np.pi  # of a logistic variable of standard deviation 1
 _MIN_WIDTH = 2e-3  # log width given to an exact S, far below any seed-to-seed spread
+_USUAL_STEP, _LEAST_STEP = 0.5, 0.02  # between targets: where no run crossed two, and at least
 _UNLINKED = 1e4  # finite, because the gradient of exp(-gap/length) at infinity is NaN
 
 
@@ -34,8 +35,8 @@ class CrossingData:
     run : numpy.ndarray
         Names, shape (run,).
     threshold : numpy.ndarray
-        Targets in order of hardness, shape (threshold,).
-    hardness : numpy.ndarray
+        Targets from easy to hard, shape (threshold,).
+    threshold_logit : numpy.ndarray
         Centred position of the targets, logit accuracy where they are accuracies.
     n_prompts, n_rollouts : numpy.ndarray
         Batch of one update, shape (run,); the total batch and 1 in one-axis data.
@@ -59,7 +60,7 @@ class CrossingData:
 
     run: np.ndarray
     threshold: np.ndarray
-    hardness: np.ndarray
+    threshold_logit: np.ndarray
     n_prompts: np.ndarray
     n_rollouts: np.ndarray
     log_lower: np.ndarray
@@ -99,14 +100,15 @@ def crossing_data(crossings: xr.Dataset, law: Law) -> CrossingData:
     scale = _log_steps_scale(lower, upper, status, informative)
     log_lower, log_upper = _log_bounds(lower, upper, status, informative, scale)
     known = informative & (status == INTERVAL)
-    x = hardness(ordered["threshold"].values, harder_up)
+    x = _threshold_logit(ordered, harder_up)
     previous, gap = _previous(known, informative, x)
     n_prompts, n_rollouts = batch_axes(ordered)
     if law.needs_baseline_group and (n_rollouts < 2).any():
         raise CBSDataError(f"law {law.name!r} has no value at n_rollouts = {n_rollouts.min():g}; "
                            "it needs 2 and more, use its _plain form or leave those runs out")
     return CrossingData(
-        run=ordered["run"].values.astype(str), threshold=ordered["threshold"].values, hardness=x,
+        run=ordered["run"].values.astype(str), threshold=ordered["threshold"].values,
+        threshold_logit=x,
         n_prompts=n_prompts, n_rollouts=n_rollouts, log_lower=log_lower, log_upper=log_upper,
         informative=informative, midpoint=np.where(known, (log_lower + log_upper) / 2, 0.0),
         previous=previous, gap=gap, log_steps_scale=scale,
@@ -114,21 +116,32 @@ def crossing_data(crossings: xr.Dataset, law: Law) -> CrossingData:
     )
 
 
-def hardness(threshold: np.ndarray, harder_up: bool) -> np.ndarray:
-    """Return the centred position of targets ordered by hardness.
+def _threshold_logit(ordered: xr.Dataset, harder_up: bool) -> np.ndarray:
+    """Return the centred position of targets from easy to hard.
 
-    Logit accuracy where targets are accuracies, because learning curves are closer to straight
-    there; for other targets (losses, error rates) log target with half a unit a step on average,
-    so that the same priors hold.
+    Logit accuracy where all values are shares, because learning curves are closer to straight
+    there. Of any other score the unit is arbitrary, and so its targets are as far apart as they
+    are in log updates, in which logit accuracy is about measured.
     """
-    if harder_up and (threshold > 0).all() and (threshold < 1).all():
+    threshold = ordered["threshold"].values
+    if ordered.attrs.get("is_share", 1) and (threshold > 0).all() and (threshold < 1).all():
         x = np.log(threshold / (1 - threshold))
+        x = x if harder_up else -x
     else:
-        raw = np.log(np.abs(threshold)) if (threshold > 0).all() else threshold.astype(float)
-        raw = raw if harder_up else -raw
-        span = raw[-1] - raw[0]
-        x = raw * (0.5 * (len(raw) - 1) / span) if span > 0 else raw * 0.0
+        x = np.concatenate([[0.0], np.cumsum(_log_steps_apart(ordered))])
     return x - x.mean()
+
+
+def _log_steps_apart(ordered: xr.Dataset) -> np.ndarray:
+    """Return the mean log updates from each target to the next, over runs that crossed both."""
+    known = ordered["status"].values == INTERVAL
+    with np.errstate(invalid="ignore", divide="ignore"):
+        middle = (np.log(ordered["lower"].values) + np.log(ordered["upper"].values)) / 2
+    apart = np.diff(np.where(known, middle, np.nan), axis=1)
+    both = np.isfinite(apart)
+    mean = np.where(both, apart, 0.0).sum(axis=0) / np.maximum(both.sum(axis=0), 1)
+    usual = mean[both.any(axis=0)].mean() if both.any() else _USUAL_STEP
+    return np.maximum(np.where(both.any(axis=0), mean, usual), _LEAST_STEP)
 
 
 def _informative(lower: np.ndarray, upper: np.ndarray, status: np.ndarray) -> np.ndarray:

@@ -55,7 +55,7 @@ class CrossingParameters(FlatModel):
             blocks.append(Block("alpha", place, 1.0, transform="interval"))
         blocks.append(Block("log_S_level", 0.0, priors.steps_level_sd))
         if several:
-            growth = np.log(priors.growth) + np.log(np.diff(self.data.hardness))
+            growth = np.log(priors.growth) + np.log(np.diff(self.data.threshold_logit))
             blocks.append(Block("log_growth", growth, priors.growth_sd, "log_growth_dim_0",
                                 size=n_thresholds - 1))
         blocks += [
@@ -144,7 +144,7 @@ class CrossingParameters(FlatModel):
         """Return the log noise scale, shape (chain, draw, threshold)."""
         log_scale = self.data.log_batch_scale[name] + raw[f"{name}_level"]
         if len(self.data.threshold) > 1:
-            log_scale = (log_scale + raw[f"{name}_trend"] * self.data.hardness
+            log_scale = (log_scale + raw[f"{name}_trend"] * self.data.threshold_logit
                          + self.priors.scale_deviation * raw[f"{name}_deviation"])
         return log_scale
 

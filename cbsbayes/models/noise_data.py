@@ -50,7 +50,7 @@ __all__ = ["NoiseArrays", "NoiseData", "log_density"]
 
 @dataclass(frozen=True)
 class NoiseData:
-    """Arrays of the noise terms; ranges in order of hardness, up to the last one with a probe.
+    """Arrays of the noise terms; ranges from easy to hard, up to the last one with a probe.
 
     Attributes
     ----------
@@ -116,9 +116,9 @@ class NoiseData:
         out[k] = (y > quantile * sd) & (self.estimate[k, :-1] > 0).all(axis=1)
         return out
 
-    def correlation(self, hardness: np.ndarray) -> np.ndarray:
+    def correlation(self, threshold_logit: np.ndarray) -> np.ndarray:
         """Return the discrepancy's correlation with that of the range before, (range,); 0 first."""
-        gaps = np.diff(hardness[: self.n_ranges])
+        gaps = np.diff(threshold_logit[: self.n_ranges])
         return np.concatenate([[0.0], np.exp(-gaps / self.priors.length)])
 
     def start(self) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The priors of the crossing model, on scales that carry no unit.
 
 S is measured in its geometric mean over all observed crossings, batches in the geometric middle
-of those tried, hardness in logit accuracy; so the same priors serve every sweep.
+of those tried, thresholds by their logit; so the same priors serve every sweep.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ class Priors:
     scale_level_sd : float
         log B: Normal(0, 2) around the middle batch; 90 % within a factor 27 either way.
     scale_trend_sd : float
-        Change of log B per unit of hardness: Normal(0, 1).
+        Change of log B per unit of threshold logit: Normal(0, 1).
     scale_deviation : float
         Sd of each threshold's deviation from the trend. Fixed: six thresholds cannot
         estimate it, and a free scale would put a funnel into the posterior.
     steps_level_sd : float
         log S at the middle batch and threshold: Normal(0, 1.5).
     growth, growth_sd : float
-        log S_min grows by about 1 per unit of hardness (log-normal, sd 1.2: 90 % from .14 to 7).
+        log S_min grows by about 1 per unit of threshold logit (log-normal, sd 1.2: 90 % from .14
+        to 7).
         An exponential approach to a ceiling grows by .3 to 1 in its middle, but by 3 and more
         near its start, as from .55 to .75 on GSM8K. A tighter prior pushes that growth into
         the noise scales wherever the batches do not tell them from S_min.
@@ -41,9 +42,9 @@ class Priors:
     sigma_residual, sigma_residual_sd : float
         Residual: log-normal around .08.
     residual_trend_sd : float
-        Change of the log residual scale per unit of hardness: Normal(0, .5).
+        Change of the log residual scale per unit of threshold logit: Normal(0, .5).
     residual_length, residual_length_sd : float
-        Distance in hardness over which residuals stay alike: log-normal around .5, sd 1.
+        Distance in logit over which residuals stay alike: log-normal around .5, sd 1.
     """
 
     scale_level_sd: float = 2.0
@@ -104,7 +105,7 @@ class NoisePriors:
     scatter, scatter_sd : float
         What parts and accuracy ranges deviate beyond the offset: log-normal around .3, sd .5.
     length : float
-        Distance in hardness over which these deviations stay alike. A run's probes share
+        Distance in logit over which these deviations stay alike. A run's probes share
         its way through the parameters, so that more of them do not average it out.
     """
 

@@ -15,7 +15,7 @@ without branches,
 
 a far bound standing for a missing one. The run
 effect u_i is shared by all thresholds of a run; the residuals of neighbouring thresholds are
-correlated, :math:`\rho = e^{-\Delta x/\ell}` over their distance in hardness x (logit accuracy),
+correlated, :math:`\rho = e^{-\Delta x/\ell}` over their distance x in logit accuracy,
 because a run that is late at .8 is mostly still late at .9 though it was not at .5. Without the
 first every threshold counts as new evidence on the run, without the second on the law; either
 makes intervals too narrow. The autoregression is driven by the midpoint of the run's previous
@@ -50,7 +50,7 @@ __all__ = ["DATA_NAMES", "build_crossing_model", "model_data"]
 _RUN, _PAIR = ("run",), ("run", "threshold")
 DATA_NAMES = {"n_prompts": _RUN, "n_rollouts": _RUN, "log_lower": _PAIR, "log_upper": _PAIR,
               "informative": _PAIR, "midpoint": _PAIR, "previous": _PAIR, "gap": _PAIR,
-              "hardness": ("threshold",), "log_steps_scale": ()}
+              "threshold_logit": ("threshold",), "log_steps_scale": ()}
 
 
 def model_data(data: CrossingData) -> dict[str, np.ndarray]:
@@ -97,20 +97,20 @@ def build_crossing_model(data: CrossingData, law: Law, priors: Priors = PRIORS) 
         pm.Potential("crossings", pt.switch(d["informative"] > 0, log_p, 0.0), dims=_PAIR)
         if data.noise is not None:
             growth = model["log_growth"] if len(data.threshold) > 1 else pt.zeros(0)
-            _add_measured_noise(data.noise, data.hardness,
+            _add_measured_noise(data.noise, data.threshold_logit,
                                 pt.stack([scales[name] for name in law.scales]), growth)
     return model
 
 
 def _noise_scale(name: str, d: dict[str, Any], priors: Priors) -> Any:
-    """Return a noise scale per threshold: level, trend in hardness, shrunken deviations."""
+    """Return a noise scale per threshold: level, trend in logit, shrunken deviations."""
     log_scale = d[f"log_scale_{name}"] + pm.Normal(f"{name}_level", 0.0, priors.scale_level_sd)
-    if d["hardness"].eval().size > 1:
+    if d["threshold_logit"].eval().size > 1:
         trend = pm.Normal(f"{name}_trend", 0.0, priors.scale_trend_sd)
         deviation = pm.Normal(f"{name}_deviation", 0.0, 1.0, dims="threshold")
-        log_scale = log_scale + trend * d["hardness"] + priors.scale_deviation * deviation
+        log_scale = log_scale + trend * d["threshold_logit"] + priors.scale_deviation * deviation
     else:
-        log_scale = log_scale + 0.0 * d["hardness"]
+        log_scale = log_scale + 0.0 * d["threshold_logit"]
     return pm.Deterministic(name, pt.exp(log_scale), dims="threshold")
 
 
@@ -133,7 +133,7 @@ def _log_s_min(
     level = pm.Normal("log_S_level", 0.0, priors.steps_level_sd)
     log_s_min = level - law.log_ratio(prompts, rollouts, at_middle, alpha, xp=pt)
     if n_thresholds > 1:
-        expected = np.log(priors.growth) + pt.log(pt.diff(d["hardness"]))
+        expected = np.log(priors.growth) + pt.log(pt.diff(d["threshold_logit"]))
         growth = pm.Normal("log_growth", expected, priors.growth_sd, shape=n_thresholds - 1)
         climb = pt.concatenate([[0.0], pt.cumsum(pt.exp(growth))])
         log_s_min = log_s_min + climb - climb[middle]
@@ -159,7 +159,7 @@ def _residual(
     trend = pm.Normal("residual_trend", 0.0, priors.residual_trend_sd)
     length = pm.LogNormal("residual_length", np.log(priors.residual_length),
                           priors.residual_length_sd)
-    sd = sigma * pt.exp(trend * d["hardness"])
+    sd = sigma * pt.exp(trend * d["threshold_logit"])
     rho = pt.exp(-d["gap"] / length)
     rows = pt.arange(d["previous"].shape[0])[:, None]
     deviation = (d["midpoint"] - expected)[rows, d["previous"]]
@@ -173,7 +173,7 @@ def _log_interval(a: Any, b: Any) -> Any:
 
 
 def _add_measured_noise(
-    noise: NoiseData, hardness: np.ndarray, target: Any, log_growth: Any
+    noise: NoiseData, threshold_logit: np.ndarray, target: Any, log_growth: Any
 ) -> None:
     """Add measured noise to the model of the current context (`cbsbayes.models.noise_data`)."""
     priors, n = noise.priors, noise.n_ranges
@@ -186,7 +186,7 @@ def _add_measured_noise(
     expected = pt.log(pt.dot(noise.mix, target[:, :n]))
     deviation = log_average - expected - offset
     pm.Potential("noise_deviation",
-                 _log_deviations(deviation, scatter, noise.correlation(hardness)))
+                 _log_deviations(deviation, scatter, noise.correlation(threshold_logit)))
     pm.Potential("noise_jacobian", pt.sum(log_jacobian))
     pm.Potential("noise_probes", _log_probes(noise, pt.exp(moment)))
 

@@ -107,7 +107,7 @@ class Fit:
 
     @property
     def thresholds(self) -> np.ndarray:
-        """Targets in order of hardness, shape (threshold,)."""
+        """Targets from easy to hard, shape (threshold,)."""
         return self.posterior["threshold"].values
 
     @cached_property

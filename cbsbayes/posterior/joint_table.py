@@ -168,8 +168,8 @@ def new_run_log_steps(
     log_s = _log_steps(fit.law, draws, np.column_stack([n_prompts, n_rollouts]).astype(float))
     sd = draws["sigma_residual"].values[:, None]
     if "residual_trend" in draws:
-        hardness = fit.tree["constant_data"]["hardness"].values
-        sd = sd * np.exp(draws["residual_trend"].values[:, None] * hardness)
+        threshold_logit = fit.tree["constant_data"]["threshold_logit"].values
+        sd = sd * np.exp(draws["residual_trend"].values[:, None] * threshold_logit)
     effect = rng.normal(size=log_s.shape[:2]) * draws["sigma_run"].values[:, None]
     residual = rng.logistic(scale=LOGISTIC_SCALE, size=log_s.shape) * sd[:, None, :]
     return log_s + effect[:, :, None] + residual

@@ -122,6 +122,7 @@ def _constants(data: CrossingData) -> xr.Dataset:
     return xr.Dataset(
         noise |
         {"n_prompts": ("run", data.n_prompts), "n_rollouts": ("run", data.n_rollouts),
-         "hardness": ("threshold", data.hardness), "log_steps_scale": ((), data.log_steps_scale),
+         "threshold_logit": ("threshold", data.threshold_logit),
+         "log_steps_scale": ((), data.log_steps_scale),
          **{f"log_scale_{name}": ((), value) for name, value in data.log_batch_scale.items()}},
         coords={"run": data.run, "threshold": data.threshold})

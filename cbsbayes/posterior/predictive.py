@@ -31,7 +31,7 @@ class Parameters:
     sd : numpy.ndarray
         Sd of the residual, shape (draw, threshold).
     length : numpy.ndarray
-        Distance in hardness over which residuals stay alike, shape (draw,); 0 for one threshold.
+        Distance in logit over which residuals stay alike, shape (draw,); 0 for one threshold.
     """
 
     log_steps: np.ndarray
@@ -65,7 +65,7 @@ def parameters(posterior: xr.Dataset, data: CrossingData, law: Law) -> Parameter
     log_steps = expected_log_steps(posterior, data.n_prompts, data.n_rollouts, law)
     sigma = posterior["sigma_residual"].values[:, None]
     if "residual_trend" in posterior:
-        trend = posterior["residual_trend"].values[:, None] * data.hardness
+        trend = posterior["residual_trend"].values[:, None] * data.threshold_logit
         sd, length = sigma * np.exp(trend), posterior["residual_length"].values
     else:
         sd, length = sigma, np.zeros(len(sigma))
@@ -91,7 +91,7 @@ def replicate_log_steps(
     effect = rng.normal(size=(n_draws, n_runs)) * draws.sigma_run[:, None]
     noise = rng.logistic(scale=LOGISTIC_SCALE, size=draws.log_steps.shape)
     residual = np.zeros_like(noise)
-    rho = draws.rho(np.diff(data.hardness, prepend=-np.inf))
+    rho = draws.rho(np.diff(data.threshold_logit, prepend=-np.inf))
     for k in range(n_thresholds):
         here = rho[:, k, None]
         before = residual[:, :, k - 1] / draws.sd[:, k - 1, None] if k else 0.0

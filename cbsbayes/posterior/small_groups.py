@@ -83,9 +83,9 @@ def _unreached(crossings: xr.Dataset) -> list[str]:
     rollouts = crossings["n_rollouts"].values
     if (rollouts < 1).any() or len(np.unique(rollouts)) < 2:
         return []
-    by_hardness = crossings["status"].transpose("run", "threshold").values
+    from_easy = crossings["status"].transpose("run", "threshold").values
     hardest = -1 if crossings.attrs.get("direction") != "decreasing" else 0
-    failed = by_hardness[:, hardest] == RIGHT
+    failed = from_easy[:, hardest] == RIGHT
     if not failed.any() or rollouts[failed].max() >= np.median(rollouts):
         return []
     return [f"Only runs with n_rollouts ≤ {rollouts[failed].max()} never reached the hardest "

@@ -10,7 +10,7 @@ import xarray as xr
 
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.errors import CBSDataError
-from cbsbayes.models.crossing_data import FAR, batch_axes, crossing_data, hardness
+from cbsbayes.models.crossing_data import FAR, batch_axes, crossing_data
 from cbsbayes.models.laws import get_law
 from cbsbayes.simulate import simulate_sweep
 
@@ -70,7 +70,7 @@ def test_bounds_midpoints_and_links_by_hand():
     np.testing.assert_allclose(data.midpoint[0], [0, middle[1] - scale, middle[2] - scale, 0])
     np.testing.assert_allclose(data.log_lower[1, 1], -FAR)  # not measured: nothing known
     np.testing.assert_allclose(data.log_upper[1, 1], FAR)
-    x = data.hardness
+    x = data.threshold_logit
     np.testing.assert_array_equal(data.previous, [[0, 0, 1, 2], [0, 0, 0, 2]])
     np.testing.assert_allclose(data.gap[0], [1e4, 1e4, x[2] - x[1], x[3] - x[2]])
     np.testing.assert_allclose(data.gap[1], [1e4, 1e4, x[2] - x[0], x[3] - x[2]])
@@ -84,27 +84,45 @@ def test_an_exact_crossing_gets_a_narrow_interval_around_it():
     middle = (data.log_upper + data.log_lower).ravel() / 2 + data.log_steps_scale
     np.testing.assert_allclose(np.exp(middle), [100, 50, 25])
     assert data.informative.all()
-    np.testing.assert_array_equal(data.hardness, [0.0])
+    np.testing.assert_array_equal(data.threshold_logit, [0.0])
     assert (data.gap == 1e4).all()
 
 
-def test_targets_that_fall_are_turned_into_order_of_hardness():
+def test_targets_that_fall_are_turned_from_easy_to_hard():
     data = crossing_data(crossings(
         [[[80, INF], [40, 80], [20, 40]]] * 2, [2.0, 3.0, 4.0], direction="decreasing"), TWO_AXIS)
     np.testing.assert_array_equal(data.threshold, [4.0, 3.0, 2.0])
-    assert (np.diff(data.hardness) > 0).all()
-    assert data.hardness[-1] - data.hardness[0] == pytest.approx(1.0)  # half a unit a step
+    assert (np.diff(data.threshold_logit) > 0).all()
+    # known crossings are a doubling apart; where no run crossed two, as far as elsewhere
+    np.testing.assert_allclose(np.diff(data.threshold_logit), np.log(2.0))
     np.testing.assert_allclose(np.exp(data.log_upper[0, 0] + data.log_steps_scale), 40)
     np.testing.assert_array_equal(data.previous[0], [0, 0, 1])
 
 
-def test_hardness_of_any_target_is_finite_and_rises():
-    for targets, up in (([0.2, 0.9], True), ([10.0, 30.0, 70.0], True), ([-5.0, 0.0, 5.0], True),
-                        ([3.0, 2.0], False), ([0.5, -0.5], False), ([0.0, 0.5, 1.0], True)):
-        x = hardness(np.array(targets), up)
-        assert np.isfinite(x).all()
-        assert (np.diff(x) > 0).all()
-    np.testing.assert_array_equal(hardness(np.array([3.0]), False), [0.0])
+@pytest.mark.parametrize("score", [lambda a: 2 * a - 1, lambda a: 100 * a, lambda a: 7 - 10 * a,
+                                   lambda a: 5 * a - 40],
+                         ids=["from -1 to 1", "percent", "falling", "negative"])
+def test_the_unit_of_a_score_does_not_matter(score):
+    sweep, targets = simulate_sweep("p1", 1), np.array([0.6, 0.64, 0.68, 0.72])
+    rescaled = sweep.assign(accuracy=score(sweep["accuracy"]))
+    if score(1.0) < score(0.0):
+        rescaled.attrs["direction"] = "decreasing"
+    other = sweep.assign(accuracy=10 * sweep["accuracy"])
+    first, second = (crossing_data(find_crossings(ds, np.sort(of(targets))), TWO_AXIS)
+                     for ds, of in ((rescaled, score), (other, lambda a: 10 * a)))
+    for name in ("threshold_logit", "log_lower", "log_upper", "gap", "previous"):
+        np.testing.assert_allclose(getattr(first, name), getattr(second, name), atol=1e-9)
+    accuracy = crossing_data(find_crossings(sweep, targets), TWO_AXIS)
+    np.testing.assert_allclose(first.log_upper, accuracy.log_upper, atol=1e-9)
+    assert 0.3 < np.ptp(first.threshold_logit) / np.ptp(accuracy.threshold_logit) < 3.0
+
+
+def test_an_error_rate_is_as_hard_as_its_accuracy():
+    sweep, targets = simulate_sweep("p1", 1), np.array([0.6, 0.65, 0.7])
+    error = sweep.assign(accuracy=1 - sweep["accuracy"]).assign_attrs(direction="decreasing")
+    first, second = (crossing_data(find_crossings(ds, at), TWO_AXIS)
+                     for ds, at in ((sweep, targets), (error, np.sort(1 - targets))))
+    np.testing.assert_allclose(first.threshold_logit, second.threshold_logit, atol=1e-12)
 
 
 @pytest.mark.parametrize("unit", [1e-6, 1e6])

@@ -116,7 +116,7 @@ def test_noise_without_probes_leaves_the_fit_as_it_is():
                       for name in ("noise_offset", "noise_scatter"))
     log_mass = np.log(total) + offset + normalisers - without
     rng = np.random.default_rng(0)
-    rho, s = noise.correlation(flat.data.hardness)[1], noise.priors.scatter
+    rho, s = noise.correlation(flat.data.threshold_logit)[1], noise.priors.scatter
     first = s * rng.normal(size=100_000)
     second = rho * first + s * np.sqrt(1 - rho**2) * rng.normal(size=100_000)
     growth = np.exp(base[flat.slices["log_growth"]][0])

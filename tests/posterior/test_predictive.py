@@ -131,7 +131,7 @@ def test_moments_of_replicates():
     new = replicate_log_steps(draws, data, np.random.default_rng(0)) - center
     np.testing.assert_allclose(new.mean(axis=0), 0.0, atol=5 * 0.5 / np.sqrt(n_draws))
     np.testing.assert_allclose(new.std(axis=0), np.tile(np.hypot(sigma_run, sd), (6, 1)), rtol=0.02)
-    rho = np.exp(-np.abs(data.hardness[:, None] - data.hardness) / length)
+    rho = np.exp(-np.abs(data.threshold_logit[:, None] - data.threshold_logit) / length)
     expected = sigma_run**2 + rho * np.outer(sd, sd)
     np.testing.assert_allclose(np.cov(new[:, 2].T), expected, rtol=0.04)
     between = np.cov(new[:, 0, 0], new[:, 1, 0])[0, 1]
@@ -179,7 +179,8 @@ def test_residual_scale_follows_its_trend_and_stands_alone_at_one_threshold():
     law, data, prior = case("total")
     draws = parameters(stacked(prior), data, law)
     trend, sigma = prior["residual_trend"].values[0], prior["sigma_residual"].values[0]
-    np.testing.assert_allclose(draws.sd, sigma[:, None] * np.exp(np.outer(trend, data.hardness)))
+    np.testing.assert_allclose(
+        draws.sd, sigma[:, None] * np.exp(np.outer(trend, data.threshold_logit)))
     np.testing.assert_array_equal(draws.length, prior["residual_length"].values[0])
     law, data, prior = case("total", slice(0, 1))
     one = parameters(stacked(prior), data, law)
