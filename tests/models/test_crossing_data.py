@@ -99,9 +99,9 @@ def test_targets_that_fall_are_turned_from_easy_to_hard():
     np.testing.assert_array_equal(data.previous[0], [0, 0, 1])
 
 
-@pytest.mark.parametrize("score", [lambda a: 2 * a - 1, lambda a: 100 * a, lambda a: 7 - 10 * a,
+@pytest.mark.parametrize("score", [lambda a: 3 * a - 2, lambda a: 100 * a, lambda a: 7 - 10 * a,
                                    lambda a: 5 * a - 40],
-                         ids=["from -1 to 1", "percent", "falling", "negative"])
+                         ids=["from -2 to 1", "percent", "falling", "negative"])
 def test_the_unit_of_a_score_does_not_matter(score):
     sweep, targets = simulate_sweep("p1", 1), np.array([0.6, 0.64, 0.68, 0.72])
     rescaled = sweep.assign(accuracy=score(sweep["accuracy"]))
