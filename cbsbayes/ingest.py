@@ -11,7 +11,7 @@ import json
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from cbsbayes.logs.detect import Progress
-    from cbsbayes.logs.run_log import RunLog
 
 __all__ = ["ingest", "main"]
 
@@ -33,7 +32,10 @@ _SHOWN = 12  # lines of each list in the summary; --json and the dataset hold al
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.output is None and not options.dry_run:
+        parser.error("the following arguments are required: -o/--output (or --dry-run)")
     return run_command(lambda: _run(options), "cbsbayes.ingest")
 
 
@@ -51,11 +53,16 @@ def _parser() -> argparse.ArgumentParser:
         help="wandb:ENTITY/PROJECT; a folder, searched for wandb runs, TensorBoard files, verl's "
         "*.jsonl and console logs, *.csv and *.parquet; or one such file",
     )
-    add("-o", "--output", required=True, type=Path, metavar="FILE", help="the netCDF file to write")
+    add("-o", "--output", type=Path, metavar="FILE", help="the netCDF file to write")
     add("--metric", metavar="KEY", help="validation metric to fit, e.g. openai/gsm8k; default: "
-        "the one all runs share, GSM8K before MATH")  # fmt: skip
+        "the one all runs share, GSM8K before MATH")
+    add("--runs", type=Path, metavar="TABLE", help="table of what you know of the runs (CSV; run, "
+        "n_prompts, n_rollouts, seed …), laid over what is read")
     add("--config", type=Path, metavar="FILE", help="configuration (YAML or JSON) of the runs "
-        "that have none of their own")  # fmt: skip
+        "that have none of their own")
+    add("--skip", action="append", default=[], metavar="RUN", help="leave a run out, by name or id")
+    add("--dry-run", action="store_true", help="show the runs and where their batch was read; "
+        "write nothing")
     add("--append", action="store_true", help="add the runs to FILE if it exists")
     add("--cache", type=Path, metavar="DIR", help="where downloads from wandb are kept")
     add("--json", action="store_true", help="print the summary as JSON")
@@ -72,9 +79,14 @@ def _run(options: argparse.Namespace) -> int:
             options.sources,
             metric=options.metric,
             config=options.config,
+            runs=options.runs,
+            skip=options.skip,
             cache_dir=options.cache,
             progress=progress,
         )
+    if options.dry_run:
+        print("\n".join(one_line(line) for line in _table(ds)))
+        return EXIT_OK
     if options.append and options.output.exists():
         ds = append(read_sweep(options.output), ds)
     write_sweep(ds, options.output)
@@ -91,6 +103,8 @@ def ingest(
     *,
     metric: str | None = None,
     config: Path | None = None,
+    runs: Path | None = None,
+    skip: Collection[str] = (),
     cache_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> xr.Dataset:
@@ -104,6 +118,10 @@ def ingest(
         The validation metric to fit by default.
     config : Path, optional
         A configuration for runs that have none of their own.
+    runs : Path, optional
+        A table of what is known of the runs; it wins over what is read, each conflict is noted.
+    skip : collection of str
+        Names or ids of runs to leave out.
     cache_dir : Path, optional
         Where downloads from wandb are kept.
     progress : callable, optional
@@ -122,23 +140,25 @@ def ingest(
         Where a file cannot be read.
     """
     from cbsbayes.logs.detect import read_sources
+    from cbsbayes.logs.history import listed
     from cbsbayes.logs.side_car import read_config
+    from cbsbayes.logs.tables import read_runs
     from cbsbayes.sweep.dataset import add_notes
     from cbsbayes.sweep.from_logs import build_sweep
 
     given = read_config(config) if config is not None else {}
-    logs, said = read_sources(sources, cache_dir=cache_dir, progress=progress)
+    stated = read_runs(runs) if runs is not None else {}
+    logs, said = read_sources(sources, skip=skip, cache_dir=cache_dir, progress=progress)
+    unknown = [name for name in stated if not any(name in (log.name, log.id) for log in logs)]
+    if unknown:
+        said.append(f"{runs} names run(s) that no source has: {listed(unknown)}")
     now = datetime.now(tz=UTC).isoformat(timespec="seconds")
     history = one_line(f"{now} python -m cbsbayes.ingest {' '.join(sources)}")
-    ds = build_sweep([_with_config(log, given) for log in logs], metric=metric, history=history)
+    logs = [replace(log, stated=stated.get(log.name) or stated.get(log.id, {}),
+                    further=(*log.further, ("--config", given)) if given else log.further)
+            for log in logs]
+    ds = build_sweep(logs, metric=metric, history=history)
     return add_notes(ds, [one_line(note) for note in said])
-
-
-def _with_config(log: RunLog, config: dict[str, Any]) -> RunLog:
-    """Let the user's configuration count less than a run's own, and conflicts be named."""
-    if not config:
-        return log
-    return replace(log, further=(*log.further, ("--config", config)))
 
 
 @contextmanager
@@ -154,6 +174,30 @@ def _progress(quiet: bool) -> Iterator[Progress | None]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _table(ds: xr.Dataset) -> list[str]:
+    """Return a line per run: its batch and where it was read, evaluations, last update."""
+    from cbsbayes.sweep.dataset import notes_of
+
+    curves = "accuracy" in ds
+    found = ds["accuracy"].sel(metric=ds.attrs["metric"]) if curves else ds["steps_upper"]
+    counts = found.notnull().sum(set(found.dims) - {"run"}).values
+    origin = ds["batch_from"].values if "batch_from" in ds else [""] * ds.sizes["run"]
+    rows: list[tuple[str, ...]] = [
+        ("run", "prompts", "rollouts", "batch", "updates/step", "seed", "batch read from",
+         "evaluations", "last update", "remark")]
+    columns = [ds[name].values for name in ("run", "n_prompts", "n_rollouts", "total_batch",
+                                            "updates_per_step", "seed")]
+    rows += [(*(f"{v:g}" if isinstance(v, float) else str(v) for v in values), str(source),
+              str(count), f"{last:g}", str(remark))
+             for *values, source, count, last, remark in zip(
+                 *columns, origin, counts, ds["last_step"].values, ds["remark"].values,
+                 strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    metric = [f"metric   {ds.attrs['metric']}"] if curves else []
+    return [*lines, *metric, *_section("notes", notes_of(ds))]
 
 
 def _summary(ds: xr.Dataset, output: Path) -> dict[str, Any]:

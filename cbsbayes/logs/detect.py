@@ -7,16 +7,22 @@ name says little (any text may be a console log; a table's columns say what it h
 
 from __future__ import annotations
 
+import lzma
 import os
 import re
+import tarfile
+import tempfile
+import zipfile
+import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.history import NoRunsError, listed
 from cbsbayes.logs.run_log import RunLog
+from cbsbayes.logs.run_name import file_stem
 from cbsbayes.logs.side_car import OF_FOLDER, SIDE_CARS, configure
 from cbsbayes.logs.tables import read_table
 from cbsbayes.logs.tensorboard import EVENT_FILES, read_tensorboard
@@ -35,6 +41,8 @@ _TABLES = (".csv", ".tsv", ".parquet")
 _NO_LOGS = (".md", ".py", ".sh", ".yaml", ".yml", ".toml", ".nc", ".png", ".pdf", ".html", ".pt",
             ".safetensors", ".bin", ".npz", ".npy", ".lock", ".ipynb")
 _WANDB_OWN = ("debug.log", "debug-internal.log", "debug-core.log")
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
+_MOST_MEMBERS, _MOST_BYTES = 100_000, 2**34
 _PACKED = re.compile(r"(?:\.gz|\.\d{1,3})+$")
 
 
@@ -43,9 +51,10 @@ type Reading = tuple[list[RunLog], list[str]]
 
 
 def read_sources(
-    sources: Sequence[str], *, cache_dir: Path | None = None, progress: Progress | None = None
-) -> tuple[list[RunLog], list[str]]:
-    """Read every run of several sources.
+    sources: Sequence[str], *, skip: Collection[str] = (), cache_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> Reading:
+    """Read every run of several sources, but those whose name or id is to be skipped.
 
     Returns
     -------
@@ -58,8 +67,10 @@ def read_sources(
     CBSDataError
         As `read_source` does, and where a run comes in several tables.
     """
-    readings = {s: read_source(s, cache_dir=cache_dir, progress=progress) for s in sources}
-    placed = [(source, log) for source, (logs, _) in readings.items() for log in logs]
+    readings = {source: read_source(source, skip=skip, cache_dir=cache_dir, progress=progress)
+                for source in sources}
+    placed = [(source, log) for source, (logs, _) in readings.items() for log in logs
+              if log.name not in skip and log.id not in skip]
     count = Counter(log.id for _, log in placed)
     for source, log in placed:
         if log.source in ("table", "crossings") and count[log.id] > 1:
@@ -72,14 +83,17 @@ def read_sources(
 
 
 def read_source(
-    source: str, *, cache_dir: Path | None = None, progress: Progress | None = None
+    source: str, *, skip: Collection[str] = (), cache_dir: Path | None = None,
+    progress: Progress | None = None,
 ) -> Reading:
     """Read every run of one source.
 
     Parameters
     ----------
     source : str
-        ``wandb:ENTITY/PROJECT``, its address at wandb.ai, a file or a folder.
+        ``wandb:ENTITY/PROJECT``, its address at wandb.ai, a file, an archive or a folder.
+    skip : collection of str
+        Names and ids of runs of a wandb project that are not to be downloaded.
     cache_dir : Path, optional
         Where downloads from wandb are kept; by default the user's cache folder.
     progress : callable, optional
@@ -103,11 +117,16 @@ def read_source(
     if project is not None and not path.exists():
         from cbsbayes.logs.wandb_service import read_wandb_api
 
-        return read_wandb_api(project, cache_dir=cache_dir, progress=progress), []
+        return read_wandb_api(project, skip=skip, cache_dir=cache_dir, progress=progress), []
     if path.is_dir():
         return _read_folder(source, path, progress)
     if not path.exists():
         raise CBSDataError(f"there is no file or folder {source!r}; valid: {_VALID}")
+    if path.name.lower().endswith(_ARCHIVES):
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder) / file_stem(path)
+            _unpack(path, root)
+            return _read_folder(source, root, progress)
     root = path.parent
     logs, notes = _read(root if path.match(EVENT_FILES) else path, root)
     return configure(logs, root), notes
@@ -119,6 +138,29 @@ def _project(source: str) -> str | None:
         return source.removeprefix("wandb:")
     address = re.match(r"(?:https?://)?(?:www\.)?wandb\.ai/([^/?#]+/[^/?#]+)", source)
     return address[1] if address else None
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    """Unpack an archive; members outside of it are refused, and so is one without bounds."""
+    try:
+        if path.suffix.lower() == ".zip":
+            with zipfile.ZipFile(path) as packed:
+                _check_size(path, [member.file_size for member in packed.infolist()])
+                packed.extractall(folder)
+        else:
+            with tarfile.open(path) as archive:
+                _check_size(path, [member.size for member in archive])
+                archive.extractall(folder, filter="data")
+    except (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, EOFError, zlib.error) as error:
+        raise CBSDataError(f"{path} cannot be unpacked ({error}); unpack it by hand and give the "
+                           "folder") from None
+
+
+def _check_size(path: Path, sizes: Sequence[int]) -> None:
+    if len(sizes) > _MOST_MEMBERS or sum(sizes) > _MOST_BYTES:
+        raise CBSDataError(f"{path} holds {len(sizes)} files of {sum(sizes):,} bytes; at most "
+                           f"{_MOST_MEMBERS} and {_MOST_BYTES:,} are unpacked; unpack it by hand "
+                           "and give the folder")
 
 
 def _read_folder(source: str, root: Path, progress: Progress | None) -> Reading:

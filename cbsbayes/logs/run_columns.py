@@ -108,6 +108,7 @@ RUN_COLUMNS: dict[str, RunColumn] = {
     "trainer": RunColumn(np.str_, "trainer that wrote the configuration", stated=True,
                          always=False),
     "n_gpus": RunColumn(np.int64, "GPUs used, -1 unknown", "GPUs", -1, stated=True, always=False),
+    "batch_from": RunColumn(np.str_, "where the batch was read", always=False),
     "attempts": RunColumn(np.int64, "attempts merged into the run", default=1),
     "usable": RunColumn(np.int8, "1 where the run may be fitted, 0 where it is only kept",
                         default=1, least=0),

@@ -32,6 +32,9 @@ class RunLog:
     further : tuple of (str, mapping)
         Other configurations of the run by what they are called in messages, each counting less
         than the one before and all less than `config`.
+    stated : mapping
+        What the user states of the run in a table of runs, under the dataset's own names; it
+        wins over everything else.
     settings : mapping
         Run coordinates that the source states outright, under the dataset's own names
         (``n_prompts``, ``seed``, ``total_batch`` …); they win over config and name.
@@ -51,6 +54,7 @@ class RunLog:
     history: pd.DataFrame
     config: Mapping[str, Any] = field(default_factory=dict)
     further: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    stated: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     crossings: pd.DataFrame | None = None
     state: str = "unknown"

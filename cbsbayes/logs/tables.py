@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,8 @@ from cbsbayes.logs.keys import validation_key
 from cbsbayes.logs.run_log import RunLog
 from cbsbayes.logs.run_name import run_name
 
-__all__ = ["is_crossings", "logs_of", "read_crossings", "read_curves", "read_table"]
+__all__ = ["is_crossings", "logs_of", "read_crossings", "read_curves", "read_runs",
+           "read_table"]
 
 _CURVES = ("run", "step", "accuracy", "metric", "n_items", "seconds_per_step", "signal_fraction",
            "frac_zero_adv", *PER_RUN)
@@ -183,6 +185,39 @@ def _history(rows: pd.DataFrame, extras: pd.DataFrame, mine: np.ndarray) -> pd.D
         history = history.join(extras[mine].groupby(rows["step"]).last())
     history.columns = pd.Index(list(history.columns), dtype=object)
     return history.astype(np.float64).sort_index(axis=1)
+
+
+def read_runs(path: Path) -> dict[str, dict[str, Any]]:
+    """Read a user's table of runs: what is to be laid over what their logs say.
+
+    Parameters
+    ----------
+    path : Path
+        A CSV, TSV or Parquet file with a column ``run`` (a run's name or id) and any of those
+        that `cbsbayes.logs.run_columns` lets a user state, or ``n_items``.
+
+    Returns
+    -------
+    dict
+        What is stated, by run.
+
+    Raises
+    ------
+    CBSDataError
+        Where there is no column ``run``, a column is not known or a cell is impossible.
+    """
+    table = load_table(path)
+    table.require(("run",), "a table of runs")
+    unknown = table.unused(("run", "n_items", *PER_RUN))
+    if unknown:
+        raise CBSDataError(f"{unknown[0]}; valid: run, {', '.join(PER_RUN)}, n_items")
+    names, codes = table.runs()
+    stated = table.settings()
+    if table.has("n_items"):
+        for run, size in zip(codes, table.numbers("n_items"), strict=True):
+            if size > 0:
+                stated[run]["n_items"] = int(size)
+    return dict(zip(names, stated, strict=True))
 
 
 def is_crossings(table: Table) -> bool:

@@ -88,6 +88,8 @@ def _placed(
                    if (number := to_number(row[key])) is not None and math.isfinite(number)}
         parts: dict[float | None, dict[str, Any]] = defaultdict(dict)
         for key, value in row.items():
+            if key in counters:
+                continue
             counter = _counter(key, step_metrics)
             start = 0.0 if own_step == 0 else None  # before training, whatever counts
             parts[latest.get(counter, start) if counter else own_step][key] = value

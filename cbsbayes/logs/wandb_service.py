@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ type _History = tuple[pd.DataFrame, tuple[str, ...]]
 def read_wandb_api(
     project: str,
     *,
+    skip: Collection[str] = (),
     cache_dir: Path | None = None,
     workers: int = 4,
     progress: Callable[[int, int], None] | None = None,
@@ -62,6 +63,8 @@ def read_wandb_api(
     ----------
     project : str
         ``ENTITY/PROJECT``.
+    skip : collection of str
+        Names and ids of runs to leave out.
     cache_dir : Path, optional
         Folder of the cache; default ``cbsbayes/wandb`` in the user's cache folder.
     workers : int, default 4
@@ -86,7 +89,8 @@ def read_wandb_api(
     wandb = import_wandb()
     _need_key(wandb)
     _bound_retries(wandb)
-    runs = _list_runs(wandb, project)
+    runs = [run for run in _list_runs(wandb, project)
+            if run.id not in skip and run.name not in skip]
     host = urlsplit(_base_url(wandb)).netloc.rpartition("@")[2]  # never a key in a path
     names = map(file_name, (host, *project.split("/")))
     folder = Path(cache_dir or cache_folder("wandb")).joinpath(*names)
@@ -221,7 +225,8 @@ def _all_or_error(
     if failed:
         raise CBSDataError(
             f"{len(failed)} of {len(found)} runs of {project} could not be read: "
-            f"{listed(failed)}; the others are kept, repeat to fetch just these"
+            f"{listed(failed)}; the others are kept: repeat to fetch just these, or leave them "
+            "out by --skip"
         )
     return histories
 

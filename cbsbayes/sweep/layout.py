@@ -149,7 +149,8 @@ def _n_items(runs: Sequence[Run], labels: Sequence[str], default: str) -> list[i
     """Return the items of each validation set; a bare number speaks of the default one."""
     found: dict[str, tuple[int, str]] = {}
     for run in runs:
-        stated = run.log.settings.get("n_items", _configured_items(run.log.config))
+        stated = {**run.log.settings, **run.log.stated}.get(
+            "n_items", _configured_items(run.log.config))
         sizes = stated if isinstance(stated, dict) else {} if stated is None else {default: stated}
         for label, size in sizes.items():
             known = found.setdefault(label, (int(size), run.log.name))

@@ -1,7 +1,7 @@
 """Run coordinates from what a source states, the trainer's configuration and the run's name.
 
 Each of them is read into the dataset's own names; the first that knows a coordinate wins, in
-this order: stated by the user or the source (a table's columns), configuration, further
+this order: the user's table of runs, the source (a table's columns), configuration, further
 configurations, name. Where two disagree about a number, a note says so and names the one used.
 Labels (model, dataset) never disagree: ``olmo1b`` in a name and ``OLMo-2-0425-1B-SFT`` in a
 configuration may be one thing.
@@ -60,10 +60,12 @@ def run_settings(log: RunLog) -> tuple[dict[str, Any], list[str]]:
         is not n_prompts × n_rollouts.
     """
     notes: list[str] = []
-    found = {"source": _per_trainer_step(log, "source", _read(log, "source", log.settings, notes))}
+    found = {origin: _per_trainer_step(log, origin, _read(log, origin, values, notes))
+             for origin, values in (("--runs", log.stated), ("source", log.settings))}
     for origin, config in (("configuration", log.config), *log.further):
         found[origin] = _from_config(log, origin, config, notes)
     found["name"] = _from_name(log.name)
+    _of_updates(found)
     notes += _conflicts(log.name, found)
     chosen = {key: value for values in reversed(found.values()) for key, value in values.items()}
     if chosen.get("seed") == _DEFAULT_SEED:
@@ -72,7 +74,9 @@ def run_settings(log: RunLog) -> tuple[dict[str, Any], list[str]]:
     if not batch:
         return {}, notes
     known = {key: chosen.get(key, RUN_COLUMNS[key].default) for key in STATED}
-    return {**known, **batch}, notes
+    origins = [next((origin for origin, values in found.items() if key in values), "")
+               for key in ("train_batch_prompts", "n_rollouts", "total_batch")]
+    return {**known, **batch, "batch_from": ", ".join(dict.fromkeys(filter(None, origins)))}, notes
 
 
 def _read(
@@ -140,6 +144,16 @@ def _per_trainer_step(log: RunLog, origin: str, found: dict[str, Any]) -> dict[s
     return found
 
 
+def _of_updates(found: Mapping[str, dict[str, Any]]) -> None:
+    """Drop a count of prompts that a lower source's mini-batch shows to be an update's."""
+    order = list(found)
+    for i, origin in enumerate(order):
+        for low in (found[lower] for lower in order[i + 1:]):
+            train, mini = low.get("train_batch_prompts"), low.get("mini_batch_prompts")
+            if train and mini and found[origin].get("train_batch_prompts") == min(train, mini):
+                del found[origin]["train_batch_prompts"]
+
+
 def _conflicts(name: str, found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     notes = []
     order = list(found)
@@ -152,7 +166,7 @@ def _conflicts(name: str, found: Mapping[str, Mapping[str, Any]]) -> list[str]:
             if not _agree(key, used, other, found[high]):
                 label = "n_prompts" if key == "train_batch_prompts" else key
                 notes.append(f"run {name}: {low} says {label} {other}, {high} "
-                             f"{used}; the {high} is used")
+                             f"{used}; {high if high == '--runs' else f'the {high}'} is used")
     return notes
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
+from pathlib import Path
 
 import pytest
 import xarray as xr
@@ -108,6 +111,35 @@ def test_configuration_for_runs_without_one(logs, out, tmp_path, capsys):
     ds = read_sweep(out)
     assert sorted(ds["train_batch_prompts"].values) == [32, 64, 64]
     assert sorted(ds["updates_per_step"].values) == [2, 4, 4]
+
+
+def test_a_dry_run_shows_and_writes_nothing(logs, out, tmp_path, capsys):
+    runs = tmp_path / "runs.csv"
+    runs.write_text(f"run,n_rollouts\n{NAMES[0]},4\n")
+    assert main([str(logs), "--dry-run", "--runs", str(runs), "--skip", NAMES[2]]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split()[:4] == ["run", "prompts", "rollouts", "batch"]
+    assert [row.split()[:4] for row in rows[:2]] == [[NAMES[0], "4", "4", "16"],
+                                                     [NAMES[1], "8", "8", "64"]]
+    assert "name says n_rollouts 8, --runs 4" in rows[0]
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("kind", ["zip", "xztar", "tar"])
+def test_an_archive_of_logs(logs, out, tmp_path, kind):
+    packed = shutil.make_archive(str(tmp_path / "packed"), kind, logs)
+    assert main([packed, "-o", str(out), "--quiet"]) == 0
+    assert read_sweep(out)["name"].values.tolist() == NAMES
+    Path(packed).write_bytes(Path(packed).read_bytes()[:300])
+    assert main([packed, "-o", str(out), "--quiet"]) == 1
+
+
+def test_an_archive_reaches_no_place_outside(tmp_path, capsys):
+    (tmp_path / "x").write_text("step:1 - a:1 \n")
+    with tarfile.open(tmp_path / "evil.tar", "w") as archive:
+        archive.add(tmp_path / "x", "../../evil.log")
+    assert main([str(tmp_path / "evil.tar"), "--dry-run"]) == 1
+    assert "cannot be unpacked" in capsys.readouterr().err
 
 
 def test_append(logs, out, tmp_path, capsys):
