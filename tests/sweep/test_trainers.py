@@ -100,3 +100,11 @@ def test_a_configuration_for_all_never_overrides_a_runs_own():
     assert coords["n_rollouts"] == 8
     assert notes == ["run a: --config says n_rollouts 4, configuration 8; the configuration is "
                      "used"]
+
+
+def test_the_documents_show_the_same_table(root):
+    text = (root / "docs" / "logs.md").read_text(encoding="utf-8")
+    for trainer in trainers():
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| {trainer.name} |"))
+        for column in ("train_batch_prompts", "mini_batch_prompts", "n_rollouts", "ppo_epochs"):
+            assert all(f"`{entry}`" in row for entry in trainer.keys.get(column, ()))
