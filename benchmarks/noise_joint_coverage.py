@@ -29,6 +29,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.models.laws import noise_in_prompts
 from cbsbayes.models.priors import NOISE_PRIORS, PRIORS
+from cbsbayes.noise.probes import probes_at_accuracy
 from cbsbayes.posterior.fit import Fit, stacked
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.posterior.surface import Surface
@@ -129,7 +130,8 @@ def main() -> None:
         for name in options.fits.split(","):
             try:
                 fit = fit_sweep(chosen(ds, name), law=LAW, thresholds=THRESHOLDS, beside=False,
-                                sampler=settings, use_gradient_noise=name != "without")
+                                sampler=settings, noise=None if name == "without" else
+                                probes_at_accuracy(ds, None))
             except CBSDataError as error:
                 print(f"sweep {seed}, {name}: not fitted: {error}", flush=True)
                 continue

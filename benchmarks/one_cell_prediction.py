@@ -31,9 +31,9 @@ from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.crossings.rules import INTERVAL, LEFT, UNUSABLE
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.sampling import SamplerSettings
+from cbsbayes.noise.probes import probes_at_accuracy
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.posterior.joint_table import new_run_log_steps
 from cbsbayes.sweep.files import read_sweep
 
 LAWS = ("two_axis_sqrt", "two_axis_free", "two_axis")
@@ -75,7 +75,7 @@ def predicted(fit: Fit, held: xr.Dataset, anchor: tuple[int, int]) -> pd.DataFra
     """Return a row per crossing of the runs held out."""
     crossings = find_crossings(held, fit.thresholds, metric=fit.settings["metric"])
     cells, rows = cells_of(held), []
-    draws = new_run_log_steps(fit, *np.array(cells, dtype=float).T)
+    draws = fit.new_run(*np.transpose(cells)).transpose("sample", "batch", "threshold").values
     for name in held["run"].values.astype(str):
         run = crossings.sel(run=name)
         b = cells.index((int(run["n_prompts"]), int(run["n_rollouts"])))
@@ -127,9 +127,8 @@ def main() -> None:
     folder, thresholds = DATA / options.sweep, SWEEPS[options.sweep]
     sweep = read_sweep(folder / "sweep.nc")
     sweep = sweep.isel(run=np.flatnonzero(sweep["n_rollouts"].values >= 2))
-    noise: pd.DataFrame | bool = True
-    if options.sweep == "tiny_grpo":
-        noise = snapshots(folder / "grad_noise.parquet", options.geometry)
+    noise = (snapshots(folder / "grad_noise.parquet", options.geometry)
+             if options.sweep == "tiny_grpo" else probes_at_accuracy(sweep, None))
     settings, started = SamplerSettings(chains=2, draws=1000, tune=1000), time.time()
     for law in options.laws.split(","):
         parts = []
@@ -138,7 +137,7 @@ def main() -> None:
             runs = sweep.isel(run=np.flatnonzero(here)[: options.runs])
             try:
                 fit = fit_sweep(runs, law=law, thresholds=crossed(runs, thresholds), beside=False,
-                                use_gradient_noise=noise, sampler=settings)
+                                noise=noise, sampler=settings)
             except CBSDataError as error:
                 print(f"{anchor}: not fitted: {error}")
                 continue

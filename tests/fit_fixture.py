@@ -7,13 +7,13 @@ from a two-axis law with known scales, posteriors are spread around the same val
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from fitted import verdict_of
 
+from cbsbayes.baselines import comparison_rows
 from cbsbayes.posterior.fit import Fit
 
 THRESHOLDS = np.array([0.5, 0.7, 0.8, 0.9])
@@ -28,24 +28,6 @@ def curve(progress):
 
 def least_updates(threshold):
     return -18.0 * np.log(1 - (np.asarray(threshold) - 0.1) / 0.88)
-
-
-@dataclass
-class FakeBaseline:
-    threshold: float
-    axis: str
-    at: str
-    method: str
-    S_min: float
-    B_noise: float
-    ci_lower: float
-    ci_upper: float
-    n_used: int = 12
-    n_dropped: int = 2
-    r2: float = 0.93
-
-    def predict(self, batch):
-        return self.S_min * (1 + self.B_noise / np.asarray(batch))
 
 
 class FakeFit(Fit):
@@ -195,14 +177,6 @@ def _comparison(fit):
     return pd.DataFrame(rows)
 
 
-def _baselines():
-    return [FakeBaseline(float(t), axis, at, "least_squares", float(1.4 * least_updates(t)), b,
-                         b / 2, b * 2)
-            for t in THRESHOLDS
-            for axis, at, b in (("total", "", 600.0), ("prompts", "n_rollouts=8", 40.0),
-                                ("rollouts", "n_prompts=16", 6.0))]
-
-
 def _laws():
     names = ["two_axis_free", "two_axis_sqrt", "two_axis", "total"]
     return pd.DataFrame({"law": names, "elpd": [-210.0, -212.5, -216.0, -251.0],
@@ -231,7 +205,7 @@ def make_fit(seed: int = 3) -> FakeFit:
                         "diverging": (("chain", "draw"), np.zeros((CHAINS, DRAWS), bool))})
     fit = _as_fit("two_axis_free", posterior=posterior, prior=prior, sample_stats=stats,
                   observed_data=crossings, sweep=sweep)
-    fit.runs, fit.law_table, fit.baselines = _runs(sweep, crossings), _laws(), _baselines()
+    fit.runs, fit.law_table = _runs(sweep, crossings), _laws()
     fit.predictive = _predictive(fit, crossings, rng)
     fit.prior_predictive = fit.predictive
     fit.cbs, fit.comparison = cbs_table(fit), _comparison(fit)
@@ -281,8 +255,9 @@ def make_one_axis_fit(seed: int = 4) -> FakeFit:
          "sigma_run": (("chain", "draw"), np.full(shape[:2], 0.05))},
         coords={"chain": np.arange(CHAINS), "draw": np.arange(DRAWS), "threshold": thresholds})
     fit = _as_fit("total", "all runs", posterior=posterior, observed_data=crossings, sweep=sweep)
-    fit.comparison = fit.runs = fit.law_table = pd.DataFrame()
-    fit.others, fit.baselines = {}, []
+    fit.comparison, fit.runs = comparison_rows([], ""), pd.DataFrame()
+    fit.law_table = pd.DataFrame()
+    fit.others = {}
     low, mid, high = np.quantile(posterior["B_noise"], [0.05, 0.5, 0.95])
     fit.cbs = pd.DataFrame([{"threshold": t, "quantity": "B_noise", "at": "", "median": mid,
                              "ci_lower": low, "ci_upper": high, "status": "identified",

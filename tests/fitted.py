@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from cbsbayes.baselines import with_comparison
 from cbsbayes.fit import main
 from cbsbayes.inference.sampling import SamplerSettings, sample_prior
 from cbsbayes.models.priors import PRIORS
@@ -125,7 +126,7 @@ def sweep() -> xr.Dataset:
 def fit(sweep) -> Fit:
     """A whole fit of both axes, its draws from the quick sampler."""
     with quick_sampling():
-        return fit_sweep(sweep, sampler=SETTINGS)
+        return with_comparison(fit_sweep(sweep, sampler=SETTINGS))
 
 
 @pytest.fixture(scope="session")
@@ -152,4 +153,4 @@ def written(fit, tmp_path_factory) -> Path:
 def real_fit(prompts_sweep) -> Fit:
     """A small fit of the prompt axis by the default sampler."""
     settings = SamplerSettings(draws=700, tune=500, chains=4, random_seed=1)
-    return fit_sweep(prompts_sweep, sampler=settings)
+    return with_comparison(fit_sweep(prompts_sweep, sampler=settings))

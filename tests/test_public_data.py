@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from mlperf import grpo_sweep, pretraining_sweep, reference_sweep
 
+from cbsbayes.baselines import with_comparison
 from cbsbayes.crossings.intervals import LEFT
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.posterior.fit_sweep import fit_sweep
@@ -16,7 +17,7 @@ QUICK = SamplerSettings(draws=1000, tune=500, chains=2)  # fewer would be sample
 
 
 def quick_fit(ds, threshold=1.0, *, divergences=1):
-    fit = fit_sweep(ds, thresholds=[threshold], sampler=QUICK)
+    fit = with_comparison(fit_sweep(ds, thresholds=[threshold], sampler=QUICK))
     assert fit.verdict["diagnostics"]["divergences"] <= divergences
     return fit
 

@@ -18,9 +18,10 @@ from cbsbayes.baselines.log_space import interval_midpoints, log_least_squares
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.models.laws import get_law
 from cbsbayes.models.variables import SATURATION
+from cbsbayes.posterior.fit import Fit, table_to_json
 from cbsbayes.sweep.dataset import is_one_axis
 
-__all__ = ["comparison_rows", "comparison_table", "fit_baselines"]
+__all__ = ["comparison_rows", "comparison_table", "fit_baselines", "with_comparison"]
 
 _COLUMNS = ["group", "threshold", "axis", "at", "method", "S_min", "B_noise", "ci_lower",
             "ci_upper", "n_runs_used", "n_runs_dropped", "r2"]
@@ -192,3 +193,19 @@ def _posterior(cbs: pd.DataFrame, threshold: float, axis: str, at: str) -> list[
     rows = here[(here["quantity"] == quantity) & (here["at"] == at)]
     return [{"S_min": s_min, "B_noise": row["median"], "ci_lower": row["ci_lower"],
              "ci_upper": row["ci_upper"]} for row in rows.to_dict("records")]
+
+
+def with_comparison(fit: Fit) -> Fit:
+    """Return the fit with least squares of all usable runs in `Fit.comparison`, if it has not."""
+    if "table_comparison" in fit.tree.attrs:
+        return fit
+    usable = fit.sweep.isel(run=np.flatnonzero(fit.sweep["usable"].values == 1))
+    baselines = fit_baselines(
+        usable, fit.crossings, fit.thresholds, metric=fit.settings["metric"] or None,
+        plain=fit.law.plain, ci_prob=fit.settings["ci_prob"],
+        random_seed=fit.settings["random_seed"])
+    table = comparison_table(baselines, fit.cbs, fit.others.get("total"), fit.group,
+                             n_runs=fit.crossings.sizes["run"])
+    tree = fit.tree.copy()
+    tree.attrs["table_comparison"] = table_to_json(table)
+    return Fit(tree)

@@ -33,6 +33,7 @@ from cbsbayes.models.measured_noise import Part, parts_of
 from cbsbayes.noise.probes import Measured, measured_in_ranges, probes_of_fit
 from cbsbayes.posterior.fit import Fit, stacked
 from cbsbayes.posterior.identification import identify
+from cbsbayes.posterior.tidy import quantiles
 
 __all__ = ["FACTOR", "NOISE_COLUMNS", "Fitted", "measured_average", "noise_comparison",
            "shown_rows", "verdict_of"]
@@ -239,9 +240,7 @@ def _interval(draws: np.ndarray, ci_prob: float) -> tuple[float, float, float]:
         return _NOTHING
     if np.isinf(draws).mean() > (1 + ci_prob) / 2:  # |G|² came out negative: it says nothing
         return 0.0, np.inf, np.inf
-    levels = [(1 - ci_prob) / 2, 0.5, (1 + ci_prob) / 2]
-    method = "linear" if np.isfinite(draws).all() else "inverted_cdf"
-    low, middle, high = np.quantile(draws, levels, method=method)  # type: ignore[call-overload]
+    low, middle, high = quantiles(draws, [(1 - ci_prob) / 2, 0.5, (1 + ci_prob) / 2])
     return float(low), float(middle), float(high)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from cbsbayes.errors import CBSDataError
+from cbsbayes.models.laws import get_law
 from cbsbayes.plots.marks import censoring_handles, dodge, draw_bands, draw_crossings
 from cbsbayes.plots.reading import (
     cbs_row,
@@ -23,25 +25,28 @@ from cbsbayes.plots.slices import Slice
 from cbsbayes.plots.style import GREY, legend_outside, ordered_colours
 
 if TYPE_CHECKING:
-    from cbsbayes.baselines import BaselineFit
     from cbsbayes.posterior.fit import Fit
 
-__all__ = ["LawCurve", "draw_law_curves", "find_baseline"]
+__all__ = ["LawCurve", "draw_law_curves", "least_squares_steps"]
 
 _CBS_QUANTITIES = {"prompts": ("cbs_prompts",), "rollouts": ("cbs_rollouts",),
                    "total": ("cbs_samples", "B_noise")}
 
 
-def find_baseline(fit: Fit, cut: Slice, threshold: float,
-                  method: str = "least_squares") -> BaselineFit | None:
-    """Return the least-squares fit along a cut at a threshold, or None."""
+def least_squares_steps(fit: Fit, cut: Slice, threshold: float, batch: np.ndarray) -> np.ndarray:
+    """Return S of least squares at batches along a cut, NaN where it has no fit there."""
     held = ",".join(f"{name}={value:.0f}" for name, value in cut.at.items())
-    for baseline in fit.baselines:
-        same = (baseline.method == method and baseline.axis == cut.axis
-                and np.isclose(baseline.threshold, threshold))
-        if same and (baseline.at == held or cut.axis == "total"):
-            return baseline
-    return None
+    try:
+        table = fit.comparison
+    except CBSDataError:  # least squares has not been fitted
+        return np.full_like(batch, np.nan)
+    rows = table[(table["method"] == "least_squares") & (table["axis"] == cut.axis)
+                 & np.isclose(table["threshold"], threshold)
+                 & ((table["at"] == held) | (cut.axis == "total"))]
+    if rows.empty:
+        return np.full_like(batch, np.nan)
+    s_min, b_noise = rows[["S_min", "B_noise"]].iloc[0]
+    return s_min * np.exp(get_law("total").log_ratio(batch, 1.0, {"B_noise": b_noise}))
 
 
 @dataclass(frozen=True)
@@ -88,8 +93,7 @@ class LawCurve:
 
     def least_squares(self, ax: Axes, grid: np.ndarray) -> bool:
         """Draw the least-squares curve, dashed; return whether there is one."""
-        baseline = find_baseline(self.fit, self.cut, self.threshold)
-        steps = np.full_like(grid, np.nan) if baseline is None else baseline.predict(grid)
+        steps = least_squares_steps(self.fit, self.cut, self.threshold, grid)
         if not (np.isfinite(steps) & (steps > 0)).all():
             return False
         ax.plot(grid, steps * self._scale(grid), color=self.colour, ls=(0, (4, 2)), lw=1.1,

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.noise.beside_fit import shown_rows
+from cbsbayes.noise.beside_fit import noise_comparison, shown_rows
 from cbsbayes.plots.marks import draw_estimate
 from cbsbayes.plots.reading import ci_prob
 from cbsbayes.plots.scales import log2_axis
@@ -47,7 +47,7 @@ def plot_noise_against_fit(fit: Fit) -> Figure:
     CBSDataError
         If no gradient noise was logged, or too little of it.
     """
-    table = shown_rows(fit.noise, fit)
+    table = shown_rows(noise_comparison(fit), fit)
     table = table[table["average"] == "up_to"]
     if (table["measured_status"] == "too_few").all():
         raise CBSDataError("the runs fitted made too few probes of gradient noise to average; "

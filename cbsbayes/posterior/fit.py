@@ -18,7 +18,6 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from cbsbayes.baselines import BaselineFit, fit_baselines
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.batches import batch_axes
 from cbsbayes.models.laws import Law, get_law
@@ -162,7 +161,16 @@ class Fit:
 
     @cached_property
     def comparison(self) -> pd.DataFrame:
-        """The table of ``comparison.csv``."""
+        """The table of ``comparison.csv``: least squares and posterior.
+
+        Raises
+        ------
+        CBSDataError
+            If `cbsbayes.baselines.with_comparison` has not been applied to this fit.
+        """
+        if "table_comparison" not in self.tree.attrs:
+            raise CBSDataError("this fit is not compared with least squares yet; use "
+                               "cbsbayes.baselines.with_comparison(fit)")
         return self._table("comparison")
 
     @cached_property
@@ -171,33 +179,6 @@ class Fit:
         from cbsbayes.posterior.definitions import overhead_table
 
         return overhead_table(self)
-
-    @cached_property
-    def noise(self) -> pd.DataFrame:
-        """The table of ``noise.csv``, computed from the draws.
-
-        Raises
-        ------
-        CBSDataError
-            If these runs logged no gradient noise that could be laid beside the fit.
-        """
-        from cbsbayes.noise.beside_fit import noise_comparison
-
-        return noise_comparison(self)
-
-    @cached_property
-    def baselines(self) -> list[BaselineFit]:
-        """The least-squares fits beside the posterior."""
-        return fit_baselines(
-            self.fitted_sweep, self.crossings, self.thresholds,
-            metric=self.settings["metric"] or None, plain=self.law.plain,
-            ci_prob=self.settings["ci_prob"], random_seed=self.settings["random_seed"],
-        )
-
-    @cached_property
-    def fitted_sweep(self) -> xr.Dataset:
-        """The runs that a least-squares fit would be given: all usable ones."""
-        return self.sweep.isel(run=np.flatnonzero(self.sweep["usable"].values == 1))
 
     def log_steps(
         self, n_prompts: ArrayLike, n_rollouts: ArrayLike, threshold: float | None = None, *,

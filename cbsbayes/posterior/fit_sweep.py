@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.baselines import comparison_table
 from cbsbayes.crossings.intervals import choose_thresholds, find_crossings
 from cbsbayes.crossings.reached import keep_reached
 from cbsbayes.crossings.thresholds import MIN_BATCH_SIZES
@@ -29,11 +28,11 @@ from cbsbayes.posterior.averaging import averaged_table
 from cbsbayes.posterior.ceiling_option import ceiling_sentences, check_ceilings
 from cbsbayes.posterior.cross_check import disagreements
 from cbsbayes.posterior.fit import Fit, stacked, table_to_json, thinned
-from cbsbayes.posterior.joint import (
+from cbsbayes.posterior.gradient_noise import (
     LEAST_BATCHES,
     joint_laws,
-    measured_table,
     noise_cautions,
+    noise_of_runs,
     with_parts,
 )
 from cbsbayes.posterior.law_fit import LawFit, fit_crossings
@@ -79,7 +78,7 @@ def fit_sweep(
     ci_prob: float = 0.9,
     sampler: SamplerSettings | None = None,
     beside: bool = True,
-    use_gradient_noise: bool | pd.DataFrame = False,
+    noise: pd.DataFrame | None = None,
     ceiling_by_group: bool = False,
     stage: Stage = lambda text: None,
 ) -> Fit:
@@ -108,10 +107,9 @@ def fit_sweep(
     beside : bool
         Whether other laws are fitted beside the chosen one and compared with it, and whether the
         curves are asked if small groups saturate lower.
-    use_gradient_noise : bool or DataFrame
-        Whether measured gradient noise is data too (crossing model only): what the runs logged,
-        or a table of snapshots (`cbsbayes.models.measured_noise`).
-        `cbsbayes.posterior.joint.fit_jointly` compares with the fit without it.
+    noise : DataFrame, optional
+        Measured gradient noise that is data too (crossing model only): probes with the accuracy
+        they were made at, or snapshots (`cbsbayes.models.measured_noise.noise_data`).
     ceiling_by_group : bool
         Whether small groups may saturate lower (trajectory model only): a ceiling for every
         group size.
@@ -132,7 +130,7 @@ def fit_sweep(
         raise CBSDataError(f"ci_prob is {ci_prob}; valid: from 0.5 to below 1, usually 0.9")
     if model not in MODELS:
         raise CBSDataError(f"unknown model {model!r}; valid: {', '.join(MODELS)}")
-    joint = use_gradient_noise is not False
+    joint = noise is not None
     if joint and model != "crossing":
         raise CBSDataError(f"the {model} model does not take measured gradient noise as data; use "
                            "--model crossing, or leave --use-gradient-noise out")
@@ -143,8 +141,9 @@ def fit_sweep(
     fitted, reasons, choice = _choose(ds, law, metric, least)
     if ceiling_by_group:
         check_ceilings(model, choice.law, fitted["n_rollouts"].values)
-    noise = measured_table(fitted, metric, use_gradient_noise)
-    choice = choice if noise is None else with_parts(choice, law, fitted, noise)
+    if noise is not None:
+        noise = noise_of_runs(noise, fitted)
+        choice = with_parts(choice, law, fitted, noise)
     targets = (choose_thresholds(fitted, metric=metric, rule=rule, least=least)
                if thresholds is None else np.asarray(thresholds, dtype=float))
     crossings = find_crossings(fitted, targets, metric=metric, rule=rule)
@@ -218,12 +217,7 @@ def fit_sweep(
     said += [] if learning_rate is None else [learning_rate.sentence]
     tree.attrs["verdict"] = json.dumps(verdict(
         checks, worst, reached_line(crossings, left_out), identified_line(main.cbs), against, said))
-    total = fits["total"].cbs if "total" in fits else None
-    fit = Fit(_with_tables(tree, tables))
-    comparison = comparison_table(fit.baselines, main.cbs, total, label,
-                                  n_runs=crossings.sizes["run"])
-    tree.attrs["table_comparison"] = table_to_json(comparison)
-    return fit
+    return Fit(_with_tables(tree, tables))
 
 
 def _without(

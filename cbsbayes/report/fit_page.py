@@ -15,7 +15,7 @@ from cbsbayes.decisions.iso_batch import iso_runs
 from cbsbayes.errors import CBSDataError
 from cbsbayes.noise.beside_fit import FACTOR, shown_rows, verdict_of
 from cbsbayes.posterior.ceiling_option import OPTION
-from cbsbayes.posterior.joint import LARGE_OFFSET
+from cbsbayes.posterior.gradient_noise import LARGE_OFFSET
 from cbsbayes.report import tables
 from cbsbayes.report.allocation import allocation
 from cbsbayes.report.clock import choice_sentences, clock_sentence, clock_tables

@@ -59,10 +59,12 @@ def write_fit(
     CBSDataError
         If the folder cannot be written; files not yet replaced are as they were.
     """
+    from cbsbayes.baselines import with_comparison
     from cbsbayes.report.facts import Facts
     from cbsbayes.report.fit_page import fit_page, next_lines
     from cbsbayes.report.page import write_page
 
+    fit = with_comparison(fit)
     facts = Facts(fit)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,8 +88,10 @@ def write_fit(
 
 def noise_table(fit: Fit) -> pd.DataFrame | str:
     """Return measured gradient noise beside the fit, or the sentence why there is none."""
+    from cbsbayes.noise.beside_fit import noise_comparison
+
     try:
-        return fit.noise
+        return noise_comparison(fit)
     except CBSDataError as error:
         text = str(error)
         return f"{text[0].upper()}{text[1:]}."

@@ -14,8 +14,11 @@ from cbsbayes.baselines import (
     fit_baselines,
     least_squares,
     log_least_squares,
+    with_comparison,
 )
 from cbsbayes.crossings.intervals import find_crossings
+from cbsbayes.errors import CBSDataError
+from cbsbayes.posterior.fit import Fit
 from cbsbayes.simulate import simulate_sweep
 from cbsbayes.sweep.dataset import new_sweep
 
@@ -124,7 +127,7 @@ def test_one_axis_data_have_the_total_batch_only():
 
 
 @pytest.fixture
-def sweep():
+def two_axes():
     """Crossings of a two-axis law at one threshold, every interval 10 % wide."""
     prompts = np.append(PROMPTS, [128, 16])
     rollouts = np.append(ROLLOUTS, [1, 2])
@@ -135,8 +138,8 @@ def sweep():
                      threshold=[0.6])
 
 
-def test_every_axis_is_fitted_in_its_own_unit(sweep):
-    fits = fit_baselines(sweep, find_crossings(sweep, [0.6]), [0.6])
+def test_every_axis_is_fitted_in_its_own_unit(two_axes):
+    fits = fit_baselines(two_axes, find_crossings(two_axes, [0.6]), [0.6])
     table = comparison_rows(fits, "g").set_index(["axis", "at", "method"])
     assert set(table.index.droplevel("method")) == {
         ("total", ""), ("prompts", "n_rollouts=2"), ("prompts", "n_rollouts=8"),
@@ -153,27 +156,27 @@ def test_every_axis_is_fitted_in_its_own_unit(sweep):
             key[1] or key[0]] for key in table.index}
 
 
-def test_groups_of_one_stay_with_the_practice_and_leave_the_log_fit(sweep):
-    crossings = find_crossings(sweep, [0.6])
-    used = {(f.axis, f.method): f.n_used for f in fit_baselines(sweep, crossings, [0.6])
+def test_groups_of_one_stay_with_the_practice_and_leave_the_log_fit(two_axes):
+    crossings = find_crossings(two_axes, [0.6])
+    used = {(f.axis, f.method): f.n_used for f in fit_baselines(two_axes, crossings, [0.6])
             if f.axis in ("total", "rollouts")}
     assert used == {("total", "least_squares"): 15, ("total", "log_least_squares"): 14,
                     ("rollouts", "least_squares"): 6, ("rollouts", "log_least_squares"): 5}
-    plain = fit_baselines(sweep, crossings, [0.6], plain=True)
+    plain = fit_baselines(two_axes, crossings, [0.6], plain=True)
     assert [f.n_used for f in plain if f.axis == "rollouts"] == [6, 6]
 
 
-def test_too_few_crossings_give_a_row_that_says_so(sweep):
-    fits = fit_baselines(sweep, find_crossings(sweep, [0.6]), [0.6])
+def test_too_few_crossings_give_a_row_that_says_so(two_axes):
+    fits = fit_baselines(two_axes, find_crossings(two_axes, [0.6]), [0.6])
     few = [f for f in fits if f.at == "n_rollouts=2"]
     assert [f.note for f in few] == ["2 of 3 runs have a crossing to fit; three are needed"] * 2
     assert np.isnan([f.B_noise for f in few]).all()
     assert [(f.n_used, f.n_dropped) for f in few] == [(2, 1)] * 2
 
 
-def test_runs_left_out_of_the_crossings_count_as_dropped(sweep):
-    crossings = find_crossings(sweep, [0.6]).isel(run=slice(2, None))
-    log = next(f for f in fit_baselines(sweep, crossings, [0.6])
+def test_runs_left_out_of_the_crossings_count_as_dropped(two_axes):
+    crossings = find_crossings(two_axes, [0.6]).isel(run=slice(2, None))
+    log = next(f for f in fit_baselines(two_axes, crossings, [0.6])
                if f.axis == "total" and f.method == "log_least_squares")
     assert (log.n_used, log.n_dropped) == (12, 4)
 
@@ -190,8 +193,9 @@ def test_one_axis_data_have_the_total_axis_only():
     assert [f.B_noise for f in fits] == pytest.approx([700, 700], rel=1e-3)
 
 
-def test_comparison_rows_have_the_columns_of_the_file(sweep):
-    table = comparison_rows(fit_baselines(sweep, find_crossings(sweep, [0.6]), [0.6]), "a · b")
+def test_comparison_rows_have_the_columns_of_the_file(two_axes):
+    fits = fit_baselines(two_axes, find_crossings(two_axes, [0.6]), [0.6])
+    table = comparison_rows(fits, "a · b")
     assert list(table) == ["group", "threshold", "axis", "at", "method", "S_min", "B_noise",
                            "ci_lower", "ci_upper", "n_runs_used", "n_runs_dropped", "r2"]
     assert (table["group"] == "a · b").all()
@@ -234,3 +238,21 @@ def _tiny_fits(public_data, every, threshold):
                    step=wide.columns.to_numpy(), metric=["tiny_add"])
     fits = fit_baselines(ds, find_crossings(ds, [threshold]), [threshold])
     return {fit.method: fit for fit in fits if fit.axis == "prompts"}
+
+
+def test_a_fit_is_compared_with_all_usable_runs(fit, sweep):
+    assert with_comparison(fit) is fit
+    table = fit.comparison
+    assert set(zip(table["axis"], table["method"], strict=True)) == {
+        (axis, method) for axis in ("total", "prompts", "rollouts")
+        for method in ("least_squares", "log_least_squares", "posterior")}
+    total = table[table["axis"] == "total"].set_index("method")
+    practice = total.loc["least_squares"]
+    assert ((practice["n_runs_used"] + practice["n_runs_dropped"])
+            == int((sweep["usable"] == 1).sum())).all()  # groups of one among them
+    theirs = fit.others["total"].query("quantity == 'B_noise'")["median"]
+    np.testing.assert_equal(total.loc["posterior", "B_noise"].to_numpy(), theirs.to_numpy())
+    bare = fit.tree.copy()
+    del bare.attrs["table_comparison"]
+    with pytest.raises(CBSDataError, match=r"use cbsbayes\.baselines\.with_comparison"):
+        _ = Fit(bare).comparison

@@ -94,8 +94,10 @@ class TestSteps:
     def test_least_squares_is_dashed_and_s_min_is_the_posterior_median(self, fit):
         ax = plots.plot_steps(fit, threshold=0.7)
         (squares,) = lines(ax, "least-squares")
-        baseline = next(b for b in fit.baselines if b.axis == "prompts" and b.threshold == 0.7)
-        np.testing.assert_allclose(squares.get_ydata(), baseline.predict(squares.get_xdata()))
+        row = fit.comparison.query("method == 'least_squares' and axis == 'prompts' "
+                                   "and threshold == 0.7").iloc[0]
+        np.testing.assert_allclose(squares.get_ydata(),
+                                   row["S_min"] * (1 + row["B_noise"] / squares.get_xdata()))
         assert squares.is_dashed()
         (s_min,) = lines(ax, "s-min")
         assert s_min.get_ydata()[0] == pytest.approx(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -47,9 +45,6 @@ def test_a_file_gives_the_same_object(fit, loaded):
         loaded.law, loaded.group, loaded.settings, loaded.verdict)
     np.testing.assert_array_equal(fit.thresholds, loaded.thresholds)
     xr.testing.assert_identical(fit.log_steps([64, 128], 8), loaded.log_steps([64, 128], 8))
-    for kept, again in zip(fit.baselines, loaded.baselines, strict=True):
-        for field in dataclasses.fields(kept):
-            np.testing.assert_array_equal(getattr(kept, field.name), getattr(again, field.name))
 
 
 def test_saved_twice_it_is_the_same(loaded, tmp_path):
@@ -95,16 +90,6 @@ def test_parts_of_the_tree(fit, sweep):
     assert log_p.dims == ("chain", "draw", "run")
     assert np.isfinite(log_p).all()
     xr.testing.assert_identical(log_p["chain"].variable, fit.posterior["chain"].variable)
-
-
-def test_runs_a_least_squares_fit_would_be_given_are_the_usable_ones(fit, sweep):
-    usable = sweep["run"].values[sweep["usable"].values == 1]
-    assert fit.fitted_sweep["run"].values.tolist() == usable.tolist()
-    assert any(fit.fitted_sweep["n_rollouts"].values == 1)  # the usual practice pools them
-    assert not any(fit.crossings["n_rollouts"].values == 1)
-    methods = {(b.axis, b.method) for b in fit.baselines}
-    assert methods == {(axis, method) for axis in ("total", "prompts", "rollouts")
-                       for method in ("least_squares", "log_least_squares")}
 
 
 def test_log_steps_at_batches_by_hand(fit):

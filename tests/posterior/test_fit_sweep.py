@@ -107,11 +107,6 @@ def test_tables_hold_the_columns_of_the_contract(fit):
     assert set(fit.cbs["group"]) == {fit.group}
     for law, table in fit.others.items():
         assert set(table["law"]) == {law}
-    assert set(fit.comparison["method"]) == {"least_squares", "log_least_squares", "posterior"}
-    posterior = fit.comparison.query("method == 'posterior' and axis == 'total'")
-    total = fit.others["total"].query("quantity == 'B_noise'").set_index("threshold")
-    for row in posterior.itertuples():
-        np.testing.assert_equal(row.B_noise, total.loc[row.threshold, "median"])
 
 
 def test_same_seed_same_fit_another_seed_another(prompts_sweep):

@@ -7,16 +7,18 @@ import pandas as pd
 import pytest
 from fitted import few_figures, run
 
+from cbsbayes.baselines import with_comparison
 from cbsbayes.errors import CBSDataError
 from cbsbayes.fit import main
 from cbsbayes.inference.sampling import SamplerSettings
+from cbsbayes.noise.beside_fit import noise_comparison
+from cbsbayes.noise.joint import JOINT_COLUMNS, fit_jointly, joint_table
 from cbsbayes.noise.probes import probes_at_accuracy
 from cbsbayes.plots import all_figures, plot_noise_joint
 from cbsbayes.plots.style import detached
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.posterior.joint import fit_jointly, with_parts
-from cbsbayes.posterior.joint_table import JOINT_COLUMNS, joint_table, new_run_log_steps
+from cbsbayes.posterior.gradient_noise import with_parts
 from cbsbayes.posterior.surface import Surface
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.fit_page import fit_page
@@ -46,8 +48,8 @@ def one_batch(noisy):
 
 @pytest.fixture(scope="module")
 def joint(noisy):
-    return fit_jointly(noisy, law="two_axis", thresholds=THRESHOLDS, sampler=SETTINGS,
-                       beside=False)
+    return with_comparison(fit_jointly(noisy, law="two_axis", thresholds=THRESHOLDS,
+                                       sampler=SETTINGS, beside=False))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def row(table, quantity):
 
 @pytest.mark.mcmc
 def noise_section(fit):
-    page = fit_page(Facts(fit), [], noise=fit.noise)
+    page = fit_page(Facts(fit), [], noise=noise_comparison(fit))
     return next(section for section in page.sections if section.slug == "noise")
 
 
@@ -158,7 +160,8 @@ class TestOneBatch:
         assert set(anchored.others) == {"two_axis_sqrt", "two_axis_free"}
 
     def test_thresholds_are_chosen_from_one_batch(self, one_batch):
-        found = fit_sweep(one_batch, sampler=SETTINGS, beside=False, use_gradient_noise=True)
+        found = fit_sweep(one_batch, sampler=SETTINGS, beside=False,
+                          noise=probes_at_accuracy(one_batch, None))
         assert found.law.name == "two_axis_free"
         assert len(found.thresholds) >= 2
         assert found.settings["noise_priors"]["offset_sd"] == 1.0
@@ -166,25 +169,21 @@ class TestOneBatch:
 
     def test_a_single_run_is_fitted_with_room_for_its_own_luck(self, one_batch):
         found = fit_sweep(one_batch.isel(run=[0]), sampler=SETTINGS, beside=False,
-                          law="two_axis", thresholds=THRESHOLDS, use_gradient_noise=True)
+                          law="two_axis", thresholds=THRESHOLDS,
+                          noise=probes_at_accuracy(one_batch, None))
         assert found.crossings.sizes["run"] == 1
         assert found.settings["priors"]["sigma_run"] == 0.12
         assert float(found.prior["sigma_run"].median()) == pytest.approx(0.12, rel=0.1)
-
-    def test_draws_of_new_runs_have_the_asked_batches(self, anchored):
-        found = new_run_log_steps(anchored, np.array([8.0, 64.0]), np.array([8.0, 8.0]))
-        assert found.shape == (anchored.posterior["noise_offset"].size, 2, 3)
-        assert (np.median(found[:, 0], axis=0) > np.median(found[:, 1], axis=0)).all()
 
 
 class TestRefused:
     def test_a_sweep_without_noise(self, sweep):
         with pytest.raises(CBSDataError, match="no gradient noise was logged"):
-            fit_sweep(sweep, use_gradient_noise=True)
+            fit_jointly(sweep)
 
     def test_the_trajectory_model(self, noisy):
         with pytest.raises(CBSDataError, match="use --model crossing"):
-            fit_sweep(noisy, use_gradient_noise=True, model="trajectory")
+            fit_jointly(noisy, model="trajectory")
 
     def test_the_command_says_it_in_one_line(self, sweep_file, tmp_path, capsys):
         assert main([str(sweep_file), "-o", str(tmp_path), "--use-gradient-noise"]) == 1

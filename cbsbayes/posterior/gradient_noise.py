@@ -1,14 +1,9 @@
-"""A fit with measured gradient noise as data, with the fit without it beside.
+"""What measured gradient noise as data changes in a fit: its law, alternative laws and cautions.
 
-`fit_jointly` is ``python -m cbsbayes.fit --use-gradient-noise``. The joint fit is the one returned
-and written; what the same runs say without the measurement stands beside it in `Fit.noise_joint`,
-so that nothing is put in another's place unseen. Runs of a single batch, of which no law can be
-fitted, have a joint fit only.
+`cbsbayes.noise.joint.fit_jointly` lays the fit without the measurement next to such a fit.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,78 +16,28 @@ from cbsbayes.posterior.tidy import interval
 from cbsbayes.sweep.dataset import is_one_axis
 from cbsbayes.sweep.groups import LawChoice, without_baseline
 
-if TYPE_CHECKING:
-    from cbsbayes.posterior.fit import Fit
-
-__all__ = ["LARGE_OFFSET", "LEAST_BATCHES", "fit_jointly", "joint_laws", "measured_table",
-           "noise_cautions", "with_parts"]
+__all__ = ["LARGE_OFFSET", "LEAST_BATCHES", "joint_laws", "noise_cautions", "noise_of_runs",
+           "with_parts"]
 
 LEAST_BATCHES = 1  # one batch and measured noise already say something of the others
 LARGE_OFFSET = 1.0  # beyond it curves and gradients disagree
 
 
-def fit_jointly(sweep: xr.Dataset, *, noise: bool | pd.DataFrame = True, **options: Any) -> Fit:
-    """Fit one group of runs with measured gradient noise as data, and without it beside.
-
-    Parameters
-    ----------
-    sweep : xarray.Dataset
-        A sweep whose runs logged gradient noise, unless a table is given.
-    noise : bool or DataFrame
-        True: what the fitted runs logged; or a table of snapshots with standard errors
-        (`cbsbayes.models.measured_noise.SNAPSHOT_COLUMNS`).
-    **options
-        Of `cbsbayes.posterior.fit_sweep.fit_sweep`.
-
-    Returns
-    -------
-    Fit
-        The joint fit; `Fit.noise_joint` compares it with the one without the measurement.
+def noise_of_runs(noise: pd.DataFrame, ds: xr.Dataset) -> pd.DataFrame:
+    """Return the probes of the runs to be fitted; of snapshots, which name no runs, all.
 
     Raises
     ------
     CBSDataError
-        If no gradient noise was logged, or the runs cannot be fitted.
+        If these runs have none.
     """
-    from cbsbayes.posterior.fit import table_to_json
-    from cbsbayes.posterior.fit_sweep import fit_sweep
-    from cbsbayes.posterior.joint_table import joint_table
-
-    joint = fit_sweep(sweep, use_gradient_noise=noise, **options)
-    plain, missing = None, ""
-    stage = options.get("stage", lambda text: None)
-    stage("fitting without measured noise, to lay beside")
-    same: dict[str, Any] = {"law": joint.law.name, "thresholds": np.sort(joint.thresholds).tolist(),
-                            "beside": False, "stage": lambda text: None}
-    try:
-        plain = fit_sweep(sweep, **{**options, **same})
-    except CBSDataError as error:
-        missing = str(error)
-    joint.tree.attrs["table_noise_joint"] = table_to_json(joint_table(joint, plain))
-    joint.tree.attrs["noise_joint_missing"] = missing
-    return joint
-
-
-def measured_table(
-    ds: xr.Dataset, metric: str | None, noise: bool | pd.DataFrame
-) -> pd.DataFrame | None:
-    """Return the probes of the runs to be fitted, the table given, or None where none is wanted.
-
-    Raises
-    ------
-    CBSDataError
-        If noise is wanted and these runs logged none, or have no curves to place it on.
-    """
-    if isinstance(noise, pd.DataFrame):
+    if "run" not in noise:
         return noise
-    if not noise:
-        return None
-    from cbsbayes.noise.probes import probes_at_accuracy
-
-    if "accuracy" not in ds:
-        raise CBSDataError("a table of crossings has no curves, so the accuracy at which gradient "
-                           "noise was measured is unknown; leave --use-gradient-noise out")
-    return probes_at_accuracy(ds, metric)
+    kept = noise[noise["run"].isin(ds["run"].values)]
+    if kept.empty:
+        raise CBSDataError("no gradient noise was logged by the runs fitted; switch the probe on "
+                           "during training, or leave --use-gradient-noise out")
+    return kept
 
 
 def with_parts(choice: LawChoice, asked: str, ds: xr.Dataset, noise: pd.DataFrame) -> LawChoice:
@@ -107,7 +52,7 @@ def with_parts(choice: LawChoice, asked: str, ds: xr.Dataset, noise: pd.DataFram
     ds : xarray.Dataset
         The runs to be fitted.
     noise : DataFrame
-        From `measured_table`.
+        From `noise_of_runs`.
     """
     groups = noise["n_rollouts"] >= MIN_ROLLOUTS
     parts = noise.loc[groups, ["tr_between", "tr_within"]].notna().all(axis=1).any()
