@@ -22,7 +22,7 @@ FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--dis
 # Chromium reads commands from descriptor 3 and answers on 4, so they are moved there.
 LAUNCH = ("import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); "
           "os.execv(sys.argv[3], sys.argv[3:])")
-PATIENCE = 60.0  # seconds for one answer; the machine may be busy
+PATIENCE = 900.0  # seconds for one answer; the machine may be busy
 
 
 def find_chromium() -> str | None:

@@ -13,6 +13,11 @@ from fitted import (  # noqa: F401
     sweep_file,
     written,
 )
+from hypothesis import settings
+
+# a loaded machine is no fault of what is tested: no example has a time limit
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 
 pytest_plugins = ["wandb_client"]
 

@@ -40,7 +40,7 @@ def files(root):
 
 
 def python(*arguments):
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=300,
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=900,
                           check=False)
 
 

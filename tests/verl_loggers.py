@@ -128,5 +128,5 @@ def write_wandb(folder: Path, runs: Iterator[tuple[str, list]]) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=900,
     )

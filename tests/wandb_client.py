@@ -74,7 +74,7 @@ def run_python(wandb_home: Path) -> Callable[..., subprocess.CompletedProcess[st
         command = [sys.executable, "-c", code, *map(str, args)]
         return subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=check,
-            timeout=120, env=child_environment(),
+            timeout=900, env=child_environment(),
         )  # fmt: skip
 
     return run

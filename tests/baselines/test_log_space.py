@@ -24,7 +24,7 @@ def noisy_steps(batch, *, s_min=50.0, b_noise=700.0, sd=0.1, seed=0):
     return s_min * (1 + b_noise / batch) * np.exp(noise)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(log_s=st.floats(-20, 20), log_b=st.floats(-1, 12), unit=st.floats(-15, 15))
 def test_log_fit_recovers_noise_free_truth_in_any_unit(log_s, log_b, unit):
     batch, b_noise = BATCH * np.exp(unit), np.exp(log_b + unit)
@@ -139,7 +139,7 @@ def test_a_law_of_two_axes_is_fitted_as_scipy_fits_it(alpha, plain):
     assert high[0] < fit.parameters[2] < high[1]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(log_bp=st.floats(1, 8), log_br=st.floats(2, 9), unit=st.floats(-10, 10))
 def test_two_axes_recover_noise_free_truth_in_any_unit(log_bp, log_br, unit):
     noise = np.exp(log_bp) + np.exp(log_br) / (ROLLOUTS - 1)

@@ -247,7 +247,7 @@ def test_a_full_disk_while_writing_the_fit(place, sweep_file):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
         f"sys.exit(run({str(sweep_file)!r}, '-o', {str(out)!r}, '--quiet', '--law', 'power'))\n")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                          timeout=300, check=False)  # kernels are cached by now
+                          timeout=900, check=False)  # kernels are cached by now
     assert done.returncode == 1, done.stderr
     assert done.stdout == ""
     assert done.stderr == (f"cbsbayes.fit: cannot write into {out}: File too large; free space "

@@ -69,7 +69,7 @@ def naive(steps, values, threshold, rule, noise):
     return below[-1], math.inf, RIGHT
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.data())
 def test_every_rule_agrees_with_the_plain_one(data):
     count = data.draw(st.integers(1, 8))
@@ -92,7 +92,7 @@ def test_every_rule_agrees_with_the_plain_one(data):
             np.testing.assert_array_equal(float(cell["upper"]), upper)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_the_monotone_fit_pools_adjacent_violators(values):
     padded = np.array([[*values, np.nan], [*values[::-1], np.nan]])

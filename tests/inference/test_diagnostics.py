@@ -54,7 +54,7 @@ def test_heavy_tails_and_infinite_draws():
     check(draws)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 6), st.integers(4, 120))
 def test_ties(seed, chains, draws):
     check(np.random.default_rng(seed).integers(0, 4, size=(chains, draws, 3)).astype(float))

@@ -98,7 +98,7 @@ def test_the_gradient_is_the_slope_of_the_value(name, n_thresholds):
                                    atol=1e-5 * np.abs(found).max())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(family=st.sampled_from(sorted(FAMILIES)), every=st.sampled_from([2, 10, 25, 50]),
        n_thresholds=st.integers(1, 12), seed=st.integers(0, 10_000),
        sigma_run=st.sampled_from([None, 0.01, 0.1, 1.0]),

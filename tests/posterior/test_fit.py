@@ -190,7 +190,7 @@ def test_stacked_runs_through_one_chain_after_the_other():
     assert found["y"].dims == ("sample", "threshold")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.text(max_size=6), st.floats(), st.integers(-9, 10**12),
                           st.booleans()), min_size=1, max_size=5))
 def test_tables_survive_json(rows):

@@ -105,5 +105,5 @@ def test_a_latex_engine_takes_it(tmp_path, table):
             "\\begin{document}" + latex_table(table, "x") + "\\end{document}")
     (tmp_path / "x.tex").write_text(text)
     done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "x.tex"],
-                          cwd=tmp_path, capture_output=True, check=False, timeout=120)
+                          cwd=tmp_path, capture_output=True, check=False, timeout=900)
     assert done.returncode == 0, done.stdout[-800:]

@@ -44,7 +44,7 @@ def test_true_steps_solve_the_equation_of_progress(law, alpha, prompts, rollouts
         assert true_steps(truth, prompts, rollouts, threshold) == pytest.approx(expected, rel=1e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 4096), st.integers(2, 64), st.floats(0.56, 0.74))
 def test_with_exponent_one_the_law_holds_at_every_threshold(prompts, rollouts, threshold):
     truth = Truth()

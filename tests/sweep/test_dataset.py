@@ -272,7 +272,7 @@ def test_digest_follows_content_and_nothing_else():
     assert digest(ds.isel(run=[1, 0])) != digest(ds)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.permutations(["a", "b", "c", "d"]), st.integers(1, 3))
 def test_merging_in_parts_is_merging_at_once(order, cut):
     parts = {run: curves((run,), (0, 5 * (i + 1)), seed=i) for i, run in enumerate("abcd")}

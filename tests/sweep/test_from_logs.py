@@ -156,7 +156,7 @@ def test_disjoint_validation_sets_need_a_choice():
 
 
 @given(order=st.permutations([GSM, MATH, "actor/lr", "grad_noise/B", "perf/time_per_step"]))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_the_order_of_columns_does_not_matter(order):
     rows = [(float(s), dict.fromkeys(order, 0.01 * s + 0.1)) for s in range(6)]
     history, _ = history_from_rows(rows)

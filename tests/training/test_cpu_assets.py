@@ -96,7 +96,7 @@ print(json.dumps({
 @pytest.fixture(scope="module")
 def sampled(root):
     done = subprocess.run([sys.executable, "-c", MODEL], cwd=root, text=True, check=True,
-                          capture_output=True, timeout=300,
+                          capture_output=True, timeout=900,
                           env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"})
     return json.loads(done.stdout.splitlines()[-1])
 

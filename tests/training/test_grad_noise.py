@@ -32,7 +32,7 @@ def found(tmp_path_factory, root):
     environment = {**os.environ, "PYTHONPATH": str(root)}
     subprocess.run([sys.executable, "-m", "training.cpu.assets", "-o", folder / "assets", "--steps",
                     "0", "--n-train", "8", "--n-validation", "8"],
-                   env=environment, check=True, capture_output=True, timeout=300)
+                   env=environment, check=True, capture_output=True, timeout=900)
     model = str(folder / "assets" / "tiny")
     for world in (1, 2):
         port = str(free_port())
@@ -40,7 +40,7 @@ def found(tmp_path_factory, root):
             [sys.executable, str(SCRIPT), str(folder), model, str(rank), str(world), port],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             for rank in range(world)]
-        outputs = [process.communicate(timeout=300)[0] for process in processes]
+        outputs = [process.communicate(timeout=900)[0] for process in processes]
         for process, output in zip(processes, outputs, strict=True):
             assert process.returncode == 0, output[-3000:]
     return {(rank, world): dict(np.load(folder / f"rank{rank}of{world}.npz"))

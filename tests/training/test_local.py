@@ -19,6 +19,7 @@ from pathlib import Path
 import pandas
 import pytest
 import yaml
+from signals import PATIENCE, usual_signals
 from sweeps import needs_verl, places, tiny_cells, write_trainer
 
 from cbsbayes.errors import CBSDataError
@@ -211,11 +212,11 @@ def test_stopping_the_sweep_stops_the_trainer_and_keeps_its_log(tmp_path, number
     name = tiny_cells()[0].name
     console = places(tmp_path).run(name) / "console.1.log"
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True,
-                          cwd=Path(__file__).parents[2]) as sweep:
+                          cwd=Path(__file__).parents[2], preexec_fn=usual_signals) as sweep:
         wait_for(lambda: console.is_file() and "waiting" in console.read_text())
         trainer = children(sweep.pid)
         sweep.send_signal(number)
-        assert sweep.wait(60) == 130
+        assert sweep.wait(PATIENCE) == 130
         assert "interrupted" in sweep.stderr.read()
     assert trainer
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in trainer))
@@ -231,8 +232,8 @@ def children(pid):
     return [int(child) for child in path.read_text().split()]
 
 
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
+def wait_for(condition):
+    end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.05)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
+from signals import usual_signals
 
 from cbsbayes.errors import CBSDataError
 from training.definitions import read_phase, with_machines
@@ -54,7 +54,8 @@ def in_shell(tmp_path, text, python):
     variables = {**os.environ, "SLURM_ARRAY_TASK_ID": "7",
                  "PYTHON": str(program), "TMPDIR": str(tmp_path / "temporary")}
     (tmp_path / "temporary").mkdir()
-    return subprocess.Popen(["bash", str(path)], env=variables, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(["bash", str(path)], env=variables, stdout=subprocess.PIPE, text=True,
+                            preexec_fn=usual_signals)
 
 
 def test_script_runs_its_row_and_passes_the_status_on(tmp_path):
@@ -119,8 +120,6 @@ def test_refusal_by_ray_is_one_line(monkeypatch, tmp_path):
     program.write_text("#!/bin/sh\necho 'Failed to connect\n to Ray' >&2; exit 1\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    begin = time.monotonic()
     with pytest.raises(CBSDataError, match="failed: Failed to connect to Ray") as caught:
         submit("http://head:8265", ["p1"], root=tmp_path)
     assert "\n" not in str(caught.value)
-    assert time.monotonic() - begin < 60

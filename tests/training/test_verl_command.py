@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sweeps import needs_verl, tiny_cells
 
@@ -116,7 +116,6 @@ VALUES = st.recursive(
     max_leaves=5)
 
 
-@settings(deadline=None)  # the first example imports Hydra
 @given(VALUES)
 def test_hydra_reads_back_every_value(value):
     needs_verl()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from distributed import LocalCluster
+from signals import PATIENCE
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.validation.engine import Ledger, executor, run_sweeps
@@ -88,7 +89,7 @@ def test_a_command_that_is_killed_leaves_no_worker_behind(tmp_path):
         workers = [int(pid) for pid in command.stdout.readline().split()]
         assert workers
         command.kill()
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE
     while any(map(_runs, workers)):
         assert time.monotonic() < until, "a worker runs on without its command"
         time.sleep(0.05)
