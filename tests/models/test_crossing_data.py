@@ -114,7 +114,6 @@ def test_the_unit_of_a_score_does_not_matter(score):
         np.testing.assert_allclose(getattr(first, name), getattr(second, name), atol=1e-9)
     accuracy = crossing_data(find_crossings(sweep, targets), TWO_AXIS)
     np.testing.assert_allclose(first.log_upper, accuracy.log_upper, atol=1e-9)
-    assert 0.3 < np.ptp(first.threshold_logit) / np.ptp(accuracy.threshold_logit) < 3.0
 
 
 def test_an_error_rate_is_as_hard_as_its_accuracy():
