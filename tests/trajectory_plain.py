@@ -14,13 +14,13 @@ from cbsbayes.models.trajectory_data import ramps
 EDGE = 0.002
 
 
-def log_prior(flat, position):
+def log_prior(model, position):
     """Return the prior's log density of the unconstrained position, Jacobian included."""
     total = 0.0
-    for block in flat.blocks:
-        x = position[flat.slices[block.name]]
+    for block in model.blocks:
+        x = position[model.slices[block.name]]
         if block.name == "alpha":
-            mean, sd, lower, upper = flat.priors.alpha
+            mean, sd, lower, upper = model.priors.alpha
             share = 1 / (1 + np.exp(-x[0]))
             alpha = lower + (upper - lower) * share
             prior = truncnorm((lower - mean) / sd, (upper - mean) / sd, mean, sd)
@@ -30,29 +30,29 @@ def log_prior(flat, position):
     return total
 
 
-def curve(flat, p, log_tau):
+def curve(model, p, log_tau):
     """Return observed accuracy and its slope by log progress."""
-    ratio = law_ratio(flat, p, *middle_batch(flat.data.n_prompts, flat.data.n_rollouts), 0.0)
+    ratio = law_ratio(model, p, *middle_batch(model.data.n_prompts, model.data.n_rollouts), 0.0)
     z = np.log(2) * np.exp(p["kappa"] * (log_tau - (p["log_half_level"] - ratio)))
     gain = (1 - p["start"]) / (1 + np.exp(-p["ceiling_logit"]))
-    terms, slopes, at_start = bridge_terms(flat.data, log_tau)
+    terms, slopes, at_start = bridge_terms(model.data, log_tau)
     h = p["start"] + gain * (1 - np.exp(-z)) + p["item_set"] @ terms
     slope = gain * p["kappa"] * z * np.exp(-z) + p["item_set"] @ slopes
     return h, slope, p["start"] + p["item_set"] @ at_start
 
 
-def law_ratio(flat, p, n_prompts, n_rollouts, hard):
+def law_ratio(model, p, n_prompts, n_rollouts, hard):
     """Return log S/S_min of the momentary noise at a hardness."""
-    scales = {name: np.exp(flat.data.log_batch_scale[name] + p[f"{name}_level"]
+    scales = {name: np.exp(model.data.log_batch_scale[name] + p[f"{name}_level"]
                            + p[f"{name}_trend"] * hard + p["noise_curvature"] * hard**2)
-              for name in flat.law.scales}
-    return flat.law.log_ratio(n_prompts, n_rollouts, scales, p.get("alpha"))
+              for name in model.law.scales}
+    return model.law.log_ratio(n_prompts, n_rollouts, scales, p.get("alpha"))
 
 
-def run_log_likelihoods(flat, position):
+def run_log_likelihoods(model, position):
     """Return log p(curve) of every run, shape (run,)."""
-    data = flat.data
-    p, at_start, splines = _splines(flat, position)
+    data = model.data
+    p, at_start, splines = _splines(model, position)
     known = np.isfinite(data.start)
     shared = known.any() and np.ptp(data.start[known]) == 0
     total = []
@@ -70,28 +70,32 @@ def run_log_likelihoods(flat, position):
     return np.array(total)
 
 
-def run_posteriors(flat, position):
-    """Yield mean and covariance of every run's own parameters, by normal regression."""
-    p, _, splines = _splines(flat, position)
+def run_deviations(model, position):
+    """Yield mean and sd of every run's effect and its mean deviations, by normal regression."""
+    p, _, splines = _splines(model, position)
     for i, spline in enumerate(splines):
-        residual, columns, noise = _one_run(flat.data, p, i, spline)
+        residual, columns, noise = _one_run(model.data, p, i, spline)
         weighted = np.linalg.solve(noise, columns.T)
         covariance = np.linalg.inv(np.eye(len(columns)) + columns @ weighted)
-        yield covariance @ weighted.T @ residual, covariance
+        mean = covariance @ weighted.T @ residual
+        own = slice(model.data.run_start[i], model.data.run_start[i + 1])
+        wander = ramps(np.log(model.data.steps[own]), model.data.knots) @ mean[1:-1]
+        yield (p["sigma_run"] * mean[0], p["sigma_run"] * np.sqrt(covariance[0, 0]),
+               p["sigma_run"] * mean[0] + p["sigma_wander"] * wander)
 
 
-def _splines(flat, position):
+def _splines(model, position):
     """Return the parameters, accuracy before training, and every run's curve over log s."""
-    data = flat.data
-    p = {name: value[0] for name, value in flat.parameters(position[None]).items()}
-    h, slope, at_start = curve(flat, p, data.log_tau)
+    data = model.data
+    p = {name: value[0] for name, value in model.parameters(position[None]).items()}
+    h, slope, at_start = curve(model, p, data.log_tau)
     inside = np.clip(h, EDGE, 1 - EDGE)
     hard = np.log(inside / (1 - inside)) - data.middle
     tau = np.exp(data.log_tau)
     splines = []
     for n_prompts, n_rollouts in zip(data.n_prompts, data.n_rollouts, strict=True):
         f = np.exp(-p.get("ceiling_loss", 0.0) / n_rollouts)
-        pace = np.exp(law_ratio(flat, p, n_prompts, n_rollouts, hard))
+        pace = np.exp(law_ratio(model, p, n_prompts, n_rollouts, hard))
         steps = cumulative_trapezoid(pace, tau, initial=0) + tau[0] * pace[0]
         splines.append(straight_beyond(
             CubicHermiteSpline(np.log(steps), at_start + f * (h - at_start),

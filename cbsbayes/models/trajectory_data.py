@@ -29,6 +29,7 @@ _NODES_OVER_RISE = 40  # more where the curve rises: some six to the finest wave
 _FIRST_PIECES = 12  # of the curve before any fit
 _FAR = 1e3  # spacings before a run's first evaluation: its serial noise owes nothing to others
 _WIDTH = 0.12  # of log updates: evaluations closer than this are averaged
+_MARGIN, _RELATIVE_MARGIN = 0.02, 0.05  # of the accuracies seen
 _QUIETEST = 0.02  # accuracy nearer to 0 or 1 is taken to be as noisy as this one
 _BEFORE, _AFTER = 40.0, 2.0  # the grid of τ reaches from first/40 to twice the last evaluation
 
@@ -93,6 +94,8 @@ class TrajectoryData:
         Accuracy before training, shape (run,); NaN where it was not evaluated.
     n_items : int
         Items of the validation set.
+    accuracy_range : tuple of float
+        Ends of the accuracies seen, with a margin: where the item set may bend the scale.
     log_steps_scale : float
         Log of the scale of updates.
     middle : float
@@ -118,6 +121,7 @@ class TrajectoryData:
     spacing: float
     start: np.ndarray
     n_items: int
+    accuracy_range: tuple[float, float]
     log_steps_scale: float
     middle: float
     log_batch_scale: dict[str, float]
@@ -138,7 +142,7 @@ class TrajectoryData:
     @cached_property
     def variance(self) -> np.ndarray:
         """Binomial variance of one item at every evaluation, kept off 0."""
-        low, high = self.accuracy.min(), self.accuracy.max()
+        low, high = self.accuracy_range
         p = np.clip(self.expected, max(low, _QUIETEST), min(high, 1.0 - _QUIETEST))
         return p * (1 - p)
 
@@ -166,14 +170,6 @@ class TrajectoryData:
         """Ends of the wander's increments in log updates, shape (knot,)."""
         last = np.log(self.steps.max())
         return np.linspace(last - np.log(_KNOT_SPAN), last, N_KNOTS)
-
-    @cached_property
-    def accuracy_range(self) -> tuple[float, float]:
-        """Ends of the stretch of accuracy over which the item set may bend the scale."""
-        seen = np.concatenate([self.accuracy, self.start[~np.isnan(self.start)]])
-        low, high = float(seen.min()), float(seen.max())
-        margin = max(0.02, 0.05 * (high - low))
-        return max(low - margin, 0.0), min(high + margin, 1.0)
 
 
 def ramps(log_steps: np.ndarray, knots: np.ndarray) -> np.ndarray:
@@ -229,7 +225,9 @@ def trajectory_data(fitted: xr.Dataset, law: Law, metric: str | None) -> Traject
         seen_start=np.concatenate([[0], np.cumsum(after.sum(axis=1))]).astype(np.int64),
         seen_steps=step[after] / np.exp(scale), spacing=spacing,
         expected=typical.level(log_steps),
-        start=start, n_items=_n_items(fitted, metric), log_steps_scale=scale, middle=middle,
+        start=start, n_items=_n_items(fitted, metric),
+        accuracy_range=_accuracy_range(np.concatenate([accuracy, start])),
+        log_steps_scale=scale, middle=middle,
         log_batch_scale=batch_scales(law, prompts, rollouts),
         reference=np.zeros(len(log_steps)), typical=typical)
 
@@ -279,6 +277,12 @@ def _n_items(fitted: xr.Dataset, metric: str | None) -> int:
     name = metric if metric is not None else fitted.attrs["metric"]
     known = int(fitted["n_items"].sel(metric=name))
     return known if known > 0 else UNKNOWN_ITEMS
+
+
+def _accuracy_range(seen: np.ndarray) -> tuple[float, float]:
+    low, high = float(np.nanmin(seen)), float(np.nanmax(seen))
+    margin = max(_MARGIN, _RELATIVE_MARGIN * (high - low))
+    return max(low - margin, 0.0), min(high + margin, 1.0)
 
 
 def _middle(smooth: np.ndarray, start: np.ndarray) -> float:

@@ -12,145 +12,114 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
+from scipy.optimize import isotonic_regression
 
-from cbsbayes.models.compiled import compiled
-from cbsbayes.models.trajectory_data import TrajectoryData, ramps
-from cbsbayes.models.trajectory_flat import FlatTrajectory
-from cbsbayes.models.trajectory_read import foot, group_share, shown_over_steps
-from cbsbayes.models.trajectory_words import cells
+from cbsbayes.models.trajectory_arrays import curve_arrays
+from cbsbayes.models.trajectory_curve import curves_of_draws
+from cbsbayes.models.trajectory_data import ramps
+from cbsbayes.models.trajectory_parameters import TrajectoryParameters
+from cbsbayes.models.trajectory_read import initial_accuracy
+from cbsbayes.models.variables import SATURATION
 
-__all__ = ["replicated_log_steps"]
+__all__ = ["crossing_of", "replicated_log_steps"]
 
 _BEYOND = np.exp(np.linspace(0.0, np.log(8.0), 13)[1:])  # times the last evaluation
-_CHUNK = 4_000_000  # evaluations simulated at a time: bounds memory to some 100 MB
+_N_NODES = 200  # of the shared curve
+_FARTHEST = 4.0  # of its end past the fit's, in log progress
+_QUIETEST = 0.01  # accuracy's variance counts as no less than this where noise is concerned
 
 
 def replicated_log_steps(
-    flat: FlatTrajectory, draws: xr.Dataset, rng: np.random.Generator
+    parameters: TrajectoryParameters, draws: xr.Dataset, rng: np.random.Generator
 ) -> np.ndarray:
     """Return log S (updates) of one new run per draw and run, shape (sample, run, threshold).
 
     Parameters
     ----------
-    flat : FlatTrajectory
+    parameters : TrajectoryParameters
         The model.
     draws : xarray.Dataset
         Of `cbsbayes.models.trajectory_read.read_thresholds`, with dim ``sample``.
     rng : numpy.random.Generator
     """
-    steps, start = _evaluations(flat.data)
-    size = max(1, _CHUNK // len(steps))
-    parts = [_replicated(flat, draws.isel(sample=slice(first, first + size)), steps, start, rng)
-             for first in range(0, draws.sizes["sample"], size)]
-    return np.concatenate(parts) + flat.data.log_steps_scale
+    data, thresholds = parameters.data, draws["threshold"].values
+    values = {b.name: draws[b.name].transpose("sample", ...).values for b in parameters.blocks}
+    grid = np.linspace(data.log_tau[0], data.log_tau[-1] + _FARTHEST, _N_NODES)
+    batches, batch_of = np.unique(np.column_stack([data.n_prompts, data.n_rollouts]), axis=0,
+                                  return_inverse=True)
+    curve, _, log_along = curves_of_draws(
+        parameters.shared(parameters.position(values)),
+        curve_arrays(data, parameters.law, grid, batches))
+    curve = np.maximum.accumulate(curve, axis=1)
+    initial = initial_accuracy(parameters, values)[:, None]
+    log_steps = np.empty((len(curve), len(data.run), len(thresholds)))
+    for i, b in enumerate(batch_of.reshape(-1)):
+        share = np.exp(-values.get(SATURATION, np.zeros(len(curve))) / batches[b, 1])[:, None]
+        shown, along = initial + share * (curve - initial), log_along[:, b]
+        steps = data.seen_steps[data.seen_start[i]:data.seen_start[i + 1]]
+        steps = np.concatenate([steps, steps[-1] * _BEYOND])
+        late = _late(parameters, values, np.log(steps), rng)
+        level = np.array([np.interp(np.log(steps) - moved, at, row)
+                          for moved, at, row in zip(late, along, shown, strict=True)])
+        seen = level + _noise(parameters, values, level, steps, rng)
+        for d, row in enumerate(seen):
+            found = crossing_of(thresholds, isotonic_regression(row).x, steps, shown[d, 0])
+            arrives = np.minimum(np.searchsorted(shown[d], thresholds), _N_NODES - 1)
+            end = np.maximum(along[d, arrives] + late[d, -1], np.log(steps[-1]))
+            log_steps[d, i] = np.where(np.isnan(found), end, found)
+    return log_steps + data.log_steps_scale
 
 
-def _evaluations(data: TrajectoryData) -> tuple[np.ndarray, np.ndarray]:
-    """Return the updates at which every run's new curve is seen, and where each run begins."""
-    rows = [data.seen_steps[first:last]
-            for first, last in zip(data.seen_start[:-1], data.seen_start[1:], strict=True)]
-    rows = [np.concatenate([row, row[-1:] * _BEYOND]) for row in rows]
-    return np.concatenate(rows), np.cumsum([0, *(len(row) for row in rows)])
+def crossing_of(
+    thresholds: np.ndarray, curve: np.ndarray, steps: np.ndarray, before: float
+) -> np.ndarray:
+    """Return log updates at which a curve that does not fall reaches targets; NaN if never.
+
+    Parameters
+    ----------
+    thresholds : numpy.ndarray
+        Targets.
+    curve, steps : numpy.ndarray
+        Accuracy and updates, shape (evaluation,).
+    before : float
+        Accuracy before training.
+    """
+    k = np.searchsorted(curve, thresholds)
+    at = np.minimum(k, len(curve) - 1)
+    low = np.where(at > 0, curve[at - 1], np.minimum(before, thresholds))
+    since = np.where(at > 0, steps[at - 1], 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(curve[at] > low, (thresholds - low) / (curve[at] - low), 1.0)
+    reached = since + share * (steps[at] - since)
+    return np.where(k < len(curve), np.log(np.maximum(reached, 1e-3 * steps[at])), np.nan)
 
 
-def _replicated(
-    flat: FlatTrajectory, draws: xr.Dataset, steps: np.ndarray, start: np.ndarray,
+def _late(
+    parameters: TrajectoryParameters, values: dict[str, np.ndarray], log_steps: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    data = flat.data
-    values = {str(name): draws[name].transpose("sample", ...).values for name in draws.data_vars}
-    n, runs = draws.sizes["sample"], len(data.run)
-    batches, run_cell = cells(data)
-    log_s, shown = shown_over_steps(flat, values, batches)
-    own = rng.standard_normal((n, runs, len(data.knots) + 1))
-    own[..., 0] *= values["sigma_run"][:, None]
-    own[..., 1:-1] *= values["sigma_wander"][:, None, None]
-    own[..., -1] *= values["sigma_offset"][:, None]
-    noise = np.column_stack([values["sigma_noise"] / (2.0 * np.sqrt(data.n_items)),
-                             values["sigma_serial"], values["memory"],
-                             values["noise_trend"]])
-    gap = np.diff(steps, prepend=0.0) / data.spacing
-    log_steps = np.log(steps)
-    return _curves(
-        log_s, np.maximum.accumulate(shown, axis=1), foot(flat, values),
-        group_share(flat, values, data.n_rollouts), run_cell, start, log_steps, gap,
-        ramps(log_steps, data.knots), own, noise, rng.standard_normal((n, len(steps), 2)),
-        draws["threshold"].values)
+    """Return by how much new runs are late in log updates, shape (sample, evaluation)."""
+    own = rng.standard_normal((len(values["sigma_run"]), len(parameters.data.knots)))
+    wander = own[:, 1:] @ ramps(log_steps, parameters.data.knots).T
+    return np.asarray(values["sigma_run"][:, None] * own[:, :1]
+                      + values["sigma_wander"][:, None] * wander)
 
 
-@compiled
-def _curves(
-    log_s: np.ndarray, shown: np.ndarray, foot: np.ndarray, share: np.ndarray,
-    run_cell: np.ndarray, start: np.ndarray, log_steps: np.ndarray, gap: np.ndarray,
-    ramps: np.ndarray, own: np.ndarray, noise: np.ndarray, normal: np.ndarray,
-    thresholds: np.ndarray,
+def _noise(
+    parameters: TrajectoryParameters, values: dict[str, np.ndarray], level: np.ndarray,
+    steps: np.ndarray, rng: np.random.Generator,
 ) -> np.ndarray:
-    """Return log S over the scale of every draw, run and threshold."""
-    n_runs = len(run_cell)
-    out = np.empty((len(shown), n_runs, len(thresholds)))
-    longest = 0
-    for i in range(n_runs):
-        longest = max(longest, start[i + 1] - start[i])
-    curve, weight = np.empty(longest), np.empty(longest)
-    late = np.empty(longest)
-    for d in range(len(shown)):
-        for i in range(n_runs):
-            first, count = start[i], start[i + 1] - start[i]
-            serial = 0.0
-            for j in range(count):
-                e = first + j
-                late[j] = own[d, i, 0]
-                for m in range(ramps.shape[1]):
-                    late[j] += own[d, i, m + 1] * ramps[e, m]
-                level = np.interp(log_steps[e] - late[j], log_s[d, run_cell[i]], shown[d])
-                level -= (1.0 - share[d, i]) * (level - foot[d])
-                rho = 0.0 if j == 0 else np.exp(-gap[e] / noise[d, 2])
-                serial = rho * serial + np.sqrt(1.0 - rho * rho) * normal[d, e, 0]
-                sd = (4.0 * max(level * (1.0 - level), 0.01)) ** (0.5 + 0.5 * noise[d, 3])
-                curve[j] = (level + own[d, i, -1]
-                            + sd * (noise[d, 0] * normal[d, e, 1] + noise[d, 1] * serial))
-            _make_monotone(curve[:count], weight)
-            for t in range(len(thresholds)):
-                target = thresholds[t]
-                out[d, i, t] = _crossing(target, curve[:count], log_steps[first:], shown[d, 0])
-                if out[d, i, t] == np.inf:  # where the curve itself gets there, or the last node
-                    if share[d, i] != 1.0:
-                        target = foot[d] + (target - foot[d]) / share[d, i]
-                    k = min(np.searchsorted(shown[d], target), shown.shape[1] - 1)
-                    out[d, i, t] = max(log_s[d, run_cell[i], k] + late[count - 1],
-                                       log_steps[first + count - 1])
-    return out
-
-
-@compiled
-def _make_monotone(values: np.ndarray, weight: np.ndarray) -> None:
-    """Replace values by their non-decreasing least-squares fit (pool adjacent violators)."""
-    blocks = 0
-    for k in range(len(values)):
-        values[blocks], weight[blocks] = values[k], 1.0
-        blocks += 1
-        while blocks > 1 and values[blocks - 2] > values[blocks - 1]:
-            total = weight[blocks - 2] + weight[blocks - 1]
-            values[blocks - 2] = (weight[blocks - 2] * values[blocks - 2]
-                                  + weight[blocks - 1] * values[blocks - 1]) / total
-            weight[blocks - 2] = total
-            blocks -= 1
-    at = len(values)
-    for b in range(blocks - 1, -1, -1):  # backwards: block b is stored before where it goes
-        value = values[b]
-        for _ in range(int(weight[b])):
-            at -= 1
-            values[at] = value
-
-
-@compiled
-def _crossing(target: float, curve: np.ndarray, log_steps: np.ndarray, before: float) -> float:
-    """Return the log update at which a monotone curve reaches a target; inf if it never does."""
-    for k in range(len(curve)):
-        if curve[k] >= target:
-            low = curve[k - 1] if k > 0 else min(before, target)
-            share = (target - low) / (curve[k] - low) if curve[k] > low else 1.0
-            at = np.exp(log_steps[k])
-            since = np.exp(log_steps[k - 1]) if k > 0 else 0.0
-            return np.log(max(since + share * (at - since), 1e-3 * at))
-    return np.inf
+    """Return offset, white and serial noise around a level, shape (sample, evaluation)."""
+    data, shape = parameters.data, level.shape
+    fresh, serial = rng.standard_normal(shape), np.empty(shape)
+    kept = np.exp(-np.diff(steps) / data.spacing / values["memory"][:, None])
+    serial[:, 0] = fresh[:, 0]
+    for k in range(1, shape[1]):
+        rho = kept[:, k - 1]
+        serial[:, k] = rho * serial[:, k - 1] + np.sqrt(1.0 - rho**2) * fresh[:, k]
+    white = values["sigma_noise"] / (2.0 * np.sqrt(data.n_items))
+    spread = ((4.0 * np.maximum(level * (1.0 - level), _QUIETEST))
+              ** (0.5 + 0.5 * values["noise_trend"][:, None]))
+    offset = values["sigma_offset"] * rng.standard_normal(len(level))
+    return np.asarray(offset[:, None] + spread * (
+        white[:, None] * rng.standard_normal(shape) + values["sigma_serial"][:, None] * serial))

@@ -23,7 +23,7 @@ from cbsbayes.inference.loo import compare_laws, leave_one_run_out
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.models.laws import Law, get_law
 from cbsbayes.models.priors import NOISE_PRIORS, PRIORS, Priors
-from cbsbayes.models.trajectory_priors import TRAJECTORY_PRIORS, TrajectoryPriors
+from cbsbayes.models.trajectory_parameters import TRAJECTORY_PRIORS, TrajectoryPriors
 from cbsbayes.posterior.averaging import averaged_table
 from cbsbayes.posterior.ceiling_option import ceiling_sentences, check_ceilings
 from cbsbayes.posterior.cross_check import disagreements

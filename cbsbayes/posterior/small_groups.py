@@ -1,7 +1,7 @@
 r"""Whether the runs' curves say that small groups saturate lower, before any such model is fitted.
 
 The question is put to the data as the model that has ceilings would: a normal approximation of its
-posterior (`cbsbayes.inference.laplace`) gives λ of :math:`f(G) = e^{-\lambda/G}`, the share of
+posterior (`cbsbayes.inference.trajectory`) gives λ of :math:`f(G) = e^{-\lambda/G}`, the share of
 endless groups' gain that a group of G can reach, and its spread. Alarm is raised where λ is
 positive by so many spreads that it hardly happens by chance. It takes no sampling. Runs of one
 n_prompts are not asked: there a lower ceiling and a larger noise scale look alike. Of those, and
@@ -15,7 +15,11 @@ import xarray as xr
 
 from cbsbayes.crossings.rules import RIGHT
 from cbsbayes.errors import CBSDataError
+from cbsbayes.inference.trajectory import find_laplace
 from cbsbayes.models.laws import Law
+from cbsbayes.models.trajectory_data import trajectory_data
+from cbsbayes.models.trajectory_parameters import TrajectoryParameters
+from cbsbayes.models.variables import SATURATION
 from cbsbayes.posterior.ceiling_option import OPTION
 
 __all__ = ["ALARM", "ceiling_loss", "small_group_caution"]
@@ -38,17 +42,13 @@ def ceiling_loss(fitted: xr.Dataset, law: Law, metric: str | None) -> tuple[floa
     if not law.two_axis or any(len(np.unique(fitted[axis].values)) < 2
                                for axis in ("n_prompts", "n_rollouts")):
         return None
-    from cbsbayes.inference.laplace import find_laplace
-    from cbsbayes.models.trajectory_data import trajectory_data
-    from cbsbayes.models.trajectory_flat import FlatTrajectory
-
     try:
         data = trajectory_data(fitted, law, metric)
-        found = find_laplace(FlatTrajectory(data, law, ceiling_by_group=True))
+        found = find_laplace(TrajectoryParameters(data, law, ceiling_by_group=True))
     except (CBSDataError, np.linalg.LinAlgError):  # no curves, or none that the model can follow
         return None
-    j = found.flat.slices["ceiling_loss"].start
-    return float(found.middle[j]), float(np.hypot.reduce(found.factor[j]))
+    j = found.parameters.slices[SATURATION].start
+    return float(found.mode[j]), float(np.hypot.reduce(found.root[j]))
 
 
 def small_group_caution(

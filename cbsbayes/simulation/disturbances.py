@@ -4,6 +4,7 @@ r"""What real runs do beyond a run effect and binomial noise, for simulated swee
 heavy tails        run effects from a Student t: a run in twenty is far off
 correlated noise   accuracy drifts around the curve as an AR(1) process in updates
 wander             a run's own speed changes along the way, a random walk in log step
+offset             a run is better or worse by a constant accuracy once it has started
 =================  ===========================================================================
 
 A wandering run behaves after s updates as one that trained :math:`\int_0^s e^{-v(s')} ds'` without
@@ -39,21 +40,25 @@ class Disturbances:
         Updates over which the drift falls to 1/e.
     wander : float
         Sd of the log speed gained over one e-fold of updates.
+    offset_sd : float
+        Sd of a run's constant offset in accuracy; before training there is none.
     """
 
     run_freedom: float = np.inf
     drift_sd: float = 0.0
     drift_memory: float = 75.0
     wander: float = 0.0
+    offset_sd: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse values that disturb nothing or everything."""
         valid = {"run_freedom": self.run_freedom > 0, "drift_memory": self.drift_memory > 0,
-                 "drift_sd": 0 <= self.drift_sd < np.inf, "wander": 0 <= self.wander < np.inf}
+                 "drift_sd": 0 <= self.drift_sd < np.inf, "wander": 0 <= self.wander < np.inf,
+                 "offset_sd": 0 <= self.offset_sd < np.inf}
         for name, holds in valid.items():
             if not holds:
                 raise CBSDataError(f"{name} is {getattr(self, name)}; valid: positive, or 0 and "
-                                   "finite for drift_sd and wander")
+                                   "finite for drift_sd, wander and offset_sd")
 
     def run_effects(self, rng: np.random.Generator, sigma_run: float, n_runs: int) -> np.ndarray:
         """Return each run's effect on log S, shape (run,)."""
@@ -64,12 +69,13 @@ class Disturbances:
     def drift(self, rng: np.random.Generator, n_runs: int, step: np.ndarray) -> np.ndarray:
         """Return what is added to accuracy at the evaluations, shape (run, step), 0 at first."""
         drift = np.zeros((n_runs, len(step)))
-        if self.drift_sd == 0:
-            return drift
-        kept = np.exp(-np.diff(step) / self.drift_memory)
-        for k, rho in enumerate(kept, start=1):
-            fresh = self.drift_sd * np.sqrt(1.0 - rho**2)
-            drift[:, k] = rho * drift[:, k - 1] + rng.normal(0.0, fresh, n_runs)
+        if self.drift_sd > 0:
+            kept = np.exp(-np.diff(step) / self.drift_memory)
+            for k, rho in enumerate(kept, start=1):
+                fresh = self.drift_sd * np.sqrt(1.0 - rho**2)
+                drift[:, k] = rho * drift[:, k - 1] + rng.normal(0.0, fresh, n_runs)
+        if self.offset_sd > 0:
+            drift += rng.normal(0.0, self.offset_sd, (n_runs, 1)) * (step > 0)
         return drift
 
     def trained_steps(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import xarray as xr
 from scipy import stats
 
@@ -14,6 +15,7 @@ from cbsbayes.models.laws import Law
 from cbsbayes.models.priors import PRIORS
 from cbsbayes.simulate import simulate_sweep
 from cbsbayes.simulation.disturbances import Disturbances
+from cbsbayes.simulation.truth import Truth
 
 __all__ = ["FAMILIES", "Family", "family_sweep", "get_family", "prior_exponent"]
 
@@ -32,6 +34,9 @@ class Family:
         The true exponent; None: drawn for every sweep from the prior of a free one.
     total : bool
         Whether the truth knows only the total batch.
+    noise_growth : tuple of float or None
+        By how much the log noise scales grow while accuracy comes all its way, drawn for every
+        sweep between these ends; None: the simulator's own growth.
     arguments : mapping
         Everything else that `simulate_sweep` takes.
     """
@@ -42,11 +47,13 @@ class Family:
     seeds: int = 1
     alpha: float | None = 1.0
     total: bool = False
+    noise_growth: tuple[float, float] | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _families() -> list[Family]:
     wander, drift = Disturbances(wander=0.1), Disturbances(drift_sd=0.01, drift_memory=75.0)
+    offset = Disturbances(offset_sd=0.004)
     return [
         Family("base", "exponent 1, one seed of all phases"),
         Family("sqrt", "exponent 1/2", alpha=0.5),
@@ -72,6 +79,9 @@ def _families() -> list[Family]:
         Family("total", "only the total batch counts", total=True),
         Family("item_set", "one fixed validation set, checkpoint noise .004",
                arguments={"item_set": True, "checkpoint_noise": 0.004}),
+        Family("rising_noise", "noise scales rise by e^.3 to e^1.5; one fixed validation set, "
+               "checkpoint noise .004, run offsets .004", noise_growth=(0.3, 1.5),
+               arguments={"item_set": True, "checkpoint_noise": 0.004, "disturbances": offset}),
         Family("wander", "a run's speed wanders: sd .1 in log per e-fold of updates",
                arguments={"disturbances": wander}),
     ]
@@ -105,5 +115,15 @@ def family_sweep(family: Family, law: Law, random_seed: int) -> xr.Dataset:
     """Return one simulated sweep of a family, rollouts dividing as the fitted law has it."""
     alpha = prior_exponent(random_seed) if family.alpha is None else family.alpha
     truth = "total" if family.total else "two_axis_plain" if law.plain else "two_axis"
+    arguments = dict(family.arguments)
+    if family.noise_growth is not None:
+        growth = np.random.default_rng([random_seed, 1]).uniform(*family.noise_growth)
+        arguments["curve"] = {**arguments.get("curve", {}), "noise": _growing_noise(growth)}
     return simulate_sweep(family.design, family.seeds, law=truth, alpha=alpha,
-                          random_seed=random_seed, **family.arguments)
+                          random_seed=random_seed, **arguments)
+
+
+def _growing_noise(growth: float) -> dict[str, tuple[float, float]]:
+    """Return the simulator's noise scales, their logs growing by `growth` along training."""
+    plain = Truth()
+    return {name: (value, growth / plain.gain) for name, (value, _) in plain.noise.items()}

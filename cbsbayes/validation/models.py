@@ -17,14 +17,15 @@ from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.loo import law_weights, leave_one_run_out
 from cbsbayes.inference.sampling import SamplerSettings, sample_crossings
-from cbsbayes.inference.trajectory_sampling import sample_curves
+from cbsbayes.inference.trajectory import sample_curves
 from cbsbayes.models.crossing_data import crossing_data
 from cbsbayes.models.laws import Law, get_law
 from cbsbayes.models.trajectory_data import trajectory_data
-from cbsbayes.models.trajectory_flat import FlatTrajectory
+from cbsbayes.models.trajectory_parameters import TrajectoryParameters
 from cbsbayes.posterior.averaging import OF_ONE_LAW, mixed_draws
 from cbsbayes.posterior.fit_sweep import laws_beside
 from cbsbayes.posterior.law_fit import with_log_likelihood
+from cbsbayes.posterior.law_fit_curves import curves_tree
 from cbsbayes.posterior.verdict import sampler_checks
 from cbsbayes.validation.reading import Reading
 
@@ -101,9 +102,9 @@ def posterior_tree(
         return with_log_likelihood(sample_crossings(data, law, settings), data, law)
     if model == "trajectory":
         targets = np.asarray(thresholds, dtype=float)
-        flat = FlatTrajectory(trajectory_data(sweep, law, None), law,
-                              ceiling_by_group=ceiling_by_group and law.two_axis)
-        return sample_curves(flat, targets, settings)[0]
+        parameters = TrajectoryParameters(trajectory_data(sweep, law, None), law,
+                                          ceiling_by_group=ceiling_by_group and law.two_axis)
+        return curves_tree(sample_curves(parameters, settings), targets, settings.random_seed)
     raise CBSDataError(f"unknown model {model!r}; valid: {', '.join(MODELS)}")
 
 

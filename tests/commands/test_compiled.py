@@ -42,16 +42,6 @@ def test_a_kernel_that_cannot_be_compiled_says_so():
         compiled_callback(types.float64(types.float64))(wrong)
 
 
-def test_the_next_process_finds_the_kernel(tmp_path):
-    code = ("from cbsbayes.models.trajectory_kernel import sampler_callbacks as made\n"
-            "print(sum(callback.cache_hits for callback in made()))")
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    hits = [subprocess.run([sys.executable, "-c", code], env=environment, check=True, text=True,
-                           capture_output=True).stdout.strip() for _ in range(2)]
-    assert hits == ["0", "2"]
-    assert list(tmp_path.rglob("*.nbi"))
-
-
 @pytest.mark.parametrize("kernel", ["compiled(twice)", "compiled(four_times)",
                                     "compiled_callback(types.float64(types.float64))(twice)"])
 def test_a_full_disk_under_the_cache_is_told_in_one_line(root, tmp_path, kernel):

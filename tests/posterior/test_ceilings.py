@@ -14,7 +14,7 @@ from cbsbayes.decisions.allocation import judge
 from cbsbayes.decisions.front import on_front
 from cbsbayes.models.laws import get_law
 from cbsbayes.models.trajectory_data import trajectory_data
-from cbsbayes.models.trajectory_flat import FlatTrajectory
+from cbsbayes.models.trajectory_parameters import TrajectoryParameters
 from cbsbayes.models.trajectory_read import read_thresholds
 from cbsbayes.models.variables import (
     CURVE,
@@ -42,7 +42,7 @@ def posterior(name, loss):
     sweep = simulate_sweep("all", 1, eval_every=40, max_updates=600, random_seed=3)
     sweep = sweep.isel(run=np.flatnonzero(sweep["n_rollouts"].values >= 2))
     law = get_law(name)
-    flat = FlatTrajectory(trajectory_data(sweep, law, None), law, ceiling_by_group=True)
+    flat = TrajectoryParameters(trajectory_data(sweep, law, None), law, ceiling_by_group=True)
     rng = np.random.default_rng(0)
     position = flat.center + 0.05 * flat.sd * rng.standard_normal((2, 3, flat.n_dim))
     position[..., flat.slices["start"]] = flat.center[flat.slices["start"]]

@@ -89,7 +89,7 @@ def test_the_command_refuses_it_in_one_line(saturating, tmp_path, capsys):
     arguments = [str(tmp_path / "sweep.nc"), "-o", str(tmp_path / "fit"), OPTION]
     assert main([*arguments, "--model", "crossing"]) == 1
     assert main([*arguments, "--model", "trajectory", "--law", "power"]) == 1
-    said = capsys.readouterr().err.splitlines()
+    said = [line for line in capsys.readouterr().err.splitlines() if not line.endswith("…")]
     assert len(said) == 2
     assert all(OPTION in line for line in said)
     assert not (tmp_path / "fit").exists()

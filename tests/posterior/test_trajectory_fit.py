@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.inference.laplace import find_laplace
 from cbsbayes.inference.sampling import SamplerSettings
+from cbsbayes.inference.trajectory import find_laplace
 from cbsbayes.models.laws import get_law
 from cbsbayes.models.trajectory_data import trajectory_data
-from cbsbayes.models.trajectory_flat import FlatTrajectory
+from cbsbayes.models.trajectory_parameters import TrajectoryParameters
 from cbsbayes.models.trajectory_read import read_thresholds
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.posterior.surface import Surface
@@ -57,8 +57,8 @@ def test_noise_follows_the_shared_curve_not_the_run(sweep):
 
 def test_the_mode_is_near_the_truth(sweep):
     thresholds = np.array([0.62, 0.68])
-    found = find_laplace(FlatTrajectory(trajectory_data(sweep, LAW, None), LAW))
-    at_mode = read_thresholds(found.flat, found.middle[None, None], thresholds, seed=0)
+    found = find_laplace(TrajectoryParameters(trajectory_data(sweep, LAW, None), LAW))
+    at_mode = read_thresholds(found.parameters, found.mode[None, None], thresholds, seed=0)
     steps = np.exp(Surface(LAW, at_mode).log_steps(128, 8)).values.ravel()
     np.testing.assert_allclose(steps, true_steps(sweep, 128, 8, thresholds), rtol=0.15)
 

@@ -46,6 +46,13 @@ def test_drift_depends_on_updates_between_evaluations_not_on_their_number(rng):
         assert np.corrcoef(found[:, at].T)[0, 1] == pytest.approx(np.exp(-1.0), abs=0.03)
 
 
+def test_an_offset_is_a_run_s_own_and_begins_with_training(rng):
+    drift = Disturbances(offset_sd=0.01).drift(rng, 20_000, STEP)
+    assert not drift[:, 0].any()
+    np.testing.assert_array_equal(drift[:, 1], drift[:, -1])
+    assert drift[:, 1].std() == pytest.approx(0.01, rel=0.03)
+
+
 def test_a_wandering_run_goes_forwards_and_changes_its_speed_along_the_way(rng):
     worth = Disturbances(wander=0.1).trained_steps(rng, 20_000, STEP)
     assert (np.diff(worth) > 0).all()
@@ -59,7 +66,8 @@ def test_a_wandering_run_goes_forwards_and_changes_its_speed_along_the_way(rng):
 
 
 @pytest.mark.parametrize(("argument", "value"), [
-    ("run_freedom", 0.0), ("drift_sd", -1.0), ("drift_memory", 0.0), ("wander", np.inf)])
+    ("run_freedom", 0.0), ("drift_sd", -1.0), ("drift_memory", 0.0), ("wander", np.inf),
+    ("offset_sd", -1.0)])
 def test_what_disturbs_nothing_or_everything_is_refused(argument, value):
     with pytest.raises(CBSDataError, match=f"{argument} is {value}"):
         Disturbances(**{argument: value})

@@ -57,6 +57,15 @@ def test_curves(sweeps):
     assert truth_of(sweeps["base"]).ceiling == 0
 
 
+def test_noise_rises_by_as_much_as_its_family_says():
+    family = get_family("rising_noise")
+    truths = [truth_of(family_sweep(family, LAW, seed)) for seed in range(20)]
+    growth = [np.log(t.scales(t.start + t.gain)["B_prompt"] / t.scales(t.start)["B_prompt"])
+              for t in truths]
+    assert 0.3 < min(growth) < 0.6
+    assert 1.2 < max(growth) < 1.5
+
+
 def test_fixed_items(sweeps):
     truth = truth_of(sweeps["item_set"])
     assert len(truth.items) == 1319

@@ -1,4 +1,4 @@
-"""The trajectory model on its own prior: what is simulated is what the compiled kernel expects."""
+"""The trajectory model on its own prior: its posteriors are calibrated."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import multivariate_normal
 
-from cbsbayes.models import trajectory_kernel as kernel
 from cbsbayes.models.laws import get_law
-from cbsbayes.models.trajectory_words import data_words
 from cbsbayes.validation.calibration import calibration_sweep
 from cbsbayes.validation.coverage import Settings
-from cbsbayes.validation.sbc_trajectory import TrajectoryCalibration, curve_moments
+from cbsbayes.validation.sbc_trajectory import TrajectoryCalibration
 
 QUICK = Settings(model="trajectory", law="two_axis", draws=100, tune=200)
 
@@ -23,31 +20,19 @@ def model():
     return TrajectoryCalibration(get_law(QUICK.law), QUICK)
 
 
-def test_curves_come_from_the_density_that_is_fitted(model):
-    for seed in range(3):
-        drawn = model.prior_draw(seed)
-        accuracy = drawn.sweep["accuracy"].values
-        flat = replace(model._flat, data=replace(model._flat.data, accuracy=accuracy))
-        position = flat.prior_draws(1, np.random.default_rng([seed, 0]))
-        by_run = kernel.log_densities(position, data_words(flat))[1][0]
-        start = flat.data.run_start
-        plain = [multivariate_normal.logpdf(accuracy[a:b], *moments)
-                 for moments, a, b in zip(curve_moments(flat, position[0]), start[:-1],
-                                          start[1:], strict=True)]
-        np.testing.assert_allclose(by_run, plain, rtol=1e-9, atol=1e-7)
-
-
 def test_what_follows_a_sweep_is_held(model):
     first, second = (model.prior_draw(seed).sweep["accuracy"].values for seed in (0, 1))
     assert not np.array_equal(first, second)
-    words = [data_words(replace(model._flat, data=replace(model._flat.data, accuracy=accuracy)))
-             for accuracy in (first, second)]
-    assert (words[0] != words[1]).sum() <= len(first)
+    both = [replace(model._parameters, data=replace(model._parameters.data, accuracy=accuracy))
+            for accuracy in (first, second)]
+    held = both[0].arrays._replace(accuracy=second)
+    for one, other in zip(held, both[1].arrays, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_parameters_come_from_the_prior(model):
     sigma = np.log([model.prior_draw(seed).parameters["sigma_run"].item() for seed in range(200)])
-    center, spread = model._flat.priors.sigma_run
+    center, spread = model._parameters.priors.sigma_run
     assert sigma.mean() == pytest.approx(center, abs=4 * spread / np.sqrt(200))
     assert sigma.std() == pytest.approx(spread, rel=4 / np.sqrt(400))
 

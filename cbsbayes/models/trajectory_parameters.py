@@ -1,0 +1,280 @@
+r"""The trajectory model: whole curves of all runs, and its density over shared parameters.
+
+.. math::
+
+    d\tau/ds &= e^{-u_i - w_i(s)} (1 + N(h; G_i)/P_i)^{-\alpha}, \quad
+        \log b(h) = \beta_0 + \beta_1 x + \beta_2 x^2,\ x = \mathrm{logit}\,h - x_0 \\
+    h(\tau) &= a_0 + (c - a_0)(1 - 2^{-(\tau/\tau_{1/2})^\kappa}) + \sum_k z_k \psi_k \\
+    y_{ie} &= h(\tau_i(s_e)) + o_i + \epsilon_{ie}
+
+Progress τ counts the updates an infinite batch would have needed. u is a run's own speed, w how it
+wanders along the way (a random walk in log s), o an offset in accuracy after the start; ε is white
+noise and a serially correlated part, for greedy answers to the same items change slowly. The bend
+ψ is that of the validation set and of training itself (`cbsbayes.models.item_set`). u, w and o act
+to first order around where the data put them and are integrated out in closed form, so that the
+vector holds shared parameters only, however many runs there are.
+
+Where small groups may saturate lower, a run of group size G shows
+:math:`h_0 + f(G) (h(\tau) - h_0)` in place of h, with :math:`f(G) = e^{-\lambda/G}` and h_0 what is
+shown before training: endless groups show the curve itself. The momentary noise goes with progress.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from math import log, pi
+
+import numpy as np
+from scipy.special import expit, logit, ndtr
+
+from cbsbayes.models import trajectory_arrays as place
+from cbsbayes.models import trajectory_curve, trajectory_runs
+from cbsbayes.models.item_set import n_terms
+from cbsbayes.models.laws import Law
+from cbsbayes.models.parameters import AlphaPrior, Block, FlatModel
+from cbsbayes.models.trajectory_arrays import TrajectoryArrays, trajectory_arrays
+from cbsbayes.models.trajectory_curve import Curve
+from cbsbayes.models.trajectory_data import TrajectoryData
+
+__all__ = ["TRAJECTORY_PRIORS", "TrajectoryParameters", "TrajectoryPriors"]
+
+_PLACES = {"start": place.START, "ceiling_logit": place.CEILING,
+           "ceiling_loss": place.SATURATION, "log_half_level": place.LEVEL,
+           "kappa": place.KAPPA, "noise_curvature": place.CURVATURE, "alpha": place.ALPHA,
+           "sigma_run": place.RUN, "sigma_wander": place.WANDER, "sigma_offset": place.OFFSET,
+           "sigma_noise": place.WHITE, "sigma_serial": place.SERIAL, "memory": place.MEMORY,
+           "noise_trend": place.TREND}
+
+
+@dataclass(frozen=True)
+class TrajectoryPriors:
+    """Hyperparameters; pairs are centre and spread of a normal on the scale named.
+
+    Attributes
+    ----------
+    start_sd : float
+        Logit accuracy before training, around the accuracy seen there.
+    ceiling : tuple of float
+        Logit share of the room above the start that training can gain.
+    ceiling_loss_sd : float
+        By how much the log of the gain that a group can reach falls with 1/n_rollouts, around 0;
+        only where asked for.
+    level_sd : float
+        Log updates at half the gain at the middle batch.
+    shape : tuple of float
+        Log κ of the stretched exponential: 1 is an exponential approach, more a delayed one.
+    scale_level_sd : float
+        Log momentary noise scale at the middle accuracy, around the middle batch.
+    scale_trend_sd : float
+        Its change per unit of logit accuracy.
+    curvature_sd : float
+        Change of that trend per two units of logit accuracy, common to the scales.
+    alpha : tuple of float
+        Mean, sd, lower and upper end of the exponent, as in `cbsbayes.models.priors`.
+    sigma_run : tuple of float
+        Log sd of the run effect on log S.
+    sigma_wander : tuple of float
+        Log sd of the change of a run's own speed, per half a natural unit of log updates.
+    sigma_offset : tuple of float
+        Log sd of a run's constant offset in accuracy after its start.
+    sigma_noise : tuple of float
+        Log of an evaluation's white noise over binomial noise; fixed items jitter below 1.
+    sigma_serial : tuple of float
+        Log sd of the serially correlated noise of accuracy, at accuracy 1/2.
+    memory : tuple of float
+        Log memory of that noise in spacings of the evaluations.
+    noise_trend : tuple of float
+        How much faster than binomial noise both fall towards accuracy 0 and 1, as a power.
+    """
+
+    start_sd: float = 0.5
+    ceiling: tuple[float, float] = (0.0, 1.5)
+    ceiling_loss_sd: float = 0.5
+    level_sd: float = 1.5
+    shape: tuple[float, float] = (0.0, 0.4)
+    scale_level_sd: float = 2.0
+    scale_trend_sd: float = 1.5
+    curvature_sd: float = 0.25
+    alpha: tuple[float, float, float, float] = (0.85, 0.30, 0.25, 1.5)
+    sigma_run: tuple[float, float] = (-2.526, 0.6)  # log .08
+    sigma_wander: tuple[float, float] = (-2.659, 0.8)  # log .07
+    sigma_offset: tuple[float, float] = (-5.298, 0.5)  # log .005
+    sigma_noise: tuple[float, float] = (-0.3, 0.8)
+    sigma_serial: tuple[float, float] = (-4.6, 1.0)  # log .01
+    memory: tuple[float, float] = (1.3, 0.7)
+    noise_trend: tuple[float, float] = (0.0, 0.5)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the hyperparameters as plain values for `fit.json`."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+TRAJECTORY_PRIORS = TrajectoryPriors()
+"""The defaults."""
+
+
+@dataclass(frozen=True)
+class TrajectoryParameters(FlatModel):
+    """Where the shared parameters stand in a position, and the density of a position.
+
+    Attributes
+    ----------
+    data : TrajectoryData
+        The curves.
+    law : Law
+        The law.
+    priors : TrajectoryPriors
+        Of the model.
+    ceiling_by_group : bool
+        Whether small groups may saturate lower, or higher.
+    """
+
+    data: TrajectoryData
+    law: Law
+    priors: TrajectoryPriors = TRAJECTORY_PRIORS
+    ceiling_by_group: bool = False
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """Blocks in the order of the flat vector."""
+        p = self.priors
+        blocks = [Block("start", self._start(), p.start_sd, transform="logodds"),
+                  Block("ceiling_logit", *p.ceiling)]
+        if self.ceiling_by_group:
+            blocks.append(Block("ceiling_loss", 0.0, p.ceiling_loss_sd))
+        blocks += [Block("log_half_level", 0.0, p.level_sd),
+                   Block("kappa", *p.shape, transform="log")]
+        for name in self.law.scales:
+            blocks += [Block(f"{name}_level", 0.0, p.scale_level_sd),
+                       Block(f"{name}_trend", 0.0, p.scale_trend_sd)]
+        blocks.append(Block("noise_curvature", 0.0, p.curvature_sd))
+        if self.law.alpha is None:
+            mean, sd, lower, upper = p.alpha
+            width = upper - lower
+            share = (mean - lower) / width
+            blocks.append(Block("alpha", float(logit(share)), sd / (width * share * (1 - share)),
+                                transform="interval"))
+        blocks += [Block("sigma_run", *p.sigma_run, transform="log"),
+                   Block("sigma_wander", *p.sigma_wander, transform="log"),
+                   Block("sigma_offset", *p.sigma_offset, transform="log"),
+                   Block("sigma_noise", *p.sigma_noise, transform="log"),
+                   Block("sigma_serial", *p.sigma_serial, transform="log"),
+                   Block("memory", *p.memory, transform="log"),
+                   Block("noise_trend", *p.noise_trend),
+                   Block("item_set", 0.0, 1.0, "term", size=n_terms(self.data))]
+        return tuple(blocks)
+
+    def _start(self) -> float:
+        """Return the logit of the accuracy before training, or of the lowest seen."""
+        start, n = self.data.start, self.data.n_items
+        seen = np.nanmean(start) if np.isfinite(start).any() else self.data.typical.accuracy[0]
+        return float(logit(np.clip(seen, 0.5 / n, 1 - 0.5 / n)))
+
+    @property
+    def alpha_prior(self) -> AlphaPrior:
+        """The exponent's prior."""
+        return self.priors.alpha
+
+    @cached_property
+    def arrays(self) -> TrajectoryArrays:
+        """What the compiled likelihood is given."""
+        return trajectory_arrays(self.data, self.law)
+
+    def log_density(self, position: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the log density of a position, shape (n_dim,), and its gradient."""
+        shared = self.shared(position)
+        at = self.curve(shared)
+        by_run, slope, level_bar, steep_bar, initial_bar = trajectory_runs.log_likelihoods(
+            shared, self.arrays, at.level, at.steep, at.initial)
+        slope += trajectory_curve.slopes(shared, self.arrays, at, level_bar, steep_bar,
+                                         initial_bar)
+        gradient = slope[self._places]
+        if "alpha" in self.slices:
+            gradient[self.slices["alpha"]] *= self._alpha_slope(position[self.slices["alpha"]])
+        value, prior_slope = self._log_prior(position)
+        return value + float(by_run.sum()), gradient + prior_slope
+
+    def run_log_likelihoods(self, position: np.ndarray) -> np.ndarray:
+        """Return log p(curve of a run) at many positions, shape (draw, run).
+
+        Parameters
+        ----------
+        position : numpy.ndarray
+            Shape (draw, n_dim).
+        """
+        curves = ((shared, self.curve(shared)) for shared in self.shared(position))
+        return np.array([trajectory_runs.log_likelihoods(
+            shared, self.arrays, at.level, at.steep, at.initial)[0] for shared, at in curves])
+
+    def curve(self, shared: np.ndarray) -> Curve:
+        """Return the shared curve of one vector of `shared` parameters."""
+        return trajectory_curve.curve(shared, self.arrays)
+
+    def shared(self, position: np.ndarray) -> np.ndarray:
+        """Return what the compiled functions take, shape (..., parameter), for (..., n_dim)."""
+        size = place.SCALES + 2 * len(self.law.scales) + n_terms(self.data)
+        shared = np.zeros((*position.shape[:-1], size))
+        shared[..., place.ALPHA] = np.nan if self.law.alpha is None else self.law.alpha
+        shared[..., self._places] = position
+        if "alpha" in self.slices:
+            lower, upper = self.alpha_prior[2:]
+            share = expit(shared[..., place.ALPHA])
+            shared[..., place.ALPHA] = lower + (upper - lower) * share
+        return shared
+
+    def parameters(self, position: np.ndarray) -> dict[str, np.ndarray]:
+        """Return every variable on its own scale from draws of the flat vector.
+
+        Parameters
+        ----------
+        position : numpy.ndarray
+            Shape (draw, n_dim).
+
+        Returns
+        -------
+        dict
+            Name to shape (draw,), or (draw, term) for the item set.
+        """
+        values = {b.name: self.back(b, position[:, self.slices[b.name]]) for b in self.blocks}
+        return {b.name: values[b.name] if b.dim else values[b.name][:, 0] for b in self.blocks}
+
+    def position(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the flat vector of draws of every variable, first axis draw, (draw, n_dim)."""
+        return np.concatenate([self.forth(block, values[block.name].reshape(-1, block.size))
+                               for block in self.blocks], axis=1)
+
+    @cached_property
+    def _places(self) -> np.ndarray:
+        """Return each coordinate's place among the shared parameters, shape (n_dim,)."""
+        places = []
+        for block in self.blocks:
+            if block.name in _PLACES:
+                places.append(_PLACES[block.name])
+            elif block.name == "item_set":
+                places += range(place.SCALES + 2 * len(self.law.scales),
+                                place.SCALES + 2 * len(self.law.scales) + block.size)
+            else:
+                name, _, what = block.name.rpartition("_")
+                places.append(place.SCALES + 2 * self.law.scales.index(name) + (what == "trend"))
+        return np.array(places)
+
+    def _alpha_slope(self, value: np.ndarray) -> np.ndarray:
+        lower, upper = self.alpha_prior[2:]
+        return np.asarray((upper - lower) * expit(value) * expit(-value))
+
+    def _log_prior(self, position: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the log density of the prior and its gradient."""
+        away = (position - self.center) / self.sd
+        log_p = -0.5 * away**2 - np.log(self.sd) - 0.5 * log(2 * pi)
+        gradient = -away / self.sd
+        if "alpha" in self.slices:
+            at, (mean, sd, lower, upper) = self.slices["alpha"], self.alpha_prior
+            value = position[at]
+            alpha, slope = lower + (upper - lower) * expit(value), self._alpha_slope(value)
+            inside = ndtr((upper - mean) / sd) - ndtr((lower - mean) / sd)
+            log_p[at] = (-0.5 * ((alpha - mean) / sd)**2 - log(sd * inside) - 0.5 * log(2 * pi)
+                         + np.log(slope))
+            gradient[at] = 1.0 - 2.0 * expit(value) - (alpha - mean) / sd**2 * slope
+        return float(log_p.sum()), gradient
