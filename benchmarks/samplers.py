@@ -1,8 +1,8 @@
 """Samplers of the crossing model, side by side: ``python benchmarks/samplers.py``.
 
-The samplers of `cbsbayes` (the first is the default), nutpie on the PyMC model compiled anew,
-PyMC's own NUTS on it, and Stan on the same model written in its language (``crossing.stan``). Same
-simulated crossings, same draws, one core's worth of seconds each: CPU time of the process and all
+The default of `cbsbayes`, nutpie on the PyMC model compiled anew, PyMC's own NUTS on it, and Stan
+on the same model written in its language (``crossing.stan``). The
+same simulated crossings, one core's worth of seconds each: CPU time of the process and all
 it started. Effective draws are the fewest of any shared parameter at any threshold. Each row's
 means are laid beside the default's, in Monte Carlo errors. Prints Markdown.
 """
@@ -19,12 +19,10 @@ import arviz as az
 import numpy as np
 import stan_peer
 import xarray as xr
-from cbsbayes.models.crossing_kernel import log_density
-from cbsbayes.models.crossing_words import data_words
 from process_cpu import cpu_seconds
 
 from cbsbayes.crossings.intervals import choose_thresholds, find_crossings
-from cbsbayes.inference.sampling import SAMPLERS, SamplerSettings, quiet_pymc, sample_crossings
+from cbsbayes.inference.sampling import SamplerSettings, quiet_pymc, sample_crossings
 from cbsbayes.models.crossing_data import CrossingData, crossing_data
 from cbsbayes.models.crossing_parameters import CrossingParameters
 from cbsbayes.models.laws import Law, get_law
@@ -52,13 +50,12 @@ def simulated(law: Law, n_runs: int) -> CrossingData:
     return crossing_data(find_crossings(sweep, choose_thresholds(sweep)), law)
 
 
-def ours(sampler: str, data: CrossingData) -> Sampled:
-    """Sample as a fit does, after a short fit that loads the kernels."""
+def ours(data: CrossingData) -> Sampled:
+    """Sample as a fit does, after a short fit that loads the compiled density."""
     start = cpu_seconds()
-    sample_crossings(data, LAW, SamplerSettings(sampler, draws=50, tune=100, chains=2, cores=1))
+    sample_crossings(data, LAW, SamplerSettings(draws=50, tune=100, chains=2, cores=1))
     loaded = cpu_seconds()
-    tree = sample_crossings(data, LAW, SamplerSettings(
-        sampler, draws=DRAWS, tune=TUNE, chains=CHAINS, cores=1))
+    tree = sample_crossings(data, LAW, SamplerSettings(cores=1))
     return Sampled(loaded - start, cpu_seconds() - loaded, tree)
 
 
@@ -103,9 +100,7 @@ def stan(target_accept: float, data: CrossingData) -> Sampled:
 
 def ways() -> Iterator[tuple[str, Callable[[CrossingData], Sampled]]]:
     """Yield every sampler that can be run here, by name; the default first."""
-    for sampler in SAMPLERS:
-        if sampler != "pymc":
-            yield f"cbsbayes, {sampler}", partial(ours, sampler)
+    yield "cbsbayes", ours
     yield "nutpie on the PyMC model", graph
     peers = {"PyMC's NUTS": pymc} | ({"Stan": stan} if stan_peer.have_stan() else {})
     for name, way in peers.items():
@@ -133,21 +128,19 @@ def _mean_and_error(tree: xr.DataTree) -> tuple[xr.Dataset, xr.Dataset]:
     return logs.mean(("chain", "draw")), az.mcse(logs, method="mean")
 
 
-def gradient_time(data: CrossingData, *, marginal: bool) -> float:
+def gradient_time(data: CrossingData) -> float:
     """Return microseconds per log density and gradient, the best of several rounds."""
-    flat = CrossingParameters(data, LAW, marginal=marginal)
-    words, position = data_words(flat), flat.center
-    log_density(position, words)
-    return 1e3 * min(timeit.repeat(lambda: log_density(position, words), number=1000, repeat=5))
+    parameters = CrossingParameters(data, LAW)
+    density, position = crossing_density(parameters), parameters.center
+    density(position)
+    return 1e3 * min(timeit.repeat(lambda: density(position), number=1000, repeat=5))
 
 
 def measure(n_runs: int, only: str) -> None:
     """Measure samplers whose name holds `only`, and the default; print the table row by row."""
     data = simulated(LAW, n_runs)
-    run_effects, marginal = (gradient_time(data, marginal=m) for m in (False, True))
     print(f"### {n_runs} runs, {len(data.threshold)} thresholds, {LAW.name}\n\n"
-          f"A gradient of the kernel takes {run_effects:.0f} microseconds, with run effects "
-          f"integrated out {marginal:.0f}.\n\n"
+          f"The density with its gradient takes {gradient_time(data):.0f} microseconds.\n\n"
           "| | preparing, CPU s | sampling, CPU s | least ESS | ESS per CPU s | default over it | "
           "divergences | off the default's means by |\n|---|---|---|---|---|---|---|---|",
           flush=True)
@@ -177,7 +170,9 @@ def main() -> None:
     options = parser.parse_args()
     if not stan_peer.have_stan():
         print(stan_peer.HOW_TO_INSTALL + "\n")
-    print(f"{CHAINS} chains of {TUNE} + {DRAWS} draws, one core each.\n")
+    own = SamplerSettings()
+    print(f"{CHAINS} chains, one core: cbsbayes {own.tune} + {own.draws} draws, "
+          f"the others {TUNE} + {DRAWS}.\n")
     for n_runs in options.runs.split(","):
         measure(int(n_runs), options.only)
 
