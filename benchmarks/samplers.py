@@ -22,7 +22,12 @@ import xarray as xr
 from process_cpu import cpu_seconds
 
 from cbsbayes.crossings.intervals import choose_thresholds, find_crossings
-from cbsbayes.inference.sampling import SamplerSettings, quiet_pymc, sample_crossings
+from cbsbayes.inference.sampling import (
+    SamplerSettings,
+    crossing_density,
+    quiet_pymc,
+    sample_crossings,
+)
 from cbsbayes.models.crossing_data import CrossingData, crossing_data
 from cbsbayes.models.crossing_parameters import CrossingParameters
 from cbsbayes.models.laws import Law, get_law

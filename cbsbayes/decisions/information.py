@@ -22,8 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
-
-from cbsbayes.inference.ranks import mean_ranks
+from scipy.stats import rankdata
 
 __all__ = ["N_BLOCKS", "Information", "Moments", "expected_information", "normal_scores",
            "posterior_moments"]
@@ -74,7 +73,7 @@ class Information:
 
 def normal_scores(values: np.ndarray) -> np.ndarray:
     """Return standard normal quantiles by rank, shape (draw,); ties share one."""
-    return ndtri((mean_ranks(values[None])[0] - 0.5) / len(values))
+    return ndtri((rankdata(values) - 0.5) / len(values))
 
 
 def posterior_moments(log_weights: np.ndarray, values: np.ndarray) -> Moments:

@@ -23,8 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtri
-
-from cbsbayes.inference.ranks import mean_ranks
+from scipy.stats import rankdata
 
 __all__ = ["Convergence", "convergence"]
 
@@ -92,10 +91,8 @@ def _halves(values: np.ndarray) -> np.ndarray:
 
 def _normal_scores(values: np.ndarray) -> np.ndarray:
     """Return the normal scores of the ranks of all draws of a column (Blom's)."""
-    ranks = mean_ranks(values.reshape(len(values), -1))
-    n = ranks.shape[1]
-    steps = ndtri((np.arange(2, 2 * n + 1) / 2 - 0.375) / (n + 0.25))  # ranks are whole or half
-    return steps[(2 * ranks).astype(int) - 2].reshape(values.shape)
+    ranks = rankdata(values.reshape(len(values), -1), axis=1)
+    return ndtri((ranks - 0.375) / (ranks.shape[1] + 0.25)).reshape(values.shape)
 
 
 def _r_hat(values: np.ndarray) -> np.ndarray:

@@ -1,16 +1,12 @@
 r"""Log density and gradient of the crossing model, its run effects integrated out.
 
 `cbsbayes.models.pymc_models` defines the model; tests hold this compiled restatement to it, and
-its integral to brute force. With :math:`x_{b,k} = \sum_s B_{s,k} w_{s,b}` at batch b and threshold
-k, the law is :math:`f = \alpha \log(1 + x)`, or :math:`\log(1 + x^\alpha)` under ``power``.
-
-A run's crossings are independent given its effect, which is measured in its standard deviations,
-z. Crossing k lies in its interval with probability :math:`\sigma(b_k - p_k z) - \sigma(a_k -
-p_k z)`, log-concave in z, so the integrand has one peak. The integral is a trapezoid sum over the
-stretch around it outside of which it is less than e^-13 of the peak. Its step is set by the
-sharpest bend the integrand can have: for analytic functions the sum then converges exponentially,
-and the derivative of the sum at fixed nodes is the derivative of the integral to the same
-precision, wherever the nodes lie.
+its integral to brute force. A run's crossings are independent given its effect, z standard
+deviations: crossing k lies in its interval with probability :math:`\sigma(b_k - p_k z) -
+\sigma(a_k - p_k z)`, log-concave in z, so the integrand has one peak. The integral is a trapezoid
+sum over the stretch around it outside of which the integrand is below e^-13 of the peak. Its step
+is set by the sharpest bend the integrand can have: for analytic functions the sum then converges
+exponentially, and the slope of the sum at fixed nodes is that of the integral.
 
 Everything compiled stands in this file: numba's cache does not notice changes in another one.
 """
@@ -27,18 +23,18 @@ from cbsbayes.models.crossing_arrays import CrossingArrays
 __all__ = ["log_density", "run_effects", "run_log_likelihoods"]
 
 _DROP = 13.0  # nats below the peak, where the sum begins and ends
-_MOST_NODES = 4096  # of one run; only scales far out in the prior ask for more
-_MOST_STEPS = 40  # of a search for a peak or an end; Newton's method needs three to six
-_FAR = 40.0  # in logistic scales: what lies beyond weighs less than rounding
-_SMALL = 1e-250  # of a product, before it underflows
+_MOST_NODES, _MOST_STEPS = 4096, 40  # of a run's sum, of a search: some 12 and 3 are usual
+_FAR, _SMALL = 40.0, 1e-250  # logistic scales that weigh nothing; a product about to underflow
 _FINER = 4  # nodes of the integral cut in so many when run effects are drawn
+
+Shared = tuple[np.ndarray, np.ndarray, np.ndarray]  # log S, carried, 1/scale: see _expected, _links
 
 _compiled = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @_compiled
 def log_density(position: np.ndarray, d: CrossingArrays) -> tuple[float, np.ndarray]:
-    """Return the log density of the unconstrained position, and its gradient.
+    """Return the log density of the unconstrained position, and its gradient, shape (n_dim,).
 
     Parameters
     ----------
@@ -46,21 +42,16 @@ def log_density(position: np.ndarray, d: CrossingArrays) -> tuple[float, np.ndar
         Shape (n_dim,).
     d : CrossingArrays
         The data.
-
-    Returns
-    -------
-    tuple
-        Log density, and its gradient of shape (n_dim,).
     """
     gradient = -d.precision * (position - d.center)
     value = d.constant + 0.5 * np.dot(gradient, position - d.center)
     alpha, alpha_slope, log_p = _exponent(position, d, gradient)
     scales, noise, ratio = _law(position, alpha, d)
-    curve = _expected(position, ratio, d)
     carried, inverse_scale = _links(position, d)
+    shared = _expected(position, ratio, d), carried, inverse_scale
     curve_bar, links_bar = np.zeros_like(ratio), np.zeros((len(d.gaps), 2))
-    value += log_p + _runs(position, curve, carried, inverse_scale, d, curve_bar, links_bar,
-                           gradient)
+    sigma = exp(position[d.sigma_run_at])
+    value += log_p + _runs(sigma, shared, d, curve_bar, links_bar, gradient)
     _reverse_links(position, carried, links_bar, d, gradient)
     _reverse_expected(position, curve_bar, d, gradient)
     alpha_bar = _reverse_law(scales, alpha, noise, curve_bar, d, gradient)
@@ -77,18 +68,15 @@ def run_log_likelihoods(positions: np.ndarray, d: CrossingArrays) -> np.ndarray:
     ----------
     positions : numpy.ndarray
         Shape (draw, n_dim).
-    d : CrossingArrays
-        The data.
     """
     out = np.empty((len(positions), len(d.batch)))
-    n = len(d.threshold_logit)
-    ends, pull, at, sums = np.empty((n, 3)), np.empty(n), np.empty(n, np.int64), np.empty((n, 3))
+    ends, pull, at, sums = _room(d)
     for j in range(len(positions)):
-        curve, carried, inverse_scale = _shared(positions[j], d)
+        shared = _shared(positions[j], d)
         sigma = exp(positions[j, d.sigma_run_at])
         for i in range(len(d.batch)):
-            m, inside = _standardised(i, sigma, curve, carried, inverse_scale, d, ends, pull, at)
-            out[j, i] = inside + _integral(ends[:m], pull[:m], sums[:m], False)
+            m, inside = _standardised(i, sigma, shared, d, ends, pull, at)
+            out[j, i] = inside + _integral(ends[:m], pull[:m], sums[:m])
     return out
 
 
@@ -102,26 +90,27 @@ def run_effects(positions: np.ndarray, uniform: np.ndarray, d: CrossingArrays) -
         Shape (draw, n_dim).
     uniform : numpy.ndarray
         Random numbers between 0 and 1, shape (draw, run).
-    d : CrossingArrays
-        The data.
     """
     out = np.empty_like(uniform)
-    n = len(d.threshold_logit)
-    ends, pull, at = np.empty((n, 3)), np.empty(n), np.empty(n, np.int64)
+    ends, pull, at, _ = _room(d)
     for j in range(len(positions)):
-        curve, carried, inverse_scale = _shared(positions[j], d)
+        shared = _shared(positions[j], d)
         sigma = exp(positions[j, d.sigma_run_at])
         for i in range(len(d.batch)):
-            m, _ = _standardised(i, sigma, curve, carried, inverse_scale, d, ends, pull, at)
+            m, _ = _standardised(i, sigma, shared, d, ends, pull, at)
             out[j, i] = sigma * _quantile(ends[:m], pull[:m], uniform[j, i])
     return out
 
 
 @_compiled
-def _shared(
-    position: np.ndarray, d: CrossingArrays
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return log S by batch and threshold, and the residuals' links, at one position."""
+def _room(d: CrossingArrays) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return arrays for one run's crossings: ends, pull, thresholds, sums."""
+    n = len(d.threshold_logit)
+    return np.empty((n, 3)), np.empty(n), np.empty(n, np.int64), np.empty((n, 3))
+
+
+@_compiled
+def _shared(position: np.ndarray, d: CrossingArrays) -> Shared:
     alpha, _, _ = _exponent(position, d, np.empty_like(position))
     ratio = _law(position, alpha, d)[2]
     carried, inverse_scale = _links(position, d)
@@ -179,19 +168,18 @@ def _links(position: np.ndarray, d: CrossingArrays) -> tuple[np.ndarray, np.ndar
 
 @_compiled
 def _runs(
-    position: np.ndarray, curve: np.ndarray, carried: np.ndarray, inverse_scale: np.ndarray,
-    d: CrossingArrays, curve_bar: np.ndarray, links_bar: np.ndarray, gradient: np.ndarray,
+    sigma: float, shared: Shared, d: CrossingArrays, curve_bar: np.ndarray, links_bar: np.ndarray,
+    gradient: np.ndarray,
 ) -> float:
     """Return the log likelihood; add its slopes to `curve_bar`, `links_bar` and `gradient`."""
-    n, value, sigma = len(d.threshold_logit), 0.0, exp(position[d.sigma_run_at])
-    ends, pull, at, sums = np.empty((n, 3)), np.empty(n), np.empty(n, np.int64), np.empty((n, 3))
+    (curve, carried, inverse_scale), value = shared, 0.0
+    ends, pull, at, sums = _room(d)
     for i in range(len(d.batch)):
-        m, inside = _standardised(i, sigma, curve, carried, inverse_scale, d, ends, pull, at)
-        value += inside + _integral(ends[:m], pull[:m], sums[:m], True)
+        m, inside = _standardised(i, sigma, shared, d, ends, pull, at)
+        value += inside + _integral(ends[:m], pull[:m], sums[:m])
         b = d.batch[i]
         for q in range(m):
-            k = at[q]
-            j = d.pair[i, k]
+            k, j = at[q], d.pair[i, at[q]]
             before = d.pairs[j, 1]
             shift, along, stretch = sums[q]
             center_bar = -inverse_scale[j] * shift
@@ -199,22 +187,23 @@ def _runs(
             curve_bar[b, before] -= carried[j] * center_bar
             links_bar[j, 0] += (center_bar * (d.bounds[i, before, 2] - curve[b, before])
                                 + inverse_scale[j] * sigma * along)
-            links_bar[j, 1] -= ((ends[q, 1] - ends[q, 0]) * ends[q, 2] / (1.0 - ends[q, 2])
-                                + stretch)
+            width, rest = ends[q, 1] - ends[q, 0], ends[q, 2]
+            links_bar[j, 1] -= width * rest / (1.0 - rest) + stretch
             gradient[d.sigma_run_at] -= pull[q] * along
     return value
 
 
 @_compiled
 def _standardised(
-    i: int, sigma: float, curve: np.ndarray, carried: np.ndarray, inverse_scale: np.ndarray,
-    d: CrossingArrays, ends: np.ndarray, pull: np.ndarray, at: np.ndarray,
+    i: int, sigma: float, shared: Shared, d: CrossingArrays, ends: np.ndarray, pull: np.ndarray,
+    at: np.ndarray,
 ) -> tuple[int, float]:
     """Fill in a run's crossings in units of their scale; return how many, and their log widths.
 
     `ends` are a, b and exp(a - b), `pull` what one standard deviation of the run effect moves them
     by, `at` their thresholds.
     """
+    curve, carried, inverse_scale = shared
     m, inside, b = 0, 0.0, d.batch[i]
     for k in range(len(d.threshold_logit)):
         j = d.pair[i, k]
@@ -233,11 +222,11 @@ def _standardised(
 
 
 @_compiled
-def _integral(ends: np.ndarray, pull: np.ndarray, sums: np.ndarray, slopes: bool) -> float:
+def _integral(ends: np.ndarray, pull: np.ndarray, sums: np.ndarray) -> float:
     """Return the log integral of a run's integrand over its effect, log widths left out.
 
-    With `slopes` the posterior means over z of ``above - below``, of that times z, and of
-    ``b above - a below`` are filled into `sums`, a row per crossing.
+    `sums` are filled with the means over z of ``above - below``, of that times z, and of
+    ``b above - a below``, a row per crossing.
     """
     low, high, n_nodes = _nodes(ends, pull)
     step = (high - low) / (n_nodes - 1)
@@ -254,13 +243,12 @@ def _integral(ends: np.ndarray, pull: np.ndarray, sums: np.ndarray, slopes: bool
             peak = value
         weight = exp(value - peak)
         total += weight
-        if slopes:
-            for k in range(len(pull)):
-                below, above = tails[k, 0], tails[k, 1]
-                move = pull[k] * z
-                sums[k, 0] += weight * (above - below)
-                sums[k, 1] += weight * (above - below) * z
-                sums[k, 2] += weight * ((ends[k, 1] - move) * above - (ends[k, 0] - move) * below)
+        for k in range(len(pull)):
+            below, above = tails[k]
+            a, b = ends[k, 0] - pull[k] * z, ends[k, 1] - pull[k] * z
+            sums[k, 0] += weight * (above - below)
+            sums[k, 1] += weight * (above - below) * z
+            sums[k, 2] += weight * (b * above - a * below)
     sums /= total
     return peak + log(total * step) - 0.5 * log(2.0 * np.pi)
 
@@ -271,9 +259,8 @@ def _log_integrand(
 ) -> tuple[float, float]:
     """Return the log integrand at an effect z, and its slope.
 
-    `tails` are filled with P(Z <= a) and P(Z > b) of a standard logistic Z for each crossing's
-    ends. What they leave is 1/((1 + e^a)(1 + e^-b)); one exponential serves both ends and one
-    logarithm all crossings, large exponents being added apart from it.
+    `tails` are filled with P(Z <= a) and P(Z > b) of a standard logistic Z for each crossing. What
+    they leave is 1/((1 + e^a)(1 + e^-b)); large exponents are added apart from the product.
     """
     product, linear, slope = 1.0, -0.5 * z * z, -z
     for k in range(len(pull)):
@@ -307,10 +294,9 @@ def _nodes(ends: np.ndarray, pull: np.ndarray) -> tuple[float, float, int]:
     high = _end(peak, reach, top - _DROP, ends, pull, tails)
     # a curvature that the log integrand cannot reach, and steps shorter than half the distance of
     # its poles from the real axis, pi/pull, where one crossing outweighs the others
-    sharpest, largest = 1.0, 0.0
-    for k in range(len(pull)):
-        sharpest += 0.5 * pull[k] ** 2
-        largest = max(largest, 0.25 * pull[k] ** 2)
+    sharpest, largest = 1.0 + 0.5 * (pull**2).sum(), 0.0
+    for steep in pull:
+        largest = max(largest, 0.25 * steep**2)
     return low, high, min(ceil((high - low) * sqrt(sharpest + largest)) + 1, _MOST_NODES)
 
 
@@ -321,10 +307,7 @@ def _peak(ends: np.ndarray, pull: np.ndarray, tails: np.ndarray) -> tuple[float,
     low, z, value = -high, 0.0, 0.0
     for _ in range(_MOST_STEPS):
         value, slope = _log_integrand(z, ends, pull, tails)
-        curvature = 1.0
-        for k in range(len(pull)):
-            below, above = tails[k]
-            curvature += pull[k] ** 2 * (below * (1.0 - below) + above * (1.0 - above))
+        curvature = 1.0 + ((tails * (1.0 - tails)).sum(axis=1) * pull**2).sum()
         low, high = (z, high) if slope > 0.0 else (low, z)
         step = slope / curvature
         if step * step * curvature < 0.04:  # a fifth of the width at the peak
@@ -339,8 +322,7 @@ def _end(
 ) -> float:
     """Return where the log integrand has fallen to a level, or a little beyond.
 
-    From `away` of the peak, beyond the end, Newton's method comes nearer without passing it,
-    because the log integrand lies below its tangents.
+    Newton's method from beyond does not pass the end: the log integrand lies below its tangents.
     """
     z = peak + away
     for _ in range(_MOST_STEPS):

@@ -20,9 +20,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 from scipy.special import bdtr
+from scipy.stats import rankdata
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.inference.ranks import mean_ranks
 from cbsbayes.plots.reading import one_threshold
 from cbsbayes.plots.scales import log2_axis
 from cbsbayes.plots.style import (
@@ -124,7 +124,7 @@ def plot_ranks(fit: Fit, *, threshold: float | None = None, n_bins: int = 20) ->
     draws = _key_draws(fit, threshold)
     figure, axes = new_grid(len(draws), 3, (2.9, 1.7))
     for ax, (name, values) in zip(axes, draws.items(), strict=True):
-        ranks = mean_ranks(values.reshape(1, -1)).reshape(values.shape) / values.size
+        ranks = rankdata(values).reshape(values.shape) / values.size
         edges = np.linspace(0, 1, n_bins + 1)
         ax.axhspan(*_binomial_band(values.shape[1], 1 / n_bins), color="#dddddd", zorder=1)
         for chain, colour in zip(ranks, _chain_colours(len(ranks)), strict=True):
