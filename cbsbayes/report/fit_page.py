@@ -81,12 +81,11 @@ def fit_page(
     if next_steps:
         sections.append(Section("next", "Going on from here", lines=next_steps, closed=True))
     return Page(
-        kicker="Critical batch size, estimated with its uncertainty",
-        title=f"How large a batch still pays for {facts.group or 'these runs'}, and how sure are "
-              "we?",
+        kicker=f"Critical batch size of {facts.group or 'these runs'}",
+        title="How large a batch still pays, and how sure are we?",
         asked="", level=fit.verdict["level"], verdict=fit.verdict["title"],
-        cautions=fit.verdict["sentences"],
-        answer=[*sentences("card", facts=facts), *sentences("card_note", facts=facts)],
+        checks=fit.verdict["sentences"][:3], cautions=fit.verdict["sentences"][3:],
+        answer=sentences("card", facts=facts), note=paragraph("card_note", facts=facts),
         sections=[section for section in sections if section is not None], definitions={},
         paper=paragraph("paper", facts=facts), laws=[fit.law], made=_made(facts, command),
         files=["cbs.csv", "averaged.csv", "overhead.csv", "comparison.csv", "runs.csv", "fit.nc"],

@@ -124,6 +124,10 @@ class Page:
         What was written beside the page.
     laws : sequence of Law
         Whose formulas stand in the paragraph.
+    note : str
+        Below the answer: how its numbers are meant; may be empty.
+    checks : sequence of str
+        What the verdict rests on, folded below it.
     map : PageFigure, optional
         Stands beside the answer.
     """
@@ -141,6 +145,8 @@ class Page:
     made: Mapping[str, object]
     files: Sequence[str]
     laws: Sequence[Law] = ()
+    note: str = ""
+    checks: Sequence[str] = ()
     map: PageFigure | None = None
 
 

@@ -59,7 +59,7 @@ def test_the_page_keeps_its_limits(written):
 def test_the_page_reads_in_order(written, fit):
     text = Page((written / "index.html").read_text("utf-8")).words
     facts, place = Facts(fit), 0
-    for part in ("and how sure are we?", f"Run {facts.advice.batch}: ", "Doubling ",
+    for part in ("how sure are we?", f"Run {facts.advice.batch}: ", "Doubling ",
                  "Sampling checks passed", "Quantities by target", "Updates against the batch",
                  "Splitting a fixed batch", "Training curves",
                  "Does the model reproduce the crossings?", "Against least squares",
