@@ -1,29 +1,37 @@
-"""The README's table of the shipped sweep: ``python benchmarks/readme_numbers.py [FOLDER]``.
+"""The README's numbers of the shipped sweep: ``python benchmarks/readme_numbers.py [FOLDER]``.
 
-Reads ``cbs.csv`` of a fit's folder, ``reports/verl_tiny`` by default, and prints Markdown.
+Reads a fit's folder, ``reports/verl_tiny`` by default: ``cbs.csv`` for the table in Markdown, with
+``--card`` ``fit.json`` for the answer.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+import json
 from pathlib import Path
 
 import pandas as pd
 
+from cbsbayes.report.facts import doubled_text
 from cbsbayes.report.numbers import estimate
+from cbsbayes.report.text import at_text, quantity_label
 
 ROWS = [
-    ("S after 16 → 32 prompts, at 8 rollouts", "gain_prompts", "n_prompts=16,n_rollouts=8"),
-    ("S after 32 → 64 prompts, at 8 rollouts", "gain_prompts", "n_prompts=32,n_rollouts=8"),
-    ("S after 8 → 16 rollouts, at 16 prompts", "gain_rollouts", "n_prompts=16,n_rollouts=8"),
-    ("prompts where doubling still saves 10 %", "batch_at_gain", "gain=0.1,n_rollouts=8"),
-    ("prompt CBS at 8 rollouts", "cbs_prompts", "n_rollouts=8"),
-    ("best group size at a fixed batch", "best_n_rollouts", ""),
-    ("B_prompt", "B_prompt", ""),
-    ("B_rollout", "B_rollout", ""),
-    ("S_min, updates", "S_min", ""),
+    ("gain_prompts", "n_prompts=16,n_rollouts=8"),
+    ("gain_prompts", "n_prompts=32,n_rollouts=8"),
+    ("gain_rollouts", "n_prompts=16,n_rollouts=8"),
+    ("batch_at_gain", "gain=0.1,n_rollouts=8"),
+    ("cbs_prompts", "n_rollouts=8"),
+    ("best_n_rollouts", ""), ("B_prompt", ""), ("B_rollout", ""), ("S_min", ""),
 ]
 THRESHOLDS = (0.5, 0.7, 0.9)
+
+
+def label(quantity: str, at: str) -> str:
+    """Return a row's label in words."""
+    if quantity.startswith("gain_"):
+        return f"S after over before, {doubled_text(quantity, at)}"
+    return quantity_label(quantity) + (f", {at_text(at)}" if at else "")
 
 
 def table(cbs: pd.DataFrame) -> str:
@@ -31,19 +39,28 @@ def table(cbs: pd.DataFrame) -> str:
     lines = ["| | " + " | ".join(f"accuracy {t}" for t in THRESHOLDS) + " |",
              "|---|" + "---|" * len(THRESHOLDS)]
     cbs = cbs.assign(at=cbs["at"].fillna(""))
-    for label, quantity, at in ROWS:
+    for quantity, at in ROWS:
         rows = cbs[(cbs["quantity"] == quantity) & (cbs["at"] == at)].set_index("threshold")
         cells = [str(estimate(rows.loc[t])) for t in THRESHOLDS]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+        lines.append(f"| {label(quantity, at)} | " + " | ".join(cells) + " |")
     alpha = cbs[cbs["quantity"] == "alpha"].iloc[0]
-    lines.append(f"| exponent α | {estimate(alpha)} | | |")
+    lines.append(f"| {quantity_label('alpha')} | {estimate(alpha)} | | |")
     return "\n".join(lines)
 
 
+def card(folder: Path) -> str:
+    """Return the answer as a block of Markdown."""
+    answer = json.loads((folder / "fit.json").read_text(encoding="utf-8"))["answer"]
+    return "\n".join(f"    {sentence}" for sentence in answer)
+
+
 def main() -> None:
-    """Print the table."""
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "reports/verl_tiny")
-    print(table(pd.read_csv(folder / "cbs.csv")))
+    """Print the table or the card."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("reports/verl_tiny"))
+    parser.add_argument("--card", action="store_true", help="the answer instead of the table")
+    options = parser.parse_args()
+    print(card(options.folder) if options.card else table(pd.read_csv(options.folder / "cbs.csv")))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from cbsbayes.posterior.fit import Fit
+    from cbsbayes.report.facts import Facts
 
 __all__ = ["main"]
 
@@ -90,12 +91,12 @@ def _seed(text: str) -> int:
 
 @dataclass(frozen=True)
 class _Done:
-    """What a command fitted: groups with their fits, and those refused with the reason."""
+    """What a command fitted: what is reported of each group, and those refused with the reason."""
 
     path: Path
     sweep: xr.Dataset
     folders: dict[str, Path]
-    fits: list[Fit] = field(default_factory=list)
+    facts: list[Facts] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
 
 
@@ -107,7 +108,8 @@ def _run(options: argparse.Namespace, command: str) -> int:
     _print(done, options, stage)
     if options.timings and not options.json:
         print(timings_table(stage.rows()))
-    return EXIT_OK if all(fit.verdict["sampling"]["passed"] for fit in done.fits) else EXIT_SAMPLING
+    passed = all(facts.fit.verdict["sampling"]["passed"] for facts in done.facts)
+    return EXIT_OK if passed else EXIT_SAMPLING
 
 
 def _fit_groups(options: argparse.Namespace, command: str, stage: Timings) -> _Done:
@@ -129,10 +131,9 @@ def _fit_groups(options: argparse.Namespace, command: str, stage: Timings) -> _D
         except CBSDataError as error:
             done.refused[group] = str(error)
             continue
-        write_fit(fit, folder, command=command, stage=stage, figures=options.figures,
-                  sweep=sweep, source=options.sweep)
-        done.fits.append(fit)
-    if not done.fits:
+        done.facts.append(write_fit(fit, folder, command=command, stage=stage,
+                                    figures=options.figures, sweep=sweep, source=options.sweep))
+    if not done.facts:
         raise CBSDataError(_none_fitted(done.refused))
     if len(groups) > 1:
         _write_together(done, options.output)
@@ -176,7 +177,6 @@ def _fit(sweep: xr.Dataset, group: str, options: argparse.Namespace, stage: Stag
 def _write_together(done: _Done, output: Path) -> None:
     """Write the tables of all groups stacked, and a page that lists them."""
     from cbsbayes.posterior.runs_table import unfitted_runs
-    from cbsbayes.report.facts import Facts
     from cbsbayes.report.folder import (
         TABLES,
         clear_fit,
@@ -190,7 +190,7 @@ def _write_together(done: _Done, output: Path) -> None:
     from cbsbayes.sweep.files import write_whole
     from cbsbayes.sweep.groups import of_group
 
-    fits, refused = done.fits, done.refused
+    fits, refused = [facts.fit for facts in done.facts], done.refused
     tables = {name: [getattr(fit, name).assign(group=fit.group) for fit in fits]
               for name in TABLES}
     tables["runs"] += [unfitted_runs(of_group(done.sweep, group),
@@ -198,11 +198,11 @@ def _write_together(done: _Done, output: Path) -> None:
                        for group, reason in refused.items()]
     tables["noise"] = [table for table in map(noise_table, fits) if not isinstance(table, str)]
     tables["noise_joint"] = [fit.noise_joint for fit in fits if fit.noise_joint is not None]
-    entries = [IndexEntry(fit.group, f"{done.folders[fit.group].name}/index.html",
-                          paragraph("critical", facts=Facts(fit)), fit.verdict["level"])
-               for fit in fits]
+    entries = [IndexEntry(facts.fit.group, f"{done.folders[facts.fit.group].name}/index.html",
+                          paragraph("critical", facts=facts), facts.fit.verdict["level"])
+               for facts in done.facts]
     entries += [IndexEntry(group, "", reason, "") for group, reason in refused.items()]
-    summaries = [*map(fit_summary, fits), *_refused_as_json(refused)]
+    summaries = [*map(fit_summary, done.facts), *_refused_as_json(refused)]
     with writing(output):
         for name, parts in tables.items():
             write_stacked(parts, output / f"{name}.csv")
@@ -218,26 +218,25 @@ def _refused_as_json(refused: dict[str, str]) -> list[dict[str, Any]]:
 
 def _print(done: _Done, options: argparse.Namespace, stage: Timings) -> None:
     from cbsbayes.report.console import print_fit
-    from cbsbayes.report.facts import Facts
 
     if options.json:
-        found = [*map(_as_json, done.fits), *_refused_as_json(done.refused)]
+        found = [*map(_as_json, done.facts), *_refused_as_json(done.refused)]
         if options.timings:
             found.append({"timings": [row._asdict() for row in stage.rows()],
                           "peak_memory_mib": peak_memory()})
         print(json.dumps(found, allow_nan=False))
     elif not options.quiet:
-        for fit in done.fits:
-            print_fit(Facts(fit), done.path, done.folders[fit.group])
+        for facts in done.facts:
+            print_fit(facts, done.path, done.folders[facts.fit.group])
         for group, reason in done.refused.items():
             print(one_line(f"{group}: not fitted: {reason}"))
 
 
-def _as_json(fit: Fit) -> dict[str, Any]:
+def _as_json(facts: Facts) -> dict[str, Any]:
     from cbsbayes.report.folder import fit_summary
 
-    return fit_summary(fit) | {"folder_tables": {
-        name: json.loads(getattr(fit, name).to_json(orient="records"))
+    return fit_summary(facts) | {"folder_tables": {
+        name: json.loads(getattr(facts.fit, name).to_json(orient="records"))
         for name in ("cbs", "overhead", "comparison", "runs")}}
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from cbsbayes.decisions.iso_batch import iso_runs
 from cbsbayes.errors import CBSDataError
-from cbsbayes.noise.beside_fit import FACTOR, shown_rows, verdict_of
+from cbsbayes.noise.beside_fit import FACTOR, verdict_of
 from cbsbayes.posterior.ceiling_option import OPTION
 from cbsbayes.posterior.gradient_noise import LARGE_OFFSET
 from cbsbayes.report import tables
@@ -115,7 +115,7 @@ def _answer(facts: Facts, figures: Sequence[PageFigure]) -> Section:
               "the law and comes first. Critical batch sizes and noise scales hold only together "
               f"with their law, {facts.formula}.",
         sentences=sentences("critical", facts=facts), tables={"main": tables.answer_table(facts)},
-        folded={"spread": tables.spread_table(facts)}, figures=figures)
+        folded={"spread": tables.answer_table(facts, tables.MAX_ROWS)}, figures=figures)
 
 
 def _splits(facts: Facts, figures: Sequence[PageFigure]) -> Section:
@@ -139,29 +139,20 @@ def _comparison(facts: Facts, figures: Sequence[PageFigure]) -> Section:
 
 
 def _compared(facts: Facts) -> dict[str, Any] | None:
-    """Return least squares beside the fit at the main target, on the prompt axis if it can be."""
-    table = facts.fit.comparison.assign(at=facts.fit.comparison["at"].map(plain))
-    usual = ("prompts", f"n_rollouts={facts.batch.get('n_rollouts', 0):g}")
+    """Return each method's scale at the main target, on the prompt axis if it can be."""
+    table = facts.fit.comparison
     here = table[np.isclose(table["threshold"], facts.threshold)]
-    pairs = {key: {row["method"]: row for row in rows.to_dict("records")}
-             for key, rows in here.groupby(["axis", "at"], sort=False)}
-    known = [key for key, row in pairs.items() if {"least_squares", "posterior"} <= row.keys()]
+    usual = ("prompts", f"n_rollouts={facts.batch.get('n_rollouts', 0):g}")
+    rows = {key: part.set_index("method") for key, part in
+            here.assign(at=here["at"].map(plain)).groupby(["axis", "at"], sort=False)}
+    known = [key for key, part in rows.items() if "posterior" in part.index]
     if not known:
         return None
     key = usual if usual in known else known[0]
-    theirs, ours, fair = (pairs[key].get(name) for name in (
-        "least_squares", "posterior", "log_least_squares"))
-    assert theirs is not None  # both are in every known pair
-    assert ours is not None
-    row = {"axis": key[0], "at": key[1], "theirs": compared_estimate(theirs),
-           "ours": compared_estimate(ours), "n_used": theirs["n_runs_used"],
-           "n_dropped": theirs["n_runs_dropped"], "n_ours": ours["n_runs_used"],
-           "inside": ours["ci_lower"] <= theirs["B_noise"] <= ours["ci_upper"], "width": None}
-    if fair and fair["ci_lower"] > 0 and np.isfinite(fair["ci_upper"]) and ours["ci_lower"] > 0:
-        row["fair"] = compared_estimate(fair)
-        row["width"] = float(np.log(fair["ci_upper"] / fair["ci_lower"])
-                             / np.log(ours["ci_upper"] / ours["ci_lower"]))
-    return row
+    found = {str(method): {"scale": compared_estimate({**row, "method": method}),
+                           "n_used": row["n_runs_used"], "n_dropped": row["n_runs_dropped"]}
+             for method, row in rows[key].to_dict("index").items()}
+    return {"axis": key[0], "at": key[1], **found}
 
 
 def _left_out(facts: Facts) -> Section:
@@ -220,22 +211,7 @@ def _noise(facts: Facts, noise: pd.DataFrame | str) -> Section | None:
         intro="Gradients measured at unchanged parameters give noise scales that no fit was needed "
               "for, averaged over the same progress as the fitted ones. They equal the batch that "
               "stops paying in order of magnitude only; noise.csv has every accuracy range.",
-        sentences=[*sentences("noise", rows=_noise_rows(facts, noise), factor=FACTOR),
-                   *_joint(facts)],
-        tables=shown)
-
-
-def _noise_rows(facts: Facts, noise: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the measured scales up to the main target, or the next one that was measured."""
-    table = shown_rows(noise, facts.fit)
-    table = table[(table["average"] == "up_to") & (table["law"] == facts.fit.law.name)]
-    found = []
-    for _, rows in table.groupby(["quantity", "at"], sort=False):
-        reached = rows[rows["threshold"] >= facts.threshold]
-        row = (reached if len(reached) else rows.tail(1)).iloc[0]
-        found.append({**row, "measured_text": str(tables.measured(row)),
-                      "fitted_text": str(tables.fitted(row))})
-    return found
+        sentences=_joint(facts), tables=shown)
 
 
 def _joint(facts: Facts) -> list[str]:

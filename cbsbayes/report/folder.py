@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from cbsbayes.posterior.fit import Fit
+    from cbsbayes.report.facts import Facts
 
 __all__ = ["FIGURES", "TABLES", "check_folder", "clear_fit", "draw_figures", "fit_summary",
            "noise_table", "write_fit", "write_stacked", "writing"]
@@ -34,7 +35,7 @@ _DRAWN = (".png", ".pdf")
 def write_fit(
     fit: Fit, folder: Path, *, command: str = "", stage: Callable[[str], None] = lambda text: None,
     figures: str = "page", sweep: xr.Dataset | None = None, source: Path | None = None,
-) -> None:
+) -> Facts:
     """Write everything about a fit into a folder.
 
     Parameters
@@ -54,6 +55,11 @@ def write_fit(
     source : Path, optional
         Their file.
 
+    Returns
+    -------
+    Facts
+        What was reported of the fit.
+
     Raises
     ------
     CBSDataError
@@ -71,7 +77,7 @@ def write_fit(
         stage("writing fit.nc")
         fit.save(folder / "fit.nc")
         stage("writing tables")
-        summary = json.dumps(fit_summary(fit), indent=2, allow_nan=False)
+        summary = json.dumps(fit_summary(facts), indent=2, allow_nan=False)
         write_whole(folder / "fit.json", summary + "\n")
         for name in TABLES:
             write_whole(folder / f"{name}.csv", getattr(fit, name).to_csv(index=False))
@@ -84,6 +90,7 @@ def write_fit(
         stage("writing the page")
         write_page(fit_page(facts, drawn, command=command, noise=noise,
                             next_steps=next_lines(facts, folder, sweep, source)), folder)
+    return facts
 
 
 def noise_table(fit: Fit) -> pd.DataFrame | str:
@@ -142,12 +149,16 @@ def clear_fit(folder: Path) -> None:
             figures.rmdir()
 
 
-def fit_summary(fit: Fit) -> dict[str, Any]:
-    """Return what ``fit.json`` holds: settings, versions, data digest, diagnostics, checks.
+def fit_summary(facts: Facts) -> dict[str, Any]:
+    """Return what ``fit.json`` holds: the answer, settings, versions, data digest, the verdict.
 
     Numbers that are not finite are None: JSON has no NaN.
     """
-    summary = {"group": fit.group, **fit.settings, **fit.verdict,
+    from cbsbayes.report.text import sentences
+
+    fit = facts.fit
+    summary = {"group": fit.group, "answer": sentences("card", facts=facts), **fit.settings,
+               **fit.verdict,
                "n_runs": int(fit.crossings.sizes["run"]),
                "n_runs_left_out": int((~fit.runs["used"].astype(bool)).sum()),
                "laws": fit.law_table.to_dict(orient="records")}

@@ -1,7 +1,7 @@
 r"""Tables and text as LaTeX: booktabs, everything escaped, signs of print as commands.
 
-A table asks for ``\usepackage{booktabs}``, one of more rows than a page holds for ``longtable`` as
-well; its text is UTF-8 with the signs that a plain pdfLaTeX does not know turned into commands.
+A table asks for ``\usepackage{booktabs}``; its text is UTF-8 with the signs that a plain pdfLaTeX
+does not know turned into commands.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ _RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"
 _PLAIN = "0123456789-"
 _COMMANDS = {**_SPECIAL, **_SIGNS, **{sign: rf"$\{name}$" for sign, name in _GREEK.items()},
              **{sign: f"$^{{{plain}}}$" for sign, plain in zip(_RAISED, _PLAIN, strict=True)}}
-_A_PAGE = 40  # rows
 _SYMBOLS = {  # what the reports name, as a paper would print it
     r"S\_min": r"$S_{\min}$", r"E\_min": r"$E_{\min}$",
     r"B\_noise": r"$B_{\mathrm{noise}}$", r"B\_prompt": r"$B_{\mathrm{prompt}}$",
@@ -83,20 +82,10 @@ def latex_table(table: Table, label: str) -> str:
     caption = rf"\caption{{{latex_text(table.caption)}}}"
     name = rf"\label{{tab:{re.sub(r'[^A-Za-z0-9-]+', '-', label)}}}"
     rows = [_row(row) for row in table.rows]
-    layout = _long if len(rows) > _A_PAGE else _floating
-    return "\n".join(layout(kinds, caption, name, rf"{head} \\", rows)) + "\n"
-
-
-def _floating(kinds: str, caption: str, name: str, head: str, rows: list[str]) -> list[str]:
-    return ["% needs \\usepackage{booktabs}", r"\begin{table}", r"\centering", caption, name,
-            rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", head, r"\midrule", *rows,
-            r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-
-
-def _long(kinds: str, caption: str, name: str, head: str, rows: list[str]) -> list[str]:
-    return ["% needs \\usepackage{booktabs,longtable}", rf"\begin{{longtable}}{{{kinds}}}",
-            rf"{caption}{name} \\", r"\toprule", head, r"\midrule", r"\endhead", *rows,
-            r"\bottomrule", r"\end{longtable}"]
+    lines = ["% needs \\usepackage{booktabs}", r"\begin{table}", r"\centering", caption, name,
+             rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", rf"{head} \\", r"\midrule", *rows,
+             r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    return "\n".join(lines) + "\n"
 
 
 def _row(row: Sequence[Cell]) -> str:

@@ -33,10 +33,10 @@ from cbsbayes.report.text import QUANTITIES, at_text, plain, quantity_label
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
 
-__all__ = ["Cell", "Column", "Table", "answer_table", "comparison_table", "definitions_table",
-           "estimate_cell", "fitted", "from_columns", "joint_table", "key_values",
-           "law_comparison_table", "laws_table", "left_out_table", "measured", "noise_table",
-           "spread_table", "table_csv", "worst_table"]
+__all__ = ["MAX_ROWS", "Cell", "Column", "Table", "answer_table", "comparison_table",
+           "definitions_table", "estimate_cell", "from_columns", "joint_table", "key_values",
+           "law_comparison_table", "laws_table", "left_out_table", "noise_table", "table_csv",
+           "worst_table"]
 
 _DERIVED = ("cbs_samples", "E_min")  # follow from rows that are printed
 _SCALES = ("cbs_prompts", "cbs_rollouts", "B_noise", "B_prompt", "B_rollout", "S_min", "alpha")
@@ -180,11 +180,6 @@ def _interval(facts: Facts) -> str:
     return f"equal-tailed {numbers.percent(facts.ci_prob)} interval"
 
 
-def spread_table(facts: Facts) -> Table:
-    """Return the answer at up to four batches for each quantity."""
-    return answer_table(facts, MAX_ROWS)
-
-
 def laws_table(facts: Facts) -> Table | None:
     """Return the scales under every law fitted, None where there is only one."""
     fit = facts.fit
@@ -266,25 +261,20 @@ def noise_table(facts: Facts, noise: pd.DataFrame) -> Table:
         f"the accuracy; {_interval(facts)}s.",
         {"scale": [Cell(str(row["quantity"]), at_text(row["at"])) for row in listed],
          "law": rows["law"], "accuracy": [Cell(plain(t)) for t in rows["threshold"]],
-         "measured": [measured(row) for row in listed],
-         "fitted": [fitted(row) for row in listed],
+         "measured": [_measured(row) for row in listed],
+         "fitted": [_side(row, "fitted", row["fitted_status"]) for row in listed],
          "measured / fitted": [_side(row, "ratio", "identified" if np.isfinite(row["ratio"])
                                      else "lower_bound") for row in listed],
          "probes": rows["n_probes"],
          "verdict": [str(verdict).replace("_", " ") for verdict in rows["verdict"]]})
 
 
-def measured(row: pd.Series) -> Estimate | None:
+def _measured(row: pd.Series) -> Estimate | None:
     """Return a measured noise scale; a bound where it is not resolved, None without probes."""
     if row["measured_status"] == "too_few":
         return None
     resolved = row["measured_status"] == "resolved"
     return _side(row, "measured", "identified" if resolved else "lower_bound")
-
-
-def fitted(row: pd.Series) -> Estimate:
-    """Return the fitted noise scale of the same row."""
-    return _side(row, "fitted", row["fitted_status"])
 
 
 def _side(row: pd.Series, side: str, status: str) -> Estimate:
@@ -313,10 +303,7 @@ def joint_table(facts: Facts) -> Table | None:
 def left_out_table(fit: Fit) -> Table:
     """Return the runs left out of a fit, each with the reason."""
     runs = fit.runs.loc[~fit.runs["used"].astype(bool)]
-    known = {name: [int(value) if value >= 0 else None for value in runs[name]]
-             for name in ("n_prompts", "n_rollouts", "seed") if name in runs}
-    return from_columns("Runs left out of the fit.", {
-        "run": runs["run"], "reason": runs["reason"], **known})
+    return from_columns("Runs left out of the fit.", {"run": runs["run"], "reason": runs["reason"]})
 
 
 def worst_table(facts: Facts) -> Table:

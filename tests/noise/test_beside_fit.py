@@ -232,10 +232,9 @@ def noise_section(fit, noise):
 class TestShown:
     def test_the_page_shows_measured_beside_fitted(self, noisy, table):
         section = noise_section(noisy, table)
-        assert "N at 8 rollouts up to" in section.sentences[0]
         rows = shown_rows(table, noisy)
         assert len(section.tables["noise"].rows) == (rows["average"] == "up_to").sum()
-        assert len(section.sentences) == len(rows.groupby(["quantity", "at"]))
+        assert "N" in [row[0].text for row in section.tables["noise"].rows]
 
     def test_one_sentence_says_that_nothing_was_logged(self, fit):
         reason = noise_table(fit)

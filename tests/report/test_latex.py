@@ -91,14 +91,6 @@ def test_a_table_is_balanced_and_every_row_has_its_cells(table):
     assert "(0.8--0.9)" in tex
 
 
-def test_a_long_table_breaks_over_pages(table):
-    long = Table("long", table.columns, [table.rows[0]] * 41)
-    tex = latex_table(long, "long")
-    assert balanced(tex)
-    assert r"\begin{longtable}{lr}" in tex
-    assert r"\begin{table}" not in tex
-
-
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX engine on this machine")
 def test_a_latex_engine_takes_it(tmp_path, table):
     text = ("\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs,longtable}"

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from cbsbayes.models.laws import LAWS, get_law
 from cbsbayes.report.text import at_text, formula, parse_at, plain, quantity_label, sentences
@@ -48,20 +47,12 @@ def test_laws_are_ranked_against_the_best():
     assert len(laws(**{name: (-float(k), 0.1) for k, name in enumerate(LAWS)})) == len(LAWS)
 
 
-@pytest.mark.parametrize(("width", "said"), [(1.5, "1.5 times as wide"), (None, "")])
-def test_least_squares_is_told_beside_the_fit(width, said):
-    from cbsbayes.report.numbers import Estimate
-
-    row = {"axis": "prompts", "at": "n_rollouts=8", "theirs": Estimate("40", "", "identified"),
-           "ours": Estimate("60", "50–70", "identified"), "n_used": 20, "n_dropped": 1,
-           "n_ours": 21, "inside": False, "width": width, "fair": "55 (45–66)"}
+def test_least_squares_is_told_beside_the_fit():
+    row = {"axis": "prompts", "at": "n_rollouts=8",
+           "least_squares": {"scale": None, "n_used": 2, "n_dropped": 1},
+           "posterior": {"scale": "60 (50–70)", "n_used": 21, "n_dropped": 0}}
     facts = SimpleNamespace(target="accuracy 0.7")
-    text = " ".join(sentences("comparison", facts=facts, row=row))
-    assert "least squares gives 40 from 20 runs (1 dropped); this fit gives 60 (50–70)" in text
-    assert "outside the credible interval" in text
-    assert said in text
-    row |= {"ours": Estimate("≥ 9", "", "lower_bound")}
-    assert "do not settle the scale" in sentences("comparison", facts=facts, row=row)[1]
-    row |= {"theirs": None}
-    assert "could not be fitted; this fit" in sentences("comparison", facts=facts, row=row)[0]
+    assert sentences("comparison", facts=facts, row=row) == [
+        "Noise scale at accuracy 0.7, along prompts at 8 rollouts: least squares could not be "
+        "fitted (2 runs, 1 dropped); this fit 60 (50–70) (21 runs)."]
     assert "share no noise scale" in sentences("comparison", facts=facts, row=None)[0]
