@@ -181,7 +181,6 @@ def _write_together(done: _Done, output: Path) -> None:
         TABLES,
         clear_fit,
         fit_summary,
-        noise_table,
         write_stacked,
         writing,
     )
@@ -196,7 +195,7 @@ def _write_together(done: _Done, output: Path) -> None:
     tables["runs"] += [unfitted_runs(of_group(done.sweep, group),
                                      f"its group is not fitted: {reason}").assign(group=group)
                        for group, reason in refused.items()]
-    tables["noise"] = [table for table in map(noise_table, fits) if not isinstance(table, str)]
+    tables["noise"] = [facts.noise for facts in done.facts if not isinstance(facts.noise, str)]
     tables["noise_joint"] = [fit.noise_joint for fit in fits if fit.noise_joint is not None]
     entries = [IndexEntry(facts.fit.group, f"{done.folders[facts.fit.group].name}/index.html",
                           paragraph("critical", facts=facts), facts.fit.verdict["level"])

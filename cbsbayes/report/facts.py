@@ -7,6 +7,7 @@ are templates over these attributes (`cbsbayes.report.text`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,9 @@ import pandas as pd
 from cbsbayes.decisions.decision import Decision, decide, fitted_threshold, middle_threshold
 from cbsbayes.decisions.time_answer import ClockAnswer, answer_clock
 from cbsbayes.errors import CBSDataError
-from cbsbayes.report.numbers import Estimate, count, estimate, estimate_of
+from cbsbayes.noise.beside_fit import FACTOR, noise_comparison, verdict_of
+from cbsbayes.posterior.gradient_noise import LARGE_OFFSET
+from cbsbayes.report.numbers import Estimate, compared_estimate, count, estimate, estimate_of
 from cbsbayes.report.text import QUANTITIES, at_text, formula, parse_at, plain
 
 if TYPE_CHECKING:
@@ -180,6 +183,11 @@ class Facts:
         known = metric and "n_items" in sweep and "metric" in sweep["n_items"].dims
         return max(0.0, float(sweep["n_items"].sel(metric=metric))) if known else 0.0
 
+    @cached_property
+    def notes(self) -> list[str]:
+        """What was noted while the logs were read."""
+        return [plain(note) for note in json.loads(self.fit.sweep.attrs.get("notes") or "[]")]
+
     # one batch
 
     @cached_property
@@ -249,6 +257,47 @@ class Facts:
         """The same by name, each row with its ``estimate``."""
         return {str(row["definition"]): {**row, "estimate": estimate(row)}
                 for row in self.definitions.to_dict("records")}
+
+    @cached_property
+    def compared(self) -> dict[str, Any] | None:
+        """Each method's noise scale at the main target, on the prompt axis if it can be."""
+        table = self.fit.comparison
+        here = table[np.isclose(table["threshold"], self.threshold)]
+        usual = ("prompts", f"n_rollouts={self.batch.get('n_rollouts', 0):g}")
+        rows = {key: part.set_index("method") for key, part in
+                here.assign(at=here["at"].map(plain)).groupby(["axis", "at"], sort=False)}
+        known = [key for key, part in rows.items() if "posterior" in part.index]
+        if not known:
+            return None
+        key = usual if usual in known else known[0]
+        found = {str(method): {"scale": compared_estimate({**row, "method": method}),
+                               "n_used": row["n_runs_used"], "n_dropped": row["n_runs_dropped"]}
+                 for method, row in rows[key].to_dict("index").items()}
+        return {"axis": key[0], "at": key[1], **found}
+
+    @cached_property
+    def noise(self) -> pd.DataFrame | str:
+        """Measured gradient noise beside the fit, or the sentence why there is none."""
+        try:
+            return noise_comparison(self.fit)
+        except CBSDataError as error:
+            text = str(error)
+            return f"{text[:1].upper()}{text[1:]}."
+
+    @cached_property
+    def joint(self) -> dict[str, Any] | None:
+        """What measured noise did as data: its offset, and how many numbers agree without it."""
+        table = self.fit.noise_joint
+        if table is None or "noise_offset" not in set(table["quantity"]):
+            return None
+        offset = table[table["quantity"] == "noise_offset"].iloc[0]
+        counts = table["verdict"].value_counts()
+        return {"offset": offset, "factor": FACTOR, "largest": LARGE_OFFSET,
+                "verdict": verdict_of(float(np.exp(offset["with_lower"])),
+                                      float(np.exp(offset["with_upper"]))),
+                "missing": str(self.fit.tree.attrs.get("noise_joint_missing", "")),
+                "n_both": int(counts.drop("", errors="ignore").sum()),
+                "n_agree": counts.get("agree", 0), "n_differ": counts.get("differ", 0)}
 
     # decisions
 

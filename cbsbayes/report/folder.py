@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cbsbayes.report.facts import Facts
 
 __all__ = ["FIGURES", "TABLES", "check_folder", "clear_fit", "draw_figures", "fit_summary",
-           "noise_table", "write_fit", "write_stacked", "writing"]
+           "write_fit", "write_stacked", "writing"]
 
 TABLES = ("cbs", "averaged", "overhead", "comparison", "runs")
 FIGURES = {"page": "those of the page", "all": "every one", "none": "none",
@@ -81,27 +81,15 @@ def write_fit(
         write_whole(folder / "fit.json", summary + "\n")
         for name in TABLES:
             write_whole(folder / f"{name}.csv", getattr(fit, name).to_csv(index=False))
-        noise = noise_table(fit)
+        noise, joint = facts.noise, fit.noise_joint
         write_stacked([] if isinstance(noise, str) else [noise], folder / "noise.csv")
-        joint = fit.noise_joint
         write_stacked([] if joint is None else [joint], folder / "noise_joint.csv")
         stage("drawing figures")
         drawn = draw_figures(fit, folder / "figures", figures)
         stage("writing the page")
-        write_page(fit_page(facts, drawn, command=command, noise=noise,
+        write_page(fit_page(facts, drawn, command=command,
                             next_steps=next_lines(facts, folder, sweep, source)), folder)
     return facts
-
-
-def noise_table(fit: Fit) -> pd.DataFrame | str:
-    """Return measured gradient noise beside the fit, or the sentence why there is none."""
-    from cbsbayes.noise.beside_fit import noise_comparison
-
-    try:
-        return noise_comparison(fit)
-    except CBSDataError as error:
-        text = str(error)
-        return f"{text[0].upper()}{text[1:]}."
 
 
 def write_stacked(tables: Sequence[pd.DataFrame], path: Path) -> None:

@@ -24,7 +24,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law
 from cbsbayes.report.latex import latex_formula, latex_table, latex_text
 from cbsbayes.report.numbers import NO_BREAK
-from cbsbayes.report.tables import Table, key_values, table_csv
+from cbsbayes.report.tables import Table, key_values, text_frame
 from cbsbayes.report.text import formula
 from cbsbayes.sweep.files import write_whole
 
@@ -237,7 +237,7 @@ def remove_tables(folder: Path, keep: Iterable[str] = ()) -> None:
 def _write_tables(tables: Mapping[str, Table], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
-        write_whole(folder / f"{name}.csv", table_csv(table))
+        write_whole(folder / f"{name}.csv", text_frame(table).to_csv(index=False))
         write_whole(folder / f"{name}.tex", latex_table(table, name))
     remove_tables(folder, keep=tables)
 

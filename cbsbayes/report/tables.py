@@ -6,9 +6,7 @@ template knows how they look. Text stays text: escaping is the template's work.
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -33,10 +31,10 @@ from cbsbayes.report.text import QUANTITIES, at_text, plain, quantity_label
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
 
-__all__ = ["MAX_ROWS", "Cell", "Column", "Table", "answer_table", "comparison_table",
-           "definitions_table", "estimate_cell", "from_columns", "joint_table", "key_values",
-           "law_comparison_table", "laws_table", "left_out_table", "noise_table", "table_csv",
-           "worst_table"]
+__all__ = ["MAX_ROWS", "Cell", "Column", "Table", "answer_table", "checks_table",
+           "comparison_table", "definitions_table", "estimate_cell", "from_columns", "joint_table",
+           "key_values", "law_comparison_table", "laws_table", "left_out_table", "noise_table",
+           "text_frame", "worst_table"]
 
 _DERIVED = ("cbs_samples", "E_min")  # follow from rows that are printed
 _SCALES = ("cbs_prompts", "cbs_rollouts", "B_noise", "B_prompt", "B_rollout", "S_min", "alpha")
@@ -119,18 +117,11 @@ def _cell(value: object) -> Cell:
 
 def key_values(pairs: Mapping[str, object], caption: str) -> Table:
     """Return a mapping as a table of two columns; nested mappings give dotted names."""
-    flat = list(_flatten(pairs))
-    return from_columns(caption, {"name": [Cell(name) for name, _ in flat],
-                                  "value": [Cell(text) for _, text in flat]})
-
-
-def _flatten(pairs: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in pairs.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            many = value if isinstance(value, (list, tuple, np.ndarray)) else [value]
-            yield f"{prefix}{key}", ", ".join(map(_as_typed, many))
+    flat = pd.json_normalize(dict(pairs)).astype(object).iloc[0]
+    text = [", ".join(map(_as_typed, value if isinstance(value, (list, tuple)) else [value]))
+            for value in flat]
+    return from_columns(caption, {"name": [Cell(str(name)) for name in flat.index],
+                                  "value": [Cell(value) for value in text]})
 
 
 def _as_typed(value: object) -> str:
@@ -199,9 +190,11 @@ def laws_table(facts: Facts) -> Table | None:
                         f"median and {_interval(facts)}.", columns)
 
 
-def law_comparison_table(facts: Facts) -> Table:
-    """Return the laws ranked by left-out runs."""
+def law_comparison_table(facts: Facts) -> Table | None:
+    """Return the laws ranked by left-out runs; None of one law."""
     table = facts.fit.law_table
+    if len(table) < 2:
+        return None
     return from_columns("Laws compared by leaving out one run at a time.", {
         label: table[name] if name == "law" else
         [Estimate(numbers.number(value, digits=2), "", "identified") for value in table[name]]
@@ -251,9 +244,11 @@ def _ratio(row: pd.Series, name: str) -> Estimate:
     return estimate_of(middle, lower, upper, status)
 
 
-def noise_table(facts: Facts, noise: pd.DataFrame) -> Table:
-    """Return measured beside fitted gradient noise, averaged up to each target."""
-    rows = shown_rows(noise, facts.fit)
+def noise_table(facts: Facts) -> Table | None:
+    """Return measured beside fitted gradient noise, averaged up to each target; None without."""
+    if isinstance(facts.noise, str):
+        return None
+    rows = shown_rows(facts.noise, facts.fit)
     rows = rows[rows["average"] == "up_to"]
     listed = [row for _, row in rows.iterrows()]
     return from_columns(
@@ -300,10 +295,20 @@ def joint_table(facts: Facts) -> Table | None:
          **sides, "verdict": [str(row["verdict"]).replace("_", " ") for row in rows]})
 
 
-def left_out_table(fit: Fit) -> Table:
-    """Return the runs left out of a fit, each with the reason."""
+def left_out_table(fit: Fit) -> Table | None:
+    """Return the runs left out of a fit, each with the reason; None where all are used."""
     runs = fit.runs.loc[~fit.runs["used"].astype(bool)]
+    if runs.empty:
+        return None
     return from_columns("Runs left out of the fit.", {"run": runs["run"], "reason": runs["reason"]})
+
+
+def checks_table(facts: Facts) -> Table:
+    """Return the checks of the sampler and the numbers behind them."""
+    verdict = facts.fit.verdict
+    checks = {name.replace("_", " "): "passed" if passed else "failed or not made"
+              for name, passed in sorted(verdict["checks_made"].items())}
+    return key_values({**checks, **verdict.get("diagnostics", {})}, "Checks of the sampler.")
 
 
 def worst_table(facts: Facts) -> Table:
@@ -316,18 +321,12 @@ def worst_table(facts: Facts) -> Table:
         "bulk ESS": worst["ess_bulk"].round(), "tail ESS": worst["ess_tail"].round()})
 
 
-def table_csv(table: Table) -> str:
-    """Return a table as CSV: the text of its cells, and what stands below them beside it."""
-    below = [any(row[k].below for row in table.rows) for k in range(len(table.columns))]
-    heads: list[str] = []
-    for column, doubled in zip(table.columns, below, strict=True):
-        heads += [column.label, f"{column.label}, below"] if doubled else [column.label]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(heads)
-    for row in table.rows:
-        cells: list[str] = []
-        for cell, doubled in zip(row, below, strict=True):
-            cells += [cell.text, cell.below] if doubled else [cell.text]
-        writer.writerow(cells)
-    return stream.getvalue()
+def text_frame(table: Table) -> pd.DataFrame:
+    """Return a table's text as a frame, what stands below a cell in a column of its own."""
+    found: dict[str, list[str]] = {}
+    for k, column in enumerate(table.columns):
+        found[column.label] = [row[k].text for row in table.rows]
+        below = [row[k].below for row in table.rows]
+        if any(below):
+            found[f"{column.label}, below"] = below
+    return pd.DataFrame(found)

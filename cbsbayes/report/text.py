@@ -19,7 +19,7 @@ from cbsbayes.models.laws import Law
 from cbsbayes.report import numbers
 
 __all__ = ["QUANTITIES", "at_text", "formula", "paragraph", "parse_at", "plain", "quantity_label",
-           "sentences"]
+           "section_text", "sentences"]
 
 QUANTITIES: dict[str, tuple[str, str]] = {
     "gain_prompts": ("Doubling the prompts", ""),
@@ -90,8 +90,21 @@ def formula(law: Law) -> str:
 
 def sentences(template: str, **context: Any) -> list[str]:
     """Return the sentences of a template of ``templates/text``; its empty lines are left out."""
+    return [line for line in _lines(template, context) if line]
+
+
+def _lines(template: str, context: dict[str, Any]) -> list[str]:
     text = _environment().get_template(f"{template}.txt.j2").render(**context)
-    return [re.sub(" +", " ", line).strip(" ") for line in text.split("\n") if line.strip()]
+    return [re.sub(" +", " ", line).strip(" ") for line in text.split("\n")]
+
+
+def section_text(slug: str, **context: Any) -> tuple[str, str, list[str]]:
+    """Return title, introduction and sentences of a section, from ``templates/text/sections``.
+
+    Its first line is the title, the second the introduction, which may be empty.
+    """
+    title, intro, *rest = [*_lines(f"sections/{slug}", context), ""]
+    return title, intro, [line for line in rest if line]
 
 
 def paragraph(template: str, **context: Any) -> str:

@@ -27,7 +27,7 @@ from cbsbayes.plots.style import detached
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.fit_page import fit_page
-from cbsbayes.report.folder import noise_table, write_fit
+from cbsbayes.report.folder import write_fit
 
 PROMPT, ROLLOUT, SIGNAL = 60.0, 300.0, 0.04  # B_prompt, B_rollout and |G|² of the noise added
 
@@ -224,22 +224,22 @@ def test_verdicts(lower, upper, verdict):
     assert verdict_of(lower, upper) == verdict
 
 
-def noise_section(fit, noise):
-    page = fit_page(Facts(fit), [], noise=noise)
+def noise_section(fit):
+    page = fit_page(Facts(fit), [])
     return next(section for section in page.sections if section.slug == "noise")
 
 
 class TestShown:
     def test_the_page_shows_measured_beside_fitted(self, noisy, table):
-        section = noise_section(noisy, table)
+        section = noise_section(noisy)
         rows = shown_rows(table, noisy)
         assert len(section.tables["noise"].rows) == (rows["average"] == "up_to").sum()
         assert "N" in [row[0].text for row in section.tables["noise"].rows]
 
     def test_one_sentence_says_that_nothing_was_logged(self, fit):
-        reason = noise_table(fit)
-        assert isinstance(reason, str)
-        assert noise_section(fit, reason).sentences == [reason]
+        section = noise_section(fit)
+        assert section.sentences == [Facts(fit).noise]
+        assert section.tables == {}
 
     def test_the_file_is_written_and_goes_with_the_noise(self, noisy, fit, tmp_path):
         with few_figures(1):

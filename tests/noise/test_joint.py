@@ -11,7 +11,6 @@ from cbsbayes.baselines import with_comparison
 from cbsbayes.errors import CBSDataError
 from cbsbayes.fit import main
 from cbsbayes.inference.sampling import SamplerSettings
-from cbsbayes.noise.beside_fit import noise_comparison
 from cbsbayes.noise.joint import JOINT_COLUMNS, fit_jointly, joint_table
 from cbsbayes.noise.probes import probes_at_accuracy
 from cbsbayes.plots import all_figures, plot_noise_joint
@@ -61,12 +60,12 @@ def row(table, quantity):
     return table[table["quantity"] == quantity].iloc[0]
 
 
-@pytest.mark.mcmc
 def noise_section(fit):
-    page = fit_page(Facts(fit), [], noise=noise_comparison(fit))
+    page = fit_page(Facts(fit), [])
     return next(section for section in page.sections if section.slug == "noise")
 
 
+@pytest.mark.mcmc
 class TestBoth:
     def test_the_offset_comes_back(self, joint):
         found = row(joint.noise_joint, "noise_offset")

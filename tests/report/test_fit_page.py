@@ -155,7 +155,7 @@ def test_names_from_data_are_shown_as_text(fit, name):
                    "settings": json.dumps({**fit.settings, "metric": "", name: {name: name}}),
                    "verdict": json.dumps({**fit.verdict, "sentences": [name]})}
     figures = [PageFigure("steps_prompts", name, name, None, name)]
-    read = Page(render_page(fit_page(Facts(Fit(tree)), figures, command=name, noise=name)))
+    read = Page(render_page(fit_page(Facts(Fit(tree)), figures, command=name)))
     assert set(read.elements) <= set(Page(render_page(fit_page(Facts(fit), []))).elements)
     assert read.words.count(name.replace("\n", r"\n")) > 10
     assert all(address.startswith(("data:", "#")) for address in read.addresses)

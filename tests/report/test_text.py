@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cbsbayes.models.laws import LAWS, get_law
-from cbsbayes.report.text import at_text, formula, parse_at, plain, quantity_label, sentences
+from cbsbayes.report.text import at_text, formula, parse_at, plain, quantity_label, section_text
 
 
 def test_what_is_held_fixed_is_put_into_words():
@@ -34,7 +34,10 @@ def test_labels_and_formulas():
 def laws(**differences):
     rows = pd.DataFrame([{"law": law, "elpd_diff": d, "dse": e}
                          for law, (d, e) in differences.items()])
-    return sentences("laws", facts=SimpleNamespace(fit=SimpleNamespace(law_table=rows)))
+    facts = SimpleNamespace(fit=SimpleNamespace(law_table=rows))
+    title, intro, said = section_text("laws", facts=facts)
+    assert (title, intro.split(" ")[0]) == ("Other laws", "The")
+    return said
 
 
 def test_laws_are_ranked_against_the_best():
@@ -42,7 +45,7 @@ def test_laws_are_ranked_against_the_best():
         "Left-out runs are predicted best by two_axis_free.",
         "two_axis_sqrt predicts as well, within two standard errors: elpd −1.1 ± 2.4.",
         "total predicts worse: elpd −41.4 ± 10.8."]
-    assert laws(total=(0.0, 0.0)) == []
+    assert laws(total=(0.0, 0.0)) == ["No other law was fitted to compare with."]
     assert laws(two_axis=(0.0, 0.0), power=(np.nan, np.nan))[1] == "power could not be compared."
     assert len(laws(**{name: (-float(k), 0.1) for k, name in enumerate(LAWS)})) == len(LAWS)
 
@@ -51,8 +54,13 @@ def test_least_squares_is_told_beside_the_fit():
     row = {"axis": "prompts", "at": "n_rollouts=8",
            "least_squares": {"scale": None, "n_used": 2, "n_dropped": 1},
            "posterior": {"scale": "60 (50–70)", "n_used": 21, "n_dropped": 0}}
-    facts = SimpleNamespace(target="accuracy 0.7")
-    assert sentences("comparison", facts=facts, row=row) == [
+    facts = SimpleNamespace(target="accuracy 0.7", compared=row)
+    assert section_text("comparison", facts=facts)[2] == [
         "Noise scale at accuracy 0.7, along prompts at 8 rollouts: least squares could not be "
         "fitted (2 runs, 1 dropped); this fit 60 (50–70) (21 runs)."]
-    assert "share no noise scale" in sentences("comparison", facts=facts, row=None)[0]
+    facts.compared = None
+    assert "share no noise scale" in section_text("comparison", facts=facts)[2][0]
+
+
+def test_a_section_without_an_introduction_has_none():
+    assert section_text("curves") == ("Updates against the batch", "", [])
