@@ -1,10 +1,13 @@
-"""``python -m cbsbayes`` lists the commands."""
+"""``cbsbayes COMMAND …`` runs a command, ``cbsbayes`` alone lists them."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
+
+from cbsbayes import __version__
 
 __all__ = ["COMMANDS", "main"]
 
@@ -20,13 +23,18 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the commands, one a line; anything but ``--help`` as an argument is refused."""
+    """Run the command named first with what follows it, or print the commands, one a line."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in COMMANDS:
+        command = importlib.import_module(f"cbsbayes.{arguments[0]}")
+        return int(command.main(arguments[1:]))
     listed = "\n".join(f"  {name:10s}{what}" for name, what in COMMANDS.items())
     parser = argparse.ArgumentParser(
-        prog="python -m cbsbayes", usage="python -m cbsbayes.COMMAND [--help]", epilog=listed,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.parse_args(argv)
-    print(f"python -m cbsbayes.COMMAND [--help]\n{listed}")
+        prog="cbsbayes", usage="cbsbayes COMMAND [--help] (or python -m cbsbayes.COMMAND)",
+        epilog=listed, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"cbsbayes {__version__}")
+    parser.parse_args(arguments)
+    print(f"cbsbayes COMMAND [--help] (or python -m cbsbayes.COMMAND)\n{listed}")
     return 0
 
 

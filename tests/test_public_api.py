@@ -19,7 +19,7 @@ from cbsbayes.__main__ import COMMANDS, main
 from cbsbayes.posterior.versions import versions
 
 HOMES = {"CBSDataError": "cbsbayes.errors",
-         "Fit": "cbsbayes.posterior.fit", "SamplerSettings": "cbsbayes.inference.sampling",
+         "Fit": "cbsbayes.posterior.fit", "SamplerSettings": "cbsbayes.inference.nuts",
          "default_sweep_path": "cbsbayes.sweep.shipped",
          "fit_sweep": "cbsbayes.posterior.fit_sweep",
          "read_logs": "cbsbayes.ingest", "read_sweep": "cbsbayes.sweep.files",
@@ -73,7 +73,7 @@ def test_the_list_of_commands_is_complete_and_every_one_is_there(capsys, root):
     assert main([]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert out.splitlines()[0] == "python -m cbsbayes.COMMAND [--help]"
+    assert out.splitlines()[0] == "cbsbayes COMMAND [--help] (or python -m cbsbayes.COMMAND)"
     for line, (name, what) in zip(out.splitlines()[1:], COMMANDS.items(), strict=True):
         assert line.split(maxsplit=1) == [name, what]
         assert callable(importlib.import_module(f"cbsbayes.{name}").main)
@@ -82,15 +82,15 @@ def test_the_list_of_commands_is_complete_and_every_one_is_there(capsys, root):
     assert with_main == set(COMMANDS)
 
 
-def test_help_and_stray_arguments(capsys):
+@pytest.mark.parametrize(("arguments", "status", "said"), [
+    (["--help"], 0, "ingest"), (["--version"], 0, f"cbsbayes {cb.__version__}"),
+    (["fit", "--help"], 0, "--thresholds"), (["fits"], 2, "cbsbayes COMMAND"),
+    (["fit", "--nothing"], 2, "usage: python -m cbsbayes.fit")])
+def test_the_first_argument_names_the_command(capsys, arguments, status, said):
     with pytest.raises(SystemExit) as stopped:
-        main(["--help"])
-    assert stopped.value.code == 0
-    assert "ingest" in capsys.readouterr().out
-    with pytest.raises(SystemExit) as stopped:
-        main(["fit"])
-    assert stopped.value.code == 2
-    assert "cbsbayes.COMMAND" in capsys.readouterr().err
+        main(arguments)
+    assert stopped.value.code == status
+    assert said in "".join(capsys.readouterr())
 
 
 def test_as_a_module():
