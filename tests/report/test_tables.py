@@ -103,7 +103,7 @@ def test_diagnostics_are_the_worst_of_each_quantity(facts, fit):
 
 def test_nested_settings_get_dotted_names():
     table = key_values({"a": {"b": [1, 20261121], "c": None}, "d": True}, "")
-    assert texts(table) == [["a.b", "1, 20261121"], ["a.c", ""], ["d", "yes"]]
+    assert texts(table) == [["d", "yes"], ["a.b", "1, 20261121"], ["a.c", ""]]
 
 
 def test_what_stands_below_has_a_column_of_its_own_in_files():
