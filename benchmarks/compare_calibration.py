@@ -36,7 +36,8 @@ def fitted(seed: int, law: str) -> tuple[Fit, dict[str, float]]:
              "B_rollout": (500.0 * np.exp(rng.normal(0, 0.5)), 9.0)}
     curve = {"noise": noise, "scale": 60.0 * np.exp(rng.normal(0, 0.3))}
     sweep = simulate_sweep("p1+p2b", 2, curve=curve, random_seed=seed, eval_every=10)
-    fit = fit_sweep(sweep, law=law, thresholds=[0.62, THRESHOLD], beside=False, sampler=SAMPLER)
+    fit = fit_sweep(sweep, law=law, thresholds=[0.62, THRESHOLD], alternatives=False,
+                    sampler=SAMPLER)
     truth = truth_of(sweep)
     scales = mean_noise(truth, THRESHOLD)
     steps, doubled = (float(np.squeeze(true_steps(truth, p, ROLLOUTS, THRESHOLD)))

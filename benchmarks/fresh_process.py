@@ -26,19 +26,19 @@ HEADER = ("| runs | sampler | kernels | wall, s (range) | CPU, s | least ESS | l
           "divergences |\n|---|---|---|---|---|---|---|---|")
 
 
-def write_crossings(path: Path, n_runs: int) -> None:
-    """Write the crossings of simulated runs at six thresholds."""
+def write_runs(path: Path, n_runs: int) -> None:
+    """Write simulated runs as a sweep."""
     import numpy as np
 
-    from cbsbayes.crossings.intervals import choose_thresholds, find_crossings
     from cbsbayes.simulate import simulate_sweep
+    from cbsbayes.sweep.files import write_sweep
 
     sweep = simulate_sweep("all", n_runs // 16 + 1)  # 16 of a seed's 17 runs have a group
     several = np.flatnonzero(sweep["n_rollouts"].values > 1)
     sweep = sweep.isel(run=several[:n_runs])
     if sweep.sizes["run"] < n_runs:
         raise SystemExit(f"{sweep.sizes['run']} runs simulated, not {n_runs}")
-    find_crossings(sweep, choose_thresholds(sweep)).to_netcdf(path, engine="h5netcdf")
+    write_sweep(sweep, path)
 
 
 def draws_of(n_runs: int) -> int:
@@ -48,16 +48,16 @@ def draws_of(n_runs: int) -> int:
 
 def fit(path: Path, sampler: str, seed: int) -> None:
     """Fit, and print when that was done and what the draws are worth."""
-    import xarray as xr
-
     from cbsbayes.inference.sampling import SamplerSettings
     from cbsbayes.models.laws import get_law
-    from cbsbayes.posterior.law_fit import fit_crossings
+    from cbsbayes.posterior.law_fit import fit_law
+    from cbsbayes.posterior.selection import FitOptions, select
+    from cbsbayes.sweep.files import read_sweep
 
-    crossings = xr.load_dataset(path, engine="h5netcdf")
-    fitted = fit_crossings(get_law("two_axis_free"), crossings,
-                           SamplerSettings(sampler, draws=draws_of(crossings.sizes["run"]),
-                                           random_seed=seed), "all", 0.9)
+    sweep = read_sweep(path)
+    settings = SamplerSettings(sampler, draws=draws_of(sweep.sizes["run"]), random_seed=seed)
+    selected = select(sweep, FitOptions(law="two_axis_free", sampler=settings))
+    fitted = fit_law(get_law("two_axis_free"), selected)
     done, cpu = time.time(), time.process_time()
     from cbsbayes.posterior.verdict import sampler_checks
 
@@ -95,7 +95,7 @@ def measure(sizes: list[int], samplers: list[str], repeats: int, cold: int) -> N
     with tempfile.TemporaryDirectory() as scratch:
         for n_runs in sizes:
             path = Path(scratch) / f"{n_runs}.nc"
-            write_crossings(path, n_runs)
+            write_runs(path, n_runs)
             for sampler in samplers:
                 one_run(path, sampler, 0, None)  # fills the caches
                 found = [one_run(path, sampler, seed, None) for seed in range(repeats)]

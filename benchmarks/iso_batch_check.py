@@ -38,7 +38,8 @@ def one_sweep(family: str, draws: int, seed: int) -> dict[str, Any]:
     ds = family_sweep(get_family(family), get_law(LAW), seed)
     sampler = SamplerSettings(chains=2, draws=draws, tune=draws, cores=1, random_seed=seed)
     others = ds.isel(run=np.flatnonzero(ds["total_batch"].values != TOTAL))
-    predictor = fit_sweep(others, law=LAW, thresholds=THRESHOLDS, sampler=sampler, beside=False)
+    predictor = fit_sweep(others, law=LAW, thresholds=THRESHOLDS, sampler=sampler,
+                          alternatives=False)
     everyone = find_crossings(fitted_runs(ds, get_law(LAW)), THRESHOLDS)
     holder = SimpleNamespace(crossings=everyone, group=predictor.group, law=predictor.law,
                              settings=predictor.settings)

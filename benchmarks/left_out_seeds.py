@@ -21,7 +21,8 @@ from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.crossings.rules import INTERVAL, LEFT, UNUSABLE
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.posterior.fit import Fit
-from cbsbayes.posterior.fit_sweep import MODELS, fit_sweep
+from cbsbayes.posterior.fit_sweep import fit_sweep
+from cbsbayes.posterior.selection import MODELS
 from cbsbayes.sweep.files import read_sweep
 
 DATA = Path(__file__).parents[1] / "data"
@@ -87,7 +88,7 @@ def main() -> None:
         for seed in np.unique(sweep["seed"].values).tolist():
             left = sweep["seed"].values == seed
             fit = fit_sweep(sweep.isel(run=np.flatnonzero(~left)), law=options.law, model=model,
-                            thresholds=thresholds, sampler=settings, beside=False)
+                            thresholds=thresholds, sampler=settings, alternatives=False)
             parts.append(predicted(fit, sweep.isel(run=np.flatnonzero(left)), seed, thresholds))
             alpha = fit.posterior.get("alpha")
             if alpha is not None:

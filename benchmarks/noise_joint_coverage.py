@@ -129,9 +129,9 @@ def main() -> None:
         ds = simulated(seed, options.alpha, options.offset)
         for name in options.fits.split(","):
             try:
-                fit = fit_sweep(chosen(ds, name), law=LAW, thresholds=THRESHOLDS, beside=False,
-                                sampler=settings, noise=None if name == "without" else
-                                probes_at_accuracy(ds, None))
+                fit = fit_sweep(chosen(ds, name), law=LAW, thresholds=THRESHOLDS,
+                                alternatives=False, sampler=settings,
+                                noise=None if name == "without" else probes_at_accuracy(ds, None))
             except CBSDataError as error:
                 print(f"sweep {seed}, {name}: not fitted: {error}", flush=True)
                 continue

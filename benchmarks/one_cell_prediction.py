@@ -136,8 +136,8 @@ def main() -> None:
             here = at_cell(sweep, anchor)
             runs = sweep.isel(run=np.flatnonzero(here)[: options.runs])
             try:
-                fit = fit_sweep(runs, law=law, thresholds=crossed(runs, thresholds), beside=False,
-                                noise=noise, sampler=settings)
+                fit = fit_sweep(runs, law=law, thresholds=crossed(runs, thresholds),
+                                alternatives=False, noise=noise, sampler=settings)
             except CBSDataError as error:
                 print(f"{anchor}: not fitted: {error}")
                 continue

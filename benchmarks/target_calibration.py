@@ -39,7 +39,7 @@ def one_sweep(family: str, draws: int, seed: int) -> dict[str, Any]:
     ds = family_sweep(get_family(family), get_law(LAW), seed)
     truth, rng = truth_of(ds), np.random.default_rng([seed, 5])
     sampler = SamplerSettings(chains=2, draws=draws, tune=draws, cores=1, random_seed=seed)
-    fit = fit_sweep(ds, law=LAW, thresholds=THRESHOLDS, sampler=sampler, beside=False)
+    fit = fit_sweep(ds, law=LAW, thresholds=THRESHOLDS, sampler=sampler, alternatives=False)
     rows = []
     for t in THRESHOLDS:
         updates = float(true_steps(truth, 128, 8, t)) * float(np.exp(rng.normal(0.0, 0.25)))

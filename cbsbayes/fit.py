@@ -181,6 +181,7 @@ def _write_together(done: _Done, output: Path) -> None:
         TABLES,
         clear_fit,
         fit_summary,
+        table_of,
         write_stacked,
         writing,
     )
@@ -190,7 +191,7 @@ def _write_together(done: _Done, output: Path) -> None:
     from cbsbayes.sweep.groups import of_group
 
     fits, refused = [facts.fit for facts in done.facts], done.refused
-    tables = {name: [getattr(fit, name).assign(group=fit.group) for fit in fits]
+    tables = {name: [table_of(fit, name).assign(group=fit.group) for fit in fits]
               for name in TABLES}
     tables["runs"] += [unfitted_runs(of_group(done.sweep, group),
                                      f"its group is not fitted: {reason}").assign(group=group)
@@ -232,10 +233,10 @@ def _print(done: _Done, options: argparse.Namespace, stage: Timings) -> None:
 
 
 def _as_json(facts: Facts) -> dict[str, Any]:
-    from cbsbayes.report.folder import fit_summary
+    from cbsbayes.report.folder import fit_summary, table_of
 
     return fit_summary(facts) | {"folder_tables": {
-        name: json.loads(getattr(facts.fit, name).to_json(orient="records"))
+        name: json.loads(table_of(facts.fit, name).to_json(orient="records"))
         for name in ("cbs", "overhead", "comparison", "runs")}}
 
 

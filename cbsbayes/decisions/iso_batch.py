@@ -70,7 +70,7 @@ def fit_without(fit: Fit, total: int) -> Fit:
         kept, law=fit.law.name, model=fit.settings.get("model", "crossing"),
         thresholds=fit.thresholds.tolist(), metric=fit.settings["metric"] or None,
         rule="isotonic" if rule == "table" else rule, ci_prob=fit.settings["ci_prob"],
-        sampler=settings, beside=False,
+        sampler=settings, alternatives=False,
         ceiling_by_group=bool(fit.settings.get("ceiling_by_group", False)))
 
 

@@ -68,7 +68,7 @@ def planning_fit(
         from cbsbayes.posterior.fit_sweep import fit_sweep
 
         fit = fit_sweep(read_sweep(path), group=choices.group, law=choices.law,
-                        thresholds=choices.thresholds, metric=choices.metric, beside=False,
+                        thresholds=choices.thresholds, metric=choices.metric, alternatives=False,
                         sampler=SamplerSettings(random_seed=choices.seed), stage=stage)
         return fit, [f"The sweep was fitted with the law {fit.law.name}; other laws were not "
                      "fitted beside it."]
@@ -89,7 +89,7 @@ def _again(fit: Fit, seed: int, stage: Stage) -> tuple[Fit, list[str]]:
     again = fit_sweep(fit.sweep, group=fit.group, law=fit.law.name,
                       thresholds=fit.thresholds.tolist(), metric=fit.settings["metric"] or None,
                       ci_prob=fit.settings["ci_prob"], sampler=SamplerSettings(random_seed=seed),
-                      beside=False, stage=stage)
+                      alternatives=False, stage=stage)
     notes = [f"The fit given is of the {fit.settings['model']} model; its sweep was fitted "
              "again by the crossing model, which says how new runs would scatter."]
     if fit.settings.get("ceiling_by_group"):

@@ -68,7 +68,7 @@ def fit_jointly(sweep: xr.Dataset, *, noise: bool | pd.DataFrame = True, **optio
     plain, missing = None, ""
     options.get("stage", lambda text: None)("fitting without measured noise, to compare")
     same = {"law": joint.law.name, "thresholds": np.sort(joint.thresholds).tolist(),
-            "beside": False, "stage": lambda text: None}
+            "alternatives": False, "stage": lambda text: None}
     try:
         plain = fit_sweep(sweep, **{**options, **same})
     except CBSDataError as error:

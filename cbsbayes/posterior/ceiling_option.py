@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law
-
-if TYPE_CHECKING:
-    from cbsbayes.report.numbers import Estimate
+from cbsbayes.models.variables import SATURATION
 
 __all__ = ["OPTION", "ceiling_sentences", "check_ceilings"]
 
@@ -55,14 +54,13 @@ def ceiling_sentences(cbs: pd.DataFrame) -> list[str]:
     cbs : pandas.DataFrame
         Of a fit with `OPTION`: rows ``ceiling_loss``, ``reach`` and ``ceiling``.
     """
-    from cbsbayes.report.numbers import estimate
-
-    ceilings = {str(row["at"]): estimate(row)
-                for _, row in cbs[cbs["quantity"] == "ceiling"].iterrows()}
-    groups = [f"{estimate(row)} of it with groups of {str(row['at']).partition('=')[2]}"
-              + _accuracy(ceilings[str(row["at"])])
-              for _, row in cbs[cbs["quantity"] == "reach"].iterrows()]
-    loss = estimate(cbs[cbs["quantity"] == "ceiling_loss"].iloc[0])
+    rows = cbs.to_dict("records")
+    ceilings = {row["at"]: row for row in rows if row["quantity"] == "ceiling"}
+    groups = [f"{_text(row)} of it with groups of {str(row['at']).partition('=')[2]}"
+              + (f", an accuracy of {_text(ceilings[row['at']])}"
+                 if ceilings[row["at"]]["status"] != "not_identified" else "")
+              for row in rows if row["quantity"] == "reach"]
+    (loss,) = [_text(row) for row in rows if row["quantity"] == SATURATION]
     said = [f"Every group size has a ceiling of its own in this fit ({OPTION}): exp(−λ/n_rollouts) "
             f"of the gain of endless groups is within reach, λ {loss}. That is "
             f"{'; '.join(groups)}.",
@@ -76,5 +74,9 @@ def ceiling_sentences(cbs: pd.DataFrame) -> list[str]:
     return said
 
 
-def _accuracy(ceiling: Estimate) -> str:
-    return "" if ceiling.status == "not_identified" else f", an accuracy of {ceiling}"
+def _text(row: Mapping[Hashable, Any]) -> str:
+    """Return a row's number and its interval, or the bound that the runs settle."""
+    median, lower, upper = (row[name] for name in ("median", "ci_lower", "ci_upper"))
+    return {"identified": f"{median:.2f} ({row['ci_prob']:.0%} from {lower:.2f} to {upper:.2f})",
+            "upper_bound": f"at most {upper:.2f}", "lower_bound": f"at least {lower:.2f}",
+            }.get(row["status"], "not settled by these runs")

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,6 +112,7 @@ def definitions(law: Law) -> list[Definition]:
     return [d for d in DEFINITIONS if d.kind != "least" or law.alpha == 1.0]
 
 
+@lru_cache(maxsize=16)
 def overhead_table(fit: Fit) -> pd.DataFrame:
     """Return the table of ``overhead.csv``: every definition at every group size and threshold.
 

@@ -173,13 +173,6 @@ class Fit:
                                "cbsbayes.baselines.with_comparison(fit)")
         return self._table("comparison")
 
-    @cached_property
-    def overhead(self) -> pd.DataFrame:
-        """The table of ``overhead.csv``, computed from the draws."""
-        from cbsbayes.posterior.definitions import overhead_table
-
-        return overhead_table(self)
-
     def log_steps(
         self, n_prompts: ArrayLike, n_rollouts: ArrayLike, threshold: float | None = None, *,
         draws: int = THINNED,

@@ -37,7 +37,8 @@ def tidy(
     Parameters
     ----------
     draws : sequence of Quantity
-        From the posterior, dims (chain, draw) and, unless one number for all, threshold.
+        From the posterior, dims (chain, draw) or sample and, unless one number for all,
+        threshold.
     prior : sequence of Quantity or None
         The same quantities from the prior, in the same order; None for predictions, which are
         told whatever the data settle.
@@ -114,7 +115,9 @@ def quantiles(draws: np.ndarray, levels: Sequence[float], axis: int = -1) -> np.
 
 
 def _columns(draws: xr.DataArray) -> np.ndarray:
-    """Return draws as shape (threshold, chain, draw); one threshold where there is none."""
+    """Return draws as shape (threshold, chain, draw); one of a dimension that is not there."""
+    if "sample" in draws.dims:
+        draws = draws.rename(sample="draw").expand_dims("chain")
     values = draws.transpose(..., "chain", "draw").values
     return values[None] if values.ndim == 2 else values
 

@@ -20,6 +20,7 @@ from cbsbayes.decisions.decision import Decision, decide, fitted_threshold, midd
 from cbsbayes.decisions.time_answer import ClockAnswer, answer_clock
 from cbsbayes.errors import CBSDataError
 from cbsbayes.noise.beside_fit import FACTOR, noise_comparison, verdict_of
+from cbsbayes.posterior.definitions import overhead_table
 from cbsbayes.posterior.gradient_noise import LARGE_OFFSET
 from cbsbayes.report.numbers import Estimate, compared_estimate, count, estimate, estimate_of
 from cbsbayes.report.text import QUANTITIES, at_text, formula, parse_at, plain
@@ -246,7 +247,7 @@ class Facts:
     @cached_property
     def definitions(self) -> pd.DataFrame:
         """Other definitions of a critical batch, at the main threshold and usual group size."""
-        table = self.fit.overhead
+        table = overhead_table(self.fit)
         if table.empty:
             return table
         return table[(table["at"].map(plain) == self.at_usual(table))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cbsbayes.report.facts import Facts
 
 __all__ = ["FIGURES", "TABLES", "check_folder", "clear_fit", "draw_figures", "fit_summary",
-           "write_fit", "write_stacked", "writing"]
+           "table_of", "write_fit", "write_stacked", "writing"]
 
 TABLES = ("cbs", "averaged", "overhead", "comparison", "runs")
 FIGURES = {"page": "those of the page", "all": "every one", "none": "none",
@@ -80,7 +80,7 @@ def write_fit(
         summary = json.dumps(fit_summary(facts), indent=2, allow_nan=False)
         write_whole(folder / "fit.json", summary + "\n")
         for name in TABLES:
-            write_whole(folder / f"{name}.csv", getattr(fit, name).to_csv(index=False))
+            write_whole(folder / f"{name}.csv", table_of(fit, name).to_csv(index=False))
         noise, joint = facts.noise, fit.noise_joint
         write_stacked([] if isinstance(noise, str) else [noise], folder / "noise.csv")
         write_stacked([] if joint is None else [joint], folder / "noise_joint.csv")
@@ -90,6 +90,13 @@ def write_fit(
         write_page(fit_page(facts, drawn, command=command,
                             next_steps=next_lines(facts, folder, sweep, source)), folder)
     return facts
+
+
+def table_of(fit: Fit, name: str) -> pd.DataFrame:
+    """Return one of `TABLES`."""
+    from cbsbayes.posterior.definitions import overhead_table
+
+    return overhead_table(fit) if name == "overhead" else getattr(fit, name)
 
 
 def write_stacked(tables: Sequence[pd.DataFrame], path: Path) -> None:

@@ -23,9 +23,8 @@ from cbsbayes.models.laws import Law, get_law
 from cbsbayes.models.trajectory_data import trajectory_data
 from cbsbayes.models.trajectory_parameters import TrajectoryParameters
 from cbsbayes.posterior.averaging import OF_ONE_LAW, mixed_draws
-from cbsbayes.posterior.fit_sweep import laws_beside
-from cbsbayes.posterior.law_fit import with_log_likelihood
-from cbsbayes.posterior.law_fit_curves import curves_tree
+from cbsbayes.posterior.law_fit import curves_tree, with_log_likelihood
+from cbsbayes.posterior.selection import alternative_laws
 from cbsbayes.posterior.verdict import sampler_checks
 from cbsbayes.validation.reading import Reading
 
@@ -137,7 +136,7 @@ def averaged_logs(
     CBSDataError
         If no law has a weight.
     """
-    trees = {law.name: own} | {name: fit(get_law(name)) for name in laws_beside(law, fitted)}
+    trees = {law.name: own} | {name: fit(get_law(name)) for name in alternative_laws(law, fitted)}
     weights = law_weights({name: leave_one_run_out(tree) for name, tree in trees.items()})
     if not any(weights.values()):
         raise CBSDataError("for no law is it known how it predicts runs left out: the importance "

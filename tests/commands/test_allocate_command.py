@@ -116,7 +116,8 @@ def test_failed_sampling_answers_with_status_3(fit, tmp_path, capsys):
 
 def test_the_total_law_answers_in_part(prompts_sweep, tmp_path, capsys):
     with quick_sampling():
-        path = fit_sweep(prompts_sweep, sampler=SETTINGS, beside=False).save(tmp_path / "fit.nc")
+        fit = fit_sweep(prompts_sweep, sampler=SETTINGS, alternatives=False)
+    path = fit.save(tmp_path / "fit.nc")
     assert run(path, "--target-updates", 300, "-o", tmp_path / "out") == 0
     assert listing(tmp_path / "out") == [
         "front.csv", "front.pdf", "front.png", *PAGE, "targets.csv"]
@@ -127,7 +128,7 @@ def test_the_total_law_answers_in_part(prompts_sweep, tmp_path, capsys):
 def test_unsettled_scales_answer_in_part(tmp_path, capsys):
     with quick_sampling():
         path = fit_sweep(simulate_sweep("p2b", 1), sampler=SETTINGS,
-                         beside=False).save(tmp_path / "fit.nc")
+                         alternatives=False).save(tmp_path / "fit.nc")
     assert run(path, "-o", tmp_path / "out") == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "these runs do not settle B_rollout/B_prompt" in out
@@ -180,7 +181,7 @@ class TestBadInput:
     def test_costs_without_a_group_size(self, prompts_sweep, tmp_path, capsys):
         with quick_sampling():
             path = fit_sweep(prompts_sweep, sampler=SETTINGS,
-                             beside=False).save(tmp_path / "fit.nc")
+                             alternatives=False).save(tmp_path / "fit.nc")
         assert run(path, "--prompt-cost", 1, "--rollout-cost", 1) == 1
         assert "the law total has no group size to choose" in capsys.readouterr().err
         assert run(path, "--batch", 2048) == 1

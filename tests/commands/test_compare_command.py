@@ -25,7 +25,7 @@ def fits():
         ds["model"] = ds["model"].astype("<U20")
         ds["model"][:] = name
         with quick_sampling():
-            made.append(fit_sweep(ds, thresholds=(0.6, 0.65), sampler=SETTINGS, beside=False))
+            made.append(fit_sweep(ds, thresholds=(0.6, 0.65), sampler=SETTINGS, alternatives=False))
     return made
 
 

@@ -81,13 +81,13 @@ class TestTable:
 
     def test_only_prompts_varied_knows_no_split(self, prompts_sweep):
         with quick_sampling():
-            alone = fit_sweep(prompts_sweep, sampler=SETTINGS, beside=False)
+            alone = fit_sweep(prompts_sweep, sampler=SETTINGS, alternatives=False)
         with pytest.raises(CBSDataError, match="total batch alone"):
             split_table(alone, 2048, alone.thresholds)
 
     def test_only_rollouts_varied_gives_no_probability(self):
         with quick_sampling():
-            alone = fit_sweep(simulate_sweep("p2b", 1), sampler=SETTINGS, beside=False)
+            alone = fit_sweep(simulate_sweep("p2b", 1), sampler=SETTINGS, alternatives=False)
         level = float(alone.thresholds[0])
         assert split_status(alone, level) == "not_identified"
         table = split_table(alone, 2048, [level])
@@ -100,7 +100,8 @@ class TestTable:
 
     def test_under_a_plain_law_the_smallest_group_is_best(self, sweep):
         with quick_sampling():
-            plain = fit_sweep(sweep, law="two_axis_free_plain", sampler=SETTINGS, beside=False)
+            plain = fit_sweep(sweep, law="two_axis_free_plain", sampler=SETTINGS,
+                              alternatives=False)
         table = split_table(plain, 256, [float(plain.thresholds[0])])
         first = table.iloc[0]
         assert (first["n_rollouts"], first["p_best"]) == (1, 1.0)

@@ -33,7 +33,7 @@ def make(seed, law="auto", thresholds=THRESHOLDS, design="p1+p2b", truth="two_ax
     ds = ds.assign_coords(ppo_epochs=("run", np.full(n, epochs)),
                           updates_per_step=("run", np.full(n, epochs)))
     with quick_sampling():
-        return fit_sweep(ds, law=law, thresholds=thresholds, sampler=SETTINGS, beside=False)
+        return fit_sweep(ds, law=law, thresholds=thresholds, sampler=SETTINGS, alternatives=False)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_runs_in_both_fits_are_named(fits):
     half = first.sizes["run"] // 2
     second["accuracy"][:half] = first["accuracy"][:half].values
     with quick_sampling():
-        mixed = fit_sweep(second, thresholds=THRESHOLDS, sampler=SETTINGS, beside=False)
+        mixed = fit_sweep(second, thresholds=THRESHOLDS, sampler=SETTINGS, alternatives=False)
     both = {"a": fits["alpha"], "m": mixed}
     assert any("not independent" in line for line in remarks(both))
     check_comparable(both)

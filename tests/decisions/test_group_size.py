@@ -38,7 +38,7 @@ def test_costs_are_met_at_the_least_cost(fit):
 
 def test_a_plain_law_has_a_size_only_with_costs(sweep):
     with quick_sampling():
-        plain = fit_sweep(sweep, law="two_axis_free_plain", sampler=SETTINGS, beside=False)
+        plain = fit_sweep(sweep, law="two_axis_free_plain", sampler=SETTINGS, alternatives=False)
     assert group_size_table(plain).empty
     table = group_size_table(plain, Costs(1e-9, 1.0))
     assert set(table["quantity"]) == {"best_n_rollouts_at_cost"}
@@ -50,8 +50,8 @@ def test_a_plain_law_has_a_size_only_with_costs(sweep):
 
 def test_one_axis_settles_none(prompts_sweep):
     with quick_sampling():
-        total = fit_sweep(prompts_sweep, sampler=SETTINGS, beside=False)
-        rollouts = fit_sweep(simulate_sweep("p2b", 1), sampler=SETTINGS, beside=False)
+        total = fit_sweep(prompts_sweep, sampler=SETTINGS, alternatives=False)
+        rollouts = fit_sweep(simulate_sweep("p2b", 1), sampler=SETTINGS, alternatives=False)
     assert group_size_table(total, Costs(1.0, 1.0)).empty
     table = group_size_table(rollouts, Costs(1.0, 1.0))
     assert (table["status"] == "not_identified").all()

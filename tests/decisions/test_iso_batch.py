@@ -102,7 +102,7 @@ def test_a_batch_that_was_not_split_is_refused():
 
 def test_runs_that_nothing_else_predicts_are_refused():
     with quick_sampling():
-        alone = fit_sweep(simulate_sweep("p2c", 1), sampler=SETTINGS, beside=False)
+        alone = fit_sweep(simulate_sweep("p2c", 1), sampler=SETTINGS, alternatives=False)
     with pytest.raises(CBSDataError, match=r"without the runs of 2,048 samples n_prompts does not"):
         fit_without(alone, 2048)
 
@@ -125,7 +125,7 @@ def test_the_shipped_iso_batch_runs_are_predicted_by_a_fit_that_left_them_out():
     """Fifteen runs of 128 samples, five splits, predicted from the other 24 runs."""
     sweep = read_sweep(default_sweep_path())
     settings = SamplerSettings(chains=2, draws=500, tune=500, random_seed=1)
-    fit = fit_sweep(sweep, thresholds=[0.5, 0.7, 0.8, 0.9], sampler=settings, beside=False)
+    fit = fit_sweep(sweep, thresholds=[0.5, 0.7, 0.8, 0.9], sampler=settings, alternatives=False)
     table = check_table(fit, 128, fit_without(fit, 128))
     assert len(table) == 20
     assert (table["verdict"] == "agree").sum() >= 18

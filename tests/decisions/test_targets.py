@@ -126,7 +126,7 @@ def _replicates(stand_in):
 
 def test_only_lines_that_were_run_where_the_scales_are_not_told_apart():
     with quick_sampling():
-        alone = fit_sweep(simulate_sweep("p2b", 1), sampler=SETTINGS, beside=False)
+        alone = fit_sweep(simulate_sweep("p2b", 1), sampler=SETTINGS, alternatives=False)
     table = target_table(alone, Target("updates", 200.0), [float(alone.thresholds[0])])
     assert set(table["at"]) == {"n_prompts=128"}
 

@@ -48,7 +48,7 @@ def one_batch(noisy):
 @pytest.fixture(scope="module")
 def joint(noisy):
     return with_comparison(fit_jointly(noisy, law="two_axis", thresholds=THRESHOLDS,
-                                       sampler=SETTINGS, beside=False))
+                                       sampler=SETTINGS, alternatives=False))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ class TestBoth:
 
     def test_without_is_the_fit_as_it_always_was(self, joint, noisy):
         plain = fit_sweep(noisy, law="two_axis", thresholds=THRESHOLDS, sampler=SETTINGS,
-                          beside=False)
+                          alternatives=False)
         assert "noise_offset" not in plain.posterior
         found = row(joint.noise_joint, "S_min")
         theirs = row(plain.cbs, "S_min")
@@ -155,11 +155,11 @@ class TestOneBatch:
                    for s in noise_section(anchored).sentences)
         assert any("rests on the measured noise" in s for s in anchored.verdict["sentences"])
 
-    def test_laws_beside_are_those_the_measurement_serves(self, anchored):
+    def test_alternative_laws_are_those_the_measurement_serves(self, anchored):
         assert set(anchored.others) == {"two_axis_sqrt", "two_axis_free"}
 
     def test_thresholds_are_chosen_from_one_batch(self, one_batch):
-        found = fit_sweep(one_batch, sampler=SETTINGS, beside=False,
+        found = fit_sweep(one_batch, sampler=SETTINGS, alternatives=False,
                           noise=probes_at_accuracy(one_batch, None))
         assert found.law.name == "two_axis_free"
         assert len(found.thresholds) >= 2
@@ -167,7 +167,7 @@ class TestOneBatch:
         assert "cbs_prompts" in set(found.cbs["quantity"])
 
     def test_a_single_run_is_fitted_with_room_for_its_own_luck(self, one_batch):
-        found = fit_sweep(one_batch.isel(run=[0]), sampler=SETTINGS, beside=False,
+        found = fit_sweep(one_batch.isel(run=[0]), sampler=SETTINGS, alternatives=False,
                           law="two_axis", thresholds=THRESHOLDS,
                           noise=probes_at_accuracy(one_batch, None))
         assert found.crossings.sizes["run"] == 1

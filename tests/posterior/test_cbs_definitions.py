@@ -39,7 +39,7 @@ def test_the_table_has_the_critical_batch_of_the_quantity_table(fit):
 
 def test_every_definition_of_exponent_one_follows_from_one_scale(prompts_sweep):
     with quick_sampling():
-        fit = fit_sweep(prompts_sweep, law="two_axis", sampler=SETTINGS, beside=False)
+        fit = fit_sweep(prompts_sweep, law="two_axis", sampler=SETTINGS, alternatives=False)
     wide = overhead_table(fit).pivot_table(index="threshold", columns="definition",
                                            values="median")
     anchor = overhead_table(fit)["anchor"].dropna().unique()

@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import xarray as xr
-from fitted import SETTINGS, groups_sweep, narrow_draws, quick_sampling
+from fitted import SETTINGS, groups_sweep, quick_sampling
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.fit import Fit
-from cbsbayes.posterior.fit_sweep import fit_sweep, laws_beside
+from cbsbayes.posterior.fit_sweep import fit_sweep
+from cbsbayes.posterior.selection import alternative_laws
 from cbsbayes.posterior.tidy import CBS_COLUMNS
 from cbsbayes.simulate import simulate_sweep, true_steps
 from cbsbayes.sweep.dataset import digest, new_sweep
@@ -52,24 +53,6 @@ def test_stages_name_every_law_in_the_order_they_are_fitted(prompts_sweep):
     assert said == [*(f"sampling {name}" for name in laws),
                     "comparing laws, predictive checks, tables"]
     assert sorted(fit.law_table["law"]) == sorted(laws)
-
-
-def test_chains_that_do_not_agree_are_sampled_once_more_and_longer(prompts_sweep):
-    asked, said = [], []
-
-    def apart_at_first(data, law, settings):
-        asked.append((law.name, settings.draws))
-        tree = narrow_draws(data, law, settings)
-        if settings.draws == SETTINGS.draws:
-            tree["posterior"]["S_min"][0] *= 2
-        return tree
-
-    with quick_sampling(apart_at_first):
-        fit = fit_sweep(prompts_sweep, sampler=SETTINGS, stage=said.append)
-    assert asked == [("total", 200), ("total", 800), ("power", 200)]
-    assert said[1] == "sampling total again, 4 times as long"
-    assert fit.settings["draws"] == fit.posterior.sizes["draw"] == 800
-    assert fit.verdict["sampling"]["passed"]
 
 
 def test_settings_say_everything_that_was_asked_for(fit, sweep):
@@ -145,29 +128,29 @@ def test_without_a_group_baseline_the_law_is_plain_and_groups_of_one_stay():
     assert (data.n_rollouts == 1).any()
 
 
-@pytest.mark.parametrize(("law", "beside"), [
+@pytest.mark.parametrize(("law", "names"), [
     ("two_axis_free", ["two_axis", "two_axis_sqrt", "two_axis_free_plain", "total"]),
     ("two_axis", ["two_axis_sqrt", "two_axis_free", "two_axis_free_plain", "total"]),
     ("total", ["two_axis", "two_axis_sqrt", "two_axis_free", "two_axis_free_plain"]),
     ("two_axis_plain", ["two_axis_sqrt_plain", "two_axis_free_plain", "two_axis_free", "total"]),
 ])
-def test_laws_beside_where_both_axes_vary(law, beside):
+def test_alternative_laws_where_both_axes_vary(law, names):
     ds = runs(simulate_sweep("p1+p2b", 1), n_rollouts=[2, 4, 8, 16])
-    assert laws_beside(get_law(law), ds) == beside
+    assert alternative_laws(get_law(law), ds) == names
 
 
 def test_a_law_in_1_over_g_minus_1_is_left_out_where_there_are_groups_of_one():
     ds = simulate_sweep("p1+p2b", 1)
     assert (ds["n_rollouts"].values == 1).any()
-    assert laws_beside(get_law("two_axis_free_plain"), ds) == ["two_axis_plain",
+    assert alternative_laws(get_law("two_axis_free_plain"), ds) == ["two_axis_plain",
                                                              "two_axis_sqrt_plain", "total"]
 
 
-@pytest.mark.parametrize(("design", "law", "beside"), [("p1", "total", ["power"]),
+@pytest.mark.parametrize(("design", "law", "names"), [("p1", "total", ["power"]),
                                                        ("batch", "power", ["total"])])
-def test_laws_beside_on_one_axis(design, law, beside):
+def test_alternative_laws_on_one_axis(design, law, names):
     ds = simulate_sweep(design, 1, law="total")
-    assert laws_beside(get_law(law), ds) == beside
+    assert alternative_laws(get_law(law), ds) == names
 
 
 def test_an_axis_that_only_runs_left_out_vary_decides_nothing():
