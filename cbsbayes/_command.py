@@ -7,9 +7,9 @@ import os
 import sys
 from collections.abc import Callable
 
-from cbsbayes.errors import CBSDataError
+from cbsbayes.errors import CBSDataError, one_line
 
-__all__ = ["EXIT_INPUT", "EXIT_OK", "EXIT_SAMPLING", "numbers", "one_line", "run_command"]
+__all__ = ["EXIT_INPUT", "EXIT_OK", "EXIT_SAMPLING", "numbers", "run_command"]
 
 EXIT_OK = 0
 EXIT_INPUT = 1  # the user's input is at fault; 2 is argparse's own status for usage
@@ -60,8 +60,3 @@ def numbers(text: str) -> list[float]:
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a list of numbers like 0.60,0.65,0.70") from None
-
-
-def one_line(text: object) -> str:
-    """Return text with every control character and line break made visible as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cbsbayes._command import EXIT_OK, EXIT_SAMPLING, one_line, run_command
-from cbsbayes.errors import CBSDataError
+from cbsbayes._command import EXIT_OK, EXIT_SAMPLING, run_command
+from cbsbayes.errors import CBSDataError, one_line
 
 if TYPE_CHECKING:
     import pandas as pd

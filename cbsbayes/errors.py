@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CBSDataError"]
+__all__ = ["CBSDataError", "one_line"]
 
 
 class CBSDataError(ValueError):
@@ -11,3 +11,8 @@ class CBSDataError(ValueError):
     The message is one line that a user can act on: what was wrong, the value got, what
     is valid, and the remedy. Commands print it without a traceback and exit with status 1.
     """
+
+
+def one_line(text: object) -> str:
+    """Return text with every control character and line break made visible as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

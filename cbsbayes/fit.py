@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cbsbayes._command import EXIT_OK, EXIT_SAMPLING, numbers, one_line, run_command
-from cbsbayes.errors import CBSDataError
+from cbsbayes._command import EXIT_OK, EXIT_SAMPLING, numbers, run_command
+from cbsbayes.errors import CBSDataError, one_line
 from cbsbayes.timings import Stage, Timings, peak_memory, timings_table
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cbsbayes._command import EXIT_OK, one_line, run_command
+from cbsbayes._command import EXIT_OK, run_command
+from cbsbayes.errors import one_line
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cbsbayes._command import EXIT_OK, EXIT_SAMPLING, numbers, one_line, run_command
-from cbsbayes.errors import CBSDataError
+from cbsbayes._command import EXIT_OK, EXIT_SAMPLING, numbers, run_command
+from cbsbayes.errors import CBSDataError, one_line
 
 if TYPE_CHECKING:
     from cbsbayes.validation.coverage import Settings
@@ -143,8 +143,8 @@ def _studies(options: argparse.Namespace) -> list[Study]:
 def _seeds_study(options: argparse.Namespace) -> Study:
     from cbsbayes.crossings.thresholds import choose_thresholds
     from cbsbayes.ingest import ingest
+    from cbsbayes.models.law_choice import choose_law
     from cbsbayes.sweep.files import read_sweep
-    from cbsbayes.sweep.groups import choose_law
     from cbsbayes.validation.seeds import check_table
     from cbsbayes.validation.study import seeds_study
 

@@ -15,7 +15,7 @@ import xarray as xr
 from cbsbayes.crossings.rules import INTERVAL, LEFT, RIGHT, UNUSABLE, curves_of
 from cbsbayes.errors import CBSDataError
 
-__all__ = ["Reached", "keep_reached", "reached_by"]
+__all__ = ["Reached", "keep_reached", "reached_by", "uninformative_runs"]
 
 
 class Reached(NamedTuple):
@@ -95,6 +95,12 @@ def keep_reached(
     if not (reached & below).any():
         raise CBSDataError(_refusal(left_out, span, ds))
     return crossings.isel(threshold=np.flatnonzero(reached & below)), left_out
+
+
+def uninformative_runs(crossings: xr.Dataset) -> list[str]:
+    """Return the runs of which no crossing is known, nor a bound on one."""
+    none = (crossings["status"] == UNUSABLE).all("threshold").values
+    return [str(run) for run in crossings["run"].values[none]]
 
 
 def _run_axis(crossings: xr.Dataset) -> int:

@@ -13,7 +13,7 @@ import xarray as xr
 from cbsbayes.crossings.rules import INTERVAL, Curves, bounds, curves_of
 from cbsbayes.errors import CBSDataError
 
-__all__ = ["MIN_BATCH_SIZES", "batch_labels", "choose_thresholds"]
+__all__ = ["MIN_BATCH_SIZES", "batch_labels", "check_batches", "choose_thresholds"]
 
 MIN_BATCH_SIZES = 3
 _ROUND_STEPS = (0.1, 0.05, 0.02, 0.01)  # of the next power of ten above the range
@@ -58,12 +58,8 @@ def choose_thresholds(
     """
     if max_thresholds < 1:
         raise CBSDataError(f"max_thresholds is {max_thresholds}; valid: 1 and more")
+    check_batches(ds, least)
     labels = batch_labels(ds)
-    sizes = len(np.unique(labels[labels >= 0]))
-    if sizes < least:
-        raise CBSDataError(f"the sweep has {sizes} batch size(s) that may be fitted; a law needs "
-                           f"at least {least}: add runs with other n_prompts or "
-                           "n_rollouts")
     if "steps_lower" in ds:
         grids, crossed_at = [ds["threshold"].values], _table_crosser(ds)
     else:
@@ -92,6 +88,21 @@ def batch_labels(ds: xr.Dataset) -> np.ndarray:
     if (rollouts[counted] >= 2).any():
         counted &= rollouts >= 2
     return np.where(counted, labels, -1)
+
+
+def check_batches(ds: xr.Dataset, least: int = MIN_BATCH_SIZES) -> None:
+    """Refuse runs of fewer than three batch sizes, or of another least number.
+
+    Raises
+    ------
+    CBSDataError
+        With the count and the remedy.
+    """
+    labels = batch_labels(ds)
+    sizes = len(np.unique(labels[labels >= 0]))
+    if sizes < least:
+        raise CBSDataError(f"the runs have {sizes} batch size(s) that may be fitted; a law needs "
+                           f"at least {least}: add runs with other n_prompts or n_rollouts")
 
 
 def _curve_crosser(curves: Curves) -> Callable[[float], np.ndarray]:

@@ -10,11 +10,12 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.errors import CBSDataError
+from cbsbayes.models.law_choice import LawChoice
 from cbsbayes.models.laws import Law, get_law
 from cbsbayes.models.measured_noise import MIN_ROLLOUTS
 from cbsbayes.posterior.tidy import interval
 from cbsbayes.sweep.dataset import is_one_axis
-from cbsbayes.sweep.groups import LawChoice, without_baseline
+from cbsbayes.sweep.groups import without_baseline
 
 __all__ = ["LARGE_OFFSET", "LEAST_BATCHES", "joint_laws", "noise_cautions", "noise_of_runs",
            "with_parts"]

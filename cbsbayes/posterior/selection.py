@@ -11,10 +11,11 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.crossings.intervals import choose_thresholds, find_crossings
-from cbsbayes.crossings.reached import keep_reached
-from cbsbayes.crossings.thresholds import MIN_BATCH_SIZES
+from cbsbayes.crossings.reached import keep_reached, uninformative_runs
+from cbsbayes.crossings.thresholds import MIN_BATCH_SIZES, check_batches
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.nuts import SamplerSettings
+from cbsbayes.models.law_choice import LawChoice, choose_law
 from cbsbayes.models.laws import Law, get_law
 from cbsbayes.posterior.ceiling_option import check_ceilings
 from cbsbayes.posterior.gradient_noise import (
@@ -24,15 +25,7 @@ from cbsbayes.posterior.gradient_noise import (
     with_parts,
 )
 from cbsbayes.sweep.dataset import choose_metric, is_one_axis
-from cbsbayes.sweep.groups import (
-    LawChoice,
-    check_batches,
-    choose_law,
-    choose_runs,
-    group_names,
-    of_group,
-    silent_runs,
-)
+from cbsbayes.sweep.groups import choose_runs, group_names, of_group
 
 __all__ = ["MODELS", "FitOptions", "Selection", "alternative_laws", "select"]
 
@@ -196,7 +189,7 @@ def select(sweep: xr.Dataset, options: FitOptions) -> Selection:
                if options.thresholds is None else np.asarray(options.thresholds, dtype=float))
     crossings = find_crossings(fitted, targets, metric=metric, rule=options.rule)
     crossings, left_out = keep_reached(crossings, fitted, metric)
-    uninformative = silent_runs(crossings)
+    uninformative = uninformative_runs(crossings)
     kept = np.flatnonzero(~np.isin(crossings["run"].values.astype(str), uninformative))
     reasons |= dict.fromkeys(uninformative, "beyond every threshold before training, or not "
                              "measured: says nothing about any")
@@ -248,7 +241,7 @@ def _metric(ds: xr.Dataset, metric: str | None) -> str | None:
 def _choose(
     ds: xr.Dataset, law: str, least: int
 ) -> tuple[xr.Dataset, dict[str, str], LawChoice]:
-    reasons = choose_runs(ds, None if law == "auto" else get_law(law))
+    reasons = choose_runs(ds, plain=law != "auto" and get_law(law).plain)
     kept = np.array([reasons[str(run)] == "" for run in ds["run"].values])
     if not kept.any():
         raise CBSDataError(f"none of the {len(kept)} runs can be fitted; the first reason: "

@@ -10,7 +10,7 @@ from rich import markup
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from cbsbayes._command import one_line
+from cbsbayes.errors import one_line
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.tables import Cell, Table, answer_table
 from cbsbayes.report.text import sentences

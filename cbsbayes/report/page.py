@@ -19,8 +19,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cbsbayes._command import one_line
-from cbsbayes.errors import CBSDataError
+from cbsbayes.errors import CBSDataError, one_line
 from cbsbayes.models.laws import Law
 from cbsbayes.report.latex import latex_formula, latex_table, latex_text
 from cbsbayes.report.numbers import NO_BREAK

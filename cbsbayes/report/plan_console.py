@@ -10,8 +10,8 @@ from rich import markup
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from cbsbayes._command import one_line
 from cbsbayes.decisions.planner import Plan
+from cbsbayes.errors import one_line
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.report.plan_tables import candidates_table, runs_table
 from cbsbayes.report.tables import Table

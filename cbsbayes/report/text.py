@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cbsbayes._command import one_line
+from cbsbayes.errors import one_line
 from cbsbayes.models.laws import Law
 from cbsbayes.report import numbers
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cbsbayes._command import EXIT_INPUT, EXIT_OK, EXIT_SAMPLING, one_line, run_command
-from cbsbayes.errors import CBSDataError
+from cbsbayes._command import EXIT_INPUT, EXIT_OK, EXIT_SAMPLING, run_command
+from cbsbayes.errors import CBSDataError, one_line
 
 
 def failing(error):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cbsbayes.crossings.intervals import find_crossings
-from cbsbayes.crossings.reached import keep_reached, reached_by
+from cbsbayes.crossings.reached import keep_reached, reached_by, uninformative_runs
 from cbsbayes.errors import CBSDataError
 from cbsbayes.sweep.dataset import new_sweep
 
@@ -78,3 +78,11 @@ def test_runs_and_batches_that_reached_are_counted():
     assert (first.n_reached, first.n_runs) == (4, 4)
     assert (second.n_reached, second.n_runs, second.n_batches_reached, second.n_batches) == (
         2, 4, 2, 4)
+
+
+def test_runs_without_information_are_named():
+    found = find_crossings(sweep(), [0.3, 0.6])
+    assert uninformative_runs(found) == []
+    status = found["status"].copy()
+    status[1], status[2, 0] = -1, -1
+    assert uninformative_runs(found.assign(status=status)) == ["r1"]

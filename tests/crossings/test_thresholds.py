@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cbsbayes.crossings.intervals import RULES, choose_thresholds, find_crossings
-from cbsbayes.crossings.thresholds import batch_labels
+from cbsbayes.crossings.thresholds import batch_labels, check_batches
 from cbsbayes.errors import CBSDataError
 from cbsbayes.simulate import simulate_sweep
 from cbsbayes.sweep.dataset import new_sweep
@@ -112,3 +112,11 @@ def test_too_few_batch_sizes_that_cross_are_counted():
         choose_thresholds(ds)
     with pytest.raises(CBSDataError, match="max_thresholds is 0"):
         choose_thresholds(ds, max_thresholds=0)
+
+
+def test_fewer_than_three_batch_sizes_are_refused():
+    with pytest.raises(CBSDataError, match=r"2 batch size\(s\) .* at least 3: add runs"):
+        check_batches(sweep_of([1.0] * 4, n_prompts=[16, 16, 32, 32]))
+    check_batches(sweep_of([1.0] * 3, n_prompts=[16, 16, 32], n_rollouts=[8, 4, 8]))
+    with pytest.raises(CBSDataError, match=r"2 batch size\(s\)"):  # a group of one is none of them
+        check_batches(sweep_of([1.0] * 3, n_prompts=[16] * 3, n_rollouts=[1, 2, 4]))

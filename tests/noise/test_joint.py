@@ -11,6 +11,7 @@ from cbsbayes.baselines import with_comparison
 from cbsbayes.errors import CBSDataError
 from cbsbayes.fit import main
 from cbsbayes.inference.sampling import SamplerSettings
+from cbsbayes.models.law_choice import choose_law
 from cbsbayes.noise.joint import JOINT_COLUMNS, fit_jointly, joint_table
 from cbsbayes.noise.probes import probes_at_accuracy
 from cbsbayes.plots import all_figures, plot_noise_joint
@@ -25,7 +26,6 @@ from cbsbayes.report.folder import write_fit
 from cbsbayes.simulate import simulate_sweep, true_steps
 from cbsbayes.simulation.noise import with_gradient_noise
 from cbsbayes.sweep.files import write_sweep
-from cbsbayes.sweep.groups import choose_law
 
 THRESHOLDS = (0.60, 0.65, 0.70)
 SETTINGS = SamplerSettings(chains=2, draws=500, tune=500, random_seed=2)

@@ -1,26 +1,13 @@
-"""Which runs are fitted together, which are set apart, and the law that the varied axes allow."""
+"""Which runs are fitted together, and which are set apart."""
 
 from __future__ import annotations
-
-import re
 
 import numpy as np
 import pytest
 
-from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.errors import CBSDataError
-from cbsbayes.models.laws import get_law
-from cbsbayes.simulate import simulate_sweep
 from cbsbayes.sweep.dataset import new_sweep
-from cbsbayes.sweep.groups import (
-    check_batches,
-    choose_law,
-    choose_runs,
-    group_names,
-    of_group,
-    silent_runs,
-    without_baseline,
-)
+from cbsbayes.sweep.groups import choose_runs, group_names, of_group, without_baseline
 from cbsbayes.sweep.learning_rate import learning_rate_rule
 
 
@@ -33,52 +20,7 @@ def sweep(n_prompts, n_rollouts, *, algorithm="grpo", total_batch=None, **column
     return new_sweep(runs, accuracy=np.full((n_runs, 1, 2), 0.5), step=[0.0, 10.0], metric=["m"])
 
 
-def one_axis():
-    return sweep([-1] * 3, [-1] * 3, total_batch=[10.0, 20.0, 40.0])
-
-
 BOTH = ([16, 32, 64, 32], [8, 8, 8, 16])
-
-
-@pytest.mark.parametrize(("batches", "algorithm", "law", "reason"), [
-    (BOTH, "grpo", "two_axis_free", r"^Prompts and rollouts both vary: .* exponent free\.$"),
-    (BOTH, "", "two_axis_free", "both vary"),
-    (BOTH, "rloo", "two_axis_free", "both vary"),
-    (BOTH, "reinforce_plus_plus_baseline", "two_axis_free", "both vary"),
-    (BOTH, "reinforce_plus_plus", "two_axis_free_plain", "in 1/G because the estimator has no"),
-    (BOTH, "gae", "two_axis_free_plain", "in 1/G"),
-    (([16, 32, 64], [8] * 3), "grpo", "total", "^Only n_prompts varies: the total-batch law"),
-    (([128] * 3, [4, 8, 16]), "grpo", "two_axis_free",
-     "^Only n_rollouts varies: .*S_min cannot be told apart at one n_prompts; what rollouts buy"),
-    (([128] * 3, [4, 8, 16]), "remax", "two_axis_free_plain", "Only n_rollouts varies.*in 1/G"),
-])
-def test_the_varied_axes_decide_the_law(batches, algorithm, law, reason):
-    choice = choose_law(sweep(*batches, algorithm=algorithm))
-    assert choice.law.name == law
-    assert re.search(reason, choice.reason)
-
-
-def test_one_axis_data_get_a_law_of_the_total_batch():
-    choice = choose_law(one_axis())
-    assert choice.law.name == "total"
-    assert choice.reason == "The data give total batches only: the total-batch law."
-    assert choose_law(one_axis(), "power").law.name == "power"
-    with pytest.raises(CBSDataError, match=r"'two_axis' needs n_prompts and .*total, pow"):
-        choose_law(one_axis(), "two_axis")
-
-
-def test_a_law_asked_for_is_taken():
-    choice = choose_law(sweep(*BOTH), "two_axis_sqrt")
-    assert choice.law is get_law("two_axis_sqrt")
-    assert "asked for" in choice.reason
-    with pytest.raises(CBSDataError, match="unknown law 'linear'"):
-        choose_law(sweep(*BOTH), "linear")
-
-
-def test_one_axis_and_two_axes_in_one_group_are_refused():
-    mixed = sweep([16, 32, -1], [8, 8, -1], total_batch=[128.0, 256.0, 512.0])
-    with pytest.raises(CBSDataError, match=r"1 of 3 runs state only total_batch.*fit them apart"):
-        choose_law(mixed)
 
 
 def test_groups_of_one_are_set_apart_under_a_group_baseline_only():
@@ -86,9 +28,7 @@ def test_groups_of_one_are_set_apart_under_a_group_baseline_only():
     reasons = choose_runs(ds)
     assert "group of one has no baseline" in reasons["r0"]
     assert [reasons[run] for run in ("r1", "r2", "r3")] == ["", "", ""]
-    assert choose_runs(ds, get_law("two_axis"))["r0"] != ""
-    assert choose_runs(ds, get_law("total"))["r0"] != ""
-    assert choose_runs(ds, get_law("two_axis_free_plain"))["r0"] == ""
+    assert choose_runs(ds, plain=True)["r0"] == ""
     plain = sweep([128] * 4, [1, 2, 4, 8], algorithm="reinforce_plus_plus")
     assert set(choose_runs(plain).values()) == {""}
 
@@ -96,7 +36,6 @@ def test_groups_of_one_are_set_apart_under_a_group_baseline_only():
 def test_single_rollouts_stay_where_there_are_no_larger_groups():
     ds = sweep([16, 32, 64], [1, 1, 1])
     assert set(choose_runs(ds).values()) == {""}
-    assert choose_law(ds).law.name == "total"
     larger_unusable = sweep([16, 32, 64, 64], [1, 1, 1, 8], usable=[1, 1, 1, 0])
     assert list(choose_runs(larger_unusable).values())[:3] == ["", "", ""]
 
@@ -111,15 +50,6 @@ def test_an_estimator_is_known_only_if_all_runs_agree():
     assert not without_baseline(sweep(*BOTH, algorithm=["gae", "gae", "grpo", "gae"]))
     assert without_baseline(sweep(*BOTH, algorithm=["gae", "GAE", "ppo", "gae"]))
     assert not without_baseline(sweep(*BOTH, algorithm=""))
-
-
-def test_fewer_than_three_batch_sizes_are_refused():
-    with pytest.raises(CBSDataError, match=r"2 batch size\(s\) .* at least 3: add runs"):
-        check_batches(sweep([16, 16, 32, 32], [8] * 4))
-    check_batches(sweep([16, 16, 32], [8, 4, 8]))
-    with pytest.raises(CBSDataError, match=r"2 batch size\(s\)"):
-        check_batches(sweep([16] * 3, [1, 2, 4]))  # a group of one is none of them
-    check_batches(one_axis())
 
 
 def test_groups_are_never_pooled():
@@ -176,14 +106,3 @@ def test_each_estimator_has_a_rule_of_its_own():
     ds = sweep([16, 32, 64] * 2, [8] * 6, algorithm=["grpo"] * 3 + ["rloo"] * 3,
                learning_rate=[1e-6, 2e-6, 4e-6] + [1e-6] * 3)
     assert group_names(ds) == ["grpo · lr ∝ batch^1", "rloo · lr 1e-06"]
-
-
-def test_runs_that_say_nothing_about_any_threshold():
-    ds = simulate_sweep("p1", seeds=1)
-    assert silent_runs(find_crossings(ds, [0.6, 0.7])) == []
-    found = find_crossings(ds, [0.6, 0.7])
-    status = found["status"].copy()
-    status[2] = -1
-    status[4, 0] = -1
-    silent = silent_runs(found.assign(status=status))
-    assert silent == [str(found["run"].values[2])]
