@@ -10,6 +10,7 @@ import argparse
 import json
 import shlex
 import sys
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -64,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--skip", action="append", default=[], metavar="RUN", help="leave a run out, by name or id")
     add("--dry-run", action="store_true", help="show the runs and where their batch was read; "
         "write nothing")
+    add("--watch", type=float, metavar="SECONDS", help="follow running logs: read and write again "
+        "every SECONDS, until interrupted")
     add("--append", action="store_true", help="add the runs to FILE if it exists")
     add("--cache", type=Path, metavar="DIR", help="where downloads from wandb are kept")
     add("--json", action="store_true", help="print the summary as JSON")
@@ -72,9 +75,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
+    while _once(options) == EXIT_OK and options.watch is not None:
+        time.sleep(options.watch)
+    return EXIT_OK
+
+
+def _once(options: argparse.Namespace) -> int:
     from cbsbayes.sweep.dataset import append
     from cbsbayes.sweep.files import read_sweep, write_sweep
 
+    if options.output is not None:
+        _check_output(options.output, options.sources)
     with _progress(options.quiet) as progress:
         ds = ingest(
             options.sources,
@@ -97,6 +108,20 @@ def _run(options: argparse.Namespace) -> int:
     elif not options.quiet:
         print("\n".join(_lines(summary)))
     return EXIT_OK
+
+
+def _check_output(output: Path, sources: Sequence[str]) -> None:
+    """Refuse to replace what is no sweep of ours, or a source."""
+    from cbsbayes.errors import CBSDataError
+    from cbsbayes.sweep.files import is_netcdf
+
+    if not output.exists():
+        return
+    if any(Path(source).exists() and output.samefile(source) for source in sources):
+        raise CBSDataError(f"{output} is one of the sources; give another file to write")
+    if not output.is_file() or not is_netcdf(output):
+        raise CBSDataError(f"{output} is there and is no sweep; ingest replaces only its own "
+                           "files: move it away or give another name")
 
 
 def ingest(

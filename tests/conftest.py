@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 from fitted import (  # noqa: F401
     fit,
@@ -19,6 +20,8 @@ from hypothesis import settings
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
+hypothesis.settings.register_profile("cbsbayes", deadline=None)  # a machine may be busy
+hypothesis.settings.load_profile("cbsbayes")
 pytest_plugins = ["wandb_client"]
 
 ROOT = Path(__file__).resolve().parent.parent

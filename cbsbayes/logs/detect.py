@@ -195,6 +195,9 @@ def _units(root: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(root):
         folder = Path(place)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if "fit.nc" in names:  # a fit's own folder
+            folders.clear()
+            continue
         logs = sorted(name for name in names if name.endswith(".wandb"))
         if logs:
             folders.clear()  # files/output.log in it is the same run once more

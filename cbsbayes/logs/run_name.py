@@ -34,17 +34,20 @@ __all__ = ["PHASES", "RunName", "build_name", "file_stem", "is_generic", "parse_
 PHASES = ("p4_math", "p4_rpp", "p2a", "p2b", "p2c", "p1", "p2", "p3", "p4", "lr")
 """Known phases, the longest first; any other ``p``, digits and at most one letter passes too."""
 
-_PHASE = re.compile(rf"cbs_({'|'.join(PHASES)}|p[0-9]+[a-z]?)(?:_(.+))?")
-_LABEL = re.compile(r"[^\s_/]+")
+_BATCH = r"(?:np|nr)[0-9]{1,9}(?=_|$)"
+_PART = rf"(?!{_BATCH})[^\s_/]+"
+_NAME = re.compile(
+    rf"cbs_(?P<phase>{'|'.join(PHASES)}|p[0-9]+[a-z]?)"
+    rf"(?:_(?P<model>{_PART}(?:_{_PART})*)_(?P<dataset>{_PART}))?_(?P<tokens>{_BATCH}.*)", re.ASCII)
 _FLOAT = r"[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,3})?"
 _TOKEN = re.compile(rf"(np|nr|ep|mbs|seed|s)([0-9]{{1,9}})|(lr|cr)({_FLOAT})")
-_BATCH_START = re.compile(r"(?:np|nr)[0-9]{1,9}")
 _FIELDS = {"np": "n_prompts", "nr": "n_rollouts", "ep": "ppo_epochs", "mbs": "mini_batch_prompts",
            "s": "seed", "seed": "seed", "lr": "learning_rate", "cr": "clip_ratio"}
 
 
 _SUFFIX = re.compile(r"\.(?:gz|log|txt|out|err|jsonl?|csv|tsv|parquet|console)(?:\.[0-9]{1,3})?",
                      re.IGNORECASE)
+_LONGEST = 1000  # characters of a name
 _GENERIC = re.compile(
     r"(?:train(?:ing|er)?|metrics?|output|logs?|main(?:_ppo)?|std(?:out|err)|console|history|"
     r"progress|files|experiment_log|verl_file_logger|trainer_(?:state|log)|checkpoint[-_][0-9]+)",
@@ -125,34 +128,12 @@ def parse_name(name: str) -> RunName | None:
     -------
     RunName or None
     """
-    parts = name.split("_")
-    start = next((i for i, part in enumerate(parts) if _BATCH_START.fullmatch(part)), None)
-    if start is None:
+    found = _NAME.fullmatch(name) if len(name) <= _LONGEST else None
+    values = _parse_tokens(found["tokens"].split("_")) if found else None
+    if found is None or values is None:
         return None
-    head = _parse_head("_".join(parts[:start]))
-    values = _parse_tokens(parts[start:])
-    return None if head is None or values is None else RunName(**head, **values)
-
-
-def _parse_head(head: str) -> dict[str, Any] | None:
-    """Read phase, model and dataset; backtracking tries a shorter phase last."""
-    for phase in (*PHASES, None):
-        pattern = _PHASE if phase is None else re.compile(rf"cbs_({phase})(?:_(.+))?")
-        found = pattern.fullmatch(head)
-        if found is None:
-            continue
-        labels = _split_labels(found[2])
-        if labels is not None:
-            return {"phase": found[1], "model": labels[0], "dataset": labels[1]}
-    return None
-
-
-def _split_labels(text: str | None) -> tuple[str, str] | None:
-    if text is None:
-        return "", ""
-    model, _, dataset = text.rpartition("_")
-    parts = [*model.split("_"), dataset]
-    return (model, dataset) if all(_LABEL.fullmatch(part) for part in parts) else None
+    return RunName(phase=found["phase"], model=found["model"] or "",
+                   dataset=found["dataset"] or "", **values)
 
 
 def _parse_tokens(tokens: list[str]) -> dict[str, Any] | None:

@@ -108,59 +108,57 @@ def read_curves(table: Table) -> tuple[list[RunLog], list[str]]:
     """Read the runs of a table of curves; the set m is logged under ``val-core/m/acc/mean@1``."""
     table.require(("run", "step", "accuracy"), "a table of curves")
     runs, codes = table.runs()
-    settings = table.settings()
-    rows, notes = _evaluations(table, runs, codes)
-    items = _items(table, runs, rows)
-    extras = _extras(table)
-    logs = [RunLog(id=run, name=run, source="table",
-                   history=_history(rows[rows["run"] == i], extras, codes == i),
-                   settings={**settings[i], **items.get(i, {})})
-            for i, run in enumerate(runs)]
-    return logs, [*table.unused(_CURVES), *notes]
-
-
-def _evaluations(
-    table: Table, runs: list[str], codes: np.ndarray
-) -> tuple[pd.DataFrame, list[str]]:
-    """Return one row per run, metric and step, and a note on rows written twice."""
     step, accuracy = table.numbers("step"), table.numbers("accuracy")
     table.check("step", step, np.isfinite(step) & (step >= 0), "a finite number from 0")
     table.check("accuracy", accuracy, ~np.isinf(accuracy), "finite, or blank where not evaluated")
     metric = table.texts("metric") if table.has("metric") else [""] * len(codes)
-    rows = pd.DataFrame({"run": codes, "metric": [name or "accuracy" for name in metric],
-                         "step": step, "accuracy": accuracy})
-    cells = rows.groupby(["run", "metric", "step"], sort=False)["accuracy"]
+    rows = pd.DataFrame({"run": [runs[code] for code in codes],
+                         "metric": [name or "accuracy" for name in metric],
+                         "step": step, "accuracy": accuracy, **_extras(table)})
+    values = [*rows.columns[3:]]
+    cells = rows.groupby(["run", "metric", "step"])["accuracy"]
     conflict = cells.nunique() > 1
     if conflict.any():
-        run, name, at = conflict.index[int(conflict.argmax())]
-        got = ", ".join(f"{value:g}" for value in cells.get_group((run, name, at)).dropna())
+        run, name, at = place = conflict.index[int(conflict.argmax())]
+        got = ", ".join(f"{value:g}" for value in cells.get_group(place).dropna())
         raise CBSDataError(
-            f"{table.origin}: run {runs[run]!r} has several accuracies ({got}) for {name!r} at "
-            f"step {at:g}; give every run an id of its own in column 'run'")
-    repeated = len(rows) - cells.ngroups
+            f"{table.origin}: run {run!r} has several accuracies ({got}) for {name!r} at step "
+            f"{at:g}; give every run an id of its own in column 'run'")
+    repeated = int(rows.duplicated(["run", "metric", "step"]).sum())
     notes = [f"{table.origin}: {repeated} row(s) written twice were counted once"]
-    return rows, notes if repeated else []
+    items = _items(table, rows)
+    logs = []
+    for settings, (run, own) in zip(table.settings(), rows.groupby("run", sort=False), strict=True):
+        history, _ = history_from_rows(
+            (at, {validation_key(name) if key == "accuracy" else key: value
+                  for key, value in zip(values, logged, strict=True)})
+            for at, name, logged in zip(own["step"], own["metric"], own[values].to_numpy(),
+                                        strict=True))
+        name = str(run)
+        sized = {"n_items": items[name]} if name in items else {}
+        logs.append(RunLog(id=name, name=name, source="table", history=history,
+                           settings={**settings, **sized}))
+    return logs, [*table.unused(_CURVES), *(notes if repeated else [])]
 
 
-def _items(table: Table, runs: list[str], rows: pd.DataFrame) -> dict[int, dict[str, object]]:
-    """Return ``{"n_items": {metric: n}}`` by run's place, for runs that state it."""
+def _items(table: Table, rows: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Return the items of each metric by run, for runs that state them."""
+    items: dict[str, dict[str, int]] = {}
     if not table.has("n_items"):
-        return {}
+        return items
     values = table.numbers("n_items")
     values = np.where(values == -1, np.nan, values)  # unknown in the dataset's own long table
     good = np.isnan(values) | ((values >= 1) & (np.mod(values, 1) == 0))
     table.check("n_items", values, good, "a whole number above 0")
-    known = rows.assign(n_items=values).dropna(subset="n_items")
-    items: dict[int, dict[str, int]] = {}
-    for run, metric, size in zip(known["run"], known["metric"], known["n_items"], strict=True):
-        if items.setdefault(run, {}).setdefault(metric, int(size)) != size:
+    for run, metric, size in zip(rows["run"], rows["metric"], values, strict=True):
+        if size > 0 and items.setdefault(run, {}).setdefault(metric, int(size)) != size:
             raise CBSDataError(
-                f"{table.origin}: run {runs[run]!r} has several values of n_items for {metric!r} "
+                f"{table.origin}: run {run!r} has several values of n_items for {metric!r} "
                 f"({items[run][metric]}, {size:g}); a validation set has one size")
-    return {run: {"n_items": sizes} for run, sizes in items.items()}
+    return items
 
 
-def _extras(table: Table) -> pd.DataFrame:
+def _extras(table: Table) -> dict[str, np.ndarray]:
     """Return per-step columns under the keys that logs use for them."""
     extras: dict[str, np.ndarray] = {}
     if table.has("seconds_per_step"):
@@ -175,16 +173,7 @@ def _extras(table: Table) -> pd.DataFrame:
         share = table.numbers(name)
         table.check(name, share, np.isnan(share) | ((share >= 0) & (share <= 1)), "from 0 to 1")
         extras["signal_fraction"] = share if name == "signal_fraction" else 1 - share
-    return pd.DataFrame(extras, index=table.frame.index)
-
-
-def _history(rows: pd.DataFrame, extras: pd.DataFrame, mine: np.ndarray) -> pd.DataFrame:
-    cells = rows.groupby(["step", "metric"])["accuracy"].last().unstack("metric")
-    history = cells.rename(columns={name: validation_key(name) for name in cells.columns})
-    if len(extras.columns):
-        history = history.join(extras[mine].groupby(rows["step"]).last())
-    history.columns = pd.Index(list(history.columns), dtype=object)
-    return history.astype(np.float64).sort_index(axis=1)
+    return extras
 
 
 def read_runs(path: Path) -> dict[str, dict[str, Any]]:

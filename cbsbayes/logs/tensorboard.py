@@ -7,7 +7,6 @@ overlap. Values are float32 as the writers store them.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,15 +77,10 @@ def _load(folder: Path) -> Any:
 
 
 def _rows(accumulator: Any) -> Iterator[tuple[float, dict[str, object]]]:
-    """Yield the first event of every tag and step, then the second ones of a restart, and so on."""
-    rows: dict[tuple[int, float], dict[str, object]] = {}
-    for tag in sorted(accumulator.Tags()["scalars"]):
-        seen: Counter[float] = Counter()
+    """Yield every event; where a restart wrote a step again, its event comes later."""
+    for tag in accumulator.Tags()["scalars"]:
         for event in accumulator.Scalars(tag):
-            rows.setdefault((seen[event.step], float(event.step)), {})[tag] = event.value
-            seen[event.step] += 1
-    for (_, step), values in sorted(rows.items(), key=lambda item: item[0]):
-        yield step, values
+            yield float(event.step), {tag: event.value}
 
 
 def _damage(folder: Path) -> list[str]:

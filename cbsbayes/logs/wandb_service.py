@@ -7,6 +7,7 @@ are never used.
 
 from __future__ import annotations
 
+import netrc
 import os
 import re
 import time
@@ -107,10 +108,12 @@ def _base_url(wandb: Any) -> str:
 def _need_key(wandb: Any) -> None:
     """Refuse to go on without credentials: the client would ask for them at the terminal."""
     host = _base_url(wandb)
-    found = import_wandb("wandb.sdk.lib.wbauth").authenticate_session(
-        host=host, source="cbsbayes", prompt=False, update_session=False
-    )
-    if found is None:
+    try:
+        stored = netrc.netrc(os.environ.get("NETRC")).authenticators(urlsplit(host).hostname or "")
+    except (OSError, netrc.NetrcParseError):
+        stored = None
+    if not (stored or os.environ.get("WANDB_API_KEY") or os.environ.get(
+            "WANDB_IDENTITY_TOKEN_FILE")):
         raise CBSDataError(
             f"no wandb API key for {host}; set WANDB_API_KEY or run `wandb login`, then repeat"
         )

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ import xarray as xr
 from cbsbayes.errors import CBSDataError
 from cbsbayes.sweep.schema import SCHEMA_VERSION, digest, validate
 
-__all__ = ["read_sweep", "read_tree", "write_sweep", "write_tree", "write_whole"]
+__all__ = ["is_netcdf", "read_sweep", "read_tree", "write_sweep", "write_tree", "write_whole"]
 
 _ENGINE: Literal["h5netcdf"] = "h5netcdf"
 _MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -67,6 +68,8 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes | memoryview)
             os.fsync(stream.fileno())
         if temporary.read_bytes() != data:
             raise OSError(f"{temporary.name} did not read back as it was written")
+        if target.exists():
+            shutil.copymode(target, temporary)
         temporary.replace(target)
         _sync_folder(target.parent)
     return Path(path)
@@ -163,15 +166,20 @@ def read_tree(path: str | os.PathLike[str]) -> xr.DataTree:
         raise CBSDataError(_damaged(file, error)) from error
 
 
+def is_netcdf(path: str | os.PathLike[str]) -> bool:
+    """Return whether a regular file begins as ours do."""
+    with Path(path).open("rb") as stream:
+        return stream.read(len(_MAGIC)) == _MAGIC
+
+
 def _existing(path: str | os.PathLike[str]) -> Path:
     file = Path(path)
     if not file.is_file():
         what = "is a folder" if file.is_dir() else "does not exist"
         raise CBSDataError(f"{file} {what}; give a netCDF file made by cbsbayes")
-    with file.open("rb") as stream:
-        if stream.read(len(_MAGIC)) != _MAGIC:
-            raise CBSDataError(f"{file} is not netCDF (wrong first bytes); logs and tables are "
-                               "turned into one by python -m cbsbayes.ingest")
+    if not is_netcdf(file):
+        raise CBSDataError(f"{file} is not netCDF (wrong first bytes); logs and tables are "
+                           "turned into one by python -m cbsbayes.ingest")
     try:
         # h5netcdf reports a file that HDF5 cannot open a second time, from its finaliser.
         with h5py.File(file, "r") as whole:

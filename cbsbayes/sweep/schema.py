@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +79,7 @@ AXES: dict[str, Field] = {
 _CURVES = ("accuracy", "n_items", "metric", "step")
 _CROSSINGS = ("steps_lower", "steps_upper", "threshold")
 _ALWAYS = [name for name, column in RUN_COLUMNS.items() if column.always]
+_ATTRIBUTES = (str, int, float, np.number, np.ndarray, list)
 _AT_LEAST = {name: min(column.least, column.default) for name, column in RUN_COLUMNS.items()
              if column.dtype is np.int64}
 
@@ -100,21 +102,9 @@ def validate(ds: xr.Dataset) -> xr.Dataset:
     CBSDataError
         At the first thing that breaks the schema: what, the value got, what is valid.
     """
-    _check_version(ds)
-    kinds = _content(ds)
-    required = ["run", *_ALWAYS, "first_step", "last_step", "step_time", *kinds]
-    known = {**AXES, **RUN_COORDS, **VARIABLES}
-    for name in required:
-        if name not in ds.variables:
-            raise CBSDataError(f"the sweep has no {name!r}; schema version {SCHEMA_VERSION} needs "
-                               f"{', '.join(required)}; ingest the logs again")
-    for variable in ds.variables:
-        _check_variable(ds, str(variable), known.get(str(variable)))
-    for axis in set(AXES) & {str(dim) for dim in ds.dims}:
-        _check_axis(ds[axis])
-    _check_runs(ds)
-    if "steps_lower" in ds:
-        _check_bounds(ds)
+    problem = next(_problems(ds), None)
+    if problem is not None:
+        raise CBSDataError(problem)
     return ds
 
 
@@ -146,66 +136,67 @@ def _content_bytes(values: np.ndarray) -> bytes:
     return values.astype("<i8").tobytes()
 
 
-def _check_version(ds: xr.Dataset) -> None:
+def _problems(ds: xr.Dataset) -> Iterator[str]:
+    """Yield what breaks the schema; each check may rely on those before it."""
     version = ds.attrs.get("schema_version")
-    if version is None or int(version) != SCHEMA_VERSION:
-        raise CBSDataError(f"the sweep's schema_version is {version}; this version of cbsbayes "
-                           f"reads {SCHEMA_VERSION}; ingest the logs again")
+    if version is None or str(version) != str(SCHEMA_VERSION):
+        yield (f"the sweep's schema_version is {version}; this version of cbsbayes reads "
+               f"{SCHEMA_VERSION}; ingest the logs again")
     direction = ds.attrs.get("direction")
     if direction not in ("increasing", "decreasing"):
-        raise CBSDataError(f"the sweep's direction is {direction!r}; valid: increasing (accuracy) "
-                           "or decreasing (loss, error rate)")
-    for key, value in [*ds.attrs.items(), *(item for v in ds.variables.values()
-                                            for item in v.attrs.items())]:
-        if isinstance(value, bool) or not isinstance(
-                value, str | int | float | np.number | np.ndarray | list):
-            raise CBSDataError(f"attribute {key!r} is {value!r}; netCDF holds text and numbers "
-                               "only; store it as JSON text")
-
-
-def _content(ds: xr.Dataset) -> tuple[str, ...]:
+        yield (f"the sweep's direction is {direction!r}; valid: increasing (accuracy) or "
+               "decreasing (loss, error rate)")
     curves, crossings = "accuracy" in ds, "steps_lower" in ds or "steps_upper" in ds
     if curves == crossings:
-        got = "both" if curves else "neither"
-        raise CBSDataError(f"a sweep holds curves (accuracy) or crossings (steps_lower, "
-                           f"steps_upper), got {got}; keep them in two files")
-    return _CURVES if curves else _CROSSINGS
+        yield (f"a sweep holds curves (accuracy) or crossings (steps_lower, steps_upper), got "
+               f"{'both' if curves else 'neither'}; keep them in two files")
+    required = ["run", *_ALWAYS, "first_step", "last_step", "step_time",
+                *(_CURVES if curves else _CROSSINGS)]
+    for name in required:
+        if name not in ds.variables:
+            yield (f"the sweep has no {name!r}; schema version {SCHEMA_VERSION} needs "
+                   f"{', '.join(required)}; ingest the logs again")
+    for name, variable in ds.variables.items():
+        yield from _of_variable(str(name), variable)
+    for key, value in [*ds.attrs.items(), *(item for variable in ds.variables.values()
+                                            for item in variable.attrs.items())]:
+        if isinstance(value, bool) or not isinstance(value, _ATTRIBUTES):
+            yield (f"attribute {key!r} is {value!r}; netCDF holds text and numbers only; store it "
+                   "as JSON text")
+    for axis in set(AXES) & {str(dim) for dim in ds.dims}:
+        yield from _of_axis(axis, ds[axis].values)
+    yield from _of_runs(ds)
+    if crossings:
+        yield from _of_bounds(ds)
 
 
-def _check_variable(ds: xr.Dataset, name: str, field: Field | None) -> None:
-    variable = ds.variables[name]
+def _of_variable(name: str, variable: xr.Variable) -> Iterator[str]:
+    field = {**AXES, **RUN_COORDS, **VARIABLES}.get(name)
     if "/" in name:
-        raise CBSDataError(f"variable name {name!r} holds '/', which netCDF refuses; use '_'")
-    if field is not None:
-        if variable.dims != field.dims:
-            raise CBSDataError(f"{name!r} has dims {variable.dims}, valid: {field.dims}")
-        kind = np.dtype(field.dtype).kind
-        if variable.dtype.kind != kind:
-            raise CBSDataError(f"{name!r} is of type {variable.dtype}, valid: "
-                               f"{np.dtype(field.dtype).name}")
+        yield f"variable name {name!r} holds '/', which netCDF refuses; use '_'"
+    if field is not None and variable.dims != field.dims:
+        yield f"{name!r} has dims {variable.dims}, valid: {field.dims}"
+    if field is not None and variable.dtype.kind != np.dtype(field.dtype).kind:
+        yield f"{name!r} is of type {variable.dtype}, valid: {np.dtype(field.dtype).name}"
     for key in ("long_name", "units"):
         if not isinstance(variable.attrs.get(key), str):
-            raise CBSDataError(f"{name!r} has no attribute {key!r}; every variable names its "
-                               "meaning and its unit ('1' for pure numbers)")
+            yield (f"{name!r} has no attribute {key!r}; every variable names its meaning and its "
+                   "unit ('1' for pure numbers)")
 
 
-def _check_axis(axis: xr.DataArray) -> None:
-    values = axis.values
-    if len(np.unique(values)) != values.size:
-        seen, counts = np.unique(values, return_counts=True)
-        raise CBSDataError(f"{axis.name!r} holds {seen[counts > 1][0]} more than once; it must be "
-                           "unique")
-    if values.dtype.kind == "f" and not (np.isfinite(values).all()
-                                         and (np.diff(values) > 0).all()):
-        raise CBSDataError(f"{axis.name!r} must be finite and sorted, got {values[:6]}")
-    if axis.name in ("step", "train_step") and (values < 0).any():
-        raise CBSDataError(f"{axis.name!r} starts at {values[0]:g}; updates count from 0")
+def _of_axis(axis: str, values: np.ndarray) -> Iterator[str]:
+    if not values.size and axis != "train_step":
+        yield f"the sweep is empty along {axis!r}; give at least one"
+    unique, counts = np.unique(values, return_counts=True)
+    if unique.size != values.size:
+        yield f"{axis!r} holds {unique[counts > 1][0]} more than once; it must be unique"
+    if values.dtype.kind == "f" and not (np.isfinite(values) & (values == unique)).all():
+        yield f"{axis!r} must be finite and sorted, got {values[:6]}"
+    if axis in ("step", "train_step") and (values < 0).any():
+        yield f"{axis!r} starts at {values[0]:g}; updates count from 0"
 
 
-def _check_runs(ds: xr.Dataset) -> None:
-    for dim in ("run", "metric", "step", "threshold"):
-        if ds.sizes.get(dim) == 0:
-            raise CBSDataError(f"the sweep is empty along {dim!r}; give at least one")
+def _of_runs(ds: xr.Dataset) -> Iterator[str]:
     prompts, rollouts = ds["n_prompts"].values, ds["n_rollouts"].values
     total = ds["total_batch"].values
     product = np.where(prompts > 0, prompts * rollouts, total)
@@ -222,22 +213,17 @@ def _check_runs(ds: xr.Dataset) -> None:
         "run": (ds["run"].values == "", "a text that is not empty"),
     }
     for name, (wrong, valid) in faults.items():
-        if wrong.any():
-            at = int(np.argmax(wrong))
-            raise CBSDataError(f"run {str(ds['run'].values[at])!r} has {name} = "
-                               f"{ds[name].values[at]}; valid: {valid}")
+        for at in np.flatnonzero(wrong)[:1]:
+            yield (f"run {str(ds['run'].values[at])!r} has {name} = {ds[name].values[at]}; valid: "
+                   f"{valid}")
     if "accuracy" in ds and np.isinf(ds["accuracy"].values).any():
-        raise CBSDataError("'accuracy' holds inf; valid: finite, or NaN where not evaluated")
+        yield "'accuracy' holds inf; valid: finite, or NaN where not evaluated"
 
 
-def _check_bounds(ds: xr.Dataset) -> None:
+def _of_bounds(ds: xr.Dataset) -> Iterator[str]:
     lower, upper = ds["steps_lower"].values, ds["steps_upper"].values
-    known = ~np.isnan(lower)
-    wrong = (known != ~np.isnan(upper)) | (known & ~((lower >= 0) & (lower <= upper)
-                                                     & np.isfinite(lower) & (upper > 0)))
-    if wrong.any():
-        run, threshold = np.argwhere(wrong)[0]
-        raise CBSDataError(
-            f"run {str(ds['run'].values[run])!r} has steps_lower = {lower[run, threshold]:g}, "
-            f"steps_upper = {upper[run, threshold]:g}; valid: 0 <= lower <= upper (0 left-censored,"
-            " inf never reached), or both NaN")
+    good = (lower >= 0) & (lower <= upper) & np.isfinite(lower) & (upper > 0)
+    for run, k in np.argwhere(~good & ~(np.isnan(lower) & np.isnan(upper)))[:1]:
+        yield (f"run {str(ds['run'].values[run])!r} has steps_lower = {lower[run, k]:g}, "
+               f"steps_upper = {upper[run, k]:g}; valid: 0 <= lower <= upper (0 left-censored, "
+               "inf never reached), or both NaN")

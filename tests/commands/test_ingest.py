@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -65,52 +64,10 @@ def test_summary_and_file(logs, out, capsys):
     assert files(out.parent) == ["sweep.nc"]
 
 
-def test_json(logs, out, capsys):
-    assert main([str(logs), "-o", str(out), "--json", "--metric", "math"]) == 0
-    summary = json.loads(capsys.readouterr().out)
-    assert summary["metric"] == "math"
-    assert summary["phases"] == {"p1": 3}
-    assert summary["batches"][0] == {"n_prompts": 4, "n_rollouts": 8, "total_batch": 32.0}
-    assert (summary["runs"], summary["usable"], summary["left_out"]) == (3, 3, {})
-
-
 def test_quiet(logs, out, capsys):
     assert main([str(logs), "-o", str(out), "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
     assert out.is_file()
-
-
-def test_python_gives_what_the_command_writes(logs, out):
-    assert main([str(logs), "-o", str(out), "--quiet"]) == 0
-    xr.testing.assert_identical(
-        ingest([str(logs)]).drop_attrs(deep=False), read_sweep(out).drop_attrs(deep=False)
-    )
-
-
-def test_several_sources(logs, out, capsys):
-    more = logs.parent / "more.csv"
-    more.write_text(
-        "run,step,accuracy,n_prompts,n_rollouts,metric\nextra,0,0.1,32,8,openai/gsm8k\n"
-    )
-    assert main([str(logs), str(more), "-o", str(out), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["runs"] == 4
-
-
-def test_configuration_for_runs_without_one(logs, out, tmp_path, capsys):
-    for path in logs.iterdir():
-        path.rename(logs / path.name.replace("cbs_p1_tiny_add", "try"))
-    assert main([str(logs), "-o", str(out)]) == 1
-    assert "--config" in capsys.readouterr().err
-    config = tmp_path / "c.yaml"
-    config.write_text(
-        "data: {train_batch_size: 64}\n"
-        "actor_rollout_ref: {rollout: {n: 8}, actor: {ppo_mini_batch_size: 16}}\n"
-    )
-    (logs / "try_np4_nr8_s0.config.yaml").write_text(config.read_text().replace("64", "32"))
-    assert main([str(logs), "-o", str(out), "--config", str(config), "--quiet"]) == 0
-    ds = read_sweep(out)
-    assert sorted(ds["train_batch_prompts"].values) == [32, 64, 64]
-    assert sorted(ds["updates_per_step"].values) == [2, 4, 4]
 
 
 def test_a_dry_run_shows_and_writes_nothing(logs, out, tmp_path, capsys):
@@ -153,13 +110,6 @@ def test_append(logs, out, tmp_path, capsys):
     assert set(read_sweep(out)["run"].values) == set(NAMES)
 
 
-def test_without_append_the_file_is_replaced(logs, out):
-    assert main([str(logs), "-o", str(out), "--quiet"]) == 0
-    one = str(logs / f"{NAMES[0]}.jsonl")
-    assert main([one, "-o", str(out), "--quiet"]) == 0
-    assert list(read_sweep(out)["run"].values) == NAMES[:1]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -178,14 +128,14 @@ def test_input_at_fault_is_one_line(logs, tmp_path, monkeypatch, capsys, argumen
     (tmp_path / "crossings.csv").write_text(
         "run,threshold,steps,n_prompts,n_rollouts\nx,0.5,40,8,4\n"
     )
-    (tmp_path / "old.nc").write_bytes(b"what was there")
+    (tmp_path / "old.nc").write_bytes(b"\x89HDF\r\n\x1a\nwhat was there")
     assert main([*arguments, "-o", "old.nc"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
     assert err.startswith("cbsbayes.ingest: ")
     assert re.search(message, err)
-    assert (tmp_path / "old.nc").read_bytes() == b"what was there"
+    assert (tmp_path / "old.nc").read_bytes().endswith(b"what was there")
 
 
 def test_append_to_something_else_loses_nothing(logs, out, capsys):
@@ -205,11 +155,6 @@ def test_unreadable_file(logs, out, capsys):
     assert not out.exists()
 
 
-def test_output_folder_that_does_not_exist(logs, tmp_path, capsys):
-    assert main([str(logs), "-o", str(tmp_path / "none" / "s.nc")]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
-
-
 def test_names_are_shown_as_text(tmp_path, out, capsys):
     table = tmp_path / "t.csv"
     table.write_text(
@@ -219,23 +164,6 @@ def test_names_are_shown_as_text(tmp_path, out, capsys):
     printed = capsys.readouterr()
     assert "\x1b" not in printed.out
     assert read_sweep(out).sizes["run"] == 2
-
-
-def test_usage():
-    with pytest.raises(SystemExit) as caught:
-        main([])
-    assert caught.value.code == 2
-
-
-def test_help_imports_nothing_heavy():
-    code = (
-        "import sys; from cbsbayes.ingest import main\n"
-        "try: main(['--help'])\n"
-        "except SystemExit: pass\n"
-        "print([m for m in ('pymc', 'arviz', 'pandas', 'xarray', 'wandb') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_bar_on_a_terminal_only(logs, out, monkeypatch, capsys):
@@ -275,4 +203,39 @@ def test_project_on_a_wandb_server(server, logs, out, tmp_path):
     )
     assert main(["wandb:ent/proj", str(logs), "-o", str(out), "--cache", cache, "--quiet"]) == 0
     assert set(read_sweep(out)["source"].values) == {"wandb"}
+    assert read_sweep(out).sizes["run"] == 3
+
+
+def test_watching_takes_up_new_logs(logs, out, tmp_path, monkeypatch):
+    (logs / f"{NAMES[0]}.jsonl").rename(tmp_path / "later")
+    waits = []
+
+    def wait(seconds):
+        waits.append((seconds, read_sweep(out).sizes["run"]))
+        if len(waits) == 2:
+            raise KeyboardInterrupt
+        (tmp_path / "later").rename(logs / f"{NAMES[0]}.jsonl")
+
+    monkeypatch.setattr("time.sleep", wait)
+    assert main([str(logs), "-o", str(out), "--quiet", "--watch", "30"]) == 130
+    assert waits == [(30, 2), (30, 3)]
+
+
+def test_what_is_no_sweep_is_never_replaced(logs, tmp_path, capsys):
+    mine = tmp_path / "mine.csv"
+    mine.write_text("run,step,accuracy,n_prompts,n_rollouts\na,0,0.1,8,4\n")
+    os.mkfifo(tmp_path / "fifo")
+    for output, source, why in [
+            (mine, mine, "one of the sources"), (mine, logs, "no sweep"),
+            (tmp_path / "fifo", logs, "no sweep"), (tmp_path, logs, "no sweep")]:
+        assert main([str(source), "-o", str(output)]) == 1
+        assert why in capsys.readouterr().err
+    assert mine.read_text().startswith("run,step")
+
+
+def test_the_folder_of_a_fit_is_passed_over(logs, out):
+    (logs / "fit" / "tables").mkdir(parents=True)
+    (logs / "fit" / "fit.nc").touch()
+    (logs / "fit" / "tables" / "x.csv").write_text("run,threshold,steps,total_batch\na,0.5,3,8\n")
+    assert main([str(logs), "-o", str(out), "--quiet"]) == 0
     assert read_sweep(out).sizes["run"] == 3

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from run_logs import COORDS, VAL, make_run
+from run_logs import VAL, make_run
 
-from cbsbayes.logs.attempts import Run, join_attempts
-from cbsbayes.logs.history import empty_history
-from cbsbayes.logs.run_log import RunLog
+from cbsbayes.logs.attempts import join_attempts
 
 
 def spans(runs):
@@ -38,12 +36,6 @@ def test_a_later_attempt_overrules_the_steps_it_did_again():
     assert curve[400] == pytest.approx(0.64)
     assert curve[425] == pytest.approx(0.6525)
     assert 437 not in curve.index
-
-
-def test_without_dates_the_steps_order_the_attempts():
-    joined, _ = join_attempts([make_run(701, 800, ident="c"), make_run(401, 700, ident="b"),
-                               make_run(1, 437, ident="a")])
-    assert spans(joined) == [(0, 800, 3, True)]
 
 
 @pytest.mark.parametrize("runs", [
@@ -86,8 +78,3 @@ def test_tables_hold_whole_runs():
     joined, notes = join_attempts([late, replace(late, log=replace(late.log, id="b"))])
     assert [run.usable for run in joined] == [True, True]
     assert notes == []
-
-
-def test_runs_without_rows_pass():
-    log = RunLog(id="a", name="a", source="wandb", history=empty_history())
-    assert join_attempts([Run(log, COORDS)])[0][0].usable

@@ -18,22 +18,6 @@ def test_outcomes_come_in_the_order_of_the_jobs():
     assert isinstance(outcomes["c"], OSError)
 
 
-def test_no_more_jobs_at_a_time_than_workers():
-    lock, under_way, most = threading.Lock(), set(), []
-
-    def job(key):
-        with lock:
-            under_way.add(key)
-            most.append(len(under_way))
-        threading.Event().wait(0.005)
-        with lock:
-            under_way.discard(key)
-
-    run_bounded({str(i): lambda i=i: job(i) for i in range(12)}, workers=3, seconds=60)
-    assert len(most) == 12
-    assert max(most) <= 3
-
-
 def test_overdue_job_is_given_up_and_the_rest_is_done():
     never = threading.Event()
     counted = []
@@ -58,7 +42,3 @@ def test_a_job_that_ends_after_it_was_given_up_is_not_counted():
         done=given_up.set,
     )
     assert [type(outcome) for outcome in outcomes.values()] == [TimeoutError, TimeoutError]
-
-
-def test_nothing_to_do():
-    assert run_bounded({}, workers=4, seconds=1) == {}

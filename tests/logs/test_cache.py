@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.cache import HistoryCache, cache_folder, file_name
+from cbsbayes.logs.cache import HistoryCache, file_name
 from cbsbayes.logs.history import history_from_rows
 
 ROWS = [
@@ -60,14 +60,6 @@ def test_names_are_safe_and_distinct(one, other):
     assert Path(file_name(one)).name == file_name(one)
     assert not file_name(one).startswith(".")
     assert (file_name(one) == file_name(other)) == (one == other)
-
-
-def test_default_folder_follows_the_environment(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder("wandb") == tmp_path / "cbsbayes" / "wandb"
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_folder("wandb") == tmp_path / ".cache" / "cbsbayes" / "wandb"
 
 
 def test_folder_that_cannot_be_made(tmp_path):

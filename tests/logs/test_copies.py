@@ -41,10 +41,6 @@ def test_other_curves_are_no_copies(other):
     assert len(drop_copies([make_run(1, 200), other])[0]) == 2
 
 
-def test_short_curves_of_other_names_may_agree_by_chance():
-    assert len(drop_copies([make_run(1, 30), make_run(1, 30, name="y")])[0]) == 2
-
-
 def test_crossings_given_twice_are_counted_once():
     table = pd.DataFrame({"threshold": [0.5], "steps_lower": [10.0], "steps_upper": [20.0]})
     log = RunLog(id="a", name="a", source="crossings", history=empty_history(), crossings=table)

@@ -6,15 +6,8 @@ import json
 import os
 import shutil
 
-import pandas as pd
 import pytest
-from verl_loggers import (
-    metric_rows,
-    write_console,
-    write_jsonl,
-    write_tensorboard,
-    write_wandb,
-)
+from verl_loggers import metric_rows, write_console, write_jsonl, write_tensorboard, write_wandb
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.detect import read_source, read_sources
@@ -65,12 +58,6 @@ def test_one_file(recorded, name):
     assert reading[1] == []
 
 
-def test_one_event_file_stands_for_its_folder(tmp_path):
-    write_tensorboard(tmp_path, "c", metric_rows(4))
-    (path,) = (tmp_path / "c").iterdir()
-    assert read_source(str(path))[0][0].name == "c"
-
-
 def test_console_output_may_have_any_name(recorded, tmp_path):
     shutil.copy(recorded / "kl.console.log", tmp_path / "slurm-1234")
     assert read_source(str(tmp_path / "slurm-1234"))[0][0].source == "verl_console"
@@ -83,12 +70,6 @@ def test_wandbs_copy_of_the_console_is_not_a_second_run(tmp_path):
     logs, notes = read_source(str(tmp_path))
     assert [run.source for run in logs] == ["wandb_file"]
     assert notes == []
-
-
-def test_progress_counts_files(recorded):
-    seen = []
-    read_source(str(recorded), progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(i, 5) for i in range(5)]
 
 
 def fill_empty(folder):
@@ -142,15 +123,6 @@ def test_a_bad_cell_is_an_error_in_a_folder_too(tmp_path, recorded):
         read_source(str(tmp_path))
 
 
-def test_files_of_one_name_from_two_sources_stay_apart(tmp_path):
-    for n in (4, 8):
-        (tmp_path / str(n)).mkdir()
-        write_jsonl(tmp_path / str(n), "run", metric_rows(n))
-    sources = [str(tmp_path / "4"), str(tmp_path / "8")]
-    logs, _ = read_sources(sources)
-    assert [log.id for log in logs] == [f"{source}/run.jsonl (verl_jsonl)" for source in sources]
-
-
 def test_one_run_in_several_tables(tmp_path):
     (tmp_path / "a.csv").write_text(CURVES)
     (tmp_path / "b.csv").write_text(CURVES.replace("0.2", "0.3"))
@@ -158,17 +130,13 @@ def test_one_run_in_several_tables(tmp_path):
         read_sources([str(tmp_path)])
 
 
-def test_readings_of_parquet_and_csv(tmp_path):
-    (tmp_path / "a.csv").write_text(CURVES)
-    pd.read_csv(tmp_path / "a.csv").assign(run="u").to_parquet(tmp_path / "b.parquet")
-    assert ids(read_source(str(tmp_path))) == ["t", "u"]
-
-
 @pytest.mark.parametrize("address", ["https://wandb.ai/ent/proj", "wandb.ai/ent/proj/runs/x?nw=1"])
 def test_an_address_names_a_project(address, monkeypatch):
     asked = []
-    monkeypatch.setattr("cbsbayes.logs.wandb_service.read_wandb_api",
-                        lambda project, **options: asked.append(project) or [])
+    monkeypatch.setattr(
+        "cbsbayes.logs.wandb_service.read_wandb_api",
+        lambda project, **options: asked.append(project) or [],
+    )
     read_source(address)
     assert asked == ["ent/proj"]
 
@@ -182,8 +150,9 @@ def test_what_a_name_says_nothing_of_is_told_by_content(tmp_path, recorded):
     (tmp_path / "weights.dat").write_bytes(b"\0\1" * 100)
     logs, notes = read_source(str(tmp_path))
     assert [log.name for log in logs] == ["C", "a", "b", "d"]
-    assert notes == [f"{tmp_path}: files without runs, left out: empty.csv, gpu.csv, "
-                     "train.parquet, weights.dat"]
+    assert notes == [
+        f"{tmp_path}: files without runs, left out: empty.csv, gpu.csv, train.parquet, weights.dat"
+    ]
 
 
 def test_a_folder_names_its_run(tmp_path):
@@ -200,6 +169,7 @@ def test_a_trainers_state(tmp_path):
     path.write_text(json.dumps(state))
     ((log,), _) = read_source(str(path.parent))
     assert log.history.loc[10].to_dict() == {"loss": 0.1, "eval_reward": 0.3}
-    (tmp_path / "records.json").write_text(json.dumps(
-        [{"run": "a", "step": 0, "accuracy": 0.1, "n_prompts": 8, "n_rollouts": 8}]))
+    (tmp_path / "records.json").write_text(
+        json.dumps([{"run": "a", "step": 0, "accuracy": 0.1, "n_prompts": 8, "n_rollouts": 8}])
+    )
     assert read_source(str(tmp_path / "records.json"))[0][0].settings["n_prompts"] == 8

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cbsbayes.logs.history import history_from_rows, listed, to_number
+from cbsbayes.logs.history import history_from_rows, to_number
 
 values = st.one_of(st.floats(width=64), st.none(), st.sampled_from(["NaN", "Infinity", "text"]))
 rows = st.lists(
@@ -38,11 +37,6 @@ rows = st.lists(
 )
 def test_numbers(value, number):
     assert to_number(value) == number
-
-
-@pytest.mark.parametrize("word", ["", "nan", "NaN", "none", "null", None, "N/A"])
-def test_words_for_unknown(word):
-    assert math.isnan(to_number(word))
 
 
 @given(rows)
@@ -73,14 +67,3 @@ def test_what_is_no_number_is_named():
     history, notes = history_from_rows([(1.0, {"a": 1, "table": [1, 2], "words": "much"})])
     assert list(history.columns) == ["a"]
     assert notes == ["not numbers, left out: table, words"]
-
-
-def test_no_rows():
-    history, notes = history_from_rows([])
-    pd.testing.assert_index_equal(history.index, pd.Index([], dtype="float64", name="step"))
-    assert notes == []
-
-
-def test_long_lists_are_cut():
-    assert listed("abc") == "a, b, c"
-    assert listed(map(str, range(10)), limit=2) == "0, 1 and 8 more"

@@ -31,12 +31,6 @@ def test_every_shape_gives_the_same_values(tree):
     assert config_key(tree) == config_key(flatten(tree, "/"))
 
 
-def test_missing_and_null_values():
-    assert lookup({"data": {"seed": None}}, "data.seed") is None
-    assert lookup({"data": 3}, "data.seed") is None
-    assert lookup({}, "data") is None
-
-
 @pytest.mark.parametrize(("value", "resolved"), [
     ("${a.n}", 8), ("${a.again}", 8), ("${oc.select:a.n,1}", 8),
     ("${oc.select:a.gone,1.5e-6}", 1.5e-6), ("${oc.select:a.gone,null}", None),

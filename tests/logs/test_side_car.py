@@ -134,13 +134,6 @@ def test_aliases_that_multiply_are_refused(tmp_path):
         read_config(path)
 
 
-@pytest.mark.parametrize("name", ["c.json", "c.yaml"])
-def test_binary_file(tmp_path, name):
-    (tmp_path / name).write_bytes(b"\xff\xfe\x00\x01" * 50)
-    with pytest.raises(CBSDataError, match="cannot be read as a configuration"):
-        read_config(tmp_path / name)
-
-
 def test_merge_keys_are_not_followed(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("a: &a {x: 1}\nb:\n  <<: *a\n")

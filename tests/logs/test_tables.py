@@ -9,13 +9,11 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.columns import Table, load_table
 from cbsbayes.logs.keys import validation_key
-from cbsbayes.logs.tables import is_crossings, read_crossings, read_curves, read_table
+from cbsbayes.logs.tables import read_crossings, read_curves, read_table
 
 ROW = {"run": "a", "n_prompts": 8, "n_rollouts": 4, "step": 0, "accuracy": 0.1}
 
@@ -101,61 +99,21 @@ def test_the_datasets_own_long_table_comes_back(tmp_path):
     assert notes == ["t.csv: columns not used: trainer_step, samples"]
 
 
-def test_a_value_of_a_run_may_stand_in_one_row_only():
-    (run,), _ = curves({"seed": "3"}, {"step": 1, "seed": ""}, {"step": 2, "seed": "NaN"})
-    assert run.settings["seed"] == 3
-
-
-@given(
-    st.lists(
-        st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.floats(-1e6, 1e6)),
-        min_size=1,
-        unique_by=lambda row: row[:2],
-    )
-)
-def test_csv_and_parquet_say_the_same(tmp_path_factory, rows):
-    folder = tmp_path_factory.mktemp("both")
-    frame = pd.DataFrame(rows, columns=["run", "step", "accuracy"]).assign(**{"total_batch": 2.5})
-    frame.to_csv(folder / "t.csv", index=False)
-    frame.to_parquet(folder / "t.parquet")
-    by_text, _ = read_curves(load_table(folder / "t.csv"))
-    by_type, _ = read_curves(load_table(folder / "t.parquet"))
-    for one, two in zip(by_text, by_type, strict=True):
-        assert one.settings == two.settings
-        pd.testing.assert_frame_equal(one.history, two.history, check_exact=True)
-        mine = sorted((step, value) for run, step, value in rows if run == one.id)
-        assert list(zip(one.history.index, one.history.iloc[:, 0], strict=True)) == mine
-
-
-@pytest.mark.parametrize("word", ["", "NaN", "nan", "null", "None", "N/A", " "])
-def test_words_for_not_evaluated(word):
-    (run,), _ = curves({"accuracy": "0.5"}, {"step": 1, "accuracy": word})
-    np.testing.assert_array_equal(run.history.iloc[:, 0], [0.5, math.nan])
-
-
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
         ({"accuracy": "61%"}, "data row 2: accuracy is '61%'; valid: a number"),
-        ({"accuracy": "0,61"}, "data row 2: accuracy is '0,61'; valid: a number"),
-        ({"accuracy": "1_0"}, "data row 2: accuracy is '1_0'; valid: a number"),
         ({"accuracy": True}, "data row 2: accuracy is True; valid: a number"),
         ({"accuracy": "Infinity"}, "data row 2: accuracy is inf; valid: finite"),
-        ({"accuracy": -math.inf}, "data row 2: accuracy is -inf; valid: finite"),
         ({"step": ""}, "data row 2: step is nan; valid: a finite number from 0"),
         ({"step": -25}, "data row 2: step is -25; valid: a finite number from 0"),
-        ({"step": "inf"}, "data row 2: step is inf; valid: a finite number from 0"),
         ({"run": " "}, "data row 2: run is ''; valid: a text that names the run"),
         ({"n_prompts": 0}, "data row 2: n_prompts is 0; valid: a whole number from 1"),
-        ({"n_prompts": -8}, "data row 2: n_prompts is -8; valid: a whole number from 1"),
         ({"n_rollouts": 2.5}, "data row 2: n_rollouts is 2.5; valid: a whole number from 1"),
         ({"total_batch": 0}, "data row 2: total_batch is 0; valid: a number above 0"),
-        ({"total_batch": "inf"}, "data row 2: total_batch is inf; valid: a number above 0"),
         ({"learning_rate": -1e-6}, "learning_rate is -1e-06; valid: a number above 0"),
         ({"seed": 1.5}, "data row 2: seed is 1.5; valid: a whole number from 0"),
-        ({"ppo_epochs": 0}, "data row 2: ppo_epochs is 0; valid: a whole number from 1"),
         ({"n_items": 0}, "data row 2: n_items is 0; valid: a whole number above 0"),
-        ({"seconds_per_step": 0}, "seconds_per_step is 0; valid: a number above 0"),
         ({"frac_zero_adv": 1.5}, "frac_zero_adv is 1.5; valid: from 0 to 1"),
     ],
     ids=lambda value: "" if isinstance(value, str) else str(value),
@@ -169,12 +127,11 @@ def test_impossible_cells(cell, message):
     ("rows", "message"),
     [
         (({"seed": 1}, {"step": 1, "seed": 2}), r"run 'a' has several values of seed \(1.*, 2"),
-        (({"phase": "p1"}, {"step": 1, "phase": "p3"}), "several values of phase"),
         (({"n_items": 9}, {"step": 1, "n_items": 8}), r"several values of n_items .*\(9, 8\)"),
         (({}, {"accuracy": 0.2}), r"run 'a' has several accuracies \(0.1, 0.2\) for 'accuracy'"),
         (({"signal_fraction": 1, "frac_zero_adv": 0},), "both signal_fraction and frac_zero_adv"),
     ],
-    ids=["seed", "phase", "n_items", "accuracy", "signal"],
+    ids=["seed", "n_items", "accuracy", "signal"],
 )
 def test_what_a_run_contradicts(rows, message):
     with pytest.raises(CBSDataError, match=message):
@@ -218,32 +175,18 @@ def test_spreadsheet_exports(tmp_path, encoding, end):
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"\n\n", "is empty"),
         (b"run,step\n", "has no rows"),
         (b"run,step\na,1,2\n", "data row 1: 3 cells under 2 columns"),
-        (b"run,step\na\n", "data row 1: 1 cells under 2 columns"),
         (b'run,step\n"a,1\n', "is no CSV in UTF-8"),
         ("run,step\né,1\n".encode("latin-1"), "is no CSV in UTF-8"),
-        ("run,step\na,1\n".encode("utf-16"), "is no CSV in UTF-8"),
         (b"\xff" + os.urandom(500), "is no CSV in UTF-8"),
     ],
-    ids=["empty", "blank", "header", "long", "short", "quote", "latin-1", "utf-16", "binary"],
+    ids=["empty", "header", "long", "quote", "latin-1", "binary"],
 )
 def test_what_is_no_csv(tmp_path, content, message):
     path = tmp_path / "t.csv"
     path.write_bytes(content)
     with pytest.raises(CBSDataError, match=message) as caught:
-        load_table(path)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
-def test_cut_parquet(tmp_path, share):
-    path = tmp_path / "t.parquet"
-    pd.DataFrame([ROW] * 50).to_parquet(path)
-    content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(CBSDataError, match="is no readable Parquet file") as caught:
         load_table(path)
     assert "\n" not in str(caught.value)
 
@@ -315,40 +258,20 @@ def test_exact_steps():
     ("row", "message"),
     [
         ({"steps": 0}, "steps is 0; valid: a number above 0"),
-        ({"steps": -1}, "steps is -1; valid: a number above 0"),
         ({"steps": "inf"}, "steps is inf; .* give steps_lower .* and steps_upper = inf instead"),
         ({"steps": "never"}, "steps is 'never'; valid: a number, or blank"),
         ({**BOUNDS, "steps_lower": -1}, "steps_lower is -1; valid: a number from 0"),
-        ({**BOUNDS, "steps_lower": ""}, "steps_lower is nan; valid: a number from 0"),
-        ({**BOUNDS, "steps_upper": ""}, "steps_upper is nan; valid: at least steps_lower"),
         ({**BOUNDS, "steps_upper": 10}, "steps_upper is 10; valid: at least steps_lower"),
         ({"steps_lower": 0, "steps_upper": 0}, "steps_upper is 0; valid: .* above 0"),
         ({**BOUNDS, "threshold": ""}, "threshold is nan; valid: a finite number"),
         ({**BOUNDS, "n_prompts": 0}, "n_prompts is 0; valid: a whole number from 1"),
         ({**BOUNDS, "steps": 30}, "has both steps and steps_lower, steps_upper"),
-        ({"steps_lower": 3}, "no column 'steps_upper'"),
-        ({}, "no column 'steps_lower'"),
     ],
     ids=str,
 )
 def test_impossible_crossings(row, message):
     with pytest.raises(CBSDataError, match=f"^t.csv.*{message}"):
         crossings(row)
-
-
-def test_threshold_twice_in_one_run():
-    with pytest.raises(CBSDataError, match=r"data row 2: run 'a' has threshold 0\.5 twice"):
-        crossings(BOUNDS, BOUNDS)
-
-
-def test_kind_is_told_by_the_columns():
-    def kind(*columns):
-        return is_crossings(Table(pd.DataFrame(columns=columns), "t"))
-
-    assert kind("run", "threshold", "steps")
-    assert kind("run", "steps_lower")
-    assert not kind("run", "step", "accuracy", "threshold")
-    assert not kind("run", "placement")
 
 
 def test_published_steps_to_loss(public_data):

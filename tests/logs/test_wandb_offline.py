@@ -138,23 +138,6 @@ def test_runs_say_who_they_are(runs):
     assert runs[3].history.empty
 
 
-def test_attempts_stay_apart_in_their_order(runs):
-    assert [len(run.history) for run in runs[:2]] == [91, 20]
-    assert len({run.id for run in runs}) == 4
-    assert [run.created for run in runs] == sorted(run.created for run in runs)
-    assert runs[0].created < runs[1].created
-
-
-def test_ids_are_paths_below_the_folder(offline, runs):
-    for run in runs:
-        assert (offline / run.id).is_file()
-    one = offline / runs[0].id
-    assert [run.id for run in read_source(str(one.parent))[0]] == [one.name]
-    (alone,) = read_source(str(one))[0]
-    assert alone.id == one.name
-    assert_frame_equal(alone.history, runs[0].history)
-
-
 def test_the_official_decoder_reads_the_same(offline, runs, server, tmp_path):
     """``wandb sync`` decodes the log by wandb's own code and sends it to the server."""
     shutil.copytree((offline / runs[0].id).parent, tmp_path / "offline-run-copy")
@@ -167,23 +150,6 @@ def test_the_official_decoder_reads_the_same(offline, runs, server, tmp_path):
     (synced,) = read_wandb_api("ent/p", cache_dir=tmp_path)
     assert_frame_equal(synced.history, runs[0].history, check_exact=True)
     assert (synced.name, synced.config, synced.state) == (NAME, runs[0].config, "finished")
-
-
-def test_an_online_run_reads_the_same_from_its_log_and_from_the_service(
-    server, tmp_path, run_python
-):
-    code = (
-        "import sys, wandb\n"
-        "run = wandb.init(project='proj', name='n', dir=sys.argv[1], config={'a': {'b': 1}})\n"
-        "for step in range(5): run.log({'x': step / 3, 'odd': float('nan')}, step=step)\n"
-        "run.finish()\n"
-    )
-    run_python(code, tmp_path)
-    (served,) = read_wandb_api("ent/proj", cache_dir=tmp_path / "cache")
-    (logged,) = read_source(str(tmp_path / "wandb"))[0]
-    assert_frame_equal(served.history, logged.history, check_exact=True)
-    assert served.config == logged.config == {"a": {"b": 1}}
-    assert served.history["x"].tolist() == [step / 3 for step in range(5)]
 
 
 def test_killed_writer_leaves_the_first_rows(wandb_home, tmp_path):
@@ -200,10 +166,6 @@ def test_killed_writer_leaves_the_first_rows(wandb_home, tmp_path):
 
 
 # the framing
-
-
-def test_a_genuine_log_is_framed_as_the_format_says(log_bytes):
-    assert framed(list(WandbLog(log_bytes))) == log_bytes
 
 
 RECORDS = st.lists(
@@ -243,17 +205,6 @@ DAMAGE = settings(
 )
 
 
-@pytest.mark.parametrize("share", [0.1, 0.33, 0.5, 0.77, 0.9999])
-def test_a_log_cut_short_gives_its_first_rows(log_bytes, runs, tmp_path, share):
-    run = read_bytes(tmp_path, log_bytes[: int(share * len(log_bytes))])
-    kept = len(run.history)
-    assert kept >= (share - 0.05) * len(runs[0].history)
-    assert_frame_equal(run.history, runs[0].history.iloc[:kept][run.history.columns])
-    assert run.state == "running"
-    assert run.config["data"] == CONFIG["data"]
-    assert any("damaged or cut" in note for note in run.notes)
-
-
 @given(data=st.data())
 @DAMAGE
 def test_a_log_cut_anywhere_gives_its_first_rows(log_bytes, runs, tmp_path, data):
@@ -273,27 +224,6 @@ def test_a_flipped_byte_costs_little(log_bytes, runs, tmp_path, data):
     assert len(run.history) >= len(whole) - 30  # at most the rest of one block
     assert_frame_equal(run.history, whole.loc[run.history.index][run.history.columns])
     assert any("damaged or cut" in note for note in run.notes)
-
-
-def test_a_flip_inside_a_record_costs_that_record_only(log_bytes, runs, tmp_path):
-    damaged = bytearray(log_bytes)
-    for share in (0.3, 0.5, 0.7):
-        at = log_bytes.index(b"actor/metric_7", int(share * len(log_bytes)))
-        damaged[at] ^= 1
-    run = read_bytes(tmp_path, bytes(damaged))
-    assert len(run.history) >= len(runs[0].history) - 3
-    assert any("in 3 place(s)" in note for note in run.notes)
-
-
-@pytest.mark.parametrize("block", [1, 2])
-def test_a_block_of_zeros_costs_its_rows_only(log_bytes, runs, tmp_path, block):
-    damaged = bytearray(log_bytes)
-    damaged[block * BLOCK : (block + 1) * BLOCK] = bytes(BLOCK)
-    run = read_bytes(tmp_path, bytes(damaged))
-    assert len(run.history) >= len(runs[0].history) - 30
-    assert run.state == "finished"
-    whole = runs[0].history.loc[run.history.index]
-    assert_frame_equal(run.history, whole[run.history.columns])
 
 
 def test_a_lost_beginning_leaves_the_rows(log_bytes, runs, tmp_path):

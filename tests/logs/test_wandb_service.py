@@ -8,7 +8,7 @@ import time
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
-from wandb_histories import GSM8K, assert_history, rows_of
+from wandb_histories import assert_history, rows_of
 from wandb_server import StoredRun, child_environment
 
 from cbsbayes.logs.wandb_service import read_wandb_api
@@ -41,13 +41,6 @@ def test_runs_come_as_they_were_logged(server, read):
     assert [run.state for run in runs] == ["finished", "crashed", "crashed", "running"]
 
 
-def test_configurations_come_with_the_listing(server, read):
-    server.add(*(StoredRun(f"r{i}", "n", rows_of(2), {"seed": i}) for i in range(5)))
-    assert [run.config["seed"] for run in read()] == list(range(5))
-    assert server.count("Runs") == 1
-    assert server.count("Run") == 0
-
-
 def test_listing_goes_over_pages(server, read):
     server.add(*(StoredRun(f"r{i}", f"n{i}", rows_of(1)) for i in range(60)))
     assert [run.id for run in read()] == [f"r{i}" for i in range(60)]
@@ -60,12 +53,6 @@ def test_rows_on_both_sides_of_the_seam_are_one(server, read):
     (run,) = read()
     assert_history(run, rows)
     assert any("8 step(s)" in note for note in run.notes)
-
-
-def test_later_value_wins_unless_missing(server, read):
-    rows = [{"_step": 3, "a": 1.0, "b": 1.0}, {"_step": 3, "a": math.nan, "b": 2.0}]
-    server.add(StoredRun("r", "n", rows))
-    assert read()[0].history.loc[3.0].to_dict() == {"a": 1.0, "b": 2.0}
 
 
 @pytest.mark.parametrize("exported", [0, 4, 2])
@@ -85,28 +72,6 @@ def test_what_is_no_number_is_left_out(server, read):
     (run,) = read()
     assert run.history.loc[0.0].dropna().to_dict() == {"ok": 1.0, "nest.deep.x": 2.0}
     assert any("list" in note and "text" in note for note in run.notes)
-
-
-def test_metric_keys_are_canonical(server, read):
-    server.add(StoredRun("r", "n", [{"_step": 0, GSM8K.replace("@", "_at_"): 0.5}]))
-    assert list(read()[0].history) == [GSM8K]
-
-
-def test_runs_of_one_name_stay_apart(server, read):
-    server.add(StoredRun("a", "same", rows_of(4)), StoredRun("b", "same", rows_of(9, start=4)))
-    assert [(run.id, run.name, len(run.history)) for run in read()] == [
-        ("a", "same", 4),
-        ("b", "same", 5),
-    ]
-
-
-def test_progress_counts_every_run(server, read):
-    server.add(*(StoredRun(f"r{i}", "n", rows_of(2)) for i in range(3)))
-    seen = []
-    read(progress=lambda *counts: seen.append(counts))
-    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
-    read(progress=lambda *counts: seen.append(counts))
-    assert seen[4:] == [(3, 3)]
 
 
 # the cache
@@ -150,9 +115,7 @@ def test_killed_reading_goes_on_where_it_was(server, tmp_path):
     server.delay = 0.15
     code = READ + "read('ent/proj', cache_dir=sys.argv[1], workers=1)"
     reader = subprocess.Popen(
-        [sys.executable, "-c", code, tmp_path],
-        stdin=subprocess.DEVNULL,
-        env=child_environment(),
+        [sys.executable, "-c", code, tmp_path], stdin=subprocess.DEVNULL, env=child_environment()
     )
     while len(list(tmp_path.rglob("*.parquet"))) < 2:
         assert reader.poll() is None
@@ -168,12 +131,3 @@ def test_killed_reading_goes_on_where_it_was(server, tmp_path):
     assert [len(run.history) for run in runs] == [9] * 6
     assert {who for _, who in server.requests} - {None} == set(server.runs) - kept
     assert list(tmp_path.rglob("*.tmp")) == []
-
-
-def test_default_cache_is_the_users(server, tmp_path, monkeypatch):
-    server.add(StoredRun("r", "n", rows_of(2)))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    read_wandb_api("ent/proj")
-    (kept,) = tmp_path.rglob("*.parquet")
-    assert kept.relative_to(tmp_path).parts[:2] == ("cbsbayes", "wandb")
-    assert kept.relative_to(tmp_path).parts[-3:] == ("ent", "proj", "r.parquet")

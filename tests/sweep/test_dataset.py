@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -50,21 +48,6 @@ def test_unknown_settings_take_the_defaults():
     assert ds["n_items"].values.tolist() == [-1]
     assert ds.attrs["metric"] == "gsm8k"
     assert set(RUN_COORDS) - {"trainer", "n_gpus"} <= set(ds.coords)
-
-
-def test_last_step_is_that_of_the_last_evaluation():
-    ds = new_sweep({"run": ["a"], "total_batch": [8]}, accuracy=[[[0.1, 0.2, np.nan]]],
-                   step=[0, 5, 10], metric=["m"])
-    assert ds["last_step"].item() == 5.0
-
-
-def test_pandas_nullable_columns_are_taken():
-    table = pd.DataFrame({"run": ["a", "b"], "n_prompts": [8, 16], "n_rollouts": [4, 4],
-                          "seed": pd.array([1, None], dtype="Int64"),
-                          "phase": pd.array(["p1", None], dtype="str")})
-    ds = new_sweep(table, accuracy=np.full((2, 1, 1), 0.5), step=[1], metric=["m"])
-    assert ds["seed"].values.tolist() == [1, -1]
-    assert ds["phase"].values.tolist() == ["p1", ""]
 
 
 def test_every_variable_says_what_it_is():
@@ -135,15 +118,6 @@ def test_arrays_of_different_lengths_are_refused():
                   metric=["m"])
     with pytest.raises(CBSDataError, match="2 dimensions"):
         new_sweep({"run": ["a"], "total_batch": [8]}, accuracy=[[0.5]], step=[0], metric=["m"])
-
-
-def test_infinite_accuracy_and_both_kinds_are_refused():
-    with pytest.raises(CBSDataError, match="inf"):
-        new_sweep({"run": ["a"], "total_batch": [8]}, accuracy=[[[np.inf]]], step=[0],
-                  metric=["m"])
-    with pytest.raises(CBSDataError, match="both"):
-        new_sweep({"run": ["a"], "total_batch": [8]}, accuracy=[[[0.5]]], step=[0], metric=["m"],
-                  steps_lower=[[1]], steps_upper=[[2]], threshold=[0.5])
 
 
 @pytest.mark.parametrize(("lower", "upper"), [
@@ -237,15 +211,6 @@ def test_merge_fills_series_that_only_some_runs_have():
     assert both["signal_fraction"].sel(run="a").item() == 0.5
 
 
-def test_merge_of_crossings_takes_the_union_of_thresholds():
-    other = new_sweep({"run": ["c"], "total_batch": [8]}, steps_lower=[[1.0]], steps_upper=[[2.0]],
-                      threshold=[0.55])
-    both = merge([crossings(), other])
-    assert both["threshold"].values.tolist() == [0.5, 0.55, 0.6]
-    assert both["steps_upper"].sel(run="c", threshold=0.55).item() == 2.0
-    assert np.isnan(both["steps_upper"].sel(run="a", threshold=0.55))
-
-
 def test_append_replaces_runs_and_says_so():
     old = curves(("a", "b"), seed=1, notes=["first"])
     new = curves(("b", "c"), seed=2, notes=["second"])
@@ -281,8 +246,3 @@ def test_merging_in_parts_is_merging_at_once(order, cut):
     in_parts = merge([merge(sweeps[:cut]), merge(sweeps[cut:])])
     assert isinstance(at_once, xr.Dataset)
     assert in_parts.identical(at_once.assign_attrs(history=in_parts.attrs["history"]))
-
-
-def test_notes_are_json():
-    ds = curves(notes=['says "hi"', "ü"])
-    assert json.loads(ds.attrs["notes"]) == ['says "hi"', "ü"] == notes_of(ds)

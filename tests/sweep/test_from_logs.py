@@ -13,12 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.columns import load_table
 from cbsbayes.logs.detect import read_source
 from cbsbayes.logs.history import empty_history, history_from_rows
 from cbsbayes.logs.run_log import RunLog
-from cbsbayes.logs.tables import read_curves
-from cbsbayes.sweep.dataset import group_of, notes_of
+from cbsbayes.sweep.dataset import notes_of
 from cbsbayes.sweep.files import read_sweep, write_sweep
 from cbsbayes.sweep.from_logs import build_sweep
 from cbsbayes.sweep.merge import merge
@@ -83,15 +81,6 @@ def test_same_names_get_ids_of_their_own():
     assert any("3 runs are called cbs_p1_np16_nr8" in note for note in notes_of(ds))
 
 
-def test_attempts_are_one_run():
-    first = make_log(steps=[0, 25, 50], values=[0.1, 0.2, 0.3], ident="a", created="1")
-    tail = make_log(steps=[75, 100, 125], values=[0.4, 0.5, 0.6], ident="b", created="2")
-    ds = build_sweep([tail, first])
-    assert ds.sizes["run"] == 1
-    assert int(ds["attempts"][0]) == 2
-    assert ds["accuracy"].values.ravel().tolist() == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
-
-
 def test_orphans_are_kept_but_not_usable():
     ds = build_sweep([make_log(), make_log("cbs_p1_np32_nr8", steps=[400, 425, 450])])
     assert ds["usable"].values.tolist() == [1, 0]
@@ -108,21 +97,6 @@ def test_runs_without_a_batch_are_named():
 def test_no_run_has_a_batch():
     with pytest.raises(CBSDataError, match=r"none of|any of 2 runs \(debug, test\).*--config"):
         build_sweep([make_log("debug"), make_log("test")])
-
-
-def test_no_runs():
-    with pytest.raises(CBSDataError, match="no runs were read"):
-        build_sweep([])
-
-
-def test_suffixes_of_a_name_tell_runs_apart():
-    names = ["cbs_p1_np16_nr8_ep4_lr1e-6_s3", "cbs_p1_np16_nr8_lr2e-6_mbs4", "cbs_p1_np16_nr8"]
-    ds = build_sweep([make_log(name, values=(0.1, 0.2, 0.3 + i / 10))
-                      for i, name in enumerate(names)])
-    assert len(set(group_of(ds).values.tolist())) == 3
-    row = ds.sel(run=names[0])
-    assert (float(row["learning_rate"]), int(row["seed"]), int(row["ppo_epochs"])) == (1e-6, 3, 4)
-    assert ds["n_prompts"].sel(run=names).values.tolist() == [16, 4, 16]
 
 
 def test_conflicts_are_noted_and_remarked():
@@ -148,13 +122,6 @@ def test_mixed_validation_sets_are_not_pooled():
     assert chosen["usable"].values.tolist() == [0, 0, 1]
 
 
-def test_disjoint_validation_sets_need_a_choice():
-    logs = [make_log("cbs_p1_np16_nr8", key=GSM.replace("openai/gsm8k", "aime24")),
-            make_log("cbs_p1_np32_nr8", key=MATH)]
-    with pytest.raises(CBSDataError, match=r"aime24 \(1 run\), lighteval/MATH \(1 run\)"):
-        build_sweep(logs)
-
-
 @given(order=st.permutations([GSM, MATH, "actor/lr", "grad_noise/B", "perf/time_per_step"]))
 @settings(max_examples=10)
 def test_the_order_of_columns_does_not_matter(order):
@@ -167,24 +134,12 @@ def test_the_order_of_columns_does_not_matter(order):
     assert ds.attrs["metric"] == "openai/gsm8k"
 
 
-def test_step_zero_without_a_global_step():
-    history, _ = history_from_rows([(0, {GSM: 0.6}), (25, {GSM: 0.7, "training/global_step": 25})])
-    ds = build_sweep([replace(make_log(), history=history)])
-    assert ds["step"].values.tolist() == [0, 25]
-    assert ds["accuracy"].values.ravel().tolist() == [0.6, 0.7]
-
-
 def test_nan_strings_and_infinite_values():
     history, _ = history_from_rows([(0, {GSM: "NaN"}), (5, {GSM: 0.5}), (9, {GSM: "Infinity"})])
     ds = build_sweep([replace(make_log(), history=history)])
     assert ds["accuracy"].values.ravel().tolist() == [0.5]
     assert float(ds["last_step"][0]) == 5
     assert any("1 evaluation(s) of openai/gsm8k left out, infinite" in n for n in notes_of(ds))
-
-
-def test_a_metric_that_is_nan_throughout_is_none():
-    logs = [make_log(), make_log("cbs_p1_np32_nr8", values=[np.nan] * 3)]
-    assert build_sweep(logs)["usable"].values.tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.01, 63.5])
@@ -195,14 +150,6 @@ def test_impossible_accuracy(value):
     assert build_sweep([replace(log, source="table")])["accuracy"].max() >= 0.2
     reward = make_log(values=(0.1, 0.2, value), key=GSM.replace("acc", "reward"))
     assert build_sweep([reward]).attrs["metric"] == "openai/gsm8k"
-
-
-def test_other_targets_fall():
-    log = make_log("a", values=(10.3, 6.2, 0.9), source="table",
-                   settings={"total_batch": 1024, "direction": "decreasing"})
-    ds = build_sweep([log])
-    assert ds.attrs["direction"] == "decreasing"
-    assert (int(ds["n_prompts"][0]), float(ds["total_batch"][0])) == (-1, 1024)
 
 
 @pytest.mark.parametrize("directions", [("increasing", "decreasing"), ("up", "up")])
@@ -279,12 +226,6 @@ def test_hostile_names_are_only_text(tmp_path):
     assert {"<script>alert(1)</script>", "a/../b\nc"} <= set(ds["run"].values.tolist())
 
 
-def test_notes_of_readers_are_shared():
-    logs = [make_log(f"cbs_p1_np{n}_nr8", notes=("line 3 is cut",)) for n in (16, 32)]
-    assert notes_of(build_sweep(logs)) == [
-        "2 runs (cbs_p1_np16_nr8, cbs_p1_np32_nr8): line 3 is cut"]
-
-
 def test_genuine_logs_of_one_run_agree(public_data):
     folder = public_data / "verl_logs"
     (by_file,), _ = read_source(str(folder / "kl.jsonl"))
@@ -306,21 +247,6 @@ def test_genuine_log_with_several_updates_per_step(public_data):
         ) == [4, 8]
     assert ds.sel(run="long")["accuracy"].squeeze().dropna("step")["step"].values.tolist() == [
         0, 10, 20, 30, 40]
-
-
-def test_the_real_sweep(public_data):
-    logs, _ = read_curves(load_table(public_data / "tiny_grpo" / "curves.parquet"))
-    ds = build_sweep(logs)
-    raw = pd.read_parquet(public_data / "tiny_grpo" / "curves.parquet")
-    assert ds.sizes["run"] == raw["run"].nunique() == 63
-    assert int(ds["accuracy"].count()) == len(raw)
-    assert (ds["usable"] == 1).all()
-    assert ds["n_items"].values.tolist() == [1024]
-    grouped = ds["n_rollouts"].values > 1  # a group of one has no advantage to be zero
-    np.testing.assert_array_equal(ds["signal_fraction"].notnull(), grouped)
-    assert ds["step_time"].notnull().all()
-    assert set(ds["model"].values.tolist()) == {"tiny"}
-    assert notes_of(ds) == []
 
 
 @pytest.mark.parametrize(("epochs", "kept"), [((1, 1), False), ((1, 4), True)])

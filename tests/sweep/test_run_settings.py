@@ -40,43 +40,6 @@ def test_verl_configuration():
     assert notes == []
 
 
-def test_several_updates_per_trainer_step():
-    config = verl(train=1000, mini=256, actor={"ppo_epochs": 2})
-    coords, _ = run_settings(make_log(config=config))
-    assert (coords["n_prompts"], coords["updates_per_step"]) == (256, 8)
-    assert (coords["train_batch_prompts"], coords["mini_batch_prompts"]) == (1000, 256)
-    assert coords["total_batch"] == 256 * 8
-
-
-def test_mini_batch_larger_than_the_batch():
-    coords, _ = run_settings(make_log(config=verl(train=16, mini=64)))
-    assert (coords["n_prompts"], coords["updates_per_step"]) == (16, 1)
-
-
-@pytest.mark.parametrize("separator", [".", "/"])
-def test_flat_configurations(separator):
-    config = {separator.join(["data", "train_batch_size"]): "64",
-              separator.join(["actor_rollout_ref", "rollout", "n"]): "4",
-              separator.join(["actor_rollout_ref", "actor", "optim", "lr"]): "1e-06"}
-    coords, _ = run_settings(make_log(config=config))
-    assert (coords["n_prompts"], coords["n_rollouts"]) == (64, 4)
-    assert coords["learning_rate"] == 1e-6
-
-
-def test_mixed_configuration():
-    config = {"data": {"train_batch_size": 64},
-              "actor_rollout_ref": {"rollout.n": 4, "actor/ppo_mini_batch_size": 16}}
-    coords, _ = run_settings(make_log(config=config))
-    assert (coords["n_prompts"], coords["n_rollouts"], coords["updates_per_step"]) == (16, 4, 4)
-
-
-def test_plain_names_in_a_configuration():
-    config = {"n_prompts": 32, "n_rollouts": 8, "seed": 2, "learning_rate": 2e-5, "phase": "p2a",
-              "model": "tiny", "dataset": "add", "algorithm": "rloo"}
-    coords, _ = run_settings(make_log(config=config))
-    assert [coords[key] for key in config] == list(config.values())
-
-
 def test_name_alone():
     coords, _ = run_settings(make_log("cbs_p1_olmo1b_omi_np128_nr8_ep2_lr1e-6_mbs32_s3"))
     assert (coords["n_prompts"], coords["train_batch_prompts"]) == (32, 128)
@@ -152,11 +115,6 @@ def test_no_batch_anywhere(name):
 def test_impossible_numbers(settings, message):
     with pytest.raises(CBSDataError, match=message):
         run_settings(make_log(settings=settings))
-
-
-def test_impossible_numbers_of_a_configuration():
-    with pytest.raises(CBSDataError, match=r"run debug .*: train_batch_prompts is 0 in its config"):
-        run_settings(make_log(config=verl(train=0)))
 
 
 def test_update_and_step_counts_of_one_source_may_stand_together():

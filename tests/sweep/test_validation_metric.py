@@ -29,10 +29,6 @@ def kept(columns, metric=None):
     return plan.default, {s.label: s.keys for s in plan.series}
 
 
-def test_the_only_one():
-    assert kept({"a": ["actor/lr", AIME]}) == ("aime24", {"aime24": (AIME,)})
-
-
 def test_gsm8k_before_math():
     default, series = kept({"a": [MATH, GSM], "b": [GSM, MATH]})
     assert default == "openai/gsm8k"
@@ -44,16 +40,8 @@ def test_the_choice_is_told():
     assert notes == ("the default metric is openai/gsm8k, of 2 kept: lighteval/MATH, openai/gsm8k",)
 
 
-def test_math_before_others_if_all_have_it():
-    assert kept({"a": [MATH, AIME], "b": [MATH, AIME]})[0] == "lighteval/MATH"
-
-
 def test_the_only_one_that_all_have():
     assert kept({"a": [AIME, OLYMPIAD], "b": [AIME]})[0] == "aime24"
-
-
-def test_runs_without_gsm8k_may_be_the_fewer():
-    assert kept({"a": [GSM], "b": [GSM], "c": [MATH]})[0] == "openai/gsm8k"
 
 
 @pytest.mark.parametrize("columns", [
@@ -66,11 +54,6 @@ def test_runs_without_gsm8k_may_be_the_fewer():
 def test_no_clear_metric(columns):
     with pytest.raises(CBSDataError, match=r"\(\d runs?\).*choose one with --metric"):
         choose_metric(columns)
-
-
-def test_candidates_come_with_their_counts():
-    with pytest.raises(CBSDataError, match=r"aime24 \(2 runs\), olympiad \(1 run\) of 3 runs"):
-        choose_metric({"a": [AIME], "b": [OLYMPIAD], "c": [AIME]})
 
 
 @pytest.mark.parametrize(("metric", "label"), [
@@ -99,11 +82,6 @@ def test_a_named_key_stands_for_itself_only():
 def test_a_name_that_fits_none_or_several(metric, message):
     with pytest.raises(CBSDataError, match=message):
         choose_metric({"a": [GSM, MATH]}, metric)
-
-
-def test_no_metric_at_all():
-    with pytest.raises(CBSDataError, match="columns found: actor/lr; name one with --metric"):
-        choose_metric({"a": ["actor/lr"], "b": []})
 
 
 def test_mean_before_majority_before_best():
