@@ -47,7 +47,7 @@ def test_unknown_settings_take_the_defaults():
     assert ds["last_step"].values.tolist() == [50.0, 50.0]
     assert ds["n_items"].values.tolist() == [-1]
     assert ds.attrs["metric"] == "gsm8k"
-    assert set(RUN_COORDS) - {"trainer", "n_gpus"} <= set(ds.coords)
+    assert set(RUN_COORDS) - {"trainer", "n_gpus", "batch_from"} <= set(ds.coords)
 
 
 def test_every_variable_says_what_it_is():
