@@ -53,7 +53,8 @@ def joint(noisy):
 
 @pytest.fixture(scope="module")
 def anchored(one_batch):
-    return fit_jointly(one_batch, law="two_axis", thresholds=THRESHOLDS, sampler=SETTINGS)
+    return with_comparison(fit_jointly(one_batch, law="two_axis", thresholds=THRESHOLDS,
+                                       sampler=SETTINGS))
 
 
 def row(table, quantity):
