@@ -65,9 +65,12 @@ class CrossingCalibration:
     def __init__(self, law: Law, settings: Settings) -> None:
         self._law, self._settings = law, settings
         runs = design_table("all" if law.two_axis else "batch", 1)
-        self._runs = runs[runs["n_rollouts"] != 1] if law.two_axis else runs
-        ones = np.ones((len(self._runs), len(settings.thresholds)))
-        self._data = self._model_data(self._sweep(ones))
+        runs = runs[runs["n_rollouts"] != 1] if law.two_axis else runs
+        ones = np.ones((len(runs), len(settings.thresholds)))
+        self._design = find_crossings(new_sweep(runs, steps_lower=ones, steps_upper=ones,
+                                                threshold=list(settings.thresholds)),
+                                      settings.thresholds)
+        self._data = self._model_data(self._design)
         self._prior = cache(lambda block: sample_prior(self._data, law, draws=_PRIOR_DRAWS,
                                                        random_seed=block))
 
@@ -78,20 +81,17 @@ class CrossingCalibration:
         rng = np.random.default_rng([random_seed, 0])
         stacked = parameters(drawn.stack(sample=("chain", "draw")), self._data, self._law)
         log_steps = replicate_log_steps(stacked, self._data, rng)[0]
-        return PriorDraw(self._sweep(np.exp(log_steps)), drawn)
+        steps = ("run", "threshold"), np.exp(log_steps)
+        return PriorDraw(self._design.assign(lower=steps, upper=steps), drawn)
 
     def posterior(self, sweep: xr.Dataset, random_seed: int) -> xr.Dataset:
-        """Return posterior draws, under the prior that the parameters were drawn from."""
+        """Return posterior draws given crossings, under the very prior of `prior_draw`."""
         sampler = self._settings.sampler(random_seed)
         return with_checks(sample_crossings(self._model_data(sweep), self._law, sampler))
 
-    def _sweep(self, steps: np.ndarray) -> xr.Dataset:
-        return new_sweep(self._runs, steps_lower=steps, steps_upper=steps,
-                         threshold=list(self._settings.thresholds))
-
-    def _model_data(self, sweep: xr.Dataset) -> CrossingData:
+    def _model_data(self, crossings: xr.Dataset) -> CrossingData:
         """Return the model's arrays with S in updates: its scale must not follow the data."""
-        data = crossing_data(find_crossings(sweep, self._settings.thresholds), self._law)
+        data = crossing_data(crossings, self._law)
         shift = data.log_steps_scale
         return replace(data, log_steps_scale=0.0, log_lower=data.log_lower + shift,
                        log_upper=data.log_upper + shift, midpoint=data.midpoint + shift)

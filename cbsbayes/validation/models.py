@@ -40,7 +40,7 @@ class PriorDraw(NamedTuple):
     Attributes
     ----------
     sweep : xarray.Dataset
-        Curves or a table of crossings.
+        Curves, or crossings (`cbsbayes.crossings.intervals.find_crossings`).
     parameters : xarray.Dataset
         As a posterior of one draw: dims chain, draw (1 each) and threshold.
     """

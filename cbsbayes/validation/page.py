@@ -24,6 +24,9 @@ __all__ = ["coverage_markdown", "page_markdown", "read_tables", "study_markdown"
            "summary_sentence", "write_outcome", "write_page"]
 
 _STUDIES = "studies.json"
+_CAPTIONS = {
+    "posterior": "Coverage of the posterior, by family:",
+    "averaged": "The same averaged over the laws that a fit compares, as in `averaged.csv`:"}
 _COUNTS = {"divergences": "{:.0f} divergences", "r_hat_worst": "worst r_hat {:.3f}",
            "alarms": "small groups reported to saturate lower in {:.0f}",
            "structure_alarms": "the law's form reported to be in doubt in {:.0f}"}
@@ -105,14 +108,12 @@ def page_markdown(tables: Mapping[str, pd.DataFrame], studies: Mapping[str, Any]
     """
     environment = Environment(loader=PackageLoader("cbsbayes.validation", "."),
                               undefined=StrictUndefined)
-    kinds = {}
-    for kind in LABELS:
-        of_kind = sorted((s for s in studies.values() if s["kind"] == kind), key=_position)
-        groups = dict.fromkeys((s["law"], s["model"]) for s in studies.values()
-                               if s["kind"] == kind)
-        if kind in tables:
-            kinds[kind] = [_group(kind, tables[kind], [
-                s for s in of_kind if (s["law"], s["model"]) == group]) for group in groups]
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for study in studies.values():
+        groups.setdefault((study["kind"], study["law"], study["model"]), []).append(study)
+    kinds = {kind: [_group(kind, table, sorted(group, key=_position))
+                    for key, group in groups.items() if key[0] == kind]
+             for kind, table in tables.items()}
     return environment.get_template("page.md.j2").render(kinds=kinds).rstrip() + "\n"
 
 
@@ -126,25 +127,21 @@ def _group(kind: str, table: pd.DataFrame, studies: list[dict[str, Any]]) -> dic
     """Return what the page says of one law and model."""
     law, model = studies[0]["law"], studies[0]["model"]
     rows = table[(table["law"] == law) & (table["model"] == model)]
-    overviews = []
+    overviews = {}
     if kind == "coverage" and len(studies) > 1:
-        order = [study["data"] for study in studies]
-        found = {"Coverage of the posterior, by family:": _overview(rows, order, "posterior"),
-                 "The same averaged over the laws that a fit compares, as in `averaged.csv`:":
-                 _overview(rows, order, "averaged")}
-        overviews = [(caption, text) for caption, text in found.items() if text]
-    figure = _figure(kind, studies[0]["data"], law, model) if len(rows) else ""
-    return {"law": law, "model": model, "overviews": overviews, "figure": figure, "studies": [
-        {"title": _title(study), "command": study["command"],
-         "text": study_markdown(kind, rows[rows[LABELS[kind]] == study["data"]], study["summary"])}
-        for study in studies]}
+        overviews = {caption: _overview(rows, [study["data"] for study in studies], method)
+                     for method, caption in _CAPTIONS.items() if method in set(rows["method"])}
+    return {"law": law, "model": model, "overviews": overviews,
+            "figure": _figure(kind, studies[0]["data"], law, model) if len(rows) else "",
+            "studies": [study | {"title": _title(study), "text": study_markdown(
+                kind, rows[rows[LABELS[kind]] == study["data"]], study["summary"])}
+                for study in studies]}
 
 
 def _title(study: Mapping[str, Any]) -> str:
     family = FAMILIES.get(study.get("family", study["data"]))
-    what = f": {family.what}" if family else ""
-    return study["data"] + what + (f"; evaluated every {study['eval_every']} updates"
-                                   if "eval_every" in study else "")
+    every = f"; evaluated every {study['eval_every']} updates" if "eval_every" in study else ""
+    return study["data"] + (f": {family.what}" if family else "") + every
 
 
 def study_markdown(kind: str, table: pd.DataFrame, summary: Mapping[str, Any]) -> str:
@@ -192,10 +189,8 @@ def _coverage(row: Any) -> str:
 
 
 def _overview(table: pd.DataFrame, order: list[str], method: str) -> str:
-    """Return a method's coverage ± Monte Carlo error, a row per family; empty if it has none."""
+    """Return a method's coverage ± Monte Carlo error, a row per family."""
     rows = table[(table["threshold"] == ALL) & (table["method"] == method)]
-    if rows.empty:
-        return ""
     cells = rows.assign(text=[_coverage(row) for row in rows.itertuples()])
     wide = cells.pivot(index="family", columns="quantity", values="text")
     order = [family for family in order if family in wide.index]
