@@ -160,7 +160,6 @@ def _slug(text: str) -> str:
 
 
 def _fit(sweep: xr.Dataset, group: str, options: argparse.Namespace, stage: Stage) -> Fit:
-    from cbsbayes.baselines import with_comparison
     from cbsbayes.inference.sampling import SamplerSettings
     from cbsbayes.noise.joint import fit_jointly
     from cbsbayes.posterior.fit_sweep import fit_sweep
@@ -168,10 +167,10 @@ def _fit(sweep: xr.Dataset, group: str, options: argparse.Namespace, stage: Stag
     sampler = SamplerSettings(sampler=options.sampler, draws=options.draws, tune=options.tune,
                               chains=options.chains, random_seed=options.seed)
     fit = fit_jointly if options.use_gradient_noise else fit_sweep
-    return with_comparison(fit(
-        sweep, group=group, law=options.law, model=options.model, thresholds=options.thresholds,
-        metric=options.metric, rule=options.rule, ci_prob=options.ci_prob, sampler=sampler,
-        stage=stage, ceiling_by_group=options.ceiling_by_group))
+    return fit(sweep, group=group, law=options.law, model=options.model,
+               thresholds=options.thresholds, metric=options.metric, rule=options.rule,
+               ci_prob=options.ci_prob, sampler=sampler, stage=stage,
+               ceiling_by_group=options.ceiling_by_group)
 
 
 def _write_together(done: _Done, output: Path) -> None:

@@ -90,6 +90,8 @@ class Advice:
         That the batch is the best of those compared.
     compared : str
         Which were compared, and by what.
+    axes : tuple of float, optional
+        Prompts and rollouts of the batch; None on one axis.
     """
 
     batch: str
@@ -99,6 +101,7 @@ class Advice:
     next_more: float
     probability: float
     compared: str
+    axes: tuple[float, float] | None = None
 
 
 class Facts:
@@ -415,6 +418,10 @@ def _amount(row: pd.Series, name: str, unit: str, factor: float = 1.0) -> str:
     return f"{found.value} {unit} ({found.interval})"
 
 
+def _axes(row: pd.Series) -> tuple[float, float]:
+    return float(row["n_prompts"]), float(row["n_rollouts"])
+
+
 def _fastest(times: ClockAnswer) -> Advice:
     """Return the fastest of the batches inside the range tried, on the GPUs of the runs."""
     from cbsbayes.plots.scales import time_unit
@@ -432,7 +439,8 @@ def _fastest(times: ClockAnswer) -> Advice:
     return Advice(
         names[0], _amount(best, "hours", _UNITS[unit], 3600 / per), samples.value,
         "".join(names[1:2]), sum(more[1:2]),
-        float(best["p_fastest"]), "batches inside the range tried, by time")
+        float(best["p_fastest"]), "batches inside the range tried, by time",
+        None if times.sweep_clock.one_axis else _axes(best))
 
 
 def _best_split(decision: Decision) -> Advice | None:
@@ -448,7 +456,8 @@ def _best_split(decision: Decision) -> Advice | None:
         batch_text(best), _amount(best, "steps", "updates"), count(float(f"{samples:.3g}")),
         batch_text(rest.iloc[0]) if len(rest) else "",
         float(rest.iloc[0]["steps"] / best["steps"] - 1) if len(rest) else 0.0,
-        float(best["p_best_inside"]), f"splits of {decision.total:,d} samples, by updates")
+        float(best["p_best_inside"]), f"splits of {decision.total:,d} samples, by updates",
+        _axes(best))
 
 
 def known_quantities(cbs: pd.DataFrame) -> list[str]:

@@ -106,7 +106,7 @@ def test_the_paragraph_names_data_law_definitions_and_software(fit):
                  "at which S is twice its limit S_min", "Zhang et al. 2024",
                  "McCandlish et al. (2018)", "still saves 10 % of the updates", "cbsbayes 0.1.0",
                  "4 chains of 200 draws", "credible intervals", "for a typical run",
-                 f"At accuracy {facts.threshold:g} on ", f"{fit.thresholds.max():g}"):
+                 f"at accuracy {facts.threshold:g} on ", f"{fit.thresholds.max():g}"):
         assert part in text, part
     assert "\n" not in text
 
