@@ -14,6 +14,7 @@ from fitted import SETTINGS, quick_sampling, verdict_of
 from page_reader import Page
 from timed_sweeps import timed_fit
 
+from cbsbayes.baselines import with_comparison
 from cbsbayes.posterior.ceiling_option import OPTION
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
@@ -41,7 +42,8 @@ def words(fit, figures=(), **options):
 @pytest.fixture(scope="module")
 def one_axis():
     with quick_sampling():
-        return fit_sweep(simulate_sweep("batch", 2, law="total", random_seed=1), sampler=SETTINGS)
+        sweep = simulate_sweep("batch", 2, law="total", random_seed=1)
+        return with_comparison(fit_sweep(sweep, sampler=SETTINGS))
 
 
 def test_the_page_keeps_its_limits(written):
