@@ -166,7 +166,7 @@ def test_names_from_data_are_shown_as_text(fit, name):
 
 def lines(fit, **more):
     found = next_lines(Facts(fit), Path("out dir/fit"), **more)
-    return [line.split("  # ")[0] for line in found]
+    return [line.split(" # ")[0] for line in found]
 
 
 def test_the_lines_that_go_on_fit_what_the_fit_holds(fit):
