@@ -1,4 +1,4 @@
-"""Figures of the domain: one plot per file, axes in, axes out.
+"""Figures of the domain: axes in, axes out.
 
 Every ``plot_*`` takes a fit (or, where that is enough, a sweep), draws into ``ax`` or into a
 new figure, and returns the axes; grids return the figure. A figure that the data cannot
@@ -12,51 +12,30 @@ from importlib import import_module
 from typing import Any
 
 _MODULES = {
-    "all_figures": "gallery",
-    "GalleryItem": "gallery",
-    "detached": "style",
-    "figure_bytes": "files",
-    "figure_files": "files",
-    "plot_cbs_against_threshold": "cbs",
-    "plot_clock_map": "clock_map",
-    "plot_comparison": "comparison",
-    "plot_convergence": "diagnostics",
-    "plot_crossing_check": "predictive",
-    "plot_energy": "diagnostics",
-    "plot_forest": "forest",
-    "plot_front": "front",
-    "plot_gains": "gains",
-    "plot_gradient_noise": "gradient_noise",
-    "plot_gradient_noise_grid": "gradient_noise",
-    "plot_iso_batch": "iso_batch",
-    "plot_iso_batch_steps": "iso_batch",
-    "plot_law_comparison": "laws",
-    "plot_noise_against_fit": "noise_against_fit",
-    "plot_noise_bias": "noise_bias",
-    "plot_noise_joint": "noise_joint",
-    "plot_plan": "plan",
-    "plot_prior_posterior": "prior_posterior",
-    "plot_ranks": "diagnostics",
-    "plot_run_effects": "run_effects",
-    "plot_samples": "samples",
-    "plot_split_choice": "split_choice",
-    "plot_step_time": "wall_clock",
-    "plot_steps": "steps",
-    "plot_trace": "diagnostics",
-    "plot_training_curves": "training",
-    "plot_training_phase": "training",
-    "plot_time_cost": "time_cost",
-    "plot_wall_clock": "wall_clock",
+    "allocation": ("plot_front", "plot_split_choice", "plot_time_cost"),
+    "checks": ("plot_crossing_check",),
+    "curves": ("plot_gains", "plot_samples", "plot_steps"),
+    "diagnostics": ("plot_convergence", "plot_energy", "plot_law_comparison",
+                    "plot_prior_posterior", "plot_ranks", "plot_run_effects", "plot_trace"),
+    "estimates": ("plot_cbs_against_threshold", "plot_comparison", "plot_forest"),
+    "files": ("draw_figure", "figure_bytes", "write_figure"),
+    "gallery": ("GalleryItem", "all_figures", "page_figures"),
+    "map": ("plot_clock_map", "plot_map"),
+    "noise": ("plot_gradient_noise", "plot_noise_against_fit"),
+    "plan": ("plot_plan",),
+    "timing": ("plot_step_time",),
+    "training": ("plot_training_curves",),
 }
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = list(_MODULES)
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
     """Import the module of a plot when the plot is first asked for."""
-    if name not in _MODULES:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

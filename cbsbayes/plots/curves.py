@@ -1,83 +1,185 @@
-"""Training curves of one batch: seeds thin, their mean thick, groups of one dotted."""
+"""Curves along one axis: updates and samples to target, and what doubling the batch buys."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
-import xarray as xr
 from matplotlib.axes import Axes
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.plots.reading import batch_label, mean_of_all, metric_of, run_table
-from cbsbayes.plots.scales import plain_number
-from cbsbayes.plots.style import colour_of, legend_outside
+from cbsbayes.plots import marks, reading, scales, style
+from cbsbayes.plots.cuts import Cut, choose_cut
 
-__all__ = ["draw_cells", "select_runs"]
+if TYPE_CHECKING:
+    from cbsbayes.posterior.fit import Fit
+
+__all__ = ["plot_gains", "plot_samples", "plot_steps"]
+
+type Thresholds = float | Sequence[float] | None
+
+_DASHED = (0, (4, 2))
 
 
-def select_runs(sweep: xr.Dataset, metric: str | None, mask: np.ndarray, what: str) -> xr.Dataset:
-    """Return the usable runs in `mask` that were evaluated, with `accuracy(run, step)`.
+@style.styled
+def plot_steps(fit: Fit, *, ax: Axes | None = None, threshold: Thresholds = None,
+               axis: str | None = None, fixed: int | None = None) -> Axes:
+    """Plot updates to target S against the batch, along one axis.
+
+    Points with bars are observed crossings (between two evaluations); an open triangle points up
+    where a run ended before the target, down where its first evaluation was past it. Lines and
+    bands are the posterior (median; 50 % and the fit's interval for one threshold, the interval
+    alone for several), dashed is least squares, and a diamond is the critical batch size, a
+    triangle on the line a bound on it.
+
+    Parameters
+    ----------
+    fit : Fit
+    ax : Axes, optional
+        Drawn into; by default a new figure's axes.
+    threshold : float or sequence of float, optional
+        Fitted thresholds to draw; by default all (six at most).
+    axis : {"prompts", "rollouts", "total"}, optional
+        Default: prompts, or total for one-axis data.
+    fixed : int, optional
+        Rollouts (along prompts) or prompts (along rollouts) held fixed; by default the value with
+        most batches along the axis.
+
+    Returns
+    -------
+    Axes
 
     Raises
     ------
     CBSDataError
-        If the sweep holds no curves, or no usable run in `mask` was ever evaluated.
+        If the axis was not varied or a threshold was not fitted.
     """
-    if "usable" in sweep.coords:
-        mask = mask & (sweep["usable"].values == 1)
-    chosen = sweep.sel(metric=metric_of(sweep, metric)).isel(run=np.flatnonzero(mask))
-    evaluated = np.isfinite(chosen["accuracy"].values).any(axis=1) if mask.any() else mask[:0]
-    if not evaluated.any():
-        phases = ", ".join(sorted(set(run_table(sweep)["phase"]) - {""})) or "none named"
-        raise CBSDataError(f"no evaluated runs of {what}; phases in the sweep: {phases}")
-    return chosen.isel(run=np.flatnonzero(evaluated))
+    ax = _draw(fit, ax, choose_cut(fit, axis, fixed), threshold, in_samples=False)
+    ax.set_ylabel(f"S: {reading.steps_label(fit)} to target")
+    ax.set_title("Updates to target")
+    return ax
 
 
-def draw_cells(ax: Axes, runs: xr.Dataset, colour_by: str, *, in_samples: bool = False,
-               legend: bool = True) -> None:
-    """Draw the curves of `runs`, one colour per value of a coordinate.
+@style.styled
+def plot_samples(fit: Fit, *, ax: Axes | None = None, threshold: Thresholds = None,
+                 axis: str | None = None, fixed: int | None = None) -> Axes:
+    """Plot samples to target E = B · S against the batch; parameters and marks as `plot_steps`.
 
-    Parameters
-    ----------
-    ax : Axes
-    runs : Dataset
-        `accuracy(run, step)` as :func:`select_runs` returns it.
-    colour_by : {"total_batch", "n_prompts", "n_rollouts"}
-    in_samples : bool
-        Put samples (updates × total batch) on the x axis instead of updates.
-    legend : bool
-        Whether to add the legend of batches.
+    Where E is flat, a larger batch costs nothing in samples; where it rises along the batch, the
+    extra samples buy less and less.
     """
-    table = run_table(runs)
-    colours = colour_of(table[colour_by])
-    step = runs["step"].values.astype(float)
-    keys = [colour_by, "total_batch", "n_prompts", "n_rollouts"]
-    for _, cell in table.groupby(list(dict.fromkeys(keys))):
-        first = cell.iloc[0]
-        accuracy = runs["accuracy"].values[cell.index.to_numpy()]
-        x = step * first["total_batch"] if in_samples else step
-        shown = x > 0 if in_samples else x >= 0  # the start has no place on a log axis
-        _draw_cell(ax, x[shown], accuracy[:, shown], colours[first[colour_by]], _label(first),
-                   dotted=first["n_rollouts"] == 1)
-    if legend:
-        two_axes = (table["n_prompts"] > 0).all()
-        legend_outside(ax, title="prompts × rollouts = B" if two_axes else "batch size")
+    ax = _draw(fit, ax, choose_cut(fit, axis, fixed), threshold, in_samples=True)
+    ax.set_ylabel("E = B · S: samples to target")
+    ax.set_title("Samples to target")
+    return ax
 
 
-def _draw_cell(ax: Axes, x: np.ndarray, accuracy: np.ndarray, colour: str, label: str, *,
-               dotted: bool) -> None:
-    style = (0, (1, 1.2)) if dotted else "-"
-    for seed in accuracy:
-        seen = np.isfinite(seed)
-        thin = {"lw": 0.7, "alpha": 0.55} if len(accuracy) > 1 else {"lw": 1.6, "label": label}
-        ax.plot(x[seen], seed[seen], color=colour, ls=style, zorder=2, gid="seed", **thin)
-    if len(accuracy) > 1:
-        mean = mean_of_all(accuracy)
-        seen = np.isfinite(mean)
-        ax.plot(x[seen], mean[seen], color=colour, lw=1.9, ls=style, zorder=3, label=label,
-                gid="mean")
+def _draw(fit: Fit, ax: Axes | None, cut: Cut, threshold: Thresholds, *, in_samples: bool) -> Axes:
+    """Draw every threshold asked for along a cut, with marks, names and legend."""
+    levels = reading.pick_thresholds(fit, threshold)
+    prob = reading.ci_prob(fit)
+    probs = (0.5, prob) if len(levels) == 1 else (prob,)
+    runs = reading.crossing_table(fit, levels[0])
+    grid = cut.grid(runs.loc[cut.contains(runs), cut.column].to_numpy(dtype=float))
+    prompts, rollouts = cut.batches(grid)
+    scale = prompts * rollouts if in_samples else np.ones_like(grid)
+    ax = style.new_axes(ax)
+    scales.log_axis(ax, "x")
+    scales.log_axis(ax, "y", 10)
+    ax.set_xlim(grid[0] / 1.06, grid[-1])
+    entries = [style.entry(f"posterior median, {100 * prob:g} % band", lw=1.6)]
+    ends, critical = [], []
+    for level, colour in zip(levels, style.ordered_colours(len(levels)), strict=True):
+        draws = reading.steps_at(fit, prompts, rollouts, level) * scale
+        median = marks.draw_band(ax, grid, draws, colour, probs)
+        runs = reading.crossing_table(fit, level)
+        runs = runs[cut.contains(runs)]
+        marks.draw_crossings(ax, runs[cut.column].to_numpy(dtype=float), runs, colour,
+                             scale=runs["total_batch"].to_numpy() if in_samples else 1.0)
+        entries += marks.crossing_entries(runs["status"])
+        critical.append(_critical(ax, fit, cut, level, grid, median, colour))
+        squares = _least_squares(fit, cut, level, grid)
+        if squares is not None:
+            ax.plot(grid, squares * scale, color=colour, ls=_DASHED, lw=1.1, zorder=3,
+                    gid="least-squares", scaley=False)
+            entries.append(style.entry("least squares", ls=_DASHED, lw=1.1))
+        ends.append((median[-1], reading.named(fit, level), colour))
+    if "identified" in critical:
+        entries.append(style.entry("critical batch size", marker="D", mfc=style.PAPER))
+    ax.set_xlabel(cut.label)
+    marks.name_curves(ax, ends)
+    style.legend_below(ax, [*entries, *marks.bound_entries(critical, across=True)])
+    return ax
 
 
-def _label(run: pd.Series) -> str:
-    batch = batch_label(run["n_prompts"], run["n_rollouts"], run["total_batch"])
-    return f"{batch} = {plain_number(run['total_batch'])}" if "×" in batch else batch
+def _critical(ax: Axes, fit: Fit, cut: Cut, level: float, grid: np.ndarray, median: np.ndarray,
+              colour: str) -> str:
+    """Mark the critical batch size on the curve; return its status, '' where none is drawn."""
+    row = cut.critical(fit.cbs, level)
+    if row is None or row["status"] == "not_identified":
+        return ""
+    end = {"upper_bound": "ci_upper", "lower_bound": "ci_lower"}.get(str(row["status"]), "median")
+    if not grid[0] < row[end] < grid[-1]:
+        return ""
+    y = float(np.exp(np.interp(np.log(row[end]), np.log(grid), np.log(median))))
+    return marks.draw_estimate(ax, y, row, colour, hollow=True, across=True, marker="D")
+
+
+def _least_squares(fit: Fit, cut: Cut, level: float, grid: np.ndarray) -> np.ndarray | None:
+    """Return updates by least squares along a cut, None where there is no such fit."""
+    held = ",".join(f"{name}={value:.0f}" for name, value in cut.at.items())
+    for found in fit.baselines:
+        if ((found.method, found.axis, found.at) == ("least_squares", cut.axis, held)
+                and np.isclose(found.threshold, level)):
+            steps = found.predict(grid)
+            return steps if (np.isfinite(steps) & (steps > 0)).all() else None
+    return None
+
+
+@style.styled
+def plot_gains(fit: Fit, *, ax: Axes | None = None, threshold: Thresholds = None,
+               axis: str | None = None, fixed: int | None = None) -> Axes:
+    """Plot updates after doubling the batch over updates before, inside the range tried.
+
+    1 is nothing bought, 0.5 is perfect scaling. Of all that is read off the fit this leans least on
+    the form of the law. Parameters as `plot_steps`.
+
+    Raises
+    ------
+    CBSDataError
+        If the axis was not varied, no batch has its double in the range tried, or a threshold
+        was not fitted.
+    """
+    cut = choose_cut(fit, axis, fixed)
+    levels = reading.pick_thresholds(fit, threshold)
+    runs = reading.crossing_table(fit, levels[0])
+    tried = np.unique(runs.loc[cut.contains(runs), cut.column].to_numpy(dtype=float))
+    inside = tried[2 * tried <= tried[-1]]
+    if not inside.size:
+        raise CBSDataError(f"no batch along {cut.axis} was tried together with one twice "
+                           "its size; what doubling buys would be extrapolated")
+    grid = np.unique([*np.geomspace(max(tried[0], cut.least), tried[-1] / 2, 25), *inside])
+    at = np.isin(grid, inside)
+    ax = style.new_axes(ax)
+    scales.log_axis(ax, "x")
+    ends = []
+    for level, colour in zip(levels, style.ordered_colours(len(levels)), strict=True):
+        after, before = (reading.steps_at(fit, *cut.batches(x), level) for x in (2 * grid, grid))
+        with np.errstate(invalid="ignore"):  # where a group never arrives, before nor after
+            median = marks.draw_band(ax, grid, after / before, colour, (reading.ci_prob(fit),))
+        ax.plot(grid[at], median[at], "o", color=colour, ms=4.5, gid="tried")
+        ends.append((median[-1], reading.named(fit, level), colour))
+    for value, text in ((1.0, "nothing bought"), (0.5, "half the updates")):
+        ax.axhline(value, color=style.GREY, lw=0.9, ls=_DASHED, zorder=1, gid="reference")
+        ax.text(0.99, value, text, transform=ax.get_yaxis_transform(), ha="right", va="bottom",
+                fontsize=7, color=style.GREY)
+    ax.set_ylim(min(0.47, ax.get_ylim()[0]), 1.05)
+    ax.set_xlabel(f"{cut.label}, before doubling")
+    ax.set_ylabel("S after doubling / S before")
+    ax.set_title(f"What doubling {'the batch' if cut.axis == 'total' else cut.axis} buys")
+    marks.name_curves(ax, ends)
+    style.legend_below(ax, [
+        style.entry(f"posterior median, {100 * reading.ci_prob(fit):g} % band", lw=1.6),
+        style.entry("batch tried with its double", marker="o")])
+    return ax

@@ -1,12 +1,12 @@
 """Every figure of a fit in reading order, each with a title and how to read it.
 
-What leans least on the form of the law comes first: what doubling buys, then S(B), then the
-critical batch size, then whether sampling worked.
+The dozen of the page come first: the map, what doubling buys, curves, splits, and whether all this
+is to be trusted; the others are for those who ask. Titles and captions stand in ``figures.toml``.
 """
 
 from __future__ import annotations
 
-import re
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,44 +16,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.plots.cbs import plot_cbs_against_threshold
-from cbsbayes.plots.clock_map import plot_clock_map
-from cbsbayes.plots.comparison import plot_comparison
-from cbsbayes.plots.diagnostics import (
-    plot_convergence,
-    plot_energy,
-    plot_ranks,
-    plot_trace,
-)
-from cbsbayes.plots.files import figure_files
-from cbsbayes.plots.front import plot_front
-from cbsbayes.plots.gains import plot_gains
-from cbsbayes.plots.gradient_noise import plot_gradient_noise_grid
-from cbsbayes.plots.iso_batch import plot_iso_batch, plot_iso_batch_steps
-from cbsbayes.plots.laws import plot_law_comparison
-from cbsbayes.plots.noise_against_fit import plot_noise_against_fit
-from cbsbayes.plots.noise_joint import plot_noise_joint
-from cbsbayes.plots.predictive import plot_crossing_check
-from cbsbayes.plots.prior_posterior import plot_prior_posterior
+from cbsbayes.plots import allocation, checks, curves, diagnostics, estimates, map, noise, timing
+from cbsbayes.plots.cuts import axes_of
+from cbsbayes.plots.files import draw_figure
 from cbsbayes.plots.reading import run_table
-from cbsbayes.plots.run_effects import plot_run_effects
-from cbsbayes.plots.samples import plot_samples
-from cbsbayes.plots.split_choice import plot_split_choice
-from cbsbayes.plots.steps import plot_steps
-from cbsbayes.plots.style import detached, visible_text
-from cbsbayes.plots.time_cost import plot_time_cost
-from cbsbayes.plots.training import plot_training_phase
-from cbsbayes.plots.wall_clock import plot_step_time, plot_wall_clock
-from cbsbayes.sweep.files import write_whole
+from cbsbayes.plots.style import new_grid, styled
+from cbsbayes.plots.training import plot_training_curves
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
 
-__all__ = ["FORMATS", "GalleryItem", "all_figures", "write_figures"]
+__all__ = ["GalleryItem", "all_figures", "page_figures"]
 
-FORMATS = ("png", "pdf")
-
-_ALONG = {"prompts": "prompts", "rollouts": "rollouts", "total": "the total batch"}
+_PANELS = 6  # of one figure at most
+_TEXTS = Path(__file__).with_name("figures.toml")
 
 
 class GalleryItem(NamedTuple):
@@ -69,203 +45,64 @@ class GalleryItem(NamedTuple):
     draw: Callable[[], Figure]
 
 
-def write_figures(
-    fit: Fit, folder: Path, formats: Sequence[str] = FORMATS
-) -> list[tuple[GalleryItem, str]]:
-    """Draw every figure into a folder and return each with the reason why it is not there, or ''.
+@styled
+def _stacked(plots: Sequence[Callable[..., Axes]], height: float = 2.9) -> Axes:
+    """Draw plots below one another; return the last axes."""
+    if not plots:
+        raise CBSDataError("neither prompts nor rollouts were varied in the fitted runs")
+    if len(plots) == 1:
+        return plots[0]()
+    _, axes = new_grid(len(plots), 1, (5.6, height))
+    for ax, plot in zip(axes, plots, strict=True):
+        plot(ax=ax)
+    return axes[-1]
+
+
+def _gradient_noise(fit: Fit) -> Axes:
+    names = noise.logged_noise(fit.sweep)[:_PANELS]
+    return _stacked([partial(noise.plot_gradient_noise, fit, variable=name) for name in names], 2.0)
+
+
+def page_figures(fit: Fit, *, threshold: float | None = None,
+                 advice: tuple[float, float] | None = None) -> Iterator[GalleryItem]:
+    """Yield the figures of the page, a dozen at most, in reading order.
 
     Parameters
     ----------
     fit : Fit
-    folder : Path
-        Made where it does not exist.
-    formats : sequence of {"png", "svg", "pdf"}
-        Files of each figure.
+    threshold : float, optional
+        The target of figures of one target; by default the middle one.
+    advice : (n_prompts, n_rollouts), optional
+        Marked on the map.
     """
-    folder.mkdir(exist_ok=True)
-    return [(item, _write(item, folder, formats)) for item in all_figures(fit)]
+    axes = axes_of(fit)
+    phases = sorted(set(run_table(fit.sweep)["phase"].astype(str)) - {""})[:_PANELS]
+
+    def along(plot: Callable[..., Axes]) -> Callable[..., Axes]:
+        return partial(_stacked, [partial(plot, fit, axis=axis) for axis in axes])
+
+    def at_target(plot: Callable[..., Axes | Figure], **options: Any) -> Callable[..., Any]:
+        return partial(plot, fit, threshold=threshold, **options)
+
+    yield _item("map", at_target(map.plot_map, advice=advice))
+    yield _item("gains", along(curves.plot_gains))
+    for axis in axes:
+        pair = [partial(plot, fit, axis=axis) for plot in (curves.plot_steps, curves.plot_samples)]
+        yield _item(f"steps_{axis}", partial(_stacked, pair), "steps", axis=axis)
+    yield _item("split_choice", at_target(allocation.plot_split_choice))
+    yield _item("front", at_target(allocation.plot_front))
+    yield _item("training", partial(_stacked, [partial(plot_training_curves, fit, phase=phase)
+                                               for phase in phases or [""]], 2.4))
+    yield _item("crossing_check", at_target(checks.plot_crossing_check))
+    yield _item("comparison", along(estimates.plot_comparison))
+    yield _item("cbs", along(estimates.plot_cbs_against_threshold))
+    yield _item("clock_map", at_target(map.plot_clock_map))
+    yield _item("noise_against_fit", partial(noise.plot_noise_against_fit, fit))
 
 
-def _write(item: GalleryItem, folder: Path, formats: Sequence[str]) -> str:
-    try:
-        figure = item.draw()
-    except CBSDataError as error:
-        return str(error)
-    for fmt, content in figure_files(figure, formats).items():
-        write_whole(folder / f"{item.slug}.{fmt}", content)
-    return ""
-
-
-def _draw(plot: Callable[..., Axes | Figure], *args: Any, **kwargs: Any) -> Figure:
-    with detached():
-        drawn = plot(*args, **kwargs)
-    figure = drawn if isinstance(drawn, Figure) else drawn.figure
-    assert isinstance(figure, Figure)  # a new one, never a part of another
-    return figure
-
-
-def _item(slug: str, title: str, caption: str, plot: Callable[..., Axes | Figure], *args: Any,
-          **kwargs: Any) -> GalleryItem:
-    return GalleryItem(slug, title, caption, partial(_draw, plot, *args, **kwargs))
-
-
-def _axes_of(fit: Fit) -> tuple[str, ...]:
-    one_axis = (run_table(fit.crossings)["n_prompts"] <= 0).all()
-    return ("total",) if one_axis else ("prompts", "rollouts", "total")
-
-
-def _per_axis(fit: Fit, slug: str, title: str, caption: str,
-              plot: Callable[..., Axes | Figure]) -> Iterator[GalleryItem]:
-    for axis in _axes_of(fit):
-        yield _item(f"{slug}_{axis}", title.format(_ALONG[axis]), caption, plot, fit, axis=axis)
-
-
-def _scaling(fit: Fit) -> Iterator[GalleryItem]:
-    yield from _per_axis(
-        fit, "gains", "What doubling {} buys",
-        "Updates to the target after doubling, over updates before: at 1 doubling buys nothing, "
-        "at 0.5 it halves the updates. Points are batches that were tried; bars and bands are "
-        "posterior intervals. Of all results this leans least on the form of the law.",
-        plot_gains)
-    yield from _per_axis(
-        fit, "steps", "Updates to target along {}",
-        "Points are observed crossings, with a bar where evaluations left a gap; open triangles "
-        "point up where a run ended before the target and down where its first evaluation was "
-        "already past it. Lines and bands are the posterior, dashed is least squares, dotted "
-        "S_min; bars at the bottom are intervals of the critical batch size, pale where only a "
-        "bound is known.", plot_steps)
-    yield from _per_axis(
-        fit, "samples", "Samples to target along {}",
-        "The same in samples, E = B · S. Where the curve is flat a larger batch costs no extra "
-        "samples; where it rises, extra samples buy fewer updates saved.", plot_samples)
-
-
-def _critical(fit: Fit) -> Iterator[GalleryItem]:
-    yield from _per_axis(
-        fit, "cbs", "Critical batch size along {}",
-        "The batch at which the target takes twice the least number of updates, at every "
-        "threshold. Filled points are the main law, open ones the laws fitted beside it. An "
-        "arrow is a bound: the data say only that the value lies beyond it; a dotted bar is not "
-        "identified.", plot_cbs_against_threshold)
-    yield from _per_axis(
-        fit, "comparison", "Least squares and posterior along {}",
-        "B_noise by method. Plain least squares drops runs that never cross and has no "
-        "interval; an arrowhead at the edge goes on to zero or to infinity.", plot_comparison)
-    yield _item(
-        "laws", "Which law predicts runs it has not seen",
-        "Difference in expected log predictive density of left-out runs to the best law, with "
-        "its standard error; further left is worse, and a few standard errors are needed to "
-        "tell laws apart.", plot_law_comparison, fit)
-
-
-def _splits(fit: Fit) -> Iterator[GalleryItem]:
-    yield _item(
-        "iso_batch", "One batch, split differently: training curves",
-        "Runs with the same number of samples per update, split between prompts and rollouts. "
-        "One rollout per prompt is dotted: it is another estimator.", plot_iso_batch, fit)
-    yield _item(
-        "iso_batch_steps", "One batch, split differently: updates to target",
-        "Posterior of the updates each split takes, with what was observed; the bar at the "
-        "bottom is the interval of the best split.", plot_iso_batch_steps, fit)
-    yield _item(
-        "split_choice", "Which split is the best, and what another costs",
-        "Above: the probability that a split takes the fewest updates, and that it loses at most "
-        "5 %. Below: its updates over those of the best split, mean and interval. Hatched bars "
-        "and open points lie outside the range tried.", plot_split_choice, fit)
-    yield _item(
-        "front", "Updates against samples",
-        "Batches tried, filled where they are on the front of updates and samples with a "
-        "probability of one half and more; the number is that probability. The band is the front "
-        "that one group size gives over prompts.", plot_front, fit)
-
-
-def _phases(fit: Fit) -> list[str | None]:
-    """Return the phases that are named; None stands for all runs where none is."""
-    names = sorted(set(run_table(fit.sweep)["phase"].astype(str)) - {""})
-    return list(names) or [None]
-
-
-def _training(fit: Fit) -> Iterator[GalleryItem]:
-    for i, phase in enumerate(_phases(fit)):
-        word = re.sub(r"[^a-z0-9]+", "_", (phase or "all").lower()).strip("_")
-        title = "Training curves" + (f", phase {visible_text(phase)}" if phase else "")
-        yield _item(
-            f"training_{i + 1}_{word}".rstrip("_"), title,
-            "Validation accuracy against updates and against samples. Thin lines are seeds, "
-            "thick ones their mean, dotted ones have one rollout per prompt; grey lines are the "
-            "thresholds.", plot_training_phase, fit, phase)
-    yield _item(
-        "noise_against_fit", "Gradient noise, measured and fitted",
-        "Black is measured, colours are fitted under each law, all averaged over progress from the "
-        "start up to the target. An arrow is a bound: the measurement's denominator is not told "
-        "from zero, or the batches tried do not settle the scale.", plot_noise_against_fit, fit)
-    if getattr(fit, "noise_joint", None) is not None:
-        yield _item(
-            "noise_against_fit_joint", "Updates to target with and without measured noise as data",
-            "Intervals of one new run at batches around those tried, at the hardest target; open "
-            "marks are batches that were not run.", plot_noise_joint, fit)
-    yield _item(
-        "gradient_noise", "Gradient noise over training",
-        "What the runs logged about gradient noise, coloured by total batch. A measured noise "
-        "scale equals the fitted one in order of magnitude only.", plot_gradient_noise_grid, fit)
-    yield _item(
-        "wall_clock", "Time to target",
-        "Posterior updates to the target times the seconds per update, at every batch tried; "
-        "black marks are observed. The lowest batch is the fastest on this machine.",
-        plot_wall_clock, fit)
-    yield _item(
-        "clock_map", "Time to target over prompts and rollouts",
-        "Median for a typical run, from the fitted updates and the fitted step time. Dots mark "
-        "batches tried, hatching those outside their range; lines join equal samples.",
-        plot_clock_map, fit)
-    yield _item(
-        "time_cost", "Time against samples to target",
-        "Open points are extrapolated. The band is the least time that so many samples allow, "
-        "over batches inside the range tried.", plot_time_cost, fit)
-    yield _item(
-        "step_time", "Time per step",
-        "Seconds per trainer step of every run; lines and bands are the step-time model, a "
-        "typical run.", plot_step_time, fit)
-
-
-def _checks(fit: Fit) -> Iterator[GalleryItem]:
-    yield _item(
-        "crossing_check", "Does the fit cover what was observed",
-        "Bars are crossings replicated from the posterior, black marks the observed ones. The "
-        "title says what share of the observations lies inside; much less than the nominal "
-        "share means that the model does not fit.", plot_crossing_check, fit)
-    yield _item(
-        "run_effects", "Which runs were slower or faster than the law",
-        "Every run's effect on log S; the stripes are one and two sigma_run. A run far outside "
-        "is named and worth a look; one phase all on one side means that the law does not fit.",
-        plot_run_effects, fit)
-    yield _item(
-        "prior_posterior", "What the data taught",
-        "Prior and posterior density of each quantity. A posterior as wide as its prior was not "
-        "taught by the data.", plot_prior_posterior, fit)
-    yield _item(
-        "convergence", "Did the chains converge",
-        "Every quantity in the table by r_hat and effective draws; points above the upper line "
-        "or left of the upright one are past a limit.", plot_convergence, fit)
-    yield _item("ranks", "Ranks of the draws by chain",
-                "One histogram per chain; all flat, inside the grey band, is good.",
-                plot_ranks, fit)
-    yield _item("trace", "Draws in order",
-                "The chains lie over each other and do not drift.", plot_trace, fit)
-    yield _item("energy", "Energy of the sampler",
-                "The two histograms have about the same width; an E-BFMI below .3 means that "
-                "the tails were not reached.", plot_energy, fit)
-
-
-def all_figures(fit: Fit) -> Iterator[GalleryItem]:
-    """Yield every figure of a fit, in reading order, drawn only when asked.
-
-    Figures this fit cannot have are yielded too: calling their `draw` raises `CBSDataError`
-    with the reason. Figures are detached from pyplot, so none has to be closed.
-
-    Parameters
-    ----------
-    fit : Fit
+def all_figures(fit: Fit, *, threshold: float | None = None,
+                advice: tuple[float, float] | None = None) -> Iterator[GalleryItem]:
+    """Yield every figure of a fit, those of the page first; parameters as `page_figures`.
 
     Yields
     ------
@@ -280,5 +117,23 @@ def all_figures(fit: Fit) -> Iterator[GalleryItem]:
     ...     except CBSDataError as reason:
     ...         print(f"{title}: {reason}")
     """
-    for part in (_scaling, _critical, _splits, _training, _checks):
-        yield from part(fit)
+    yield from page_figures(fit, threshold=threshold, advice=advice)
+    yield _item("run_effects", partial(diagnostics.plot_run_effects, fit))
+    yield _item("laws", partial(diagnostics.plot_law_comparison, fit))
+    yield _item("prior_posterior", partial(diagnostics.plot_prior_posterior, fit,
+                                           threshold=threshold))
+    yield _item("time_cost", partial(allocation.plot_time_cost, fit, threshold=threshold))
+    yield _item("step_time", partial(timing.plot_step_time, fit))
+    yield _item("gradient_noise", partial(_gradient_noise, fit))
+    yield _item("convergence", partial(diagnostics.plot_convergence, fit))
+    yield _item("ranks", partial(diagnostics.plot_ranks, fit, threshold=threshold))
+    yield _item("trace", partial(diagnostics.plot_trace, fit, threshold=threshold))
+    yield _item("energy", partial(diagnostics.plot_energy, fit))
+
+
+def _item(slug: str, plot: Callable[[], Axes | Figure], text: str = "", **names: str,
+          ) -> GalleryItem:
+    """Return a figure with its texts, by default those of its slug."""
+    texts = tomllib.loads(_TEXTS.read_text(encoding="utf-8"))[text or slug]
+    return GalleryItem(slug, texts["title"].format(**names), texts["caption"],
+                       partial(draw_figure, plot))

@@ -1,7 +1,7 @@
-"""The marks that S(B) figures share: crossing intervals, posterior bands, bound arrows.
+"""The marks that figures share: crossing intervals, posterior bands, estimates, names of curves.
 
 Every artist carries a gid (`crossing-interval`, `crossing-left`, `crossing-right`, `median`,
-`band-50`, `bound`, ...), so that a figure can be asked what it shows.
+`band-50`, `estimate`, …), so that a figure can be asked what it shows.
 """
 
 from __future__ import annotations
@@ -15,168 +15,174 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from cbsbayes.plots.reading import INTERVAL, LEFT, RIGHT
-from cbsbayes.plots.style import BLACK, GREY
+from cbsbayes.plots.style import INK, PAPER, entry
 
-__all__ = ["censoring_handles", "dodge", "draw_bands", "draw_crossings", "draw_estimate",
-           "interval_of", "spread_groups"]
+__all__ = ["bound_entries", "crossing_entries", "draw_band", "draw_crossings", "draw_estimate",
+           "name_curves", "quantiles", "spread"]
 
-
-def dodge(x: np.ndarray, octaves: float = 0.16) -> np.ndarray:
-    """Return positions on a log2 axis with equal ones set side by side.
-
-    Parameters
-    ----------
-    x : array, shape (n,)
-    octaves : float
-        Width over which the runs of one batch are spread.
-
-    Returns
-    -------
-    array, shape (n,)
-    """
-    return np.asarray(x, dtype=float) * 2.0 ** spread_groups(x, octaves)
+_LINE = 0.06  # height of a line of text as a share of usual axes
 
 
-def spread_groups(x: np.ndarray, width: float) -> np.ndarray:
-    """Return an offset per entry that spreads equal entries evenly over `width`."""
-    groups = pd.Series(np.asarray(x, dtype=float)).groupby(np.asarray(x, dtype=float))
-    rank = groups.cumcount().to_numpy()
-    size = groups.transform("size").to_numpy()
-    return width * np.where(size > 1, rank / np.maximum(size - 1, 1) - 0.5, 0.0)
+def quantiles(draws: np.ndarray, prob: float) -> np.ndarray:
+    """Return median, lower and upper end over axis 0, shape (3, …); NaN where one is infinite."""
+    levels = [0.5, (1 - prob) / 2, (1 + prob) / 2]
+    if np.isfinite(draws).all():
+        return np.quantile(draws, levels, axis=0)
+    known = np.where(np.isnan(draws), np.inf, draws)  # what never arrives has no place on an axis
+    found = np.quantile(known, levels, axis=0, method="inverted_cdf")
+    return np.where(np.isinf(found), np.nan, found)
 
 
-def draw_crossings(ax: Axes, x: np.ndarray, crossings: pd.DataFrame, colour: str, *,
-                   scale: np.ndarray | float = 1.0, alpha: float = 1.0) -> None:
-    """Draw observed crossings: bars over the interval, open triangles where censored.
-
-    Parameters
-    ----------
-    ax : Axes
-    x : array, shape (run,)
-    crossings : DataFrame
-        Columns `lower`, `upper` (updates) and `status`.
-    colour : str
-    scale : array, shape (run,), or float
-        Factor on both bounds; the total batch turns updates into samples.
-    alpha : float
-    """
-    scale = np.broadcast_to(np.asarray(scale, dtype=float), x.shape)
-    lower = crossings["lower"].to_numpy() * scale
-    upper = crossings["upper"].to_numpy() * scale
-    status = crossings["status"].to_numpy()
-    between = status == INTERVAL
-    if between.any():
-        middle = np.sqrt(lower[between] * upper[between])
-        ax.vlines(x[between], lower[between], upper[between], colors=colour, lw=1.3,
-                  alpha=alpha, zorder=4)
-        ax.plot(x[between], middle, "o", color=colour, ms=4.6, alpha=alpha, zorder=5,
-                mec="white", mew=0.4, gid="crossing-interval")
-    for code, y, marker, gid in ((LEFT, upper, "v", "crossing-left"),
-                                 (RIGHT, lower, "^", "crossing-right")):
-        censored = status == code
-        if censored.any():
-            ax.plot(x[censored], y[censored], marker, mfc="white", mec=colour, mew=1.2, ms=6,
-                    ls="none", alpha=alpha, zorder=5, gid=gid)
-
-
-def draw_bands(ax: Axes, x: np.ndarray, samples: np.ndarray, colour: str,
-               probs: Sequence[float] = (0.5, 0.9), **kwargs: Any) -> None:
-    """Draw the posterior median and equal-tailed bands of a curve.
+def draw_band(ax: Axes, x: np.ndarray, draws: np.ndarray, colour: str,
+              probs: Sequence[float] = (0.5, 0.9)) -> np.ndarray:
+    """Draw the posterior median and equal-tailed bands of a curve; return the median.
 
     Parameters
     ----------
     ax : Axes
     x : array, shape (batch,)
-    samples : array, shape (sample, batch)
+    draws : array, shape (sample, batch)
     colour : str
     probs : sequence of float
         Probabilities of the bands.
-    **kwargs
-        Passed to the median line, e.g. `label`.
     """
-    widest_first = sorted(probs, reverse=True)
-    median, *ends = _quantiles(samples, [0.5, *(end for p in widest_first for end in _ends(p))])
-    for prob, low, high in zip(widest_first, ends[::2], ends[1::2], strict=True):
-        alpha = 0.32 if prob <= 0.5 else 0.16
-        ax.fill_between(x, low, high, color=colour, alpha=alpha, lw=0, zorder=2,
-                        gid=f"band-{100 * prob:.0f}")
-    ax.plot(x, median, color=colour, zorder=3, gid="median", **kwargs)
+    for prob in probs:
+        median, low, high = quantiles(draws, prob)
+        ax.fill_between(x, low, high, color=colour, alpha=0.3 if prob <= 0.5 else 0.16, lw=0,
+                        zorder=2, gid=f"band-{100 * prob:.0f}")
+    ax.plot(x, median, color=colour, zorder=3, gid="median")
+    return median
 
 
-def interval_of(samples: np.ndarray, prob: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the equal-tailed interval over axis 0."""
-    low, high = _quantiles(samples, _ends(prob))
-    return low, high
+def _bars(ax: Axes, at: np.ndarray, low: np.ndarray, high: np.ndarray, *, across: bool,
+          **style: Any) -> None:
+    """Draw bars as one broken line, a fraction of the bytes of a line each."""
+    ends = np.stack([low, high, np.full(len(low), np.nan)], axis=1).ravel()
+    place = np.repeat(at, 3)
+    ax.plot(*((ends, place) if across else (place, ends)), solid_capstyle="butt", **style)
 
 
-def _ends(prob: float) -> tuple[float, float]:
-    return (1 - prob) / 2, (1 + prob) / 2
-
-
-def _quantiles(samples: np.ndarray, levels: Sequence[float]) -> np.ndarray:
-    """Return quantiles over axis 0, shape (level, ...), of the draws that are not NaN.
-
-    NaN where a quantile is infinite: what may never arrive has no place on the axis.
-    """
-    quantile = np.nanquantile if np.isnan(samples).any() else np.quantile  # sorts row by row
-    if not np.isinf(samples).any():
-        return quantile(samples, levels, axis=0)
-    found = quantile(samples, levels, axis=0, method="inverted_cdf")
-    return np.where(np.isinf(found), np.nan, found)
-
-
-def draw_estimate(ax: Axes, x: float, row: pd.Series, colour: str, *, hollow: bool = False) -> str:
-    """Draw one estimate at `x`: a point with its interval, or an arrow where it is a bound.
+def draw_crossings(ax: Axes, at: np.ndarray, crossings: pd.DataFrame, colour: str, *,
+                   scale: np.ndarray | float = 1.0, across: bool = False) -> None:
+    """Draw observed crossings: bars over the interval, open triangles where censored.
 
     Parameters
     ----------
     ax : Axes
-    x : float
+    at : array, shape (run,)
+        Where each run stands on the other axis.
+    crossings : DataFrame
+        Columns `lower`, `upper` (updates) and `status`.
+    colour : str
+    scale : array, shape (run,), or float
+        Factor on both bounds; the total batch turns updates into samples.
+    across : bool
+        Along the x axis instead of the y axis.
+    """
+    lower, upper = (crossings[name].to_numpy() * scale for name in ("lower", "upper"))
+    status = crossings["status"].to_numpy()
+    known = status == INTERVAL
+    _bars(ax, at[known], lower[known], upper[known], across=across, color=colour, lw=1.3, zorder=4)
+    middle = np.sqrt(np.where(known, lower * np.where(known, upper, 1.0), 1.0))
+    for code, value, marker, gid in ((INTERVAL, middle, "o", "crossing-interval"),
+                                     (LEFT, upper, "<" if across else "v", "crossing-left"),
+                                     (RIGHT, lower, ">" if across else "^", "crossing-right")):
+        here = status == code
+        if here.any():
+            xy = (value[here], at[here]) if across else (at[here], value[here])
+            ax.plot(*xy, marker, mfc=colour if code == INTERVAL else PAPER, ls="none", gid=gid,
+                    mec=PAPER if code == INTERVAL else colour, mew=0.4 if code == INTERVAL else 1.1,
+                    ms=4.4 if code == INTERVAL else 5.5, zorder=5)
+
+
+def draw_estimate(ax: Axes, at: float, row: pd.Series, colour: str, *, hollow: bool = False,
+                  across: bool = False, marker: str = "o") -> str:
+    """Draw one estimate: a point with its interval, or a triangle where it is a bound.
+
+    Parameters
+    ----------
+    ax : Axes
+    at : float
+        Where it stands on the other axis.
     row : Series
         `median, ci_lower, ci_upper, status` as in ``cbs.csv``.
     colour : str
     hollow : bool
         Draw the point open, for estimates that stand beside the main ones.
+    across : bool
+        Along the x axis instead of the y axis.
+    marker : str
+        Of the point.
 
     Returns
     -------
     str
-        What was drawn: "identified", "upper_bound", "lower_bound", "not_identified", or
-        "" where the row holds no finite number to draw.
+        The status of what was drawn, "" where there is no finite number to draw.
     """
     status = str(row["status"])
-    low, high = float(row["ci_lower"]), float(row["ci_upper"])
-    if status in {"upper_bound", "lower_bound"}:
-        bound, points_down = (high, True) if status == "upper_bound" else (low, False)
-        return status if _draw_bound(ax, x, bound, colour, down=points_down) else ""
-    if not (np.isfinite(low) and np.isfinite(high)):
+    low, median, high = (float(row[name]) for name in ("ci_lower", "median", "ci_upper"))
+    markers = {"identified": marker, "upper_bound": "<" if across else "v",
+               "lower_bound": ">" if across else "^"}
+    value = {"upper_bound": high, "lower_bound": low}.get(status, median)
+    if status in {"identified", "not_identified"} and np.isfinite([low, high]).all():
+        (ax.hlines if across else ax.vlines)(
+            at, low, high, colors=colour, lw=1.4, zorder=3,
+            linestyles="-" if status == "identified" else (0, (1, 1.5)))
+    elif status == "not_identified":
         return ""
-    known = status == "identified"
-    ax.vlines(x, low, high, colors=colour, lw=1.4, linestyles="-" if known else (0, (1, 1.5)),
-              alpha=1.0 if known else 0.6, zorder=3)
-    if known:
-        ax.plot([x], [float(row["median"])], "o", color=colour, ms=5, zorder=4, gid="estimate",
-                mfc="white" if hollow else colour)
+    if status in markers:
+        if not (np.isfinite(value) and value > 0):
+            return ""
+        open_marker = hollow or status != "identified"
+        ax.plot(*([value], [at]) if across else ([at], [value]), markers[status], color=colour,
+                ms=5, mfc=PAPER if open_marker else colour, zorder=4,
+                gid={"identified": "estimate"}.get(status, status))
     return status
 
 
-def _draw_bound(ax: Axes, x: float, bound: float, colour: str, *, down: bool) -> bool:
-    if not (np.isfinite(bound) and bound > 0):
-        return False
-    ax.plot([x], [bound], "_", color=colour, ms=8, mew=1.6, zorder=4,
-            gid="upper-bound" if down else "lower-bound")
-    ax.annotate("", xy=(x, bound), xytext=(0, -22 if down else 22), textcoords="offset points",
-                arrowprops={"arrowstyle": "<|-", "color": colour, "lw": 1.2, "shrinkA": 0,
-                            "shrinkB": 0}, annotation_clip=True)
-    return True
+def spread(sorted_values: np.ndarray, least: float) -> np.ndarray:
+    """Return values moved up, and all down again below 1, until neighbours are `least` apart."""
+    moved = np.array(sorted_values, dtype=float)
+    for i in range(1, len(moved)):
+        moved[i] = max(moved[i], moved[i - 1] + least)
+    return moved - max(0.0, moved[-1] - 1.0) if len(moved) else moved
 
 
-def censoring_handles(status: Iterable[int]) -> list[Line2D]:
-    """Return legend handles for the kinds of crossing among `status`."""
-    kinds = ((INTERVAL, "o", BLACK, "observed, between evaluations"),
-             (RIGHT, "^", "white", "not surely reached by the end"),
-             (LEFT, "v", "white", "reached before the first evaluation"))
+def name_curves(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Write names of curves right of the axes, at their ends, moved apart where they would meet.
+
+    Parameters
+    ----------
+    ax : Axes
+        With its final limits.
+    ends : sequence of (y, name, colour)
+    """
+    to_axes = ax.transData + ax.transAxes.inverted()
+    places = sorted((float(to_axes.transform((ax.get_xlim()[1], y))[1]), name, colour)
+                    for y, name, colour in ends if np.isfinite(y))
+    heights = spread(np.array([place for place, _, _ in places]), _LINE)
+    for y, (_, name, colour) in zip(heights, places, strict=True):
+        ax.text(1.015, y, name, transform=ax.transAxes, color=colour, va="center", fontsize=8,
+                gid="name")
+
+
+def crossing_entries(status: Iterable[int], *, across: bool = False) -> list[Line2D]:
+    """Return legend entries for the kinds of crossing among `status`."""
+    kinds = ((INTERVAL, "o", "observed, between two evaluations"),
+             (RIGHT, ">" if across else "^", "not reached by the end"),
+             (LEFT, "<" if across else "v", "reached before the first evaluation"))
     present = set(status)
-    return [Line2D([], [], marker=marker, mfc=fill, mec=GREY if fill == "white" else fill,
-                   ls="none", ms=5, label=label)
-            for code, marker, fill, label in kinds if code in present]
+    return [entry(label, INK, marker=marker, mfc=INK if code == INTERVAL else PAPER)
+            for code, marker, label in kinds if code in present]
+
+
+def bound_entries(drawn: Iterable[str], *, across: bool = False) -> list[Line2D]:
+    """Return legend entries for the statuses that `draw_estimate` drew, points left out."""
+    kinds = (("upper_bound", "<" if across else "v", "upper bound only"),
+             ("lower_bound", ">" if across else "^", "lower bound only"))
+    present = set(drawn)
+    found = [entry(label, marker=marker, mfc=PAPER)
+             for status, marker, label in kinds if status in present]
+    if "not_identified" in present:
+        found.append(entry("not identified", ls=(0, (1, 1.5))))
+    return found

@@ -1,4 +1,4 @@
-"""What the plots read off a fit: thresholds, runs, table rows, and the words for them."""
+"""What figures read off a fit: thresholds, runs, rows of tables, and the text for them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from cbsbayes.decisions.decision import fitted_threshold, middle_threshold
 from cbsbayes.errors import CBSDataError
 from cbsbayes.plots.scales import plain_number
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
 
-__all__ = ["INTERVAL", "LEFT", "RIGHT", "batch_label", "cbs_row", "ci_prob", "crossing_table",
-           "default_threshold", "fixed_values", "mean_of_all", "metric_of", "one_threshold",
-           "pick_thresholds", "run_table", "steps_label", "sweep_of", "threshold_label"]
+__all__ = ["INTERVAL", "LEFT", "RIGHT", "batch_label", "batch_of", "cbs_row", "ci_prob",
+           "crossing_table", "fixed_values", "metric_of", "named", "one_threshold",
+           "pick_thresholds", "run_table", "steps_at", "steps_label", "sweep_of", "target_text",
+           "threshold_label"]
 
 LEFT, INTERVAL, RIGHT = 0, 1, 2
-_RUN_COORDS = ("name", "phase", "seed", "n_prompts", "n_rollouts", "total_batch")
+_RUN_COORDS = {"name": "", "phase": "", "seed": -1, "n_prompts": -1, "n_rollouts": -1,
+               "total_batch": -1}
 
 
 def sweep_of(fit_or_data: Fit | xr.Dataset) -> xr.Dataset:
@@ -33,50 +36,44 @@ def ci_prob(fit: Fit) -> float:
     return float(fit.settings.get("ci_prob", 0.9))
 
 
-def pick_thresholds(
-    fit: Fit, threshold: float | Sequence[float] | None, most: int = 6
-) -> list[float]:
-    """Return the thresholds to draw: those asked for, or all of the fit thinned to `most`.
-
-    Raises
-    ------
-    CBSDataError
-        If a threshold was not fitted; the message lists those that were.
-    """
-    fitted = np.sort(np.asarray(fit.thresholds, dtype=float))
-    if threshold is None:
-        keep = np.unique(np.linspace(0, len(fitted) - 1, min(most, len(fitted))).round())
-        return [float(fitted[int(i)]) for i in keep]
-    wanted = np.atleast_1d(np.asarray(threshold, dtype=float))
-    return [_nearest(fitted, value) for value in wanted]
-
-
-def _nearest(fitted: np.ndarray, value: float) -> float:
-    near = np.flatnonzero(np.isclose(fitted, value, rtol=1e-9, atol=1e-12))
-    if not near.size:
-        listed = ", ".join(f"{t:g}" for t in fitted)
-        raise CBSDataError(f"threshold {value:g} was not fitted; fitted thresholds: {listed}")
-    return float(fitted[near[0]])
-
-
-def default_threshold(fit: Fit) -> float:
-    """Return the threshold with most interval-censored crossings, the highest among equals."""
-    counts = (fit.crossings["status"] == INTERVAL).sum("run")
-    best = counts.where(counts == counts.max(), drop=True)
-    return float(best["threshold"].max())
+def steps_at(fit: Fit, n_prompts: Any, n_rollouts: Any, threshold: float) -> np.ndarray:
+    """Return posterior draws of S at batches, shape (sample, batch), updates."""
+    steps = fit.steps(n_prompts, n_rollouts, threshold=threshold)
+    return steps.transpose("sample", "batch").values
 
 
 def one_threshold(fit: Fit, threshold: float | None) -> float:
-    """Return the one threshold asked for, or the default one."""
-    return default_threshold(fit) if threshold is None else pick_thresholds(fit, threshold)[0]
+    """Return the threshold asked for, or the middle one, of which texts speak too."""
+    return middle_threshold(fit) if threshold is None else fitted_threshold(fit, threshold)
+
+
+def pick_thresholds(
+    fit: Fit, threshold: float | Sequence[float] | None, most: int = 6
+) -> list[float]:
+    """Return the thresholds to draw: those asked for, or all of the fit thinned to `most`."""
+    if threshold is not None:
+        return [fitted_threshold(fit, float(value)) for value in np.atleast_1d(threshold)]
+    fitted = np.sort(np.asarray(fit.thresholds, dtype=float))
+    keep = np.unique(np.linspace(0, len(fitted) - 1, min(most, len(fitted))).round())
+    return fitted[keep.astype(int)].tolist()
+
+
+def target_text(fit_or_data: Fit | xr.Dataset) -> str:
+    """Return what a threshold is one of: "accuracy ≥", or "target ≤" for a loss."""
+    sweep = sweep_of(fit_or_data)
+    falling = sweep.attrs.get("direction", "increasing") == "decreasing"
+    named = "target" if falling or "accuracy" not in sweep else "accuracy"
+    return f"{named} {'≤' if falling else '≥'}"
+
+
+def named(fit_or_data: Fit | xr.Dataset, threshold: float) -> str:
+    """Return the name of a threshold's curve: "≥ 0.7"."""
+    return f"{target_text(fit_or_data)[-1]} {threshold:g}"
 
 
 def threshold_label(fit_or_data: Fit | xr.Dataset, threshold: float) -> str:
-    """Return a threshold in words: "accuracy ≥ 0.7", or "target ≤ 3.2" for a loss."""
-    sweep = sweep_of(fit_or_data)
-    falling = sweep.attrs.get("direction", "increasing") == "decreasing"
-    word = "target" if falling or "accuracy" not in sweep else "accuracy"
-    return f"{word} {'≤' if falling else '≥'} {threshold:g}"
+    """Return a threshold as text: "accuracy ≥ 0.7", or "target ≤ 3.2" for a loss."""
+    return f"{target_text(fit_or_data)} {threshold:g}"
 
 
 def steps_label(fit: Fit) -> str:
@@ -106,10 +103,9 @@ def metric_of(sweep: xr.Dataset, metric: str | None = None) -> str:
 def run_table(data: xr.Dataset) -> pd.DataFrame:
     """Return one row per run with its coordinates; absent ones are '' or -1."""
     table: dict[str, Any] = {"run": data["run"].values.astype(str)}
-    for name in _RUN_COORDS:
-        blank = "" if name in {"name", "phase"} else -1
-        values = data[name].values if name in data.coords else np.full(data.sizes["run"], blank)
-        table[name] = values
+    for name, blank in _RUN_COORDS.items():
+        absent = np.full(data.sizes["run"], blank)
+        table[name] = data[name].values if name in data.coords else absent
     return pd.DataFrame(table)
 
 
@@ -129,10 +125,15 @@ def crossing_table(fit: Fit, threshold: float) -> pd.DataFrame:
 
 
 def batch_label(n_prompts: float, n_rollouts: float, total_batch: float) -> str:
-    """Return a batch in words: "128 × 8", or the total where the axes are unknown."""
+    """Return a batch as text: "128 × 8", or the total where the axes are unknown."""
     if n_prompts > 0 and n_rollouts > 0:
         return f"{n_prompts:,.0f} × {n_rollouts:,.0f}"
     return plain_number(float(total_batch))
+
+
+def batch_of(run: pd.Series) -> str:
+    """Return a run's batch as text."""
+    return batch_label(run["n_prompts"], run["n_rollouts"], run["total_batch"])
 
 
 def fixed_values(at: object) -> dict[str, float]:
@@ -149,12 +150,3 @@ def cbs_row(
     rows = np.flatnonzero((table["quantity"] == quantity).to_numpy(dtype=bool) & near)
     matching = [row for row in rows if fixed_values(table["at"].array[row]) == dict(fixed)]
     return table.iloc[matching[0]] if matching else None
-
-
-def mean_of_all(values: np.ndarray) -> np.ndarray:
-    """Return the mean over axis 0 where every entry is there, NaN elsewhere.
-
-    A mean over the seeds still running would jump where one stops.
-    """
-    whole = np.isfinite(values).all(axis=0)
-    return np.where(whole, np.where(np.isfinite(values), values, 0.0).mean(axis=0), np.nan)

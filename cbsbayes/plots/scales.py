@@ -1,4 +1,4 @@
-"""Log axes in powers of two whose ticks are plain numbers ("32", "1,024")."""
+"""Logarithmic axes with plain-number ticks: powers of two for batches, decimal for the rest."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, Locator, NullLocator
 
-__all__ = ["Log2Locator", "log2_axis", "plain_number", "time_unit"]
+__all__ = ["LogTicks", "log_axis", "plain_number", "time_unit"]
 
-_STEPS = {1: (1.0,), 2: (1.0, 1.5), 4: (1.0, 1.25, 1.5, 1.75)}
 _LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
+_STRIDES = (4, 3, 2)
+_PARTS: dict[int, tuple[tuple[float, ...], ...]] = {
+    2: ((1,), (1, 1.5), (1, 1.25, 1.5, 1.75)),
+    10: ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(np.arange(1, 10, 0.5)),
+         tuple(np.arange(1, 10, 0.1)))}
 
 
 def plain_number(value: float) -> str:
@@ -27,17 +31,19 @@ def plain_number(value: float) -> str:
     return f"{value:.3g}"
 
 
-class Log2Locator(Locator):
-    """Ticks at powers of two, thinned on long axes and filled in on short ones.
+class LogTicks(Locator):
+    """Ticks of a logarithmic axis: as many as fit, all of one kind.
 
     Parameters
     ----------
+    base : {2, 10}
+        Powers of two with halves and quarters between, or 1, 2, 5, 10 …
     most : int
         The largest number of ticks wanted.
     """
 
-    def __init__(self, most: int = 8) -> None:
-        self.most = most
+    def __init__(self, base: int, most: int = 8) -> None:
+        self.base, self.most = base, most
 
     def __call__(self) -> Sequence[float]:
         """Return the ticks of the axis' present limits."""
@@ -48,33 +54,34 @@ class Log2Locator(Locator):
         """Return tick positions between `vmin` and `vmax`."""
         if not 0 < vmin < vmax < math.inf:
             return []
-        low, high = math.log2(vmin), math.log2(vmax)
-        exponents = np.arange(math.floor(low), math.floor(high) + 1)
-        inside = exponents[exponents >= low - 1e-9]
-        if len(inside) > self.most:
-            stride = -(-len(inside) // self.most)
-            return list(2.0 ** inside[::stride])
-        per_octave = max((n for n in _STEPS if n * (high - low) <= self.most), default=1)
-        if len(inside) >= 4:
-            per_octave = 1
-        ticks = np.outer(2.0 ** exponents, _STEPS[per_octave]).ravel()
-        return list(ticks[(ticks >= vmin * (1 - 1e-9)) & (ticks <= vmax * (1 + 1e-9))])
+        low, high = (math.floor(math.log(end, self.base)) for end in (vmin, vmax))
+        powers = np.arange(low - 1, high + 2)
+        coarse = [float(self.base) ** powers[powers % stride == 0] for stride in _STRIDES]
+        fine = [np.outer(float(self.base) ** powers, parts).ravel() for parts in _PARTS[self.base]]
+        shown: list[float] = []
+        for ticks in coarse + fine:
+            inside = ticks[(ticks >= vmin * (1 - 1e-9)) & (ticks <= vmax * (1 + 1e-9))]
+            if len(inside) <= self.most or not shown:
+                shown = inside.tolist()
+        return shown
 
 
-def log2_axis(ax: Axes, which: str, *, most: int = 8) -> None:
-    """Make an axis logarithmic in powers of two with plain-number ticks.
+def log_axis(ax: Axes, which: str, base: int = 2, *, most: int = 8) -> None:
+    """Make axes logarithmic with plain-number ticks.
 
     Parameters
     ----------
     ax : Axes
     which : {"x", "y", "xy"}
+    base : {2, 10}
+        2 for batches; 10 for updates, samples and time.
     most : int
         The largest number of ticks wanted.
     """
     for letter in which:
-        getattr(ax, f"set_{letter}scale")("log", base=2)
+        getattr(ax, f"set_{letter}scale")("log", base=base)
         axis = getattr(ax, f"{letter}axis")
-        axis.set_major_locator(Log2Locator(most))
+        axis.set_major_locator(LogTicks(base, most))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
 

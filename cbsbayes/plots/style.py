@@ -1,8 +1,10 @@
-"""How every figure looks: colours, plain-number log axes, legends, text shown as text.
+"""How every figure looks: colours, fonts, new figures, legends, text shown as text.
 
 Nothing here changes matplotlib's settings for the caller: `styled` wraps a plot function in a
-context that is left again when it returns. Colours are colour-blind-safe: Okabe-Ito [1]_ for
-kinds (methods, phases), viridis for ordered batches and thresholds.
+context that is left again when it returns. Colours are colour-blind-safe, Okabe-Ito [1]_ for kinds
+(methods, phases) and viridis for ordered batches and thresholds, and dark and light enough for
+white and for black pages; `INK`, `GREY`, `GRID` and `PAPER` are exchanged on a dark page
+(`cbsbayes.plots.files`).
 
 References
 ----------
@@ -19,27 +21,32 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
 
-__all__ = ["BLACK", "GREY", "OKABE_ITO", "PAPER", "colour_of", "detached", "kind_colours",
-           "legend_outside", "new_axes", "new_grid", "ordered_colours", "plain_text", "short_text",
-           "styled", "visible_text"]
+__all__ = ["BLUE", "GREY", "GRID", "INK", "OKABE_ITO", "ORANGE", "PAPER", "SETTINGS", "colour_of",
+           "detached", "entry", "is_detached", "kind_colours", "legend_below", "legend_outside",
+           "new_axes", "new_grid",
+           "ordered_colours", "plain_text", "short_text", "styled", "visible_text"]
 
-BLACK = "#1a1a1a"
-GREY = "#6e6e6e"
+INK, GREY, GRID, PAPER = "#1a1a1a", "#6e6e6e", "#e3e3e3", "#ffffff"
 OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d1f")
+BLUE, ORANGE = OKABE_ITO[:2]
 
-PAPER: Any = {
+SETTINGS: Any = {
     "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "legend.fontsize": 8,
     "legend.title_fontsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8,
+    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
     "axes.titlelocation": "left", "axes.titley": 1.0,  # a title without y looks for ticks above
-    "axes.spines.top": False, "axes.spines.right": False,
-    "axes.grid": True, "grid.color": "#e3e3e3", "grid.linewidth": 0.6, "axes.axisbelow": True,
-    "axes.edgecolor": "#444444", "axes.linewidth": 0.8, "lines.linewidth": 1.6,
-    "legend.frameon": False, "figure.dpi": 110, "text.usetex": False,
-    "xtick.minor.visible": False, "ytick.minor.visible": False,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+    "axes.grid": True, "grid.color": GRID, "grid.linewidth": 0.6,
+    "text.color": INK, "axes.labelcolor": INK, "xtick.color": GREY, "ytick.color": GREY,
+    "xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.edgecolor": GREY,
+    "axes.linewidth": 0.8, "lines.linewidth": 1.6, "hatch.color": GREY, "legend.frameon": False,
+    "axes.prop_cycle": cycler(color=OKABE_ITO),
+    "figure.dpi": 110, "text.usetex": False,
 }
 
 _DETACHED: ContextVar[bool] = ContextVar("cbsbayes_detached_figures", default=False)
@@ -50,7 +57,7 @@ def styled[**P, R](function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        with matplotlib.rc_context(PAPER):
+        with matplotlib.rc_context(SETTINGS):
             return function(*args, **kwargs)
 
     return wrapper
@@ -66,6 +73,11 @@ def detached() -> Iterator[None]:
         _DETACHED.reset(token)
 
 
+def is_detached() -> bool:
+    """Return whether new figures are unknown to pyplot."""
+    return _DETACHED.get()
+
+
 def _new_figure(figsize: tuple[float, float]) -> Figure:
     if _DETACHED.get():
         return Figure(figsize=figsize, layout="constrained")
@@ -74,14 +86,14 @@ def _new_figure(figsize: tuple[float, float]) -> Figure:
     return pyplot.figure(figsize=figsize, layout="constrained")
 
 
-def new_axes(ax: Axes | None, figsize: tuple[float, float] = (6.4, 4.0)) -> Axes:
+def new_axes(ax: Axes | None, figsize: tuple[float, float] = (5.6, 3.6)) -> Axes:
     """Return `ax`, or the axes of a new figure where there is none."""
     return _new_figure(figsize).subplots() if ax is None else ax
 
 
 def new_grid(n_panels: int, n_columns: int, panel: tuple[float, float] = (3.2, 2.4),
              **kwargs: Any) -> tuple[Figure, list[Axes]]:
-    """Return a new figure and `n_panels` axes in rows of `n_columns`; spare cells are empty."""
+    """Return a new figure and `n_panels` axes in rows of `n_columns`; spare places are empty."""
     n_columns = min(n_columns, n_panels)
     n_rows = -(-n_panels // n_columns)
     figure = _new_figure((panel[0] * n_columns, panel[1] * n_rows))
@@ -93,7 +105,7 @@ def new_grid(n_panels: int, n_columns: int, panel: tuple[float, float] = (3.2, 2
 
 def ordered_colours(n: int) -> list[str]:
     """Return `n` colours, dark to light, for ordered things (batches, thresholds)."""
-    positions = np.linspace(0.0, 0.86, n) if n > 1 else np.array([0.3])
+    positions = np.linspace(0.16, 0.76, n) if n > 1 else np.array([0.3])
     viridis = matplotlib.colormaps["viridis"]
     return [matplotlib.colors.to_hex(viridis(position)) for position in positions]
 
@@ -129,13 +141,32 @@ def short_text(text: object, width: int = 36) -> str:
     return plain_text(whole)
 
 
-def legend_outside(ax: Axes, *, title: str | None = None, **kwargs: Any) -> Legend | None:
-    """Put a compact legend to the right of the axes; None where nothing is labelled."""
-    handles, labels = ax.get_legend_handles_labels()
-    handles, labels = kwargs.pop("handles", handles), kwargs.pop("labels", labels)
-    if not handles:
-        return None
-    columns = 1 if len(handles) <= 18 else 2
-    return ax.legend(handles, labels, title=title, loc="upper left", bbox_to_anchor=(1.01, 1.0),
-                     borderaxespad=0.0, alignment="left", handlelength=1.6, labelspacing=0.35,
-                     ncols=columns, **kwargs)
+def entry(label: str, colour: str = GREY, **style: Any) -> Line2D:
+    """Return a legend entry; with a marker and no `ls`, the marker alone."""
+    alone: dict[str, Any] = {"ls": "none", "ms": 5} if "marker" in style else {}
+    return Line2D([], [], color=colour, label=label, **(alone | style))
+
+
+def legend_below(ax: Axes, handles: Iterable[Line2D], n_columns: int = 2) -> None:
+    """Put a legend below a figure of this package, one for all its axes; inside other axes."""
+    figure: Any = ax.figure
+    if figure.get_layout_engine() is None:
+        ax.legend(handles=list(handles))
+        return
+    before = list(figure.legends)
+    known = [handle for legend in before for handle in legend.legend_handles]
+    unique = {str(handle.get_label()): handle for handle in [*known, *handles]}
+    for legend in before:
+        legend.remove()
+    figure.legend(handles=list(unique.values()), loc="outside lower center", handlelength=1.6,
+                  ncols=n_columns, columnspacing=1.4)
+
+
+def legend_outside(ax: Axes, *, title: str | None = None, **kwargs: Any) -> None:
+    """Put a compact legend to the right of the axes, if anything is labelled."""
+    handles, _ = ax.get_legend_handles_labels()
+    handles = kwargs.pop("handles", handles)
+    if handles:
+        ax.legend(handles=handles, title=title, loc="upper left", bbox_to_anchor=(1.01, 1.0),
+                  borderaxespad=0.0, alignment="left", handlelength=1.6, labelspacing=0.35,
+                  ncols=1 if len(handles) <= 13 else 2, **kwargs)

@@ -1,0 +1,117 @@
+"""Does the fit describe the runs: replicated against observed crossings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from cbsbayes.errors import CBSDataError
+from cbsbayes.plots import marks, reading, scales, style
+
+if TYPE_CHECKING:
+    from cbsbayes.posterior.fit import Fit
+
+__all__ = ["interval_coverage", "plot_crossing_check"]
+
+_GAP = 0.9  # between batches, in rows
+_ROW = 0.095  # inches a run takes
+
+
+def _rows(ax: Axes | None, runs: pd.DataFrame) -> tuple[Axes, np.ndarray]:
+    """Return axes with a row per run, those of one batch together, and where each run stands."""
+    batches = runs.groupby(["total_batch", "n_prompts", "n_rollouts"]).ngroup().to_numpy()
+    order = np.argsort(batches, kind="stable")
+    y = np.empty(len(runs))
+    y[order] = -np.arange(len(runs)) - _GAP * batches[order]
+    ax = style.new_axes(ax, (5.6, min(1.8 - _ROW * y.min(), 11.0)))
+    placed = runs.assign(y=y).groupby(batches)
+    ax.set_yticks(placed["y"].mean(), labels=[reading.batch_of(part.iloc[0])
+                                              for _, part in placed])
+    ax.set_ylim(y.min() - 1, 1)
+    ax.grid(visible=False, axis="y")
+    two_axes = (runs["n_prompts"] > 0).all()
+    ax.set_ylabel("Prompts × rollouts" if two_axes else "Batch size")
+    return ax, y
+
+
+def interval_coverage(replicates: np.ndarray, lower: np.ndarray, upper: np.ndarray,
+                      prob: float) -> float:
+    """Return the share of observations inside the central predictive interval.
+
+    An observation known only to lie in (lower, upper] covers a stretch of the predictive
+    distribution; what counts is the part of that stretch inside the central `prob`, so that
+    a calibrated model scores `prob` on average whatever the censoring (the non-randomised
+    probability integral transform of Czado, Gneiting & Held 2009, Biometrics 65:1254).
+
+    Parameters
+    ----------
+    replicates : array, shape (sample, run)
+        Replicated S.
+    lower, upper : array, shape (run,)
+        Bounds of the observed crossings; 0 and inf where censored.
+    prob : float
+
+    Returns
+    -------
+    float
+    """
+    start = (replicates <= lower).mean(axis=0)
+    end = (replicates <= upper).mean(axis=0)
+    tail = (1 - prob) / 2
+    inside = np.clip(np.minimum(end, 1 - tail) - np.maximum(start, tail), 0.0, None)
+    width = end - start
+    point = ((start >= tail) & (start <= 1 - tail)).astype(float)
+    return float(np.where(width > 0, inside / np.where(width > 0, width, 1.0), point).mean())
+
+
+@style.styled
+def plot_crossing_check(fit: Fit, *, ax: Axes | None = None,
+                        threshold: float | None = None) -> Axes:
+    """Plot replicated against observed crossings of one threshold, run by run.
+
+    Bars are the 50 % interval and the fit's interval of replicated S, black marks the
+    observed crossing between two evaluations, open triangles the censored ones. The title
+    gives the share of observations inside each interval.
+
+    Parameters
+    ----------
+    fit : Fit
+    ax : Axes, optional
+        Drawn into; by default a new figure's axes, as tall as there are runs.
+    threshold : float, optional
+        By default the middle one.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    CBSDataError
+        If the fit holds no posterior predictive, or the threshold was not fitted.
+    """
+    if getattr(fit, "predictive", None) is None or "steps" not in fit.predictive:
+        raise CBSDataError("no posterior predictive in the fit; fit again with it switched on")
+    level = reading.one_threshold(fit, threshold)
+    runs = reading.crossing_table(fit, level)
+    steps = fit.predictive["steps"].sel(threshold=level, method="nearest")
+    replicates = steps.sel(run=runs["run"].to_numpy()).transpose("sample", "run").values
+    ax, y = _rows(ax, runs)
+    lower, upper = (runs[name].to_numpy() for name in ("lower", "upper"))
+    shares, entries = [], []
+    for prob, lw, alpha in ((reading.ci_prob(fit), 2.4, 0.35), (0.5, 4.2, 0.6)):
+        _, low, high = marks.quantiles(replicates, prob)
+        ax.hlines(y, low, high, colors=style.BLUE, lw=lw, alpha=alpha, zorder=2)
+        share = interval_coverage(replicates, lower, upper, prob)
+        shares.append(f"{100 * share:.0f} % in the {100 * prob:.0f} % interval")
+        label = f"replicated, {100 * prob:.0f} %"
+        entries.append(style.entry(label, style.BLUE, lw=lw, alpha=alpha))
+    marks.draw_crossings(ax, y, runs, style.INK, across=True)
+    scales.log_axis(ax, "x", 10)
+    ax.set_xlabel(f"S: {reading.steps_label(fit)} to {reading.threshold_label(fit, level)}")
+    ax.set_title(f"Observed: {', '.join(shares)}")
+    style.legend_below(ax, [*entries, *marks.crossing_entries(runs["status"], across=True)])
+    return ax
