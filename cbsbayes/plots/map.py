@@ -21,7 +21,6 @@ __all__ = ["plot_clock_map", "plot_map"]
 
 _POINTS = 33  # of the grid, per axis
 _BEYOND = 1.5  # how far the map goes past the batches tried
-_ENDLESS = 1e12  # prompts, at which S is as small as it gets for a number of rollouts
 _EDGE = 0.05  # of the map: labels so near to an edge or another label are left out
 _CRITICAL, _SPLIT = style.ORANGE, style.OKABE_ITO[2]
 
@@ -70,7 +69,7 @@ def plot_map(fit: Fit, *, ax: Axes | None = None, threshold: float | None = None
     _axes(ax, prompts, rollouts)
     _contours(ax, prompts, rollouts, marks.quantiles(draws, 0.5)[0], style.BLUE)
     _iso_batch(ax, prompts, rollouts)
-    lowest = reading.steps_at(fit, np.full(_POINTS, _ENDLESS), rollouts, level)[:, :, None]
+    lowest = reading.steps_at(fit, np.inf, rollouts, level)[:, :, None]
     entries = _critical(ax, prompts, rollouts, draws / lowest, reading.ci_prob(fit))
     if split_status(fit, level) == "identified":
         entries += _best_split(ax, fit, level, prompts, rollouts)

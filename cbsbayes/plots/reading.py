@@ -38,8 +38,7 @@ def ci_prob(fit: Fit) -> float:
 
 def steps_at(fit: Fit, n_prompts: Any, n_rollouts: Any, threshold: float) -> np.ndarray:
     """Return posterior draws of S at batches, shape (sample, batch), updates."""
-    steps = fit.steps(n_prompts, n_rollouts, threshold=threshold)
-    return steps.transpose("sample", "batch").values
+    return np.exp(fit.log_steps(n_prompts, n_rollouts, threshold).values)
 
 
 def one_threshold(fit: Fit, threshold: float | None) -> float:
