@@ -34,7 +34,6 @@ __all__ = ["main"]
 
 _TABLES = ("splits", "group_size", "targets", "front", "iso_batch")
 _FIGURES = ("split_choice", "front")
-_FORMATS = ("png", "pdf")
 _NOT_ASKED = ("fit", "output", "json", "quiet")  # say nothing of the decision
 
 
@@ -174,24 +173,16 @@ def _write_page(
 
 
 def _draw(fit: Fit, decision: Decision, folder: Path) -> None:
-    from cbsbayes.plots.files import figure_files
-    from cbsbayes.plots.front import plot_front
-    from cbsbayes.plots.split_choice import plot_split_choice
-    from cbsbayes.plots.style import detached
-    from cbsbayes.sweep.files import write_whole
+    from cbsbayes.plots import draw_figure, plot_front, plot_split_choice, write_figure
+    from cbsbayes.plots.files import FORMATS
 
-    for old in (folder / f"{name}.{kind}" for name in _FIGURES for kind in _FORMATS):
+    for old in (folder / f"{name}.{kind}" for name in _FIGURES for kind in FORMATS):
         old.unlink(missing_ok=True)
-    with detached():
-        front = plot_front(fit, threshold=decision.threshold)
-        drawn = {"front": front.get_figure(root=True)}
-        if _settled(decision):
-            drawn["split_choice"] = plot_split_choice(
-                fit, threshold=decision.threshold, total_batch=decision.total)
-        for name, figure in drawn.items():
-            assert figure is not None  # new ones
-            for kind, content in figure_files(figure, _FORMATS).items():
-                write_whole(folder / f"{name}.{kind}", content)
+    at = {"threshold": decision.threshold}
+    write_figure(draw_figure(plot_front, fit, **at), folder / "front")
+    if _settled(decision):
+        write_figure(draw_figure(plot_split_choice, fit, total_batch=decision.total, **at),
+                     folder / "split_choice")
 
 
 def _settled(decision: Decision) -> bool:

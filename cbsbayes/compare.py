@@ -131,23 +131,22 @@ def _lines(shown: Sequence[tuple[float, pd.DataFrame]], told: Sequence[str]) -> 
 
 
 def _write(folder: Path, found: Comparison, command: str) -> None:
-    from cbsbayes.plots.files import figure_files
-    from cbsbayes.plots.forest import plot_forest
-    from cbsbayes.plots.style import detached
+    from cbsbayes.plots import draw_figure, plot_forest, write_figure
     from cbsbayes.report.compare_page import compare_page
     from cbsbayes.report.folder import writing
     from cbsbayes.report.page import write_page
-    from cbsbayes.report.text import plain
+    from cbsbayes.report.text import at_text, plain, quantity_label
     from cbsbayes.sweep.files import write_whole
 
     first = found.shown[0][1]
     keys = list(dict.fromkeys(zip(first["quantity"], first["at"].map(plain), strict=True)))
-    with writing(folder), detached():
+    panels = {f"{quantity_label(quantity)}{f' at {at_text(at)}' if at else ''}": (quantity, at)
+              for quantity, at in keys}
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "compare.csv", found.table.to_csv(index=False))
         write_whole(folder / "compare.txt", "\n".join(found.lines) + "\n")
-        for kind, content in figure_files(plot_forest(found.table, keys)).items():
-            write_whole(folder / f"compare.{kind}", content)
+        write_figure(draw_figure(plot_forest, found.table, panels), folder / "compare")
         write_page(compare_page(found, folder, command), folder)
 
 

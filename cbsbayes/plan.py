@@ -13,7 +13,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from cbsbayes._command import EXIT_OK, EXIT_SAMPLING, numbers, run_command
 from cbsbayes.errors import CBSDataError
@@ -161,16 +161,13 @@ def _write(
     options: argparse.Namespace, fit: Fit, plan: Plan, head: Head, said: list[str], command: str
 ) -> dict[str, Any]:
     """Write the folder; return what ``plan.json`` holds."""
-    from matplotlib.figure import Figure
-
     from cbsbayes.decisions.phases import command_lines
     from cbsbayes.decisions.plan_record import plan_record
-    from cbsbayes.plots.files import figure_files
-    from cbsbayes.plots.plan import plot_plan
-    from cbsbayes.plots.style import detached
+    from cbsbayes.plots import draw_figure, plot_plan, write_figure
     from cbsbayes.report.folder import writing
     from cbsbayes.report.page import write_page
     from cbsbayes.report.plan_page import plan_page
+    from cbsbayes.report.plan_words import target_label
     from cbsbayes.sweep.files import write_whole
 
     with writing(options.output):
@@ -182,10 +179,8 @@ def _write(
         write_whole(options.output / "runs.csv", plan.runs.to_csv(index=False))
         write_whole(options.output / "plan.json",
                     json.dumps(record, indent=2, allow_nan=False) + "\n")
-        with detached():
-            drawn = figure_files(cast(Figure, plot_plan(plan).figure))
-        for kind, content in drawn.items():
-            write_whole(options.output / f"plan.{kind}", content)
+        write_figure(draw_figure(plot_plan, plan, title=target_label(plan)),
+                     options.output / "plan")
         write_page(plan_page(plan, fit, record, options.output), options.output)
     return record
 

@@ -78,9 +78,10 @@ def few_figures(count=2):
     """Draw only the first figures, alone: tests of the command look at files, not at plots."""
     from cbsbayes.plots import gallery
 
-    everything = gallery.all_figures
+    everything = gallery.page_figures
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gallery, "all_figures", lambda fit: itertools.islice(everything(fit), count))
+        patch.setattr(gallery, "page_figures", lambda fit, **options: itertools.islice(
+            everything(fit, **options), 1, 1 + count))
         yield
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 
 from cbsbayes.models.laws import get_law
@@ -11,17 +9,17 @@ from cbsbayes.report.page import Page, PageFigure, Section
 from cbsbayes.report.tables import Cell, Column, Table
 
 
-def png(width=9.0, height=4.2):
-    """Return a real figure as PNG bytes."""
+def svg(width=9.0, height=4.2):
+    """Return a real figure as SVG bytes."""
     from matplotlib.figure import Figure
+
+    from cbsbayes.plots import figure_bytes
 
     figure = Figure(figsize=(width, height), dpi=110)
     ax = figure.subplots()
     batch = np.geomspace(4, 256)
     ax.loglog(batch, 30 * (1 + 90 / batch) ** 0.62)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png")
-    return stream.getvalue()
+    return figure_bytes(figure)
 
 
 def stand_in_table(text, columns=12):
@@ -31,7 +29,7 @@ def stand_in_table(text, columns=12):
 
 def stand_in_page(text, **changes):
     """Return a page whose every text is `text`."""
-    figure = PageFigure("plan", text, text, png())
+    figure = PageFigure("plan", text, text, svg())
     section = Section("runs", text, text, [text], {"runs": stand_in_table(text)},
                       {"all_runs": stand_in_table(text)},
                       [figure, PageFigure("none", text, text, None, text)], [text, text], "narrow")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import re
 from html.parser import HTMLParser
+from urllib.parse import unquote_to_bytes
 
 VOID = {"meta", "link", "img", "br", "hr"}
 
@@ -68,9 +68,9 @@ def check_command_page(folder, out=None):
 
 
 def _check_figures(page, folder):
-    inlined = {base64.b64decode(a.partition(",")[2]) for a in page.addresses
-               if a.startswith("data:image/png;base64,")}
-    drawn = {path.read_bytes() for path in folder.glob("*.png")}
+    inlined = {unquote_to_bytes(a.partition(",")[2]) for a in page.addresses
+               if a.startswith("data:image/svg+xml,")}
+    drawn = {path.read_bytes() for path in folder.glob("*.svg")}
     assert drawn
     assert inlined == drawn
 

@@ -18,7 +18,7 @@ __all__ = ["add_clock_options", "clock_asked", "remove_clock_files", "write_cloc
 
 TABLES = ("clock", "times", "clock_choices")
 FIGURES = ("clock_map", "time_cost", "step_time")
-_FORMATS = ("png", "pdf")
+_FORMATS = ("svg", "pdf")
 _OPTIONS = ("gpus", "price", "gpu_hours", "money", "deadline")
 
 
@@ -93,24 +93,20 @@ def write_clock(
     """Write the tables and figures of an answer, each whole or not at all; return the tables."""
     if isinstance(answer, str):
         return {}
-    from cbsbayes.plots.clock_map import plot_clock_map
-    from cbsbayes.plots.files import figure_files
-    from cbsbayes.plots.style import detached
-    from cbsbayes.plots.time_cost import plot_time_cost
-    from cbsbayes.plots.wall_clock import plot_step_time
+    from cbsbayes.plots import (
+        draw_figure,
+        plot_clock_map,
+        plot_step_time,
+        plot_time_cost,
+        write_figure,
+    )
     from cbsbayes.sweep.files import write_whole
 
     for name, table in answer.tables.items():
         write_whole(folder / f"{name}.csv", table.to_csv(index=False))
-    with detached():
-        drawn = {"time_cost": plot_time_cost(fit, times=answer.times, threshold=answer.threshold),
-                 "step_time": plot_step_time(fit)}
-        if not answer.sweep_clock.one_axis:
-            drawn["clock_map"] = plot_clock_map(fit, times=answer.times,
-                                                threshold=answer.threshold)
-        for name, ax in drawn.items():
-            figure = ax.get_figure(root=True)
-            assert figure is not None  # new ones
-            for kind, content in figure_files(figure, _FORMATS).items():
-                write_whole(folder / f"{name}.{kind}", content)
+    at = {"times": answer.times, "threshold": answer.threshold}
+    write_figure(draw_figure(plot_time_cost, fit, **at), folder / "time_cost")
+    write_figure(draw_figure(plot_step_time, fit), folder / "step_time")
+    if not answer.sweep_clock.one_axis:
+        write_figure(draw_figure(plot_clock_map, fit, **at), folder / "clock_map")
     return answer.tables

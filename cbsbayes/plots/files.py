@@ -19,7 +19,9 @@ from matplotlib.figure import Figure
 from cbsbayes.plots.style import GREY, GRID, INK, PAPER, SETTINGS, detached
 from cbsbayes.sweep.files import write_whole
 
-__all__ = ["draw_figure", "figure_bytes", "write_figure"]
+__all__ = ["FORMATS", "draw_figure", "figure_bytes", "write_figure"]
+
+FORMATS = ("svg", "pdf")
 
 _SETTINGS: Any = SETTINGS | {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "cbsbayes"}
 _UNDATED = {"pdf": {"CreationDate": None, "ModDate": None}, "svg": {"Date": None}}
@@ -63,7 +65,7 @@ def draw_figure(plot: Callable[..., Axes | Figure], *args: Any, **kwargs: Any) -
     return figure
 
 
-def write_figure(figure: Figure, stem: Path, formats: Sequence[str] = ("svg",)) -> None:
-    """Write a figure as ``STEM.svg`` (and other formats), each file whole or not at all."""
+def write_figure(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS) -> None:
+    """Write a figure as ``STEM.svg`` and ``STEM.pdf``, each file whole or not at all."""
     for fmt in formats:
         write_whole(stem.with_name(f"{stem.name}.{fmt}"), figure_bytes(figure, fmt))

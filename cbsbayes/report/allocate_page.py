@@ -89,7 +89,7 @@ def allocate_page(
         answer=told.sentences,
         sections=_parts(tables, _other_targets(decision), figures), definitions=_DEFINITIONS,
         paper=_paper(fit, told), laws=[fit.law], made=_made(fit, command, settings),
-        files=[*(f"{name}.csv" for name in decision.tables), *(f"{slug}.png" for slug in figures)])
+        files=[*(f"{name}.csv" for name in decision.tables), *(f"{slug}.svg" for slug in figures)])
 
 
 def _figures(fit: Fit, folder: Path) -> dict[str, PageFigure]:
@@ -97,7 +97,7 @@ def _figures(fit: Fit, folder: Path) -> dict[str, PageFigure]:
     known = {item.slug: item for item in all_figures(fit)}
     wanted = [slug for _, _, slugs in _SECTIONS.values() for slug in slugs]
     return {slug: page_figure(folder, slug, known[slug].title, known[slug].caption)
-            for slug in wanted if (folder / f"{slug}.png").exists()}
+            for slug in wanted if (folder / f"{slug}.svg").exists()}
 
 
 def _other_targets(decision: Decision) -> dict[str, dict[str, Table]]:

@@ -73,7 +73,7 @@ def compare_page(found: Comparison, folder: Path, command: str) -> Page:
     found : Comparison
         Tables and sentences.
     folder : Path
-        With the figure, ``compare.png``, drawn.
+        With the figure, ``compare.svg``, drawn.
     command : str
         The command line.
     """
@@ -90,7 +90,7 @@ def compare_page(found: Comparison, folder: Path, command: str) -> Page:
         cautions=found.told, answer=answer, sections=list(_parts(found, folder)),
         definitions=_DEFINITIONS, paper=_paper(found, how, answer), made=_made(found, command),
         laws=[fit.law for fit in found.fits.values()],
-        files=["compare.csv", "compare.txt", "compare.png", "compare.pdf"])
+        files=["compare.csv", "compare.txt", "compare.svg", "compare.pdf"])
 
 
 def _listed(names: Sequence[str]) -> str:

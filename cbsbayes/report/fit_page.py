@@ -25,17 +25,19 @@ if TYPE_CHECKING:
 
 __all__ = ["MAP", "PAGE_FIGURES", "fit_page", "next_lines", "page_slugs"]
 
-MAP = "clock_map"
+MAP = "map"
 PAGE_FIGURES: dict[str, tuple[str, ...]] = {
-    "quantities": ("gains_prompts", "gains_rollouts", "gains_total"),
+    "quantities": ("gains",),
     "curves": ("steps_prompts", "steps_rollouts", "steps_total"),
-    "splits": ("split_choice",),
+    "splits": ("split_choice", "front"),
     "training": ("training",),
     "predictive": ("crossing_check",),
-    "comparison": ("comparison_prompts", "comparison_total"),
-    "thresholds": ("cbs_prompts", "cbs_total"),
+    "comparison": ("comparison",),
+    "thresholds": ("cbs",),
+    "times": ("clock_map",),
+    "noise": ("noise_against_fit",),
 }
-"""Sections of the page and the slugs of their figures, which may carry a suffix after "_"."""
+"""Sections of the page and the slugs of their figures."""
 
 _SECTIONS = ("quantities", "curves", "splits", "training", "predictive", "comparison", "left-out",
              "thresholds", "laws", "times", "noise", "diagnostics")

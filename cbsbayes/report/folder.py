@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.report.page import PageFigure, remove_tables
+from cbsbayes.report.page import PageFigure, page_figure, remove_tables
 from cbsbayes.sweep.files import write_whole
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ __all__ = ["FIGURES", "TABLES", "check_folder", "clear_fit", "draw_figures", "fi
 
 TABLES = ("cbs", "averaged", "overhead", "comparison", "runs")
 FIGURES = {"page": "those of the page", "all": "every one", "none": "none",
-           "pdf": "those of the page, as PDF too"}
-_DRAWN = (".png", ".pdf")
+           "pdf": "every one, as PDF too"}
+_DRAWN = (".svg", ".pdf")
 
 
 def write_fit(
@@ -180,27 +180,21 @@ def draw_figures(fit: Fit, folder: Path, which: str) -> list[PageFigure]:
     which : str
         A key of `FIGURES`.
     """
-    from cbsbayes.plots.files import figure_files
-    from cbsbayes.plots.gallery import all_figures
-    from cbsbayes.report.fit_page import page_slugs
+    from cbsbayes.plots.files import write_figure
+    from cbsbayes.plots.gallery import all_figures, page_figures
 
     folder.mkdir(exist_ok=True)
     _remove_figures(folder)
-    formats = ("png", "pdf") if which == "pdf" else ("png",)
-    items = [] if which == "none" else list(all_figures(fit))
-    shown = page_slugs([item.slug for item in items])
+    formats = ("svg", "pdf") if which == "pdf" else ("svg",)
+    items = all_figures(fit) if which in ("all", "pdf") else page_figures(fit)
     found = []
-    for item in items:
-        if which != "all" and item.slug not in shown:
-            continue
+    for item in items if which != "none" else []:
         try:
-            files = figure_files(item.draw(), formats)
+            write_figure(item.draw(), folder / item.slug, formats)
         except CBSDataError as error:
             found.append(PageFigure(item.slug, item.title, item.caption, None, str(error)))
             continue
-        for kind, content in files.items():
-            write_whole(folder / f"{item.slug}.{kind}", content)
-        found.append(PageFigure(item.slug, item.title, item.caption, files["png"]))
+        found.append(page_figure(folder, item.slug, item.title, item.caption))
     return found
 
 

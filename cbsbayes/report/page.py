@@ -31,6 +31,7 @@ __all__ = ["IndexEntry", "Page", "PageFigure", "Section", "check_page_folder", "
            "page_tables", "remove_tables", "render_index", "render_page", "write_page"]
 
 _TABLE_FILES = (".csv", ".tex")
+_SAFE = " !$()*+,-./:;=?@[]^_`{|}~"  # of a data address, in an attribute too
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class PageFigure:
         Its short name.
     title, caption : str
         Shown below it as text.
-    png_bytes : bytes or None
+    svg : bytes or None
         None where the figure was not drawn.
     skipped_reason : str
         One sentence that says why it was not.
@@ -52,7 +53,7 @@ class PageFigure:
     slug: str
     title: str
     caption: str
-    png_bytes: bytes | None
+    svg: bytes | None
     skipped_reason: str = ""
 
 
@@ -187,7 +188,7 @@ def check_page_folder(folder: Path) -> None:
 
 def page_figure(folder: Path, slug: str, title: str, caption: str) -> PageFigure:
     """Return a figure from the PNG of that name in the folder."""
-    return PageFigure(slug, title, caption, (folder / f"{slug}.png").read_bytes())
+    return PageFigure(slug, title, caption, (folder / f"{slug}.svg").read_bytes())
 
 
 def page_tables(page: Page) -> dict[str, Table]:
@@ -274,8 +275,8 @@ def _visible(text: str) -> str:
     return NO_BREAK.join(one_line(part) for part in text.split(NO_BREAK))
 
 
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+def _data_uri(svg: bytes) -> str:
+    return f"data:image/svg+xml,{quote(svg, safe=_SAFE)}"
 
 
 @cache

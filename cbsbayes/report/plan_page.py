@@ -46,7 +46,7 @@ def plan_page(plan: Plan, fit: Fit, record: dict[str, Any], folder: Path) -> Pag
     record : dict
         Of `cbsbayes.decisions.plan_record.plan_record`.
     folder : Path
-        With the figure, ``plan.png``, drawn.
+        With the figure, ``plan.svg``, drawn.
     """
     careful = [*cautions(plan), *law_cautions(fit)]
     sampled = bool(fit.verdict["sampling"]["passed"])
@@ -57,7 +57,7 @@ def plan_page(plan: Plan, fit: Fit, record: dict[str, Any], folder: Path) -> Pag
         answer=_answer(record["sentences"], careful), sections=_parts(plan, record, folder),
         definitions=_DEFINITIONS, paper=_paper(plan, fit), laws=[fit.law],
         made=_made(plan, fit, record),
-        files=["plan.csv", "runs.csv", "plan.json", "plan.png", "plan.pdf"])
+        files=["plan.csv", "runs.csv", "plan.json", "plan.svg", "plan.pdf"])
 
 
 def _asked(plan: Plan, fit: Fit) -> str:

@@ -19,8 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cbsbayes.plots.style import (
-    BLACK,
     GREY,
+    INK,
     kind_colours,
     legend_outside,
     new_grid,
@@ -103,7 +103,7 @@ def _ranks_of(ax: Axes, part: pd.DataFrame) -> None:
         at, lower, upper = _band(len(pit))
         if not ax.lines:
             ax.fill_between(at, lower - at, upper - at, color=GREY, alpha=0.2, lw=0)
-        ax.plot(at, compute_ecdf(pit, at) - at, lw=1, color=colour if threshold != "" else BLACK,
+        ax.plot(at, compute_ecdf(pit, at) - at, lw=1, color=colour if threshold != "" else INK,
                 label=str(threshold))
     ax.axhline(0.0, color=GREY, lw=0.8)
 

@@ -70,7 +70,7 @@ def _draw(outcome: Outcome, merged: pd.DataFrame, folder: Path) -> None:
             part = merged[(merged["law"] == study.settings.law) & (merged["model"] == study.model)]
             figure = plot_coverage(part, LABELS[study.kind], study.settings.ci_prob)
         name = _figure(study.kind, study.data, study.settings.law, study.model)
-        write_whole(folder / f"{name}.png", figure_bytes(figure))
+        write_whole(folder / f"{name}.svg", figure_bytes(figure))
 
 
 def _figure(kind: str, data: str, law: str, model: str) -> str:

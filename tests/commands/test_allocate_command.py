@@ -20,7 +20,7 @@ from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.simulate import simulate_sweep
 
-FIGURES = ["front.pdf", "front.png", "split_choice.pdf", "split_choice.png"]
+FIGURES = ["front.pdf", "front.svg", "split_choice.pdf", "split_choice.svg"]
 PAGE = ["index.html", "paper.tex", "paper.txt", "tables"]
 
 
@@ -120,7 +120,7 @@ def test_the_total_law_answers_in_part(prompts_sweep, tmp_path, capsys):
     path = fit.save(tmp_path / "fit.nc")
     assert run(path, "--target-updates", 300, "-o", tmp_path / "out") == 0
     assert listing(tmp_path / "out") == [
-        "front.csv", "front.pdf", "front.png", *PAGE, "targets.csv"]
+        "front.csv", "front.pdf", "front.svg", *PAGE, "targets.csv"]
     assert "No splits: the law total depends on the total batch alone" in " ".join(
         capsys.readouterr().out.split())
 
@@ -134,7 +134,7 @@ def test_unsettled_scales_answer_in_part(tmp_path, capsys):
     assert "these runs do not settle B_rollout/B_prompt" in out
     assert "The cheapest group size at a fixed number of samples is not settled" in out
     assert "fewest updates" not in out
-    assert "split_choice.png" not in listing(tmp_path / "out")
+    assert "split_choice.svg" not in listing(tmp_path / "out")
 
 
 class TestBadInput:

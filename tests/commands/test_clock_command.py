@@ -35,8 +35,8 @@ def test_tables_and_figures_are_written_and_json_holds_them(saved, tmp_path, cap
     assert status in (EXIT_OK, EXIT_SAMPLING)
     told = json.loads(capsys.readouterr().out)
     names = {path.name for path in tmp_path.iterdir()}
-    assert {"clock.csv", "times.csv", "clock_choices.csv", "clock_map.png", "time_cost.pdf",
-            "step_time.png"} <= names
+    assert {"clock.csv", "times.csv", "clock_choices.csv", "clock_map.svg", "time_cost.pdf",
+            "step_time.svg"} <= names
     times = pd.read_csv(tmp_path / "times.csv")
     assert set(times["range"]) == {"tried", "inside", "extrapolated"}
     assert {"clock", "times", "clock_choices"} <= told["tables"].keys()
@@ -50,7 +50,7 @@ def test_a_later_answer_without_a_clock_leaves_none_behind(saved, tmp_path, caps
     assert "typical run" in capsys.readouterr().out
     allocate(saved, "-o", tmp_path, "--quiet")
     left = {path.name for path in tmp_path.iterdir()}
-    assert not left & {"clock.csv", "times.csv", "clock_choices.csv", "clock_map.png"}
+    assert not left & {"clock.csv", "times.csv", "clock_choices.csv", "clock_map.svg"}
     assert "splits.csv" in left
 
 

@@ -43,7 +43,7 @@ def saved(fits, root):
 
 def test_the_command_writes_table_sentences_and_figure(folders, tmp_path, capsys):
     assert main([str(folders), "-o", str(tmp_path)]) == 0
-    assert {"compare.csv", "compare.png", "compare.txt", "index.html", "paper.tex", "paper.txt",
+    assert {"compare.csv", "compare.svg", "compare.txt", "index.html", "paper.tex", "paper.txt",
             "tables"} <= {path.name for path in tmp_path.iterdir()}
     table = pd.read_csv(tmp_path / "compare.csv", keep_default_na=False, na_values=[""])
     assert list(table.columns) == COMPARE_COLUMNS

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from distributed import LocalCluster
-from PIL import Image
 
 from cbsbayes.sweep.dataset import new_sweep
 from cbsbayes.sweep.files import write_sweep
@@ -50,8 +49,8 @@ def test_tables_figures_and_page_of_all_studies(folder):
     assert "| family | S_min |" in page
     for line in page.splitlines():
         if line.startswith("!["):
-            with Image.open(folder / line.partition("(")[2].rstrip(")")) as image:
-                assert min(image.size) > 300
+            drawn = folder / line.partition("(")[2].rstrip(")")
+            assert "<svg" in drawn.read_text("utf-8")
 
 
 @pytest.mark.mcmc

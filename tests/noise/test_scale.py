@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from probe_truth import simulate_probes
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.ingest import ingest
@@ -22,7 +23,6 @@ from cbsbayes.noise.scale import (
     noise_scales,
     ratio_of_means,
 )
-from cbsbayes.plots.noise_bias import simulate_probes
 from cbsbayes.sweep.build import new_sweep
 from training.grad_noise.estimators import HalfSums, split_estimates
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cbsbayes.plots.time_cost import front_of_draws
 from matplotlib.patches import Rectangle
 from timed_sweeps import timed_fit
 
 from cbsbayes import plots
 from cbsbayes.decisions.time_to_target import TYPICAL, Machine, times_of
 from cbsbayes.errors import CBSDataError
-from cbsbayes.plots.time_cost import front_of_draws
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,9 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import xarray as xr
+from cbsbayes.plots.gains import doubling_gain
+from cbsbayes.plots.predictive import interval_coverage
+from cbsbayes.plots.slices import choose_slice
 from fit_fixture import crossings_of, make_fit, make_one_axis_fit
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -17,12 +20,9 @@ from matplotlib.figure import Figure
 
 from cbsbayes import plots
 from cbsbayes.errors import CBSDataError
-from cbsbayes.plots.gains import doubling_gain
 from cbsbayes.plots.marks import dodge
-from cbsbayes.plots.predictive import interval_coverage
 from cbsbayes.plots.reading import fixed_values
 from cbsbayes.plots.scales import Log2Locator, plain_number
-from cbsbayes.plots.slices import choose_slice
 from cbsbayes.plots.style import detached, ordered_colours, plain_text, short_text
 
 

@@ -7,7 +7,7 @@ import hashlib
 import re
 
 import pytest
-from page_fixture import png, stand_in_page, stand_in_table
+from page_fixture import stand_in_page, stand_in_table, svg
 from page_reader import Page, check_command_page
 
 from cbsbayes.errors import CBSDataError
@@ -32,7 +32,7 @@ HOSTILE = ["<script>alert(1)</script>", "a/b", "x\ny", "{{7*7}}", "{% raw %}", "
 @pytest.fixture
 def folder(tmp_path):
     page = stand_in_page("some words")
-    (tmp_path / "plan.png").write_bytes(page.sections[0].figures[0].png_bytes)
+    (tmp_path / "plan.svg").write_bytes(page.sections[0].figures[0].svg)
     write_page(page, tmp_path)
     return tmp_path
 
@@ -54,7 +54,7 @@ def test_what_is_written_stands_on_the_page_and_an_earlier_table_goes(folder):
     check_command_page(folder)
     assert sorted(path.stem for path in (folder / "tables").glob("*.csv")) == [
         "all_runs", "made", "runs"]
-    assert page_figure(folder, "plan", "t", "c").png_bytes == page.sections[0].figures[0].png_bytes
+    assert page_figure(folder, "plan", "t", "c").svg == page.sections[0].figures[0].svg
     remove_tables(folder / "tables")
     assert not (folder / "tables").exists()
     remove_tables(folder / "tables")
@@ -78,7 +78,7 @@ def test_text_from_data_stays_text(text):
 
 def test_answer_verdict_and_map_come_first():
     page = stand_in_page("words", verdict="Sampling checks passed", answer=["Run 8 × 4."],
-                         map=PageFigure("map", "The map", "How to read it.", png()))
+                         map=PageFigure("map", "The map", "How to read it.", svg()))
     read = Page(render_page(page))
     places = [read.words.index(part) for part in ("Run 8 × 4.", "Sampling checks passed",
                                                   "The map")]

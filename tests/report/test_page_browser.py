@@ -10,7 +10,7 @@ import os
 import pytest
 from chromium import Chromium, find_chromium
 from matplotlib.image import imread
-from page_fixture import png, stand_in_page
+from page_fixture import stand_in_page, svg
 
 from cbsbayes.report.page import IndexEntry, PageFigure, render_index, write_page
 
@@ -38,7 +38,7 @@ def page(written):
 @pytest.fixture(scope="module")
 def long_page(tmp_path_factory):
     """A page whose every text is one long word."""
-    return write_page(stand_in_page(LONG, map=PageFigure("map", LONG, LONG, png())),
+    return write_page(stand_in_page(LONG, map=PageFigure("map", LONG, LONG, svg())),
                       tmp_path_factory.mktemp("long"))
 
 
@@ -117,7 +117,7 @@ def test_the_index_opens_without_faults(browser, tmp_path):
 
 
 def test_the_pictures_of_the_page_are_shown(browser, tmp_path):
-    assert png() in _images(browser, write_page(stand_in_page("words"), tmp_path))
+    assert svg() in _images(browser, write_page(stand_in_page("words"), tmp_path))
 
 
 def _images(browser, path):
