@@ -80,7 +80,8 @@ def plot_prior_posterior(fit: Fit, *, threshold: float | None = None) -> Figure:
     Raises `CBSDataError` where the fit holds no prior draws.
     """
     prior, posterior = (_quantities(fit, group, threshold) for group in ("prior", "posterior"))
-    return _panels("plot_prior_posterior", prior=prior[list(posterior)], posterior=posterior)
+    both = [name for name in posterior if name in prior]
+    return _panels("plot_prior_posterior", prior=prior[both], posterior=posterior[both])
 
 
 def plot_run_effects(fit: Fit) -> Figure:

@@ -35,7 +35,7 @@ _TOO_LONG = re.compile(r"(?<=\.\d)\d+| \n(?=[LCMz])")  # a tenth of a point is e
 
 
 def figure_bytes(figure: Figure, fmt: str = "svg", *, dpi: float = 160) -> bytes:
-    """Return a figure as the bytes of one file; the same figure gives the same bytes.
+    """Return a figure as the bytes of one file; the same plot gives the same bytes.
 
     Parameters
     ----------

@@ -14,8 +14,6 @@ from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.models.law_choice import choose_law
 from cbsbayes.noise.joint import JOINT_COLUMNS, fit_jointly, joint_table
 from cbsbayes.noise.probes import probes_at_accuracy
-from cbsbayes.plots import all_figures, plot_noise_joint
-from cbsbayes.plots.style import detached
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.posterior.gradient_noise import with_parts
@@ -110,22 +108,6 @@ class TestBoth:
         section = noise_section(joint)
         assert section.tables["joint"].rows
         assert any("exp(δ)" in sentence for sentence in section.sentences)
-
-    def test_the_figure_marks_batches_that_were_not_run(self, joint, fit):
-        with detached():
-            figure = plot_noise_joint(joint, threshold=0.65)
-        points = [line for line in figure.axes[0].get_lines() if line.get_gid() == "with-median"]
-        rows = joint.noise_joint
-        rows = rows[(rows["quantity"] == "steps_new_run") & (rows["threshold"] == 0.65)
-                    & rows["at"].str.endswith("n_rollouts=8")]
-        assert sorted(line.get_ydata()[0] for line in points) == pytest.approx(
-            sorted(rows["with_median"]))
-        hollow = [line.get_markerfacecolor() == "white" for line in points]
-        assert sum(hollow) == (rows["tried"] == 0).sum()
-        assert "noise_against_fit_joint" in [item.slug for item in all_figures(joint)]
-        assert "noise_against_fit_joint" not in [item.slug for item in all_figures(fit)]
-        with pytest.raises(CBSDataError, match="needs --use-gradient-noise"):
-            plot_noise_joint(fit)
 
     def test_saving_keeps_the_table_and_a_fit_without_removes_the_file(self, joint, fit, tmp_path):
         with few_figures(1):

@@ -23,7 +23,6 @@ from cbsbayes.models.variables import (
     SATURATION,
     now_name,
 )
-from cbsbayes.plots.marks import interval_of
 from cbsbayes.posterior.conditions import doubling_saves, least_steps, steps_ratio
 from cbsbayes.posterior.quantities import Design, Quantity, quantities
 from cbsbayes.posterior.surface import Surface
@@ -173,10 +172,3 @@ def test_a_split_that_never_arrives_is_never_the_best():
 def test_what_never_arrives_is_not_on_the_front():
     log_steps = np.array([[3.0, np.inf, 2.0], [np.inf, np.inf, 2.0]])
     np.testing.assert_allclose(on_front(log_steps, np.array([10.0, 20.0, 100.0])), [0.5, 0, 1.0])
-
-
-def test_bands_leave_out_what_may_never_arrive():
-    samples = np.array([[1.0, 2.0], [1.5, np.inf], [2.0, np.inf]])
-    low, high = interval_of(samples, 0.5)
-    assert np.isfinite(low).all()
-    assert np.isnan(high[1])

@@ -1,0 +1,77 @@
+"""The figures of splits, of the front and of time against cost show what their tables hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from drawn import legend, lines, points, texts, title
+from fit_fixture import make_fit
+
+from cbsbayes import plots
+from cbsbayes.decisions.allocation import split_table
+from cbsbayes.decisions.front import front_table
+from cbsbayes.errors import CBSDataError
+
+
+@pytest.mark.parametrize(("total", "level"), [(256, 0.8), (1024, 0.7)])
+def test_splits_show_updates_and_probabilities(fit, total, level):
+    table = split_table(fit, total, [level])
+    above, below = plots.plot_split_choice(fit, threshold=level, total_batch=total).axes
+    for name in ("p_best", "p_close"):
+        bars = sorted((bar.get_x(), bar.get_height()) for bar in below.patches
+                      if bar.get_gid() == name)
+        np.testing.assert_allclose([height for _, height in bars], table[name])
+    outside = (table["range"] == "extrapolated").to_numpy()
+    for gid, mask in (("split", ~outside), ("split-outside", outside)):
+        np.testing.assert_allclose(points(above, gid), np.stack(
+            [np.flatnonzero(mask), table["steps"][mask]]).T)
+    ((chosen, _),) = points(above, "chosen")
+    assert table["chosen"].to_numpy()[int(chosen)]
+    seen = fit.crossings.isel(run=fit.crossings["total_batch"].values == total)
+    known = int((seen["status"].sel(threshold=level) == 1).sum())
+    assert len(points(above, "crossing-interval")) == known
+    assert f"Splits of {total:,} samples" in title(above)
+    labels = [tick.get_text() for tick in below.get_xticklabels()]
+    assert labels == [f"{p:,d}\n× {total // p:,d}" for p in table["n_prompts"]]
+
+
+def test_splits_that_cannot_be_told_have_a_reason(fit, one_axis):
+    with pytest.raises(CBSDataError, match="total batch alone"):
+        plots.plot_split_choice(one_axis)
+    with pytest.raises(CBSDataError, match=r"threshold 0\.3 was not fitted"):
+        plots.plot_split_choice(fit, threshold=0.3)
+    unsettled = make_fit()
+    unsettled.cbs = unsettled.cbs[unsettled.cbs["quantity"] != "best_n_rollouts"]
+    with pytest.raises(CBSDataError, match="do not settle B_rollout/B_prompt"):
+        plots.plot_split_choice(unsettled)
+
+
+def test_the_front_fills_and_names_likely_batches(fit):
+    table = front_table(fit, [0.7])
+    tried = table[table["kind"] == "tried"]
+    ax = plots.plot_front(fit, threshold=0.7)
+    likely = tried["p_on_front"] >= 0.5
+    for gid, mask in (("filled", likely), ("open", ~likely)):
+        expected = tried.loc[mask, ["samples", "steps"]].to_numpy()
+        np.testing.assert_allclose(points(ax, gid), expected[np.lexsort(expected.T[::-1])])
+    assert len(texts(ax)) == (tried["p_on_front"] >= 0.05).sum()
+    curve = table[(table["kind"] == "curve") & (table["range"] != "extrapolated")]
+    (front,) = lines(ax, "front")
+    np.testing.assert_allclose(front.get_xydata(), curve[["samples", "steps"]])
+
+
+def test_the_front_of_one_axis_names_totals(one_axis):
+    ax = plots.plot_front(one_axis)
+    assert len(points(ax, "filled")) == 8
+    assert all(text.endswith(">0.99") for text in texts(ax))
+
+
+def test_time_and_cost_are_open_where_they_are_extrapolated_or_bounds(timed, times):
+    ax = plots.plot_time_cost(timed, times=times)
+    assert len(points(ax, "filled")) == times.inside.sum()
+    assert len(points(ax, "open")) == 2 * len(times.batches) - times.inside.sum()
+    assert ax.get_xlabel() == "GPU-hours to target"
+    assert plots.plot_time_cost(timed).get_xlabel() == "Samples to target"
+    named = [float(text.partition(": ")[2].strip(">")) for text in texts(ax)]
+    assert 0.5 < sum(named) < 1.01
+    assert legend(ax)

@@ -1,0 +1,61 @@
+"""Replicated against observed crossings, and the share of observations that is covered."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from drawn import points, title
+from fit_fixture import make_fit
+
+from cbsbayes import plots
+from cbsbayes.errors import CBSDataError
+from cbsbayes.plots.checks import interval_coverage
+
+
+def test_marks_by_kind_are_counted_and_batches_named(fit):
+    ax = plots.plot_crossing_check(fit, threshold=0.9)
+    counts = Counter(fit.crossings["status"].sel(threshold=0.9).values.tolist())
+    assert len(points(ax, "crossing-interval")) == counts[1]
+    assert len(points(ax, "crossing-right")) == counts[2] > 0
+    batches = set(zip(fit.crossings["n_prompts"].values.tolist(),
+                      fit.crossings["n_rollouts"].values.tolist(), strict=True))
+    assert {tick.get_text() for tick in ax.get_yticklabels()} == {
+        f"{p} × {g}" for p, g in batches}
+    rows = np.concatenate([points(ax, f"crossing-{kind}")[:, 1] for kind in (
+        "interval", "right", "left")])
+    assert len(set(rows)) == len(rows)
+
+
+def test_the_title_gives_the_coverage(fit):
+    at = fit.crossings.sel(threshold=0.8)
+    replicates = fit.predictive["steps"].sel(threshold=0.8, run=at["run"].values)
+    share = interval_coverage(replicates.transpose("sample", "run").values,
+                              at["lower"].values, at["upper"].values, 0.9)
+    assert f"{100 * share:.0f} % in the 90 % interval" in title(
+        plots.plot_crossing_check(fit, threshold=0.8))
+
+
+def test_without_a_predictive_there_is_a_reason():
+    bare = make_fit()
+    bare.predictive = None
+    with pytest.raises(CBSDataError, match="no posterior predictive"):
+        plots.plot_crossing_check(bare)
+
+
+def test_censored_and_interval_observations_score_the_nominal_share():
+    rng = np.random.default_rng(0)
+    truth = rng.lognormal(size=4000)
+    replicates = np.broadcast_to(rng.lognormal(size=(4000, 1)), (4000, 4000))
+    grid = np.concatenate([[0.0], np.geomspace(0.3, 3.0, 7), [np.inf]])
+    place = np.searchsorted(grid, truth)
+    share = interval_coverage(replicates, grid[place - 1], grid[place], 0.9)
+    assert share == pytest.approx(0.9, abs=0.02)
+
+
+@pytest.mark.parametrize(("lower", "upper", "share"), [
+    (5.0, 6.0, 0.0), (5.0, np.inf, 0.0), (1.45, 1.55, 1.0)])
+def test_an_observation_far_off_counts_as_outside(lower, upper, share):
+    replicates = np.linspace(1.0, 2.0, 101)[:, None]
+    assert interval_coverage(replicates, np.array([lower]), np.array([upper]), 0.9) == share

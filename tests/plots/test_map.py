@@ -1,0 +1,86 @@
+"""The maps show what was tried, what pays, the best split and the batch advised."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from drawn import legend, lines, texts, title
+
+from cbsbayes import plots
+from cbsbayes.decisions.time_to_target import TYPICAL
+from cbsbayes.errors import CBSDataError
+from cbsbayes.posterior.conditions import steps_ratio
+
+
+def contours(ax, colour):
+    """Return the segments of the contour lines of a colour."""
+    from matplotlib.colors import to_hex
+    from matplotlib.contour import ContourSet
+
+    return [(level, segment) for lines in ax.collections if isinstance(lines, ContourSet)
+            and not lines.filled and to_hex(lines.get_edgecolor()[0]) == colour
+            for level, segments in zip(lines.levels, lines.allsegs, strict=True)
+            for segment in segments if len(segment)]
+
+
+def test_contours_are_the_median_of_updates_and_labelled(fit):
+    ax = plots.plot_map(fit, threshold=0.8)
+    found = contours(ax, "#0072b2")
+    assert len(found) >= 4
+    for level, segment in found:
+        steps = np.exp(fit.log_steps(*segment.T, threshold=0.8)).median("sample")
+        np.testing.assert_allclose(steps, level, rtol=0.02)
+    labels = {text for text in texts(ax) if not text.startswith("B=")}
+    assert labels
+    assert labels <= {f"{level:g}" for level, _ in found}
+    assert title(ax) == "Updates to accuracy ≥ 0.8"
+
+
+def test_the_critical_batch_is_where_the_fit_solves_for_it(fit):
+    ax = plots.plot_map(fit, threshold=0.8)
+    ((_, segment),) = contours(ax, "#d55e00")
+    for prompts, rollouts in segment[::8]:
+        solved = fit.solve(steps_ratio(2.0), "prompts", float(rollouts), threshold=0.8)
+        assert float(np.median(solved)) == pytest.approx(prompts, rel=0.05)
+
+
+def test_points_are_all_batches_tried_and_none_is_cut(fit):
+    ax = plots.plot_map(fit, advice=(64, 4))
+    (tried,) = (c for c in ax.collections if c.get_gid() == "tried")
+    runs = np.stack([fit.crossings["n_prompts"], fit.crossings["n_rollouts"]]).T
+    np.testing.assert_array_equal(np.asarray(tried.get_offsets()), np.unique(runs, axis=0))
+    low, high = np.array([ax.get_xlim(), ax.get_ylim()]).T
+    assert ((runs > low) & (runs < high)).all()
+    ((star,),) = ([line.get_xydata()[0].tolist() for line in lines(ax, "advice")],)
+    assert star == [64, 4]
+    assert "advised: 64 × 4" in legend(ax)
+    assert "advised" not in " ".join(legend(plots.plot_map(fit)))
+
+
+def test_the_best_split_has_the_least_steps_of_its_total(fit):
+    (line,) = lines(plots.plot_map(fit, threshold=0.8), "best-split")
+    prompts, rollouts = line.get_xydata()[len(line.get_xydata()) // 2]
+    total = prompts * rollouts
+    others = np.array([rollouts / 2, rollouts, 2 * rollouts])
+    steps = np.exp(fit.log_steps(total / others, others, threshold=0.8)).median("sample")
+    assert int(steps.argmin("batch")) == 1
+
+
+def test_one_axis_has_no_map(one_axis):
+    for plot in (plots.plot_map, plots.plot_clock_map):
+        with pytest.raises(CBSDataError, match="total batch only"):
+            plot(one_axis)
+
+
+@pytest.mark.parametrize("known_gpus", [True, False])
+def test_the_clock_map_has_times_and_costs(timed, times, known_gpus):
+    level = float(timed.thresholds[0])
+    ax = plots.plot_clock_map(timed, threshold=level, times=times if known_gpus else None)
+    assert {"GPU-hours", "samples"} & set(legend(ax)) == {"GPU-hours" if known_gpus else "samples"}
+    assert {"hours", "minutes", "seconds"} & set(legend(ax))
+    times = plots.map.times_of(timed) if not known_gpus else times
+    median = np.median(times.hours[TYPICAL][:, 0, :, 0], axis=0)
+    levels = [level for level, _ in contours(ax, "#0072b2")]
+    per = {"hours": 1, "minutes": 60, "seconds": 3600}[
+        next(unit for unit in ("hours", "minutes", "seconds") if unit in legend(ax))]
+    assert per * median.min() <= min(levels) <= max(levels) <= per * median.max()
