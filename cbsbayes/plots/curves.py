@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from cbsbayes.errors import CBSDataError
+from cbsbayes.models.laws import get_law
 from cbsbayes.plots import marks, reading, scales, style
 from cbsbayes.plots.cuts import Cut, choose_cut
 
@@ -128,13 +129,17 @@ def _critical(ax: Axes, fit: Fit, cut: Cut, level: float, grid: np.ndarray, medi
 
 def _least_squares(fit: Fit, cut: Cut, level: float, grid: np.ndarray) -> np.ndarray | None:
     """Return updates by least squares along a cut, None where there is no such fit."""
+    try:
+        table = fit.comparison
+    except CBSDataError:  # least squares has not been fitted
+        return None
     held = ",".join(f"{name}={value:.0f}" for name, value in cut.at.items())
-    for found in fit.baselines:
-        if ((found.method, found.axis, found.at) == ("least_squares", cut.axis, held)
-                and np.isclose(found.threshold, level)):
-            steps = found.predict(grid)
-            return steps if (np.isfinite(steps) & (steps > 0)).all() else None
-    return None
+    rows = table[(table["method"] == "least_squares") & (table["axis"] == cut.axis)
+                 & (table["at"] == held) & np.isclose(table["threshold"], level)]
+    if rows.empty or not np.isfinite(rows[["S_min", "B_noise"]]).all(axis=None):
+        return None
+    s_min, b_noise = rows[["S_min", "B_noise"]].iloc[0]
+    return s_min * np.exp(get_law("total").log_ratio(grid, 1.0, {"B_noise": b_noise}))
 
 
 @style.styled

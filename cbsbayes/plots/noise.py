@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.noise.beside_fit import shown_rows
+from cbsbayes.noise.beside_fit import noise_comparison, shown_rows
 from cbsbayes.plots import marks, reading, scales, style
 from cbsbayes.plots.estimates import law_entries, place, target_axis
 
@@ -121,7 +121,7 @@ def plot_noise_against_fit(fit: Fit) -> Figure:
     CBSDataError
         If no gradient noise was logged, or too little of it.
     """
-    table = shown_rows(fit.noise, fit)
+    table = shown_rows(noise_comparison(fit), fit)
     table = table[table["average"] == "up_to"]
     if (table["measured_status"] == "too_few").all():
         raise CBSDataError("the runs fitted made too few probes of gradient noise to average; "

@@ -44,8 +44,10 @@ def test_lines_are_the_posterior_median_and_least_squares(fit, axis, fixed):
     np.testing.assert_allclose(median.get_ydata(), expected)
     assert axis == "prompts" or x.min() == 2.0  # the law has no value below two rollouts
     (squares,) = lines(ax, "least-squares")
-    baseline = next(b for b in fit.baselines if b.axis == axis and b.threshold == 0.8)
-    np.testing.assert_allclose(squares.get_ydata(), baseline.predict(squares.get_xdata()))
+    row = fit.comparison[(fit.comparison["axis"] == axis) & (fit.comparison["threshold"] == 0.8)
+                         & (fit.comparison["method"] == "least_squares")].iloc[0]
+    np.testing.assert_allclose(squares.get_ydata(),
+                               row["S_min"] * (1 + row["B_noise"] / squares.get_xdata()))
     assert squares.is_dashed()
 
 
