@@ -60,12 +60,6 @@ def test_the_front_fills_and_names_likely_batches(fit):
     np.testing.assert_allclose(front.get_xydata(), curve[["samples", "steps"]])
 
 
-def test_the_front_of_one_axis_names_totals(one_axis):
-    ax = plots.plot_front(one_axis)
-    assert len(points(ax, "filled")) == 8
-    assert all(text.endswith(">0.99") for text in texts(ax))
-
-
 def test_time_and_cost_are_open_where_they_are_extrapolated_or_bounds(timed, times):
     ax = plots.plot_time_cost(timed, times=times)
     assert len(points(ax, "filled")) == times.inside.sum()

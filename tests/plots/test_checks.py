@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from drawn import points, title
+from drawn import points
 from fit_fixture import make_fit
 
 from cbsbayes import plots
@@ -26,15 +26,6 @@ def test_marks_by_kind_are_counted_and_batches_named(fit):
     rows = np.concatenate([points(ax, f"crossing-{kind}")[:, 1] for kind in (
         "interval", "right", "left")])
     assert len(set(rows)) == len(rows)
-
-
-def test_the_title_gives_the_coverage(fit):
-    at = fit.crossings.sel(threshold=0.8)
-    replicates = fit.predictive["steps"].sel(threshold=0.8, run=at["run"].values)
-    share = interval_coverage(replicates.transpose("sample", "run").values,
-                              at["lower"].values, at["upper"].values, 0.9)
-    assert f"{100 * share:.0f} % in the 90 % interval" in title(
-        plots.plot_crossing_check(fit, threshold=0.8))
 
 
 def test_without_a_predictive_there_is_a_reason():

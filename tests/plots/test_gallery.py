@@ -57,18 +57,6 @@ def test_one_axis_data_has_figures_along_the_total(one_axis):
     assert {"map", "split_choice", "training", "clock_map"} <= set(reasons)
 
 
-def test_a_fit_without_groups_of_draws_has_reasons():
-    bare = make_fit()
-    bare.tree = bare.tree.filter(lambda node: node.name == "posterior")
-    for plot, match in ((plots.plot_prior_posterior, "holds no prior draws"),
-                        (plots.plot_energy, "stored no energy")):
-        with pytest.raises(CBSDataError, match=match):
-            plot(bare)
-    bare.law_table = bare.law_table.iloc[:1]
-    with pytest.raises(CBSDataError, match="fewer than two laws"):
-        plots.plot_law_comparison(bare)
-
-
 @pytest.fixture
 def curve():
     return plots.draw_figure(plots.plot_gains, make_fit(), axis="prompts")
