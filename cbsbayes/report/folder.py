@@ -85,7 +85,9 @@ def write_fit(
         write_stacked([] if isinstance(noise, str) else [noise], folder / "noise.csv")
         write_stacked([] if joint is None else [joint], folder / "noise_joint.csv")
         stage("drawing figures")
-        drawn = draw_figures(fit, folder / "figures", figures)
+        advice = facts.advice.axes if facts.advice else None
+        drawn = draw_figures(fit, folder / "figures", figures, threshold=facts.threshold,
+                             advice=advice)
         stage("writing the page")
         write_page(fit_page(facts, drawn, command=command,
                             next_steps=next_lines(facts, folder, sweep, source)), folder)
@@ -168,7 +170,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def draw_figures(fit: Fit, folder: Path, which: str) -> list[PageFigure]:
+def draw_figures(fit: Fit, folder: Path, which: str, **options: Any) -> list[PageFigure]:
     """Draw figures of a fit into a folder; those it has no data for keep the reason.
 
     Parameters
@@ -179,6 +181,8 @@ def draw_figures(fit: Fit, folder: Path, which: str) -> list[PageFigure]:
         Made where it does not exist; figures of an earlier fit go.
     which : str
         A key of `FIGURES`.
+    **options
+        Target and advice, as `cbsbayes.plots.page_figures` takes them.
     """
     from cbsbayes.plots.files import write_figure
     from cbsbayes.plots.gallery import all_figures, page_figures
@@ -186,7 +190,8 @@ def draw_figures(fit: Fit, folder: Path, which: str) -> list[PageFigure]:
     folder.mkdir(exist_ok=True)
     _remove_figures(folder)
     formats = ("svg", "pdf") if which == "pdf" else ("svg",)
-    items = all_figures(fit) if which in ("all", "pdf") else page_figures(fit)
+    gallery = all_figures if which in ("all", "pdf") else page_figures
+    items = gallery(fit, **options)
     found = []
     for item in items if which != "none" else []:
         try:
