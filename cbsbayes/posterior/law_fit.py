@@ -133,7 +133,7 @@ def _fit_crossings(law: Law, selected: Selection, sampler: SamplerSettings) -> _
     def replicate(draws: xr.Dataset, rng: np.random.Generator) -> np.ndarray:
         return replicate_log_steps(parameters(draws, data, law), data, rng) + data.log_steps_scale
 
-    return (tree, prior, replicate, _crossing_constants(data),
+    return (tree, prior, replicate, _constants(data),
             replace(design_of(crossings), parts_known=parts_known))
 
 
@@ -149,12 +149,8 @@ def _fit_curves(law: Law, selected: Selection, sampler: SamplerSettings) -> _Par
     def replicate(draws: xr.Dataset, rng: np.random.Generator) -> np.ndarray:
         return replicated_log_steps(parameters, draws, rng)
 
-    data = parameters.data
-    progress = np.exp(data.typical.log_tau + data.log_steps_scale)
-    constants = _constants(data).assign(
-        middle_logit=((), data.middle), typical_accuracy=("progress", data.typical.accuracy))
-    return (curves_tree(draws, targets, seed), prior, replicate,
-            constants.assign_coords(progress=progress), design_of(selected.fitted))
+    return (curves_tree(draws, targets, seed), prior, replicate, _constants(data),
+            design_of(selected.fitted))
 
 
 def curves_tree(draws: TrajectoryDraws, thresholds: np.ndarray, random_seed: int) -> xr.DataTree:
@@ -188,20 +184,12 @@ def with_log_likelihood(tree: xr.DataTree, data: CrossingData, law: Law) -> xr.D
     return tree
 
 
-def _crossing_constants(data: CrossingData) -> xr.Dataset:
-    constants = _constants(data).assign(threshold_logit=("threshold", data.threshold_logit))
-    if data.noise is not None:
-        constants = constants.assign(
-            noise_probes=("noise_range", data.noise.n_probes),
-            noise_resolved=("noise_range", data.noise.resolved().astype(np.int8)),
-            noise_runs=((), data.noise.n_runs))
-    return constants.assign_coords(threshold=data.threshold)
-
-
 def _constants(data: CrossingData | TrajectoryData) -> xr.Dataset:
-    """Return what both models are given: batches, and the scales that make data free of units."""
-    return xr.Dataset(
+    """Return what a model is given besides the data: batches, and what measured noise there is."""
+    constants = xr.Dataset(
         {"n_prompts": ("run", data.n_prompts), "n_rollouts": ("run", data.n_rollouts),
-         "log_steps_scale": ((), data.log_steps_scale),
-         **{f"log_scale_{name}": ((), value) for name, value in data.log_batch_scale.items()}},
-        coords={"run": data.run})
+         "log_steps_scale": ((), data.log_steps_scale)}, coords={"run": data.run})
+    noise = data.noise if isinstance(data, CrossingData) else None
+    return constants if noise is None else constants.assign(
+        noise_probes=("noise_range", noise.n_probes), noise_runs=((), noise.n_runs),
+        noise_resolved=("noise_range", noise.resolved().astype(np.int8)))

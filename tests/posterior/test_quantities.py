@@ -8,7 +8,7 @@ import xarray as xr
 from scipy.optimize import brentq
 
 from cbsbayes.models.laws import LAWS, get_law
-from cbsbayes.posterior.quantities import GAIN, design_of, quantities
+from cbsbayes.posterior.quantities import design_of, quantities
 from cbsbayes.posterior.surface import Surface
 from cbsbayes.simulate import simulate_sweep
 
@@ -58,34 +58,6 @@ def test_gains_are_ratios_of_updates_inside_the_range_tried(name):
     expected = np.exp(Surface(law, post).log_steps(16, 4) - Surface(law, post).log_steps(16, 2))
     xr.testing.assert_allclose(values["gain_rollouts", "n_prompts=16,n_rollouts=2"], expected)
     assert all((values[key] < 1).all() for key in gains)
-
-
-@pytest.mark.parametrize("name", LAWS)
-def test_critical_batches_solve_the_law(name):
-    law, post = get_law(name), posterior(get_law(name))
-    values, _ = found(law)
-    draw = post.isel(chain=1, draw=3, threshold=0)
-
-    def steps(p, g):
-        return float(np.exp(Surface(law, draw).log_steps(p, g)))
-
-    s_min = float(draw["S_min"])
-    at = {"chain": 1, "draw": 3, "threshold": 0}
-    prompts = float(values["cbs_prompts", "n_rollouts=8"].isel(at))
-    assert steps(prompts, 8) == pytest.approx(2 * s_min)
-    rollouts = float(values["cbs_rollouts", "n_prompts=16"].isel(at))
-    assert steps(16, rollouts) == pytest.approx(2 * steps(16, 1e40), rel=1e-9)
-    if law.two_axis:
-        samples = float(values["cbs_samples", "n_rollouts=8"].isel(at))
-        assert samples == pytest.approx(8 * prompts)
-        largest = float(values["batch_at_gain", f"gain={GAIN:g},n_rollouts=8"].isel(at))
-        assert 1 - steps(2 * largest, 8) / steps(largest, 8) == pytest.approx(GAIN)
-        largest = float(values["batch_at_gain", f"gain={GAIN:g},n_prompts=16"].isel(at))
-        assert 1 - steps(16, 2 * largest) / steps(16, largest) == pytest.approx(GAIN)
-    else:
-        assert steps(float(values["cbs_samples", ""].isel(at)), 1) == pytest.approx(2 * s_min)
-        largest = float(values["batch_at_gain", f"gain={GAIN:g}"].isel(at))
-        assert 1 - steps(2 * largest, 1) / steps(largest, 1) == pytest.approx(GAIN)
 
 
 def test_what_leans_least_on_the_law_comes_first():

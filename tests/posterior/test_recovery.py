@@ -153,7 +153,7 @@ def test_two_axes_beat_the_total_batch_by_left_out_runs(shipped):
 def test_the_best_split_of_256_samples_lies_inside(shipped):
     """As its README says: 16, 32 and 64 prompts beat 4 and 8, and 128 is no better."""
     rollouts = np.array([2, 4, 8, 16, 32, 64])
-    steps = shipped.steps(256 / rollouts, rollouts, 0.9)
+    steps = np.exp(shipped.log_steps(256 / rollouts, rollouts, 0.9))
     best = rollouts[steps.argmin("batch").values]
     assert np.mean((best >= 2) & (best <= 8)) > 0.95
     assert np.mean(best == 64) == 0
