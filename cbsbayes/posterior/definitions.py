@@ -28,8 +28,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -44,10 +43,9 @@ from cbsbayes.posterior.quantities import GAIN, Quantity, design_of
 from cbsbayes.posterior.surface import LINES, Condition, Surface
 from cbsbayes.posterior.tidy import masked, tidy
 
-__all__ = ["DEFINITIONS", "EXCESS", "OVERHEADS", "OVERHEAD_COLUMNS", "Definition", "definitions",
+__all__ = ["DEFINITIONS", "EXCESS", "OVERHEAD_COLUMNS", "Definition", "definitions",
            "overhead_table"]
 
-OVERHEADS = (0.1, 0.2, 0.5)  # ε beside 1
 EXCESS = 0.2  # Zhang et al.'s overhead over linear scaling
 OVERHEAD_COLUMNS = [
     "group", "law", "threshold", "at", "definition", "condition", "unit", "anchor", "median",
@@ -57,59 +55,54 @@ _EXACT = 1e-8  # a spread below it is rounding: the number follows from the law 
 _TINY = 1e-9  # prompts or samples, where samples are the least that α = 1 has
 
 
-@dataclass(frozen=True)
-class Definition:
+class Definition(NamedTuple):
     """One definition of a critical batch.
 
     Attributes
     ----------
     name : str
         In the column ``definition``.
-    kind : {"steps", "linear", "least", "doubling"}
-        Which condition it is.
-    level : float
-        The share it names: ε, the excess over linear scaling, or what doubling saves.
+    formula : str
+        The condition in the batch's symbol ``{b}`` and the smallest batch tried ``{anchor}``.
+    condition : callable
+        From the smallest batch tried to the condition.
+    anchor : float or None
+        Beyond which batch it is looked for: 0; None where that is the smallest tried.
     """
 
     name: str
-    kind: str
-    level: float
-
-    def condition(self, symbol: str, anchor: float) -> str:
-        """Return the condition as a formula in the batch's symbol, P or B."""
-        if self.kind == "steps":
-            return f"S = {1 + self.level:g} S_min"
-        if self.kind == "doubling":
-            return f"S(2{symbol}) = {1 - self.level:g} S({symbol})"
-        times = f"{symbol}·S({symbol}) = {1 + self.level:g} "
-        if self.kind == "least":
-            return f"{times}× least {symbol}·S"
-        return f"{times}× the same at {symbol} = {anchor:.12g}"
+    formula: str
+    condition: Callable[[float], Condition]
+    anchor: float | None = 0.0
 
     def solve(self, surface: Surface, line: Line) -> xr.DataArray:
         """Return draws of the batch, dims of S_min."""
-        anchor = _TINY if self.kind == "least" else line.smallest
-        condition: Condition = {
-            "steps": steps_ratio(1.0 + self.level), "doubling": doubling_saves(self.level),
-            "linear": excess_samples(self.level, anchor),
-            "least": excess_samples(self.level, anchor)}[self.kind]
-        beyond = anchor if self.kind in ("linear", "least") else 0.0
-        return surface.solve(condition, line.along, line.held, beyond=beyond)
+        anchor = line.smallest if self.anchor is None else self.anchor
+        return surface.solve(self.condition(anchor), line.along, line.held, beyond=anchor)
 
 
+def _steps(ratio: float) -> Definition:
+    return Definition(f"steps_{ratio:g}x", f"S = {ratio:g} S_min",
+                      lambda anchor: steps_ratio(ratio))
+
+
+_SAMPLES = f"{{b}}·S({{b}}) = {1 + EXCESS:g} "
+_LEAST = Definition(f"least_{100 * EXCESS:g}", f"{_SAMPLES}× least {{b}}·S",
+                    lambda anchor: excess_samples(EXCESS, anchor), _TINY)
 DEFINITIONS: tuple[Definition, ...] = (
-    Definition("steps_2x", "steps", 1.0),
-    *(Definition(f"steps_{1 + e:g}x", "steps", e) for e in sorted(OVERHEADS, reverse=True)),
-    Definition(f"linear_{100 * EXCESS:g}", "linear", EXCESS),
-    Definition(f"least_{100 * EXCESS:g}", "least", EXCESS),
-    Definition(f"doubling_{100 * GAIN:g}", "doubling", GAIN),
+    *map(_steps, (2.0, 1.5, 1.2, 1.1)),
+    Definition(f"linear_{100 * EXCESS:g}", f"{_SAMPLES}× the same at {{b}} = {{anchor:.12g}}",
+               lambda anchor: excess_samples(EXCESS, anchor), None),
+    _LEAST,
+    Definition(f"doubling_{100 * GAIN:g}", f"S(2{{b}}) = {1 - GAIN:g} S({{b}})",
+               lambda anchor: doubling_saves(GAIN)),
 )
 """All definitions; the first is the one the others are told against."""
 
 
 def definitions(law: Law) -> list[Definition]:
     """Return the definitions that have a value under a law."""
-    return [d for d in DEFINITIONS if d.kind != "least" or law.alpha == 1.0]
+    return [d for d in DEFINITIONS if d is not _LEAST or law.alpha == 1.0]
 
 
 @lru_cache(maxsize=16)
@@ -202,12 +195,13 @@ def _rows(
     for definition, batch in zip(asked, batches, strict=True):
         log_ratio = (posterior.log_steps(*LINES[line.along](batch, line.held))
                      - posterior.log_steps(*LINES[line.along](np.inf, line.held)))
-        anchor = line.smallest if definition.kind == "linear" else np.nan
+        anchor = line.smallest if definition.anchor is None else np.nan
         for row in told[told["quantity"] == definition.name].to_dict("records"):
             twice, at = known[row["threshold"]], {"threshold": row["threshold"]}
             yield row | {
                 "group": fit.group, "law": fit.law.name, "definition": definition.name,
-                "condition": definition.condition(line.symbol, line.smallest), "anchor": anchor,
+                "condition": definition.formula.format(b=line.symbol, anchor=line.smallest),
+                "anchor": anchor,
                 "tried": line.place(row["median"]),
                 **_told("ratio", (batch / batches[0]).sel(at).values,
                         row["status"] if twice == "identified" else twice, ci_prob),
