@@ -19,7 +19,7 @@ test: $(VENV)/.test
 report: $(VENV)/.analysis
 	$(VENV)/bin/python -m cbsbayes.fit -o reports/verl_tiny
 	$(VENV)/bin/python -m cbsbayes.fit data/tiny_grpo/sweep.nc -o reports/tiny_grpo
-	$(VENV)/bin/python benchmarks/readme_numbers.py reports/verl_tiny
+	$(VENV)/bin/python benchmarks/readme_numbers.py reports/verl_tiny --write README.md
 
 lint: $(VENV)/.test
 	$(PIP) --group lint

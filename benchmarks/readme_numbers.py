@@ -1,13 +1,14 @@
 """The README's numbers of the shipped sweep: ``python benchmarks/readme_numbers.py [FOLDER]``.
 
 Reads a fit's folder, ``reports/verl_tiny`` by default: ``cbs.csv`` for the table in Markdown, with
-``--card`` ``fit.json`` for the answer.
+``--card`` ``fit.json`` for the answer. ``--write README.md`` puts both in their places there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -54,12 +55,26 @@ def card(folder: Path) -> str:
     return "\n".join(f"    {sentence}" for sentence in answer)
 
 
+def written(text: str, folder: Path) -> str:
+    """Return the README with both blocks as they are now."""
+    for name, block in (("card", card(folder)),
+                        ("numbers", table(pd.read_csv(folder / "cbs.csv")))):
+        text = re.sub(rf"(<!-- {name}: .*? -->\n\n).*?(\n\n<!-- end -->)",
+                      lambda found, block=block: found[1] + block + found[2], text, flags=re.DOTALL)
+    return text
+
+
 def main() -> None:
-    """Print the table or the card."""
+    """Print the table or the card, or write both."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, default=Path("reports/verl_tiny"))
     parser.add_argument("--card", action="store_true", help="the answer instead of the table")
+    parser.add_argument("--write", type=Path, metavar="README", help="put both into this file")
     options = parser.parse_args()
+    if options.write is not None:
+        text = options.write.read_text(encoding="utf-8")
+        options.write.write_text(written(text, options.folder), encoding="utf-8")
+        return
     print(card(options.folder) if options.card else table(pd.read_csv(options.folder / "cbs.csv")))
 
 
