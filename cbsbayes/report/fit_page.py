@@ -23,7 +23,7 @@ from cbsbayes.report.text import paragraph, plain, section_text, sentences
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["MAP", "PAGE_FIGURES", "fit_page", "next_lines", "page_slugs"]
+__all__ = ["MAP", "PAGE_FIGURES", "fit_page", "next_lines"]
 
 MAP = "map"
 PAGE_FIGURES: dict[str, tuple[str, ...]] = {
@@ -63,8 +63,6 @@ def fit_page(
         Lines that go on from this fit (`next_lines`).
     """
     fit = facts.fit
-    shown = page_slugs([figure.slug for figure in figures])
-    on_page = [figure for figure in figures if figure.slug in shown]
     going_on = Section("next", "Going on from here", lines=next_steps, closed=True)
     return Page(
         kicker=f"Critical batch size of {facts.group or 'these runs'}",
@@ -72,24 +70,12 @@ def fit_page(
         asked="", level=fit.verdict["level"], verdict=fit.verdict["title"],
         checks=fit.verdict["sentences"][:3], cautions=fit.verdict["sentences"][3:],
         answer=sentences("card", facts=facts), note=paragraph("card_note", facts=facts),
-        sections=[*(_section(slug, facts, on_page) for slug in _SECTIONS),
+        sections=[*(_section(slug, facts, figures) for slug in _SECTIONS),
                   *([going_on] if next_steps else [])],
         definitions={}, paper=paragraph("paper", facts=facts), laws=[fit.law],
         made=_made(facts, command),
         files=["cbs.csv", "averaged.csv", "overhead.csv", "comparison.csv", "runs.csv", "fit.nc"],
-        map=next((figure for figure in on_page if figure.slug == MAP), None))
-
-
-def page_slugs(slugs: Sequence[str]) -> set[str]:
-    """Return which figures of the gallery stand on the page; totals only of one-axis data."""
-    known = (MAP, *(slug for names in PAGE_FIGURES.values() for slug in names))
-    two_axes = any(slug.endswith("_prompts") for slug in slugs)
-    return {slug for slug in slugs
-            if _is_one(slug, known) and not (two_axes and slug.endswith("_total"))}
-
-
-def _is_one(slug: str, slugs: Sequence[str]) -> bool:
-    return any(slug == known or slug.startswith(f"{known}_") for known in slugs)
+        map=next((figure for figure in figures if figure.slug == MAP), None))
 
 
 def _section(slug: str, facts: Facts, figures: Sequence[PageFigure]) -> Section:
@@ -100,7 +86,7 @@ def _section(slug: str, facts: Facts, figures: Sequence[PageFigure]) -> Section:
         slug, title, intro, [*said, *more],
         {name: table for name, table in shown.items() if table is not None},
         {name: table for name, table in folded.items() if table is not None},
-        [figure for figure in figures if _is_one(figure.slug, PAGE_FIGURES.get(slug, ()))],
+        [figure for figure in figures if figure.slug in PAGE_FIGURES.get(slug, ())],
         kind="wide-text" if slug in ("times", "noise") else "", closed=slug in _CLOSED)
 
 
