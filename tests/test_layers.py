@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 
@@ -118,6 +119,42 @@ def test_no_modules_import_each_other_in_a_circle(root):
         module, other = exception.split(" -> ")
         assert other in reachable(module, {**graph, module: graph[module] | {other}}), exception
         assert module in reachable(other, graph), f"{exception} closes no circle any more"
+
+
+def test_the_architecture_lists_every_module(root):
+    """Lines with a folder, or with "(root)", begin a block; indented lines are its modules."""
+    text = (root / "ARCHITECTURE.md").read_text("utf-8")
+    tree = text.partition("<!-- tree -->")[2].partition("<!-- end -->")[0]
+    listed, package = {}, ""
+    for line in tree.splitlines():
+        if line.startswith("   "):
+            listed[package] |= set(line.split())
+        elif line.startswith("  "):
+            package = line.split()[0].removesuffix("/").replace("(root)", "")
+            listed[package] = set()
+    found = {}
+    for path in files(root):
+        *package, name = path.relative_to(root / "cbsbayes").with_suffix("").parts
+        found.setdefault(".".join(package), set()).update({name} - {"__init__"})
+    assert listed == found
+
+
+def test_the_walk_through_names_at_most_twelve_files(root):
+    text = (root / "ARCHITECTURE.md").read_text("utf-8")
+    walk = text.partition("### One value")[2].partition("\n## ")[0]
+    named = set(re.findall(r"cbsbayes/[\w/]+\.py", walk))
+    assert 0 < len(named) <= 12
+    assert [name for name in named if not (root / name).is_file()] == []
+
+
+def test_documents_name_files_that_exist(root):
+    for document in ("ARCHITECTURE.md", "CONTRIBUTING.md", "docs/model.md"):
+        text = (root / document).read_text("utf-8")
+        for name in re.findall(r"`((?:[\w]+/)+\w+\.\w+)`", text):
+            assert (root / name).exists() or (root / "cbsbayes" / name).exists(), (document, name)
+        for name in re.findall(r"`cbsbayes\.(\w+(?:\.\w+)*)`", text):
+            place = root / "cbsbayes" / name.replace(".", "/")
+            assert place.is_dir() or place.with_suffix(".py").is_file(), (document, name)
 
 
 def reachable(start, graph):

@@ -1,8 +1,8 @@
 """Threshold crossings as intervals: what a sweep says about S, the updates to a target.
 
 Evaluations come every k updates, runs end, and some start beyond the target, so S is known as
-left-censored, in an interval, right-censored, or not at all (MODEL.md section 4). Dropping the
-right-censored, as least squares must, removes small batches not at random.
+left-censored, in an interval, right-censored, or not at all (docs/model.md, section 3). Dropping
+the right-censored, as least squares must, removes small batches not at random.
 """
 
 from __future__ import annotations

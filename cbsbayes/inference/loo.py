@@ -1,8 +1,8 @@
 """Law comparison by leaving out one run at a time, its run effect integrated out.
 
 Pointwise comparison cannot tell a wrong law here: the run effect absorbs the misfit. Predicting a
-whole run without its effect can (MODEL.md section 2). Pareto-smoothed importance sampling does the
-leaving out; its k-hat says where that cannot be trusted.
+whole run without its effect can (docs/model.md, section 2). Pareto-smoothed importance sampling
+does the leaving out; its k-hat says where that is not reliable.
 """
 
 from __future__ import annotations
