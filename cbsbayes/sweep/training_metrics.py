@@ -139,8 +139,9 @@ def signal_fraction(history: pd.DataFrame) -> float:
     none.
     """
     for name in ("signal_fraction", "frac_zero_adv", "frac_reward_zero_std"):
-        keys = sorted(str(c) for c in history.columns if str(c).rpartition("/")[2] == name)
-        mean = _mean(history, keys)
-        if not np.isnan(mean):
-            return mean if name == "signal_fraction" else 1 - mean
+        for key in sorted(str(c) for c in history.columns if str(c).rpartition("/")[2] == name):
+            values = column(history, key)
+            values = values[np.isfinite(values)]
+            if values.size:
+                return float(np.mean(values if name == "signal_fraction" else 1 - values))
     return np.nan

@@ -35,7 +35,7 @@ def test_verl_configuration():
                       "train_batch_prompts": 128, "mini_batch_prompts": 128, "ppo_epochs": 1,
                       "updates_per_step": 1, "learning_rate": 1e-6, "seed": 3, "phase": "",
                       "model": "OLMo-2-0425-1B-SFT", "dataset": "gsm8k", "algorithm": "grpo",
-                      "trainer": "verl and its forks (Search-R1, verl-agent, rLLM)", "n_gpus": -1,
+                      "trainer": "verl", "n_gpus": -1,
                       "batch_from": "configuration"}
     assert notes == []
 
