@@ -194,6 +194,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
     try:  # ParquetFile, because read_table makes columns out of folder names like a=b
         frame = pq.ParquetFile(path).read().to_pandas()
+        frame = frame.astype({name: object for name in frame.select_dtypes("string")})
     except (pa.ArrowException, ValueError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise NoRunsError(f"{path} is no readable Parquet file ({reason}); write it anew") from None

@@ -51,6 +51,9 @@ def drop_copies(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
         group = alike[_head(run, curve)]
         of = next((k for k in group if _is_copy(run, kept[k], curve, curves[k])), None)
         if of is None:
+            notes += [f"runs {runs[k].log.name} and {run.log.name} hold the same curve under "
+                      "different seeds or batches; they count as two" for k in group[:1]
+                      if len(curve) >= _DISTINCT and curve.equals(curves[k])]
             group.append(place)
             kept[place] = run
             continue

@@ -102,7 +102,6 @@ def _frame(rows: Mapping[float, Mapping[str, float]]) -> pd.DataFrame:
         for key, value in rows[step].items():
             values[i, place[key]] = value
     index = pd.Index(np.asarray(steps, dtype=np.float64), name="step")
-    # object, because pandas' own text refuses keys that are not valid Unicode
     return pd.DataFrame(values, index=index, columns=pd.Index(keys, dtype=object))
 
 

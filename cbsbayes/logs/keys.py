@@ -55,7 +55,8 @@ def canonical_key(key: str) -> str:
 
     ``mean@N``, ``mean_at_N`` and ``mean_N`` become ``mean@N`` (likewise ``std``, ``best``,
     ``worst``, ``maj``, ``pass``) in the last two parts of a validation key;
-    ``actor/grad_noise/x`` becomes ``grad_noise/x``; all else stays as it is.
+    ``actor/grad_noise/x`` becomes ``grad_noise/x``; what is no valid Unicode is escaped, all else
+    stays as it is.
 
     Parameters
     ----------
@@ -72,6 +73,7 @@ def canonical_key(key: str) -> str:
     >>> canonical_key("val-core/openai/gsm8k/acc/mean_at_1")
     'val-core/openai/gsm8k/acc/mean@1'
     """
+    key = key.encode("utf-8", "backslashreplace").decode("utf-8")
     if key.startswith(_WORKER_PREFIX):
         return key.removeprefix("actor/")
     if not key.startswith(("val-core/", "val-aux/")):

@@ -64,7 +64,7 @@ def build_sweep(
     notes += [*unknown, *_log_notes(runs), *copies, *joined, *shared]
     direction = _direction(runs)
     if any(run.log.crossings is not None for run in runs):
-        columns, content = lay_out_crossings(runs)
+        columns, content = lay_out_crossings(runs, direction)
     else:
         runs, columns, content, said = lay_out_curves(runs, ids, metric, direction)
         noise, left_out = lay_out_noise(runs)

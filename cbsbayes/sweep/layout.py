@@ -112,6 +112,7 @@ def _evaluations(
 ) -> tuple[list[Part], list[str]]:
     parts: list[Part] = []
     notes = []
+    peaks: dict[str, dict[str, float]] = defaultdict(dict)
     for i, (run, name) in enumerate(zip(runs, ids, strict=True)):
         for j, series in enumerate(plan.series):
             steps, values = series_values(run.log.history, series)
@@ -120,6 +121,7 @@ def _evaluations(
                 notes.append(f"run {name}: {int((~good).sum())} evaluation(s) of {series.label} "
                              "left out, infinite or at a negative step")
             steps, values = steps[good], values[good]
+            peaks[series.label][name] = float(values.max(initial=0.0))
             outside = (values < 0) | (values > 1)
             if (series.checked and direction == "increasing" and run.log.source != "table"
                     and outside.any()):
@@ -129,7 +131,18 @@ def _evaluations(
                     "--metric, or give the curves as a table if this is another target")
             if steps.size:
                 parts.append(((i, j), steps * run.coords["updates_per_step"], values))
-    return parts, notes
+    return parts, [*notes, *_percent_notes(peaks)]
+
+
+def _percent_notes(peaks: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Say which runs look as if they were in percent, where the others are not."""
+    notes = []
+    for label, by_run in peaks.items():
+        odd = [name for name, peak in by_run.items() if 2 < peak <= 100]
+        if odd and any(0 < peak <= 1 for peak in by_run.values()):
+            notes.append(f"{label} exceeds 1 in {len(odd)} of {len(by_run)} runs, as if in "
+                         f"percent ({listed(odd)}); the others lie in [0, 1]: divide them by 100")
+    return notes
 
 
 def _without_metric(
@@ -204,19 +217,21 @@ def lay_out_noise(runs: Sequence[Run]) -> tuple[Content, list[str]]:
     return Content(noise=noise, train_step=axis), notes
 
 
-def lay_out_crossings(runs: Sequence[Run]) -> tuple[Columns, Content]:
+def lay_out_crossings(runs: Sequence[Run], direction: str) -> tuple[Columns, Content]:
     """Lay out tables of crossings on the sorted union of their thresholds.
 
     Raises
     ------
     CBSDataError
-        If some runs are curves.
+        If some runs are curves, or a run passes a later threshold before an earlier one.
     """
     curves = [run.log.name for run in runs if run.log.crossings is None]
     if curves:
         raise CBSDataError(f"{len(curves)} of {len(runs)} runs are curves ({listed(curves, 3)}), "
                            "the others crossings; ingest them into two files")
     tables = [run.log.crossings for run in runs if run.log.crossings is not None]
+    for run in runs:
+        _check_order(run, direction)
     shape = (len(runs),)
     threshold, lower, upper = (
         scatter([((i,), table["threshold"].to_numpy(np.float64), table[name].to_numpy(np.float64))
@@ -226,3 +241,17 @@ def lay_out_crossings(runs: Sequence[Run]) -> tuple[Columns, Content]:
     last = np.where(known > 0, known, np.nan)
     return {"last_step": last.tolist()}, Content(threshold=threshold, steps_lower=lower,
                                                  steps_upper=upper)
+
+
+def _check_order(run: Run, direction: str) -> None:
+    """Refuse crossings that contradict each other: a harder threshold passed earlier."""
+    table = run.log.crossings
+    if table is None:
+        return
+    table = table.sort_values("threshold", ascending=direction == "increasing").dropna()
+    lower, upper = table["steps_lower"].to_numpy(), table["steps_upper"].to_numpy()
+    for at in np.flatnonzero(upper < np.maximum.accumulate(lower))[:1]:
+        raise CBSDataError(
+            f"run {run.log.name}: threshold {table['threshold'].iloc[at]:g} is passed by update "
+            f"{upper[at]:g}, but an easier one not before {lower[:at].max():g}; correct the "
+            "table, or its direction")

@@ -227,7 +227,7 @@ def test_other_json_lines(line, row):
 
 def test_a_key_that_is_no_valid_unicode_is_kept(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"step": 1, "data": {"a\\udc80": 1.0}}\n')
-    assert read(tmp_path / "x.jsonl").history.columns.tolist() == ["a\udc80"]
+    assert read(tmp_path / "x.jsonl").history.columns.tolist() == ["a\\udc80"]
 
 
 def console(config="", steps=()):

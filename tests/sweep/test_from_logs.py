@@ -211,6 +211,27 @@ def test_crossings():
     assert ds.attrs["metric"] == ""
 
 
+def test_crossings_that_contradict_each_other():
+    table = crossings("a", [0.5, 0.6], [100, 10], [110, 12])
+    with pytest.raises(CBSDataError, match=r"0\.6 is passed by update 12, but an easier one not"):
+        build_sweep([table])
+    build_sweep([replace(table, settings={**table.settings, "direction": "decreasing"})])
+
+
+def test_one_run_in_percent_is_said():
+    logs = [make_log(source="table"), make_log("cbs_p1_np32_nr8", values=(10, 20, 60),
+                                               source="table")]
+    assert "exceeds 1 in 1 of 2 runs, as if in percent" in notes_of(build_sweep(logs))[0]
+
+
+def test_one_curve_under_two_seeds_is_said():
+    values = (0.1, 0.2, 0.3, 0.4)
+    ds = build_sweep([make_log(f"cbs_p1_np16_nr8_s{s}", steps=(0, 1, 2, 3), values=values)
+                      for s in (1, 2)])
+    assert ds.sizes["run"] == 2
+    assert "hold the same curve under different seeds" in notes_of(ds)[0]
+
+
 def test_curves_and_crossings_stay_apart():
     with pytest.raises(CBSDataError, match=r"1 of 2 runs are curves .* two files"):
         build_sweep([make_log(), crossings("a", [0.5], [10], [20])])
