@@ -18,6 +18,7 @@ on S, found by bracketing in the log of the batch, for every draw and threshold 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -133,8 +134,13 @@ class Surface:
         least = 1.0 if along in ("rollouts", "split") and self.law.needs_baseline_group else 0.0
         start = np.log(max(beyond - least, _LEAST))
 
-        def log_steps(batch: Any) -> np.ndarray:
+        @cache
+        def at_one(batch: float) -> np.ndarray:
             return self._log_steps(*line(batch, at))
+
+        def log_steps(batch: Any) -> np.ndarray:
+            one = not isinstance(batch, np.ndarray)
+            return at_one(batch) if one else self._log_steps(*line(batch, at))
 
         def value(log_batch: np.ndarray) -> np.ndarray:
             with np.errstate(invalid="ignore"):  # where a group never arrives, before nor beyond
