@@ -36,7 +36,7 @@ OF_ONE_LAW = ("alpha", "B_noise", "B_prompt", "B_rollout", "E_min")
 
 
 def averaged_table(
-    told: Mapping[str, tuple[Law, list[Quantity], list[Quantity]]],
+    of_laws: Mapping[str, tuple[Law, list[Quantity], list[Quantity]]],
     weights: Mapping[str, float], *, group: str, ci_prob: float, random_seed: int = 0,
 ) -> pd.DataFrame:
     """Return a table like ``cbs.csv`` of quantities averaged over laws, law ``average``.
@@ -46,7 +46,7 @@ def averaged_table(
 
     Parameters
     ----------
-    told : mapping
+    of_laws : mapping
         Law name to law, and its quantities from posterior and prior, dims (chain, draw, …).
     weights : mapping
         Of `cbsbayes.inference.loo.law_weights`.
@@ -57,11 +57,11 @@ def averaged_table(
     random_seed : int
         Decides which law each draw is taken from.
     """
-    posterior = _mixtures({name: after for name, (_, after, _) in told.items()}, weights,
+    posterior = _mixtures({name: after for name, (_, after, _) in of_laws.items()}, weights,
                           random_seed)
-    prior = _mixtures({name: before for name, (_, _, before) in told.items()}, weights,
+    prior = _mixtures({name: before for name, (_, _, before) in of_laws.items()}, weights,
                       random_seed)
-    law = next(iter(told.values()))[0]
+    law = next(iter(of_laws.values()))[0]
     return cbs_table(posterior, prior, law=law, group=group, ci_prob=ci_prob).assign(law=AVERAGE)
 
 

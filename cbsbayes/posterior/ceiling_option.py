@@ -1,4 +1,4 @@
-"""The option of a ceiling for every group size: its name, who may have it, what it told."""
+"""The option of a ceiling for every group size: its name, who may have it, what it found."""
 
 from __future__ import annotations
 
@@ -61,17 +61,17 @@ def ceiling_sentences(cbs: pd.DataFrame) -> list[str]:
                  if ceilings[row["at"]]["status"] != "not_identified" else "")
               for row in rows if row["quantity"] == "reach"]
     (loss,) = [_text(row) for row in rows if row["quantity"] == SATURATION]
-    said = [f"Every group size has a ceiling of its own in this fit ({OPTION}): exp(−λ/n_rollouts) "
-            f"of the gain of endless groups is within reach, λ {loss}. That is "
-            f"{'; '.join(groups)}.",
-            "With ceilings S_min is that of endless groups, and a critical batch at a group size "
-            "is where S is twice the least that this group size needs."]
-    never = cbs[(cbs["quantity"] == "steps") & cbs["ci_upper"].isna()]
-    if len(never):
-        levels = ", ".join(f"{t:g}" for t in sorted(set(never["threshold"])))
-        said.append(f"Some batches tried may never reach {levels}: their S has no upper end, and "
-                    "lines and bands of figures end there.")
-    return said
+    notes = [f"Every group size has a ceiling of its own in this fit ({OPTION}): "
+             f"exp(−λ/n_rollouts) of the gain of endless groups is within reach, λ {loss}. That is "
+             f"{'; '.join(groups)}.",
+             "With ceilings S_min is that of endless groups, and a critical batch at a group size "
+             "is where S is twice the least that this group size needs."]
+    unreached = cbs[(cbs["quantity"] == "steps") & cbs["ci_upper"].isna()]
+    if len(unreached):
+        levels = ", ".join(f"{t:g}" for t in sorted(set(unreached["threshold"])))
+        notes.append(f"Some batches tried may never reach {levels}: their S has no upper end, and "
+                     "lines and bands of figures end there.")
+    return notes
 
 
 def _text(row: Mapping[Hashable, Any]) -> str:

@@ -25,7 +25,7 @@ from cbsbayes.posterior.surface import Condition, LogSteps
 
 __all__ = ["doubling_saves", "excess_samples", "least_steps", "steps_ratio"]
 
-_STEP = 1.001  # of a batch, across which S is said to fall or to rise
+_STEP = 1.001  # of a batch, across which S falls or rises
 
 
 def steps_ratio(ratio: float) -> Condition:

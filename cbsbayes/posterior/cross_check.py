@@ -1,4 +1,4 @@
-"""The crossing model beside the trajectory model: where the two disagree about the same runs.
+"""The crossing model as a check of the trajectory model: where the two disagree on the runs.
 
 They share the law and nothing else of importance, neither curve nor noise. Where their intervals do
 not even touch, the answer hangs on how curves were modelled.

@@ -1,4 +1,4 @@
-r"""Definitions of "critical" beside S = 2 S_min: one posterior each, and how to translate them.
+r"""Definitions of "critical" other than S = 2 S_min: one posterior each, and how to translate them.
 
 Along the batch P (prompts at a group size G, or samples under the total-batch laws), with
 :math:`f(P) = S(P)/S_{min}`:
@@ -97,7 +97,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(f"doubling_{100 * GAIN:g}", f"S(2{{b}}) = {1 - GAIN:g} S({{b}})",
                lambda anchor: doubling_saves(GAIN)),
 )
-"""All definitions; the first is the one the others are told against."""
+"""All definitions; the first is the one the others are compared with."""
 
 
 def definitions(law: Law) -> list[Definition]:
@@ -190,25 +190,24 @@ def _rows(
     after, first = ([Quantity(definition.name, line.at, line.unit, batch, if_reached=True)
                      for definition, batch in zip(asked, found, strict=True)]
                     for found in (batches, before))
-    told = tidy(after, first, ci_prob)
-    known = told[told["quantity"] == asked[0].name].set_index("threshold")["status"]
+    table = tidy(after, first, ci_prob)
+    known = table[table["quantity"] == asked[0].name].set_index("threshold")["status"]
     for definition, batch in zip(asked, batches, strict=True):
         log_ratio = (posterior.log_steps(*LINES[line.along](batch, line.held))
                      - posterior.log_steps(*LINES[line.along](np.inf, line.held)))
         anchor = line.smallest if definition.anchor is None else np.nan
-        for row in told[told["quantity"] == definition.name].to_dict("records"):
+        for row in table[table["quantity"] == definition.name].to_dict("records"):
             twice, at = known[row["threshold"]], {"threshold": row["threshold"]}
             yield row | {
                 "group": fit.group, "law": fit.law.name, "definition": definition.name,
                 "condition": definition.formula.format(b=line.symbol, anchor=line.smallest),
-                "anchor": anchor,
-                "tried": line.place(row["median"]),
-                **_told("ratio", (batch / batches[0]).sel(at).values,
-                        row["status"] if twice == "identified" else twice, ci_prob),
-                **_told("steps_ratio", np.exp(log_ratio.sel(at).values), row["status"], ci_prob)}
+                "anchor": anchor, "tried": line.place(row["median"]),
+                **_numbers("ratio", (batch / batches[0]).sel(at).values,
+                           row["status"] if twice == "identified" else twice, ci_prob),
+                **_numbers("steps_ratio", np.exp(log_ratio.sel(at).values), row["status"], ci_prob)}
 
 
-def _told(name: str, draws: np.ndarray, status: str, ci_prob: float) -> dict[Hashable, float]:
+def _numbers(name: str, draws: np.ndarray, status: str, ci_prob: float) -> dict[Hashable, float]:
     """Return median and interval of a ratio; it is settled if what is in it is, or never varies."""
     values = draws.ravel()
     with np.errstate(divide="ignore", invalid="ignore"):

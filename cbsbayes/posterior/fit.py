@@ -149,7 +149,7 @@ class Fit:
 
     @cached_property
     def others(self) -> dict[str, pd.DataFrame]:
-        """Tables like `cbs` of the laws fitted beside, by law name."""
+        """Tables like `cbs` of the alternative laws, by law name."""
         prefix = "table_other_"
         return {str(name).removeprefix(prefix): table_from_json(text)
                 for name, text in self.tree.attrs.items() if str(name).startswith(prefix)}

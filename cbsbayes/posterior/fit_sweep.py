@@ -98,11 +98,12 @@ def fit_sweep(
             stage("sampling crossings as a check")
             tables["cross_check"] = fit_law(law, selected, "crossing").cbs
             notes += disagreements(main.cbs, tables["cross_check"])
-    told = verdict(*sampler_checks(main.tree), reached_line(selected.crossings, selected.left_out),
-                   identified_line(main.cbs), against, notes)
+    reached = reached_line(selected.crossings, selected.left_out)
+    judged = verdict(*sampler_checks(main.tree), reached, identified_line(main.cbs), against,
+                     notes)
     tree.attrs = {
         "group": selected.group, "law": law.name, "settings": json.dumps(_settings(selected)),
-        "verdict": json.dumps(told),
+        "verdict": json.dumps(judged),
         **{f"table_{name}": table_to_json(table) for name, table in tables.items()}}
     return Fit(tree)
 

@@ -111,10 +111,10 @@ def fit_law(law: Law, selected: Selection, model: str | None = None) -> LawFit:
     options = selected.options
     fit = _fit_crossings if (model or options.model) == "crossing" else _fit_curves
     tree, prior, replicate, constants, design = fit(law, selected, options.sampler)
-    told = (quantities(law, tree["posterior"].to_dataset(), design),
+    both = (quantities(law, tree["posterior"].to_dataset(), design),
             quantities(law, prior, design))
-    table = cbs_table(*told, law=law, group=selected.group, ci_prob=options.ci_prob)
-    return LawFit(law, tree, prior, replicate, constants, *told, table)
+    table = cbs_table(*both, law=law, group=selected.group, ci_prob=options.ci_prob)
+    return LawFit(law, tree, prior, replicate, constants, *both, table)
 
 
 _Parts = tuple[xr.DataTree, xr.Dataset, Replicate, xr.Dataset, Design]

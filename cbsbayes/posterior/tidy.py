@@ -25,7 +25,7 @@ TIDY_COLUMNS = ["threshold", "quantity", "at", "unit", "median", "mean", "sd", "
 CBS_COLUMNS = ["group", "law", *TIDY_COLUMNS]
 """Columns of ``cbs.csv``."""
 
-_MOST_UNREACHED = 0.05  # of draws in which the target is not reached, beyond which nothing is said
+_MOST_UNREACHED = 0.05  # of draws without the target reached, beyond which nothing is stated
 _HUGE = 1e30  # stands for infinite draws where they are compared
 
 
@@ -41,7 +41,7 @@ def tidy(
         threshold.
     prior : sequence of Quantity or None
         The same quantities from the prior, in the same order; None for predictions, which are
-        told whatever the data settle.
+        stated whatever the data settle.
     ci_prob : float
         Probability of the equal-tailed intervals.
 
