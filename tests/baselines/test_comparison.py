@@ -193,17 +193,6 @@ def test_one_axis_data_have_the_total_axis_only():
     assert [f.B_noise for f in fits] == pytest.approx([700, 700], rel=1e-3)
 
 
-def test_comparison_rows_have_the_columns_of_the_file(two_axes):
-    fits = fit_baselines(two_axes, find_crossings(two_axes, [0.6]), [0.6])
-    table = comparison_rows(fits, "a · b")
-    assert list(table) == ["group", "threshold", "axis", "at", "method", "S_min", "B_noise",
-                           "ci_lower", "ci_upper", "n_runs_used", "n_runs_dropped", "r2"]
-    assert (table["group"] == "a · b").all()
-    log = table[table["method"] == "log_least_squares"].dropna()
-    assert (log["ci_lower"] <= log["B_noise"] * 1.0001).all()
-    assert comparison_rows([], "a").columns.tolist() == list(table)
-
-
 def test_only_the_practice_depends_on_the_unit_of_steps(public_data):
     """DLRM's steps are fractions of an epoch: curve_fit stops before it has begun."""
     cells = json.loads((public_data / "mlperf_rcp" / "dlrm_2.1.0.json").read_text()).values()

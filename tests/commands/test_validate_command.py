@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from distributed import LocalCluster
 
 from cbsbayes.sweep.dataset import new_sweep
 from cbsbayes.sweep.files import write_sweep
@@ -85,17 +84,6 @@ def test_fits_that_fail_are_counted_and_named(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "0 sweeps fitted. 2 failed and count for nothing: seed 0: CBSDataError: no run" in out
     assert "2 failed" in (tmp_path / "README.md").read_text()
-
-
-@pytest.mark.mcmc
-def test_a_cluster_gives_what_processes_give(folder, tmp_path):
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1",
-                      dashboard_address=None) as cluster:
-        assert run("--family", "p1+p2b", "--sweeps", 2, "-o", tmp_path, "--quiet", *QUICK,
-                   "--scheduler", cluster.scheduler_address) == 0
-    here, there = (pd.read_csv(f / "coverage.csv").query("family == 'p1+p2b'")
-                   .reset_index(drop=True) for f in (folder, tmp_path))
-    pd.testing.assert_frame_equal(here, there)
 
 
 @pytest.mark.mcmc

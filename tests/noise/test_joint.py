@@ -78,16 +78,6 @@ class TestBoth:
         assert len(both) == len(joint.cbs)
         pd.testing.assert_series_equal(both["with_median"], both["median"], check_names=False)
 
-    def test_without_is_the_fit_as_it_always_was(self, joint, noisy):
-        plain = fit_sweep(noisy, law="two_axis", thresholds=THRESHOLDS, sampler=SETTINGS,
-                          alternatives=False)
-        assert "noise_offset" not in plain.posterior
-        found = row(joint.noise_joint, "S_min")
-        theirs = row(plain.cbs, "S_min")
-        assert (found["without_median"], found["without_lower"]) == (
-            theirs["median"], theirs["ci_lower"])
-        assert set(joint.noise_joint["verdict"]) <= {"agree", "differ", "not_resolved", ""}
-
     def test_batches_beyond_those_tried_are_marked(self, joint, noisy):
         table = joint.noise_joint
         steps = table[table["quantity"].isin(["steps", "steps_new_run"])]
