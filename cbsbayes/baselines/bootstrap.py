@@ -36,14 +36,14 @@ def identified(weights: np.ndarray, design: np.ndarray) -> np.ndarray:
 
 
 def resample_weights(
-    cell: np.ndarray, design: np.ndarray, n_draws: int, rng: np.random.Generator
+    replicates: np.ndarray, design: np.ndarray, n_draws: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Return how much each run weighs in each resample.
 
     Parameters
     ----------
-    cell : ndarray, shape (run,) or (run, axis)
-        The batch of each run; runs of equal cells are replicates.
+    replicates : ndarray, shape (run,) or (run, axis)
+        Runs of equal values are replicates.
     design : ndarray, shape (run, scale)
         As in `identified`; resamples that do not identify the parameters are drawn again.
     n_draws : int
@@ -56,7 +56,7 @@ def resample_weights(
     ndarray, shape (n_draws, run)
         Weights; every row sums to the number of runs.
     """
-    _, label, size = np.unique(cell, axis=0, return_inverse=True, return_counts=True)
+    _, label, size = np.unique(replicates, axis=0, return_inverse=True, return_counts=True)
     replicated = np.where(size[label.ravel()] > 1, label.ravel(), -1)
     weights = np.zeros((n_draws, len(label)))
     bad = np.ones(n_draws, dtype=bool)

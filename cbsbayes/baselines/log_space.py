@@ -83,7 +83,7 @@ def interval_midpoints(lower: npt.ArrayLike, upper: npt.ArrayLike) -> np.ndarray
 
 def fit_log_law(
     law: Law, n_prompts: np.ndarray, n_rollouts: np.ndarray, steps: np.ndarray, *,
-    cell: np.ndarray | None = None, n_bootstrap: int = 200, random_seed: int = 0,
+    replicates: np.ndarray | None = None, n_bootstrap: int = 200, random_seed: int = 0,
 ) -> LogFit:
     """Fit a law to log S, and to resamples of the runs.
 
@@ -93,8 +93,8 @@ def fit_log_law(
         The law; its exponent is 1 where it is free.
     n_prompts, n_rollouts, steps : ndarray, shape (run,)
         Batches, and updates to the threshold, positive and finite.
-    cell : ndarray, shape (run,) or (run, axis), optional
-        Runs of equal cells are replicates in the bootstrap; default: the batch.
+    replicates : ndarray, shape (run,) or (run, axis), optional
+        Runs of equal values are replicates in the bootstrap; default: the batch.
     n_bootstrap, random_seed : int
         Resamples, and their seed.
 
@@ -116,7 +116,7 @@ def fit_log_law(
     parameters = problem.with_limits(best)
     if np.isin(parameters, (0.0, np.inf)).any():
         covariance = np.full((size, size), np.nan)
-    weights = resample_weights(batch.T if cell is None else cell, design, n_bootstrap,
+    weights = resample_weights(batch.T if replicates is None else replicates, design, n_bootstrap,
                                np.random.default_rng(random_seed))
     start = middle + np.clip(best - middle, -_NEAR, _NEAR)  # at a limit the law has no slope
     draws = [problem.with_limits(problem.solve(row, start)[0]) for row in weights]
@@ -126,10 +126,7 @@ def fit_log_law(
 
 def inverse_batches(law: Law, n_prompts: np.ndarray, n_rollouts: np.ndarray) -> np.ndarray:
     """Return what each scale is multiplied with in the law, shape (run, scale)."""
-    alpha = law.alpha or 1.0
-    ones = [{name: float(name == only) for name in law.scales} for only in law.scales]
-    return np.column_stack([np.expm1(law.log_ratio(n_prompts, n_rollouts, scales, alpha) / alpha)
-                            for scales in ones])
+    return 1 / np.column_stack(law.divisors(n_prompts, n_rollouts))
 
 
 @dataclass(frozen=True)
@@ -183,7 +180,7 @@ class _Problem:
 
 
 def log_least_squares(
-    batch: npt.ArrayLike, steps: npt.ArrayLike, *, cell: npt.ArrayLike | None = None,
+    batch: npt.ArrayLike, steps: npt.ArrayLike, *, replicates: npt.ArrayLike | None = None,
     ci_prob: float = 0.9, n_bootstrap: int = 200, random_seed: int = 0,
 ) -> BaselineFit:
     """Fit log S = log S_min + log(1 + B_noise/B), with a t-interval and a run bootstrap.
@@ -198,8 +195,8 @@ def log_least_squares(
         Batch sizes in any one unit.
     steps : array_like, shape (run,)
         Updates to the threshold (`interval_midpoints`); NaN or inf where only a bound is known.
-    cell : array_like, shape (run,) or (run, axis), optional
-        Batch cell of each run; runs of equal cells are replicates in the bootstrap. Default:
+    replicates : array_like, shape (run,) or (run, axis), optional
+        Runs of equal values are replicates in the bootstrap. Default:
         the batch.
     ci_prob : float
         Probability of both intervals.
@@ -223,7 +220,7 @@ def log_least_squares(
     if np.unique(fit.batch).size < 2:
         return replace(fit, note="one batch size only: B_noise is not identified")
     found = fit_log_law(get_law("total"), fit.batch, np.ones(fit.n_used), fit.steps,
-                        cell=np.asarray(batch if cell is None else cell)[used],
+                        replicates=np.asarray(batch if replicates is None else replicates)[used],
                         n_bootstrap=n_bootstrap, random_seed=random_seed)
     s_min, b_noise = found.parameters.tolist()
     lower, upper = percentile_interval(found.draws[:, 1], ci_prob)

@@ -101,8 +101,9 @@ def fit_baselines(
     """
     thresholds = np.atleast_1d(np.asarray(thresholds, dtype=float))
     first = find_crossings(ds, thresholds, metric=metric, rule="first")
-    cell = np.column_stack([ds[name].values for name in ("n_prompts", "n_rollouts", "total_batch")])
-    no_group = np.zeros(len(cell), dtype=bool) if plain else cell[:, 1] == 1
+    axes_of_batch = ("n_prompts", "n_rollouts", "total_batch")
+    batches = np.column_stack([ds[name].values for name in axes_of_batch])
+    no_group = np.zeros(len(batches), dtype=bool) if plain else batches[:, 1] == 1
     axes, fits = _axes(ds), []
     for threshold in thresholds.tolist():
         raw = _bound(first, "upper", ds, threshold)
@@ -111,9 +112,9 @@ def fit_baselines(
         middle = np.where(no_group, np.nan, middle)
         for axis in axes:
             here = (least_squares(axis.batch, raw[axis.runs]),
-                    log_least_squares(axis.batch, middle[axis.runs], cell=cell[axis.runs],
-                                      ci_prob=ci_prob, n_bootstrap=n_bootstrap,
-                                      random_seed=random_seed))
+                    log_least_squares(axis.batch, middle[axis.runs],
+                                      replicates=batches[axis.runs], ci_prob=ci_prob,
+                                      n_bootstrap=n_bootstrap, random_seed=random_seed))
             fits += [replace(fit, threshold=threshold, axis=axis.name, at=axis.at) for fit in here]
     return fits
 

@@ -65,27 +65,27 @@ def fit_jointly(sweep: xr.Dataset, *, noise: bool | pd.DataFrame = True, **optio
                                "--use-gradient-noise out")
         noise = probes_at_accuracy(sweep, options.get("metric"))
     joint = fit_sweep(sweep, noise=noise, **options)
-    plain, missing = None, ""
+    alone, missing = None, ""
     options.get("stage", lambda text: None)("fitting without measured noise, to compare")
     same = {"law": joint.law.name, "thresholds": np.sort(joint.thresholds).tolist(),
             "alternatives": False, "stage": lambda text: None}
     try:
-        plain = fit_sweep(sweep, **{**options, **same})
+        alone = fit_sweep(sweep, **{**options, **same})
     except CBSDataError as error:
         missing = str(error)
-    joint.tree.attrs["table_noise_joint"] = table_to_json(joint_table(joint, plain))
+    joint.tree.attrs["table_noise_joint"] = table_to_json(joint_table(joint, alone))
     joint.tree.attrs["noise_joint_missing"] = missing
     return joint
 
 
-def joint_table(joint: Fit, plain: Fit | None) -> pd.DataFrame:
+def joint_table(joint: Fit, alone: Fit | None) -> pd.DataFrame:
     """Return quantities of both fits side by side.
 
     Parameters
     ----------
     joint : Fit
         With measured noise as data.
-    plain : Fit, optional
+    alone : Fit, optional
         The same runs under the same law without it; None where that cannot be fitted.
 
     Returns
@@ -97,7 +97,7 @@ def joint_table(joint: Fit, plain: Fit | None) -> pd.DataFrame:
         ``differ`` (the intervals do not touch), ``not_resolved`` otherwise; empty with one side.
     """
     rows = _rows_of(joint)
-    others = rows[:0] if plain is None else _rows_of(plain)
+    others = rows[:0] if alone is None else _rows_of(alone)
     table = rows.rename(columns={name: f"with_{side}" for name, side in _SIDE.items()}).merge(
         others[[*_KEY, *_SIDE]].rename(columns={name: f"without_{side}"
                                                 for name, side in _SIDE.items()}),

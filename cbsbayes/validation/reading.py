@@ -76,12 +76,12 @@ class Reading:
 
 def reading_of(ds: xr.Dataset) -> Reading:
     """Return the reading at the middle of the batches of a dataset."""
-    tried = design_of(ds)
-    if tried.one_axis:
-        return Reading(round(tried.total[(len(tried.total) - 1) // 2]), 1, one_axis=True)
-    groups = tried.groups or sorted({g for _, g in tried.cells})
+    design = design_of(ds)
+    if design.one_axis:
+        return Reading(round(design.total[(len(design.total) - 1) // 2]), 1, one_axis=True)
+    groups = design.groups or sorted({g for _, g in design.cells})
     group = groups[len(groups) // 2]
-    prompts = sorted({p for p, g in tried.cells if g == group})
+    prompts = sorted({p for p, g in design.cells if g == group})
     return Reading(prompts[(len(prompts) - 1) // 2], group)
 
 
