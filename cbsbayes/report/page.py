@@ -31,7 +31,7 @@ __all__ = ["IndexEntry", "Page", "PageFigure", "Section", "check_page_folder", "
            "page_tables", "remove_tables", "render_index", "render_page", "write_page"]
 
 _TABLE_FILES = (".csv", ".tex")
-_SAFE = " !$()*+,-./:;=?@[]^_`{|}~"  # of a data address, in an attribute too
+_SAFE = " !$*+,-./:;=?[]^_`{|}~"  # of a data address, in an attribute too
 
 
 @dataclass(frozen=True)
