@@ -16,17 +16,18 @@ import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 import cbsbayes
-from cbsbayes.decisions.allocation import judge, log_steps_at
-from cbsbayes.decisions.splits import candidate_splits
+from cbsbayes.decisions.batches import range_of, tried_batches
+from cbsbayes.decisions.splits import candidate_splits, judge
 from cbsbayes.models.laws import get_law
-from cbsbayes.posterior.quantities import design_of
+from cbsbayes.posterior.fit import stacked
+from cbsbayes.posterior.surface import Surface
 from cbsbayes.simulate import true_steps, truth_of
 from cbsbayes.validation.coverage import Settings, fitted_runs
 from cbsbayes.validation.engine import Ledger, executor, run_sweeps
@@ -57,13 +58,15 @@ def one_sweep(family: str, settings: Settings, seed: int) -> dict[str, Any]:
     runs = fitted_runs(ds, law)
     posterior = with_checks(posterior_tree(runs, law, settings.thresholds, settings.model,
                                            settings.sampler(seed), settings.ceiling_by_group))
-    fit = SimpleNamespace(law=law, posterior=posterior)
-    tried = design_of(runs)
-    splits = [s for s in candidate_splits(TOTAL, tried, law) if s.range != "extrapolated"]
-    prompts, groups = [s.n_prompts for s in splits], [s.n_rollouts for s in splits]
+    tried = tried_batches(runs)
+    splits = candidate_splits(TOTAL, tried, law)
+    prompts, groups = splits[range_of(splits, tried) != "extrapolated"].T.tolist()
+    batches = (xr.DataArray(axis, dims="batch") for axis in (prompts, groups))
+    log_steps = Surface(law, stacked(posterior)).log_steps(*batches)
     rows = []
     for t in settings.thresholds:
-        verdict = judge(log_steps_at(fit, prompts, groups, t), np.full(len(splits), True), 0.9)
+        at = log_steps.sel(threshold=t, method="nearest").transpose("sample", "batch").values
+        verdict = judge(at, np.full(len(groups), True), 0.9)
         true = true_steps(truth_of(ds), prompts, groups, t)
         lost = true / np.nanmin(true) - 1.0
         usual = lost[groups.index(8)]

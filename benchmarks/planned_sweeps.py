@@ -4,7 +4,7 @@ Simulated trainings whose noise scales, exponent and speed are drawn anew are sw
 sweeps begin with the first six runs of the fixed grid (n_prompts 32 … 1024 at n_rollouts 8). The
 grid then goes on in its order (rollouts varied, splits of 2,048, then the next seed; n_rollouts 1,
 which no group law takes, left out), every run 600 updates long. The planned sweep goes on with the
-run that `cbsbayes.planning` ranks first per sample, refitted after every run. The goal is the width
+run that `cbsbayes.plan` ranks first per sample, refitted after every run. The goal is the width
 of the 90 % interval of the log prompt CBS at 8 rollouts and accuracy .70 that the grid has after
 two seeds, 34 runs; the grid's samples are counted up to the first run with which it was as narrow,
 the planned sweep stops when it is.
@@ -28,18 +28,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cbsbayes.crossings.intervals import find_crossings
-from cbsbayes.decisions.candidates import candidates, cells, tried_runs
+from cbsbayes.decisions.candidates import Choices, candidates, tried_runs
 from cbsbayes.decisions.costs import sample_cost
-from cbsbayes.decisions.plan_target import Target
-from cbsbayes.decisions.planner import Request, plan_draws
-from cbsbayes.decisions.simulated_runs import ModelDraws, model_draws
-from cbsbayes.inference.sampling import SamplerSettings, sample_crossings
-from cbsbayes.models.crossing_data import crossing_data
-from cbsbayes.models.laws import get_law
-from cbsbayes.posterior.conditions import steps_ratio
-from cbsbayes.posterior.fit import stacked
-from cbsbayes.posterior.surface import Surface
+from cbsbayes.decisions.information import planned_quantity
+from cbsbayes.decisions.next_runs import Request, plan_runs
+from cbsbayes.inference.nuts import SamplerSettings
+from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.simulation.designs import design_table
 from cbsbayes.simulation.truth import Truth, steps_over_progress
 from cbsbayes.sweep.dataset import new_sweep
@@ -50,7 +45,7 @@ from cbsbayes.validation.reading import Reading, true_logs
 THRESHOLDS, TARGET, ROLLOUTS = (0.60, 0.65, 0.70), 0.70, 8
 EVERY, LENGTH, ITEMS, SIGMA_RUN = 25, 600, 1319, 0.08
 START, GRID_SEEDS, MOST_PLANNED = 6, 2, 50
-LAW = get_law("two_axis_free")
+LAW, QUANTITY = "two_axis_free", f"cbs_prompts@n_rollouts={ROLLOUTS}"
 PROMPTS, GROUPS, LARGEST = (32, 64, 128, 256, 512, 1024), (2, 4, 8, 16, 32), 8192
 
 
@@ -93,12 +88,9 @@ class Sweep:
 
 @dataclass
 class Known:
-    """What a sweep says: draws of the model, the quantity, its interval, and the samples."""
+    """What a sweep says: its fit, the quantity's interval (log), and the samples."""
 
-    draws: ModelDraws
-    target: Target
-    crossings: xr.Dataset
-    ds: xr.Dataset
+    fit: Fit
     ends: tuple[float, float]
     samples: tuple[float, float]
 
@@ -110,17 +102,12 @@ class Known:
 
 def known(sweep: Sweep, seed: int, draws: int) -> Known:
     """Fit the runs made so far."""
-    ds = sweep.dataset()
-    crossings = find_crossings(ds, THRESHOLDS)
-    data = crossing_data(crossings, LAW)
     settings = SamplerSettings(draws=draws, tune=400, chains=2, cores=1, random_seed=seed)
-    posterior = stacked(sample_crossings(data, LAW, settings)["posterior"].to_dataset())
-    critical = Surface(LAW, posterior).solve(steps_ratio(2.0), "prompts", ROLLOUTS)
-    values = np.log(critical.sel(threshold=TARGET).values)
-    target = Target("cbs_prompts", f"n_rollouts={ROLLOUTS}", "prompts", TARGET, values, True, "")
+    fit = fit_sweep(sweep.dataset(), law=LAW, thresholds=THRESHOLDS, alternatives=False,
+                    sampler=settings)
+    values = np.log(planned_quantity(fit, QUANTITY, TARGET).values)
     low, high = np.quantile(values, [0.05, 0.95])
-    return Known(model_draws(posterior, LAW, data, "increasing"), target, crossings, ds,
-                 (float(low), float(high)), sweep.samples(crossings))
+    return Known(fit, (float(low), float(high)), sweep.samples(fit.crossings))
 
 
 def one_truth(seed: int) -> Truth:
@@ -140,18 +127,16 @@ def outcome(state: Known, sweep: Sweep, true: float) -> dict[str, Any]:
 
 def planned_run(state: Known, seed: int, rule: str) -> tuple[int, int, int]:
     """Return batch and length of the run ranked first per sample, or of any."""
-    tried = tried_runs(state.ds, state.crossings)
+    choices = Choices(PROMPTS, GROUPS, every=EVERY)
     if rule == "random":
         options = [option for option in candidates(
-            state.draws, cells(tried, PROMPTS, GROUPS), tried, sample_cost(),
-            THRESHOLDS.index(TARGET), seed=seed) if option.n_prompts * option.n_rollouts <= LARGEST]
+            state.fit, tried_runs(state.fit), choices, sample_cost(), TARGET, seed)
+            if option.n_prompts * option.n_rollouts <= LARGEST]
         drawn = options[np.random.default_rng([seed, 5]).integers(len(options))]
         return int(drawn.n_prompts), int(drawn.n_rollouts), int(drawn.updates)
-    request = Request(prompts=PROMPTS, rollouts=GROUPS, every=EVERY, data_sets=64, draws=600,
-                      seed=seed)
-    plan = plan_draws(state.draws, tried, state.target, request, sample_cost(), 0.9)
-    table = plan.table[plan.table["total_batch"] <= LARGEST]
-    first = table.iloc[0]
+    plan = plan_runs(state.fit, Request(QUANTITY, TARGET, choices=choices, data_sets=64, draws=600,
+                                        seed=seed))
+    first = plan.table[plan.table["total_batch"] <= LARGEST].iloc[0]
     return int(first["n_prompts"]), int(first["n_rollouts"]), int(first["updates"])
 
 
@@ -232,7 +217,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("outputs/planned_sweeps.jsonl"))
     options = parser.parse_args()
     settings = {"draws": options.draws, "start": START, "length": LENGTH,
-                "thresholds": list(THRESHOLDS), "law": LAW.name}
+                "thresholds": list(THRESHOLDS), "law": LAW}
     settings |= {"rule": options.rule} if options.rule != "information" else {}
     ledger = Ledger(options.output, settings)
     end = time.monotonic() + 60 * options.minutes

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cbsbayes.models.step_time import fit_times
+from cbsbayes.decisions.step_times import fit_step_times
 
 ALL = [(p, 8) for p in (4, 8, 16, 32, 64)] + [(16, g) for g in (2, 4, 16, 32)]
 PROMPTS = [(p, 8) for p in (16, 32, 64, 128, 256)]
@@ -73,18 +73,18 @@ def held(case: Case, seed: int) -> Iterator[tuple[str, bool]]:
     cells = np.repeat(np.array(case.cells, dtype=float), SEEDS, axis=0)
     truth = np.array(case.truth)
     seconds = seconds_of(case, cells) * spread(case, len(cells), rng)
-    clock = fit_times(seconds, terms(cells), ("t_0", "c_p", "c_r"), random_seed=seed)
-    yield "converged", clock.trusted
-    for k, name in enumerate(clock.names):
+    model = fit_step_times(seconds, terms(cells), ("t_0", "c_p", "c_r"), random_seed=seed)
+    yield "converged", bool((model.table(PROB)["r_hat"] < 1.01).all())
+    for k, name in enumerate(model.names):
         if truth[k] > 0:
-            yield name, within(clock.coefficients[:, k], truth[k])
+            yield name, within(model.draws[name].values.ravel(), truth[k])
     inside = np.unique(cells, axis=0)
     beyond = np.array([[2 * cells[:, 0].max(), 8.0]])
     for name, batches in (("step time, tried", inside), ("step time, one doubling beyond", beyond)):
-        draws, true = clock.typical(terms(batches)), seconds_of(case, batches)
+        draws, true = model.typical(terms(batches)), seconds_of(case, batches)
         for k in range(len(batches)):
             yield name, within(draws[:, k], true[k])
-    new = clock.new(terms(inside), rng)
+    new = model.typical(terms(inside)) * np.exp(model.deviation(len(inside), rng))
     true = seconds_of(case, inside) * spread(case, len(inside), rng)
     for k in range(len(inside)):
         yield "one new run, tried", within(new[:, k], true[k])

@@ -5,15 +5,12 @@ python benchmarks/step_time_pollux.py FOLDER --placements 20
 
 Tables of Qiao et al. 2021 (Pollux, OSDI): seconds per step by local batch size b (samples per GPU)
 for 108 placements of 1 to 16 GPUs and 36 pairs of nodes and GPUs up to 64. Neither P nor G is
-there; at fixed GPUs the floor is t_0 and the work c_b b, fitted to each placement by itself, with
-floor and work overlapping as they may (the package's default), and as their plain sum:
+there; at fixed GPUs the floor is t_0 and the work c_b b, fitted to each placement by itself:
 
 - between: every other batch size is left out and predicted,
 - beyond: the batch sizes in the upper half are predicted from the lower half.
 
-Then one model for all placements, the floor being what synchronising costs (a constant and a part
-per GPU beyond two, each on one node and on several) and the work t_0 + c_b b, placements left out
-by fifths; and the rule behind several GPU counts, one GPU's time at B/K samples against K GPUs'.
+Then the rule behind several GPU counts, one GPU's time at B/K samples against K GPUs'.
 Printed: the median and the 90 % quantile of |predicted/observed - 1|, the geometric mean of
 predicted/observed, and the share of left-out steps inside the 90 % interval for a new run.
 """
@@ -27,12 +24,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cbsbayes.models.step_time import Clock, fit_times
+from cbsbayes.decisions.step_times import StepTimes, fit_step_times
 
 APPS = ("cifar10", "imagenet")
 PROB = 0.9
-FOLDS = 5
-FORMS = {"overlap": True, "sum": False}
 
 
 def measured(folder: Path, app: str) -> pd.DataFrame:
@@ -54,19 +49,12 @@ def fixed_terms(rows: pd.DataFrame) -> np.ndarray:
     return np.stack([np.ones(len(rows)), rows["local_bsz"]], axis=1)
 
 
-def shared_terms(rows: pd.DataFrame) -> np.ndarray:
-    """Return the terms of all placements together."""
-    one = ((rows["nodes"] == 1) & (rows["gpus"] > 1)).to_numpy(dtype=float)
-    several = (rows["nodes"] > 1).to_numpy(dtype=float)
-    more = np.maximum(rows["gpus"].to_numpy(dtype=float) - 2, 0)
-    return np.column_stack([one, one * more, several, several * more, fixed_terms(rows)])
-
-
-def predict(clock: Clock, rows: pd.DataFrame, terms: np.ndarray, label: str) -> pd.DataFrame:
+def predict(model: StepTimes, rows: pd.DataFrame, terms: np.ndarray, label: str) -> pd.DataFrame:
     """Return predicted beside observed step times."""
-    low, high = np.quantile(clock.new(terms, np.random.default_rng(0)),
-                            [(1 - PROB) / 2, (1 + PROB) / 2], axis=0)
-    predicted = np.median(clock.typical(terms), axis=0)
+    typical = model.typical(terms)
+    new = typical * np.exp(model.deviation(len(terms), np.random.default_rng(0)))
+    low, high = np.quantile(new, [(1 - PROB) / 2, (1 + PROB) / 2], axis=0)
+    predicted = np.median(typical, axis=0)
     seen = rows["step_time"].to_numpy()
     return pd.DataFrame({"what": label, "ratio": predicted / seen, "width": np.log(high / low),
                          "inside": (low <= seen) & (seen <= high)})
@@ -81,34 +69,18 @@ def by_placement(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
             fitted, left = rows[kept], rows[~kept]
             if len(fitted) < 3:
                 continue
-            for form, overlap in FORMS.items():
-                clock = fit_times(fitted["step_time"].to_numpy(), fixed_terms(fitted),
-                                  ("t_0", "c_b"), overlap=overlap)
-                yield predict(clock, left, fixed_terms(left), f"{form}: {label}")
-
-
-def together(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """Yield predictions of placements left out of one model for all, at every third batch size."""
-    table = table[table.groupby("place").cumcount() % 3 == 0]
-    places = table["place"].drop_duplicates().to_numpy()
-    fold = dict(zip(places, np.arange(len(places)) % FOLDS, strict=True))
-    number = table["place"].map(fold).to_numpy()
-    names = ("sync_one", "sync_one_gpu", "sync_several", "sync_several_gpu", "t_0", "c_b")
-    for form, overlap in FORMS.items():
-        for k in range(FOLDS):
-            fitted, left = table[number != k], table[number == k]
-            clock = fit_times(fitted["step_time"].to_numpy(), shared_terms(fitted), names,
-                              floor=4, overlap=overlap)
-            yield predict(clock, left, shared_terms(left), f"{form}: placement left out")
+            model = fit_step_times(fitted["step_time"].to_numpy(), fixed_terms(fitted),
+                                   ("t_0", "c_b"))
+            yield predict(model, left, fixed_terms(left), label)
 
 
 def ideal(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """Yield predictions of several GPUs from one, as if work divided perfectly."""
     one = table[table["gpus"] == 1]
-    clock = fit_times(one["step_time"].to_numpy(), fixed_terms(one), ("t_0", "c_b"))
+    model = fit_step_times(one["step_time"].to_numpy(), fixed_terms(one), ("t_0", "c_b"))
     for label, low, high in (("2 to 4", 2, 4), ("5 to 16", 5, 16), ("17 to 64", 17, 64)):
         rows = table[table["gpus"].between(low, high)]
-        yield predict(clock, rows, fixed_terms(rows), f"perfect division, {label} GPUs from 1")
+        yield predict(model, rows, fixed_terms(rows), f"perfect division, {label} GPUs from 1")
 
 
 def summary(parts: list[pd.DataFrame]) -> pd.DataFrame:
@@ -130,7 +102,7 @@ def study(folder: Path, app: str, placements: int | None = None) -> pd.DataFrame
     places = table["place"].drop_duplicates()
     every = 1 if placements is None else max(1, len(places) // placements)
     some = table[table["place"].isin(places[::every])]
-    return summary([*by_placement(some), *together(table), *ideal(table)]).sort_index()
+    return summary([*by_placement(some), *ideal(table)]).sort_index()
 
 
 def main() -> None:

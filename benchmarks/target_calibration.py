@@ -2,9 +2,9 @@
 
 Sweeps are simulated (exponent drawn from its prior) and fitted. For a number of updates around what
 128 prompts × 8 rollouts truly take, the smallest batch that meets it with probability .9 is asked
-for, along prompts and along rollouts, for a typical run and for one new run. Printed beside the
-probability stated at that batch: how often the simulated truth meets the target there, for a new
-run with its own effect (log-normal, sd .08, as simulated).
+for, along prompts and along rollouts, for the population of runs and for one new run. Printed
+beside the probability stated at that batch: how often the simulated truth meets the target there,
+for a new run with its own effect (log-normal, sd .08, as simulated).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import pandas as pd
 from scipy.special import ndtr
 
 import cbsbayes
-from cbsbayes.decisions.targets import NEW_RUN, Target, target_table
+from cbsbayes.decisions.batches import NEW_RUN
+from cbsbayes.decisions.targets import Target, target_table
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.fit_sweep import fit_sweep

@@ -12,28 +12,23 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cbsbayes._command import EXIT_OK, EXIT_SAMPLING, run_command
-from cbsbayes.decisions.time_options import (
-    add_clock_options,
-    clock_asked,
-    remove_clock_files,
-    write_clock,
-)
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
     from cbsbayes.decisions.decision import Decision
-    from cbsbayes.decisions.time_answer import ClockAnswer
+    from cbsbayes.decisions.time_to_target import TimeAnswer
     from cbsbayes.posterior.fit import Fit
-    from cbsbayes.report.allocation import Allocation
 
 __all__ = ["main"]
 
-_TABLES = ("splits", "group_size", "targets", "front", "iso_batch")
-_FIGURES = ("split_choice", "front")
+_FILES = ("splits", "group_size", "targets", "front", "iso_batch", "split_choice", "clock", "times",
+          "clock_choices", "clock_map", "time_cost", "step_time")  # of this and earlier answers
+_TIMES = ("gpus", "price", "gpu_hours", "money", "deadline")  # options that ask for times
 _NOT_ASKED = ("fit", "output", "json", "quiet")  # say nothing of the decision
 
 
@@ -76,10 +71,25 @@ def _parser() -> argparse.ArgumentParser:
     add("--check", action="store_true",
         help="predict the runs of that batch by a fit that leaves them out, sampled anew; without "
              "it the fit that has seen them does")
-    add_clock_options(parser)
+    _add_time_options(parser)
     add("--json", action="store_true", help="print everything as JSON")
     add("--quiet", action="store_true", help="print nothing but errors")
     return parser
+
+
+def _add_time_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group(
+        "wall clock and cost", "from the step times of the fit's runs: writes clock.csv, times.csv "
+        "and clock_choices.csv; each of these options turns the clock on").add_argument
+    add("--clock", action="store_true", help="time to the target at every batch")
+    add("--gpus", type=_counts, metavar="N[,N…]",
+        help="GPUs the runs used; further counts are bounds, as if work divided perfectly")
+    add("--price", type=float, metavar="X", help="price of a GPU-hour, in any currency")
+    add("--gpu-hours", type=float, metavar="H",
+        help="find the fastest batch that takes at most so many GPU-hours")
+    add("--money", type=float, metavar="M", help="find the fastest batch that costs at most that")
+    add("--deadline", type=float, metavar="HOURS",
+        help="find the cheapest batch that is done in so many hours")
 
 
 def _whole(text: str) -> int:
@@ -88,117 +98,104 @@ def _whole(text: str) -> int:
     return int(text)
 
 
+def _counts(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a whole number, or several like 8,16,32") from None
+
+
 def _run(options: argparse.Namespace, command: str) -> int:
-    from cbsbayes.report.allocation import allocation
-    from cbsbayes.report.folder import check_folder
-    from cbsbayes.report.page import check_page_folder
-
-    check_folder(options.output)
-    check_page_folder(options.output)
-    fit = _load(options.fit)
-    decision = _answer(fit, options)
-    clock = clock_asked(fit, options, decision.threshold)
-    _write(fit, decision, options.output)
-    remove_clock_files(options.output)
-    told = allocation(decision, fit)
-    if clock is not None:
-        from cbsbayes.report.clock import with_clock
-
-        decision.tables.update(write_clock(fit, clock, options.output))
-        told = with_clock(told, clock)
-    _write_page(fit, decision, told, clock, options, command)
-    if options.json:
-        print(json.dumps(_as_json(fit, decision, told), allow_nan=False))
-    elif not options.quiet:
-        from cbsbayes.report.console import print_answer
-
-        head = (f"{fit.group}, law {fit.law.name}; batch: {decision.reason}; target "
-                f"{decision.threshold:g}")
-        print_answer(head, told.sentences, told.notes, told.tables, options.output / "index.html")
-    return EXIT_OK if fit.verdict["sampling"]["passed"] else EXIT_SAMPLING
-
-
-def _load(path: Path) -> Fit:
-    """Return the fit; a folder of several groups is refused with their names."""
-    from cbsbayes.posterior.fit import Fit
-
-    several = sorted(path.glob("*/fit.nc")) if path.is_dir() else []
-    if several and not (path / "fit.nc").exists():
-        names = ", ".join(str(file.parent) for file in several)
-        raise CBSDataError(f"{path} holds the fits of {len(several)} groups, which are never "
-                           f"pooled; give one of them: {names}")
-    return Fit.load(path)
-
-
-def _answer(fit: Fit, options: argparse.Namespace) -> Decision:
-    """Return the tables and reservations that the options ask for."""
+    from cbsbayes.decisions.comparable import find_fits
     from cbsbayes.decisions.decision import decide
     from cbsbayes.decisions.group_size import check_costs
     from cbsbayes.decisions.targets import check_target
+    from cbsbayes.posterior.fit import Fit
+    from cbsbayes.report.allocate import allocate_page
+    from cbsbayes.report.facts import Facts
+    from cbsbayes.report.folder import check_folder, write_answer, writing
+    from cbsbayes.report.page import check_page_folder, write_page
 
-    return decide(
+    check_folder(options.output)
+    check_page_folder(options.output)
+    paths = find_fits([options.fit])
+    if len(paths) > 1:
+        raise CBSDataError(f"{options.fit} holds the fits of {len(paths)} groups, which are never "
+                           f"pooled; give one of them: {', '.join(str(p.parent) for p in paths)}")
+    fit = Fit.load(paths[0])
+    decision = decide(
         fit, batch=options.batch, threshold=options.threshold,
         target=check_target(options.target_updates, options.target_samples, options.probability),
         costs=check_costs(options.prompt_cost, options.rollout_cost), left_out=options.check)
-
-
-def _write(fit: Fit, decision: Decision, folder: Path) -> None:
-    """Write the tables and figures; those of an earlier answer that this one lacks go."""
-    from cbsbayes.report.folder import writing
-    from cbsbayes.sweep.files import write_whole
-
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in _TABLES:
-            if name in decision.tables:
-                write_whole(folder / f"{name}.csv", decision.tables[name].to_csv(index=False))
-            else:
-                (folder / f"{name}.csv").unlink(missing_ok=True)
-        _draw(fit, decision, folder)
-
-
-def _write_page(
-    fit: Fit, decision: Decision, told: Allocation, clock: ClockAnswer | str | None,
-    options: argparse.Namespace, command: str,
-) -> None:
-    from cbsbayes.report.allocate_page import allocate_page
-    from cbsbayes.report.folder import writing
-    from cbsbayes.report.page import write_page
-
+    times = _times(fit, options, decision.threshold)
+    decision.tables.update({} if isinstance(times, str) else times.tables)
     asked = {name: value for name, value in vars(options).items()
              if value not in (None, False) and name not in _NOT_ASKED}
     with writing(options.output):
-        page = allocate_page(fit, decision, told, clock, options.output, command, asked)
+        write_answer(options.output, decision.tables, _figures(fit, decision, times), _FILES)
+        page = allocate_page(Facts(fit, decision.threshold), decision, times, options.output,
+                             {"command": command, "asked": asked})
         write_page(page, options.output)
+    if options.json:
+        print(json.dumps(_as_json(fit, decision, page.answer, page.cautions), allow_nan=False))
+    elif not options.quiet:
+        from cbsbayes.report.console import print_answer
+
+        tables = [table for section in page.sections for table in section.tables.values()]
+        print_answer(page.asked, page.answer, page.cautions, tables, options.output / "index.html")
+    return EXIT_OK if fit.verdict["sampling"]["passed"] else EXIT_SAMPLING
 
 
-def _draw(fit: Fit, decision: Decision, folder: Path) -> None:
-    from cbsbayes.plots import draw_figure, plot_front, plot_split_choice, write_figure
-    from cbsbayes.plots.files import FORMATS
+def _times(fit: Fit, options: argparse.Namespace, threshold: float) -> TimeAnswer | str:
+    """Return times to the target where they were asked for; logs without them, the reason."""
+    if not options.clock and all(getattr(options, name) is None for name in _TIMES):
+        return ""
+    from cbsbayes.decisions.step_times import step_times_of
+    from cbsbayes.decisions.time_to_target import Limits, Machine, answer_times
 
-    for old in (folder / f"{name}.{kind}" for name in _FIGURES for kind in FORMATS):
-        old.unlink(missing_ok=True)
-    at = {"threshold": decision.threshold}
-    write_figure(draw_figure(plot_front, fit, **at), folder / "front")
-    if _settled(decision):
-        write_figure(draw_figure(plot_split_choice, fit, total_batch=decision.total, **at),
-                     folder / "split_choice")
-
-
-def _settled(decision: Decision) -> bool:
-    """Return whether a split of the batch can be called the best."""
-    splits = decision.tables.get("splits")
-    return splits is not None and bool(
-        splits.loc[splits["threshold"] == decision.threshold, "chosen"].any())
+    machine = Machine(options.gpus or (), options.price)
+    try:
+        step_times_of(fit)
+    except CBSDataError as error:
+        text = str(error)
+        return f"{text[:1].upper()}{text[1:]}."
+    limits = Limits(options.gpu_hours, options.money, options.deadline)
+    return answer_times(fit, machine, limits, threshold=threshold, probability=options.probability)
 
 
-def _as_json(fit: Fit, decision: Decision, told: Allocation) -> dict[str, Any]:
+def _figures(fit: Fit, decision: Decision, times: TimeAnswer | str) -> dict[str, Any]:
+    """Return what draws each figure of the answer."""
+    from cbsbayes.plots import (
+        plot_clock_map,
+        plot_front,
+        plot_split_choice,
+        plot_step_time,
+        plot_time_cost,
+    )
+
+    level, splits = decision.threshold, decision.at_threshold("splits")
+    figures: dict[str, Any] = {"front": partial(plot_front, fit, threshold=level)}
+    if len(splits) and splits["chosen"].any():  # else none can be called the best
+        figures["split_choice"] = partial(plot_split_choice, fit, threshold=level,
+                                          total_batch=decision.batch.total)
+    if not isinstance(times, str):
+        figures |= {"time_cost": partial(plot_time_cost, fit, times=times.times, threshold=level),
+                    "step_time": partial(plot_step_time, fit)}
+        if not times.step_times.one_axis:
+            figures["clock_map"] = partial(plot_clock_map, fit, times=times.times, threshold=level)
+    return figures
+
+
+def _as_json(
+    fit: Fit, decision: Decision, lines: Sequence[str], notes: Sequence[str]
+) -> dict[str, Any]:
     tables = {name: json.loads(table.to_json(orient="records"))
               for name, table in decision.tables.items()}
-    return {"group": fit.group, "law": fit.law.name, "total_batch": decision.total,
-            "total_batch_reason": decision.reason, "threshold": decision.threshold,
-            "sampling_passed": bool(fit.verdict["sampling"]["passed"]), "sentences": told.sentences,
-            "notes": told.notes, "tables": tables}
+    return {"group": fit.group, "law": fit.law.name, "total_batch": decision.batch.total,
+            "total_batch_reason": decision.batch.reason, "threshold": decision.threshold,
+            "sampling_passed": bool(fit.verdict["sampling"]["passed"]), "sentences": list(lines),
+            "notes": list(notes), "tables": tables}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +22,13 @@ from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
     from cbsbayes.decisions.costs import Cost
-    from cbsbayes.decisions.phases import Head, PhaseFile
-    from cbsbayes.decisions.planner import Plan, Request
+    from cbsbayes.decisions.next_runs import Plan, Request
     from cbsbayes.posterior.fit import Fit
+    from cbsbayes.report.phases import Head
 
 __all__ = ["main"]
 
-_SHOWN = 12  # candidates in the terminal; all are in plan.csv
+_OF_A_SWEEP = {"law": "auto", "thresholds": None, "metric": None, "group": None}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--group", metavar="NAME", help="of a sweep: the group of runs")
     add("--data-sets", type=int, default=128, metavar="N",
         help="simulated data sets per candidate (default: %(default)s)")
-    add("--draws", type=int, default=2000, metavar="N",
+    add("--draws", type=int, default=1000, metavar="N",
         help="posterior draws that each weights (default: %(default)s)")
     add("--seed", type=int, default=0, help="random seed (default: %(default)s)")
     add("--json", action="store_true", help="print plan.json")
@@ -93,58 +95,118 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, command: str) -> int:
-    request = _request(options)
-    from cbsbayes.decisions.plan_source import planning_fit
-    from cbsbayes.decisions.planner import plan_runs
-    from cbsbayes.report.folder import check_folder
-    from cbsbayes.report.page import check_page_folder
-    from cbsbayes.sweep.shipped import default_sweep_path
+    from cbsbayes.decisions.next_runs import plan_runs
+    from cbsbayes.plots import plot_plan
+    from cbsbayes.report.facts import Facts
+    from cbsbayes.report.folder import check_folder, write_answer, writing
+    from cbsbayes.report.page import check_page_folder, write_page
+    from cbsbayes.report.phases import head_of, read_like
+    from cbsbayes.report.plan import (
+        SHOWN,
+        candidates_table,
+        plan_label,
+        plan_page,
+        runs_table,
+    )
+    from cbsbayes.sweep.files import write_whole
 
+    request = _request(options)
     check_folder(options.output)
     check_page_folder(options.output)
-    say = _stage(options)
-    fit, said = planning_fit(options.source or default_sweep_path(), _choices(options), say)
-    head = _head(options, fit)
+    stage = _stage(options)
+    fit, notes = _planning_fit(options, stage)
+    head = read_like(options.like) if options.like else head_of(fit.sweep)
     cost = _cost(options, fit)
-    say("weighing candidates")
-    plan = plan_runs(fit, request, cost)
-    done = _write(options, fit, plan, head, said, command)
+    stage("weighing candidates")
+    plan, facts = plan_runs(fit, request, cost), Facts(fit)
+    with writing(options.output):
+        write_answer(options.output, {"plan": plan.table, "runs": plan.runs},
+                     {"plan": partial(plot_plan, plan, title=plan_label(plan))})
+        record = _record(plan, facts, command, notes, *_phases(options, plan, head))
+        write_whole(options.output / "plan.json",
+                    json.dumps(record, indent=2, allow_nan=False) + "\n")
+        page = plan_page(plan, facts, record, options.output)
+        write_page(page, options.output)
     if options.json:
-        print(json.dumps(done, allow_nan=False))
+        print(json.dumps(record, allow_nan=False))
     elif not options.quiet:
-        _say(fit, plan, done, options.output)
+        from cbsbayes.report.console import print_answer
+
+        tables = [candidates_table(plan, SHOWN)] + ([runs_table(plan)] if len(plan.runs) > 1
+                                                    else [])
+        print_answer(page.asked, [*page.answer, record["lines_from"], *record["lines"]],
+                     page.cautions, tables, options.output / "index.html")
     return EXIT_OK if fit.verdict["sampling"]["passed"] else EXIT_SAMPLING
 
 
 def _request(options: argparse.Namespace) -> Request:
-    from cbsbayes.decisions.planner import Request
+    from cbsbayes.decisions.candidates import Choices
+    from cbsbayes.decisions.next_runs import Request
 
-    if options.seed < 0:
-        raise CBSDataError(f"--seed is {options.seed}; valid: 0 and more")
+    choices = Choices(options.n_prompts, options.n_rollouts, options.updates, options.eval_every,
+                      options.reach)
     return Request(
         quantity=options.quantity, threshold=options.threshold,
         budget=float("inf") if options.budget is None else options.budget, runs=options.runs,
-        prompts=options.n_prompts, rollouts=options.n_rollouts, updates=options.updates,
-        every=options.eval_every, reach=options.reach, data_sets=options.data_sets,
-        draws=options.draws, seed=options.seed)
+        choices=choices, data_sets=options.data_sets, draws=options.draws, seed=options.seed)
 
 
-def _choices(options: argparse.Namespace) -> Any:
-    from cbsbayes.decisions.plan_source import FitChoices
-
-    return FitChoices(options.law, options.thresholds, options.metric, options.group, options.seed)
-
-
-def _stage(options: argparse.Namespace) -> Any:
+def _stage(options: argparse.Namespace) -> Callable[[str], None]:
     if options.quiet or options.json:
         return lambda text: None
     return lambda text: print(f"cbsbayes.plan: {text} …", file=sys.stderr, flush=True)
 
 
-def _head(options: argparse.Namespace, fit: Fit) -> Head:
-    from cbsbayes.decisions.phases import head_of, read_like
+def _planning_fit(
+    options: argparse.Namespace, stage: Callable[[str], None]
+) -> tuple[Fit, list[str]]:
+    """Return a fit of the crossing model, and what must be known about it.
 
-    return read_like(options.like) if options.like else head_of(fit.sweep)
+    A sweep is fitted without alternative laws; a fit of whole curves is made again by the crossing
+    model, which says how a new run would scatter.
+    """
+    from cbsbayes.inference.nuts import SamplerSettings
+    from cbsbayes.posterior.fit import Fit
+    from cbsbayes.posterior.fit_sweep import fit_sweep
+    from cbsbayes.sweep.files import read_sweep
+    from cbsbayes.sweep.shipped import default_sweep_path
+
+    path, sampler = options.source or default_sweep_path(), SamplerSettings(
+        random_seed=options.seed)
+    if not _holds_fit(path):
+        fit = fit_sweep(read_sweep(path), group=options.group, law=options.law,
+                        thresholds=options.thresholds, metric=options.metric, alternatives=False,
+                        sampler=sampler, stage=stage)
+        return fit, [f"The sweep was fitted with the law {fit.law.name}; other laws were not "
+                     "fitted."]
+    for name, default in _OF_A_SWEEP.items():
+        if getattr(options, name) != default:
+            raise CBSDataError(f"--{name} says how a sweep is fitted, but {path} is a fit already; "
+                               "leave it out, or give the sweep")
+    fit = Fit.load(path)
+    model = fit.settings.get("model", "crossing")
+    if model == "crossing":
+        return fit, []
+    notes = [f"The fit given is of the {model} model; its sweep was fitted again by the crossing "
+             "model, which says how new runs would scatter."]
+    if fit.settings.get("ceiling_by_group"):
+        notes.append("The fit given has a ceiling for every group size, which the crossing model "
+                     "does not know: what it expects of small groups at high targets is too good.")
+    return fit_sweep(fit.sweep, group=fit.group, law=fit.law.name,
+                     thresholds=fit.thresholds.tolist(), metric=fit.settings["metric"] or None,
+                     ci_prob=fit.settings["ci_prob"], sampler=sampler, alternatives=False,
+                     stage=stage), notes
+
+
+def _holds_fit(path: Path) -> bool:
+    """Tell a fit from a sweep by what the file holds; a folder can only be a fit's."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            return "posterior" in file
+    except OSError:
+        return path.is_dir()  # else read_sweep says what is wrong with it
 
 
 def _cost(options: argparse.Namespace, fit: Fit) -> Cost:
@@ -152,50 +214,18 @@ def _cost(options: argparse.Namespace, fit: Fit) -> Cost:
 
     if options.seconds_per_sample is not None:
         return hours_cost(options.seconds_per_sample, options.gpus)
-    if options.cost == "gpu-hours":
-        return step_time_cost(fit, options.gpus)
-    return sample_cost()
+    return step_time_cost(fit, options.gpus) if options.cost == "gpu-hours" else sample_cost()
 
 
-def _write(
-    options: argparse.Namespace, fit: Fit, plan: Plan, head: Head, said: list[str], command: str
-) -> dict[str, Any]:
-    """Write the folder; return what ``plan.json`` holds."""
-    from cbsbayes.decisions.phases import command_lines
-    from cbsbayes.decisions.plan_record import plan_record
-    from cbsbayes.plots import draw_figure, plot_plan, write_figure
-    from cbsbayes.report.folder import writing
-    from cbsbayes.report.page import write_page
-    from cbsbayes.report.plan_page import plan_page
-    from cbsbayes.report.plan_words import target_label
-    from cbsbayes.sweep.files import write_whole
-
-    with writing(options.output):
-        options.output.mkdir(parents=True, exist_ok=True)
-        places, why = _phases(options, fit, plan, head)
-        lines = command_lines(places) if places else []
-        record = plan_record(plan, fit, said, command, lines, why or head.how)
-        write_whole(options.output / "plan.csv", plan.table.to_csv(index=False))
-        write_whole(options.output / "runs.csv", plan.runs.to_csv(index=False))
-        write_whole(options.output / "plan.json",
-                    json.dumps(record, indent=2, allow_nan=False) + "\n")
-        write_figure(draw_figure(plot_plan, plan, title=target_label(plan)),
-                     options.output / "plan")
-        write_page(plan_page(plan, fit, record, options.output), options.output)
-    return record
-
-
-def _phases(
-    options: argparse.Namespace, fit: Fit, plan: Plan, head: Head
-) -> tuple[list[Path], str]:
-    """Write the phase files; return their places, or none and why."""
-    from cbsbayes.decisions.phases import clear_phases, phase_files, write_phases
+def _phases(options: argparse.Namespace, plan: Plan, head: Head) -> tuple[list[str], str]:
+    """Write the phase files; return the lines that start the runs, and where the rest is from."""
+    from cbsbayes.report.phases import clear_phases, command_lines, phase_files, write_phases
 
     target = options.write_phase or options.output / "phases" / "planned.toml"
     if plan.tried.one_axis:
         return [], "The data give total batches only, so there are no lines for training.sweep."
     try:
-        files: list[PhaseFile] = phase_files(plan.runs, head, plan.tried.every, target.stem)
+        files = phase_files(plan.runs, head, plan.tried.every, target.stem)
     except CBSDataError:
         if options.write_phase:
             raise
@@ -203,13 +233,33 @@ def _phases(
     places = write_phases(files, target.parent)
     if not options.write_phase:
         clear_phases(target.parent, places)
-    return places, ""
+    return command_lines(places), head.how
 
 
-def _say(fit: Fit, plan: Plan, done: dict[str, Any], folder: Path) -> None:
-    from cbsbayes.report.plan_console import print_plan
+def _record(
+    plan: Plan, facts: Any, command: str, notes: list[str], lines: list[str], lines_from: str
+) -> dict[str, Any]:
+    """Return what ``plan.json`` holds; numbers that are not finite are None."""
+    from cbsbayes.decisions.batches import interval_columns
+    from cbsbayes.report.folder import finite
+    from cbsbayes.report.plan import plan_notes, plan_sentences
 
-    print_plan(fit, plan, done, shown=_SHOWN, page=folder / "index.html")
+    fit, quantity = facts.fit, plan.quantity
+    ends = {name: float(end) for name, end in
+            interval_columns("ci", quantity.values, plan.ci_prob).items()}
+    records = [json.loads(table.to_json(orient="records", double_precision=12))
+               for table in (plan.runs, plan.table)]
+    return finite({
+        "command": command, "group": fit.group, "law": fit.law.name,
+        "data_digest": fit.settings["data_digest"],
+        "sampling_passed": bool(fit.verdict["sampling"]["passed"]),
+        "quantity": {"name": quantity.name, "at": quantity.at, "threshold": quantity.threshold,
+                     "unit": quantity.unit, "status": quantity.status, "median": ends.pop("ci"),
+                     **ends, "ci_prob": plan.ci_prob},
+        "cost_unit": plan.cost.unit, "evaluated_every": plan.tried.every,
+        "request": asdict(plan.request), "sentences": plan_sentences(plan),
+        "notes": [*notes, *plan_notes(plan, facts)], "runs": records[0], "candidates": records[1],
+        "lines": lines, "lines_from": lines_from})
 
 
 if __name__ == "__main__":

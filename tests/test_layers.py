@@ -22,12 +22,6 @@ RANK = {name: k for k, names in enumerate(ORDER) for name in names.split()}
 BESIDE = {"simulation": {"errors", "sweep", "models"},
           "validation": set(RANK) - {"report"} | {"simulation"}}
 UPWARD = {  # imports against the order; the list only shrinks
-    "decisions.costs -> report.numbers",
-    "decisions.plan_record -> report.plan_words",
-    "decisions.time_answer -> plots.reading",
-    "decisions.time_options -> plots",
-    "models.step_time -> decisions.walkers",
-    "models.step_time -> inference.diagnostics",
     "simulation.noise -> simulate",
     "validation.families -> simulate",
     "validation.sbc_trajectory -> simulate",

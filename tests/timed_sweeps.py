@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import xarray as xr
 from fitted import SETTINGS, quick_sampling
 
-from cbsbayes.decisions.time_to_target import NEW, TYPICAL, Machine, Times
+from cbsbayes.decisions.batches import NEW_RUN, POPULATION
+from cbsbayes.decisions.time_to_target import Machine, Times
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.simulate import simulate_sweep
 
@@ -35,11 +37,14 @@ def made_times(medians, *, spread=0.1, machine=None, inside=None, draws=400):
     """Return times of one threshold whose medians (hours) are known, a batch each."""
     machine = machine or Machine()
     medians = np.asarray(medians, dtype=float)
-    z = np.linspace(-1.5, 1.5, draws)[:, None, None, None]
-    grid = medians[None, None, :, None] / np.array(machine.counts)
-    hours = {TYPICAL: grid * np.exp(spread * z), NEW: grid * np.exp(3 * spread * z)}
-    batches = np.array([[2.0**k, 8.0] for k in range(len(medians))])
+    z = np.linspace(-1.5, 1.5, draws)
+    grid = medians[:, None] / np.array(machine.counts)
+    hours = np.stack([grid * np.exp(width * spread * z)[:, None, None] for width in (1, 3)])
     where = np.where(np.full(len(medians), True) if inside is None else inside, "tried",
                      "extrapolated")
-    return Times(machine, (0.7,), batches, where, {kind: h[..., 0] for kind, h in hours.items()},
-                 hours, hours[TYPICAL][:, 0])
+    return Times(machine, xr.Dataset(
+        {"hours": (("applies_to", "sample", "threshold", "batch", "gpus"), hours[:, :, None]),
+         "steps": (("applies_to", "sample", "threshold", "batch"), hours[:, :, None, :, 0])},
+        coords={"applies_to": [POPULATION, NEW_RUN], "threshold": [0.7],
+                "n_prompts": ("batch", 2.0 ** np.arange(len(medians))),
+                "n_rollouts": ("batch", np.full(len(medians), 8.0)), "range": ("batch", where)}))

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike
 
+from cbsbayes.decisions.batches import range_of
 from cbsbayes.decisions.costs import Cost
-from cbsbayes.decisions.simulated_runs import ModelDraws, new_log_steps
 from cbsbayes.errors import CBSDataError
+from cbsbayes.models.batches import batch_axes
 
-__all__ = ["Candidate", "TriedRuns", "candidates", "cells", "lengths", "tried_runs"]
+if TYPE_CHECKING:
+    from cbsbayes.posterior.fit import Fit
 
-_OWN = 2**16  # of a seed: not those of the simulated data
+__all__ = ["Candidate", "Choices", "TriedRuns", "candidates", "tried_runs"]
+
 _MOST_TIMES = 10.0  # the longest run tried: a fit says little of S far beyond
 
 
@@ -29,41 +34,58 @@ class TriedRuns:
 
     Attributes
     ----------
-    cells : tuple
-        (n_prompts, n_rollouts) of every run; of one axis (total batch, 1).
-    seeds : tuple of int
-        Of every run.
-    one_axis : bool
-        Whether runs state a total batch only.
+    batches : numpy.ndarray
+        n_prompts and n_rollouts of every run, of one axis total batch and 1, shape (run, 2).
+    seeds : numpy.ndarray
+        Of every run, shape (run,); -1 where not known.
     every : float
         Updates between evaluations, the middle one.
     longest : float
         Updates of the longest run.
     """
 
-    cells: tuple[tuple[float, float], ...]
-    seeds: tuple[int, ...]
-    one_axis: bool
+    batches: np.ndarray
+    seeds: np.ndarray
     every: float
     longest: float
 
-    def count(self, n_prompts: float, n_rollouts: float) -> int:
-        """Return how many runs a batch has."""
-        return sum(cell == (n_prompts, n_rollouts) for cell in self.cells)
+    @property
+    def one_axis(self) -> bool:
+        """Whether runs state a total batch only."""
+        return bool((self.batches[:, 1] == 1).all())
 
-    def next_seed(self, n_prompts: float, n_rollouts: float) -> int:
-        """Return the lowest seed of the sweep that a batch has not been run with, or a new one."""
-        used = {seed for cell, seed in zip(self.cells, self.seeds, strict=True)
-                if cell == (n_prompts, n_rollouts)}
-        known = sorted({seed for seed in self.seeds if seed >= 0})
-        return next((seed for seed in known if seed not in used), max([0, *known]) + 1)
+    def next_seeds(self, batch: ArrayLike, count: int = 1) -> list[int]:
+        """Return seeds that a batch has not been run with: the sweep's lowest, then new ones."""
+        used = set(self.seeds[(self.batches == np.asarray(batch)).all(axis=1)].tolist())
+        known = [seed for seed in np.unique(self.seeds).tolist() if seed >= 0]
+        first_new = max([0, *known]) + 1
+        free = [seed for seed in known if seed not in used]
+        return [*free, *range(first_new, first_new + count)][:count]
 
-    def outside(self, n_prompts: float, n_rollouts: float) -> bool:
-        """Return whether a batch lies outside the ranges tried: prompts, rollouts or samples."""
-        tried = np.array(self.cells)
-        batch = np.array([n_prompts, n_rollouts, n_prompts * n_rollouts])
-        all_tried = np.column_stack([tried, tried.prod(axis=1)])
-        return bool((batch < all_tried.min(axis=0)).any() or (batch > all_tried.max(axis=0)).any())
+
+@dataclass(frozen=True)
+class Choices:
+    """What to choose runs from; None for what was tried.
+
+    Attributes
+    ----------
+    prompts, rollouts : sequence of float, optional
+        Values all pairs of which are taken, inside the range tried or not; of one axis `prompts`
+        are total batches.
+    updates : sequence of float, optional
+        Run lengths; by default where a share `reach` of new runs is past the target, and past the
+        middle threshold.
+    every : float, optional
+        Updates between evaluations.
+    reach : float
+        Share of new runs past a threshold at their end.
+    """
+
+    prompts: Sequence[float] | None = None
+    rollouts: Sequence[float] | None = None
+    updates: Sequence[float] | None = None
+    every: float | None = None
+    reach: float = 0.9
 
 
 @dataclass(frozen=True)
@@ -76,14 +98,12 @@ class Candidate:
         The batch; of one axis the total batch and 1.
     updates : float
         How long it lasts.
-    seed : int
-        A seed that the batch has not been run with.
     cost : float
         In the unit of the plan.
-    tried : int
+    runs_tried : int
         Runs of this batch so far.
     extrapolated : bool
-        Whether the batch is outside the ranges tried.
+        Whether the batch is outside the range tried.
     reach : float
         Probability that one new run passes the target's threshold by then.
     """
@@ -91,32 +111,22 @@ class Candidate:
     n_prompts: float
     n_rollouts: float
     updates: float
-    seed: int
     cost: float
-    tried: int
+    runs_tried: int
     extrapolated: bool
     reach: float
 
 
-def tried_runs(sweep: xr.Dataset, fitted: xr.Dataset) -> TriedRuns:
-    """Return what the runs of a sweep that were fitted are.
-
-    Parameters
-    ----------
-    sweep : xarray.Dataset
-        The sweep, curves or crossings.
-    fitted : xarray.Dataset
-        The runs that entered the fit, with their coordinates.
-    """
-    one_axis = bool((fitted["n_prompts"].values < 0).any())
-    prompts = fitted["total_batch" if one_axis else "n_prompts"].values.astype(float)
-    rollouts = np.ones(len(prompts)) if one_axis else fitted["n_rollouts"].values.astype(float)
-    pairs = tuple(zip(prompts.tolist(), rollouts.tolist(), strict=True))
-    seeds = (fitted["seed"].values if "seed" in fitted.coords else np.full(len(pairs), -1))
+def tried_runs(fit: Fit) -> TriedRuns:
+    """Return what the runs fitted are."""
+    fitted = fit.crossings
+    sweep = fit.sweep.sel(run=fitted["run"].values)
+    seeds = (fitted["seed"].values if "seed" in fitted.coords
+             else np.full(fitted.sizes["run"], -1))
     ends = [fitted["lower"].values.ravel(), fitted["upper"].values.ravel()]
     ends += [sweep["last_step"].values] if "last_step" in sweep else []
     updates = np.concatenate(ends)
-    return TriedRuns(pairs, tuple(int(seed) for seed in seeds), one_axis, _every(sweep, fitted),
+    return TriedRuns(np.column_stack(batch_axes(fitted)), seeds.astype(int), _every(sweep, fitted),
                      float(updates[np.isfinite(updates)].max()))
 
 
@@ -132,73 +142,25 @@ def _every(sweep: xr.Dataset, fitted: xr.Dataset) -> float:
     return float(np.median(gaps)) if gaps.size else 1.0
 
 
-def cells(
-    tried: TriedRuns, prompts: Sequence[float] | None, rollouts: Sequence[float] | None
-) -> list[tuple[float, float]]:
-    """Return the batches to choose from.
-
-    Parameters
-    ----------
-    tried : TriedRuns
-        What was run.
-    prompts, rollouts : sequence of float, optional
-        Values asked for, all pairs of which are taken, inside the range tried or not; of one axis
-        `prompts` are total batches.
-    """
-    given = prompts is not None or rollouts is not None
-    one = sorted({p for p, _ in tried.cells}) if prompts is None else sorted(set(prompts))
-    other = sorted({g for _, g in tried.cells}) if rollouts is None else sorted(set(rollouts))
-    if tried.one_axis and rollouts is not None:
-        raise CBSDataError("n_rollouts cannot be chosen: the data give total batches only; give "
-                           "--n-prompts the total batches to choose from")
-    return [(float(p), float(g)) for p in one for g in other
-            if given or not tried.outside(p, g)]
-
-
-def lengths(log_steps: np.ndarray, tried: TriedRuns, reach: float) -> list[float]:
-    """Return run lengths in updates: where a share `reach` of new runs is past each threshold.
-
-    In whole evaluations, at least one, and at most ten times the longest run tried.
-
-    Parameters
-    ----------
-    log_steps : numpy.ndarray
-        log S of new runs, shape (run, threshold).
-    tried : TriedRuns
-        What was run.
-    reach : float
-        The share.
-    """
-    found = np.exp(np.minimum(np.quantile(log_steps, reach, axis=0), 700.0))
-    most = np.ceil(_MOST_TIMES * tried.longest / tried.every)
-    counts = np.clip(np.ceil(found / tried.every), 1, most)
-    return sorted(set((counts * tried.every).tolist()))
-
-
 def candidates(
-    draws: ModelDraws, batches: Sequence[tuple[float, float]], tried: TriedRuns, cost: Cost,
-    place: int, *, updates: Sequence[float] | None = None, reach: float = 0.9, seed: int = 0,
+    fit: Fit, tried: TriedRuns, choices: Choices, cost: Cost, threshold: float,
+    random_seed: int = 0,
 ) -> list[Candidate]:
     """Return all runs to choose from.
 
     Parameters
     ----------
-    draws : ModelDraws
-        From which new runs are simulated, one each.
-    batches : sequence
-        Of `cells`.
+    fit : Fit
+        From which new runs are simulated.
     tried : TriedRuns
         What was run.
+    choices : Choices
+        What to choose from.
     cost : Cost
         Of a run.
-    place : int
-        Index of the target's threshold.
-    updates : sequence of float, optional
-        Lengths asked for; by default of `lengths`, at the target's threshold and at the middle
-        one.
-    reach : float
-        Share of new runs that are to be past a threshold by the end.
-    seed : int
+    threshold : float
+        The target's; NaN stands for the hardest.
+    random_seed : int
         Of the new runs.
 
     Raises
@@ -206,31 +168,55 @@ def candidates(
     CBSDataError
         If the law has no value at a batch, or a price is not positive.
     """
-    least = 2.0 if draws.law.needs_baseline_group else 1.0
-    places = sorted({place, len(draws.threshold) // 2})
+    levels = fit.thresholds
+    target = len(levels) - 1 if np.isnan(threshold) else int(np.abs(levels - threshold).argmin())
     out = []
-    for cell in batches:
-        _check(cell, least, draws.law.name)
-        new = new_log_steps(draws, *cell, np.random.default_rng([seed, _OWN]))
-        for length in updates or lengths(new[:, places], tried, reach):
-            price = float(cost.price(*cell, length))
+    for batch in _batches(fit, tried, choices):
+        prompts, rollouts = batch.tolist()
+        new = fit.new_run(prompts, rollouts, random_seed=random_seed).transpose(
+            "sample", "threshold", "batch").values[..., 0]
+        lengths = choices.updates or _lengths(new[:, sorted({target, len(levels) // 2})], tried,
+                                              choices.reach)
+        for length in lengths:
+            price = cost.price(prompts, rollouts, length)
             if not (np.isfinite(price) and price > 0):
-                raise CBSDataError(f"the price of n_prompts {cell[0]:g}, n_rollouts {cell[1]:g}, "
+                raise CBSDataError(f"the price of n_prompts {prompts:g}, n_rollouts {rollouts:g}, "
                                    f"{length:g} updates is {price:g} {cost.unit}; valid: above 0")
-            out.append(Candidate(*cell, length, tried.next_seed(*cell), price, tried.count(*cell),
-                                 tried.outside(*cell), _reach(new[:, place], length)))
+            out.append(Candidate(
+                prompts, rollouts, length, price, int((tried.batches == batch).all(axis=1).sum()),
+                bool(range_of([batch], tried.batches)[0] == "extrapolated"),
+                float((new[:, target] <= np.log(max(length, 1e-9))).mean())))
     return out
 
 
-def _reach(log_steps: np.ndarray, updates: float) -> float:
-    return float((log_steps <= np.log(updates)).mean()) if updates > 0 else 0.0
-
-
-def _check(cell: tuple[float, float], least: float, law: str) -> None:
-    prompts, rollouts = cell
-    if not (prompts >= 1 and rollouts >= least):
-        raise CBSDataError(f"the candidate n_prompts {prompts:g}, n_rollouts {rollouts:g} is "
-                           f"outside the law {law}; valid: n_prompts from 1, n_rollouts from "
-                           f"{least:g}"
+def _batches(fit: Fit, tried: TriedRuns, choices: Choices) -> np.ndarray:
+    """Return the batches to choose from, shape (batch, 2)."""
+    if tried.one_axis and choices.rollouts is not None:
+        raise CBSDataError("n_rollouts cannot be chosen: the data give total batches only; give "
+                           "--n-prompts the total batches to choose from")
+    given = choices.prompts is not None or choices.rollouts is not None
+    axes = [np.unique(tried.batches[:, axis] if values is None else values)
+            for axis, values in enumerate((choices.prompts, choices.rollouts))]
+    batches = np.array([(p, g) for p in axes[0] for g in axes[1]])
+    if not given:
+        batches = batches[range_of(batches, tried.batches) != "extrapolated"]
+    least = 2 if fit.law.needs_baseline_group else 1
+    wrong = batches[(batches[:, 0] < 1) | (batches[:, 1] < least)]
+    if len(wrong):
+        raise CBSDataError(f"the candidate n_prompts {wrong[0, 0]:g}, n_rollouts {wrong[0, 1]:g} "
+                           f"is outside the law {fit.law.name}; valid: n_prompts from 1, "
+                           f"n_rollouts from {least}"
                            + (" (a group of one has no baseline)" if least > 1 else ""))
+    return batches
 
+
+def _lengths(log_steps: np.ndarray, tried: TriedRuns, reach: float) -> list[float]:
+    """Return run lengths in updates: where a share `reach` of new runs is past each threshold.
+
+    In whole evaluations, at least one, and at most ten times the longest run tried. `log_steps` of
+    new runs has shape (sample, threshold).
+    """
+    found = np.exp(np.minimum(np.quantile(log_steps, reach, axis=0, method="inverted_cdf"), 700.0))
+    most = np.ceil(_MOST_TIMES * tried.longest / tried.every)
+    counts = np.clip(np.ceil(found / tried.every), 1, most)
+    return sorted(set((counts * tried.every).tolist()))

@@ -9,15 +9,20 @@ the tried one of least expected log S at a fixed batch, over n_prompts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from cbsbayes.decisions.allocation import TYPICAL, log_steps_at, split_status
-from cbsbayes.decisions.splits import place
-from cbsbayes.posterior.quantities import Design, design_of
-from cbsbayes.posterior.tidy import interval
+from cbsbayes.decisions.batches import (
+    POPULATION,
+    interval_columns,
+    log_steps_at,
+    range_of,
+    tried_batches,
+)
+from cbsbayes.decisions.splits import split_status
+from cbsbayes.posterior.quantities import design_of
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
@@ -29,11 +34,11 @@ FRONT_COLUMNS = ["group", "law", "threshold", "kind", "n_prompts", "n_rollouts",
                  "samples_lower", "samples_upper", "ci_prob", "p_on_front"]
 _BEYOND = 1.0  # doublings past the largest total tried to which the curve goes
 _PER_DOUBLING = 4
-_NEVER = 1e3  # log updates beyond any
+_UNREACHED = 1e3  # log updates beyond any
 
 
 def on_front(log_steps: np.ndarray, total_batch: np.ndarray) -> np.ndarray:
-    """Return the probability of every batch to be on the front of all of them.
+    """Return the probability of every batch to be on the front of all of them, shape (batch,).
 
     Parameters
     ----------
@@ -41,14 +46,9 @@ def on_front(log_steps: np.ndarray, total_batch: np.ndarray) -> np.ndarray:
         Draws of log S, shape (sample, batch); what never arrives is not on the front.
     total_batch : numpy.ndarray
         Samples of one update, shape (batch,).
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (batch,).
     """
     beaten = np.isinf(log_steps)
-    log_steps = np.where(beaten, _NEVER, log_steps)
+    log_steps = np.where(beaten, _UNREACHED, log_steps)
     log_samples = log_steps + np.log(total_batch)
     for j in range(log_steps.shape[1]):
         steps, samples = log_steps[:, [j]] - log_steps, log_samples[:, [j]] - log_samples
@@ -58,11 +58,11 @@ def on_front(log_steps: np.ndarray, total_batch: np.ndarray) -> np.ndarray:
 
 def best_tried_group(fit: Fit, threshold: float) -> int:
     """Return the group size tried with least expected log S at the middle total batch tried."""
-    tried = design_of(fit.crossings)
-    groups = sorted({g for _, g in tried.cells})
-    middle = float(np.exp(np.mean(np.log(tried.total))))
-    expected = log_steps_at(fit, middle / np.array(groups), groups, threshold).mean(axis=0)
-    return groups[int(expected.argmin())]
+    design = design_of(fit.crossings)
+    groups = np.unique([g for _, g in design.cells])
+    middle = np.exp(np.log(design.total).mean())
+    batches = np.column_stack([middle / groups, groups])
+    return int(groups[log_steps_at(fit, batches, threshold).mean(axis=0).argmin()])
 
 
 def front_table(fit: Fit, thresholds: Sequence[float]) -> pd.DataFrame:
@@ -80,50 +80,43 @@ def front_table(fit: Fit, thresholds: Sequence[float]) -> pd.DataFrame:
     pandas.DataFrame
         Columns `FRONT_COLUMNS`: rows of kind ``tried`` (every batch run, with its probability to
         be on the front of those) and ``curve`` (over n_prompts at the best tried group size; of
-        the total batch where there is one axis). ``steps`` (updates) and ``samples`` are of a
-        typical run, medians and intervals. Where the runs do not settle which group size is best,
+        the total batch where there is one axis). ``steps`` (updates) and ``samples`` are of the
+        population, medians and intervals. Where the runs do not settle which group size is best,
         the curve is at the group size of most runs.
     """
-    tried = design_of(fit.crossings)
-    rows = []
+    tried = tried_batches(fit.crossings)
+    tables = []
     for threshold in thresholds:
-        cells = ([(b, 1) for b in tried.total] if tried.one_axis else list(tried.cells))
-        rows += _rows(fit, threshold, "tried", cells, tried)
-        rows += _rows(fit, threshold, "curve", _curve(fit, threshold, tried), tried)
-    return pd.DataFrame(rows, columns=FRONT_COLUMNS)
+        front = _table(fit, threshold, tried, tried)
+        front["p_on_front"] = on_front(log_steps_at(fit, tried, threshold), tried.prod(axis=1))
+        curve = _table(fit, threshold, _curve(fit, threshold, tried), tried)
+        tables += [front.assign(kind="tried"), curve.assign(kind="curve", p_on_front=np.nan)]
+    table = pd.concat(tables, ignore_index=True).assign(
+        group=fit.group, law=fit.law.name, applies_to=POPULATION, ci_prob=fit.settings["ci_prob"])
+    axes = ["n_prompts", "n_rollouts"]
+    table[axes] = np.nan if design_of(fit.crossings).one_axis else table[axes].astype(int)
+    return table[FRONT_COLUMNS]
 
 
-def _curve(fit: Fit, threshold: float, tried: Design) -> list[tuple[float, int]]:
-    group = 1
-    if not tried.one_axis:
+def _table(fit: Fit, threshold: float, batches: np.ndarray, tried: np.ndarray) -> pd.DataFrame:
+    steps = np.exp(log_steps_at(fit, batches, threshold))
+    total, prob = batches.prod(axis=1), float(fit.settings["ci_prob"])
+    return pd.DataFrame({
+        "threshold": threshold, "n_prompts": batches[:, 0], "n_rollouts": batches[:, 1],
+        "total_batch": total, "range": range_of(batches, tried),
+        **interval_columns("steps", steps, prob), **interval_columns("samples", total * steps,
+                                                                     prob)})
+
+
+def _curve(fit: Fit, threshold: float, tried: np.ndarray) -> np.ndarray:
+    """Return batches along n_prompts at one group size, shape (batch, 2)."""
+    one_axis, group = design_of(fit.crossings).one_axis, 1
+    if not one_axis:
         settled = fit.law.two_axis and split_status(fit, threshold) != "not_identified"
         usual = int(fit.crossings["n_rollouts"].to_series().mode().max())
         group = best_tried_group(fit, threshold) if settled else usual
-    first, last = np.log2(np.array([tried.total[0], tried.total[-1]]) / group)
-    grid = 2.0 ** np.arange(np.floor(first), last + _BEYOND + 1e-9, 1 / _PER_DOUBLING)
-    sizes = grid if tried.one_axis else np.unique(np.round(grid[grid >= 1]))
-    return [(float(size), group) for size in sizes]
-
-
-def _rows(
-    fit: Fit, threshold: float, kind: str, cells: Sequence[tuple[float, int]],
-    tried: Design,
-) -> list[dict[str, Any]]:
-    prompts, rollouts = (np.array(axis, dtype=float) for axis in zip(*cells, strict=True))
-    log_steps, total = log_steps_at(fit, prompts, rollouts, threshold), prompts * rollouts
-    known = kind == "tried"
-    p_front = on_front(log_steps, total) if known else np.full(len(total), np.nan)
-    prob = float(fit.settings["ci_prob"])
-    rows = []
-    for k, (p, g) in enumerate(cells):
-        steps = np.exp(log_steps[:, k])
-        lower, upper = interval(steps, prob)
-        middle = float(np.median(steps))
-        axes = {} if tried.one_axis else {"n_prompts": int(p), "n_rollouts": g}
-        rows.append({
-            "group": fit.group, "law": fit.law.name, "threshold": threshold, "kind": kind,
-            **axes, "total_batch": total[k], "range": place(p, g, tried), "applies_to": TYPICAL,
-            "steps": middle, "steps_lower": lower, "steps_upper": upper,
-            "samples": total[k] * middle, "samples_lower": total[k] * lower,
-            "samples_upper": total[k] * upper, "ci_prob": prob, "p_on_front": p_front[k]})
-    return rows
+    total = tried.prod(axis=1)
+    first, last = np.log2(np.array([total.min(), total.max()]) / group)
+    sizes = 2.0 ** np.arange(np.floor(first), last + _BEYOND + 1e-9, 1 / _PER_DOUBLING)
+    sizes = sizes if one_axis else np.unique(np.round(sizes[sizes >= 1]))
+    return np.column_stack([sizes, np.full(len(sizes), float(group))])

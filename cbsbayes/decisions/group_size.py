@@ -25,7 +25,7 @@ import xarray as xr
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.variables import SATURATION
 from cbsbayes.posterior.ceiling_option import OPTION
-from cbsbayes.posterior.quantities import Quantity
+from cbsbayes.posterior.quantities import Quantity, best_rollouts
 from cbsbayes.posterior.tidy import cbs_table
 
 if TYPE_CHECKING:
@@ -58,15 +58,14 @@ def check_costs(prompt: float | None, rollout: float | None) -> Costs | None:
     """
     if prompt is None and rollout is None:
         return None
-    for name, value, other in (("--prompt-cost", prompt, "--rollout-cost"),
-                               ("--rollout-cost", rollout, "--prompt-cost")):
-        if value is None:
-            raise CBSDataError(f"{other} was given without {name}; valid: both, in the same unit "
-                               "(only their ratio counts)")
+    if prompt is None or rollout is None:
+        given, other = (("--rollout-cost", "--prompt-cost") if prompt is None else
+                        ("--prompt-cost", "--rollout-cost"))
+        raise CBSDataError(f"{given} was given without {other}; valid: both, in the same unit "
+                           "(only their ratio counts)")
+    for name, value in (("--prompt-cost", prompt), ("--rollout-cost", rollout)):
         if not (np.isfinite(value) and value > 0):
             raise CBSDataError(f"{name} is {value:g}; valid: positive and finite")
-    assert prompt is not None
-    assert rollout is not None
     return Costs(prompt, rollout)
 
 
@@ -85,45 +84,37 @@ def group_size_table(fit: Fit, costs: Costs | None = None) -> pd.DataFrame:
     pandas.DataFrame
         Columns `cbsbayes.posterior.tidy.CBS_COLUMNS`; empty where the law knows no splits. A
         bound is printed as one, and a size that the runs do not settle as ``not_identified``.
+
+    Raises
+    ------
+    CBSDataError
+        If costs are given for a fit with a ceiling for every group size.
     """
     if SATURATION in fit.posterior:
-        return _with_ceilings(fit, costs)
-    both = [_quantities(fit.law, draws, costs) if fit.law.two_axis else []
-            for draws in (fit.posterior, fit.prior)]
-    table = cbs_table(*both, law=fit.law, group=fit.group, ci_prob=fit.settings["ci_prob"])
-    unsettled = _only_one_axis(fit)
-    if unsettled:  # as cbs.csv, which then leaves the group size out
+        if costs is not None:
+            raise CBSDataError("costs were given, but the fit has a ceiling for every group size, "
+                               "with which no group size is the cheapest at every budget; leave "
+                               f"the costs out, or fit without {OPTION}")
+        return fit.cbs[fit.cbs["quantity"] == "best_n_rollouts"].reset_index(drop=True)
+    found, before = ([_quantities(fit.law, fit.posterior, costs), _quantities(fit.law, fit.prior,
+                                                                              costs)]
+                     if fit.law.two_axis else ([], []))
+    table = cbs_table(found, before, law=fit.law, group=fit.group, ci_prob=fit.settings["ci_prob"])
+    axes = (fit.crossings["n_prompts"].values, fit.crossings["n_rollouts"].values)
+    if any(len(np.unique(axis)) < 2 for axis in axes):  # then cbs.csv leaves the group size out
         table["status"] = "not_identified"
         table[["median", "mean", "sd", "ci_lower", "ci_upper"]] = np.nan
     return table
 
 
-def _with_ceilings(fit: Fit, costs: Costs | None) -> pd.DataFrame:
-    """Return what ``cbs.csv`` says: with ceilings the best group size depends on the batch."""
-    if costs is not None:
-        raise CBSDataError("costs were given, but the fit has a ceiling for every group size, with "
-                           "which no group size is the cheapest at every budget; leave the costs "
-                           f"out, or fit without {OPTION}")
-    rows = fit.cbs["quantity"] == "best_n_rollouts"
-    return fit.cbs[rows].reset_index(drop=True)
-
-
-def _only_one_axis(fit: Fit) -> bool:
-    axes = (fit.crossings["n_prompts"].values, fit.crossings["n_rollouts"].values)
-    return any(len(np.unique(axis)) < 2 for axis in axes)
-
-
 def _quantities(law: Law, draws: xr.Dataset, costs: Costs | None) -> list[Quantity]:
-    ratio = draws["B_rollout"] / draws["B_prompt"]
-
-    def root(factor: float) -> xr.DataArray:
-        return ratio.copy(data=np.sqrt(factor * ratio.values))
-
     found = []
     if not law.plain:
-        found.append(Quantity("best_n_rollouts", "", "rollouts", 1.0 + root(1.0)))
+        found.append(Quantity("best_n_rollouts", "", "rollouts", best_rollouts(draws)))
     if costs is not None:
-        size = root(costs.ratio).clip(min=1.0) if law.plain else 1.0 + root(1.0 + costs.ratio)
+        size = (((draws["B_rollout"] / draws["B_prompt"]) * costs.ratio) ** 0.5).clip(min=1.0)
+        if not law.plain:
+            size = best_rollouts(draws, costs.ratio)
         found.append(Quantity("best_n_rollouts_at_cost", f"prompt_over_rollout={costs.ratio:.6g}",
                               "rollouts", size))
     return found

@@ -1,4 +1,4 @@
-r"""Expected information about one quantity, by weighting posterior draws.
+r"""The quantity a plan is about, and expected information on it, by weighting posterior draws.
 
 Data y simulated from one posterior draw turn the others into the posterior given y as well: draw m
 gets the weight :math:`w_m \propto p(y \mid \theta_m)`. With z the quantity's normal scores,
@@ -18,16 +18,143 @@ sampler's order so that its autocorrelation is in it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-__all__ = ["N_BLOCKS", "Information", "Moments", "expected_information", "normal_scores",
-           "posterior_moments"]
+from cbsbayes.decisions.batches import fitted_threshold
+from cbsbayes.errors import CBSDataError
+from cbsbayes.posterior.identification import STATUSES
+from cbsbayes.posterior.quantities import GAIN, Design, Quantity, design_of, quantities
 
-N_BLOCKS = 10
+if TYPE_CHECKING:
+    from cbsbayes.posterior.fit import Fit
+
+__all__ = ["Information", "Moments", "PlannedQuantity", "expected_information", "normal_scores",
+           "planned_quantity", "posterior_moments"]
+
+_BLOCKS = 10  # of the draws, for the jackknife
+
+
+@dataclass(frozen=True)
+class PlannedQuantity:
+    """One quantity at one threshold.
+
+    Attributes
+    ----------
+    name, at, unit : str
+        As in ``cbs.csv``.
+    threshold : float
+        NaN for a quantity that all thresholds share.
+    values : numpy.ndarray
+        Draws in its own unit, chain after chain, shape (draw,).
+    status : str
+        What the fit knows of it now, one of `cbsbayes.posterior.identification.STATUSES`, or
+        ``""`` where the fit's table has no such row.
+    """
+
+    name: str
+    at: str
+    unit: str
+    threshold: float
+    values: np.ndarray
+    status: str
+
+
+def planned_quantity(
+    fit: Fit, asked: str | None = None, threshold: float | None = None
+) -> PlannedQuantity:
+    """Return the quantity that runs are planned for.
+
+    Parameters
+    ----------
+    fit : Fit
+        The fit.
+    asked : str, optional
+        ``NAME`` or ``NAME@key=value[,key=value]``; by default the prompt CBS at the n_rollouts of
+        most runs, of one-axis data the CBS in samples.
+    threshold : float, optional
+        A fitted one; by default the highest at which the quantity is identified, and where it is
+        at none, the highest at which it is known best.
+
+    Raises
+    ------
+    CBSDataError
+        If there is no such quantity or threshold, or it is 0 in some draws.
+    """
+    design = design_of(fit.crossings)
+    usual = int(fit.crossings["n_rollouts"].to_series().mode().max())
+    default = "cbs_samples" if design.one_axis else f"cbs_prompts@n_rollouts={usual}"
+    name, at = _parsed(asked or default)
+    found = _find(name, at, quantities(fit.law, fit.posterior, _extended(design, at)))
+    rows = fit.cbs[(fit.cbs["quantity"] == found.name) & (fit.cbs["at"].fillna("") == found.at)]
+    status = dict(zip(rows["threshold"].astype(float), rows["status"].astype(str), strict=True))
+    level, chosen = float("nan"), found.draws
+    if "threshold" in found.draws.dims:
+        level = _best_known(fit, status) if threshold is None else fitted_threshold(fit, threshold)
+        chosen = found.draws.sel(threshold=level)
+    values = chosen.transpose("chain", "draw").values.reshape(-1)
+    if found.log_scale and not (values > 0).all():
+        raise CBSDataError(f"{found.name}@{found.at} is 0 in {np.mean(values <= 0):.0%} of the "
+                           "draws: doubling never saves that much; plan for another quantity, "
+                           "such as cbs_prompts or a gain")
+    return PlannedQuantity(found.name, found.at, found.unit, level, values, status.get(level, ""))
+
+
+def _parsed(text: str) -> tuple[str, dict[str, float]]:
+    name, _, rest = text.strip().partition("@")
+    at: dict[str, float] = {}
+    for part in filter(None, (part.strip() for part in rest.split(","))):
+        key, equals, value = part.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = np.nan
+        if not equals or not number > 0 or not np.isfinite(number):
+            raise CBSDataError(f"quantity {text!r}: {part!r} is not of the form n_rollouts=8; "
+                               "valid: NAME or NAME@key=value, keys n_prompts, n_rollouts, "
+                               "total_batch, gain")
+        at[key.strip()] = number
+    return name.strip(), at
+
+
+def _extended(design: Design, at: Mapping[str, float]) -> Design:
+    """Let quantities be stated at the batch asked for, whether it was tried or not."""
+    if design.one_axis:
+        return design
+    prompts, rollouts = (tuple(sorted(set(axis))) for axis in zip(*design.cells, strict=True))
+    groups, held = at.get("n_rollouts", 0.5), at.get("n_prompts", 0.5)
+    return replace(
+        design,
+        prompts_at=design.prompts_at | ({int(groups): prompts} if groups.is_integer() else {}),
+        rollouts_at=design.rollouts_at | ({int(held): rollouts} if held.is_integer() else {}))
+
+
+def _find(name: str, at: Mapping[str, float], there: Sequence[Quantity]) -> Quantity:
+    same = [q for q in there if q.name == name]
+    if not same:
+        raise CBSDataError(f"unknown quantity {name!r}; this fit has "
+                           f"{', '.join(dict.fromkeys(q.name for q in there))}")
+    wanted = dict(at) | ({"gain": GAIN} if name == "batch_at_gain" and "gain" not in at else {})
+    for quantity in same:
+        parts = (part.partition("=") for part in quantity.at.split(",") if part)
+        if {key: float(value) for key, _, value in parts} == wanted:
+            return quantity
+    if not at and len(same) == 1:
+        return same[0]
+    stated = "; ".join(f"{name}@{q.at}" if q.at else name for q in same)
+    given = ",".join(f"{key}={value:g}" for key, value in at.items())
+    raise CBSDataError(f"{name} is not stated at {given or 'no batch'}; valid: {stated}")
+
+
+def _best_known(fit: Fit, status: Mapping[float, str]) -> float:
+    """Return the hardest threshold with the best status of any."""
+    return min(reversed(fit.thresholds.tolist()), key=lambda t: STATUSES.index(
+        status.get(t, STATUSES[-1])))
 
 
 @dataclass(frozen=True)
@@ -88,7 +215,7 @@ def posterior_moments(log_weights: np.ndarray, values: np.ndarray) -> Moments:
     """
     weights = np.exp(log_weights - log_weights.max(axis=1, keepdims=True))
     centred = values - values.mean()  # sums of squares lose no digits
-    edges = np.linspace(0, len(values), N_BLOCKS + 1).astype(int)[:-1]
+    edges = np.linspace(0, len(values), _BLOCKS + 1).astype(int)[:-1]
     terms = (weights, weights * centred, weights * centred**2, weights**2)
     sums = np.stack([np.add.reduceat(term, edges, axis=1) for term in terms])
     whole = sums.sum(axis=2)

@@ -16,6 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.crossings.rules import INTERVAL, RIGHT, UNUSABLE
+from cbsbayes.decisions.batches import interval_columns, share_least
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def check_table(fit: Fit, total: int, predictor: Fit | None = None) -> pd.DataFr
         Columns `CHECK_COLUMNS`, a row per threshold and split. ``observed`` is the geometric mean
         over runs of S, between those of the bounds; ``predicted`` the median and interval for the
         mean of so many new runs; ``p_best`` the predicted probability that this split is the best
-        of those run (typical runs), ``p_least`` that its mean over so many new runs is the
+        of those run in the population, ``p_least`` that its mean over so many new runs is the
         least, and ``observed_least`` whether it was (never where a run did not arrive).
 
     Raises
@@ -102,18 +103,16 @@ def check_table(fit: Fit, total: int, predictor: Fit | None = None) -> pd.DataFr
     """
     runs = iso_runs(fit, total)
     by = fit if predictor is None else predictor
-    seed = int(fit.settings.get("random_seed", 0))
-    rows: list[dict[str, Any]] = []
+    tables = []
     for threshold in by.thresholds.tolist():
-        here = _cells(runs.sel(threshold=threshold, method="nearest"))
-        shared = {"group": fit.group, "law": fit.law.name, "threshold": threshold,
-                  "total_batch": total, "ci_prob": fit.settings["ci_prob"],
-                  "applies_to": "mean of new runs", "runs_seen": predictor is None}
-        rows += [shared | row for row in _predicted(by, threshold, here, seed)]
-    return pd.DataFrame(rows, columns=CHECK_COLUMNS)
+        observed = _observed(runs.sel(threshold=threshold, method="nearest"))
+        tables.append(_beside_prediction(by, threshold, observed, fit.settings))
+    return pd.concat(tables, ignore_index=True).assign(
+        group=fit.group, law=fit.law.name, total_batch=total, ci_prob=fit.settings["ci_prob"],
+        applies_to="mean of new runs", runs_seen=predictor is None)[CHECK_COLUMNS]
 
 
-def _cells(at: xr.Dataset) -> pd.DataFrame:
+def _observed(at: xr.Dataset) -> pd.DataFrame:
     """Return a row per split run: its runs and the mean log bounds of their crossings."""
     known = at.isel(run=np.flatnonzero(at["status"].values != UNUSABLE))
     status = known["status"].values
@@ -129,39 +128,26 @@ def _cells(at: xr.Dataset) -> pd.DataFrame:
     return means.assign(n_runs=by.size(), n_not_reached=by["not_reached"].sum()).reset_index()
 
 
-def _predicted(
-    by: Fit, threshold: float, cells: pd.DataFrame, seed: int
-) -> list[dict[str, Any]]:
-    prompts, rollouts, n_runs = (cells[name].to_numpy() for name in
+def _beside_prediction(
+    by: Fit, threshold: float, observed: pd.DataFrame, settings: dict[str, Any]
+) -> pd.DataFrame:
+    """Return the columns of one threshold: what was observed, predicted, and the verdict."""
+    prompts, rollouts, n_runs = (observed[name].to_numpy() for name in
                                  ("n_prompts", "n_rollouts", "n_runs"))
-    typical = by.log_steps(prompts, rollouts, threshold).values
     runs = by.new_run(np.repeat(prompts, n_runs), np.repeat(rollouts, n_runs), threshold,
-                      random_seed=seed).values
-    starts = np.cumsum(n_runs) - n_runs
-    drawn = np.add.reduceat(runs, starts, axis=1) / n_runs
-    prob = float(by.settings["ci_prob"])
-    lower, middle, upper = np.quantile(drawn, [(1 - prob) / 2, 0.5, (1 + prob) / 2], axis=0,
-                                       method="inverted_cdf")  # a replicate may never arrive
-    best, least = _share_least(typical), _share_least(drawn)
-    compared = cells["middle"].notna().all()
-    first = int(cells["middle"].argmin()) if compared else -1
-    return [{
-        "n_prompts": int(cell["n_prompts"]), "n_rollouts": int(cell["n_rollouts"]),
-        "n_runs": int(cell["n_runs"]), "n_not_reached": int(cell["n_not_reached"]),
-        "observed": np.exp(cell["middle"]), "observed_lower": np.exp(cell["lower"]),
-        "observed_upper": np.exp(cell["upper"]), "predicted": np.exp(middle[k]),
-        "predicted_lower": np.exp(lower[k]), "predicted_upper": np.exp(upper[k]),
-        "p_best": best[k], "p_least": least[k], "observed_least": k == first,
-        "verdict": _verdict(cell, lower[k], upper[k])}
-        for k, (_, cell) in enumerate(cells.iterrows())]
-
-
-def _share_least(log_steps: np.ndarray) -> np.ndarray:
-    counts = np.bincount(log_steps.argmin(axis=1), minlength=log_steps.shape[1])
-    return counts / len(log_steps)
-
-
-def _verdict(cell: pd.Series, lower: float, upper: float) -> str:
-    if upper < cell["lower"]:
-        return "slower"
-    return "faster" if lower > cell["upper"] else "agree"
+                      random_seed=int(settings.get("random_seed", 0))).values
+    mean = np.add.reduceat(runs, np.cumsum(n_runs) - n_runs, axis=1) / n_runs
+    ends = interval_columns("predicted", mean, float(by.settings["ci_prob"]))
+    reached = observed["middle"].notna().all()  # else the least of the means is not known
+    slower = ends["predicted_upper"] < observed["lower"]
+    faster = ends["predicted_lower"] > observed["upper"]
+    columns = {"observed": observed["middle"], "observed_lower": observed["lower"],
+               "observed_upper": observed["upper"], **ends}
+    return pd.DataFrame({
+        "threshold": threshold, "n_prompts": prompts, "n_rollouts": rollouts, "n_runs": n_runs,
+        "n_not_reached": observed["n_not_reached"],
+        **{name: np.exp(np.asarray(values)) for name, values in columns.items()},
+        "p_best": share_least(by.log_steps(prompts, rollouts, threshold).values),
+        "p_least": share_least(mean),
+        "observed_least": reached & (observed["middle"] == observed["middle"].min()),
+        "verdict": np.select([slower, faster], ["slower", "faster"], "agree")})

@@ -1,6 +1,9 @@
-"""Candidates ranked by information per price, and sets of runs chosen one after the other.
+"""Which run next: what each candidate is expected to say, for its price, and sets of runs.
 
-A second run is worth what it tells beyond the first: the simulated data of the runs chosen weight
+For every candidate, runs are simulated from some posterior draws and the others are weighted by how
+probable each finds the simulated run, its run effect integrated out
+(`cbsbayes.models.crossing.run_log_likelihoods`): expected information about one quantity, without
+a new fit. A second run is worth what it says beyond the first: the data of the runs chosen weight
 the draws before a candidate is judged. Every chosen run gets random numbers of its own, so that two
 runs of one batch are two runs.
 """
@@ -10,110 +13,339 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
+import xarray as xr
 
-from cbsbayes.decisions.candidates import Candidate
+from cbsbayes.crossings.rules import INTERVAL, LEFT, RIGHT
+from cbsbayes.decisions.batches import interval_columns
+from cbsbayes.decisions.candidates import Candidate, Choices, TriedRuns, candidates, tried_runs
+from cbsbayes.decisions.costs import Cost, sample_cost
 from cbsbayes.decisions.information import (
     Information,
+    PlannedQuantity,
     expected_information,
+    normal_scores,
+    planned_quantity,
     posterior_moments,
 )
-from cbsbayes.decisions.run_density import log_likelihood_matrix
-from cbsbayes.decisions.simulated_runs import ModelDraws, cell_parameters, evaluations, run_data
-from cbsbayes.posterior.predictive import Parameters
+from cbsbayes.errors import CBSDataError
+from cbsbayes.models.crossing import run_log_likelihoods
+from cbsbayes.models.crossing_arrays import CrossingArrays, crossing_arrays
+from cbsbayes.models.crossing_data import CrossingData, crossing_data
+from cbsbayes.models.crossing_parameters import CrossingParameters
+from cbsbayes.posterior.fit import stacked, thinned
 
-__all__ = ["Chosen", "Judge", "choose_set"]
+if TYPE_CHECKING:
+    from cbsbayes.posterior.fit import Fit
+
+__all__ = ["PLAN_COLUMNS", "Judge", "Plan", "Request", "choose_set", "crossing_bounds",
+           "evaluations", "plan_runs"]
+
+PLAN_COLUMNS = [
+    "rank", "n_prompts", "n_rollouts", "total_batch", "updates", "seed", "cost", "cost_lower",
+    "cost_upper", "cost_unit", "cost_range", "runs_tried", "extrapolated", "reach", "information",
+    "information_error", "resolved", "width_ratio", "per_cost", "per_cost_error",
+    "effective_draws", "affordable", "chosen"]
+_MOST_NUMBERS = 5e8  # of all weights at once, 4 bytes each
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """One run of a set.
+class Request:
+    """What is asked of a plan.
 
     Attributes
     ----------
-    index : int
-        Of the candidate.
-    added : Information
-        What it is expected to tell beyond those before it.
-    together : Information
-        What all up to it are expected to tell.
+    quantity : str or None
+        ``NAME@at``; see `cbsbayes.decisions.information.planned_quantity`.
+    threshold : float or None
+        At which the quantity is meant.
+    budget : float
+        In the unit of the cost, for all runs together.
+    runs : int
+        How many runs at most.
+    choices : Choices
+        What runs to choose from.
+    data_sets, draws : int
+        Simulated data sets per candidate, and draws weighted by each.
+    seed : int
+        Of all random numbers.
     """
 
-    index: int
+    quantity: str | None = None
+    threshold: float | None = None
+    budget: float = np.inf
+    runs: int = 1
+    choices: Choices = field(default_factory=Choices)
+    data_sets: int = 128
+    draws: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be planned with."""
+        choices = self.choices
+        for name, value, holds, valid in (
+                ("budget", self.budget, self.budget > 0, "above 0"),
+                ("runs", self.runs, self.runs >= 1, "at least 1"),
+                ("seed", self.seed, self.seed >= 0, "0 and more"),
+                ("reach", choices.reach, 0 < choices.reach < 1, "between 0 and 1"),
+                ("data_sets", self.data_sets, self.data_sets >= 8, "at least 8"),
+                ("draws", self.draws, self.draws >= 200, "at least 200"),
+                ("every", choices.every, choices.every is None or choices.every > 0, "above 0"),
+                ("updates", choices.updates, all(n >= 0 for n in choices.updates or ()),
+                 "0 and more")):
+            if not holds:
+                raise CBSDataError(f"{name} is {value}; valid: {valid}")
+
+
+class Chosen(NamedTuple):
+    """One run of a set: its candidate, what it adds, and what all up to it say together."""
+
+    candidate: int
     added: Information
     together: Information
 
 
-class Judge:
-    """Simulates candidates' data once and weighs draws by them.
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A plan.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        One row per candidate, columns `PLAN_COLUMNS`, best per price first, those lost in their
+        Monte Carlo error (not ``resolved``) last. ``cost_lower``, ``cost_upper`` are the interval
+        of a cost from step times and ``cost_range`` says where its batch lies among those timed,
+        all empty for other costs. ``information`` is in nats about the quantity, ``width_ratio``
+        the expected (geometric mean) width of its interval after the run over now, ``reach`` of
+        one new run; ``chosen`` is how often it is in the set.
+    runs : pandas.DataFrame
+        The set, in order: the candidate's columns and ``added, added_error, together,
+        together_error, width_ratio, cost_so_far``.
+    quantity : PlannedQuantity
+        What is to be known better.
+    tried : TriedRuns
+        What was run.
+    cost : Cost
+        Of a run.
+    request : Request
+        What was asked.
+    ci_prob : float
+        Of the fit's intervals.
+    """
+
+    table: pd.DataFrame
+    runs: pd.DataFrame
+    quantity: PlannedQuantity
+    tried: TriedRuns
+    cost: Cost
+    request: Request
+    ci_prob: float
+
+
+def plan_runs(fit: Fit, request: Request = Request(), cost: Cost | None = None) -> Plan:
+    """Return what to run next.
 
     Parameters
     ----------
-    truths : ModelDraws
-        Draws that data are simulated from, one data set each.
-    draws : ModelDraws
-        Other draws, which are weighted, in the sampler's order.
-    scores : numpy.ndarray
-        Normal scores of the quantity in `draws`, shape (draw,).
+    fit : Fit
+        Of the crossing model, which says how runs scatter.
+    request : Request
+        What is asked.
+    cost : Cost, optional
+        Of a run; in samples unless given.
+
+    Raises
+    ------
+    CBSDataError
+        If the fit is of another model, a candidate is outside the law or has no price, the budget
+        is below the cheapest candidate, or the quantity is unknown.
+    """
+    if fit.settings.get("model", "crossing") != "crossing":
+        raise CBSDataError(f"the fit is of the {fit.settings['model']} model, a plan needs one of "
+                           "the crossing model: its crossings of a new run can be weighed; give "
+                           "the sweep, or a fit made with --model crossing")
+    cost, tried = cost or sample_cost(), tried_runs(fit)
+    if request.choices.every is not None:
+        tried = replace(tried, every=request.choices.every)
+    quantity = planned_quantity(fit, request.quantity, request.threshold)
+    options = candidates(fit, tried, request.choices, cost, quantity.threshold, request.seed)
+    _check_budget(options, request, cost)
+    judge = Judge(fit, quantity.values, tried.every, request)
+    if len(options) * judge.nothing.size > _MOST_NUMBERS:
+        raise CBSDataError(f"{len(options)} candidates × {len(judge.nothing)} simulated data sets "
+                           f"× {judge.nothing.shape[1]} draws are too many; give fewer values of "
+                           "--n-prompts, --n-rollouts or --updates")
+    weights = judge.all_weights(options)
+    alone = judge.added(judge.nothing, weights)
+    chosen = choose_set(judge, options, weights, alone, runs=request.runs, budget=request.budget)
+    prob = float(fit.settings["ci_prob"])
+    described = pd.DataFrame([_described(option, tried, cost, prob) for option in options])
+    return Plan(_table(described, alone, chosen, request.budget), _set_table(described, chosen,
+                                                                             tried),
+                quantity, tried, cost, request, prob)
+
+
+def _check_budget(options: Sequence[Candidate], request: Request, cost: Cost) -> None:
+    cheapest = min(options, key=lambda option: option.cost)
+    if cheapest.cost > request.budget:
+        raise CBSDataError(
+            f"the budget of {request.budget:,.6g} {cost.unit} is below the cheapest candidate: "
+            f"n_prompts {cheapest.n_prompts:g}, n_rollouts {cheapest.n_rollouts:g} for "
+            f"{cheapest.updates:g} updates costs {cheapest.cost:,.6g} {cost.unit}")
+
+
+class Judge:
+    """Simulates candidates' data and weighs draws by them.
+
+    Parameters
+    ----------
+    fit : Fit
+        Runs are simulated from some of its draws (`Fit.new_run`), the others are weighted.
+    values : numpy.ndarray
+        Draws of the quantity, chain after chain.
     every : float
         Updates between evaluations.
-    seed : int
-        Of all random numbers; candidates share them, which makes their differences less noisy.
+    request : Request
+        How many draws, and the seed of all random numbers: candidates share them, which makes
+        their differences less noisy.
+
+    Attributes
+    ----------
+    truths, weighted : numpy.ndarray
+        Which draws runs are simulated from, and which are weighted.
+    scores : numpy.ndarray
+        Normal scores of the quantity in the latter, shape (draw,).
     """
 
-    def __init__(
-        self, truths: ModelDraws, draws: ModelDraws, scores: np.ndarray, every: float, seed: int
-    ) -> None:
-        self.truths, self.draws, self.scores = truths, draws, scores
-        self.every, self.seed = every, seed
+    def __init__(self, fit: Fit, values: np.ndarray, every: float, request: Request) -> None:
+        self.fit, self.every, self.seed = fit, every, request.seed
+        chains, n_draws = (fit.posterior.sizes[dim] for dim in ("chain", "draw"))
+        index = np.arange(chains * n_draws)
+        of_new_runs = stacked(thinned(xr.Dataset(
+            {"index": (("chain", "draw"), index.reshape(chains, n_draws))})))["index"].values
+        rng = np.random.default_rng(request.seed)
+        some = rng.permutation(len(of_new_runs))[:min(request.data_sets, len(of_new_runs) // 4)]
+        self._new_runs = np.sort(some)
+        self.truths = of_new_runs[self._new_runs]
+        self.weighted = np.sort(rng.permutation(np.setdiff1d(index, self.truths))[:request.draws])
+        self.scores = normal_scores(values[self.weighted])
+        self._draws = stacked(fit.posterior).isel(sample=self.weighted)
+
+    @cached_property
+    def nothing(self) -> np.ndarray:
+        """The weights of no data, shape (data, draw)."""
+        return np.zeros((len(self.truths), len(self.scores)))
+
+    @cached_property
+    def _data(self) -> CrossingData:
+        return replace(crossing_data(self.fit.crossings, self.fit.law), noise=None)
+
+    @cached_property
+    def _model(self) -> tuple[np.ndarray, CrossingArrays]:
+        """Positions of the weighted draws, and the arrays of the runs fitted."""
+        parameters = CrossingParameters(self._data, self.fit.law)
+        draws = self._draws.sel(threshold=self._data.threshold)
+        return parameters.pack(draws), crossing_arrays(parameters)
 
     def weights(self, candidate: Candidate, replicate: int = 0) -> np.ndarray:
         """Return log p of simulated data of a run under every draw, shape (data, draw)."""
         at = evaluations(self.every, candidate.updates)
         if not at.size:
-            return self.nothing().astype(np.float32)
+            return self.nothing
+        new = self.fit.new_run(candidate.n_prompts, candidate.n_rollouts,
+                               random_seed=self.seed + replicate)
+        log_steps = new.transpose("sample", "threshold", "batch").values[self._new_runs, :, 0]
+        positions, arrays = self._model
+        data = self._simulated(crossing_bounds(log_steps, at), candidate)
+        simulated = crossing_arrays(CrossingParameters(data, self.fit.law))
+        weights = np.column_stack([simulated.weights[:, 0], arrays.weights[:, -1]])
+        return run_log_likelihoods(positions, simulated._replace(weights=weights)).T
+
+    def _simulated(
+        self, bounds: tuple[np.ndarray, np.ndarray, np.ndarray], candidate: Candidate
+    ) -> CrossingData:
+        """Return simulated runs of one batch as the model's data, in the units of the fit."""
+        dims, n = ("run", "threshold"), len(bounds[0])
         batch = (candidate.n_prompts, candidate.n_rollouts)
-        data = run_data(self.truths, *batch, at, np.random.default_rng([self.seed, replicate]))
-        cell = cell_parameters(self.draws, *batch)
-        scaled = Parameters(cell.log_steps - data.log_steps_scale, cell.sigma_run, cell.sd,
-                            cell.length)
-        return log_likelihood_matrix(scaled, data).astype(np.float32)
+        axes = dict(zip(("n_prompts", "n_rollouts", "total_batch"), (*batch, np.prod(batch)),
+                        strict=True))
+        crossings = xr.Dataset(
+            {name: (dims, values) for name, values in zip(("lower", "upper", "status"), bounds,
+                                                          strict=True)},
+            coords={"run": np.arange(n), "threshold": self._data.threshold,
+                    **{name: ("run", np.full(n, float(size))) for name, size in axes.items()}},
+            attrs={"direction": self.fit.crossings.attrs.get("direction", "increasing")})
+        data = crossing_data(crossings, self.fit.law, self._data.threshold_logit)
+        shift = data.log_steps_scale - self._data.log_steps_scale
+        return replace(
+            data, log_lower=data.log_lower + shift, log_upper=data.log_upper + shift,
+            midpoint=np.where(data.midpoint == 0.0, 0.0, data.midpoint + shift),
+            log_steps_scale=self._data.log_steps_scale,
+            log_batch_scale=self._data.log_batch_scale)
 
-    def all_weights(self, candidates: Sequence[Candidate]) -> list[np.ndarray]:
-        """Return `weights` of every candidate; the kernel runs on all cores."""
+    def all_weights(self, options: Sequence[Candidate]) -> list[np.ndarray]:
+        """Return `weights` of every candidate, from as many threads as there are cores."""
+        self._model  # noqa: B018  made once, before the threads ask for it
+        self.fit.new_run(options[0].n_prompts, options[0].n_rollouts)
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            return list(pool.map(self.weights, candidates))
+            return list(pool.map(lambda option: self.weights(option).astype(np.float32), options))
 
-    def nothing(self) -> np.ndarray:
-        """Return the weights of no data."""
-        return np.zeros((self.truths.size, len(self.scores)))
-
-    def added(self, known: np.ndarray, weights: np.ndarray) -> Information:
-        """Return what data tell beyond what is known, both log weights of shape (data, draw)."""
-        return expected_information(posterior_moments(known, self.scores),
-                                    posterior_moments(known + weights, self.scores))
-
-    def judged(self, known: np.ndarray, all_weights: Sequence[np.ndarray]) -> list[Information]:
-        """Return `added` of every candidate."""
+    def added(
+        self, known: np.ndarray, all_weights: Sequence[np.ndarray]
+    ) -> list[Information]:
+        """Return what data say beyond what is known, both log weights of shape (data, draw)."""
         before = posterior_moments(known, self.scores)
+        return [expected_information(before, posterior_moments(known + weights, self.scores))
+                for weights in all_weights]
 
-        def one(weights: np.ndarray) -> Information:
-            return expected_information(before, posterior_moments(known + weights, self.scores))
 
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            return list(pool.map(one, all_weights))
+def evaluations(every: float, updates: float) -> np.ndarray:
+    """Return the updates at which a run is evaluated after its start: every so many, and its end.
+
+    A run of length 0 has none.
+    """
+    steps = np.arange(1, int(updates // every) + 1) * float(every)
+    ends_between = updates > 0 and (steps.size == 0 or steps[-1] < updates)
+    return np.append(steps, float(updates)) if ends_between else steps
+
+
+def crossing_bounds(
+    log_steps: np.ndarray, at: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what evaluations show of crossings.
+
+    Parameters
+    ----------
+    log_steps : numpy.ndarray
+        log S, shape (run, threshold), thresholds in order of hardness.
+    at : numpy.ndarray
+        Updates of the evaluations, sorted, at least one.
+
+    Returns
+    -------
+    lower, upper, status : numpy.ndarray
+        As of `cbsbayes.crossings.intervals.find_crossings`, shape (run, threshold). A harder
+        threshold is never passed at an earlier evaluation than an easier one.
+    """
+    passed = np.maximum.accumulate(np.searchsorted(np.log(at), log_steps), axis=1)
+    ends = np.concatenate([[0.0], at, [np.inf]])
+    status = np.select([passed == len(at), passed == 0], [RIGHT, LEFT], INTERVAL)
+    return ends[passed], ends[passed + 1], status.astype(np.int8)
 
 
 def choose_set(
-    judge: Judge, candidates: Sequence[Candidate], all_weights: Sequence[np.ndarray], *,
-    runs: int, budget: float, first: Sequence[Information] | None = None,
+    judge: Judge, options: Sequence[Candidate], all_weights: Sequence[np.ndarray],
+    alone: Sequence[Information], *, runs: int, budget: float,
 ) -> list[Chosen]:
     """Return runs within a budget, each the best beyond those before it.
 
     Two greedy sets are made, one by information per price and one by information alone; the one
-    that tells more together is returned. The first alone may leave most of the budget unspent, the
+    that says more together is returned. The first alone may leave most of the budget unspent, the
     second may spend it on one dear run. Without a budget only the first is. A candidate whose
     information is lost in its Monte Carlo error is taken only where all are.
 
@@ -121,28 +353,25 @@ def choose_set(
     ----------
     judge : Judge
         What weighs.
-    candidates, all_weights : sequence
-        The runs to choose from and their weights.
+    options, all_weights, alone : sequence
+        The runs to choose from, their weights, and what each says by itself.
     runs : int
         At most so many.
     budget : float
         At most so much in all; may be infinite.
-    first : sequence of Information, optional
-        Of the candidates, where they were judged already.
     """
-    first = first or judge.judged(judge.nothing(), all_weights)
     rules = (True, False) if runs > 1 and np.isfinite(budget) else (True,)
-    sets = [_greedy(judge, candidates, all_weights, first, runs, budget, per_price)
+    sets = [_greedy(judge, options, all_weights, alone, (runs, budget), per_price=per_price)
             for per_price in rules]
     return max(sets, key=lambda chosen: chosen[-1].together.nats if chosen else -np.inf)
 
 
 def _greedy(
-    judge: Judge, candidates: Sequence[Candidate], all_weights: Sequence[np.ndarray],
-    first: Sequence[Information], runs: int, budget: float, per_price: bool,
+    judge: Judge, options: Sequence[Candidate], all_weights: Sequence[np.ndarray],
+    alone: Sequence[Information], most: tuple[int, float], *, per_price: bool,
 ) -> list[Chosen]:
-    prices = np.array([candidate.cost for candidate in candidates])
-    known, left, gains = judge.nothing(), budget, first
+    prices = np.array([option.cost for option in options])
+    known, (runs, left), gains = judge.nothing, most, alone
     chosen: list[Chosen] = []
     while len(chosen) < runs:
         affordable = prices <= left * (1 + 1e-9)
@@ -152,9 +381,53 @@ def _greedy(
         clear = affordable & np.array([gain.resolved for gain in gains])
         best = int(np.where(clear if clear.any() else affordable, values, -np.inf).argmax())
         # its own data, independent of those all candidates were judged by
-        known = known + judge.weights(candidates[best], replicate=len(chosen) + 1)
-        chosen.append(Chosen(best, gains[best], judge.added(judge.nothing(), known)))
+        known = known + judge.weights(options[best], replicate=len(chosen) + 1)
+        chosen.append(Chosen(best, gains[best], judge.added(judge.nothing, [known])[0]))
         left -= prices[best]
         if len(chosen) < runs:
-            gains = judge.judged(known, all_weights)
+            gains = judge.added(known, all_weights)
     return chosen
+
+
+def _described(
+    option: Candidate, tried: TriedRuns, cost: Cost, ci_prob: float
+) -> dict[str, Any]:
+    """Return the columns of a candidate that do not depend on what it says."""
+    batch = (option.n_prompts, option.n_rollouts)
+    found = interval_columns("cost", cost.draws(*batch) * option.updates, ci_prob)
+    known = cost.step_times is not None
+    ends = {name: float(end) if known else np.nan for name, end in found.items()}
+    return {**ends, **asdict(option), "total_batch": option.n_prompts * option.n_rollouts,
+            "seed": tried.next_seeds(batch)[0], "cost_unit": cost.unit,
+            "cost_range": cost.range(*batch)}
+
+
+def _table(
+    described: pd.DataFrame, alone: Sequence[Information], chosen: Sequence[Chosen], budget: float
+) -> pd.DataFrame:
+    counts = np.bincount([run.candidate for run in chosen], minlength=len(described))
+    nats, error = (np.array([getattr(info, name) for info in alone]) for name in ("nats", "error"))
+    table = described.assign(
+        information=nats, information_error=error, resolved=[info.resolved for info in alone],
+        width_ratio=np.exp(-nats), per_cost=nats / described["cost"],
+        per_cost_error=error / described["cost"],
+        effective_draws=[info.effective for info in alone],
+        affordable=described["cost"] <= budget * (1 + 1e-9), chosen=counts)
+    table = table.sort_values(["resolved", "per_cost"], ascending=False, kind="stable")
+    return table.assign(rank=np.arange(1, len(table) + 1))[PLAN_COLUMNS].reset_index(drop=True)
+
+
+def _set_table(
+    described: pd.DataFrame, chosen: Sequence[Chosen], tried: TriedRuns
+) -> pd.DataFrame:
+    table = described.iloc[[run.candidate for run in chosen]].reset_index(drop=True)
+    again = table.groupby(["n_prompts", "n_rollouts"]).cumcount()  # of one batch: other seeds
+    seeds = [tried.next_seeds(batch, k + 1)[k] for batch, k in zip(
+        table[["n_prompts", "n_rollouts"]].to_numpy(), again, strict=True)]
+    return table.assign(
+        order=np.arange(1, len(table) + 1), seed=seeds, cost_so_far=table["cost"].cumsum(),
+        added=[run.added.nats for run in chosen], added_error=[run.added.error for run in chosen],
+        together=[run.together.nats for run in chosen],
+        together_error=[run.together.error for run in chosen],
+        width_ratio=[float(np.exp(-run.together.nats)) for run in chosen],
+        effective_draws=[run.together.effective for run in chosen])

@@ -1,80 +1,71 @@
-"""The splits of a batch: which there are, and which of them lie inside the range tried."""
+r"""Which split of a fixed batch: S of every split, the chance that each is best, and its regret.
+
+A batch of B samples is n_prompts × n_rollouts in several ways. For every posterior draw the best
+split is the one with least S in the population of runs, and the regret of split i is the share of
+updates lost by choosing it,
+
+.. math:: r_i = S_i / \min_j S_j - 1 .
+
+P(best) is the share of draws in which a split is the best, the expected regret the mean of
+:math:`r_i`; the split to choose is the one of least expected regret among those inside the range
+tried. All of it hangs on B_rollout/B_prompt: where the runs do not settle that ratio, no
+probability is given.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
+from cbsbayes.decisions.batches import (
+    POPULATION,
+    interval_columns,
+    log_steps_at,
+    range_of,
+    share_least,
+    tried_batches,
+)
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law
-from cbsbayes.posterior.quantities import Design
 
-__all__ = ["BatchChoice", "Split", "candidate_splits", "check_batch", "default_batch", "place"]
+if TYPE_CHECKING:
+    from cbsbayes.posterior.fit import Fit
 
+__all__ = ["CLOSE", "SPLIT_COLUMNS", "BatchChoice", "candidate_splits", "check_batch",
+           "default_batch", "judge", "split_status", "split_table"]
+
+CLOSE = 0.05  # a split is close to the best while it loses at most this share of updates
+SPLIT_COLUMNS = ["group", "law", "threshold", "total_batch", "n_prompts", "n_rollouts", "range",
+                 "applies_to", "steps", "steps_lower", "steps_upper", "ci_prob", "p_best",
+                 "p_best_inside", "regret", "regret_lower", "regret_upper", "p_close", "p_worse",
+                 "chosen", "status"]
+_JUDGED = ["p_best", "p_best_inside", "regret", "regret_lower", "regret_upper", "p_close",
+           "p_worse"]
+_DRAWS = 4000  # the error of a probability by chance stays below .01
 _LINE = 3  # ways in which a total batch must be split to be an iso-batch line
 _ODD = (1, 3, 5)  # group sizes people use: these times a power of two
 _LARGEST = 2**31
 
 
 @dataclass(frozen=True)
-class Split:
-    """One way to split a batch.
-
-    Attributes
-    ----------
-    n_prompts, n_rollouts : int
-        Of one update.
-    range : {"tried", "inside", "extrapolated"}
-        Was run; lies between batches tried on both axes; or beyond them.
-    """
-
-    n_prompts: int
-    n_rollouts: int
-    range: str
-
-
-@dataclass(frozen=True)
 class BatchChoice:
-    """A total batch (samples) and the sentence that says why it is looked at."""
+    """A total batch (samples) and the phrase that says why it is looked at."""
 
     total: int
     reason: str
 
 
-def place(n_prompts: float, n_rollouts: float, tried: Design) -> str:
-    """Return where a batch lies: ``tried``, ``inside`` the range tried, or ``extrapolated``.
-
-    Inside means between the least and the largest value tried on each axis by itself (of one-axis
-    data: of the total batch, then pass 1 as `n_rollouts`).
-    """
-    if tried.one_axis:
-        total = n_prompts * n_rollouts
-        known = total in tried.total
-        inside = tried.total[0] <= total <= tried.total[-1]
-    else:
-        known = (n_prompts, n_rollouts) in tried.cells
-        axes = zip(*tried.cells, strict=True)
-        inside = all(min(axis) <= value <= max(axis)
-                     for value, axis in zip((n_prompts, n_rollouts), axes, strict=True))
-    return "tried" if known else "inside" if inside else "extrapolated"
-
-
 def default_batch(runs: xr.Dataset) -> BatchChoice:
     """Return the batch whose splits are looked at unless another is asked for.
 
-    Parameters
-    ----------
-    runs : xarray.Dataset
-        The runs fitted.
-
-    Returns
-    -------
-    BatchChoice
-        The total batch split in most ways if any was in three and more, else the one of most
-        runs; the larger of equals.
+    The total batch split in most ways if any was in three and more, else the one of most runs; the
+    larger of equals.
     """
     table = pd.DataFrame({name: runs[name].values for name in ("total_batch", "n_rollouts")})
     ways = table.groupby("total_batch")["n_rollouts"].nunique()
@@ -116,8 +107,8 @@ def _group_sizes(total: int, law: Law) -> list[int]:
     return [g for g in sorted({*small, *(total // d for d in small)}) if g >= least]
 
 
-def candidate_splits(total: int, tried: Design, law: Law) -> list[Split]:
-    """Return the splits of a batch that people would run, the smallest group first.
+def candidate_splits(total: int, tried: np.ndarray, law: Law) -> np.ndarray:
+    """Return the splits of a batch that people would run, the smallest group first, (split, 2).
 
     Group sizes are those divisors of the batch that are 1, 3 or 5 times a power of two, and every
     split that was run; all divisors where that leaves fewer than two.
@@ -126,8 +117,8 @@ def candidate_splits(total: int, tried: Design, law: Law) -> list[Split]:
     ----------
     total : int
         Samples of one update.
-    tried : Design
-        The batches run.
+    tried : numpy.ndarray
+        Of `tried_batches`.
     law : Law
         The law fitted; a group law has no value at n_rollouts = 1.
 
@@ -138,6 +129,111 @@ def candidate_splits(total: int, tried: Design, law: Law) -> list[Split]:
     """
     check_batch(total, law)
     sizes = _group_sizes(total, law)
-    usual = [g for g in sizes if g // (g & -g) in _ODD or (total // g, g) in tried.cells]
-    chosen = usual if len(usual) > 1 else sizes
-    return [Split(total // g, g, place(total // g, g, tried)) for g in chosen]
+    run = {(int(p), int(g)) for p, g in tried}
+    usual = [g for g in sizes if g // (g & -g) in _ODD or (total // g, g) in run]
+    chosen = np.array(usual if len(usual) > 1 else sizes)
+    return np.column_stack([total // chosen, chosen])
+
+
+def judge(log_steps: np.ndarray, inside: np.ndarray, ci_prob: float) -> pd.DataFrame:
+    """Return what draws of log S say about splits, a row per split.
+
+    Parameters
+    ----------
+    log_steps : numpy.ndarray
+        Of the population, shape (sample, split); infinite where it never arrives.
+    inside : numpy.ndarray
+        Bool, shape (split,): inside the range tried.
+    ci_prob : float
+        Probability of the equal-tailed interval of the regret.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``p_best, p_best_inside``: probability to be the best of all, and of those inside (NaN
+        elsewhere); ``regret, regret_lower, regret_upper``: mean and interval of the share of
+        updates lost against the best, infinite where a split may never arrive; ``p_close``: to
+        lose at most `CLOSE`; ``chosen``: of least expected regret among those inside (of all where
+        none is); ``p_worse``: to take more updates than that one, NaN for itself.
+    """
+    least = log_steps.min(axis=1, keepdims=True)
+    some = np.isfinite(least)  # where no split arrives, none is the worse for it
+    regret = np.where(some, np.expm1(log_steps - np.where(some, least, 0.0)), 0.0)
+    allowed = np.flatnonzero(inside if inside.any() else np.full(len(inside), True))
+    first = allowed[_least_regret(regret[:, allowed])]
+    chosen = np.arange(len(inside)) == first
+    p_inside = share_least(np.where(inside, log_steps, np.inf))
+    p_worse = (log_steps > log_steps[:, [first]]).mean(axis=0)
+    return pd.DataFrame({
+        "p_best": share_least(log_steps), "p_best_inside": np.where(inside, p_inside, np.nan),
+        **interval_columns("regret", regret, ci_prob), "regret": regret.mean(axis=0),
+        "p_close": ((regret <= CLOSE) & some).mean(axis=0),
+        "p_worse": np.where(chosen, np.nan, p_worse), "chosen": chosen})
+
+
+def _least_regret(regret: np.ndarray) -> int:
+    """Return the column of least mean; where all may fail to arrive, of least share lost."""
+    mean = regret.mean(axis=0)
+    if np.isfinite(mean).any():
+        return int(mean.argmin())
+    return int((1.0 - 1.0 / (1.0 + regret)).mean(axis=0).argmin())
+
+
+def split_status(fit: Fit, threshold: float) -> str:
+    """Return whether the runs settle which split is best, as ``cbs.csv`` says of the group size.
+
+    Without a group baseline the smallest group is the best by the law's form: ``identified``.
+    """
+    if fit.law.plain:
+        return "identified"
+    table = fit.cbs
+    rows = table[(table["quantity"] == "best_n_rollouts")
+                 & np.isclose(table["threshold"].astype(float), threshold)]
+    return str(rows["status"].iloc[0]) if len(rows) else "not_identified"
+
+
+def split_table(fit: Fit, total: int, thresholds: Sequence[float]) -> pd.DataFrame:
+    """Return the table of ``splits.csv``.
+
+    Parameters
+    ----------
+    fit : Fit
+        The fit.
+    total : int
+        Samples of one update.
+    thresholds : sequence of float
+        Targets, each fitted.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `SPLIT_COLUMNS`, a row per threshold and split: ``range`` is that of `range_of`,
+        ``steps, steps_lower, steps_upper`` are median and interval of S (updates) in the
+        population, the others those of `judge`; ``status`` is that of the best group size in
+        ``cbs.csv``. Where it is not identified all probabilities and regrets are NaN, and so is S
+        at splits that were not run.
+
+    Raises
+    ------
+    CBSDataError
+        If the batch or the law leaves nothing to choose.
+    """
+    tried, prob = tried_batches(fit.crossings), float(fit.settings["ci_prob"])
+    splits = candidate_splits(total, tried, fit.law)
+    where = range_of(splits, tried)
+    tables = []
+    for threshold in thresholds:
+        log_steps = log_steps_at(fit, splits, threshold, _DRAWS)
+        table = pd.DataFrame({
+            "threshold": threshold, "n_prompts": splits[:, 0], "n_rollouts": splits[:, 1],
+            "range": where, "status": split_status(fit, threshold),
+            **interval_columns("steps", np.exp(log_steps), prob)})
+        table = table.join(judge(log_steps, where != "extrapolated", prob))
+        if table["status"].iloc[0] == "not_identified":
+            table[_JUDGED] = np.nan
+            table["chosen"] = False
+            table.loc[where != "tried", ["steps", "steps_lower", "steps_upper"]] = np.nan
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True).assign(
+        group=fit.group, law=fit.law.name, total_batch=total, applies_to=POPULATION,
+        ci_prob=prob)[SPLIT_COLUMNS]

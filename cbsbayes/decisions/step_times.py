@@ -1,4 +1,4 @@
-r"""The step-time model of a sweep: what the clock counts, and the batches it was measured at.
+r"""The step times of a sweep: what a step is, and how long one takes at any batch.
 
 A run's time is its typical trainer step (`cbsbayes.sweep.training_metrics` says what that leaves
 out), so a slow step counts for little and a run is one observation. A trainer step handles
@@ -7,59 +7,160 @@ out), so a slow step counts for little and a run is one observation. A trainer s
 .. math:: \text{seconds per update} = t(P u / e,\; G) / u
 
 with u updates per trainer step and e passes over each training batch. Other batches are predicted
-with the u and e of most runs.
+with the u and e of most runs. t is the model of `cbsbayes.models.step_time`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from cbsbayes.decisions.batches import tried_batches
 from cbsbayes.errors import CBSDataError
-from cbsbayes.models.step_time import KAPPA, Clock, fit_times
-from cbsbayes.posterior.identification import identify
-from cbsbayes.posterior.tidy import interval
+from cbsbayes.inference.mode import find_mode, root_of_covariance
+from cbsbayes.inference.nuts import MAX_R_HAT, SamplerSettings, sample
+from cbsbayes.models.batches import batch_axes
+from cbsbayes.models.step_time import (
+    log_density,
+    log_step_time,
+    parameters,
+    prior_parameters,
+    prior_scale,
+    step_time_data,
+)
+from cbsbayes.posterior.quantities import Quantity
+from cbsbayes.posterior.tidy import tidy
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
 
-__all__ = ["CLOCK_COLUMNS", "SweepClock", "clock_of", "clock_of_sweep", "clock_table"]
+__all__ = ["STEP_TIME_COLUMNS", "StepTimes", "SweepStepTimes", "fit_step_times",
+           "step_time_table", "step_times_of", "step_times_of_sweep"]
 
-CLOCK_COLUMNS = ["group", "quantity", "unit", "meaning", "median", "ci_lower", "ci_upper",
-                 "ci_prob", "status", "r_hat", "ess_bulk", "ess_tail", "n_runs", "n_batches"]
-_TERMS = {
+STEP_TIME_COLUMNS = ["group", "quantity", "unit", "meaning", "median", "ci_lower", "ci_upper",
+                     "ci_prob", "status", "r_hat", "ess_bulk", "ess_tail", "n_runs", "n_batches"]
+_MEANING = {
     "t_0": ("seconds", "floor of a trainer step"),
     "c_p": ("seconds / prompt", "per prompt of a trainer step"),
     "c_r": ("seconds / sample", "per rollout of a trainer step"),
     "c_b": ("seconds / sample", "per sample of a trainer step"),
+    "kappa": ("1", "1: floor and work add up; near 0: the larger of them"),
+    "sigma_time": ("1", "spread of the log step time over runs"),
 }
+_SETTINGS = SamplerSettings(draws=500, tune=300)
+_PRIOR_DRAWS = 4000
+_FARTHEST = 50.0  # log deviation of a new run: beyond, exp overflows
+_LEAST_ESS = 200.0
 _MISFIT_SDS = 4.0  # of the middle of a batch's runs, from which the form is said to miss it
 
 
 @dataclass(frozen=True, eq=False)
-class SweepClock:
-    """A sweep's clock.
+class StepTimes:
+    """The posterior of a step-time model.
 
     Attributes
     ----------
-    clock : Clock
+    names : tuple of str
+        Of the coefficients: the floor, then the work.
+    draws, prior : xarray.Dataset
+        The coefficients by name (seconds per unit of their term), ``kappa``, ``sigma_time``,
+        ``nu``; dims (chain, draw).
+    """
+
+    names: tuple[str, ...]
+    draws: xr.Dataset
+    prior: xr.Dataset
+
+    def typical(self, terms: np.ndarray) -> np.ndarray:
+        """Return the median step time at rows of terms, seconds, shape (sample, row)."""
+        coefficients = np.stack([self._flat(name) for name in self.names], axis=-1)
+        return np.exp(log_step_time(coefficients, self._flat("kappa"), terms))
+
+    def deviation(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Return log deviations of new runs from the population, shape (sample, n)."""
+        nu, sigma = self._flat("nu")[:, None], self._flat("sigma_time")[:, None]
+        return np.clip(rng.standard_t(nu, (len(nu), n)) * sigma, -_FARTHEST, _FARTHEST)
+
+    def _flat(self, name: str) -> np.ndarray:
+        return self.draws[name].values.reshape(-1)
+
+    def table(self, ci_prob: float) -> pd.DataFrame:
+        """Return the coefficients, κ and the spread of runs; see `cbsbayes.posterior.tidy.tidy`."""
+        found, before = ([Quantity(name, "", _MEANING[name][0], draws[name],
+                                   log_scale=name != "kappa")
+                          for name in (*self.names, "kappa", "sigma_time")]
+                         for draws in (self.draws, self.prior))
+        table = tidy(found, before, ci_prob)
+        return table.assign(meaning=[_MEANING[name][1] for name in table["quantity"]])
+
+
+def fit_step_times(
+    seconds: np.ndarray, terms: np.ndarray, names: tuple[str, ...], *, random_seed: int = 0
+) -> StepTimes:
+    """Fit the step-time model to rows.
+
+    Parameters
+    ----------
+    seconds : numpy.ndarray
+        Observed step times, shape (row,); of runs (their typical step) or of single steps.
+    terms : numpy.ndarray
+        What each coefficient is multiplied by, shape (row, term), positive; ones for the floor.
+    names : tuple of str
+        Of the coefficients.
+    random_seed : int
+        Same seed and version: same draws.
+
+    Raises
+    ------
+    CBSDataError
+        If rows are not positive and finite, or fewer than 3.
+    """
+    data = step_time_data(seconds, terms)
+    center, sd = prior_scale(data)
+
+    def density(position: np.ndarray) -> tuple[float, np.ndarray]:
+        return log_density(position, data)
+
+    mode = find_mode(density, center, sd)
+    settings = SamplerSettings(draws=_SETTINGS.draws, tune=_SETTINGS.tune, random_seed=random_seed)
+    found = sample(density, mode, root_of_covariance(density, mode, sd), settings)
+    rng = np.random.default_rng(random_seed)
+    prior = prior_parameters(data, (1, _PRIOR_DRAWS), rng)
+    return StepTimes(names, *(
+        xr.Dataset({name: (("chain", "draw"), values) for name, values in zip(
+            (*names, "kappa", "sigma_time", "nu"),
+            (*np.moveaxis(p.coefficients, -1, 0), p.kappa, p.sigma, p.nu), strict=True)})
+        for p in (parameters(found.position, data), prior)))
+
+
+@dataclass(frozen=True, eq=False)
+class SweepStepTimes:
+    """Step times of a sweep.
+
+    Attributes
+    ----------
+    model : StepTimes
         The posterior, in seconds per trainer step.
     runs : pandas.DataFrame
         The timed runs: ``run, n_prompts, n_rollouts`` of one update (one-axis data: the total
         batch and 1), ``step_prompts`` of one trainer step, ``updates_per_step, seconds``.
+    batches : numpy.ndarray
+        The batches timed, shape (batch, 2).
     updates_per_step, epochs : int
         Of most runs, used for other batches.
     notes : list of str
         What a reader must know.
     """
 
-    clock: Clock
+    model: StepTimes
     runs: pd.DataFrame
+    batches: np.ndarray
     updates_per_step: int
     epochs: int
     notes: list[str]
@@ -67,20 +168,10 @@ class SweepClock:
     @property
     def one_axis(self) -> bool:
         """Whether only total batches are known."""
-        return "c_b" in self.clock.names
-
-    @property
-    def batches(self) -> np.ndarray:
-        """The batches timed, shape (batch, 2)."""
-        return np.unique(self.runs[["n_prompts", "n_rollouts"]].to_numpy(dtype=float), axis=0)
-
-    def terms(self, batches: np.ndarray) -> np.ndarray:
-        """Return the model's terms of a trainer step at batches of one update, (batch, term)."""
-        prompts, rollouts = np.asarray(batches, dtype=float).T
-        return _terms(prompts * self.updates_per_step / self.epochs, rollouts, self.one_axis)
+        return "c_b" in self.model.names
 
     def seconds_per_update(self, batches: np.ndarray, speed_up: float = 1.0) -> np.ndarray:
-        """Return draws of a typical run's seconds per update, shape (draw, batch).
+        """Return draws of the population's seconds per update, shape (sample, batch).
 
         Parameters
         ----------
@@ -90,47 +181,32 @@ class SweepClock:
             What the part of a step that grows with the batch is divided by: GPUs over GPUs
             measured on, if work divides perfectly. t_0 stays.
         """
-        terms = self.terms(batches)
+        prompts, rollouts = np.asarray(batches, dtype=float).T
+        step_prompts = prompts * self.updates_per_step / self.epochs
+        terms = _terms(step_prompts, rollouts, one_axis=self.one_axis)
         terms[:, 1:] /= speed_up
-        return self.clock.typical(terms) / self.updates_per_step
+        return self.model.typical(terms) / self.updates_per_step
 
 
-def _terms(step_prompts: np.ndarray, rollouts: np.ndarray, one_axis: bool) -> np.ndarray:
+def _terms(step_prompts: np.ndarray, rollouts: np.ndarray, *, one_axis: bool) -> np.ndarray:
     samples = step_prompts * rollouts
     columns = [np.ones(len(samples)), *([] if one_axis else [step_prompts]), samples]
     return np.stack(columns, axis=1)
 
 
-def clock_of(fit: Fit) -> SweepClock:
-    """Return the clock of the runs of a fit, fitted once.
+@lru_cache(maxsize=4)
+def step_times_of(fit: Fit) -> SweepStepTimes:
+    """Return the step times of the runs of a fit, fitted once.
 
     Raises
     ------
     CBSDataError
         If fewer than three of its runs have a step time.
     """
-    return _once(_Same(fit.sweep), int(fit.settings.get("random_seed", 0)))
+    return step_times_of_sweep(fit.sweep, random_seed=int(fit.settings.get("random_seed", 0)))
 
 
-@dataclass(frozen=True, eq=False)
-class _Same:
-    """A dataset that is equal to itself alone; datasets cannot be keys of a cache."""
-
-    sweep: xr.Dataset
-
-    def __hash__(self) -> int:
-        return id(self.sweep)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.sweep is self.sweep
-
-
-@lru_cache(maxsize=4)
-def _once(same: _Same, random_seed: int) -> SweepClock:
-    return clock_of_sweep(same.sweep, random_seed=random_seed)
-
-
-def clock_of_sweep(sweep: xr.Dataset, *, random_seed: int = 0) -> SweepClock:
+def step_times_of_sweep(sweep: xr.Dataset, *, random_seed: int = 0) -> SweepStepTimes:
     """Fit the step-time model to the runs of a sweep.
 
     Runs that are not fitted for their accuracy (one rollout per prompt, say) count here as well:
@@ -148,22 +224,21 @@ def clock_of_sweep(sweep: xr.Dataset, *, random_seed: int = 0) -> SweepClock:
     CBSDataError
         If fewer than three runs have a step time.
     """
-    runs = _timed_runs(sweep)
     one_axis = bool((sweep["n_prompts"].values < 0).any())
     names = ("t_0", "c_b") if one_axis else ("t_0", "c_p", "c_r")
+    runs = _timed_runs(sweep)
     terms = _terms(runs["step_prompts"].to_numpy(dtype=float),
-                   runs["n_rollouts"].to_numpy(dtype=float), one_axis)
-    clock = fit_times(runs["seconds"].to_numpy(), terms, names, random_seed=random_seed)
+                   runs["n_rollouts"].to_numpy(dtype=float), one_axis=one_axis)
+    model = fit_step_times(runs["seconds"].to_numpy(), terms, names, random_seed=random_seed)
     updates, epochs = (int(runs[name].mode().iloc[0]) for name in ("updates_per_step", "epochs"))
-    return SweepClock(clock, runs, updates, epochs, _notes(runs, clock, terms, updates))
+    timed = tried_batches(sweep.sel(run=runs["run"].to_numpy()))
+    return SweepStepTimes(model, runs, timed, updates, epochs, list(_notes(runs, model, terms)))
 
 
 def _timed_runs(sweep: xr.Dataset) -> pd.DataFrame:
-    one_axis = sweep["n_prompts"].values < 0
+    prompts, rollouts = batch_axes(sweep)
     table = pd.DataFrame({
-        "run": sweep["run"].values.astype(str),
-        "n_prompts": np.where(one_axis, sweep["total_batch"].values, sweep["n_prompts"].values),
-        "n_rollouts": np.where(one_axis, 1, sweep["n_rollouts"].values),
+        "run": sweep["run"].values.astype(str), "n_prompts": prompts, "n_rollouts": rollouts,
         "updates_per_step": _whole(sweep, "updates_per_step"),
         "epochs": _whole(sweep, "ppo_epochs"),
         "seconds": sweep["step_time"].values if "step_time" in sweep else np.nan})
@@ -183,77 +258,41 @@ def _whole(sweep: xr.Dataset, name: str, default: int = 1) -> np.ndarray:
     return sweep[name].values if name in sweep.coords else np.full(sweep.sizes["run"], default)
 
 
-def _notes(runs: pd.DataFrame, clock: Clock, terms: np.ndarray, updates: int) -> list[str]:
-    notes = []
-    if "c_p" in clock.names and not _separable(terms):
-        notes.append("The batches timed do not tell the cost of a prompt from that of a rollout "
-                     "or of a step (one axis was varied): along that axis step times are known, "
-                     "elsewhere they are as uncertain as the split is.")
+def _notes(runs: pd.DataFrame, model: StepTimes, terms: np.ndarray) -> Iterator[str]:
+    """Yield what a reader must know of the fitted step times."""
+    if "c_p" in model.names and np.linalg.matrix_rank(terms / terms.max(axis=0)) < terms.shape[1]:
+        yield ("The batches timed do not tell the cost of a prompt from that of a rollout or of a "
+               "step (one axis was varied): along that axis step times are known, elsewhere they "
+               "are as uncertain as the split is.")
     if runs["updates_per_step"].nunique() > 1:
-        notes.append(f"Runs differ in updates per trainer step; other batches are predicted with "
-                     f"{updates}, as most runs have.")
-    if not clock.trusted:
-        notes.append(f"The step-time fit has not converged (r_hat up to "
-                     f"{clock.checks.r_hat.max():.3f}, {clock.checks.ess_bulk.min():.0f} effective "
-                     "draws): read times with care.")
-    return notes + _misfits(runs, clock, terms)
+        yield (f"Runs differ in updates per trainer step; other batches are predicted with "
+               f"{runs['updates_per_step'].mode().iloc[0]}, as most runs have.")
+    table = model.table(0.9)
+    if table["r_hat"].max() > MAX_R_HAT or table["ess_bulk"].min() < _LEAST_ESS:
+        yield (f"The step-time fit has not converged (r_hat up to {table['r_hat'].max():.3f}, "
+               f"{table['ess_bulk'].min():.0f} effective draws): read times with care.")
+    yield from _misfits(runs, model, terms)
 
 
-def _separable(terms: np.ndarray) -> bool:
-    return bool(np.linalg.matrix_rank(terms / terms.max(axis=0)) == terms.shape[1])
-
-
-def _misfits(runs: pd.DataFrame, clock: Clock, terms: np.ndarray) -> list[str]:
-    """Name the batch that the form misses by most, if by more than its runs' spread allows."""
-    off = np.log(runs["seconds"].to_numpy()) - np.median(np.log(clock.typical(terms)), axis=0)
-    cells = runs.assign(off=off).groupby(["n_prompts", "n_rollouts"])["off"]
-    table = cells.agg(["median", "size"]).reset_index()
-    table = table[table["size"] > 1]
-    if table.empty:
-        return []
-    sds = table["median"].abs() / (1.25 * np.median(clock.sigma) / np.sqrt(table["size"]))
+def _misfits(runs: pd.DataFrame, model: StepTimes, terms: np.ndarray) -> Iterator[str]:
+    """Yield the batch that the form misses by most, if by more than its runs' spread allows."""
+    off = np.log(runs["seconds"].to_numpy()) - np.median(np.log(model.typical(terms)), axis=0)
+    table = runs.assign(off=off).groupby(["n_prompts", "n_rollouts"])["off"].agg(
+        ["median", "size"]).query("size > 1").reset_index()
+    error = 1.25 * float(model.draws["sigma_time"].median()) / np.sqrt(table["size"])
+    sds = table["median"].abs() / error
+    if table.empty or sds.max() < _MISFIT_SDS:
+        return
     worst = table.loc[sds.idxmax()]
-    if sds.max() < _MISFIT_SDS:
-        return []
-    return [f"At {worst['n_prompts']:g} prompts × {worst['n_rollouts']:g} rollouts the "
-            f"{worst['size']:.0f} runs took {np.exp(worst['median']):.2f} times the predicted "
-            "step time: the linear form misses it."]
+    yield (f"At {worst['n_prompts']:g} prompts × {worst['n_rollouts']:g} rollouts the "
+           f"{worst['size']:.0f} runs took {np.exp(worst['median']):.2f} times the predicted "
+           "step time: the linear form misses it.")
 
 
-def clock_table(sweep_clock: SweepClock, group: str, ci_prob: float) -> pd.DataFrame:
+def step_time_table(times: SweepStepTimes, group: str, ci_prob: float) -> pd.DataFrame:
     """Return the table of ``clock.csv``: coefficients, how they add up, and the spread of runs.
 
-    Columns `CLOCK_COLUMNS`. A coefficient that may be 0 has an upper bound only.
+    Columns `STEP_TIME_COLUMNS`. A coefficient that may be 0 has an upper bound only.
     """
-    clock, n = sweep_clock.clock, len(sweep_clock.clock.names)
-    rows = [_row(name, *_TERMS[name], clock.coefficients[:, k], clock.prior[:, k], ci_prob, clock,
-                 k) for k, name in enumerate(clock.names)]
-    rows.append(_row("kappa", "1", "1: floor and work add up; near 0: the larger of them",
-                     clock.kappa, np.linspace(*KAPPA, len(clock.prior)), ci_prob, clock, n + 2))
-    rows.append(_row("sigma_time", "1", "spread of the log step time over runs", clock.sigma,
-                     None, ci_prob, clock, n))
-    shared = {"group": group, "ci_prob": ci_prob, "n_runs": len(sweep_clock.runs),
-              "n_batches": len(sweep_clock.batches)}
-    return pd.DataFrame([shared | row for row in rows], columns=CLOCK_COLUMNS)
-
-
-def _row(
-    name: str, unit: str, meaning: str, draws: np.ndarray, prior: np.ndarray | None,
-    ci_prob: float, clock: Clock, check: int,
-) -> dict[str, Any]:
-    judged = _above_one(draws) if name == "kappa" else draws
-    status = "identified" if prior is None else identify(judged, prior, log_scale=name != "kappa")
-    lower, upper = interval(draws, ci_prob)
-    known = status == "identified"
-    return {"quantity": name, "unit": unit, "meaning": meaning, "status": status,
-            "median": float(np.median(draws)) if known else np.nan,
-            "ci_lower": lower if known or status == "lower_bound" else np.nan,
-            "ci_upper": upper if known or status == "upper_bound" else np.nan,
-            **{key: float(values[check]) for key, values in clock.checks._asdict().items()}}
-
-
-def _above_one(kappa: np.ndarray) -> np.ndarray:
-    """Return kappa with draws of the sum spread over what stands for it in the prior."""
-    out, whole = kappa.copy(), kappa >= 1.0
-    out[whole] = np.linspace(1.0, KAPPA[1], whole.sum())
-    return out
+    return times.model.table(ci_prob).assign(
+        group=group, n_runs=len(times.runs), n_batches=len(times.batches))[STEP_TIME_COLUMNS]

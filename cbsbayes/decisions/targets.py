@@ -3,43 +3,46 @@ r"""Which batch meets a target number of updates or of samples, with a stated pr
 Along prompts at every group size tried, and along rollouts at every n_prompts tried:
 
 updates
-    S falls with the batch. Told is the smallest batch with :math:`P(S \le U) \ge p`, or that none
-    has: S never falls below its limit along the axis.
+    S falls with the batch. Looked for is the smallest batch with :math:`P(S \le U) \ge p`, or that
+    none has: S never falls below its limit along the axis.
 samples
-    E = B·S rises with the batch, or falls and then rises. Told are the smallest and the largest
-    batch with :math:`P(E \le E_0) \ge p`; between the two the target is met, and the largest
-    takes the fewest updates.
+    E = B·S rises with the batch, or falls and then rises. Looked for are the smallest and the
+    largest batch with :math:`P(E \le E_0) \ge p`; between the two the target is met, and the
+    largest takes the fewest updates.
 
-Both for a typical run, and for one new run, which has its own effect and what is left over.
+Both for the population of runs, and for one new run, which has its own effect and residual.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
-from cbsbayes.decisions.allocation import TYPICAL, split_status
-from cbsbayes.decisions.splits import place
+from cbsbayes.decisions.batches import (
+    NEW_RUN,
+    POPULATION,
+    interval_columns,
+    log_steps_at,
+    range_of,
+    tried_batches,
+)
+from cbsbayes.decisions.splits import split_status
 from cbsbayes.errors import CBSDataError
-from cbsbayes.posterior.quantities import Design, design_of
-from cbsbayes.posterior.tidy import interval
+from cbsbayes.posterior.quantities import design_of
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
 
-__all__ = ["NEW_RUN", "TARGET_COLUMNS", "Target", "check_target", "target_table"]
+__all__ = ["TARGET_COLUMNS", "Target", "check_target", "target_table"]
 
-NEW_RUN = "one new run"
 TARGET_COLUMNS = ["group", "law", "threshold", "target", "value", "probability", "applies_to",
                   "along", "at", "met", "end", "n_prompts", "n_rollouts", "total_batch", "range",
                   "p_met", "p_most", "steps", "steps_lower", "steps_upper", "ci_prob"]
 _GRID = np.unique(np.round(2.0 ** np.arange(0.0, 24.5, 0.5)).astype(int))
-_ENDLESS = 1e15
 
 
 @dataclass(frozen=True)
@@ -98,20 +101,21 @@ class _Line:
         other = {"n_prompts": "n_rollouts", "n_rollouts": "n_prompts"}.get(self.along)
         return f"{other}={self.held}" if other else ""
 
-    def batches(self, sizes: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        """Return n_prompts and n_rollouts at sizes along the line."""
+    def batches(self, sizes: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Return n_prompts and n_rollouts at sizes along the line, shape (batch, 2)."""
         moved = np.asarray(sizes, dtype=float)
-        held = np.full_like(moved, self.held)
-        return (held, moved) if self.along == "n_rollouts" else (moved, held)
+        pair = [moved, np.full_like(moved, self.held)]
+        return np.column_stack(pair[::-1] if self.along == "n_rollouts" else pair)
 
 
-def _lines(fit: Fit, tried: Design, threshold: float) -> list[_Line]:
+def _lines(fit: Fit, threshold: float) -> list[_Line]:
     """Return the lines to look along; unless both scales are known, those that were run."""
-    if tried.one_axis:
+    design = design_of(fit.crossings)
+    if design.one_axis:
         return [_Line("total_batch", 1)]
     settled = fit.law.two_axis and split_status(fit, threshold) != "not_identified"
-    groups = {cell[1] for cell in tried.cells} if settled else set(tried.prompts_at)
-    prompts = {cell[0] for cell in tried.cells} if settled else set(tried.rollouts_at)
+    groups = {cell[1] for cell in design.cells} if settled else set(design.prompts_at)
+    prompts = {cell[0] for cell in design.cells} if settled else set(design.rollouts_at)
     least = 1 if fit.law.plain or 1 in groups else 2  # a group of one is another estimator
     return [*(_Line("n_prompts", g) for g in sorted(groups)),
             *(_Line("n_rollouts", n, least) for n in sorted(prompts))]
@@ -132,110 +136,72 @@ def target_table(fit: Fit, target: Target, thresholds: Sequence[float]) -> pd.Da
     Returns
     -------
     pandas.DataFrame
-        Columns `TARGET_COLUMNS`, a row per threshold, line, kind of run and end. ``target, value,
-        probability`` are what was asked; ``applies_to`` a typical run or one new run; ``along``
-        the axis that moves and ``at`` what is held; ``end`` the smallest or the largest batch;
-        ``n_prompts, n_rollouts, total_batch, range`` the batch. ``p_met`` is the probability at
-        the batch told, ``p_most`` the largest that any batch along the line has; where the target
-        cannot be met with the probability asked for, ``met`` is False and the batch is NaN.
-        ``steps, steps_lower, steps_upper`` are median and interval of S for a typical run there.
+        Columns `TARGET_COLUMNS`, a row per threshold, line, ``applies_to`` and end. ``target,
+        value, probability`` are what was asked; ``along`` is the axis that moves and ``at`` what is
+        held; ``end`` the smallest or the largest batch; ``n_prompts, n_rollouts, total_batch,
+        range`` the batch. ``p_met`` is the probability there, ``p_most`` the largest that any batch
+        along the line has; where the target cannot be met with the probability asked for, ``met``
+        is False and the batch is NaN. ``steps, steps_lower, steps_upper`` are median and interval
+        of S in the population.
     """
-    tried = design_of(fit.crossings)
-    rows = []
-    for threshold in thresholds:
-        meets = _Meets(fit, target, threshold)
-        for line in _lines(fit, tried, threshold):
-            for who in (TYPICAL, NEW_RUN):
-                rows += [_row(fit, target, threshold, line, who, found, tried, meets)
-                         for found in _ends(meets, line, who, target)]
-    return pd.DataFrame(rows, columns=TARGET_COLUMNS)
+    rows = [row for threshold in thresholds for line in _lines(fit, threshold)
+            for applies_to in (POPULATION, NEW_RUN)
+            for row in _ends(fit, target, threshold, line, applies_to)]
+    table = pd.DataFrame(rows, columns=TARGET_COLUMNS)
+    return table.assign(group=fit.group, law=fit.law.name, target=target.kind, value=target.value,
+                        probability=target.probability, ci_prob=fit.settings["ci_prob"])
 
 
-class _Meets:
-    """Probability that a batch meets the target at one threshold."""
-
-    def __init__(self, fit: Fit, target: Target, threshold: float) -> None:
-        self.fit, self.target, self.threshold = fit, target, threshold
-
-    def probability(self, batches: tuple[np.ndarray, np.ndarray], who: str) -> np.ndarray:
-        """Return P(met) at batches, shape (batch,)."""
-        limit = np.full(len(batches[0]), np.log(self.target.value))
-        if self.target.kind == "samples":
-            limit = limit - np.log(batches[0] * batches[1])
-        if who == TYPICAL:
-            return (self.log_steps(batches) <= limit).mean(axis=0)
-        n = self.fit.crossings.sizes["run"]  # so often, and every replicate is taken once
-        prompts, rollouts = (np.repeat(axis, n) for axis in batches)
-        runs = self.fit.new_run(prompts, rollouts, self.threshold)
-        met = runs.values <= np.repeat(limit, n)
-        return met.reshape(len(met), -1, n).mean(axis=(0, 2))
-
-    def log_steps(self, batches: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        """Return log S of a typical run, shape (sample, batch)."""
-        return np.asarray(self.fit.log_steps(*batches, self.threshold).values)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """An end of the batches that meet the target: which, its size, and the most probable."""
-
-    end: str
-    size: int | None
-    p_most: float
-
-
-def _ends(meets: _Meets, line: _Line, who: str, target: Target) -> list[_Found]:
-    grid = _GRID[line.least <= _GRID]
-    at = meets.probability(line.batches(grid), who)
-    good = np.flatnonzero(at >= target.probability)
-    if target.kind == "updates":
-        limit = meets.probability(line.batches([_ENDLESS]), who)
-        most = float(max(at.max(), limit[0]))
-    else:
-        most = float(at.max())
-    if not good.size:
-        return [_Found("smallest", None, most)]
-
-    def enough(size: int) -> bool:
-        one = line.batches([size])
-        return bool(meets.probability(one, who)[0] >= target.probability)
-
-    first, last = good[0], good[-1]
-    smallest = int(grid[first]) if first == 0 else _edge(grid[first], grid[first - 1], enough)
-    ends = [_Found("smallest", smallest, most)]
+def p_met(
+    fit: Fit, target: Target, threshold: float, batches: np.ndarray, applies_to: str
+) -> np.ndarray:
+    """Return the probability that batches, shape (batch, 2), meet the target, shape (batch,)."""
+    limit = np.full(len(batches), np.log(target.value))
     if target.kind == "samples":
-        largest = int(grid[last]) if last + 1 == len(grid) else _edge(grid[last], grid[last + 1],
-                                                                       enough)
-        ends.append(_Found("largest", largest, most))
-    return ends
+        limit -= np.log(batches.prod(axis=1))
+    if applies_to == POPULATION:
+        return (log_steps_at(fit, batches, threshold) <= limit).mean(axis=0)
+    n = fit.crossings.sizes["run"]  # so often, and every replicate is taken once
+    prompts, rollouts = np.repeat(batches, n, axis=0).T
+    log_steps = fit.new_run(prompts, rollouts, threshold).values
+    met = log_steps <= np.repeat(limit, n)
+    return met.reshape(len(met), -1, n).mean(axis=(0, 2))
 
 
-def _edge(good: int, bad: int, enough: Callable[[int], bool]) -> int:
-    """Return the whole number nearest to `bad` that is still good, by bisection."""
-    good, bad = int(good), int(bad)
-    while abs(good - bad) > 1:
-        middle = (good + bad) // 2
-        good, bad = (middle, bad) if enough(middle) else (good, middle)
-    return good
+def _ends(
+    fit: Fit, target: Target, threshold: float, line: _Line, applies_to: str
+) -> Iterator[dict[str, Any]]:
+    """Yield the ends of the batches along a line that meet the target."""
+    def chance(sizes: Sequence[float] | np.ndarray) -> np.ndarray:
+        return p_met(fit, target, threshold, line.batches(sizes), applies_to)
+
+    grid = _GRID[line.least <= _GRID]
+    limit = [np.inf] if target.kind == "updates" else []  # S falls towards it
+    on_grid = chance([*grid, *limit])
+    good = np.flatnonzero(on_grid[:len(grid)] >= target.probability)
+    shared = {"threshold": threshold, "along": line.along, "at": line.at, "applies_to": applies_to,
+              "met": bool(good.size), "p_most": float(on_grid.max()), "end": "smallest"}
+    if not good.size:
+        yield shared
+        return
+    ends = {"smallest": (good[0], -1)} | (
+        {"largest": (good[-1], 1)} if target.kind == "samples" else {})
+    for end, (k, step) in ends.items():
+        size, beyond = int(grid[k]), k + step
+        if 0 <= beyond < len(grid):
+            bad = int(grid[beyond])
+            while abs(size - bad) > 1:
+                middle = (size + bad) // 2
+                enough = chance([middle])[0] >= target.probability
+                size, bad = (middle, bad) if enough else (size, middle)
+        yield shared | {"end": end, "p_met": float(chance([size])[0]),
+                        **_batch(fit, threshold, line.batches([size]))}
 
 
-def _row(
-    fit: Fit, target: Target, threshold: float, line: _Line, who: str, found: _Found,
-    tried: Design, meets: _Meets,
-) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "group": fit.group, "law": fit.law.name, "threshold": threshold, "target": target.kind,
-        "value": target.value, "probability": target.probability, "applies_to": who,
-        "along": line.along, "at": line.at, "met": found.size is not None, "end": found.end,
-        "p_most": found.p_most, "ci_prob": fit.settings["ci_prob"]}
-    if found.size is None:
-        return row
-    batches = line.batches([found.size])
-    prompts, rollouts = (int(axis[0]) for axis in batches)
-    steps = np.exp(meets.log_steps(batches)[:, 0])
-    lower, upper = interval(steps, fit.settings["ci_prob"])
-    axes = {} if tried.one_axis else {"n_prompts": prompts, "n_rollouts": rollouts}
-    return row | axes | {
-        "total_batch": prompts * rollouts, "range": place(prompts, rollouts, tried),
-        "p_met": float(meets.probability(batches, who)[0]), "steps": float(np.median(steps)),
-        "steps_lower": lower, "steps_upper": upper}
+def _batch(fit: Fit, threshold: float, batch: np.ndarray) -> dict[str, Any]:
+    """Return the columns of one batch, shape (1, 2)."""
+    steps = np.exp(log_steps_at(fit, batch, threshold)[:, 0])
+    tried, (prompts, rollouts) = tried_batches(fit.crossings), batch[0].astype(int).tolist()
+    axes = {} if (tried[:, 1] == 1).all() else {"n_prompts": prompts, "n_rollouts": rollouts}
+    return axes | {"total_batch": prompts * rollouts, "range": str(range_of(batch, tried)[0]),
+                   **interval_columns("steps", steps, fit.settings["ci_prob"])}

@@ -1,33 +1,57 @@
-r"""Time and cost to the target over a grid of batches: updates times seconds per update.
+r"""Time and cost to the target: updates times seconds per update, and the batch under a limit.
 
 .. math:: T(P, G) = S(P, G; t)\; t(P, G) / 3600 \text{ hours}, \qquad
           \text{GPU-hours} = T \cdot \text{GPUs}, \qquad \text{price} = \text{GPU-hours} \cdot x
 
-Draws of S come from the fit, draws of the clock from the step times of the same runs, each apart:
-that a run with a slow step also needs more updates is not modelled. A typical run has neither a run
-effect nor a slow machine; a new run has both drawn anew, as the fit's replicates have them.
+Draws of S come from the fit, draws of the step time from the step times of the same runs, each
+apart: that a run with a slow step also needs more updates is not modelled. The population has
+neither a run effect nor a slow machine; a new run has both drawn anew.
+
+Under a limit a batch counts where it meets it with the probability asked for; among those the
+least median wins. Batches beyond those tried are never chosen, but the one that would have won is
+named; nor are GPU counts other than the runs' own, whose times are bounds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+import xarray as xr
 
-from cbsbayes.decisions.allocation import TYPICAL
-from cbsbayes.decisions.hull import place_batches
-from cbsbayes.decisions.step_times import SweepClock, clock_of
+from cbsbayes.decisions.batches import (
+    NEW_RUN,
+    POPULATION,
+    fitted_threshold,
+    interval_columns,
+    range_of,
+    share_least,
+    tried_batches,
+)
+from cbsbayes.decisions.step_times import SweepStepTimes, step_time_table, step_times_of
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
 
-__all__ = ["NEW", "TYPICAL", "Machine", "Times", "batch_grid", "quantiles", "times_of"]
+__all__ = ["CHOICE_COLUMNS", "GPU_HOURS", "HOURS", "MONEY", "SAMPLES", "TIME_COLUMNS", "Limits",
+           "Machine", "TimeAnswer", "Times", "answer_times", "batch_grid", "choices_table",
+           "times_of", "times_table"]
 
-NEW = "one new run"
-_REPEATS = 4  # draws of the clock, and of a new run, for every draw of S
+GPU_HOURS, MONEY, HOURS, SAMPLES = "GPU-hours", "price", "hours", "samples"  # what is counted
+TIME_COLUMNS = [
+    "group", "law", "threshold", "n_prompts", "n_rollouts", "total_batch", "range", "gpus",
+    "gpus_measured", "applies_to", "seconds_per_update", "hours", "hours_lower", "hours_upper",
+    "gpu_hours", "gpu_hours_lower", "gpu_hours_upper", "price", "price_lower", "price_upper",
+    "samples", "samples_lower", "samples_upper", "p_fastest", "ci_prob"]
+CHOICE_COLUMNS = [
+    "threshold", "applies_to", "question", "limit", "limit_unit", "probability_asked", "met",
+    "n_prompts", "n_rollouts", "range", "gpus", "probability", "hours", "hours_lower",
+    "hours_upper", "cost", "cost_lower", "cost_upper", "cost_unit", "beyond_n_prompts",
+    "beyond_n_rollouts", "ci_prob"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +85,38 @@ class Machine:
         return tuple(dict.fromkeys(self.gpus)) or (1,)
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one run: GPU-hours, price, hours; None where there is none."""
+
+    gpu_hours: float | None = None
+    money: float | None = None
+    deadline: float | None = None
+
+    def questions(self, machine: Machine) -> list[tuple[str, float, str, str]]:
+        """Return (question, limit, its unit, what is least); without limits, the fastest of all.
+
+        Raises
+        ------
+        CBSDataError
+            If a limit is not positive, or needs a GPU count or price that is not known.
+        """
+        for name, value in (("--gpu-hours", self.gpu_hours), ("--money", self.money),
+                            ("--deadline", self.deadline)):
+            if value is not None and not (np.isfinite(value) and value > 0):
+                raise CBSDataError(f"{name} is {value:g}; valid: a positive number")
+        if self.gpu_hours is not None and not machine.gpus:
+            raise CBSDataError("--gpu-hours needs the number of GPUs the runs used; add --gpus N")
+        if self.money is not None and machine.price is None:
+            raise CBSDataError("--money needs a price per GPU-hour; add --price X and --gpus N")
+        cost = MONEY if machine.price is not None else GPU_HOURS if machine.gpus else HOURS
+        asked = [("fastest", value, unit, HOURS) for value, unit in (
+            (self.gpu_hours, GPU_HOURS), (self.money, MONEY)) if value is not None]
+        if self.deadline is not None:
+            asked.append(("cheapest", self.deadline, HOURS, cost))
+        return asked or [("fastest", np.inf, cost, HOURS)]
+
+
 @dataclass(frozen=True, eq=False)
 class Times:
     """Draws of the time to target.
@@ -69,65 +125,58 @@ class Times:
     ----------
     machine : Machine
         GPU counts and price.
-    thresholds : tuple of float
-        Targets.
-    batches : numpy.ndarray
-        n_prompts and n_rollouts, shape (batch, 2); one-axis data give the total batch and 1.
-    range : numpy.ndarray
-        ``tried``, ``inside`` or ``extrapolated``, shape (batch,).
-    steps, hours : dict
-        By `TYPICAL` and `NEW`: updates, shape (draw, threshold, batch); hours, shape
-        (draw, threshold, batch, gpus).
-    seconds : numpy.ndarray
-        A typical run's seconds per update, shape (draw, batch, gpus).
+    draws : xarray.Dataset
+        ``steps`` (updates), dims (applies_to, sample, threshold, batch); ``seconds`` per update of
+        the population, dims (sample, batch, gpus); ``hours``, with all five. ``n_prompts,
+        n_rollouts`` (one-axis data: the total batch and 1) and ``range`` are coordinates of the
+        batch.
     """
 
     machine: Machine
-    thresholds: tuple[float, ...]
-    batches: np.ndarray
-    range: np.ndarray
-    steps: dict[str, np.ndarray]
-    hours: dict[str, np.ndarray]
-    seconds: np.ndarray
+    draws: xr.Dataset
+
+    @property
+    def batches(self) -> np.ndarray:
+        """n_prompts and n_rollouts, shape (batch, 2)."""
+        return np.column_stack([self.draws["n_prompts"], self.draws["n_rollouts"]])
 
     @property
     def inside(self) -> np.ndarray:
         """Batches that are no extrapolation, shape (batch,)."""
-        return self.range != "extrapolated"
+        return np.asarray(self.draws["range"].values != "extrapolated")
 
-    def at(self, threshold: float) -> int:
-        """Return the place of a threshold.
+    def amount(self, unit: str, threshold: float, applies_to: str = POPULATION) -> np.ndarray:
+        """Return draws of hours, GPU-hours, price or samples, shape (sample, batch, gpus).
 
         Raises
         ------
         CBSDataError
-            If there is no such threshold.
+            If the threshold has no times.
         """
-        near = np.flatnonzero(np.isclose(self.thresholds, threshold))
-        if near.size == 0:
+        known = self.draws["threshold"].values
+        if not np.isclose(known, threshold).any():
             raise CBSDataError(f"threshold {threshold:g} has no times; there are: "
-                               f"{', '.join(f'{t:g}' for t in self.thresholds)}")
-        return int(near[0])
+                               f"{', '.join(f'{t:g}' for t in known)}")
+        at = self.draws.sel(threshold=threshold, method="nearest").sel(applies_to=applies_to)
+        hours = at["hours"].transpose("sample", "batch", "gpus").values
+        if unit == HOURS:
+            return hours
+        if unit == SAMPLES:
+            samples = at["steps"].transpose("sample", "batch").values * self.batches.prod(axis=1)
+            return np.broadcast_to(samples[..., None], hours.shape)
+        price = (self.machine.price or 1.0) if unit == MONEY else 1.0
+        return hours * np.array(self.machine.counts) * price
 
-    def samples(self, applies_to: str) -> np.ndarray:
-        """Return samples to the target, shape (draw, threshold, batch)."""
-        return self.steps[applies_to] * self.batches.prod(axis=1)
 
-    def gpu_hours(self, applies_to: str) -> np.ndarray:
-        """Return GPU-hours to the target, shape (draw, threshold, batch, gpus)."""
-        return self.hours[applies_to] * np.array(self.machine.counts)
-
-
-def batch_grid(fit: Fit, sweep_clock: SweepClock) -> np.ndarray:
+def batch_grid(fit: Fit) -> np.ndarray:
     """Return the batches to look at: every pair of values tried, and one doubling beyond.
 
     Shape (batch, 2), sorted; group laws have no batches of one rollout per prompt.
     """
-    tried = _fitted_batches(fit)
+    tried = tried_batches(fit.crossings)
+    one_axis = bool((tried[:, 1] == 1).all())
     prompts = _with_ends(tried[:, 0])
-    if sweep_clock.one_axis:
-        return np.stack([prompts, np.ones(len(prompts))], axis=1)
-    rollouts = _with_ends(tried[:, 1])
+    rollouts = np.ones(1) if one_axis else _with_ends(tried[:, 1])
     rollouts = rollouts[rollouts >= (2 if fit.law.needs_baseline_group else 1)]
     return np.array([[p, g] for p in prompts for g in rollouts])
 
@@ -135,15 +184,6 @@ def batch_grid(fit: Fit, sweep_clock: SweepClock) -> np.ndarray:
 def _with_ends(values: np.ndarray) -> np.ndarray:
     values = np.unique(values)
     return np.unique([max(np.floor(values[0] / 2), 1.0), *values, 2 * values[-1]])
-
-
-def _fitted_batches(fit: Fit) -> np.ndarray:
-    runs = fit.crossings
-    prompts, rollouts = (runs[name].values.astype(float) for name in ("n_prompts", "n_rollouts"))
-    one_axis = prompts < 0
-    total = runs["total_batch"].values
-    return np.unique(np.stack([np.where(one_axis, total, prompts),
-                               np.where(one_axis, 1.0, rollouts)], axis=1), axis=0)
 
 
 def times_of(
@@ -163,7 +203,7 @@ def times_of(
     thresholds : sequence of float, optional
         Fitted ones; by default all.
     random_seed : int
-        Pairs draws of S with draws of the clock, and draws new runs.
+        Pairs draws of S with draws of step times, and draws new runs.
 
     Raises
     ------
@@ -172,64 +212,171 @@ def times_of(
         value at a batch.
     """
     machine = machine or Machine()
-    sweep_clock = clock_of(fit)
-    grid = batch_grid(fit, sweep_clock) if batches is None else np.asarray(batches, dtype=float)
-    chosen = _chosen(fit, thresholds)
-    rng = np.random.default_rng(random_seed)
-    steps = _steps(fit, grid, chosen, rng)
-    seconds, spread = _seconds(sweep_clock, grid, machine, len(steps[TYPICAL]), rng)
-    hours = {TYPICAL: steps[TYPICAL][..., None] * seconds[:, None] / 3600,
-             NEW: (steps[NEW] * np.exp(spread)[:, None])[..., None] * seconds[:, None] / 3600}
-    return Times(machine, tuple(float(t) for t in fit.thresholds[chosen]), grid,
-                 _range(fit, sweep_clock, grid), steps, hours, seconds)
+    step_times = step_times_of(fit)
+    grid = batch_grid(fit) if batches is None else np.asarray(batches, dtype=float)
+    levels = (fit.thresholds.tolist() if thresholds is None
+              else [fitted_threshold(fit, t) for t in thresholds])
+    log_steps = xr.concat([fit.log_steps(*grid.T), fit.new_run(*grid.T, random_seed=random_seed)],
+                          dim="applies_to").sel(threshold=levels)
+    counts, rng = machine.counts, np.random.default_rng(random_seed)
+    drawn = [step_times.seconds_per_update(grid, count / counts[0]) for count in counts]
+    picked = rng.permutation(np.resize(rng.permutation(len(drawn[0])), log_steps.sizes["sample"]))
+    seconds = xr.DataArray(np.stack(drawn, axis=-1)[picked], dims=("sample", "batch", "gpus"))
+    deviation = step_times.model.deviation(len(grid), rng)[picked]
+    slower = xr.DataArray(np.exp(np.stack([np.zeros_like(deviation), deviation])),
+                          dims=("applies_to", "sample", "batch"))
+    steps = np.exp(log_steps)
+    fitted, timed = (range_of(grid, known)
+                     for known in (tried_batches(fit.crossings), step_times.batches))
+    where = np.where(timed == "extrapolated", timed, fitted)
+    draws = xr.Dataset(
+        {"steps": steps, "seconds": seconds, "hours": steps * seconds * slower / 3600},
+        coords={"applies_to": [POPULATION, NEW_RUN], "gpus": list(counts),
+                "n_prompts": ("batch", grid[:, 0]), "n_rollouts": ("batch", grid[:, 1]),
+                "range": ("batch", where)})
+    return Times(machine, draws)
 
 
-def _chosen(fit: Fit, thresholds: Sequence[float] | None) -> np.ndarray:
-    if thresholds is None:
-        return np.arange(len(fit.thresholds))
-    places = [np.flatnonzero(np.isclose(fit.thresholds, t)) for t in thresholds]
-    for threshold, place in zip(thresholds, places, strict=True):
-        if not place.size:
-            raise CBSDataError(f"threshold {threshold:g} was not fitted; fitted: "
-                               f"{', '.join(f'{t:g}' for t in fit.thresholds)}")
-    return np.array([int(place[0]) for place in places])
+def times_table(fit: Fit, times: Times) -> pd.DataFrame:
+    """Return the table of ``times.csv``, columns `TIME_COLUMNS`.
 
-
-def _range(fit: Fit, sweep_clock: SweepClock, grid: np.ndarray) -> np.ndarray:
-    """Return where batches lie; beyond either the batches fitted or those timed is beyond."""
-    fitted, timed = (place_batches(grid, tried)
-                     for tried in (_fitted_batches(fit), sweep_clock.batches))
-    return np.where(timed == "extrapolated", timed, fitted)
-
-
-def _steps(
-    fit: Fit, grid: np.ndarray, chosen: np.ndarray, rng: np.random.Generator
-) -> dict[str, np.ndarray]:
-    """Return updates of a typical and of a new run, shape (draw, threshold, batch) each."""
-    order = ("sample", "threshold", "batch")
-    typical = np.exp(fit.log_steps(*grid.T).transpose(*order).values[:, chosen])
-    new = [np.exp(fit.new_run(*grid.T, random_seed=int(seed)).transpose(*order).values[:, chosen])
-           for seed in rng.integers(2**32, size=_REPEATS)]
-    return {TYPICAL: np.concatenate([typical] * _REPEATS), NEW: np.concatenate(new)}
-
-
-def _seconds(
-    sweep_clock: SweepClock, grid: np.ndarray, machine: Machine, n_draws: int,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return seconds per update (draw, batch, gpus), and new runs' log deviations (draw, batch)."""
-    counts = machine.counts
-    picked = rng.permutation(np.arange(n_draws) % len(sweep_clock.clock.sigma))
-    if len(sweep_clock.clock.sigma) > n_draws:
-        picked = rng.choice(len(sweep_clock.clock.sigma), n_draws, replace=False)
-    seconds = np.stack([sweep_clock.seconds_per_update(grid, count / counts[0])[picked]
-                        for count in counts], axis=-1)
-    return seconds, sweep_clock.clock.spread(len(grid), rng)[picked]
-
-
-def quantiles(draws: np.ndarray, prob: float) -> np.ndarray:
-    """Return median, lower and upper end along the first axis, shape (3, …).
-
-    Draws that never reach the target are infinite, between which there is nothing to interpolate.
+    A row per threshold, ``applies_to``, GPU count and batch. ``p_fastest`` is the probability that
+    no other batch of the grid inside the range tried takes less time in the population, on as many
+    GPUs. GPU-hours and price are empty where the number of GPUs or the price is not known.
     """
-    return np.quantile(draws, [0.5, (1 - prob) / 2, (1 + prob) / 2], axis=0, method="inverted_cdf")
+    prob, machine = float(fit.settings["ci_prob"]), times.machine
+    tables = []
+    for threshold in times.draws["threshold"].values.tolist():
+        for applies_to in (POPULATION, NEW_RUN):
+            amounts = {unit: times.amount(unit, threshold, applies_to)
+                       for unit in (HOURS, GPU_HOURS, MONEY, SAMPLES)}
+            for g, count in enumerate(machine.counts):
+                inside = np.where(times.inside, amounts[HOURS][..., g], np.inf)
+                fastest = applies_to == POPULATION and times.inside
+                columns = {"threshold": threshold, "applies_to": applies_to,
+                           "gpus": count if machine.gpus else np.nan, "gpus_measured": g == 0,
+                           "p_fastest": np.where(fastest, share_least(inside), np.nan),
+                           "seconds_per_update": np.median(times.draws["seconds"][..., g], axis=0)}
+                for name, unit, known in (
+                        ("hours", HOURS, True), ("samples", SAMPLES, True),
+                        ("gpu_hours", GPU_HOURS, bool(machine.gpus)),
+                        ("price", MONEY, machine.price is not None)):
+                    if known:
+                        columns |= interval_columns(name, amounts[unit][..., g], prob)
+                tables.append(pd.DataFrame(columns).assign(**_batch_columns(times)))
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(group=fit.group, law=fit.law.name, ci_prob=prob).reindex(
+        columns=TIME_COLUMNS)
+
+
+def _batch_columns(times: Times) -> dict[str, np.ndarray]:
+    prompts, rollouts = times.batches.T
+    return {"n_prompts": prompts, "n_rollouts": rollouts, "total_batch": prompts * rollouts,
+            "range": times.draws["range"].values}
+
+
+def choices_table(
+    times: Times, threshold: float, limits: Limits, probability: float, ci_prob: float
+) -> pd.DataFrame:
+    """Return the table of ``clock_choices.csv``: the batch under each limit.
+
+    Columns `CHOICE_COLUMNS`, a row per limit and ``applies_to``. Where ``met`` is false, the row is
+    the batch most likely to meet the limit, the least of equals. ``beyond_n_prompts`` and
+    ``beyond_n_rollouts`` are a batch outside the range tried that would win, if the forms held
+    there.
+    """
+    rows = [_choice(times, threshold, question, applies_to, probability, ci_prob)
+            for question in limits.questions(times.machine) for applies_to in (POPULATION, NEW_RUN)]
+    return pd.DataFrame(rows, columns=CHOICE_COLUMNS)
+
+
+def _choice(
+    times: Times, threshold: float, asked: tuple[str, float, str, str], applies_to: str,
+    probability: float, ci_prob: float,
+) -> dict[str, Any]:
+    question, limit, unit, least = asked
+    limited, wanted = (times.amount(of, threshold, applies_to)[..., 0] for of in (unit, least))
+    meets = (limited <= limit).mean(axis=0)
+    could, inside = meets >= probability, times.inside
+    wanted = interval_columns("least", wanted, ci_prob)["least"]
+    met = bool((could & inside).any())
+    if met:
+        batch = int(np.where(could & inside, wanted, np.inf).argmin())
+    else:
+        likely = np.where(inside, meets, -1.0)
+        median = interval_columns("limited", limited, ci_prob)["limited"]
+        batch = int(np.where(likely >= likely.max(), median, np.inf).argmin())
+    beyond = int(np.where(could, wanted, np.inf).argmin())
+    outside = could.any() and not inside[beyond]
+    cost = unit if unit != HOURS else least
+    prompts, rollouts = times.batches[batch]
+    row: dict[str, Any] = {
+        "threshold": threshold, "applies_to": applies_to, "question": question, "limit": limit,
+        "limit_unit": unit, "probability_asked": probability, "met": met, "n_prompts": prompts,
+        "n_rollouts": rollouts, "range": times.draws["range"].values[batch],
+        "gpus": times.machine.counts[0] if times.machine.gpus else np.nan,
+        "probability": meets[batch], "ci_prob": ci_prob, "cost_unit": cost,
+        "beyond_n_prompts": times.batches[beyond, 0] if outside else np.nan,
+        "beyond_n_rollouts": times.batches[beyond, 1] if outside else np.nan}
+    for name, of in (("hours", HOURS), ("cost", cost)):
+        draws = times.amount(of, threshold, applies_to)[:, batch, 0]
+        row |= interval_columns(name, draws, ci_prob)
+    return row
+
+
+@dataclass(frozen=True, eq=False)
+class TimeAnswer:
+    """What a fit and its step times say.
+
+    Attributes
+    ----------
+    threshold, probability : float
+        The target that choices are made for, and with which limits are to be met.
+    step_times : SweepStepTimes
+        The step-time model.
+    times : Times
+        Draws over the grid, all thresholds.
+    tables : dict
+        By the name of their file: ``clock, times, clock_choices``.
+    """
+
+    threshold: float
+    probability: float
+    step_times: SweepStepTimes
+    times: Times
+    tables: dict[str, pd.DataFrame]
+
+
+def answer_times(
+    fit: Fit, machine: Machine | None = None, limits: Limits | None = None, *, threshold: float,
+    probability: float = 0.9,
+) -> TimeAnswer:
+    """Return the times to target of a fit, and the batch under each limit.
+
+    Parameters
+    ----------
+    fit : Fit
+        A fit whose runs logged step times.
+    machine : Machine, optional
+        GPUs and price; without it time only.
+    limits : Limits, optional
+        Without them the fastest batch is named.
+    threshold : float
+        A fitted target that the choices are made for; tables of times hold all.
+    probability : float
+        With which limits are to be met.
+
+    Raises
+    ------
+    CBSDataError
+        If fewer than three runs have a step time, or a limit is not possible.
+    """
+    if not 0 < probability < 1:
+        raise CBSDataError(f"--probability is {probability:g}; valid: between 0 and 1")
+    times = times_of(fit, machine, random_seed=int(fit.settings.get("random_seed", 0)))
+    prob, step_times = float(fit.settings["ci_prob"]), step_times_of(fit)
+    tables = {"clock": step_time_table(step_times, fit.group, prob),
+              "times": times_table(fit, times),
+              "clock_choices": choices_table(times, threshold, limits or Limits(), probability,
+                                             prob)}
+    return TimeAnswer(threshold, probability, step_times, times, tables)

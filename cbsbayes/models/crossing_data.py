@@ -74,7 +74,9 @@ class CrossingData:
     noise: NoiseData | None = None
 
 
-def crossing_data(crossings: xr.Dataset, law: Law) -> CrossingData:
+def crossing_data(
+    crossings: xr.Dataset, law: Law, threshold_logit: np.ndarray | None = None
+) -> CrossingData:
     """Return the model's arrays from the crossings of the runs to be fitted.
 
     Parameters
@@ -83,6 +85,8 @@ def crossing_data(crossings: xr.Dataset, law: Law) -> CrossingData:
         Of `cbsbayes.crossings.intervals.find_crossings`, runs that may be fitted only.
     law : Law
         Says which noise scales there are.
+    threshold_logit : numpy.ndarray, optional
+        Position of the targets, where another sweep placed them.
 
     Raises
     ------
@@ -100,7 +104,7 @@ def crossing_data(crossings: xr.Dataset, law: Law) -> CrossingData:
     scale = _log_steps_scale(lower, upper, status, informative)
     log_lower, log_upper = _log_bounds(lower, upper, status, informative, scale)
     known = informative & (status == INTERVAL)
-    x = _threshold_logit(ordered, harder_up)
+    x = _threshold_logit(ordered, harder_up) if threshold_logit is None else threshold_logit
     previous, gap = _previous(known, informative, x)
     n_prompts, n_rollouts = batch_axes(ordered)
     if law.needs_baseline_group and (n_rollouts < 2).any():

@@ -9,14 +9,20 @@ For trainer steps of P prompts with G rollouts each,
 At κ = 1 that is the sum t_0 + c_p P + c_r P G. Towards κ = 0 it is the larger of the two: a device
 that is not filled takes as long for few samples as for more, and only then do steps grow with the
 batch (the form of Pollux [1]_ for computing and synchronising). Which holds is not known
-beforehand: a quarter of the prior is on the sum, the rest is uniform below, so that the doubt is in
-the intervals. The sum alone was too sure of itself on measured step times
-(``benchmarks/step_time_pollux.py``). The heavy tails let slow runs or steps stand apart
-without pulling the rest along. Priors have no unit: times are divided by their middle, each
-term by its geometric mean over the rows; then every coefficient is gamma with shape 1/2 and rate 1,
-so that the terms' shares are Dirichlet with 1/2 (uniform shares would push a cost of nothing away
-from 0 by too much). What the rows do not tell apart (two terms, where only
-G or only P·G was varied) stays as wide as that.
+beforehand: :math:`\kappa = 1 - .9\,\Phi(-x)^2` with x standard normal, which puts a fifth of the
+prior above κ = .96, so that the doubt is in the intervals. The sum alone was too sure of itself on
+measured step times (``benchmarks/step_time_pollux.py``). The heavy tails let slow runs stand apart
+without pulling the rest along.
+
+Priors have no unit: times are divided by their geometric mean, each term by its own over the rows;
+then every coefficient is gamma with shape 1/2 and rate 1, so that the terms' shares are Dirichlet
+with 1/2 (uniform shares would push a cost of nothing away from 0 by too much). What the rows do not
+tell apart (two terms, where only G or only P·G was varied) stays as wide as that.
+
+A position holds what rows know well: the log of the time t at the terms' means, the logit of the
+floor's share ω of :math:`t^{1/\kappa}` there, the logits of the shares of the work broken off one
+after the other, :math:`\log(\sigma - \sigma_{least})`, :math:`\log(\nu - 1)` and x of κ. Floor and
+work are then :math:`t \omega^\kappa` and :math:`t (1 - \omega)^\kappa`.
 
 References
 ----------
@@ -26,229 +32,250 @@ References
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from math import erfc, exp, lgamma, log, log1p, pi, sqrt
+from typing import NamedTuple
 
 import numpy as np
-from scipy.special import gammaln
+from numba import njit
+from scipy.special import expit, ndtr
 
-from cbsbayes.decisions.walkers import walk
 from cbsbayes.errors import CBSDataError
-from cbsbayes.inference.diagnostics import Convergence, convergence
 
-__all__ = ["Clock", "fit_times"]
+__all__ = ["StepTimeData", "StepTimeParameters", "log_density", "log_step_time", "parameters",
+           "prior_parameters", "prior_scale", "step_time_data"]
 
+LEAST_KAPPA = 0.1  # the larger of floor and work but for 7 %
 SHARE_PRIOR = 0.5  # shape of the coefficients' gamma
-SIGMA_PRIOR = (0.1, 1.5)  # median and log-sd of the log-normal
+SIGMA_PRIOR = (0.1, 1.5)  # median and log-sd of the log-normal above the least
 LEAST_SIGMA = 0.003  # no clock is truer than that; rows that fit exactly would have no spread
-NU_PRIOR = (2.0, 0.1)  # shape and rate of the gamma (Juárez & Steel 2010), cut at 1
-KAPPA = (0.1, 1.3)  # uniform; above 1 stands for 1, and .1 is the larger of the two but for 7 %
-_LARGEST_LOG_NU = 6.0
-_FARTHEST = 50.0  # log deviation of a new run: beyond, exp overflows
-_ENSEMBLES, _WALKERS = 4, 32
-_TUNE, _KEEP, _THIN = 600, 100, 15
-_LONGER = 3  # times as many steps, once, where so many do not do
-_LIMITS = (1.01, 200.0)  # r_hat at most, effective draws at least
-_PRIOR_DRAWS = 4000
+NU_PRIOR = (2.0, 0.1)  # shape and rate of the gamma above 1 (Juárez & Steel 2010)
 
 
-@dataclass(frozen=True, eq=False)
-class Clock:
-    """The posterior of a step-time model.
+class StepTimeData(NamedTuple):
+    """Step times without units.
 
     Attributes
     ----------
-    names : tuple of str
-        Of the coefficients.
-    floor : int
-        The first so many terms are the floor, the others the work.
-    coefficients : numpy.ndarray
-        Seconds per unit of each term, shape (draw, term).
-    kappa : numpy.ndarray
-        How floor and work add up, shape (draw,): 1 the sum, near 0 the larger.
-    sigma, nu : numpy.ndarray
-        Spread of log times and its tails' degrees of freedom, shape (draw,).
-    prior : numpy.ndarray
-        Prior draws of the coefficients, shape (prior draw, term).
-    checks : Convergence
-        Of the coefficients, log sigma, log nu and, where it is free, kappa.
+    log_time : numpy.ndarray
+        Log of seconds over `unit`, shape (row,).
+    terms : numpy.ndarray
+        The distinct rows of terms over `scale`, shape (batch, term); the first is the floor's.
+    batch : numpy.ndarray
+        Which of them each row has, shape (row,).
+    unit : float
+        Geometric mean of the seconds.
+    scale : numpy.ndarray
+        Geometric mean of each term, shape (term,).
     """
 
-    names: tuple[str, ...]
-    floor: int
+    log_time: np.ndarray
+    terms: np.ndarray
+    batch: np.ndarray
+    unit: float
+    scale: np.ndarray
+
+
+class StepTimeParameters(NamedTuple):
+    """Parameters in the user's units; arrays may have leading dims.
+
+    Attributes
+    ----------
+    coefficients : numpy.ndarray
+        Seconds per unit of each term, shape (…, term).
+    kappa, sigma, nu : numpy.ndarray
+        How floor and work add up, spread of log times, degrees of freedom, shape (…).
+    """
+
     coefficients: np.ndarray
     kappa: np.ndarray
     sigma: np.ndarray
     nu: np.ndarray
-    prior: np.ndarray
-    checks: Convergence
-
-    def typical(self, terms: np.ndarray) -> np.ndarray:
-        """Return the median step time at rows of terms, seconds, shape (draw, row)."""
-        return np.exp(_log_time(self.coefficients, np.asarray(terms, dtype=float), self.floor,
-                                self.kappa))
-
-    def new(self, terms: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return the step time of one new run at each row, seconds, shape (draw, row)."""
-        return self.typical(terms) * np.exp(self.spread(len(terms), rng))
-
-    def spread(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Return log deviations of new runs from a typical one, shape (draw, n)."""
-        off = rng.standard_t(self.nu[:, None], (len(self.nu), n)) * self.sigma[:, None]
-        return np.clip(off, -_FARTHEST, _FARTHEST)
-
-    @cached_property
-    def trusted(self) -> bool:
-        """Whether the ensembles agree with each other and the draws are many enough."""
-        worst_r, least = _LIMITS
-        return bool(np.max(self.checks.r_hat) <= worst_r
-                    and min(self.checks.ess_bulk.min(), self.checks.ess_tail.min()) >= least)
 
 
-def fit_times(
-    seconds: np.ndarray, terms: np.ndarray, names: tuple[str, ...], *, floor: int = 1,
-    overlap: bool = True, weights: np.ndarray | None = None, random_seed: int = 0,
-) -> Clock:
-    """Fit step times.
+def step_time_data(seconds: np.ndarray, terms: np.ndarray) -> StepTimeData:
+    """Return step times as the density takes them.
 
     Parameters
     ----------
     seconds : numpy.ndarray
         Observed step times, shape (row,); of runs (their typical step) or of single steps.
     terms : numpy.ndarray
-        What each coefficient is multiplied by, shape (row, term), not negative; ones for t_0.
-    names : tuple of str
-        Of the coefficients.
-    floor : int
-        How many of the terms, from the first, make up the floor.
-    overlap : bool
-        False holds κ at 1: the sum.
-    weights : numpy.ndarray, optional
-        How many independent observations a row stands for, shape (row,); 1 by default. Steps of
-        one run share what slows that run, so a run of a thousand steps is nearer to one than to a
-        thousand.
-    random_seed : int
-        Same seed and version: same draws.
+        What each coefficient is multiplied by, shape (row, term): ones for t_0, then the work.
 
     Raises
     ------
     CBSDataError
-        If rows are not positive and finite, fewer than 3, or a term is negative or always 0.
+        If they do not match, are not positive and finite, or are fewer than 3.
     """
-    y, x, w = _checked(seconds, terms, names, weights)
-    unit = float(np.exp(np.average(np.log(y), weights=w)))
-    scale = np.array([np.exp(np.mean(np.log(column[column > 0]))) for column in x.T])
-    rng, n = np.random.default_rng(random_seed), x.shape[1]
-    posterior = _Posterior(np.log(y / unit), x / scale, w, floor, overlap)
-    prior = rng.gamma(SHARE_PRIOR, size=(_PRIOR_DRAWS, n)) * unit / scale
-    start = posterior.start(rng)
-    for longer in (1, _LONGER):
-        draws = walk(posterior, start, tune=longer * _TUNE, keep=_KEEP, thin=longer * _THIN,
-                     rng=rng)
-        flat = draws.reshape(-1, draws.shape[-1])
-        kappa = np.minimum(flat[:, -1], 1.0) if overlap else np.ones(len(flat))
-        clock = Clock(names, floor, flat[:, :n] * unit / scale, kappa, np.exp(flat[:, n]),
-                      np.exp(flat[:, n + 1]), prior, _checks(draws))
-        if clock.trusted:
-            break
-    return clock
-
-
-def _checks(draws: np.ndarray) -> Convergence:
-    """Return r_hat between independent ensembles, and effective draws along each walker."""
-    ensembles, keep, walkers, dim = draws.shape
-    together = convergence(draws.reshape(ensembles, keep * walkers, dim))
-    each = convergence(draws.transpose(0, 2, 1, 3).reshape(ensembles * walkers, keep, dim))
-    return each._replace(r_hat=together.r_hat)
-
-
-def _checked(
-    seconds: np.ndarray, terms: np.ndarray, names: tuple[str, ...], weights: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     y, x = np.asarray(seconds, dtype=float), np.asarray(terms, dtype=float)
-    w = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
-    if x.shape != (len(y), len(names)) or w.shape != y.shape:
-        raise CBSDataError(f"step times of shape {y.shape} with terms {x.shape} and weights "
-                           f"{w.shape}; valid: (row,), (row, {len(names)}) and (row,)")
+    if x.ndim != 2 or x.shape[1] < 2 or y.shape != x.shape[:1]:
+        raise CBSDataError(f"step times of shape {y.shape} with terms of shape {x.shape}; valid: "
+                           "(row,) and (row, term), two terms and more")
     if len(y) < 3:
         raise CBSDataError(f"{len(y)} step times are too few for a step-time model; valid: at "
                            "least 3")
-    for what, values, least in (("a step time", y, 1e-12), ("a weight", w, 1e-12),
-                                ("a term", x, 0.0)):
-        wrong = ~(np.isfinite(values) & (values >= least))
+    for what, values in (("a step time", y), ("a term", x)):
+        wrong = ~(np.isfinite(values) & (values > 0))
         if wrong.any():
-            raise CBSDataError(f"{what} is {values[wrong][0]:g}; valid: finite and "
-                               f"{'positive' if least else 'not negative'}")
-    if not (x > 0).any(axis=0).all():
-        raise CBSDataError(f"the term of {names[int(np.argmin((x > 0).any(axis=0)))]} is 0 in "
-                           "every row; leave it out")
-    return y, x, w
+            raise CBSDataError(f"{what} is {values[wrong][0]:g}; valid: finite and positive")
+    unit, scale = float(np.exp(np.log(y).mean())), np.exp(np.log(x).mean(axis=0))
+    distinct, batch = np.unique(x / scale, axis=0, return_inverse=True)
+    return StepTimeData(np.log(y / unit), distinct, batch.reshape(-1), unit, scale)
 
 
-def _log_time(
-    coefficients: np.ndarray, terms: np.ndarray, floor: int, kappa: np.ndarray | None
+def log_step_time(
+    coefficients: np.ndarray, kappa: np.ndarray, terms: np.ndarray
 ) -> np.ndarray:
-    """Return log seconds, shape (…, row), of coefficients (…, term); without kappa, the sum."""
-    if kappa is None:
-        return np.log(coefficients @ terms.T)
-    with np.errstate(divide="ignore"):  # a floor of terms that are all 0 in a row is none
-        least = np.log(coefficients[..., :floor] @ terms[:, :floor].T)
-        work = np.log(coefficients[..., floor:] @ terms[:, floor:].T)
-    power, larger = kappa[..., None], np.maximum(least, work)
-    return larger + power * np.log(1.0 + np.exp((np.minimum(least, work) - larger) / power))
+    """Return the log of the step time of the model, shape (…, row).
+
+    Parameters
+    ----------
+    coefficients : numpy.ndarray
+        Shape (…, term); the first term is the floor.
+    kappa : numpy.ndarray
+        Shape (…).
+    terms : numpy.ndarray
+        Shape (row, term).
+    """
+    power = np.asarray(kappa)[..., None]
+    floor = np.log(coefficients[..., :1] * terms[:, 0])
+    work = np.log(coefficients[..., 1:] @ terms[:, 1:].T)
+    return power * np.logaddexp(floor / power, work / power)
 
 
-class _Posterior:
-    """The log posterior of scaled coefficients, log sigma, log nu and, where free, kappa."""
-
-    def __init__(
-        self, log_y: np.ndarray, x: np.ndarray, w: np.ndarray, floor: int, overlap: bool
-    ) -> None:
-        self.log_y, self.w, self.total = log_y, w, float(w.sum())
-        self.x, self.place = np.unique(x, axis=0, return_inverse=True)  # runs share batches
-        self.floor, self.overlap, self.n = floor, overlap, x.shape[1]
-
-    def __call__(self, at: np.ndarray) -> np.ndarray:
-        n, (low, high) = self.n, KAPPA
-        coefficients, log_sigma, log_nu = at[..., :n], at[..., n], at[..., n + 1]
-        allowed = (coefficients > 0).all(axis=-1) & (log_nu > 0) & (log_nu < _LARGEST_LOG_NU)
-        allowed &= log_sigma > np.log(LEAST_SIGMA)
-        kappa = None
-        if self.overlap:
-            allowed &= (at[..., -1] > low) & (at[..., -1] < high)
-            kappa = np.clip(at[..., -1], low, 1.0)
-        safe = np.where(allowed[..., None], coefficients, 1.0)
-        log_nu = np.clip(log_nu, 0.0, _LARGEST_LOG_NU)
-        off = self.log_y - _log_time(safe, self.x, self.floor, kappa)[..., self.place]
-        log_p = _student(off * np.exp(-log_sigma)[..., None], np.exp(log_nu)) @ self.w
-        log_p += _log_prior(safe, log_sigma, log_nu) - self.total * log_sigma
-        return np.where(allowed, log_p, -np.inf)
-
-    def start(self, rng: np.random.Generator) -> np.ndarray:
-        """Return starting points around the middle of the rows, shares at random."""
-        shape = (_ENSEMBLES, _WALKERS)
-        shares = rng.dirichlet(np.ones(self.n), shape)
-        kappa = rng.uniform(*KAPPA, shape) if self.overlap else None
-        held = None if kappa is None else np.minimum(kappa, 1.0)
-        log_time = _log_time(shares, self.x, self.floor, held)[..., self.place]
-        level = np.exp(np.median(self.log_y - log_time, axis=-1))
-        log_sigma = np.log(SIGMA_PRIOR[0]) + rng.uniform(-2, 2, (*shape, 1))
-        log_nu = np.log(5.0) + 0.5 * rng.uniform(-1, 1, (*shape, 1))
-        return np.concatenate([shares * level[..., None], log_sigma, log_nu,
-                               *([] if kappa is None else [kappa[..., None]])], axis=-1)
+def prior_scale(data: StepTimeData) -> tuple[np.ndarray, np.ndarray]:
+    """Return a centre and a spread of the prior's positions, shape (n_dim,) each."""
+    n = data.terms.shape[1]
+    center = np.concatenate([np.zeros(n), [np.log(SIGMA_PRIOR[0]), np.log(5.0), 0.0]])
+    return center, np.concatenate([[1.0], np.full(n - 1, 2.0), [1.5, 1.0, 1.0]])
 
 
-def _student(z: np.ndarray, nu: np.ndarray) -> np.ndarray:
-    """Return the standard Student-t log density, shape of z; nu has one axis less."""
-    constant = gammaln((nu + 1) / 2) - gammaln(nu / 2) - 0.5 * np.log(nu * np.pi)
-    return constant[..., None] - ((nu + 1) / 2)[..., None] * np.log(1.0 + z**2 / nu[..., None])
+def parameters(position: np.ndarray, data: StepTimeData) -> StepTimeParameters:
+    """Return the parameters at positions, shape (…, n_dim)."""
+    kappa = 1.0 - (1.0 - LEAST_KAPPA) * ndtr(-position[..., -1]) ** 2
+    time, share = np.exp(position[..., 0]), position[..., 1]
+    parts = [time * expit(share) ** kappa]
+    left = time * expit(-share) ** kappa
+    for k in range(2, data.terms.shape[1]):
+        parts.append(left * expit(position[..., k]))
+        left = left * expit(-position[..., k])
+    coefficients = np.stack([*parts, left], axis=-1) * data.unit / data.scale
+    return StepTimeParameters(coefficients, kappa, LEAST_SIGMA + np.exp(position[..., -3]),
+                              1.0 + np.exp(position[..., -2]))
 
 
-def _log_prior(
-    coefficients: np.ndarray, log_sigma: np.ndarray, log_nu: np.ndarray
-) -> np.ndarray:
-    center, sd = SIGMA_PRIOR
-    shape, rate = NU_PRIOR
-    shares = (SHARE_PRIOR - 1) * np.log(coefficients).sum(axis=-1) - coefficients.sum(axis=-1)
-    return (shares - 0.5 * ((log_sigma - np.log(center)) / sd) ** 2
-            + shape * log_nu - rate * np.exp(log_nu))
+def prior_parameters(
+    data: StepTimeData, shape: tuple[int, ...], rng: np.random.Generator
+) -> StepTimeParameters:
+    """Return draws of the parameters from the prior, with leading dims of a shape."""
+    coefficients = rng.gamma(SHARE_PRIOR, size=(*shape, data.terms.shape[1]))
+    median, log_sd = SIGMA_PRIOR
+    return StepTimeParameters(
+        coefficients * data.unit / data.scale,
+        1.0 - (1.0 - LEAST_KAPPA) * rng.random(shape) ** 2,
+        LEAST_SIGMA + median * np.exp(log_sd * rng.standard_normal(shape)),
+        1.0 + rng.gamma(NU_PRIOR[0], 1.0 / NU_PRIOR[1], shape))
+
+
+@njit(cache=True)
+def log_density(position: np.ndarray, data: StepTimeData) -> tuple[float, np.ndarray]:
+    """Return the log posterior density at a position, up to a constant, and its gradient.
+
+    Parameters
+    ----------
+    position : numpy.ndarray
+        Shape (n_dim,); see the module.
+    data : StepTimeData
+        The step times.
+    """
+    n = data.terms.shape[1]
+    sigma, nu = LEAST_SIGMA + exp(position[n]), 1.0 + exp(position[n + 1])
+    tail = 0.5 * erfc(position[n + 2] / sqrt(2.0))
+    kappa = 1.0 - (1.0 - LEAST_KAPPA) * tail * tail
+    taken = 1.0 / (1.0 + np.exp(-position[1:n]))
+    coefficients = np.empty(n)
+    coefficients[0] = exp(position[0] + kappa * log(taken[0]))
+    left = exp(position[0] - kappa * log1p(exp(position[1])))
+    for k in range(1, n):
+        coefficients[k] = left * taken[k] if k < n - 1 else left
+        left -= coefficients[k]
+    value, gradient = 0.0, np.zeros(n + 3)
+
+    log_time, pull = _log_times(coefficients, kappa, data.terms), np.zeros(len(data.terms))
+    squares, explained = 0.0, 0.0
+    for i in range(len(data.log_time)):
+        z = (data.log_time[i] - log_time[data.batch[i]]) / sigma
+        pull[data.batch[i]] += (nu + 1.0) * z / (nu + z * z) / sigma
+        squares += log1p(z * z / nu)
+        explained += (nu + 1.0) * z * z / (nu + z * z)
+    rows = len(data.log_time)
+    value += rows * (lgamma((nu + 1.0) / 2) - lgamma(nu / 2) - 0.5 * log(nu * pi) - log(sigma))
+    value -= 0.5 * (nu + 1.0) * squares
+
+    by_cost, by_kappa = _by_costs(coefficients, kappa, data.terms, pull)
+    value += log(kappa)  # of the change from floor and work to time and share
+    by_kappa += 1.0 / kappa
+    for k in range(n):
+        value += SHARE_PRIOR * log(coefficients[k]) - coefficients[k]
+        by_cost[k] += SHARE_PRIOR - coefficients[k]
+    after = by_cost[1:].sum()
+    gradient[0] = by_cost[0] + after
+    gradient[1] = kappa * (by_cost[0] * (1.0 - taken[0]) - after * taken[0])
+    by_kappa += by_cost[0] * log(taken[0]) - after * log1p(exp(position[1]))
+    for k in range(1, n - 1):  # a share takes from those broken off later
+        after -= by_cost[k]
+        gradient[1 + k] = by_cost[k] * (1.0 - taken[k]) - taken[k] * after
+    off = (position[n] - log(SIGMA_PRIOR[0])) / SIGMA_PRIOR[1]
+    value += NU_PRIOR[0] * position[n + 1] - NU_PRIOR[1] * (nu - 1.0)
+    value -= 0.5 * (off * off + position[n + 2] ** 2)
+    gradient[n] = (explained - rows) / sigma * (sigma - LEAST_SIGMA) - off / SIGMA_PRIOR[1]
+    by_nu = rows * (_digamma((nu + 1.0) / 2) - _digamma(nu / 2) - 1.0 / nu) - squares
+    by_nu = 0.5 * (by_nu + explained / nu) - NU_PRIOR[1]
+    gradient[n + 1] = by_nu * (nu - 1.0) + NU_PRIOR[0]
+    height = exp(-0.5 * position[n + 2] ** 2) / sqrt(2.0 * pi)
+    gradient[n + 2] = by_kappa * 2.0 * (1.0 - LEAST_KAPPA) * tail * height - position[n + 2]
+    return value, gradient
+
+
+@njit(cache=True)
+def _expit(y: float) -> float:
+    return 1.0 / (1.0 + exp(-y))
+
+
+@njit(cache=True)
+def _log_times(coefficients: np.ndarray, kappa: float, terms: np.ndarray) -> np.ndarray:
+    """Return what `log_step_time` does for one position, shape (batch,)."""
+    out = np.empty(len(terms))
+    for b in range(len(terms)):
+        floor = log(coefficients[0] * terms[b, 0])
+        work = log((coefficients[1:] * terms[b, 1:]).sum())
+        out[b] = max(floor, work) + kappa * log1p(exp(-abs(floor - work) / kappa))
+    return out
+
+
+@njit(cache=True)
+def _by_costs(
+    coefficients: np.ndarray, kappa: float, terms: np.ndarray, pull: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Return the slopes by the log of each coefficient and by κ, from those by the log times."""
+    by_cost, by_kappa = np.zeros(len(coefficients)), 0.0
+    for b in range(len(terms)):
+        costs = coefficients * terms[b]
+        work = costs[1:].sum()
+        apart = log(costs[0] / work) / kappa
+        of_floor = _expit(apart)
+        by_cost[0] += pull[b] * of_floor
+        by_cost[1:] += pull[b] * (1.0 - of_floor) * costs[1:] / work
+        by_kappa += pull[b] * (max(apart, 0.0) + log1p(exp(-abs(apart))) - of_floor * apart)
+    return by_cost, by_kappa
+
+
+@njit(cache=True)
+def _digamma(x: float) -> float:
+    """Return the derivative of log Γ, by recurrence to its asymptotic series (10 digits)."""
+    shift = 0.0
+    while x < 8.0:
+        shift -= 1.0 / x
+        x += 1.0
+    w = 1.0 / (x * x)
+    return shift + log(x) - 0.5 / x - w * (1 / 12 - w * (1 / 120 - w * (1 / 252 - w / 240)))

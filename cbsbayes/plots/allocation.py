@@ -9,10 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cbsbayes.decisions.allocation import CLOSE, split_status, split_table
 from cbsbayes.decisions.front import front_table
-from cbsbayes.decisions.splits import default_batch
-from cbsbayes.decisions.time_to_target import TYPICAL, Times, times_of
+from cbsbayes.decisions.splits import CLOSE, default_batch, split_status, split_table
+from cbsbayes.decisions.time_to_target import GPU_HOURS, HOURS, SAMPLES, Times, times_of
 from cbsbayes.errors import CBSDataError
 from cbsbayes.plots import marks, reading, scales, style
 
@@ -155,7 +154,7 @@ def plot_front(fit: Fit, *, ax: Axes | None = None, threshold: float | None = No
 @style.styled
 def plot_time_cost(fit: Fit, *, ax: Axes | None = None, threshold: float | None = None,
                    times: Times | None = None) -> Axes:
-    """Plot time against cost to the target of a typical run, both axes logarithmic.
+    """Plot time against cost to the target in the population of runs, both axes logarithmic.
 
     The cost is samples on one number of GPUs, where GPU-hours are hours times a constant, and
     GPU-hours where times were asked for on several. Filled points are batches inside the range
@@ -183,13 +182,12 @@ def plot_time_cost(fit: Fit, *, ax: Axes | None = None, threshold: float | None 
     """
     level = reading.one_threshold(fit, threshold)
     times = times_of(fit) if times is None else times
-    k, prob = times.at(level), reading.ci_prob(fit)
-    hours = times.hours[TYPICAL][:, k]
+    prob, hours = reading.ci_prob(fit), times.amount(HOURS, level)
     several = len(times.machine.counts) > 1
     per_unit, unit = scales.time_unit(3600 * float(np.median(hours[np.isfinite(hours)])))
     ax = style.new_axes(ax, (5.6, 4.2))
     for g in reversed(range(hours.shape[2])):
-        cost = times.gpu_hours(TYPICAL)[:, k, :, g] if several else times.samples(TYPICAL)[:, k]
+        cost = times.amount(GPU_HOURS if several else SAMPLES, level)[..., g]
         x = marks.quantiles(cost, prob)
         y = marks.quantiles(3600 / per_unit * hours[:, :, g], prob)
         batches = pd.DataFrame(np.vstack([times.batches.T, x, y]).T, columns=[

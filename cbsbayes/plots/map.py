@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from scipy.interpolate import RectBivariateSpline
 
-from cbsbayes.decisions.allocation import split_status
-from cbsbayes.decisions.time_to_target import TYPICAL, Times, times_of
+from cbsbayes.decisions.splits import split_status
+from cbsbayes.decisions.time_to_target import GPU_HOURS, HOURS, SAMPLES, Times, times_of
 from cbsbayes.errors import CBSDataError
 from cbsbayes.plots import marks, reading, scales, style
 
@@ -199,11 +199,10 @@ def plot_clock_map(fit: Fit, *, ax: Axes | None = None, threshold: float | None 
     level = reading.one_threshold(fit, threshold)
     tried = _tried_batches(fit, level)
     times = times_of(fit) if times is None else times
-    k = times.at(level)
-    hours = marks.quantiles(times.hours[TYPICAL][:, k, :, 0], 0.5)[0]
+    hours = marks.quantiles(times.amount(HOURS, level)[..., 0], 0.5)[0]
     per_unit, unit = scales.time_unit(3600 * float(np.nanmedian(hours)))
     gpus = bool(times.machine.gpus)
-    costs = times.gpu_hours(TYPICAL)[:, k, :, 0] if gpus else times.samples(TYPICAL)[:, k]
+    costs = times.amount(GPU_HOURS if gpus else SAMPLES, level)[..., 0]
     cost = marks.quantiles(costs, 0.5)[0]
     prompts, rollouts = (np.unique(times.batches[:, axis]) for axis in (0, 1))
     low, high = tried.min(axis=0) / _BEYOND, tried.max(axis=0) * _BEYOND

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from cbsbayes.plots import scales, style
 
 if TYPE_CHECKING:
-    from cbsbayes.decisions.planner import Plan
+    from cbsbayes.decisions.next_runs import Plan
 
 __all__ = ["plot_plan"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.decisions.decision import fitted_threshold, middle_threshold
+from cbsbayes.decisions.batches import fitted_threshold, middle_threshold
 from cbsbayes.errors import CBSDataError
 from cbsbayes.plots.scales import plain_number
 

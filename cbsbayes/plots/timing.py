@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from cbsbayes.decisions.step_times import clock_of, clock_of_sweep
+from cbsbayes.decisions.step_times import step_times_of, step_times_of_sweep
 from cbsbayes.errors import CBSDataError
 from cbsbayes.plots import marks, reading, scales, style
 
@@ -24,7 +24,7 @@ _MODELLED = 3  # timed runs from which a step-time model is fitted
 def plot_step_time(fit_or_data: Fit | xr.Dataset, *, ax: Axes | None = None) -> Axes:
     """Plot seconds per trainer step of every run against its batch.
 
-    With three and more timed runs, lines and bands are the fitted step-time model: a typical run's
+    With three and more timed runs, lines and bands are the fitted step-time model: the population's
     median and interval.
 
     Parameters
@@ -68,9 +68,9 @@ def plot_step_time(fit_or_data: Fit | xr.Dataset, *, ax: Axes | None = None) -> 
 def _draw_model(ax: Axes, fit_or_data: Fit | xr.Dataset, colours: dict[int, str]) -> None:
     """Draw the step-time model along the prompts timed, a line per number of rollouts."""
     if isinstance(fit_or_data, xr.Dataset):
-        model, prob = clock_of_sweep(fit_or_data), 0.9
+        model, prob = step_times_of_sweep(fit_or_data), 0.9
     else:
-        model, prob = clock_of(fit_or_data), reading.ci_prob(fit_or_data)
+        model, prob = step_times_of(fit_or_data), reading.ci_prob(fit_or_data)
     for n_rollouts in np.unique(model.batches[:, 1]):
         timed = model.batches[model.batches[:, 1] == n_rollouts, 0]
         if len(timed) < 2:

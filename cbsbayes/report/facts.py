@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cbsbayes.decisions.decision import Decision, decide, fitted_threshold, middle_threshold
-from cbsbayes.decisions.time_answer import ClockAnswer, answer_clock
+from cbsbayes.decisions.batches import POPULATION, fitted_threshold, middle_threshold
+from cbsbayes.decisions.decision import Decision, decide
+from cbsbayes.decisions.time_to_target import TimeAnswer, answer_times
 from cbsbayes.errors import CBSDataError
 from cbsbayes.noise.beside_fit import FACTOR, noise_comparison, verdict_of
 from cbsbayes.posterior.definitions import overhead_table
@@ -314,10 +315,10 @@ class Facts:
             return str(error)
 
     @cached_property
-    def times(self) -> ClockAnswer | str:
+    def times(self) -> TimeAnswer | str:
         """Times to the target, or why they are not known."""
         try:
-            return answer_clock(self.fit, threshold=self.threshold)
+            return answer_times(self.fit, threshold=self.threshold)
         except CBSDataError as error:
             return str(error)
 
@@ -422,41 +423,40 @@ def _axes(row: pd.Series) -> tuple[float, float]:
     return float(row["n_prompts"]), float(row["n_rollouts"])
 
 
-def _fastest(times: ClockAnswer) -> Advice:
+def _fastest(times: TimeAnswer) -> Advice:
     """Return the fastest of the batches inside the range tried, on the GPUs of the runs."""
     from cbsbayes.plots.scales import time_unit
 
     table = times.tables["times"]
     rows = table[np.isclose(table["threshold"], times.threshold)
-                 & (table["applies_to"] == "typical run") & table["gpus_measured"].astype(bool)
+                 & (table["applies_to"] == POPULATION) & table["gpus_measured"].astype(bool)
                  & (table["range"] != "extrapolated")].sort_values("hours")
     best = rows.iloc[0]
     per, unit = time_unit(3600 * float(best["hours"]))
     samples = estimate_of(best["samples"], best["samples_lower"], best["samples_upper"],
                           "identified")
-    names = [batch_text(row, one_axis=times.sweep_clock.one_axis) for _, row in rows.iterrows()]
+    names = [batch_text(row, one_axis=times.step_times.one_axis) for _, row in rows.iterrows()]
     more = [float(hours / best["hours"] - 1) for hours in rows["hours"]]
     return Advice(
         names[0], _amount(best, "hours", _UNITS[unit], 3600 / per), samples.value,
         "".join(names[1:2]), sum(more[1:2]),
         float(best["p_fastest"]), "batches inside the range tried, by time",
-        None if times.sweep_clock.one_axis else _axes(best))
+        None if times.step_times.one_axis else _axes(best))
 
 
 def _best_split(decision: Decision) -> Advice | None:
-    table = decision.tables.get("splits")
-    rows = None if table is None else table[np.isclose(table["threshold"], decision.threshold)
-                                            & (table["range"] != "extrapolated")]
-    if rows is None or not rows["chosen"].any():
+    table = decision.at_threshold("splits")
+    rows = table if table.empty else table[table["range"] != "extrapolated"]
+    if rows.empty or not rows["chosen"].any():
         return None
     best = rows[rows["chosen"]].iloc[0]
     rest = rows[~rows["chosen"] & np.isfinite(rows["regret"])].sort_values("regret")
-    samples = float(best["steps"]) * decision.total
+    samples = float(best["steps"]) * decision.batch.total
     return Advice(
         batch_text(best), _amount(best, "steps", "updates"), count(float(f"{samples:.3g}")),
         batch_text(rest.iloc[0]) if len(rest) else "",
         float(rest.iloc[0]["steps"] / best["steps"] - 1) if len(rest) else 0.0,
-        float(best["p_best_inside"]), f"splits of {decision.total:,d} samples, by updates",
+        float(best["p_best_inside"]), f"splits of {decision.batch.total:,d} samples, by updates",
         _axes(best))
 
 

@@ -13,12 +13,12 @@ from cbsbayes.decisions.iso_batch import iso_runs
 from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.ceiling_option import OPTION
 from cbsbayes.report import tables
-from cbsbayes.report.allocation import allocation
-from cbsbayes.report.clock import choice_sentences, clock_sentence, clock_tables
+from cbsbayes.report.allocate import allocate_notes, allocate_sentences, allocate_tables
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.page import Page, PageFigure, Section
 from cbsbayes.report.tables import Table
 from cbsbayes.report.text import paragraph, plain, section_text, sentences
+from cbsbayes.report.times import time_notes, time_sentences, time_tables
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -101,9 +101,9 @@ def _tables(slug: str, facts: Facts) -> tuple[_Tables, _Tables, Sequence[str]]:
             return ({"main": tables.answer_table(facts)},
                     {"spread": tables.answer_table(facts, tables.MAX_ROWS)}, [])
         case "splits" if not isinstance(facts.decision, str):
-            told = allocation(facts.decision, facts.fit)
-            named = [(f"allocation_{k}", table) for k, table in enumerate(told.tables, start=1)]
-            return dict(named[:1]), dict(named[1:]), [*told.sentences, *told.notes]
+            named = list(allocate_tables(facts.decision).items())
+            return dict(named[:1]), dict(named[1:]), [
+                *allocate_sentences(facts, facts.decision), *allocate_notes(facts, facts.decision)]
         case "splits":
             return nothing, nothing, [f"Not answered: {facts.decision}."]
         case "comparison":
@@ -116,9 +116,8 @@ def _tables(slug: str, facts: Facts) -> tuple[_Tables, _Tables, Sequence[str]]:
             return ({"law_comparison": tables.law_comparison_table(facts)},
                     {"laws": tables.laws_table(facts)}, [])
         case "times" if not isinstance(facts.times, str):
-            timed = dict(zip(("step_time", "times"), clock_tables(facts.times), strict=True))
-            return timed, nothing, [clock_sentence(facts.times),
-                                          *choice_sentences(facts.times), *facts.times.notes]
+            return time_tables(facts, facts.times), nothing, [
+                *time_sentences(facts, facts.times), *time_notes(facts.times)]
         case "noise":
             return {"noise": tables.noise_table(facts), "joint": tables.joint_table(facts)}, \
                 nothing, []
@@ -155,7 +154,7 @@ def next_lines(
     fit = facts.fit
     everyone = fit.sweep if sweep is None else sweep
     try:
-        iso_runs(fit, 0 if isinstance(facts.decision, str) else facts.decision.total)
+        iso_runs(fit, 0 if isinstance(facts.decision, str) else facts.decision.batch.total)
         split = True
     except CBSDataError:
         split = False

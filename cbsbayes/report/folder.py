@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
     from cbsbayes.report.facts import Facts
 
-__all__ = ["FIGURES", "TABLES", "check_folder", "clear_fit", "draw_figures", "fit_summary",
-           "table_of", "write_fit", "write_stacked", "writing"]
+__all__ = ["FIGURES", "TABLES", "check_folder", "clear_fit", "draw_figures", "finite",
+           "fit_summary", "table_of", "write_answer", "write_fit", "write_stacked", "writing"]
 
 TABLES = ("cbs", "averaged", "overhead", "comparison", "runs")
 FIGURES = {"page": "those of the page", "all": "every one", "none": "none",
@@ -159,14 +159,15 @@ def fit_summary(facts: Facts) -> dict[str, Any]:
                "n_runs": int(fit.crossings.sizes["run"]),
                "n_runs_left_out": int((~fit.runs["used"].astype(bool)).sum()),
                "laws": fit.law_table.to_dict(orient="records")}
-    return _finite(summary)
+    return finite(summary)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return nested values with None for numbers that are not finite: JSON has no NaN."""
     if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
+        return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, list):
-        return [_finite(entry) for entry in value]
+        return [finite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -207,3 +208,32 @@ def _remove_figures(folder: Path) -> None:
     for old in folder.iterdir():
         if old.suffix in _DRAWN:
             old.unlink()
+
+
+def write_answer(
+    folder: Path, tables: Mapping[str, pd.DataFrame], figures: Mapping[str, Callable[[], Any]],
+    known: Collection[str] = (),
+) -> None:
+    """Write the tables and figures of a command that goes on from fits.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it does not exist.
+    tables : mapping of str to DataFrame
+        By the name of their CSV file.
+    figures : mapping of str to callable
+        What draws each, returning its axes or figure.
+    known : collection of str
+        Names that an earlier answer may have left; those that this one lacks are removed.
+    """
+    from cbsbayes.plots.files import draw_figure, write_figure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in known:
+        for kind in (".csv", *_DRAWN):
+            (folder / f"{name}{kind}").unlink(missing_ok=True)
+    for name, table in tables.items():
+        write_whole(folder / f"{name}.csv", table.to_csv(index=False))
+    for name, draw in figures.items():
+        write_figure(draw_figure(draw), folder / name)

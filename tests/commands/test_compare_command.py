@@ -52,7 +52,7 @@ def test_the_command_writes_table_sentences_and_figure(folders, tmp_path, capsys
     assert text.index("Doubling the prompts") < text.index("Prompt CBS")
     assert "\\x" not in text
     out = capsys.readouterr().out
-    assert "alpha against beta at target 0.65" in out
+    assert "alpha against beta at target 0.65" in " ".join(out.split())
     page = check_command_page(tmp_path, out)
     assert "How do alpha and beta differ" in page.words
     assert "alpha against beta at every target" in page.words

@@ -9,8 +9,11 @@ from cbsbayes.decisions.information import (
     Information,
     expected_information,
     normal_scores,
+    planned_quantity,
     posterior_moments,
 )
+from cbsbayes.errors import CBSDataError
+from cbsbayes.posterior.quantities import design_of, quantities
 
 LOADING = np.array([0.5, 1.0])  # y = θ·LOADING + noise; the quantity is θ_2
 
@@ -100,3 +103,42 @@ def test_resolved_means_above_two_errors():
     assert Information(0.21, 0.1, 100).resolved
     assert not Information(0.19, 0.1, 100).resolved
     assert not Information(-0.3, 0.1, 100).resolved
+
+
+class TestPlannedQuantity:
+    def test_by_default_the_prompt_cbs_at_the_usual_group_and_hardest_identified(self, fit):
+        found = planned_quantity(fit)
+        assert (found.name, found.at) == ("cbs_prompts", "n_rollouts=8")
+        rows = fit.cbs.query("quantity == 'cbs_prompts' and at == 'n_rollouts=8'")
+        known = rows[rows["status"] == "identified"]["threshold"]
+        assert (found.threshold, found.status) == (known.max(), "identified")
+        median = rows[rows["threshold"] == found.threshold]["median"].iloc[0]
+        assert np.median(found.values) == pytest.approx(median, rel=1e-6)
+
+    def test_every_quantity_of_the_table_can_be_asked_for(self, fit):
+        for quantity in quantities(fit.law, fit.posterior, design_of(fit.crossings)):
+            asked = f"{quantity.name}@{quantity.at}" if quantity.at else quantity.name
+            found = planned_quantity(fit, asked)
+            assert (found.name, found.at) == (quantity.name, quantity.at)
+
+    def test_a_group_size_that_was_not_tried(self, fit):
+        found = planned_quantity(fit, "cbs_prompts@n_rollouts=12")
+        assert (found.at, found.status) == ("n_rollouts=12", "")
+
+    def test_where_nothing_is_identified_the_hardest_bound_is_taken(self, fit):
+        other = type(fit)(fit.tree)
+        other.__dict__["cbs"] = fit.cbs.assign(status="not_identified")
+        found = planned_quantity(other)
+        assert (found.threshold, found.status) == (fit.thresholds[-1], "not_identified")
+
+    @pytest.mark.parametrize(("asked", "threshold", "message"), [
+        ("cbs", None, "unknown quantity 'cbs'; this fit has .*cbs_prompts"),
+        ("cbs_prompts@n_rollouts", None, "is not of the form n_rollouts=8"),
+        ("cbs_prompts@n_rollouts=-3", None, "is not of the form n_rollouts=8"),
+        ("cbs_prompts@n_prompts=32", None,
+         "is not stated at n_prompts=32; valid: cbs_prompts@n_roll"),
+        ("steps", None, "is not stated at no batch; valid:"),
+        (None, 0.99, r"threshold 0.99 was not fitted; fitted: 0\.")])
+    def test_what_cannot_be_planned_for(self, fit, asked, threshold, message):
+        with pytest.raises(CBSDataError, match=message):
+            planned_quantity(fit, asked, threshold)

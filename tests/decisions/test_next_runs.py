@@ -1,4 +1,4 @@
-"""Candidates, prices, the quantity, and sets of runs chosen one after the other."""
+"""Plans: runs simulated and weighed, candidates ranked, sets chosen one after the other."""
 
 from __future__ import annotations
 
@@ -6,25 +6,61 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from planning_draws import independent_draws
-from timed_sweeps import C_P, C_R, T_0, timed_fit
+import xarray as xr
+from fitted import NARROW, SETTINGS, quick_sampling
+from scipy import stats
 
-from cbsbayes.decisions.candidates import Candidate, TriedRuns, cells, tried_runs
-from cbsbayes.decisions.costs import Cost, hours_cost, sample_cost, step_time_cost
-from cbsbayes.decisions.hull import place_batches
-from cbsbayes.decisions.information import normal_scores
-from cbsbayes.decisions.next_runs import Judge, choose_set
-from cbsbayes.decisions.plan_target import choose_target, usual_rollouts
-from cbsbayes.decisions.planner import COLUMNS, Request, plan_runs
-from cbsbayes.decisions.step_times import clock_of
-from cbsbayes.decisions.time_to_target import batch_grid
+from cbsbayes.crossings.rules import INTERVAL, LEFT, RIGHT
+from cbsbayes.decisions.candidates import Candidate, Choices
+from cbsbayes.decisions.costs import hours_cost
+from cbsbayes.decisions.information import planned_quantity, posterior_moments
+from cbsbayes.decisions.next_runs import (
+    PLAN_COLUMNS,
+    Judge,
+    Request,
+    choose_set,
+    crossing_bounds,
+    evaluations,
+    plan_runs,
+)
 from cbsbayes.errors import CBSDataError
-from cbsbayes.posterior.conditions import steps_ratio
-from cbsbayes.posterior.fit import stacked
-from cbsbayes.posterior.quantities import design_of, quantities
-from cbsbayes.posterior.surface import Surface
+from cbsbayes.inference.sampling import sample_prior
+from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.fit_sweep import fit_sweep
+from cbsbayes.simulate import simulate_sweep
 
-QUICK = Request(data_sets=64, draws=500, prompts=(32, 128, 512), rollouts=(4, 8))
+QUICK = Request(data_sets=64, draws=500, choices=Choices((32, 128, 512), (4, 8)))
+SURE = replace(SETTINGS, draws=750)
+
+
+def independent(data, law, settings, priors=NARROW):
+    """Return draws of the narrow priors, every one of them another."""
+    flat = sample_prior(data, law, draws=settings.draws * settings.chains, random_seed=4,
+                        priors=priors).isel(chain=0)
+    chains = [flat.isel(draw=slice(k, None, settings.chains)).drop_vars(["chain", "draw"])
+              for k in range(settings.chains)]
+    posterior = xr.concat(chains, "chain").transpose("chain", "draw", ...)
+    shape = (posterior.sizes["chain"], posterior.sizes["draw"])
+    axes = {"chain": np.arange(shape[0]), "draw": np.arange(shape[1])}
+    diverging = xr.Dataset({"diverging": (("chain", "draw"), np.zeros(shape, bool)),
+                            "energy": (("chain", "draw"), np.random.default_rng(0).normal(
+                                size=shape))}, coords=axes)
+    return xr.DataTree.from_dict({"posterior": posterior.assign_coords(axes),
+                                  "sample_stats": diverging})
+
+
+@pytest.fixture(scope="module")
+def prior_fit():
+    """A fit whose posterior is 3,000 independent draws of narrow priors."""
+    with quick_sampling(independent):
+        return fit_sweep(simulate_sweep("p1+p2b", 1, random_seed=3), thresholds=(0.6, 0.65, 0.7),
+                         sampler=SURE, alternatives=False)
+
+
+@pytest.fixture(scope="module")
+def judge(prior_fit):
+    values = planned_quantity(prior_fit, threshold=0.7).values
+    return Judge(prior_fit, values, 25.0, Request(data_sets=128, draws=2000))
 
 
 @pytest.fixture(scope="module")
@@ -32,152 +68,18 @@ def plan(fit):
     return plan_runs(fit, QUICK)
 
 
-def target_of(fit, **asked):
-    return choose_target(fit.law, stacked(fit.posterior), design_of(fit.crossings), fit.cbs,
-                         rollouts=usual_rollouts(fit.crossings), **asked)
+def run_of(n_prompts, n_rollouts, updates):
+    return Candidate(n_prompts, n_rollouts, updates, n_prompts * n_rollouts * updates, 0, False,
+                     0.9)
 
 
-class TestCandidates:
-    tried = TriedRuns(((32.0, 8.0), (32.0, 8.0), (128.0, 8.0), (128.0, 2.0)), (1, 2, 1, 1), False,
-                      25.0, 600.0)
-
-    def test_batches_are_pairs_of_those_tried_inside_the_samples_tried(self):
-        assert cells(self.tried, None, None) == [(32.0, 8.0), (128.0, 2.0), (128.0, 8.0)]
-        assert cells(self.tried, (4096.0,), (2.0,)) == [(4096.0, 2.0)]
-
-    def test_a_batch_is_outside_by_prompts_rollouts_or_samples(self):
-        assert not self.tried.outside(64, 8)
-        assert self.tried.outside(64, 16)
-        assert self.tried.outside(256, 2)
-        assert self.tried.outside(32, 2)  # 64 samples, fewer than ever
-
-    def test_seeds_are_the_lowest_known_that_the_batch_lacks(self):
-        assert self.tried.next_seed(128, 8) == 2
-        assert self.tried.next_seed(32, 8) == 3
-        assert self.tried.next_seed(64, 8) == 1
-        assert replace(self.tried, seeds=(-1, -1, -1, -1)).next_seed(32, 8) == 1
-
-    def test_what_was_tried_is_read_off_the_runs_fitted(self, fit):
-        tried = tried_runs(fit.sweep.sel(run=fit.crossings["run"].values), fit.crossings)
-        assert tried.every == 25
-        assert tried.longest == 600
-        assert len(tried.cells) == fit.crossings.sizes["run"]
-        assert tried.count(128, 8) == (np.array(tried.cells) == (128, 8)).all(axis=1).sum()
-
-    def test_groups_of_one_are_outside_a_group_law(self, fit):
-        with pytest.raises(CBSDataError, match=r"n_prompts 32, n_rollouts 1 is outside the law .*"
-                           r"valid: n_prompts from 1, n_rollouts from 2 \(a group of one"):
-            plan_runs(fit, replace(QUICK, rollouts=(1, 8)))
-
-    def test_lengths_let_nine_of_ten_new_runs_pass(self, plan):
-        longest = plan.table.groupby(["n_prompts", "n_rollouts"])["updates"].idxmax()
-        reach = plan.table.loc[longest, "reach"]
-        assert (reach >= 0.88).all()
-        assert (plan.table["updates"] % 25 == 0).all()
-
-
-class TestCosts:
-    def test_samples(self):
-        assert sample_cost().price(32, 8, 100) == 25600
-
-    def test_hours_of_a_rate(self):
-        assert hours_cost(0.5, 8).price(32, 8, 100) == pytest.approx(0.5 * 8 * 25600 / 3600)
-
-    @pytest.mark.parametrize(("rate", "gpus", "name"), [
-        (0.0, 1, "--seconds-per-sample"), (-1.0, 1, "--seconds-per-sample"),
-        (float("nan"), 1, "--seconds-per-sample"), (1.0, 0, "--gpus")])
-    def test_what_is_not_positive_is_refused(self, rate, gpus, name):
-        with pytest.raises(CBSDataError, match=f"{name} is .*; valid: above 0"):
-            hours_cost(rate, gpus)
-
-    def test_hours_are_those_of_the_clock(self):
-        fit = timed_fit()
-        cost, clock = step_time_cost(fit, gpus=4), clock_of(fit)
-        batch = np.array([[128.0, 8.0]])
-        seconds = clock.seconds_per_update(batch)[:, 0]
-        assert cost.unit == "GPU-hours"
-        assert cost.price(128, 8, 100) == pytest.approx(seconds.mean() * 100 * 4 / 3600, rel=1e-9)
-        assert cost.price(128, 8, 100) == pytest.approx(
-            (T_0 + C_P * 128 + C_R * 1024) * 100 * 4 / 3600, rel=0.05)
-        low, high = cost.between(128, 8, 100, 0.9)
-        assert ((low < seconds * 400 / 3600) & (seconds * 400 / 3600 < high)).mean() == (
-            pytest.approx(0.9, abs=0.01))
-
-    def test_batches_beyond_those_timed_are_marked_as_the_clock_marks_them(self):
-        fit = timed_fit()
-        cost = step_time_cost(fit)
-        grid = batch_grid(fit, clock_of(fit))
-        marks = [cost.place(*batch) for batch in grid.tolist()]
-        assert marks == place_batches(grid, clock_of(fit).batches).tolist()
-        assert {"tried", "extrapolated"} <= set(marks)
-
-    def test_what_the_clock_notes_is_told(self):
-        """One axis varied: the cost of a prompt is not told from that of a rollout."""
-        cost = step_time_cost(timed_fit("p1"))
-        assert any("do not tell the cost of a prompt" in note for note in cost.notes)
-
-    def test_hours_of_total_batches(self):
-        cost = step_time_cost(timed_fit(one_axis=True))
-        seconds = clock_of(timed_fit(one_axis=True)).seconds_per_update(np.array([[1024.0, 1.0]]))
-        assert cost.price(1024, 1, 100) == pytest.approx(seconds.mean() * 100 / 3600, rel=1e-9)
-        assert cost.place(1024.0, 1.0) in ("tried", "inside")
-        assert cost.place(1e6, 1.0) == "extrapolated"
-
-    def test_runs_without_step_times(self, fit):
-        with pytest.raises(CBSDataError, match=r"no run has a step time.*--seconds-per-sample"):
-            step_time_cost(fit)
-        with pytest.raises(CBSDataError, match="--gpus is -1; valid: above 0"):
-            step_time_cost(fit, gpus=-1)
-
-
-class TestTarget:
-    def test_by_default_the_prompt_cbs_at_the_usual_group_and_hardest_identified(self, fit):
-        target = target_of(fit)
-        assert (target.name, target.at) == ("cbs_prompts", "n_rollouts=8")
-        rows = fit.cbs.query("quantity == 'cbs_prompts' and at == 'n_rollouts=8'")
-        known = rows[rows["status"] == "identified"]["threshold"]
-        assert target.threshold == known.max()
-        assert target.status == "identified"
-        median = rows[rows["threshold"] == target.threshold]["median"].iloc[0]
-        assert target.interval(0.9)[1] == pytest.approx(median, rel=1e-6)
-
-    def test_every_quantity_of_the_table_can_be_asked_for(self, fit):
-        draws = stacked(fit.posterior)
-        for quantity in quantities(fit.law, draws, design_of(fit.crossings)):
-            asked = f"{quantity.name}@{quantity.at}" if quantity.at else quantity.name
-            target = target_of(fit, asked=asked)
-            assert (target.name, target.at) == (quantity.name, quantity.at)
-
-    def test_a_group_size_that_was_not_tried(self, fit):
-        target = target_of(fit, asked="cbs_prompts@n_rollouts=12")
-        assert target.at == "n_rollouts=12"
-        assert target.status == ""
-
-    def test_where_nothing_is_identified_the_hardest_bound_is_taken(self, fit):
-        table = fit.cbs.assign(status="not_identified")
-        target = choose_target(fit.law, stacked(fit.posterior), design_of(fit.crossings), table,
-                               rollouts=8)
-        assert target.threshold == fit.thresholds[-1]
-        assert target.status == "not_identified"
-
-    @pytest.mark.parametrize(("asked", "message"), [
-        ("cbs", "unknown quantity 'cbs'; this fit has .*cbs_prompts"),
-        ("cbs_prompts@n_rollouts", "is not of the form n_rollouts=8"),
-        ("cbs_prompts@n_rollouts=-3", "is not of the form n_rollouts=8"),
-        ("cbs_prompts@n_prompts=32", "is not stated at n_prompts=32; valid: cbs_prompts@n_roll"),
-        ("steps", "is not stated at no batch; valid:")])
-    def test_what_cannot_be_planned_for(self, fit, asked, message):
-        with pytest.raises(CBSDataError, match=message):
-            target_of(fit, asked=asked)
-
-    def test_a_threshold_that_was_not_fitted(self, fit):
-        with pytest.raises(CBSDataError, match=r"threshold 0.99 was not fitted; fitted: 0\."):
-            target_of(fit, threshold=0.99)
+def nats(judge, weights):
+    return judge.added(judge.nothing, [weights])[0].nats
 
 
 class TestPlan:
     def test_the_table(self, plan):
-        assert list(plan.table.columns) == COLUMNS
+        assert list(plan.table.columns) == PLAN_COLUMNS
         assert (plan.table["rank"] == np.arange(1, len(plan.table) + 1)).all()
         resolved = plan.table[plan.table["resolved"]]
         assert (resolved["per_cost"].diff().dropna() <= 0).all()
@@ -186,100 +88,12 @@ class TestPlan:
         np.testing.assert_allclose(plan.table["width_ratio"], np.exp(-plan.table["information"]))
         assert plan.runs.iloc[0]["n_prompts"] == plan.table.iloc[0]["n_prompts"]
 
-    def test_the_same_request_gives_the_same_plan(self, fit, plan):
-        again = plan_runs(fit, QUICK)
-        assert again.table.equals(plan.table)
-        assert not plan_runs(fit, replace(QUICK, seed=1)).table.equals(plan.table)
-
-    def test_information_grows_with_length(self):
-        judge = a_judge()
-        told = [judge.added(judge.nothing(), judge.weights(run_of(64, 8, updates))).nats
-                for updates in (25, 150, 300, 450, 600, 900)]
-        assert told[0] < 0.2 * told[-1]
-        assert (np.diff(told) > -0.002).all()
-
-    def test_a_length_of_0_has_no_price(self, fit):
-        request = replace(QUICK, prompts=(64,), rollouts=(8,))
-        with pytest.raises(CBSDataError, match="64, n_rollouts 8, 0 updates is 0 samples"):
-            plan_runs(fit, replace(request, updates=(0.0,)))
-
-    def test_the_unit_of_the_cost_does_not_change_the_order(self, fit, plan):
+    def test_the_same_request_gives_the_same_plan_in_any_unit_of_cost(self, fit, plan):
         hours = plan_runs(fit, QUICK, hours_cost(2.0))
-        assert hours.table["n_prompts"].tolist() == plan.table["n_prompts"].tolist()
+        assert hours.table["information"].equals(plan.table["information"])
         assert set(hours.table["cost_unit"]) == {"GPU-hours"}
-
-    def test_a_run_of_no_evaluation_tells_nothing(self, fit, plan):
-        judge = a_judge()
-        option = replace(options_of(plan)[0], updates=0.0)
-        assert judge.added(judge.nothing(), judge.weights(option)).nats == 0.0
-
-    def test_a_budget_below_the_cheapest_says_its_price(self, fit, plan):
-        cheapest = plan.table["cost"].min()
-        with pytest.raises(CBSDataError, match=rf"budget of 10 samples is below the cheapest "
-                           rf"candidate: .* costs {cheapest:,.6g} samples"):
-            plan_runs(fit, replace(QUICK, budget=10))
-
-    @pytest.mark.parametrize(("change", "message"), [
-        ({"budget": 0.0}, "budget is 0.0; valid: above 0"),
-        ({"budget": float("nan")}, "budget is nan"), ({"runs": 0}, "runs is 0; valid: at least 1"),
-        ({"reach": 1.0}, "reach is 1.0"), ({"draws": 10}, "draws is 10; valid: at least 200"),
-        ({"every": 0.0}, "every is 0.0"), ({"updates": (-1.0,)}, "updates is")])
-    def test_requests_that_make_no_sense(self, change, message):
-        with pytest.raises(CBSDataError, match=message):
-            replace(QUICK, **change)
-
-    def test_a_fit_of_curves_is_refused(self, fit):
-        other = type(fit)(fit.tree)
-        other.__dict__["settings"] = fit.settings | {"model": "trajectory"}
-        with pytest.raises(CBSDataError, match="is of the trajectory model"):
-            plan_runs(other, QUICK)
-
-    def test_prices_that_are_not_positive_are_refused(self, fit):
-        with pytest.raises(CBSDataError, match=r"is -1 tokens; valid: above 0"):
-            plan_runs(fit, QUICK, Cost(lambda p, g, n: -1.0, "tokens", ""))
-
-
-def a_judge():
-    draws = independent_draws()
-    critical = Surface(draws.law, draws.posterior).solve(steps_ratio(2.0), "prompts", 8)
-    values = critical.isel(threshold=-1).values
-    return Judge(draws.part(np.arange(128)), draws.part(np.arange(128, draws.size)),
-                 normal_scores(values[128:]), 25.0, 0)
-
-
-def run_of(n_prompts, n_rollouts, updates):
-    return Candidate(n_prompts, n_rollouts, updates, 1, n_prompts * n_rollouts * updates, 0, False,
-                     0.9)
-
-
-def options_of(plan):
-    return [run_of(row.n_prompts, row.n_rollouts, row.updates) for row in plan.table.itertuples()]
-
-
-class TestSets:
-    def test_runs_of_one_batch_saturate(self):
-        judge, option = a_judge(), run_of(64, 8, 600)
-        known, together = judge.nothing(), []
-        for k in range(4):
-            known = known + judge.weights(option, replicate=k + 1)
-            together.append(judge.added(judge.nothing(), known).nats)
-        assert (np.diff(together) > 0).all()
-        assert together[3] < 2 * together[1]
-        assert together[1] < 2 * together[0]
-
-    def test_what_runs_add_is_what_they_tell_together(self):
-        judge, known, added = a_judge(), 0.0, []
-        for k, option in enumerate([run_of(64, 8, 600), run_of(128, 2, 300)]):
-            weights = judge.weights(option, replicate=k + 1)
-            added.append(judge.added(judge.nothing() + known, weights).nats)
-            known = known + weights
-        assert judge.added(judge.nothing(), known).nats == pytest.approx(sum(added))
-
-    def test_replicates_are_other_data(self):
-        judge, option = a_judge(), run_of(64, 8, 600)
-        first, again, other = (judge.weights(option, replicate=k) for k in (1, 1, 2))
-        np.testing.assert_array_equal(first, again)
-        assert not np.array_equal(first, other)
+        assert not plan_runs(fit, replace(QUICK, seed=1)).table["information"].equals(
+            plan.table["information"])
 
     def test_a_set_keeps_to_its_budget_and_its_number(self, fit, plan):
         budget = 3 * float(plan.table["cost"].min())
@@ -288,24 +102,147 @@ class TestSets:
         assert several.runs["cost"].sum() <= budget
         assert several.table["chosen"].sum() == len(several.runs)
         np.testing.assert_allclose(several.runs["cost_so_far"], several.runs["cost"].cumsum())
-
-    def test_two_runs_of_a_batch_get_two_seeds(self, fit):
-        several = plan_runs(fit, replace(QUICK, prompts=(64,), rollouts=(8,), runs=3))
-        assert len(several.runs) == 3
         assert not several.runs.duplicated(["n_prompts", "n_rollouts", "seed"]).any()
 
-    def test_the_set_tells_no_less_than_the_runs_best_per_price(self):
-        judge = a_judge()
+    def test_a_budget_below_the_cheapest_says_its_price(self, fit, plan):
+        with pytest.raises(CBSDataError, match=rf"budget of 10 samples is below the cheapest "
+                           rf"candidate: .* costs {plan.table['cost'].min():,.6g} samples"):
+            plan_runs(fit, replace(QUICK, budget=10))
+
+    @pytest.mark.parametrize(("change", "message"), [
+        ({"budget": 0.0}, "budget is 0.0; valid: above 0"),
+        ({"budget": float("nan")}, "budget is nan"), ({"runs": 0}, "runs is 0; valid: at least 1"),
+        ({"draws": 10}, "draws is 10; valid: at least 200"), ({"seed": -1}, "seed is -1; valid: 0"),
+        ({"choices": Choices(reach=1.0)}, "reach is 1.0"),
+        ({"choices": Choices(every=0.0)}, "every is 0.0"),
+        ({"choices": Choices(updates=(-1.0,))}, "updates is")])
+    def test_requests_that_make_no_sense(self, change, message):
+        with pytest.raises(CBSDataError, match=message):
+            replace(QUICK, **change)
+
+    def test_a_fit_of_curves_is_refused(self, fit):
+        other = Fit(fit.tree)
+        other.__dict__["settings"] = fit.settings | {"model": "trajectory"}
+        with pytest.raises(CBSDataError, match="is of the trajectory model"):
+            plan_runs(other, QUICK)
+
+
+class TestJudge:
+    @pytest.mark.parametrize("run", [(128, 8, 300), (32, 8, 500), (128, 2, 200)])
+    def test_weighted_draws_are_a_posterior_of_the_data_they_were_weighted_by(
+            self, prior_fit, run):
+        """The quantity's true value falls everywhere alike among the weighted draws."""
+        values = planned_quantity(prior_fit, threshold=0.7).values
+        judge = Judge(prior_fit, values, 25.0, Request(data_sets=250, draws=2500))
+        log_w = judge.weights(run_of(*run))
+        share = np.exp(log_w - log_w.max(axis=1, keepdims=True))
+        share /= share.sum(axis=1, keepdims=True)
+        ranks = (share * (values[judge.weighted] < values[judge.truths][:, None])).sum(axis=1)
+        assert stats.kstest(ranks, "uniform").pvalue > 0.01
+
+    def test_information_grows_with_length_and_is_none_without_an_evaluation(self, judge):
+        found = [nats(judge, judge.weights(run_of(64, 8, updates)))
+                 for updates in (0, 25, 150, 300, 600, 900)]
+        assert found[0] == 0.0
+        assert found[1] < 0.2 * found[-1]
+        assert (np.diff(found) > -0.002).all()
+
+    def test_runs_of_one_batch_are_other_data_and_saturate(self, judge):
+        option, known, together = run_of(64, 8, 600), judge.nothing, []
+        np.testing.assert_array_equal(judge.weights(option, 1), judge.weights(option, 1))
+        for k in range(4):
+            known = known + judge.weights(option, replicate=k + 1)
+            together.append(nats(judge, known))
+        assert (np.diff(together) > 0).all()
+        assert together[3] < 2 * together[1] < 4 * together[0]
+
+    def test_what_runs_add_is_what_they_say_together(self, judge):
+        known, added = judge.nothing, []
+        for k, option in enumerate([run_of(64, 8, 600), run_of(128, 2, 300)]):
+            weights = judge.weights(option, replicate=k + 1)
+            added.append(judge.added(known, [weights])[0].nats)
+            known = known + weights
+        assert nats(judge, known) == pytest.approx(sum(added))
+
+    def test_a_set_says_no_less_than_the_runs_best_per_price(self, judge):
         options = [run_of(p, g, 400) for p in (32, 64, 256) for g in (4, 8)]
         weights = judge.all_weights(options)
+        alone = judge.added(judge.nothing, weights)
         budget = 2 * max(option.cost for option in options)
-        found = choose_set(judge, options, weights, runs=2, budget=budget)
-        per_price = choose_set(judge, options, weights, runs=2, budget=np.inf)
+        found, per_price = (choose_set(judge, options, weights, alone, runs=2, budget=most)
+                            for most in (budget, np.inf))
         assert found[-1].together.nats >= per_price[-1].together.nats
-        assert len({run.index for run in found}) <= 2
 
-    def test_what_is_lost_in_its_error_is_not_chosen_where_something_is_not(self):
-        judge = a_judge()
+    def test_what_is_lost_in_its_error_is_not_chosen_where_something_is_not(self, judge):
         options = [run_of(1024, 8, 1), run_of(64, 8, 600)]
-        chosen = choose_set(judge, options, judge.all_weights(options), runs=1, budget=np.inf)
-        assert [run.index for run in chosen] == [1]
+        weights = judge.all_weights(options)
+        chosen = choose_set(judge, options, weights, judge.added(judge.nothing, weights), runs=1,
+                            budget=np.inf)
+        assert [run.candidate for run in chosen] == [1]
+
+
+def test_bounds_hold_the_updates_and_follow_the_evaluations(prior_fit):
+    log_steps = prior_fit.new_run(128, 8).transpose("sample", "threshold", "batch").values[..., 0]
+    ordered = np.maximum.accumulate(log_steps, axis=1)
+    lower, upper, status = crossing_bounds(log_steps, evaluations(100, 300))
+    assert ((lower < np.exp(ordered)) & (np.exp(ordered) <= upper)).all()
+    assert set(np.unique(status)) == {LEFT, INTERVAL, RIGHT}
+    assert (upper[status == INTERVAL] - lower[status == INTERVAL] == 100).all()
+    assert (lower[status == LEFT] == 0).all()
+    assert (lower[status == RIGHT] == 300).all()
+    assert (upper[status == RIGHT] == np.inf).all()
+    assert (np.diff(lower, axis=1) >= 0).all()
+
+
+@pytest.mark.parametrize(("every", "updates", "at"), [
+    (25, 100, [25, 50, 75, 100]), (25, 60, [25, 50, 60]), (25, 10, [10]), (25, 0, []),
+    (2, 3.5, [2, 3.5])])
+def test_evaluations(every, updates, at):
+    assert evaluations(every, updates).tolist() == at
+
+
+# Against fitting again -----------------------------------------------------------------------
+
+
+def with_run(crossings, run, bounds):
+    dims = ("run", "threshold")
+    made = xr.Dataset(
+        {name: (dims, values[None]) for name, values in zip(("lower", "upper", "status"), bounds,
+                                                            strict=True)},
+        coords={"run": ["planned"], "threshold": crossings["threshold"].values,
+                "n_prompts": ("run", [run[0]]), "n_rollouts": ("run", [run[1]]),
+                "total_batch": ("run", [float(run[0] * run[1])])})
+    kept = crossings[["lower", "upper", "status"]]
+    kept = kept.drop_vars([name for name in kept.coords if name not in made.coords])
+    return xr.concat([kept, made], "run").assign_attrs(crossings.attrs)
+
+
+@pytest.mark.mcmc
+@pytest.mark.parametrize("run", [(32, 8, 900), (1024, 8, 150)])
+def test_weighted_draws_have_the_variance_of_a_new_fit(run):
+    """Four data sets a candidate: spread after the run, by weights and by sampling again."""
+    from cbsbayes.inference.sampling import sample_crossings
+    from cbsbayes.models.crossing_data import crossing_data
+
+    sampler = replace(SETTINGS, draws=250, tune=500)  # so few that none is thinned away
+    fit = fit_sweep(simulate_sweep("p1+p2b", 1, random_seed=5), law="two_axis",
+                    thresholds=(0.6, 0.65, 0.7), sampler=sampler, alternatives=False)
+
+    def quantity(posterior):
+        noise = posterior["B_prompt"] + posterior["B_rollout"] / 7
+        return np.log(noise.sel(threshold=0.7)).values.ravel()
+
+    values = quantity(fit.posterior)
+    judge = Judge(fit, values, 25.0, Request(data_sets=8, draws=990, seed=3))
+    weights = judge.weights(run_of(*run), replicate=1)[:4]
+    new = fit.new_run(*run[:2], random_seed=4).transpose("sample", "threshold", "batch")
+    bounds = crossing_bounds(new.values[judge.truths[:4], :, 0], evaluations(25, run[2]))
+    again = []
+    for k in range(4):
+        crossings = with_run(fit.crossings, run, [part[k] for part in bounds])
+        data = crossing_data(crossings, fit.law)
+        again.append(quantity(sample_crossings(data, fit.law, sampler)["posterior"]))
+    by_weights = posterior_moments(weights, values[judge.weighted])
+    ratio = np.sqrt(by_weights.variance) / [found.std() for found in again]
+    assert np.exp(np.log(ratio).mean()) == pytest.approx(1.0, abs=0.15)
+    assert (np.abs(np.log(ratio)) < 0.4).all()

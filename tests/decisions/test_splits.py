@@ -1,23 +1,33 @@
-"""The splits of a batch: which there are, and where they lie."""
+"""The splits of a batch: which there are, and what draws of S say about them."""
 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
-from fit_fixture import make_one_axis_fit
+from fit_fixture import ALPHA, SCALES, make_fit, make_one_axis_fit
+from fitted import SETTINGS, quick_sampling
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
-from cbsbayes.decisions.splits import candidate_splits, check_batch, default_batch, place
+from cbsbayes.decisions.splits import (
+    SPLIT_COLUMNS,
+    candidate_splits,
+    check_batch,
+    default_batch,
+    judge,
+    split_status,
+    split_table,
+)
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import get_law
-from cbsbayes.posterior.quantities import Design
+from cbsbayes.posterior.fit_sweep import fit_sweep
+from cbsbayes.simulate import simulate_sweep
 
 GROUP_LAW, PLAIN = get_law("two_axis_free"), get_law("two_axis_free_plain")
-CELLS = ((32, 8), (64, 8), (128, 2), (128, 8), (128, 16))
-TRIED = Design({8: (32, 64, 128)}, {128: (2, 8, 16)}, (256.0, 512.0, 1024.0, 2048.0), False,
-                     CELLS)
+TRIED = np.array([(32, 8), (64, 8), (128, 2), (128, 8), (128, 16)], dtype=float)
 
 
 def runs(cells):
@@ -26,57 +36,41 @@ def runs(cells):
     return xr.Dataset(coords={name: ("run", values) for name, values in coords.items()})
 
 
-class TestWhere:
-    @pytest.mark.parametrize(("batch", "where"), [
-        ((64, 8), "tried"), ((64, 4), "inside"), ((128, 4), "inside"), ((32, 16), "inside"),
-        ((16, 8), "extrapolated"), ((128, 32), "extrapolated"), ((256, 1), "extrapolated")])
-    def test_each_axis_has_its_own_range(self, batch, where):
-        assert place(*batch, TRIED) == where
-
-    @pytest.mark.parametrize(("total", "where"), [
-        (64, "tried"), (100, "inside"), (32, "extrapolated"), (300, "extrapolated")])
-    def test_one_axis_has_one(self, total, where):
-        assert place(total, 1, Design({}, {}, (64.0, 256.0), one_axis=True)) == where
-
-
 class TestTheBatch:
-    def test_the_line_of_most_splits_is_taken(self):
-        cells = [(64, 2), (32, 4), (16, 8), *[(64, 8)] * 9]
+    @pytest.mark.parametrize(("cells", "total", "reason"), [
+        ([(64, 2), (32, 4), (16, 8), *[(64, 8)] * 9], 128, "split in most ways (3)"),
+        ([(64, 2), (16, 8), (64, 8), (64, 8), (256, 2), (32, 8)], 512, "(3 of 6)"),
+        ([(64, 2), (64, 4), (64, 8)], 512, "(1 of 3)")])  # of equals the larger
+    def test_the_line_of_most_splits_else_that_of_most_runs(self, cells, total, reason):
         choice = default_batch(runs(cells))
-        assert choice.total == 128
-        assert "split in most ways (3)" in choice.reason
-
-    def test_two_splits_are_no_line(self):
-        choice = default_batch(runs([(64, 2), (16, 8), (64, 8), (64, 8), (256, 2), (32, 8)]))
-        assert choice.total == 512
-        assert "(3 of 6)" in choice.reason
-
-    def test_of_equals_the_larger(self):
-        assert default_batch(runs([(64, 2), (64, 4), (64, 8)])).total == 512
+        assert choice.total == total
+        assert reason in choice.reason
 
     def test_one_axis(self):
         assert default_batch(make_one_axis_fit().crossings).total == 2**13
 
+    @pytest.mark.parametrize(("total", "law", "message"), [
+        (0, GROUP_LAW, r"--batch is 0; valid: from 2"),
+        (10**12, GROUP_LAW, r"--batch is .*valid: from 2"),
+        (2, GROUP_LAW, r"--batch 2 cannot be split .*2 and more"),
+        (127, GROUP_LAW, r"--batch 127 cannot be split .*2 and more"),
+        (128, get_law("total"), "total depends on the total batch alone")])
+    def test_what_leaves_nothing_to_choose_is_refused(self, total, law, message):
+        with pytest.raises(CBSDataError, match=message):
+            check_batch(total, law)
+
 
 class TestCandidates:
-    def test_a_power_of_two_is_split_in_all_ways_from_two_rollouts(self):
-        splits = candidate_splits(256, TRIED, GROUP_LAW)
-        assert [(s.n_prompts, s.n_rollouts) for s in splits] == [
-            (128, 2), (64, 4), (32, 8), (16, 16), (8, 32), (4, 64), (2, 128), (1, 256)]
-        assert [s.range for s in splits[:4]] == ["tried", "inside", "tried", "extrapolated"]
+    @pytest.mark.parametrize(("total", "tried", "sizes"), [
+        (256, TRIED, [2, 4, 8, 16, 32, 64, 128, 256]),
+        (7 * 64, TRIED, [2, 4, 8, 16, 32, 64]),  # odd sizes are left out unless they were run
+        (448, np.array([(64.0, 7), (448, 1)]), [2, 4, 7, 8, 16, 32, 64]),
+        (7 * 11, TRIED, [7, 11, 77])])  # where people have no choice all divisors are
+    def test_sizes_that_people_use_and_those_run(self, total, tried, sizes):
+        assert candidate_splits(total, tried, GROUP_LAW)[:, 1].tolist() == sizes
 
-    def test_a_plain_law_has_single_rollouts_too(self):
-        assert candidate_splits(8, TRIED, PLAIN)[0].n_rollouts == 1
-
-    def test_odd_sizes_are_left_out_unless_they_were_run(self):
-        plain = [s.n_rollouts for s in candidate_splits(7 * 64, TRIED, GROUP_LAW)]
-        assert plain == [2, 4, 8, 16, 32, 64]
-        tried = Design({}, {}, (448.0,), False, ((64, 7), (448, 1)))
-        assert [s.n_rollouts for s in candidate_splits(448, tried, GROUP_LAW)] == [
-            2, 4, 7, 8, 16, 32, 64]
-
-    def test_where_people_have_no_choice_all_divisors_are(self):
-        assert [s.n_rollouts for s in candidate_splits(7 * 11, TRIED, GROUP_LAW)] == [7, 11, 77]
+    def test_without_a_group_baseline_single_rollouts_too(self):
+        assert candidate_splits(8, TRIED, PLAIN)[0].tolist() == [8, 1]
 
     @given(st.integers(4, 5000))
     def test_every_split_is_the_batch(self, total):
@@ -85,19 +79,83 @@ class TestCandidates:
         except CBSDataError:
             assert all(total % d for d in range(2, total))
             return
-        assert all(s.n_prompts * s.n_rollouts == total and s.n_rollouts >= 2 for s in splits)
-        assert len({s.n_rollouts for s in splits}) == len(splits) >= 2
+        assert (splits.prod(axis=1) == total).all()
+        assert splits[:, 1].min() >= 2
+        assert len(np.unique(splits[:, 1])) == len(splits) >= 2
 
-    @pytest.mark.parametrize("total", [0, -4, 10**12])
-    def test_a_batch_of_no_size_is_refused(self, total):
-        with pytest.raises(CBSDataError, match=r"--batch is .*valid: from 2"):
-            check_batch(total, GROUP_LAW)
 
-    @pytest.mark.parametrize("total", [2, 3, 127])
-    def test_a_batch_without_two_splits_is_refused(self, total):
-        with pytest.raises(CBSDataError, match=rf"--batch {total} cannot be split .*2 and more"):
-            check_batch(total, GROUP_LAW)
+class TestJudge:
+    def test_by_hand(self):
+        steps = np.array([[10.0, 11.0, 12.0], [10.0, 10.2, 20.0], [12.0, 10.0, 9.0],
+                          [10.0, 12.0, 15.0]])
+        found = judge(np.log(steps), np.array([True, True, False]), 0.5)
+        np.testing.assert_allclose(found["p_best"], [0.75, 0.0, 0.25])
+        np.testing.assert_allclose(found["p_best_inside"], [0.75, 0.25, np.nan])
+        np.testing.assert_allclose(found["regret"][0], (12 / 9 - 1) / 4)
+        np.testing.assert_allclose(found["p_close"], [0.75, 0.25, 0.25])
+        assert found["chosen"].tolist() == [True, False, False]
+        np.testing.assert_allclose(found["p_worse"], [np.nan, 0.75, 0.75])
+        regret = [0.1, 0.02, 10 / 9 - 1, 0.2]
+        np.testing.assert_allclose(found.loc[1, ["regret_lower", "regret_upper"]].astype(float),
+                                   np.quantile(regret, [0.25, 0.75]))
 
-    def test_a_law_without_splits_is_refused(self):
-        with pytest.raises(CBSDataError, match="total depends on the total batch alone"):
-            check_batch(128, get_law("total"))
+    def test_without_a_split_inside_the_best_of_all_is_chosen(self):
+        found = judge(np.log([[3.0, 2.0], [3.0, 2.5]]), np.array([False, False]), 0.9)
+        assert found["chosen"].tolist() == [False, True]
+        assert found["p_best_inside"].isna().all()
+
+    @given(arrays.arrays(float, (7, 4), elements=st.floats(-3, 3)))
+    def test_probabilities_are_shares(self, log_steps):
+        found = judge(log_steps, np.array([True, True, True, False]), 0.9)
+        assert found["p_best"].sum() == pytest.approx(1.0)
+        assert found["p_best_inside"].sum() == pytest.approx(1.0)
+        assert (found["p_best"] <= found["p_close"] + 1e-12).all()
+        assert (found["regret"] >= 0).all()
+        assert found.loc[found["chosen"], "regret"].item() == found["regret"][:3].min()
+
+
+@pytest.fixture(scope="module")
+def rollouts_alone():
+    with quick_sampling():
+        return fit_sweep(simulate_sweep("p2b", 1), sampler=SETTINGS, alternatives=False)
+
+
+class TestTable:
+    def test_it_is_what_the_law_says(self):
+        table = split_table(make_fit(), 256, [0.7])
+        assert list(table.columns) == SPLIT_COLUMNS
+        best = 1 + np.sqrt(SCALES["B_rollout"] / SCALES["B_prompt"])  # 3.2
+        assert table.loc[table["chosen"], "n_rollouts"].tolist() == [4]
+        assert 2 < best < 4
+        row = table[table["n_rollouts"] == 8].iloc[0]
+        noise = (SCALES["B_prompt"] + SCALES["B_rollout"] / 7) / 32
+        least = -18.0 * np.log(1 - (0.7 - 0.1) / 0.88)
+        assert row["steps"] == pytest.approx(least * (1 + noise) ** ALPHA, rel=0.03)
+        assert table["p_best"].sum() == pytest.approx(1.0)
+        assert (table["steps_lower"] < table["steps"]).all()
+
+    def test_only_rollouts_varied_gives_no_probability(self, rollouts_alone):
+        level = float(rollouts_alone.thresholds[0])
+        assert split_status(rollouts_alone, level) == "not_identified"
+        table = split_table(rollouts_alone, 2048, [level])
+        judged = table[["p_best", "p_best_inside", "regret", "p_close", "p_worse"]]
+        assert judged.isna().all(axis=None)
+        assert not table["chosen"].any()
+        known = table["steps"].notna()
+        assert table.loc[known, "n_rollouts"].tolist() == [16]
+        assert (table["range"] == "tried").tolist() == known.tolist()
+
+    def test_without_a_group_baseline_the_smallest_group_is_best(self, sweep):
+        with quick_sampling():
+            plain = fit_sweep(sweep, law="two_axis_free_plain", sampler=SETTINGS,
+                              alternatives=False)
+        table = split_table(plain, 256, [float(plain.thresholds[0])])
+        assert table.loc[0, ["n_rollouts", "p_best"]].tolist() == [1, 1.0]
+
+    def test_a_bound_is_marked(self):
+        marked = make_fit()
+        at = (marked.cbs["quantity"] == "best_n_rollouts") & (marked.cbs["threshold"] == 0.7)
+        marked.cbs = pd.concat([marked.cbs[~at], marked.cbs[at].assign(status="upper_bound")])
+        found = split_table(marked, 256, [0.7])
+        assert (found["status"] == "upper_bound").all()
+        assert found["p_best"].notna().all()

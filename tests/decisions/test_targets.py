@@ -7,10 +7,9 @@ import pytest
 from fit_fixture import make_fit, make_one_axis_fit
 from fitted import SETTINGS, quick_sampling
 
-from cbsbayes.decisions.allocation import log_steps_at
-from cbsbayes.decisions.targets import NEW_RUN, TARGET_COLUMNS, Target, check_target, target_table
+from cbsbayes.decisions.batches import NEW_RUN, POPULATION
+from cbsbayes.decisions.targets import TARGET_COLUMNS, Target, check_target, target_table
 from cbsbayes.errors import CBSDataError
-from cbsbayes.posterior.fit import THINNED
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.simulate import simulate_sweep
 
@@ -22,12 +21,12 @@ def level(fit):
 
 @pytest.fixture(scope="module")
 def updates(fit, level):
-    """A number of updates that 64 prompts at 8 rollouts take on a typical run."""
-    return float(np.exp(np.median(log_steps_at(fit, 64, 8, level))))
+    """A number of updates that 64 prompts at 8 rollouts take in the population."""
+    return float(np.exp(fit.log_steps(64, 8, level).median()))
 
 
 def share(fit, level, prompts, rollouts, most, samples=False):
-    steps = np.exp(log_steps_at(fit, prompts, rollouts, level, THINNED))[:, 0]
+    steps = np.exp(fit.log_steps(prompts, rollouts, level).values)
     return np.mean(steps * (prompts * rollouts if samples else 1) <= most)
 
 
@@ -46,7 +45,7 @@ class TestUpdates:
         assert len(table) == 2 * len(lines)
 
     def test_the_smallest_batch_is_the_smallest(self, fit, level, updates, table):
-        rows = table[table["met"] & (table["applies_to"] == "typical run")]
+        rows = table[table["met"] & (table["applies_to"] == POPULATION)]
         assert len(rows) > 5
         for row in rows.itertuples():
             assert row.p_met == share(fit, level, row.n_prompts, row.n_rollouts, updates) >= 0.9
@@ -55,13 +54,13 @@ class TestUpdates:
             if min(one_less) >= 2:
                 assert share(fit, level, *one_less, updates) < 0.9
 
-    def test_a_new_run_needs_more_than_a_typical_one(self, table):
+    def test_a_new_run_needs_more_than_the_population(self, table):
         wide = table[table["met"]].pivot_table(index="at", columns="applies_to",
                                                values="total_batch")
         both = wide.dropna()
         assert len(both) > 3
-        assert (both[NEW_RUN] >= both["typical run"]).all()
-        assert (both[NEW_RUN] > 1.2 * both["typical run"]).sum() > 3
+        assert (both[NEW_RUN] >= both[POPULATION]).all()
+        assert (both[NEW_RUN] > 1.2 * both[POPULATION]).sum() > 3
 
     def test_a_new_runs_probability_by_hand(self, fit, level, updates, table):
         row = table[(table["applies_to"] == NEW_RUN) & (table["at"] == "n_rollouts=8")].iloc[0]
@@ -74,7 +73,7 @@ class TestUpdates:
         table = target_table(fit, Target("updates", least, 0.9), [level])
         assert not table["met"].any()
         assert table[["n_prompts", "total_batch", "p_met"]].isna().all(axis=None)
-        typical = table[(table["applies_to"] == "typical run") & (table["along"] == "n_prompts")]
+        typical = table[(table["applies_to"] == POPULATION) & (table["along"] == "n_prompts")]
         assert typical["p_most"].max() <= 0.02
 
 
@@ -82,7 +81,7 @@ class TestSamples:
     def test_both_ends(self, fit, level, updates):
         most = 64 * 8 * updates
         table = target_table(fit, Target("samples", most, 0.9), [level])
-        rows = table[(table["at"] == "n_rollouts=8") & (table["applies_to"] == "typical run")]
+        rows = table[(table["at"] == "n_rollouts=8") & (table["applies_to"] == POPULATION)]
         assert rows["end"].tolist() == ["smallest", "largest"]
         assert rows["n_prompts"].iloc[0] == 1
         largest = rows["n_prompts"].iloc[1]

@@ -1,15 +1,27 @@
-"""Times to the target: from updates and seconds, for a typical and for one new run."""
+"""Times to the target, for the population and one new run, and the batch under a limit."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from timed_sweeps import timed_fit
+from timed_sweeps import made_times, timed_fit
 
-from cbsbayes.decisions.step_times import clock_of
-from cbsbayes.decisions.time_to_target import NEW, TYPICAL, Machine, quantiles, times_of
-from cbsbayes.decisions.times_table import TIME_COLUMNS, times_table
+from cbsbayes.decisions.batches import NEW_RUN, POPULATION
+from cbsbayes.decisions.step_times import step_times_of
+from cbsbayes.decisions.time_to_target import (
+    CHOICE_COLUMNS,
+    GPU_HOURS,
+    HOURS,
+    TIME_COLUMNS,
+    Limits,
+    Machine,
+    choices_table,
+    times_of,
+    times_table,
+)
 from cbsbayes.errors import CBSDataError
+
+ON_8 = Machine((8,), 2.0)
 
 
 @pytest.fixture(scope="module")
@@ -27,100 +39,80 @@ def table(fit, times):
     return times_table(fit, times)
 
 
-def pick(table, **where):
-    for name, value in where.items():
-        table = table[table[name] == value]
-    return table
+class TestTimes:
+    def test_hours_are_updates_times_seconds_drawn_apart(self, fit, times):
+        level, batch = float(fit.thresholds[1]), np.array([[128.0, 8.0]])
+        b = int(np.flatnonzero((times.batches == batch).all(axis=1))[0])
+        steps = np.exp(fit.log_steps(128.0, 8.0, level).values)
+        seconds = step_times_of(fit).seconds_per_update(batch)
+        hours = times.amount(HOURS, level)[:, b, 0]
+        assert np.median(hours) == pytest.approx(np.median(steps) * np.median(seconds) / 3600,
+                                                 rel=0.02)
+        parts = np.log(steps).var() + np.log(seconds).var()
+        assert np.log(hours).var() == pytest.approx(parts, rel=0.1)
 
+    def test_one_new_run_has_the_middle_of_the_population_and_a_wider_interval(self, fit, times):
+        level = float(fit.thresholds[1])
+        population, new = (np.quantile(times.amount(HOURS, level, who)[..., 0], [0.05, 0.5, 0.95],
+                                       axis=0) for who in (POPULATION, NEW_RUN))
+        np.testing.assert_allclose(new[1], population[1], rtol=0.12)
+        assert (new[2] / new[0] > 1.2 * population[2] / population[0]).all()
+        extra = np.log(times.draws["steps"]).sel(threshold=level).diff("applies_to")
+        assert float(extra.std()) > float(fit.posterior["sigma_run"].median())
 
-def test_hours_are_updates_times_seconds(fit, times):
-    middle = len(times.thresholds) // 2
-    b = int(np.flatnonzero((times.batches == [128, 8]).all(axis=1))[0])
-    steps = float(np.exp(fit.log_steps(128, 8, times.thresholds[middle]).median()))
-    seconds = float(np.median(clock_of(fit).seconds_per_update(np.array([[128.0, 8.0]]))))
-    hours = np.median(times.hours[TYPICAL][:, middle, b, 0])
-    assert hours == pytest.approx(steps * seconds / 3600, rel=0.02)
+    def test_batches_are_all_pairs_and_a_doubling_beyond(self, fit, times):
+        prompts = np.unique(fit.crossings["n_prompts"].values)
+        assert times.batches[:, 0].min() == prompts.min() / 2
+        assert times.batches[:, 0].max() == 2 * prompts.max()
+        assert times.batches[:, 1].min() == 2  # a group of one has no baseline
+        tried = set(zip(fit.crossings["n_prompts"].values, fit.crossings["n_rollouts"].values,
+                        strict=True))
+        where = times.draws["range"].values
+        assert {tuple(b) for b, r in zip(times.batches, where, strict=True)
+                if r == "tried"} == tried
+        assert (where[times.batches[:, 0] > prompts.max()] == "extrapolated").all()
 
+    def test_costs_follow_from_hours(self, table):
+        assert list(table.columns) == TIME_COLUMNS
+        np.testing.assert_allclose(table["gpu_hours"], table["hours"] * table["gpus"])
+        np.testing.assert_allclose(table["price_upper"], 2.5 * table["gpu_hours_upper"])
 
-def test_the_two_uncertainties_add_up(times):
-    """log hours = log S + log seconds, drawn apart: variances add."""
-    k, b = 1, len(times.batches) // 2
-    of_hours = np.log(times.hours[TYPICAL][:, k, b, 0]).var()
-    of_parts = (np.log(times.steps[TYPICAL][:, k, b]).var()
-                + np.log(times.seconds[:, b, 0]).var())
-    assert of_hours == pytest.approx(of_parts, rel=0.1)
+    def test_more_gpus_shorten_what_grows_with_the_batch_alone(self, table, fit):
+        here = table[(table["threshold"] == fit.thresholds[1]) & (table["n_rollouts"] == 8)
+                     & (table["applies_to"] == POPULATION)]
+        seconds = here.pivot_table(index="gpus", columns="n_prompts", values="seconds_per_update")
+        faster = seconds.loc[8] / seconds.loc[16]
+        assert 1 < faster[16.0] < 1.3 < faster[512.0] < 2
+        assert table.groupby("gpus")["gpus_measured"].first().to_dict() == {8: True, 16: False}
 
+    def test_the_chance_to_be_fastest_is_shared_by_batches_inside(self, table):
+        for _, rows in table[table["applies_to"] == POPULATION].groupby(["threshold", "gpus"]):
+            assert rows["p_fastest"].sum() == pytest.approx(1)
+            assert rows.loc[rows["range"] == "extrapolated", "p_fastest"].isna().all()
+        assert table.loc[table["applies_to"] == NEW_RUN, "p_fastest"].isna().all()
 
-def test_one_new_run_has_the_middle_of_a_typical_one_and_a_wider_interval(times):
-    typical, new = (quantiles(times.hours[kind][:, 1, :, 0], 0.9) for kind in (TYPICAL, NEW))
-    np.testing.assert_allclose(new[0], typical[0], rtol=0.12)
-    assert (new[2] / new[1] > 1.2 * typical[2] / typical[1]).all()
+    def test_without_gpus_there_are_times_and_no_costs(self, fit):
+        table = times_table(fit, times_of(fit, thresholds=[fit.thresholds[0]]))
+        assert table[["gpus", "gpu_hours", "price"]].isna().all().all()
+        assert (table["hours_lower"] < table["hours_upper"]).all()
+        assert table["threshold"].unique().tolist() == [fit.thresholds[0]]
 
+    def test_what_has_no_times_is_refused(self, fit, times):
+        with pytest.raises(CBSDataError, match="no value at n_prompts 16 with n_rollouts 1"):
+            times_of(fit, batches=np.array([[16.0, 1.0]]))
+        with pytest.raises(CBSDataError, match=r"threshold 0\.123 was not fitted; fitted: "):
+            times_of(fit, thresholds=[0.123])
+        with pytest.raises(CBSDataError, match=r"threshold 0\.123 has no times"):
+            times.amount(HOURS, 0.123)
 
-def test_one_new_run_spreads_as_the_fit_says(fit, times):
-    """log S of new runs: the run effect, a residual and what S itself is unsure by."""
-    new, typical = (np.log(times.steps[kind][:, 1, 5]) for kind in (NEW, TYPICAL))
-    extra = (new - typical).std()
-    assert extra > float(fit.posterior["sigma_run"].median())
-    replicated = np.log(fit.predictive["steps"].isel(threshold=1, run=3).values)
-    assert np.std(new) == pytest.approx(np.std(replicated), rel=0.25)
-
-
-def test_batches_are_all_pairs_and_a_doubling_beyond(fit, times):
-    prompts = np.unique(fit.crossings["n_prompts"].values)
-    assert times.batches[:, 0].min() == prompts.min() / 2
-    assert times.batches[:, 0].max() == 2 * prompts.max()
-    assert times.batches[:, 1].min() == 2  # a group of one has no baseline
-    tried = set(zip(fit.crossings["n_prompts"].values, fit.crossings["n_rollouts"].values,
-                    strict=True))
-    marked = {tuple(b) for b, r in zip(times.batches, times.range, strict=True) if r == "tried"}
-    assert marked == tried
-    assert (times.range[times.batches[:, 0] > prompts.max()] == "extrapolated").all()
-
-
-def test_costs_follow_from_hours(table):
-    np.testing.assert_allclose(table["gpu_hours"], table["hours"] * table["gpus"])
-    np.testing.assert_allclose(table["price_upper"], 2.5 * table["gpu_hours_upper"])
-    assert list(table.columns) == TIME_COLUMNS
-
-
-def test_more_gpus_shorten_what_grows_with_the_batch_alone(table, fit):
-    here = pick(table, threshold=fit.thresholds[1], applies_to=TYPICAL, n_rollouts=8.0)
-    small, large = (pick(here, n_prompts=p).set_index("gpus")["seconds_per_update"]
-                    for p in (16.0, 512.0))
-    assert 1 < small[8] / small[16] < 1.3 < large[8] / large[16] < 2
-    assert table.groupby("gpus")["gpus_measured"].first().to_dict() == {8: True, 16: False}
-
-
-def test_the_chance_to_be_fastest_is_shared_by_batches_inside(table):
-    for _, rows in table[table["applies_to"] == TYPICAL].groupby(["threshold", "gpus"]):
-        assert rows["p_fastest"].sum() == pytest.approx(1)
-        assert rows.loc[rows["range"] == "extrapolated", "p_fastest"].isna().all()
-    assert table.loc[table["applies_to"] == NEW, "p_fastest"].isna().all()
-
-
-def test_without_gpus_there_are_times_and_no_costs(fit):
-    table = times_table(fit, times_of(fit, thresholds=[fit.thresholds[0]]))
-    assert table[["gpus", "gpu_hours", "price"]].isna().all().all()
-    assert (table["hours_lower"] < table["hours_upper"]).all()
-    assert table["threshold"].unique().tolist() == [fit.thresholds[0]]
-
-
-def test_a_batch_outside_the_law_is_refused(fit):
-    with pytest.raises(CBSDataError, match="no value at n_prompts 16 with n_rollouts 1"):
-        times_of(fit, batches=np.array([[16.0, 1.0]]))
-
-
-def test_a_threshold_that_was_not_fitted_is_refused(fit, times):
-    with pytest.raises(CBSDataError, match=r"threshold 0\.123 was not fitted; fitted: "):
-        times_of(fit, thresholds=[0.123])
-    with pytest.raises(CBSDataError, match=r"threshold 0\.123 has no times"):
-        times.at(0.123)
-
-
-def test_a_run_that_never_gets_there_has_infinite_ends_and_a_finite_middle():
-    median, low, high = quantiles(np.array([1.0, 2.0, 3.0, np.inf, np.inf])[:, None], 0.9)
-    assert (median[0], low[0], high[0]) == (3.0, 1.0, np.inf)
+    def test_one_axis_has_times_by_total_batch(self):
+        fit = timed_fit("p1", one_axis=True)
+        times = times_of(fit)
+        total = np.unique(fit.crossings["total_batch"].values)
+        assert (times.batches[:, 1] == 1).all()
+        np.testing.assert_allclose(times.batches[:, 0], [total[0] / 2, *total, 2 * total[-1]])
+        assert times.draws["range"].values.tolist() == [
+            "extrapolated", *["tried"] * len(total), "extrapolated"]
 
 
 @pytest.mark.parametrize(("machine", "message"), [
@@ -135,11 +127,68 @@ def test_machines_that_cannot_be_are_refused(machine, message):
         Machine(**machine)
 
 
-def test_one_axis_has_times_by_total_batch():
-    fit = timed_fit("p1", one_axis=True)
-    times = times_of(fit)
-    total = np.unique(fit.crossings["total_batch"].values)
-    assert times.batches[:, 1].tolist() == [1.0] * len(times.batches)
-    np.testing.assert_allclose(times.batches[:, 0], [total[0] / 2, *total, 2 * total[-1]])
-    assert times.range.tolist() == ["extrapolated", *["tried"] * len(total), "extrapolated"]
-    assert (times.hours[TYPICAL] > 0).all()
+def one(times, probability=0.9, kind=POPULATION, **limits):
+    table = choices_table(times, 0.7, Limits(**limits), probability, 0.9)
+    return table[table["applies_to"] == kind].iloc[0]
+
+
+class TestLimits:
+    """Medians are hours on one GPU; the population's draws spread by .15 in log at most."""
+
+    def test_without_a_limit_the_fastest_is_named(self):
+        choice = one(made_times([5.0, 3.0, 4.0]))
+        assert (choice["n_prompts"], choice["met"]) == (2.0, True)
+        assert np.isnan(choice["beyond_n_prompts"])
+
+    def test_a_budget_is_met_with_the_probability_asked_for(self):
+        times = made_times([40.0, 24.0], machine=ON_8)
+        assert one(times, gpu_hours=27.0)["n_prompts"] == 2.0
+        barely = one(times, gpu_hours=24.0)
+        assert not barely["met"]
+        assert barely["probability"] == pytest.approx(0.5, abs=0.01)
+        assert one(times, gpu_hours=24.0, probability=0.45)["met"]
+        assert one(times, money=54.0)["probability"] == one(times, gpu_hours=27.0)["probability"]
+
+    def test_one_new_run_needs_more_room_than_the_population(self):
+        times = made_times([24.0], machine=ON_8)
+        population, new = (one(times, gpu_hours=28.0, kind=kind) for kind in (POPULATION, NEW_RUN))
+        assert (population["met"], new["met"]) == (True, False)
+        assert population["probability"] > new["probability"] > 0.5
+
+    def test_the_cheapest_in_time_is_found_under_a_deadline(self):
+        choice = one(made_times([40.0, 24.0, 25.0], machine=ON_8), deadline=4.0)
+        assert choice[["n_prompts", "met", "question"]].tolist() == [2.0, True, "cheapest"]
+
+    def test_what_cannot_be_met_names_the_most_likely(self):
+        choice = one(made_times([40.0, 24.0, 30.0], machine=ON_8), deadline=1.0)
+        assert choice[["met", "n_prompts", "probability"]].tolist() == [False, 2.0, 0.0]
+
+    def test_a_batch_outside_the_range_is_named_and_not_chosen(self):
+        choice = one(made_times([2.0, 3.0, 4.0], inside=[False, True, True]))
+        assert choice[["n_prompts", "beyond_n_prompts"]].tolist() == [2.0, 1.0]
+
+    def test_counts_that_are_bounds_are_not_chosen(self):
+        choice = one(made_times([16.0, 24.0], machine=Machine((2, 16))))
+        assert choice[["n_prompts", "gpus"]].tolist() == [1.0, 2]
+
+    def test_the_table_holds_both_kinds_of_run(self):
+        times = made_times([40.0, 24.0], machine=ON_8)
+        table = choices_table(times, 0.7, Limits(30.0, None, 5.0), 0.9, 0.9)
+        assert list(table.columns) == CHOICE_COLUMNS
+        assert table["applies_to"].tolist() == [POPULATION, NEW_RUN] * 2
+        first = table.iloc[0]
+        assert first["cost"] == pytest.approx(24.0, rel=0.01)
+        assert first["hours"] == pytest.approx(3.0, rel=0.01)
+        assert (first["cost_unit"], first["gpus"]) == (GPU_HOURS, 8)
+        assert (table["hours_lower"] < table["hours"]).all()
+
+    @pytest.mark.parametrize(("limits", "message"), [
+        ({"gpu_hours": 0.0}, "--gpu-hours is 0; valid: a positive number"),
+        ({"deadline": -1.0}, "--deadline is -1"),
+        ({"money": float("nan")}, "--money is nan"),
+        ({"gpu_hours": 10.0}, "--gpu-hours needs the number of GPUs"),
+        ({"money": 10.0}, "--money needs a price"),
+    ])
+    def test_limits_that_cannot_be_are_refused(self, limits, message):
+        with pytest.raises(CBSDataError, match=message):
+            one(made_times([1.0]), **limits)

@@ -8,8 +8,8 @@ from drawn import legend, lines, points, texts, title
 from fit_fixture import make_fit
 
 from cbsbayes import plots
-from cbsbayes.decisions.allocation import split_table
 from cbsbayes.decisions.front import front_table
+from cbsbayes.decisions.splits import split_table
 from cbsbayes.errors import CBSDataError
 
 

@@ -7,7 +7,7 @@ import pytest
 from drawn import legend, lines, texts, title
 
 from cbsbayes import plots
-from cbsbayes.decisions.time_to_target import TYPICAL
+from cbsbayes.decisions.time_to_target import HOURS
 from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.conditions import steps_ratio
 
@@ -77,7 +77,7 @@ def test_the_clock_map_has_times_and_costs(timed, times, known_gpus):
     level = float(timed.thresholds[0])
     ax = plots.plot_clock_map(timed, threshold=level, times=times if known_gpus else None)
     assert {"GPU-hours", "samples"} & set(legend(ax)) == {"GPU-hours" if known_gpus else "samples"}
-    hours = np.median(times.hours[TYPICAL][:, 0, :, 0], axis=0)
+    hours = np.median(times.amount(HOURS, float(times.draws["threshold"][0]))[..., 0], axis=0)
     levels = [level for level, _ in contours(ax, "#0072b2")]
     per = {"hours": 1, "minutes": 60, "seconds": 3600}[legend(ax)[0]]
     assert per * hours.min() <= min(levels) <= max(levels) <= per * hours.max()

@@ -10,12 +10,12 @@ from drawn import points, texts, title
 
 from cbsbayes.decisions.candidates import TriedRuns
 from cbsbayes.decisions.costs import sample_cost
-from cbsbayes.decisions.plan_target import Target
-from cbsbayes.decisions.planner import Plan, Request
+from cbsbayes.decisions.information import PlannedQuantity
+from cbsbayes.decisions.next_runs import Plan, Request
 from cbsbayes.plots import plot_plan
 
-TARGET = Target("cbs_prompts", "n_rollouts=8", "prompts", 0.9, np.log([20.0, 22.0, 25.0]), True,
-                "identified")
+QUANTITY = PlannedQuantity("cbs_prompts", "n_rollouts=8", "prompts", 0.9,
+                           np.array([20.0, 22.0, 25.0]), "identified")
 
 
 def made(one_axis=False, **changes):
@@ -39,8 +39,9 @@ def made(one_axis=False, **changes):
                                       together=[0.2, 0.3], together_error=0.01,
                                       width_ratio=np.exp([-0.2, -0.3]),
                                       cost_so_far=[25600.0, 51200.0])
-    tried = TriedRuns(((32.0, 8.0),), (1,), one_axis, 25.0, 600.0)
-    whole = Plan(table, first.reset_index(drop=True), TARGET, tried, sample_cost(),
+    batches = np.array([(32.0, 1.0 if one_axis else 8.0)])
+    tried = TriedRuns(batches, np.array([1]), 25.0, 600.0)
+    whole = Plan(table, first.reset_index(drop=True), QUANTITY, tried, sample_cost(),
                  Request(runs=2, budget=60000), 0.9)
     return replace(whole, **changes)
 

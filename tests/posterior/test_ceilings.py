@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from cbsbayes.decisions.allocation import judge
 from cbsbayes.decisions.front import on_front
+from cbsbayes.decisions.splits import judge
 from cbsbayes.models.laws import get_law
 from cbsbayes.models.trajectory_data import trajectory_data
 from cbsbayes.models.trajectory_parameters import TrajectoryParameters

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from timed_sweeps import timed_fit
 
-from cbsbayes.decisions.decision import middle_threshold
+from cbsbayes.decisions.batches import middle_threshold
 from cbsbayes.errors import CBSDataError
 from cbsbayes.report.facts import Facts, chosen_ats, find, usual_batch
 from cbsbayes.report.text import sentences
@@ -75,7 +75,7 @@ def test_with_step_times_the_fastest_batch_is_advised():
     facts = Facts(timed_fit("p1"))
     times = facts.times.tables["times"]
     here = times[np.isclose(times["threshold"], facts.threshold) & times["gpus_measured"]
-                 & (times["range"] != "extrapolated") & (times["applies_to"] == "typical run")]
+                 & (times["range"] != "extrapolated") & (times["applies_to"] == "population")]
     fastest = here.loc[here["hours"].idxmin()]
     assert facts.advice.batch.startswith(f"{fastest['n_prompts']:.0f} prompts × ")
     assert facts.advice.amount.split(" ")[1] in ("s", "min", "h")

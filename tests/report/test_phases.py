@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from cbsbayes.decisions.phases import (
+from cbsbayes.errors import CBSDataError
+from cbsbayes.report.phases import (
     Head,
     clear_phases,
     command_lines,
@@ -14,7 +15,6 @@ from cbsbayes.decisions.phases import (
     read_like,
     write_phases,
 )
-from cbsbayes.errors import CBSDataError
 from training.definitions import PHASES_FOLDER, read_phase
 
 

@@ -1,0 +1,108 @@
+"""Runs that could be next, and what they cost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from timed_sweeps import C_P, C_R, T_0, timed_fit
+
+from cbsbayes.decisions.batches import range_of
+from cbsbayes.decisions.candidates import Choices, TriedRuns, candidates, tried_runs
+from cbsbayes.decisions.costs import Cost, hours_cost, sample_cost, step_time_cost
+from cbsbayes.decisions.step_times import step_times_of
+from cbsbayes.decisions.time_to_target import batch_grid
+from cbsbayes.errors import CBSDataError
+
+TRIED = TriedRuns(np.array([(32.0, 8.0), (32.0, 8.0), (128.0, 8.0), (128.0, 2.0)]),
+                  np.array([1, 2, 1, 1]), 25.0, 600.0)
+
+
+def batches_of(options):
+    return sorted({(option.n_prompts, option.n_rollouts) for option in options})
+
+
+class TestCandidates:
+    def test_batches_are_pairs_of_those_tried_inside_the_samples_tried(self, fit):
+        own = candidates(fit, TRIED, Choices(), sample_cost(), np.nan)
+        assert batches_of(own) == [(32.0, 8.0), (128.0, 2.0), (128.0, 8.0)]
+        assert not any(option.extrapolated for option in own)
+        asked = candidates(fit, TRIED, Choices((4096.0,), (2.0,)), sample_cost(), np.nan)
+        assert batches_of(asked) == [(4096.0, 2.0)]
+        assert all(option.extrapolated for option in asked)
+
+    def test_seeds_are_the_lowest_known_that_the_batch_lacks_then_new_ones(self):
+        assert TRIED.next_seeds((128, 8)) == [2]
+        assert TRIED.next_seeds((32, 8), 2) == [3, 4]
+        assert TRIED.next_seeds((64, 8), 3) == [1, 2, 3]
+        assert replace(TRIED, seeds=np.full(4, -1)).next_seeds((32, 8)) == [1]
+
+    def test_what_was_tried_is_read_off_the_runs_fitted(self, fit):
+        tried = tried_runs(fit)
+        assert (tried.every, tried.longest, tried.one_axis) == (25, 600, False)
+        assert len(tried.batches) == fit.crossings.sizes["run"]
+
+    def test_lengths_let_nine_of_ten_new_runs_pass(self, fit):
+        options = candidates(fit, tried_runs(fit), Choices(), sample_cost(), np.nan)
+        longest = {}
+        for option in options:
+            longest[option.n_prompts, option.n_rollouts] = max(
+                option.reach, longest.get((option.n_prompts, option.n_rollouts), 0.0))
+            assert option.updates % 25 == 0
+        assert min(longest.values()) >= 0.88
+
+    @pytest.mark.parametrize(("choices", "cost", "message"), [
+        (Choices((32,), (1, 8)), sample_cost(), r"n_prompts 32, n_rollouts 1 is outside the law .*"
+         r"valid: n_prompts from 1, n_rollouts from 2 \(a group of one"),
+        (Choices((64,), (8,), (0.0,)), sample_cost(), "64, n_rollouts 8, 0 updates is 0 samples"),
+        (Choices((64,), (8,)), Cost(lambda p, g: np.array([-1.0]), "tokens", ""),
+         r"is -\d+ tokens; valid: above 0")])
+    def test_what_cannot_be_run_or_paid_is_refused(self, fit, choices, cost, message):
+        with pytest.raises(CBSDataError, match=message):
+            candidates(fit, TRIED, choices, cost, np.nan)
+
+    def test_rollouts_cannot_be_chosen_where_there_is_one_axis(self, fit):
+        one = TriedRuns(np.array([(64.0, 1.0)]), np.array([1]), 25.0, 600.0)
+        with pytest.raises(CBSDataError, match="give total batches only"):
+            candidates(fit, one, Choices(rollouts=(4.0,)), sample_cost(), np.nan)
+
+
+class TestCosts:
+    def test_samples_and_hours_of_a_rate(self):
+        assert sample_cost().price(32, 8, 100) == 25600
+        assert sample_cost().range(32, 8) == ""
+        assert hours_cost(0.5, 8).price(32, 8, 100) == pytest.approx(0.5 * 8 * 25600 / 3600)
+
+    @pytest.mark.parametrize(("rate", "gpus", "name"), [
+        (0.0, 1, "--seconds-per-sample"), (float("nan"), 1, "--seconds-per-sample"),
+        (1.0, 0, "--gpus")])
+    def test_what_is_not_positive_is_refused(self, rate, gpus, name):
+        with pytest.raises(CBSDataError, match=f"{name} is .*; valid: above 0"):
+            hours_cost(rate, gpus)
+
+    def test_hours_of_step_times_with_batches_beyond_those_timed(self):
+        fit = timed_fit()
+        cost, times = step_time_cost(fit, gpus=4), step_times_of(fit)
+        seconds = times.seconds_per_update(np.array([[128.0, 8.0]]))[:, 0]
+        assert cost.unit == "GPU-hours"
+        assert cost.price(128, 8, 100) == pytest.approx(seconds.mean() * 100 * 4 / 3600, rel=1e-9)
+        assert cost.price(128, 8, 100) == pytest.approx(
+            (T_0 + C_P * 128 + C_R * 1024) * 100 * 4 / 3600, rel=0.06)
+        grid = batch_grid(fit)
+        marks = [cost.range(*batch) for batch in grid.tolist()]
+        assert marks == range_of(grid, times.batches).tolist()
+        assert {"tried", "extrapolated"} <= set(marks)
+
+    def test_hours_of_total_batches(self):
+        fit = timed_fit(one_axis=True)
+        cost = step_time_cost(fit)
+        seconds = step_times_of(fit).seconds_per_update(np.array([[1024.0, 1.0]]))
+        assert cost.price(1024, 1, 100) == pytest.approx(seconds.mean() * 100 / 3600, rel=1e-9)
+        assert cost.range(1e6, 1.0) == "extrapolated"
+
+    def test_runs_without_step_times(self, fit):
+        with pytest.raises(CBSDataError, match=r"no run has a step time.*--seconds-per-sample"):
+            step_time_cost(fit)
+        with pytest.raises(CBSDataError, match="--gpus is -1; valid: above 0"):
+            step_time_cost(fit, gpus=-1)

@@ -1,0 +1,139 @@
+"""A decision in words: the best split, targets, costs, the check, and what is not answered."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from fit_fixture import make_fit
+from fitted import SETTINGS, quick_sampling
+
+from cbsbayes.decisions.batches import middle_threshold
+from cbsbayes.decisions.decision import Decision, decide
+from cbsbayes.decisions.group_size import Costs
+from cbsbayes.decisions.splits import BatchChoice
+from cbsbayes.decisions.targets import Target
+from cbsbayes.errors import CBSDataError
+from cbsbayes.posterior.fit_sweep import fit_sweep
+from cbsbayes.report.allocate import allocate_notes, allocate_sentences, allocate_tables
+from cbsbayes.report.facts import Facts
+from cbsbayes.report.numbers import probability
+from cbsbayes.simulate import simulate_sweep
+
+
+@pytest.fixture(scope="module")
+def decision(fit):
+    return decide(fit, batch=2048, target=Target("updates", 300.0), costs=Costs(2.0, 1.0))
+
+
+@pytest.fixture(scope="module")
+def text(fit, decision):
+    return " ".join(allocate_sentences(Facts(fit), decision))
+
+
+def test_the_sentences_say_what_the_table_says(decision, fit, text):
+    level = middle_threshold(fit)
+    table = decision.at_threshold("splits").set_index("n_rollouts")
+    best = table[table["chosen"]].iloc[0]
+    assert (f"At 2,048 samples an update, {best['n_prompts']} prompts × {best.name} rollouts takes "
+            f"the fewest updates to accuracy {level:g}") in text
+    assert f"with probability {probability(best['p_best_inside'])}." in text
+    assert not table.loc[8, "chosen"]  # compared with the group size of most runs
+    assert (f"It beats 256 prompts × 8 rollouts with probability "
+            f"{probability(table.loc[8, 'p_worse'])}") in text
+
+
+def test_costs_and_targets_are_in_it(text):
+    assert "The cheapest group size at a fixed number of samples is " in text
+    assert "a prompt costing 2 rollouts" in text
+    assert "At most 300 updates to accuracy" in text
+    assert "population: the smallest batch that meets it is" in text
+    assert "new run: " in text
+
+
+def test_a_target_that_cannot_be_met(fit):
+    hard = decide(fit, target=Target("updates", 1.0))
+    lines = [line for line in allocate_sentences(Facts(fit), hard) if "At most 1 updates" in line]
+    assert len(lines) == 2
+    assert all("cannot be met along any line of the batches tried; the largest" in line
+               for line in lines)
+
+
+def test_every_table_has_its_cells(decision):
+    tables = allocate_tables(decision)
+    assert list(tables) == ["splits", "group_size", "targets", "front", "iso_batch"]
+    for table in tables.values():
+        assert table.rows
+        assert all(len(row) == len(table.columns) for row in table.rows)
+        assert not any("nan" in cell.text.lower() for row in table.rows for cell in row)
+
+
+def test_extrapolation_is_named(fit):
+    far = decide(fit, batch=2**20)
+    assert (far.tables["splits"]["range"] == "extrapolated").all()
+    assert "everything stated of them is extrapolated" in " ".join(allocate_notes(Facts(fit), far))
+    assert "all outside the range tried" in " ".join(allocate_sentences(Facts(fit), far))
+
+
+def test_a_bound_is_a_reservation():
+    bounded = make_fit()
+    at = bounded.cbs["quantity"] == "best_n_rollouts"
+    bounded.cbs = pd.concat([bounded.cbs[~at], bounded.cbs[at].assign(status="upper_bound")])
+    notes = " ".join(allocate_notes(Facts(bounded), decide(bounded)))
+    assert "only an upper bound on the best group size: probabilities there lean on" in notes
+
+
+def check(verdict, n_rollouts, *, not_reached=0, seen=False):
+    return {"threshold": 0.7, "n_prompts": 64, "n_rollouts": n_rollouts, "verdict": verdict,
+            "n_not_reached": not_reached, "n_runs": 2, "observed_lower": 300.0,
+            "observed_upper": np.inf if not_reached else 320.0, "predicted_lower": 200.0,
+            "predicted_upper": 250.0, "runs_seen": seen, "p_least": 1 / n_rollouts,
+            "observed_least": False, "ci_prob": 0.9}
+
+
+def lines_of(*rows):
+    decision = Decision(BatchChoice(128, ""), 0.7, {"iso_batch": pd.DataFrame(rows)})
+    return allocate_sentences(Facts(make_fit(), 0.7), decision)
+
+
+class TestCheck:
+    def test_agreement_and_what_is_due_by_chance(self):
+        (line,) = lines_of(*(check("agree", g) for g in (2, 4, 8, 16) for _ in range(5)))
+        assert line == ("The runs of 128 samples as predicted by a fit that left them out: 20 of "
+                        "20 means of a split at a threshold agree (2 at most are due to disagree "
+                        "by chance).")
+        assert "this fit, which has seen them" in lines_of(check("agree", 2, seen=True))[0]
+
+    def test_the_least_is_counted_with_what_was_due(self):
+        rows = [check("agree", 2) | {"observed_least": True}, check("agree", 8),
+                check("agree", 2) | {"threshold": 0.8},
+                check("agree", 8) | {"threshold": 0.8, "observed_least": True}]
+        assert lines_of(*rows)[1].startswith(
+            "The split of least observed S was the likeliest one at 1 of 2 thresholds at which all "
+            "runs arrived; 1.0 were due")
+
+    def test_disagreement_is_a_warning(self):
+        assert lines_of(check("agree", 2), check("slower", 8))[1:] == [
+            "Warning: 64 prompts × 8 rollouts was slower than predicted at 0.7: 300–320 updates "
+            "observed, 200–250 predicted."]
+
+    def test_small_groups_that_never_arrive_may_saturate(self):
+        lines = lines_of(check("slower", 2, not_reached=2), check("agree", 8))
+        assert "> 300 updates observed" in lines[1]
+        assert "may saturate lower" in lines[2]
+        assert len(lines_of(check("agree", 2), check("slower", 8, not_reached=1))) == 2
+
+
+def test_one_axis_has_a_front_and_says_why_no_splits():
+    with quick_sampling():
+        one_axis = fit_sweep(simulate_sweep("batch", 1, law="total"), sampler=SETTINGS)
+    decision, facts = decide(one_axis), Facts(one_axis)
+    assert allocate_sentences(facts, decision) == []
+    assert list(allocate_tables(decision)) == ["front"]
+    assert allocate_notes(facts, decision)[0].startswith(
+        "No splits: the law total depends on the total batch alone")
+
+
+def test_an_unknown_threshold_is_refused(fit):
+    with pytest.raises(CBSDataError, match=r"0.99 was not fitted; fitted: .*--thresholds"):
+        decide(fit, threshold=0.99)
