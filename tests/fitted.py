@@ -74,8 +74,8 @@ def quick_sampling(draws=narrow_draws):
 
 
 @contextlib.contextmanager
-def few_figures(count=2):
-    """Draw only the first figures, alone: tests of the command look at files, not at plots."""
+def few_figures(count=1):
+    """Draw only the first figures: tests of the command look at files, not at plots."""
     from cbsbayes.plots import gallery
 
     everything = gallery.page_figures

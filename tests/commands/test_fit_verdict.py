@@ -11,7 +11,8 @@ from fitted import SETTINGS, quick_sampling, run
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.sweep.dataset import new_sweep
-from cbsbayes.sweep.files import write_sweep
+from cbsbayes.sweep.files import read_sweep
+from cbsbayes.sweep.shipped import default_sweep_path
 
 
 def again(ds, keep=None, **columns):
@@ -40,32 +41,33 @@ def test_alone_it_is_refused_in_one_line(sweep_file, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_target_passed_before_training_is_left_out_of_the_shipped_sweep(tmp_path, capsys):
-    assert run("--thresholds", "0.1,0.5", "-o", tmp_path, "--quiet") == 0
-    found = json.loads((tmp_path / "fit.json").read_text())
-    assert found["thresholds"] == [0.5]
-    assert found["reached"]["left_out"]["0.1"].startswith("every run had passed it before")
-    assert [row["n_reached"] for row in found["reached"]["thresholds"]] == [39]
+def test_a_target_passed_before_training_is_left_out_of_the_shipped_sweep():
+    with quick_sampling():
+        fit = fit_sweep(read_sweep(default_sweep_path()), thresholds=[0.1, 0.5],
+                        sampler=SETTINGS, alternatives=False)
+    assert fit.thresholds.tolist() == [0.5]
+    assert fit.verdict["reached"]["left_out"]["0.1"].startswith("every run had passed it before")
+    assert [row["n_reached"] for row in fit.verdict["reached"]["thresholds"]] == [39]
 
 
-def test_learning_rates_scaled_with_the_batch_are_one_group(prompts_sweep, tmp_path, capsys):
+def test_learning_rates_scaled_with_the_batch_are_one_group(prompts_sweep):
     rate = 1e-6 * np.sqrt(prompts_sweep["n_prompts"].values / 128)
-    path = write_sweep(again(prompts_sweep, learning_rate=rate), tmp_path / "sweep.nc")
-    assert run(path, "-o", tmp_path / "out") == 0
-    found = json.loads((tmp_path / "out" / "fit.json").read_text())
-    rule = found["learning_rate_rule"]
-    assert (found["group"], rule["axis"]) == ("lr ∝ batch^0.5", "total_batch")
+    with quick_sampling():
+        fit = fit_sweep(again(prompts_sweep, learning_rate=rate), sampler=SETTINGS,
+                        alternatives=False)
+    rule = fit.settings["learning_rate_rule"]
+    assert (fit.group, rule["axis"]) == ("lr ∝ batch^0.5", "total_batch")
     assert rule["exponent"] == pytest.approx(0.5, abs=1e-5)
     assert rule["standard_error"] < 1e-5
-    assert "lr ∝ batch^0.50" in capsys.readouterr().out
-    assert "lr ∝ batch^0.50" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert any("lr ∝ batch^0.50" in sentence for sentence in fit.verdict["sentences"])
 
 
 def test_steps_that_rise_with_the_batch_contradict_every_law(prompts_sweep):
     reverse = dict(zip(sizes := np.unique(prompts_sweep["n_prompts"]), sizes[::-1], strict=True))
     swapped = [reverse[size] for size in prompts_sweep["n_prompts"].values]
     with quick_sampling():
-        fit = fit_sweep(again(prompts_sweep, n_prompts=swapped), sampler=SETTINGS)
+        fit = fit_sweep(again(prompts_sweep, n_prompts=swapped), sampler=SETTINGS,
+                        alternatives=False)
     assert fit.verdict["level"] == "limited"
     assert "the data contradict the law" in fit.verdict["title"]
     assert fit.verdict["contradictions"][0].startswith("S rises with the batch: of ")
@@ -75,7 +77,7 @@ def test_seeds_that_are_copies_are_said(prompts_sweep):
     n = prompts_sweep.sizes["run"]
     ds = again(prompts_sweep, [*range(n), 0], run=[f"r{k}" for k in range(n + 1)])
     with quick_sampling():
-        fit = fit_sweep(ds, sampler=SETTINGS)
+        fit = fit_sweep(ds, sampler=SETTINGS, alternatives=False)
     assert f"2 runs share their whole curve with another run (r0 = r{n})" in " ".join(
         fit.verdict["contradictions"])
 
