@@ -28,7 +28,7 @@ from cbsbayes.decisions.splits import candidate_splits, judge
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.fit import stacked
 from cbsbayes.posterior.surface import Surface
-from cbsbayes.simulate import true_steps, truth_of
+from cbsbayes.simulation.truth import true_steps, truth_of
 from cbsbayes.validation.coverage import Settings, fitted_runs
 from cbsbayes.validation.engine import Ledger, executor, run_sweeps
 from cbsbayes.validation.families import family_sweep, get_family

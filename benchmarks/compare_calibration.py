@@ -18,7 +18,7 @@ from cbsbayes.decisions.compare_fits import compare_fits
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.simulation.truth import mean_noise, true_steps, truth_of
 
 THRESHOLD, ROLLOUTS, PROMPTS = 0.66, 8, 128

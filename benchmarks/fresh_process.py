@@ -30,7 +30,7 @@ def write_runs(path: Path, n_runs: int) -> None:
     """Write simulated runs as a sweep."""
     import numpy as np
 
-    from cbsbayes.simulate import simulate_sweep
+    from cbsbayes.simulation.sweep import simulate_sweep
     from cbsbayes.sweep.files import write_sweep
 
     sweep = simulate_sweep("all", n_runs // 16 + 1)  # 16 of a seed's 17 runs have a group

@@ -33,8 +33,9 @@ from cbsbayes.noise.probes import probes_at_accuracy
 from cbsbayes.posterior.fit import Fit, stacked
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.posterior.surface import Surface
-from cbsbayes.simulate import simulate_sweep, true_steps
 from cbsbayes.simulation.noise import with_gradient_noise
+from cbsbayes.simulation.sweep import simulate_sweep
+from cbsbayes.simulation.truth import true_steps
 
 THRESHOLDS = (0.60, 0.65, 0.70, 0.72)
 ANCHOR = (64, 8)

@@ -32,7 +32,7 @@ from cbsbayes.models.crossing_data import CrossingData, crossing_data
 from cbsbayes.models.crossing_parameters import CrossingParameters
 from cbsbayes.models.laws import Law, get_law
 from cbsbayes.models.pymc_models import build_crossing_model
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 
 LAW = get_law("two_axis_free")
 SHARED = ["S_min", "B_prompt", "B_rollout", "alpha", "sigma_run", "sigma_residual"]

@@ -24,7 +24,7 @@ from cbsbayes.decisions.targets import Target, target_table
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.simulate import true_steps, truth_of
+from cbsbayes.simulation.truth import true_steps, truth_of
 from cbsbayes.validation.engine import Ledger, executor, run_sweeps
 from cbsbayes.validation.families import family_sweep, get_family
 

@@ -22,7 +22,8 @@ _HOMES = {  # module and name, imported on first use: --help must not wait for P
     "default_sweep_path": ("sweep.shipped", "default_sweep_path"),
     "fit_sweep": ("posterior.fit_sweep", "fit_sweep"),
     "read_logs": ("ingest", "ingest"),  # `ingest` itself is the module once it is imported
-    "read_sweep": ("sweep.files", "read_sweep"), "simulate_sweep": ("simulate", "simulate_sweep"),
+    "read_sweep": ("sweep.files", "read_sweep"),
+    "simulate_sweep": ("simulation.sweep", "simulate_sweep"),
     "write_fit": ("report.folder", "write_fit"), "write_sweep": ("sweep.files", "write_sweep"),
 }
 

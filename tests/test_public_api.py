@@ -23,7 +23,7 @@ HOMES = {"CBSDataError": "cbsbayes.errors",
          "default_sweep_path": "cbsbayes.sweep.shipped",
          "fit_sweep": "cbsbayes.posterior.fit_sweep",
          "read_logs": "cbsbayes.ingest", "read_sweep": "cbsbayes.sweep.files",
-         "simulate_sweep": "cbsbayes.simulate", "write_fit": "cbsbayes.report.folder",
+         "simulate_sweep": "cbsbayes.simulation.sweep", "write_fit": "cbsbayes.report.folder",
          "write_sweep": "cbsbayes.sweep.files"}
 
 

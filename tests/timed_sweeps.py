@@ -9,7 +9,7 @@ from fitted import SETTINGS, quick_sampling
 from cbsbayes.decisions.batches import NEW_RUN, POPULATION
 from cbsbayes.decisions.time_to_target import Machine, Times
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 
 T_0, C_P, C_R = 20.0, 0.05, 0.02
 

@@ -17,7 +17,7 @@ import xarray as xr
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import group_divisor
-from cbsbayes.simulate import levels
+from cbsbayes.simulation.sweep import levels
 from cbsbayes.simulation.truth import truth_of
 from cbsbayes.sweep.dataset import digest, validate
 from cbsbayes.sweep.schema import AXES
@@ -36,8 +36,8 @@ def with_gradient_noise(
     Parameters
     ----------
     ds : xarray.Dataset
-        From `cbsbayes.simulate.simulate_sweep`, of a law of two axes; disturbances of its curves
-        are not repeated.
+        From `cbsbayes.simulation.sweep.simulate_sweep`, of a law of two axes; disturbances of its
+        curves are not repeated.
     every : int
         Updates between probes; the first is before update 1.
     offset : float

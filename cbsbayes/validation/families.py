@@ -13,8 +13,8 @@ from scipy import stats
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law
 from cbsbayes.models.priors import PRIORS
-from cbsbayes.simulate import simulate_sweep
 from cbsbayes.simulation.disturbances import Disturbances
+from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.simulation.truth import Truth
 
 __all__ = ["FAMILIES", "Family", "family_sweep", "get_family", "prior_exponent"]
@@ -29,7 +29,7 @@ class Family:
     name, what : str
         Its name, and in one phrase what is special.
     design, seeds : str, int
-        As in `cbsbayes.simulate.simulate_sweep`.
+        As in `cbsbayes.simulation.sweep.simulate_sweep`.
     alpha : float or None
         The true exponent; None: drawn for every sweep from the prior of a free one.
     total : bool

@@ -24,7 +24,7 @@ from cbsbayes.models.laws import Law
 from cbsbayes.models.trajectory_data import trajectory_data
 from cbsbayes.models.trajectory_parameters import TrajectoryParameters, TrajectoryPriors
 from cbsbayes.models.trajectory_runs import moments
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.validation.coverage import Settings, fitted_runs
 from cbsbayes.validation.models import PriorDraw, with_checks
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 import xarray as xr
 
-import cbsbayes
 from cbsbayes.models.laws import get_law
+from cbsbayes.posterior.versions import versions
 from cbsbayes.validation import calibration, coverage, seeds
 from cbsbayes.validation.coverage import Settings
 from cbsbayes.validation.engine import Ledger, Work, run_sweeps
@@ -62,7 +62,7 @@ class Study:
     def all_settings(self) -> dict[str, Any]:
         """Return everything that must agree between the sweeps of a table."""
         return {"kind": self.kind, "data": self.data, **self.settings.as_dict(),
-                "model": self.model, **self.facts, "cbsbayes": cbsbayes.__version__}
+                "model": self.model, **self.facts, "cbsbayes": versions()["cbsbayes"]}
 
 
 class Outcome(NamedTuple):

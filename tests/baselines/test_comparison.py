@@ -19,7 +19,7 @@ from cbsbayes.baselines import (
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit import Fit
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.sweep.dataset import new_sweep
 
 THRESHOLDS = [0.62, 0.68]

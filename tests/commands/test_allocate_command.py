@@ -18,7 +18,7 @@ from cbsbayes.decisions.splits import SPLIT_COLUMNS
 from cbsbayes.decisions.targets import TARGET_COLUMNS
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 
 FIGURES = ["front.pdf", "front.svg", "split_choice.pdf", "split_choice.svg"]
 PAGE = ["index.html", "paper.tex", "paper.txt", "tables"]

@@ -13,7 +13,7 @@ from cbsbayes.compare import main
 from cbsbayes.decisions.compare_fits import COMPARE_COLUMNS
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.sweep.files import write_sweep
 
 

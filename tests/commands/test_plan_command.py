@@ -16,7 +16,7 @@ from cbsbayes.plan import main
 from cbsbayes.posterior.fit import Fit, table_to_json
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.plan import plan_notes
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.sweep.dataset import new_sweep
 from cbsbayes.sweep.files import write_sweep
 

@@ -8,7 +8,7 @@ import pytest
 from cbsbayes.crossings.contradictions import copied_curves, rising_steps
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.errors import CBSDataError
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.sweep.dataset import new_sweep
 
 

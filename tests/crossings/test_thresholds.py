@@ -6,7 +6,7 @@ import pytest
 from cbsbayes.crossings.intervals import RULES, choose_thresholds, find_crossings
 from cbsbayes.crossings.thresholds import batch_labels, check_batches
 from cbsbayes.errors import CBSDataError
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.sweep.dataset import new_sweep
 
 STEP = np.arange(0, 201, 10)

@@ -22,7 +22,7 @@ from cbsbayes.decisions.compare_fits import (
 from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 
 THRESHOLDS = (0.6, 0.65)
 

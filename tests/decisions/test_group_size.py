@@ -12,7 +12,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import noise_in_prompts
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.posterior.tidy import CBS_COLUMNS
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 
 
 def test_without_costs_it_is_the_table_of_the_fit(fit):

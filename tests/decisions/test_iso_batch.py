@@ -12,7 +12,7 @@ from cbsbayes.decisions.iso_batch import CHECK_COLUMNS, check_table, fit_without
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.sweep.files import read_sweep
 from cbsbayes.sweep.shipped import default_sweep_path
 

@@ -27,7 +27,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.sampling import sample_prior
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 
 QUICK = Request(data_sets=64, draws=500, choices=Choices((32, 128, 512), (4, 8)))
 SURE = replace(SETTINGS, draws=750)

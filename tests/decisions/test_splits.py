@@ -24,7 +24,7 @@ from cbsbayes.decisions.splits import (
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 
 GROUP_LAW, PLAIN = get_law("two_axis_free"), get_law("two_axis_free_plain")
 TRIED = np.array([(32, 8), (64, 8), (128, 2), (128, 8), (128, 16)], dtype=float)

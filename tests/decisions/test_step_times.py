@@ -12,7 +12,7 @@ from cbsbayes.decisions.step_times import (
     step_times_of_sweep,
 )
 from cbsbayes.errors import CBSDataError
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 
 
 @pytest.fixture(scope="module")

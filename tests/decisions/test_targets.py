@@ -11,7 +11,7 @@ from cbsbayes.decisions.batches import NEW_RUN, POPULATION
 from cbsbayes.decisions.targets import TARGET_COLUMNS, Target, check_target, target_table
 from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from cbsbayes.models.crossing_data import crossing_data
 from cbsbayes.models.crossing_parameters import CrossingParameters
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.fit import stacked
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 
 
 def normal_tree(y, n_draws=4000, seed=0):

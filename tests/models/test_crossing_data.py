@@ -12,7 +12,7 @@ from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.crossing_data import FAR, batch_axes, crossing_data
 from cbsbayes.models.laws import get_law
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 
 INF = np.inf
 TOTAL, TWO_AXIS = get_law("total"), get_law("two_axis")

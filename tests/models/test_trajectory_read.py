@@ -14,7 +14,7 @@ from cbsbayes.models.trajectory_read import expected_accuracy, read_thresholds
 from cbsbayes.models.trajectory_replicate import replicated_log_steps
 from cbsbayes.models.variables import CURVE, INITIAL_ACCURACY, PROGRESS, now_name
 from cbsbayes.posterior.fit import stacked
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 
 LAW = get_law("two_axis_free")
 

@@ -13,7 +13,7 @@ from cbsbayes.models.trajectory_read import read_thresholds
 from cbsbayes.models.trajectory_replicate import crossing_of, replicated_log_steps
 from cbsbayes.posterior.fit import stacked
 from cbsbayes.posterior.surface import Surface
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 
 LAW = get_law("two_axis")
 THRESHOLDS = np.array([0.60, 0.65, 0.68])

@@ -21,8 +21,9 @@ from cbsbayes.posterior.surface import Surface
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.fit_page import fit_page
 from cbsbayes.report.folder import write_fit
-from cbsbayes.simulate import simulate_sweep, true_steps
 from cbsbayes.simulation.noise import with_gradient_noise
+from cbsbayes.simulation.sweep import simulate_sweep
+from cbsbayes.simulation.truth import true_steps
 from cbsbayes.sweep.files import write_sweep
 
 THRESHOLDS = (0.60, 0.65, 0.70)

@@ -28,7 +28,7 @@ from cbsbayes.posterior.quantities import Design, Quantity, quantities
 from cbsbayes.posterior.surface import Surface
 from cbsbayes.posterior.tidy import cbs_table, interval
 from cbsbayes.report.numbers import estimate
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 
 THRESHOLDS = np.array([0.60, 0.66, 0.71])
 TRIED = Design({8: (32, 64)}, {64: (2, 4, 8, 16)}, (256.0, 512.0), one_axis=False,

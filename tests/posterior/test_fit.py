@@ -14,7 +14,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.conditions import steps_ratio
 from cbsbayes.posterior.fit import Fit, stacked, table_from_json, table_to_json, thinned
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.sweep.files import write_tree
 
 TABLES = ("cbs", "comparison", "runs", "law_table")

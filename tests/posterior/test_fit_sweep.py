@@ -16,7 +16,8 @@ from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.posterior.selection import alternative_laws
 from cbsbayes.posterior.tidy import CBS_COLUMNS
-from cbsbayes.simulate import simulate_sweep, true_steps
+from cbsbayes.simulation.sweep import simulate_sweep
+from cbsbayes.simulation.truth import true_steps
 from cbsbayes.sweep.dataset import digest, new_sweep
 
 

@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 from cbsbayes.models.laws import LAWS, get_law
 from cbsbayes.posterior.quantities import design_of, quantities
 from cbsbayes.posterior.surface import Surface
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 
 CHAINS, DRAWS, THRESHOLDS = 2, 5, [0.6, 0.7]
 

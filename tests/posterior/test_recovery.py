@@ -12,8 +12,8 @@ from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.posterior.surface import Surface
-from cbsbayes.simulate import simulate_sweep, truth_of
-from cbsbayes.simulation.truth import mean_noise, progress_at, true_steps
+from cbsbayes.simulation.sweep import simulate_sweep
+from cbsbayes.simulation.truth import mean_noise, progress_at, true_steps, truth_of
 from cbsbayes.sweep.files import read_sweep
 from cbsbayes.sweep.groups import choose_runs
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.posterior.runs_table import runs_table
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.sweep.groups import choose_runs
 
 

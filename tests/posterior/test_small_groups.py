@@ -16,7 +16,8 @@ from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.ceiling_option import OPTION, ceiling_sentences, check_ceilings
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.posterior.small_groups import ALARM, ceiling_loss, small_group_caution
-from cbsbayes.simulate import simulate_sweep, true_steps
+from cbsbayes.simulation.sweep import simulate_sweep
+from cbsbayes.simulation.truth import true_steps
 from cbsbayes.sweep.files import write_sweep
 
 LAW = get_law("two_axis_free")

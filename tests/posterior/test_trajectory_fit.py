@@ -14,7 +14,8 @@ from cbsbayes.models.trajectory_parameters import TrajectoryParameters
 from cbsbayes.models.trajectory_read import read_thresholds
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.posterior.surface import Surface
-from cbsbayes.simulate import simulate_sweep, true_steps
+from cbsbayes.simulation.sweep import simulate_sweep
+from cbsbayes.simulation.truth import true_steps
 from cbsbayes.sweep.dataset import new_sweep
 
 LAW = get_law("two_axis")

@@ -18,7 +18,7 @@ from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.report.allocate import allocate_notes, allocate_sentences, allocate_tables
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.numbers import probability
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from cbsbayes.report.facts import Facts
 from cbsbayes.report.fit_page import fit_page, next_lines
 from cbsbayes.report.page import PageFigure, page_tables, render_page
 from cbsbayes.report.text import paragraph
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 
 HOSTILE = ["<script>alert(1)</script>", "x\ny", "{{7*7}}", "\"><img src=x>"]
 

@@ -10,9 +10,10 @@ from scipy.integrate import solve_ivp
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import LAWS
-from cbsbayes.simulate import Truth, main, simulate_sweep, true_steps, truth_of
+from cbsbayes.simulate import main
 from cbsbayes.simulation.designs import cells, design_table
-from cbsbayes.simulation.truth import mean_noise, progress_at
+from cbsbayes.simulation.sweep import simulate_sweep
+from cbsbayes.simulation.truth import Truth, mean_noise, progress_at, true_steps, truth_of
 from cbsbayes.sweep.dataset import is_one_axis, merge, notes_of
 from cbsbayes.sweep.files import read_sweep
 

@@ -9,7 +9,7 @@ import xarray as xr
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import LAWS, get_law
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.simulation.truth import Truth, true_steps
 from cbsbayes.validation import models
 from cbsbayes.validation.coverage import COLUMNS, Settings, coverage_table, simulated_sweep

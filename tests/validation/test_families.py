@@ -8,7 +8,7 @@ import pytest
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import get_law
 from cbsbayes.models.priors import PRIORS
-from cbsbayes.simulate import truth_of
+from cbsbayes.simulation.truth import truth_of
 from cbsbayes.validation.families import FAMILIES, family_sweep, get_family, prior_exponent
 
 LAW = get_law("two_axis_free")

@@ -8,7 +8,7 @@ from mlperf import reference_sweep
 
 from cbsbayes.crossings.thresholds import batch_labels
 from cbsbayes.errors import CBSDataError
-from cbsbayes.simulate import simulate_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.sweep.dataset import new_sweep
 from cbsbayes.validation.coverage import COLUMNS, Settings, coverage_table
 from cbsbayes.validation.reading import reading_of
