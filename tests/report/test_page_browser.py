@@ -3,9 +3,9 @@
 Each check is first shown to fail on a page that has the fault.
 """
 
-import base64
 import io
 import os
+from urllib.parse import unquote_to_bytes
 
 import pytest
 from chromium import Chromium, find_chromium
@@ -123,4 +123,4 @@ def test_the_pictures_of_the_page_are_shown(browser, tmp_path):
 def _images(browser, path):
     """Return the bytes of images that the browser could decode."""
     seen = browser.visit(path)
-    return [base64.b64decode(a.partition(",")[2]) for a in seen.decoded]
+    return [unquote_to_bytes(address.partition(",")[2]) for address in seen.decoded]
