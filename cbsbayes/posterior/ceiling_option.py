@@ -77,6 +77,6 @@ def ceiling_sentences(cbs: pd.DataFrame) -> list[str]:
 def _text(row: Mapping[Hashable, Any]) -> str:
     """Return a row's number and its interval, or the bound that the runs settle."""
     median, lower, upper = (row[name] for name in ("median", "ci_lower", "ci_upper"))
-    return {"identified": f"{median:.2f} ({row['ci_prob']:.0%} from {lower:.2f} to {upper:.2f})",
+    return {"identified": f"{median:.2f} ({lower:.2f}–{upper:.2f})",
             "upper_bound": f"at most {upper:.2f}", "lower_bound": f"at least {lower:.2f}",
             }.get(row["status"], "not settled by these runs")

@@ -109,8 +109,8 @@ def test_the_words_say_bounds_and_what_is_never_reached():
         row("ceiling", "n_rollouts=64", "not_identified"),
         row("steps", "n_prompts=8,n_rollouts=2", "lower_bound", lower=300.0, threshold=0.7)]))
     assert "λ 0.40 (0.20–0.60)" in said[0]
-    assert "0.82 (0.74–0.90) of it with groups of 2, an accuracy of ≥\xa00.600;" in said[0]
-    assert "≤\xa00.990 of it with groups of 64." in said[0]
+    assert "0.82 (0.74–0.90) of it with groups of 2, an accuracy of at least 0.60;" in said[0]
+    assert "at most 0.99 of it with groups of 64." in said[0]
     assert said[2].startswith("Some batches tried may never reach 0.7: their S has no upper end")
 
 
