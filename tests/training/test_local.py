@@ -128,7 +128,7 @@ def test_run_continued_from_a_checkpoint_is_joined_by_the_analysis(tmp_path):
     pytest.importorskip("xarray")
     from cbsbayes.sweep.from_logs import build_sweep
 
-    sweep = build_sweep(read_source(str(logs)).logs)
+    sweep = build_sweep(read_source(str(logs))[0])
     assert sweep.sizes["run"] == 1
     assert int(sweep["attempts"][0]) == 2
     assert sweep["step"].values.tolist() == [0, 2, 4, 6, 8, 10, 12]
