@@ -165,6 +165,7 @@ def ingest(
     OSError
         Where a file cannot be read.
     """
+    from cbsbayes.errors import CBSDataError
     from cbsbayes.logs.detect import read_sources
     from cbsbayes.logs.history import listed
     from cbsbayes.logs.side_car import read_config
@@ -183,7 +184,10 @@ def ingest(
     logs = [replace(log, stated=stated.get(log.name) or stated.get(log.id, {}),
                     further=(*log.further, ("--config", given)) if given else log.further)
             for log in logs]
-    ds = build_sweep(logs, metric=metric, history=history)
+    try:
+        ds = build_sweep(logs, metric=metric, history=history)
+    except CBSDataError as error:
+        raise CBSDataError("; ".join([str(error), *said])) from None
     return add_notes(ds, [one_line(note) for note in said])
 
 

@@ -64,7 +64,7 @@ def read_table(path: Path, root: Path) -> tuple[list[RunLog], list[str]]:
 
 def logs_of(table: Table, path: Path, root: Path) -> tuple[list[RunLog], list[str]]:
     """Return the runs of a table in memory; see `read_table`."""
-    if table.has("run"):
+    if any(table.has(name) for name in ("run", "accuracy", "n_prompts", "total_batch")):
         return read_crossings(table) if is_crossings(table) else read_curves(table)
     steps = next(filter(table.has, _STEPS), None)
     if steps is None:

@@ -51,11 +51,11 @@ def only_line(capsys, command):
 
 
 def refused_by_ingest(place, capsys, *arguments):
-    (place / "sweep.nc").write_bytes(b"an earlier sweep")
+    (place / "sweep.nc").write_bytes(b"\x89HDF\r\n\x1a\nan earlier sweep")
     before = files(place)
     assert ingest.main([*arguments, "-o", "sweep.nc"]) == 1
     assert files(place) == before
-    assert (place / "sweep.nc").read_bytes() == b"an earlier sweep"
+    assert (place / "sweep.nc").read_bytes().endswith(b"an earlier sweep")
     return only_line(capsys, "cbsbayes.ingest")
 
 
@@ -81,9 +81,9 @@ def ingested(place, frame):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"n_prompts": -4}, r"curves\.csv.* n_prompts is -4; valid: a whole number above 0"),
-    ({"n_prompts": 0}, r"n_prompts is 0; valid: a whole number above 0"),
-    ({"n_rollouts": -1}, r"n_rollouts is -1; valid"),
+    ({"n_prompts": -4}, r"curves\.csv.* n_prompts is -4; valid: a whole number from 1"),
+    ({"n_prompts": 0}, r"n_prompts is 0; valid: a whole number from 1"),
+    ({"n_rollouts": -2}, r"n_rollouts is -2; valid"),
     ({"n_prompts": "many"}, r"n_prompts is 'many'; valid"),
     ({"accuracy": "high"}, r"accuracy is 'high'; valid"),
     ({"step": -5}, r"step is -5; valid"),
