@@ -21,8 +21,9 @@ from cbsbayes._command import EXIT_OK, EXIT_SAMPLING, numbers, run_command
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
+    from cbsbayes.decisions.candidates import Request
     from cbsbayes.decisions.costs import Cost
-    from cbsbayes.decisions.next_runs import Plan, Request
+    from cbsbayes.decisions.next_runs import Plan
     from cbsbayes.posterior.fit import Fit
     from cbsbayes.report.phases import Head
 
@@ -140,8 +141,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
 
 
 def _request(options: argparse.Namespace) -> Request:
-    from cbsbayes.decisions.candidates import Choices
-    from cbsbayes.decisions.next_runs import Request
+    from cbsbayes.decisions.candidates import Choices, Request
 
     choices = Choices(options.n_prompts, options.n_rollouts, options.updates, options.eval_every,
                       options.reach)

@@ -8,7 +8,7 @@ middle threshold, whichever the fit says.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +23,7 @@ from cbsbayes.models.batches import batch_axes
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
 
-__all__ = ["Candidate", "Choices", "TriedRuns", "candidates", "tried_runs"]
+__all__ = ["Candidate", "Choices", "Request", "TriedRuns", "candidates", "tried_runs"]
 
 _MOST_TIMES = 10.0  # the longest run tried: a fit says little of S far beyond
 
@@ -86,6 +86,54 @@ class Choices:
     updates: Sequence[float] | None = None
     every: float | None = None
     reach: float = 0.9
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a plan.
+
+    Attributes
+    ----------
+    quantity : str or None
+        ``NAME@at``; see `cbsbayes.decisions.information.planned_quantity`.
+    threshold : float or None
+        At which the quantity is meant.
+    budget : float
+        In the unit of the cost, for all runs together.
+    runs : int
+        How many runs at most.
+    choices : Choices
+        What runs to choose from.
+    data_sets, draws : int
+        Simulated data sets per candidate, and draws weighted by each.
+    seed : int
+        Of all random numbers.
+    """
+
+    quantity: str | None = None
+    threshold: float | None = None
+    budget: float = np.inf
+    runs: int = 1
+    choices: Choices = field(default_factory=Choices)
+    data_sets: int = 128
+    draws: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be planned with."""
+        choices = self.choices
+        for name, value, holds, valid in (
+                ("budget", self.budget, self.budget > 0, "above 0"),
+                ("runs", self.runs, self.runs >= 1, "at least 1"),
+                ("seed", self.seed, self.seed >= 0, "0 and more"),
+                ("reach", choices.reach, 0 < choices.reach < 1, "between 0 and 1"),
+                ("data_sets", self.data_sets, self.data_sets >= 8, "at least 8"),
+                ("draws", self.draws, self.draws >= 200, "at least 200"),
+                ("every", choices.every, choices.every is None or choices.every > 0, "above 0"),
+                ("updates", choices.updates, all(n >= 0 for n in choices.updates or ()),
+                 "0 and more")):
+            if not holds:
+                raise CBSDataError(f"{name} is {value}; valid: {valid}")
 
 
 @dataclass(frozen=True)

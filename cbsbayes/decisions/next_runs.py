@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,7 +23,13 @@ import xarray as xr
 
 from cbsbayes.crossings.rules import INTERVAL, LEFT, RIGHT
 from cbsbayes.decisions.batches import interval_columns
-from cbsbayes.decisions.candidates import Candidate, Choices, TriedRuns, candidates, tried_runs
+from cbsbayes.decisions.candidates import (
+    Candidate,
+    Request,
+    TriedRuns,
+    candidates,
+    tried_runs,
+)
 from cbsbayes.decisions.costs import Cost, sample_cost
 from cbsbayes.decisions.information import (
     Information,
@@ -43,8 +49,8 @@ from cbsbayes.posterior.fit import stacked, thinned
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
 
-__all__ = ["PLAN_COLUMNS", "Judge", "Plan", "Request", "choose_set", "crossing_bounds",
-           "evaluations", "plan_runs"]
+__all__ = ["PLAN_COLUMNS", "Judge", "Plan", "choose_set", "crossing_bounds", "evaluations",
+           "plan_runs"]
 
 PLAN_COLUMNS = [
     "rank", "n_prompts", "n_rollouts", "total_batch", "updates", "seed", "cost", "cost_lower",
@@ -52,54 +58,6 @@ PLAN_COLUMNS = [
     "information_error", "resolved", "width_ratio", "per_cost", "per_cost_error",
     "effective_draws", "affordable", "chosen"]
 _MOST_NUMBERS = 5e8  # of all weights at once, 4 bytes each
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked of a plan.
-
-    Attributes
-    ----------
-    quantity : str or None
-        ``NAME@at``; see `cbsbayes.decisions.information.planned_quantity`.
-    threshold : float or None
-        At which the quantity is meant.
-    budget : float
-        In the unit of the cost, for all runs together.
-    runs : int
-        How many runs at most.
-    choices : Choices
-        What runs to choose from.
-    data_sets, draws : int
-        Simulated data sets per candidate, and draws weighted by each.
-    seed : int
-        Of all random numbers.
-    """
-
-    quantity: str | None = None
-    threshold: float | None = None
-    budget: float = np.inf
-    runs: int = 1
-    choices: Choices = field(default_factory=Choices)
-    data_sets: int = 128
-    draws: int = 1000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be planned with."""
-        choices = self.choices
-        for name, value, holds, valid in (
-                ("budget", self.budget, self.budget > 0, "above 0"),
-                ("runs", self.runs, self.runs >= 1, "at least 1"),
-                ("seed", self.seed, self.seed >= 0, "0 and more"),
-                ("reach", choices.reach, 0 < choices.reach < 1, "between 0 and 1"),
-                ("data_sets", self.data_sets, self.data_sets >= 8, "at least 8"),
-                ("draws", self.draws, self.draws >= 200, "at least 200"),
-                ("every", choices.every, choices.every is None or choices.every > 0, "above 0"),
-                ("updates", choices.updates, all(n >= 0 for n in choices.updates or ()),
-                 "0 and more")):
-            if not holds:
-                raise CBSDataError(f"{name} is {value}; valid: {valid}")
 
 
 class Chosen(NamedTuple):
@@ -147,7 +105,7 @@ class Plan:
     ci_prob: float
 
 
-def plan_runs(fit: Fit, request: Request = Request(), cost: Cost | None = None) -> Plan:
+def plan_runs(fit: Fit, request: Request, cost: Cost | None = None) -> Plan:
     """Return what to run next.
 
     Parameters

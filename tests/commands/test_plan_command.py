@@ -11,7 +11,8 @@ from fitted import quick_sampling
 from page_reader import check_command_page
 from timed_sweeps import timed_fit
 
-from cbsbayes.decisions.next_runs import PLAN_COLUMNS, Request, plan_runs
+from cbsbayes.decisions.candidates import Request
+from cbsbayes.decisions.next_runs import PLAN_COLUMNS, plan_runs
 from cbsbayes.plan import main
 from cbsbayes.posterior.fit import Fit, table_to_json
 from cbsbayes.report.facts import Facts

@@ -11,13 +11,12 @@ from fitted import NARROW, SETTINGS, quick_sampling
 from scipy import stats
 
 from cbsbayes.crossings.rules import INTERVAL, LEFT, RIGHT
-from cbsbayes.decisions.candidates import Candidate, Choices
+from cbsbayes.decisions.candidates import Candidate, Choices, Request
 from cbsbayes.decisions.costs import hours_cost
 from cbsbayes.decisions.information import planned_quantity, posterior_moments
 from cbsbayes.decisions.next_runs import (
     PLAN_COLUMNS,
     Judge,
-    Request,
     choose_set,
     crossing_bounds,
     evaluations,

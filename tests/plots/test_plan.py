@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from drawn import points, texts, title
 
-from cbsbayes.decisions.candidates import TriedRuns
+from cbsbayes.decisions.candidates import Request, TriedRuns
 from cbsbayes.decisions.costs import sample_cost
 from cbsbayes.decisions.information import PlannedQuantity
-from cbsbayes.decisions.next_runs import Plan, Request
+from cbsbayes.decisions.next_runs import Plan
 from cbsbayes.plots import plot_plan
 
 QUANTITY = PlannedQuantity("cbs_prompts", "n_rollouts=8", "prompts", 0.9,

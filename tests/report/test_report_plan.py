@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from fit_fixture import make_fit
 
-from cbsbayes.decisions.candidates import TriedRuns
+from cbsbayes.decisions.candidates import Request, TriedRuns
 from cbsbayes.decisions.costs import sample_cost
 from cbsbayes.decisions.information import PlannedQuantity
-from cbsbayes.decisions.next_runs import Plan, Request
+from cbsbayes.decisions.next_runs import Plan
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.plan import candidates_table, plan_notes, plan_sentences
 
