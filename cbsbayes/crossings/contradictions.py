@@ -18,10 +18,9 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from cbsbayes.errors import CBSDataError
 from cbsbayes.sweep.dataset import choose_metric
 
-__all__ = ["check_order", "copied_curves", "rising_steps"]
+__all__ = ["copied_curves", "rising_steps"]
 
 _RISING = 2.3  # standard errors; 1 % of sweeps in which S does not depend on the batch
 _LEAST_EVALUATIONS = 3  # fewer values may be equal by chance
@@ -100,29 +99,3 @@ def copied_curves(ds: xr.Dataset, metric: str | None = None) -> list[list[str]]:
         if known.size >= _LEAST_EVALUATIONS and np.ptp(known) > 0:
             alike.setdefault(np.nan_to_num(row, nan=-np.inf).tobytes(), []).append(str(run))
     return [runs for runs in alike.values() if len(runs) > 1]
-
-
-def check_order(crossings: xr.Dataset) -> None:
-    """Refuse crossings in which a run reaches a harder threshold before an easier one.
-
-    Raises
-    ------
-    CBSDataError
-        With the first such run.
-    """
-    rising = crossings.attrs["direction"] == "increasing"
-    ordered = crossings.sortby("threshold", ascending=rising).transpose("run", "threshold")
-    lower, upper = ordered["lower"].values, ordered["upper"].values
-    earliest = np.fmax.accumulate(np.where(np.isnan(lower), -np.inf, lower), axis=1)
-    wrong = upper < earliest
-    if not wrong.any():
-        return
-    run, hard = np.argwhere(wrong)[0]
-    easy = int(np.nanargmax(np.where(np.isnan(lower[run, :hard]), -np.inf, lower[run, :hard])))
-    thresholds = ordered["threshold"].values
-    raise CBSDataError(
-        f"the crossings contradict themselves at {int(wrong.any(axis=1).sum())} of {len(wrong)} "
-        f"runs: {ordered['run'].values[run]} reaches {thresholds[hard]:g} at update "
-        f"{upper[run, hard]:g} at the latest, but the easier {thresholds[easy]:g} only after "
-        f"{lower[run, easy]:g}; correct these rows, or give direction = "
-        f"{'decreasing' if rising else 'increasing'} if that is meant")

@@ -11,7 +11,6 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from cbsbayes.crossings.contradictions import check_order
 from cbsbayes.crossings.rules import INTERVAL, LEFT, RIGHT, RULES, UNUSABLE, bounds, curves_of
 from cbsbayes.crossings.thresholds import choose_thresholds
 from cbsbayes.errors import CBSDataError
@@ -48,8 +47,7 @@ def find_crossings(
     Raises
     ------
     CBSDataError
-        If a threshold is not finite or not in the table, rule or metric are unknown, or a table's
-        crossings contradict themselves.
+        If a threshold is not finite or not in the table, or rule or metric are unknown.
     """
     targets = _checked(thresholds)
     if "steps_lower" in ds:
@@ -64,7 +62,7 @@ def find_crossings(
     dims = ("run", "threshold")
     runs = {name: coord for name, coord in ds.coords.items() if coord.dims == ("run",)}
     field = AXES["threshold"]
-    found = xr.Dataset(
+    return xr.Dataset(
         {"lower": (dims, lower, {"long_name": "last update before the crossing, 0 left-censored",
                                  "units": "updates"}),
          "upper": (dims, upper, {"long_name": "update by which it was crossed, inf never",
@@ -74,8 +72,6 @@ def find_crossings(
                                                             "units": field.units})},
         attrs={"direction": ds.attrs["direction"], **how},
     )
-    check_order(found)
-    return found
 
 
 def _are_shares(values: np.ndarray) -> int:

@@ -223,15 +223,13 @@ def lay_out_crossings(runs: Sequence[Run], direction: str) -> tuple[Columns, Con
     Raises
     ------
     CBSDataError
-        If some runs are curves, or a run passes a later threshold before an earlier one.
+        If some runs are curves.
     """
     curves = [run.log.name for run in runs if run.log.crossings is None]
     if curves:
         raise CBSDataError(f"{len(curves)} of {len(runs)} runs are curves ({listed(curves, 3)}), "
                            "the others crossings; ingest them into two files")
     tables = [run.log.crossings for run in runs if run.log.crossings is not None]
-    for run in runs:
-        _check_order(run, direction)
     shape = (len(runs),)
     threshold, lower, upper = (
         scatter([((i,), table["threshold"].to_numpy(np.float64), table[name].to_numpy(np.float64))
@@ -241,17 +239,3 @@ def lay_out_crossings(runs: Sequence[Run], direction: str) -> tuple[Columns, Con
     last = np.where(known > 0, known, np.nan)
     return {"last_step": last.tolist()}, Content(threshold=threshold, steps_lower=lower,
                                                  steps_upper=upper)
-
-
-def _check_order(run: Run, direction: str) -> None:
-    """Refuse crossings that contradict each other: a harder threshold passed earlier."""
-    table = run.log.crossings
-    if table is None:
-        return
-    table = table.sort_values("threshold", ascending=direction == "increasing").dropna()
-    lower, upper = table["steps_lower"].to_numpy(), table["steps_upper"].to_numpy()
-    for at in np.flatnonzero(upper < np.maximum.accumulate(lower))[:1]:
-        raise CBSDataError(
-            f"run {run.log.name}: threshold {table['threshold'].iloc[at]:g} is passed by update "
-            f"{upper[at]:g}, but an easier one not before {lower[:at].max():g}; correct the "
-            "table, or its direction")

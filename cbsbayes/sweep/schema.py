@@ -227,3 +227,11 @@ def _of_bounds(ds: xr.Dataset) -> Iterator[str]:
         yield (f"run {str(ds['run'].values[run])!r} has steps_lower = {lower[run, k]:g}, "
                f"steps_upper = {upper[run, k]:g}; valid: 0 <= lower <= upper (0 left-censored, "
                "inf never reached), or both NaN")
+    rising = ds.attrs["direction"] == "increasing"
+    harder = np.arange(lower.shape[1]) if rising else np.arange(lower.shape[1])[::-1]
+    earliest = np.fmax.accumulate(lower[:, harder], axis=1)
+    for run, k in np.argwhere(upper[:, harder] < earliest)[:1]:
+        threshold = ds["threshold"].values[harder[k]]
+        yield (f"run {str(ds['run'].values[run])!r}: threshold {threshold:g} is passed by update "
+               f"{upper[run, harder[k]]:g}, but an easier one not before {earliest[run, k]:g}; "
+               "correct the table, or its direction")

@@ -190,7 +190,8 @@ def test_settings_of_the_runs_come_along():
     found = find_crossings(sweep_of([[0.1, 0.3, 0.9]], [0, 10, 20], seed=[7]), [0.5])
     assert found["seed"].item() == 7
     assert found["total_batch"].item() == 512
-    assert found.attrs == {"direction": "increasing", "rule": "isotonic", "metric": "m"}
+    assert found.attrs == {"direction": "increasing", "rule": "isotonic", "metric": "m",
+                           "is_share": 1}
 
 
 def test_a_table_of_crossings_gives_its_own():
