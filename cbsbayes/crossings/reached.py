@@ -152,4 +152,4 @@ def _refusal(left_out: dict[float, str], span: tuple[float, float] | None, ds: x
         held = ", ".join(f"{t:g}" for t in ds["threshold"].values)
         return f"{parts}. The table of crossings holds the thresholds {held}"
     return (f"{parts}. The runs went from {span[0]:.4g} at the start to {span[1]:.4g} at best; "
-            "valid thresholds lie between")
+            "valid thresholds lie between the two")

@@ -49,6 +49,7 @@ def print_fit(facts: Facts, source: Path, folder: Path, console: Console | None 
     fit = facts.fit
     console.print(f"[bold]{shown(fit.group)}[/bold]: {fit.crossings.sizes['run']} of "
                   f"{len(fit.runs)} runs from {shown(str(source))}")
+    console.print(shown(fit.settings["law_reason"]))
     for sentence in sentences("card", facts=facts):
         console.print(shown(sentence))
     console.print(f"[bold {_COLORS[fit.verdict["level"]]}]{shown(fit.verdict["title"])}[/]")

@@ -205,8 +205,8 @@ def test_sweeps_that_cannot_be_fitted(place, capsys, frame, message):
     (["--metric", "math"], r"no metric 'math'; choose one of: "),
     (["--group", "llama"], r"no group 'llama'; the sweep's groups are: "),
     (["--group", ""], r"no group ''; the sweep's groups are: "),
-    (["--thresholds", "0.01"], r"no run says anything about any threshold given; valid thresholds "
-                               r"lie between"),
+    (["--thresholds", "0.01"], r"threshold 0\.01: every run had passed it before training.*valid "
+                               r"thresholds lie between the two"),
     (["--thresholds", "nan"], r"thresholds are \[nan\]; give at least one finite number"),
     (["--thresholds", ","], r"thresholds are \[\]; give at least one"),
     (["--ci-prob", "90"], r"ci_prob is 90\.0; valid: from 0\.5 to below 1"),
@@ -230,7 +230,7 @@ def test_the_output_folder_is_a_file(place, capsys, sweep_file):
     (place / "mine").write_text("kept")
     for folder in ("mine", "mine/below"):
         with quick_sampling(None):
-            assert fit_main([str(sweep_file), "-o", folder]) == 1
+            assert fit_main([str(sweep_file), "-o", folder, "--quiet"]) == 1
         assert_matches(only_line(capsys, "cbsbayes.fit"), r"mine is a file; give a folder")
     assert (place / "mine").read_text() == "kept"
 
