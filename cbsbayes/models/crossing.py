@@ -72,7 +72,7 @@ def run_log_likelihoods(positions: np.ndarray, d: CrossingArrays) -> np.ndarray:
     out = np.empty((len(positions), len(d.batch)))
     ends, pull, at, sums = _room(d)
     for j in range(len(positions)):
-        shared = _shared(positions[j], d)
+        shared = _shared(positions[j].copy(), d)  # contiguous
         sigma = exp(positions[j, d.sigma_run_at])
         for i in range(len(d.batch)):
             m, inside = _standardised(i, sigma, shared, d, ends, pull, at)
@@ -94,7 +94,7 @@ def run_effects(positions: np.ndarray, uniform: np.ndarray, d: CrossingArrays) -
     out = np.empty_like(uniform)
     ends, pull, at, _ = _room(d)
     for j in range(len(positions)):
-        shared = _shared(positions[j], d)
+        shared = _shared(positions[j].copy(), d)  # contiguous
         sigma = exp(positions[j, d.sigma_run_at])
         for i in range(len(d.batch)):
             m, _ = _standardised(i, sigma, shared, d, ends, pull, at)

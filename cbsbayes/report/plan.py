@@ -33,8 +33,8 @@ _DEFINITIONS = {
     "reach": "Probability that one new run of that length passes the target's threshold.",
     "runs": "Runs of that batch made so far.",
     "added, together": "What a planned run says beyond those before it, and all up to it.",
-    "outside": "The batch lies outside the range of prompts, rollouts or samples tried.",
-    "extrapolated": "Of a cost: the batch lies outside those whose steps were timed.",
+    "*": "The batch lies outside the range of prompts, rollouts or samples tried; of a cost, "
+         "outside those whose steps were timed.",
     "below": "Less than twice its Monte Carlo error: not told from nothing.",
 }
 
@@ -106,7 +106,7 @@ def candidates_table(plan: Plan, shown: int | None = None) -> Table:
     each = [row for _, row in rows.iterrows()]
     return from_columns(
         f"{len(rows)} of {len(plan.table)} candidates; information in nats about the quantity, "
-        "± Monte Carlo error; runs: made so far; reach: of one new run.",
+        "± Monte Carlo error; runs: made so far; reach: of one new run; * extrapolated.",
         {"rank": [Cell(f"{row['rank']}", mark="ours" if row["chosen"] else "") for row in each],
          **_batch_columns(plan, each),
          "runs": rows["runs_tried"], "reach": [Cell(f"{row['reach']:.2f}") for row in each],
@@ -120,7 +120,7 @@ def candidates_table(plan: Plan, shown: int | None = None) -> Table:
 def runs_table(plan: Plan) -> Table:
     """Return the planned runs in their order."""
     each = [row for _, row in plan.runs.iterrows()]
-    return from_columns("Planned, each beyond those before it.", {
+    return from_columns("Planned, each beyond those before it; * extrapolated.", {
         "order": plan.runs["order"], **_batch_columns(plan, each),
         "so far": [Cell(_number(plan, row["cost_so_far"])) for row in each],
         "added, nats": [Cell(_pm(row, "added")) for row in each],
@@ -132,9 +132,9 @@ def _batch_columns(plan: Plan, rows: Sequence[pd.Series]) -> dict[str, list[Cell
     """Return batch, length, seed and price; a cost from step times has its interval below."""
     batches = [f"{row['total_batch']:g}" if plan.tried.one_axis
                else f"{row['n_prompts']:g} × {row['n_rollouts']:g}" for row in rows]
-    marks = [" (outside)" if row["extrapolated"] else "" for row in rows]
+    marks = [" *" if row["extrapolated"] else "" for row in rows]
     costs = [Cell(_number(plan, row["cost"])
-                  + (" (extrapolated)" if row["cost_range"] == "extrapolated" else ""),
+                  + (" *" if row["cost_range"] == "extrapolated" else ""),
                   "–".join(_number(plan, row[end]) for end in ("cost_lower", "cost_upper"))
                   if math.isfinite(row["cost_lower"]) else "") for row in rows]
     head = "total batch" if plan.tried.one_axis else "prompts × rollouts"
