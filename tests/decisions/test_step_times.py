@@ -17,7 +17,7 @@ from cbsbayes.simulation.sweep import simulate_sweep
 
 @pytest.fixture(scope="module")
 def both():
-    return timed(simulate_sweep("p1+p2b", 2))
+    return timed(simulate_sweep("p1+p2b", 2), seed=1)
 
 
 @pytest.fixture(scope="module")
