@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cbsbayes.logs.keys import Score, canonical_key, read_score, validation_columns, validation_key
 
-parts = st.text(st.characters(exclude_characters="/"), min_size=1, max_size=8)
+parts = st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1, max_size=8)
 sources = st.lists(parts, min_size=1, max_size=3).map("/".join)
 counted = st.builds(
     "{}@{}".format, st.sampled_from(["mean", "std", "best", "worst", "maj"]), st.integers(1, 4096)
@@ -29,6 +29,7 @@ counted = st.builds(
         ("val-aux/num_turns/mean", "val-aux/num_turns/mean"),
         ("response_length/mean_1", "response_length/mean_1"),
         ("val-core/set_mean_1/acc/mean@1", "val-core/set_mean_1/acc/mean@1"),
+        ("val-core/a\ud800/acc/mean_1", r"val-core/a\ud800/acc/mean@1"),
     ],
 )
 def test_canonical_spelling(logged, canonical):
