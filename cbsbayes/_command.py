@@ -40,6 +40,11 @@ def run_command(body: Callable[[], int], command: str) -> int:
     except OSError as error:
         place = f": {error.filename}" if error.filename else ""
         message = f"{error.strerror or error}{place}"
+    except RuntimeError as error:
+        if "cannot cache function" not in str(error):
+            raise
+        message = ("compiled code can be kept nowhere; set NUMBA_CACHE_DIR to a folder that can be "
+                   "written")
     except KeyboardInterrupt:
         print(f"{command}: interrupted; nothing half-written was left behind", file=sys.stderr)
         return 130

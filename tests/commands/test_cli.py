@@ -37,6 +37,8 @@ def test_the_statuses_are_those_of_the_contract():
      "No such file or directory: x.csv"),
     (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
     (OSError("short read"), "short read"),
+    (RuntimeError("cannot cache function '_law': no locator available for file 'crossing.py'"),
+     "compiled code can be kept nowhere; set NUMBA_CACHE_DIR to a folder that can be written"),
 ])
 def test_faults_of_the_input_are_one_line(error, line, capsys):
     assert run_command(failing(error), "cbsbayes.fit") == EXIT_INPUT
