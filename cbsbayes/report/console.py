@@ -49,12 +49,12 @@ def print_fit(facts: Facts, source: Path, folder: Path, console: Console | None 
     fit = facts.fit
     console.print(f"[bold]{shown(fit.group)}[/bold]: {fit.crossings.sizes['run']} of "
                   f"{len(fit.runs)} runs from {shown(str(source))}")
-    console.print(shown(fit.settings["law_reason"]))
     for sentence in sentences("card", facts=facts):
         console.print(shown(sentence))
     console.print(f"[bold {_COLORS[fit.verdict["level"]]}]{shown(fit.verdict["title"])}[/]")
     for sentence in fit.verdict["sentences"]:
         console.print(f"  · {shown(sentence)}")
+    console.print(shown(fit.settings["law_reason"]))
     print_table(_fitting(facts, console.width), console)
     console.print(f"Page, figures, tables and draws: {shown(str(folder / 'index.html'))}",
                   soft_wrap=True)
