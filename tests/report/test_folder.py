@@ -148,7 +148,7 @@ def test_an_earlier_fit_in_the_folder_is_replaced_cleanly(written, fit, tmp_path
     assert listing(tmp_path) == FILES
     drawn = listing(figures)
     assert "notes.txt" in drawn  # not ours
-    assert len(drawn) == 3
+    assert len(drawn) == 2
     for name in ("cbs.csv", "comparison.csv", "runs.csv", "fit.json"):
         assert (tmp_path / name).read_bytes() == (written / name).read_bytes()
 
