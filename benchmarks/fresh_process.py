@@ -63,7 +63,7 @@ def fit(path: Path, sampler: str, seed: int) -> None:
 
     attrs = fitted.tree["sample_stats"].attrs
     print(json.dumps({"done": done, "cpu": cpu, **sampler_checks(fitted.tree)[1],
-                      "rows": len(fitted.cbs), "fell_back": attrs.get("fell_back", "")}))
+                      "rows": len(fitted.cbs), "note": attrs.get("note", "")}))
 
 
 def one_run(path: Path, sampler: str, seed: int, cache: str | None) -> dict[str, Any]:
@@ -79,8 +79,8 @@ def one_run(path: Path, sampler: str, seed: int, cache: str | None) -> dict[str,
 def row(n_runs: int, sampler: str, kernels: str, found: list[dict[str, Any]]) -> str:
     """Return one row of the table."""
     wall = [each["wall"] for each in found]
-    fell_back = sum(bool(each["fell_back"]) for each in found)
-    name = sampler + (f", {fell_back} of {len(found)} fell back" if fell_back else "")
+    again = sum(bool(each["note"]) for each in found)
+    name = sampler + (f", {again} of {len(found)} sampled again" if again else "")
     return (f"| {n_runs:,} | {name} | {kernels} | {statistics.median(wall):.2f} "
             f"({min(wall):.2f}–{max(wall):.2f}) | "
             f"{statistics.median(each['cpu'] for each in found):.2f} | "

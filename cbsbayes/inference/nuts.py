@@ -24,7 +24,7 @@ __all__ = ["MAX_R_HAT", "MIN_ESS", "SAMPLERS", "Draws", "SamplerSettings", "samp
 SAMPLERS = ("nutpie", "pymc")
 MAX_R_HAT = 1.01  # Vehtari et al. 2021
 MIN_ESS = 400
-_MAX_DEPTH = 6  # of a trajectory's tree; nine in ten posteriors here need 7 steps
+_MAX_DEPTH = 6  # of a trajectory's tree; 7 steps are usual, 15 on heavy-tailed sweeps
 _R_HAT_NOISE = 20.0  # over the number of draws: what r_hat is above 1 by chance
 _LEAST_SHARE = 0.1  # of draws that are effective, where few were asked for
 _START = 0.5  # spread of the chains' starts in posterior standard deviations
@@ -40,7 +40,7 @@ class SamplerSettings:
     ----------
     sampler : {"nutpie", "pymc"}
         nutpie on the compiled density, or PyMC's own NUTS on the PyMC model: the same posterior,
-        some tens of times slower.
+        much slower.
     draws, tune, chains : int
         Kept and discarded draws of each chain, and chains.
     random_seed : int
