@@ -27,7 +27,7 @@ import xarray as xr
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.sampling import SamplerSettings
-from cbsbayes.models.laws import noise_in_prompts
+from cbsbayes.models.laws import get_law
 from cbsbayes.models.priors import NOISE_PRIORS, PRIORS
 from cbsbayes.noise.probes import probes_at_accuracy
 from cbsbayes.posterior.fit import Fit, stacked
@@ -84,7 +84,7 @@ def _by_threshold(fit: Fit, draws: xr.Dataset, ds: xr.Dataset, t: float) -> list
         return surface.log_steps(p, g).values, float(np.log(true_steps(truth, p, g, t)))
 
     at, doubled = log_s(128, 8), log_s(256, 8)
-    noise = noise_in_prompts(8, draws["B_prompt"], draws["B_rollout"], plain=False).values
+    noise = get_law("two_axis").noise_in_prompts(8, draws["B_prompt"], draws["B_rollout"]).values
     rows = [("S_min", np.log(draws["S_min"].values), float(np.log(progress_at(truth, t)))),
             ("B_prompt", np.log(draws["B_prompt"].values), np.log(mean["B_prompt"])),
             ("B_rollout", np.log(draws["B_rollout"].values), np.log(mean["B_rollout"])),

@@ -63,7 +63,7 @@ def _axes(ds: xr.Dataset) -> list[_Axis]:
 
 def fit_baselines(
     ds: xr.Dataset, crossings: xr.Dataset, thresholds: npt.ArrayLike, *,
-    metric: str | None = None, plain: bool = False, ci_prob: float = 0.9,
+    metric: str | None = None, group_baseline: bool = True, ci_prob: float = 0.9,
     n_bootstrap: int = 200, random_seed: int = 0,
 ) -> list[BaselineFit]:
     """Fit both methods at every threshold and on every axis.
@@ -72,7 +72,7 @@ def fit_baselines(
     rollouts at every n_prompts with three or more n_rollouts; data with a total batch only have
     only that. Common least squares takes first crossings of all usable runs, those with one
     rollout included. The log fit takes `crossings` and leaves out runs with one rollout, which
-    have no group baseline, unless `plain`.
+    have no group baseline, unless estimators have none.
 
     Parameters
     ----------
@@ -86,8 +86,8 @@ def fit_baselines(
         Targets to fit, among those of `crossings`.
     metric : str, optional
         Validation set for the first crossings; default as in `find_crossings`.
-    plain : bool
-        True for estimators without a group baseline.
+    group_baseline : bool
+        False for estimators without one.
     ci_prob : float
         Probability of the intervals of the log fit.
     n_bootstrap, random_seed
@@ -103,7 +103,7 @@ def fit_baselines(
     first = find_crossings(ds, thresholds, metric=metric, rule="first")
     axes_of_batch = ("n_prompts", "n_rollouts", "total_batch")
     batches = np.column_stack([ds[name].values for name in axes_of_batch])
-    no_group = np.zeros(len(batches), dtype=bool) if plain else batches[:, 1] == 1
+    no_group = group_baseline & (batches[:, 1] == 1)
     axes, fits = _axes(ds), []
     for threshold in thresholds.tolist():
         raw = _bound(first, "upper", ds, threshold)
@@ -203,7 +203,7 @@ def with_comparison(fit: Fit) -> Fit:
     usable = fit.sweep.isel(run=np.flatnonzero(fit.sweep["usable"].values == 1))
     baselines = fit_baselines(
         usable, fit.crossings, fit.thresholds, metric=fit.settings["metric"] or None,
-        plain=fit.law.plain, ci_prob=fit.settings["ci_prob"],
+        group_baseline=fit.law.group_baseline, ci_prob=fit.settings["ci_prob"],
         random_seed=fit.settings["random_seed"])
     table = comparison_table(baselines, fit.cbs, fit.others.get("total"), fit.group,
                              n_runs=fit.crossings.sizes["run"])

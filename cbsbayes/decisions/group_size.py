@@ -109,11 +109,11 @@ def group_size_table(fit: Fit, costs: Costs | None = None) -> pd.DataFrame:
 
 def _quantities(law: Law, draws: xr.Dataset, costs: Costs | None) -> list[Quantity]:
     found = []
-    if not law.plain:
+    if law.group_baseline:
         found.append(Quantity("best_n_rollouts", "", "rollouts", best_rollouts(draws)))
     if costs is not None:
         size = (((draws["B_rollout"] / draws["B_prompt"]) * costs.ratio) ** 0.5).clip(min=1.0)
-        if not law.plain:
+        if law.group_baseline:
             size = best_rollouts(draws, costs.ratio)
         found.append(Quantity("best_n_rollouts_at_cost", f"prompt_over_rollout={costs.ratio:.6g}",
                               "rollouts", size))

@@ -184,7 +184,7 @@ def split_status(fit: Fit, threshold: float) -> str:
 
     Without a group baseline the smallest group is the best by the law's form: ``identified``.
     """
-    if fit.law.plain:
+    if not fit.law.group_baseline:
         return "identified"
     table = fit.cbs
     rows = table[(table["quantity"] == "best_n_rollouts")

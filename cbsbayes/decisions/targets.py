@@ -116,7 +116,8 @@ def _lines(fit: Fit, threshold: float) -> list[_Line]:
     settled = fit.law.two_axis and split_status(fit, threshold) != "not_identified"
     groups = {cell[1] for cell in design.cells} if settled else set(design.prompts_at)
     prompts = {cell[0] for cell in design.cells} if settled else set(design.rollouts_at)
-    least = 1 if fit.law.plain or 1 in groups else 2  # a group of one is another estimator
+    # a group of one is another estimator
+    least = 2 if fit.law.group_baseline and 1 not in groups else 1
     return [*(_Line("n_prompts", g) for g in sorted(groups)),
             *(_Line("n_rollouts", n, least) for n in sorted(prompts))]
 

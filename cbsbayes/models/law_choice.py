@@ -58,14 +58,14 @@ def choose_law(ds: xr.Dataset, name: str = "auto") -> LawChoice:
     if rollouts == 1:
         return LawChoice(get_law("total"), "Only n_prompts varies: the total-batch law. B_prompt "
                          "and B_rollout cannot be told apart at one n_rollouts.")
-    return _two_axis(plain=without_baseline(ds), prompts_vary=prompts > 1)
+    return _two_axis(group_baseline=not without_baseline(ds), prompts_vary=prompts > 1)
 
 
-def _two_axis(*, plain: bool, prompts_vary: bool) -> LawChoice:
+def _two_axis(*, group_baseline: bool, prompts_vary: bool) -> LawChoice:
     what = "Prompts and rollouts both vary" if prompts_vary else "Only n_rollouts varies"
     reason = f"{what}: the two-axis law, its exponent free"
-    reason += ", in 1/G because the estimator has no group baseline." if plain else "."
+    reason += "." if group_baseline else ", in 1/G because the estimator has no group baseline."
     if not prompts_vary:
         reason += (" B_prompt, B_rollout and S_min cannot be told apart at one n_prompts; what "
                    "rollouts buy can.")
-    return LawChoice(get_law("two_axis_free_plain" if plain else "two_axis_free"), reason)
+    return LawChoice(get_law("two_axis_free" if group_baseline else "two_axis_free_plain"), reason)

@@ -33,17 +33,7 @@ import numpy as np
 
 from cbsbayes.errors import CBSDataError
 
-__all__ = ["LAWS", "Law", "get_law", "group_divisor", "noise_in_prompts"]
-
-
-def group_divisor(n_rollouts: Any, *, plain: bool) -> Any:
-    """Return what B_rollout is divided by: G - 1 under a group baseline, else G."""
-    return n_rollouts if plain else n_rollouts - 1
-
-
-def noise_in_prompts(n_rollouts: Any, b_prompt: Any, b_rollout: Any, *, plain: bool) -> Any:
-    """Return the noise scale N(G) in prompts."""
-    return b_prompt + b_rollout / group_divisor(n_rollouts, plain=plain)
+__all__ = ["LAWS", "Law", "get_law"]
 
 
 @dataclass(frozen=True)
@@ -61,15 +51,15 @@ class Law:
         ``("B_prompt", "B_rollout")`` in prompts and prompts x (rollouts - 1).
     alpha : float or None
         The fixed exponent; None where it is estimated.
-    plain : bool
-        True for 1/G in place of 1/(G - 1).
+    group_baseline : bool
+        True for 1/(G - 1), the law of estimators with a group baseline; False for 1/G.
     """
 
     name: str
     formula: str
     scales: tuple[str, ...]
     alpha: float | None
-    plain: bool = False
+    group_baseline: bool = True
 
     @property
     def two_axis(self) -> bool:
@@ -79,13 +69,21 @@ class Law:
     @property
     def needs_baseline_group(self) -> bool:
         """Whether the law holds only for groups of two and more rollouts."""
-        return self.two_axis and not self.plain
+        return self.two_axis and self.group_baseline
+
+    def group_divisor(self, n_rollouts: Any) -> Any:
+        """Return what B_rollout is divided by: G - 1 under a group baseline, else G."""
+        return n_rollouts - 1 if self.group_baseline else n_rollouts
+
+    def noise_in_prompts(self, n_rollouts: Any, b_prompt: Any, b_rollout: Any) -> Any:
+        """Return the noise scale N(G) in prompts."""
+        return b_prompt + b_rollout / self.group_divisor(n_rollouts)
 
     def divisors(self, n_prompts: Any, n_rollouts: Any) -> tuple[Any, ...]:
         """Return what a batch divides each noise scale by, in the order of `scales`."""
         if not self.two_axis:
             return (n_prompts * n_rollouts,)
-        return n_prompts, n_prompts * group_divisor(n_rollouts, plain=self.plain)
+        return n_prompts, n_prompts * self.group_divisor(n_rollouts)
 
     def log_ratio(
         self, n_prompts: Any, n_rollouts: Any, scales: Mapping[str, Any], alpha: Any = None, *,
@@ -123,12 +121,12 @@ def _two_axis_laws() -> list[Law]:
     exponents = {"two_axis": ("", 1.0), "two_axis_sqrt": ("^(1/2)", 0.5),
                  "two_axis_free": ("^alpha", None)}
     laws = []
-    for plain in (False, True):
-        divisor = "n_rollouts" if plain else "(n_rollouts - 1)"
+    for group_baseline in (True, False):
+        divisor = "(n_rollouts - 1)" if group_baseline else "n_rollouts"
         for name, (power, alpha) in exponents.items():
             formula = f"S = S_min (1 + (B_prompt + B_rollout/{divisor})/n_prompts){power}"
-            laws.append(Law(f"{name}_plain" if plain else name, formula,
-                            ("B_prompt", "B_rollout"), alpha, plain))
+            laws.append(Law(name if group_baseline else f"{name}_plain", formula,
+                            ("B_prompt", "B_rollout"), alpha, group_baseline))
     return laws
 
 

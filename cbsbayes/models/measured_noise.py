@@ -36,7 +36,7 @@ import numpy as np
 import pandas as pd
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.models.laws import Law, group_divisor
+from cbsbayes.models.laws import Law
 from cbsbayes.models.noise_data import NoiseData
 
 __all__ = ["MIN_DEVIATIONS", "MIN_ROLLOUTS", "PRIOR_FREEDOM", "SNAPSHOT_COLUMNS", "Part",
@@ -75,12 +75,12 @@ def parts_of(law: Law, groups: list[int]) -> list[Part]:
     """Return the noise scales of a law: whole at every group size probed, then its parts."""
     if not law.two_axis:
         return [Part("B_noise", "", "samples")]
-    rollouts = "prompts × rollouts" if law.plain else "prompts × (rollouts − 1)"
+    rollouts = "prompts × (rollouts − 1)" if law.group_baseline else "prompts × rollouts"
     whole = [Part("N", f"n_rollouts={g}", "prompts", g) for g in groups]
     return [*whole, Part("B_prompt", "", "prompts"), Part("B_rollout", "", rollouts)]
 
 
-def part_sums(probes: pd.DataFrame, part: Part, plain: bool) -> pd.DataFrame:
+def part_sums(probes: pd.DataFrame, part: Part, law: Law) -> pd.DataFrame:
     """Return numerator, denominator and weight of every probe that has this scale."""
     if part.quantity == "N":
         probes = probes[probes["n_rollouts"] == part.n_rollouts]
@@ -90,20 +90,20 @@ def part_sums(probes: pd.DataFrame, part: Part, plain: bool) -> pd.DataFrame:
     else:
         probes = probes[probes["n_rollouts"] >= MIN_ROLLOUTS]
         above = (probes["tr_between"] if part.quantity == "B_prompt" else
-                 probes["tr_within"] * _within_factor(probes["n_rollouts"], plain=plain))
+                 probes["tr_within"] * _within_factor(law, probes["n_rollouts"]))
     weight = probes["n_samples"].fillna(probes["total_batch"]) ** 2
     return pd.DataFrame({"run": probes["run"], "level": probes["level"],
                          "accuracy": probes["accuracy"], "above": above, "below": probes["g_sq"],
                          "weight": weight})
 
 
-def _within_factor(n_rollouts: Any, *, plain: bool) -> Any:
+def _within_factor(law: Law, n_rollouts: Any) -> Any:
     """Return what tr Σ_within of groups of R is multiplied by to lay it beside ``B_rollout``.
 
     A group that normalises its own advantages has noise Σ_within/(G − 1) where independent
     rollouts would have Σ_within/G; measured at R rollouts, the two agree after a factor (R − 1)/R.
     """
-    return group_divisor(n_rollouts, plain=plain) / n_rollouts
+    return law.group_divisor(n_rollouts) / n_rollouts
 
 
 def noise_data(table: pd.DataFrame, law: Law, edges: np.ndarray) -> NoiseData:
@@ -158,7 +158,7 @@ def _choose_parts(table: pd.DataFrame, law: Law) -> tuple[list[Part], pd.DataFra
     all_parts = parts_of(law, groups)
     candidates = [all_parts] if not law.two_axis else [all_parts[-2:], all_parts[:1]]
     for parts in candidates:
-        sums = [part_sums(table, part, law.plain) for part in parts]
+        sums = [part_sums(table, part, law) for part in parts]
         together = sums[0].rename(columns={"above": "x0"})
         for q, other in enumerate(sums[1:], start=1):
             together[f"x{q}"] = other["above"]
@@ -175,9 +175,9 @@ def _shape(
     """Return names, the mix of the law's scales, and what each part counts in the sum."""
     names = tuple(part.quantity for part in parts)
     if names == law.scales:
-        divisor = float(group_divisor(np.median(groups), plain=law.plain))
+        divisor = float(law.group_divisor(np.median(groups)))
         return names, np.eye(len(names)), np.array([1.0, 1.0 / divisor])[: len(names)]
-    divisor = float(group_divisor(parts[0].n_rollouts, plain=law.plain))
+    divisor = float(law.group_divisor(parts[0].n_rollouts))
     return names, np.array([[1.0, 1.0 / divisor]]), np.ones(1)
 
 
@@ -240,7 +240,7 @@ def _ranges(
     used: pd.DataFrame, where: np.ndarray, law: Law
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     rollouts = used["n_rollouts"].to_numpy(float)
-    factor = _within_factor(rollouts, plain=law.plain)
+    factor = _within_factor(law, rollouts)
     scale = np.column_stack([np.ones_like(factor), factor, np.ones_like(factor)])
     values = used[list(_SUMS)].to_numpy(float) * scale
     errors = used[[f"{name}_se" for name in _SUMS]].to_numpy(float) * scale

@@ -28,7 +28,7 @@ import pandas as pd
 import xarray as xr
 from scipy.special import ndtri
 
-from cbsbayes.models.laws import Law, get_law, noise_in_prompts
+from cbsbayes.models.laws import Law, get_law
 from cbsbayes.models.measured_noise import Part, parts_of
 from cbsbayes.noise.probes import Measured, measured_in_ranges, probes_of_fit
 from cbsbayes.posterior.fit import Fit, stacked
@@ -97,13 +97,13 @@ def noise_comparison(fit: Fit, *, random_seed: int = 0) -> pd.DataFrame:
         If these runs logged no numerators and denominators of gradient noise.
     """
     probes = probes_of_fit(fit)
-    groups = sorted({int(g) for g in probes["n_rollouts"] if g > 1 or fit.law.plain})
+    groups = sorted({int(g) for g in probes["n_rollouts"] if g > 1 or not fit.law.group_baseline})
     edges = -fit.thresholds if fit.sweep.attrs["direction"] == "decreasing" else fit.thresholds
     n_draws = fit.posterior.sizes["chain"] * fit.posterior.sizes["draw"]
     rows: list[dict[str, Any]] = []
     for number, part in enumerate(parts_of(fit.law, groups)):
         rng = np.random.default_rng([random_seed, number])
-        measured = measured_in_ranges(probes, part, edges, plain=fit.law.plain, n_draws=n_draws,
+        measured = measured_in_ranges(probes, part, edges, law=fit.law, n_draws=n_draws,
                                       rng=rng)
         for law, fitted in _fitted(fit, part, n_draws, rng):
             averages = ("up_to", "range") if law.name == fit.law.name else ("up_to",)
@@ -122,7 +122,8 @@ def _fitted(
     yield fit.law, Fitted(posterior, s_min, status)
     for name, table in fit.others.items():
         law = get_law(name)
-        if law.scales == fit.law.scales and law.plain == fit.law.plain and law.alpha is not None:
+        same = (law.scales, law.group_baseline) == (fit.law.scales, fit.law.group_baseline)
+        if same and law.alpha is not None:
             yield law, _from_table(table, law, part, fit.thresholds, n_draws, rng)
 
 
@@ -131,8 +132,7 @@ def _draws(law: Law, draws: xr.Dataset, part: Part) -> tuple[np.ndarray, np.ndar
     names = law.scales if part.quantity == "N" else (part.quantity,)
     flat = stacked(draws[["S_min", *names]]).transpose("sample", "threshold")
     scale = (flat[part.quantity] if part.quantity != "N" else
-             noise_in_prompts(part.n_rollouts, flat["B_prompt"], flat["B_rollout"],
-                              plain=law.plain))
+             law.noise_in_prompts(part.n_rollouts, flat["B_prompt"], flat["B_rollout"]))
     return scale.values, flat["S_min"].values
 
 

@@ -19,6 +19,7 @@ import xarray as xr
 
 from cbsbayes.crossings.rules import curves_of
 from cbsbayes.errors import CBSDataError
+from cbsbayes.models.laws import Law
 from cbsbayes.models.measured_noise import Part, part_sums
 from cbsbayes.posterior.fit import Fit
 
@@ -139,7 +140,7 @@ def _at(step: np.ndarray, value: np.ndarray, update: float) -> float:
 
 
 def measured_in_ranges(
-    probes: pd.DataFrame, part: Part, edges: np.ndarray, *, plain: bool, n_draws: int,
+    probes: pd.DataFrame, part: Part, edges: np.ndarray, *, law: Law, n_draws: int,
     rng: np.random.Generator,
 ) -> list[Measured]:
     """Return a momentary noise scale in every accuracy range.
@@ -153,8 +154,8 @@ def measured_in_ranges(
     edges : numpy.ndarray
         Upper ends of the ranges, as levels, shape (threshold,); probes beyond the last are not
         used.
-    plain : bool
-        Whether ``B_rollout`` is that of a law in 1/G.
+    law : Law
+        Says what the part stands for.
     n_draws : int
         Draws that carry the sampling error.
     rng : numpy.random.Generator
@@ -165,7 +166,7 @@ def measured_in_ranges(
     list of Measured
         In order; the last one without draws where too few probes are left for the last range.
     """
-    table = part_sums(probes, part, plain).dropna()
+    table = part_sums(probes, part, law).dropna()
     of_range = np.searchsorted(edges, table["level"].to_numpy())
     out, first = [], 0
     for last in range(len(edges)):

@@ -67,7 +67,8 @@ def with_parts(choice: LawChoice, asked: str, ds: xr.Dataset, noise: pd.DataFram
 def joint_laws(law: Law, names: list[str]) -> list[str]:
     """Return the laws that the same measurement serves: those of the same scales."""
     return [name for name in names
-            if get_law(name).scales == law.scales and get_law(name).plain == law.plain]
+            if (get_law(name).scales, get_law(name).group_baseline)
+            == (law.scales, law.group_baseline)]
 
 
 def noise_cautions(posterior: xr.Dataset, constants: xr.Dataset, n_batches: int) -> list[str]:

@@ -141,14 +141,14 @@ def quantities(law: Law, posterior: xr.Dataset, design: Design) -> list[Quantity
 
 
 def _scale_unit(name: str, law: Law) -> str:
-    rollouts = "prompts × rollouts" if law.plain else "prompts × (rollouts − 1)"
+    rollouts = "prompts × (rollouts − 1)" if law.group_baseline else "prompts × rollouts"
     return {"B_noise": "samples", "B_prompt": "prompts", "B_rollout": rollouts}[name]
 
 
 def _e_min(law: Law, posterior: xr.Dataset) -> xr.DataArray:
     if not law.two_axis:
         return posterior["S_min"] * posterior["B_noise"]
-    if law.plain:  # E falls with G down to one rollout a prompt
+    if not law.group_baseline:  # E falls with G down to one rollout a prompt
         return posterior["S_min"] * (posterior["B_prompt"] + posterior["B_rollout"])
     root = np.sqrt(posterior["B_prompt"]) + np.sqrt(posterior["B_rollout"])
     return posterior["S_min"] * root**2
@@ -207,7 +207,8 @@ def _critical_two_axis(surface: Surface, design: Design) -> Iterator[Quantity]:
     for p in design.prompts:
         yield Quantity("cbs_rollouts", f"n_prompts={p}", "rollouts",
                        surface.solve(steps_ratio(2.0), "rollouts", p))
-    if design.both_vary and not surface.law.plain:  # in 1/G a fixed batch is best spent on prompts
+    # in 1/G a fixed batch is best spent on prompts
+    if design.both_vary and surface.law.group_baseline:
         yield _best_group(surface, design)
 
 

@@ -212,7 +212,7 @@ def alternative_laws(law: Law, ds: xr.Dataset) -> list[str]:
     if not (both or law.two_axis):
         names = ["total", "power"]
     else:
-        own, other = ("_plain", "") if law.plain else ("", "_plain")
+        own, other = ("", "_plain") if law.group_baseline else ("_plain", "")
         names = [f"two_axis{own}", f"two_axis_sqrt{own}", f"two_axis_free{own}",
                  f"two_axis_free{other}", "total"]
         if other == "" and (ds["n_rollouts"].values < 2).any():
@@ -241,7 +241,7 @@ def _metric(ds: xr.Dataset, metric: str | None) -> str | None:
 def _choose(
     ds: xr.Dataset, law: str, least: int
 ) -> tuple[xr.Dataset, dict[str, str], LawChoice]:
-    reasons = choose_runs(ds, plain=law != "auto" and get_law(law).plain)
+    reasons = choose_runs(ds, group_baseline=law == "auto" or get_law(law).group_baseline)
     kept = np.array([reasons[str(run)] == "" for run in ds["run"].values])
     if not kept.any():
         raise CBSDataError(f"none of the {len(kept)} runs can be fitted; the first reason: "

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.models.laws import group_divisor
+from cbsbayes.models.laws import get_law
 from cbsbayes.simulation.sweep import levels
 from cbsbayes.simulation.truth import truth_of
 from cbsbayes.sweep.dataset import digest, validate
@@ -65,7 +65,7 @@ def with_gradient_noise(
     level = levels(truth, ds["total_batch"].values, ds["n_rollouts"].values,
                    ds["true_run_effect"].values, trained)
     scales = {name: np.exp(offset) * value for name, value in truth.scales(level).items()}
-    divisor = np.maximum(group_divisor(rollouts, plain=truth.law.endswith("_plain")), 1.0)
+    divisor = np.maximum(get_law(truth.law).group_divisor(rollouts), 1.0)
     signal = _TRACE / scales["B_prompt"]
     within = scales["B_rollout"] * signal * rollouts / divisor
     whole = (scales["B_prompt"] + scales["B_rollout"] / divisor) / prompts

@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike
 from scipy.integrate import cumulative_trapezoid
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.models.laws import Law, get_law, noise_in_prompts
+from cbsbayes.models.laws import Law, get_law
 
 __all__ = ["Truth", "mean_noise", "progress_at", "steps_over_progress", "true_steps", "truth_of"]
 
@@ -234,8 +234,8 @@ def _slowness(truth: Truth, prompts: Any, rollouts: Any, level: np.ndarray) -> n
 def _noise(law: Law, rollouts: np.ndarray, scales: dict[str, np.ndarray]) -> np.ndarray:
     """Return N(G) in prompts.
 
-    One rollout has no group to compare with; it is simulated as the plain law has it, which is
+    One rollout has no group to compare with; it is simulated as the law in 1/G has it, which is
     off the group law, as single rollouts are in real sweeps.
     """
     groups = np.where(rollouts > 1, rollouts, 2) if law.needs_baseline_group else rollouts
-    return noise_in_prompts(groups, scales["B_prompt"], scales["B_rollout"], plain=law.plain)
+    return law.noise_in_prompts(groups, scales["B_prompt"], scales["B_rollout"])

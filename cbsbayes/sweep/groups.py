@@ -42,27 +42,27 @@ def without_baseline(ds: xr.Dataset) -> bool:
     return bool(names) and names <= _NO_BASELINE
 
 
-def choose_runs(ds: xr.Dataset, *, plain: bool = False) -> dict[str, str]:
+def choose_runs(ds: xr.Dataset, *, group_baseline: bool = True) -> dict[str, str]:
     """Return for every run why it is left out of the fit, or ``""`` where it enters.
 
     Parameters
     ----------
     ds : xarray.Dataset
         All runs of a group.
-    plain : bool
-        Whether the law fitted takes groups of one; those of estimators without a group baseline do.
+    group_baseline : bool
+        Whether the law fitted has one, so that groups of one are left out.
     """
     remarks = ds["remark"].values
     usable = ds["usable"].values == 1
     single = ds["n_rollouts"].values == 1
-    plain = plain or without_baseline(ds)
+    group_baseline = group_baseline and not without_baseline(ds)
     larger = bool((ds["n_rollouts"].values[usable] >= 2).any())
     reasons = {}
     for k, run in enumerate(ds["run"].values):
         reasons[str(run)] = ""
         if not usable[k]:
             reasons[str(run)] = str(remarks[k]) or "marked as not usable in the sweep"
-        elif single[k] and larger and not plain:
+        elif single[k] and larger and group_baseline:
             reasons[str(run)] = ("n_rollouts = 1: a group of one has no baseline, the raw reward "
                                  "is its advantage; another estimator, set apart")
     return reasons

@@ -107,7 +107,7 @@ class Settings:
 
 def fitted_runs(ds: xr.Dataset, law: Law) -> xr.Dataset:
     """Return the runs that enter the fit."""
-    reasons = choose_runs(ds, plain=law.plain)
+    reasons = choose_runs(ds, group_baseline=law.group_baseline)
     return ds.isel(run=[k for k, run in enumerate(ds["run"].values) if not reasons[str(run)]])
 
 

@@ -114,7 +114,7 @@ def prior_exponent(random_seed: int) -> float:
 def family_sweep(family: Family, law: Law, random_seed: int) -> xr.Dataset:
     """Return one simulated sweep of a family, rollouts dividing as the fitted law has it."""
     alpha = prior_exponent(random_seed) if family.alpha is None else family.alpha
-    truth = "total" if family.total else "two_axis_plain" if law.plain else "two_axis"
+    truth = "total" if family.total else "two_axis" if law.group_baseline else "two_axis_plain"
     arguments = dict(family.arguments)
     if family.noise_growth is not None:
         growth = np.random.default_rng([random_seed, 1]).uniform(*family.noise_growth)

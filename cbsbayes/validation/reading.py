@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from scipy.optimize import brentq
 
-from cbsbayes.models.laws import Law, get_law, noise_in_prompts
+from cbsbayes.models.laws import Law, get_law
 from cbsbayes.posterior.conditions import steps_ratio
 from cbsbayes.posterior.quantities import design_of
 from cbsbayes.posterior.surface import Surface
@@ -128,4 +128,4 @@ def _noise(law: Law, n_rollouts: int, scales: Any) -> Any:
     """Return the noise scale in prompts at a group size."""
     if not law.two_axis:
         return scales["B_noise"] / n_rollouts
-    return noise_in_prompts(n_rollouts, scales["B_prompt"], scales["B_rollout"], plain=law.plain)
+    return law.noise_in_prompts(n_rollouts, scales["B_prompt"], scales["B_rollout"])

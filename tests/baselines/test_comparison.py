@@ -162,7 +162,7 @@ def test_groups_of_one_stay_with_the_practice_and_leave_the_log_fit(two_axes):
             if f.axis in ("total", "rollouts")}
     assert used == {("total", "least_squares"): 15, ("total", "log_least_squares"): 14,
                     ("rollouts", "least_squares"): 6, ("rollouts", "log_least_squares"): 5}
-    plain = fit_baselines(two_axes, crossings, [0.6], plain=True)
+    plain = fit_baselines(two_axes, crossings, [0.6], group_baseline=False)
     assert [f.n_used for f in plain if f.axis == "rollouts"] == [6, 6]
 
 

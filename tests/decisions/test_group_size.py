@@ -9,7 +9,7 @@ from fitted import SETTINGS, quick_sampling
 
 from cbsbayes.decisions.group_size import Costs, check_costs, group_size_table
 from cbsbayes.errors import CBSDataError
-from cbsbayes.models.laws import noise_in_prompts
+from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.posterior.tidy import CBS_COLUMNS
 from cbsbayes.simulation.sweep import simulate_sweep
@@ -30,7 +30,7 @@ def test_costs_are_met_at_the_least_cost(fit):
     draws = fit.posterior.isel(threshold=0)
     ratio = float((draws["B_rollout"] / draws["B_prompt"]).median())  # all that the best depends on
     grid = np.linspace(1.01, 60, 200_000)
-    noise = noise_in_prompts(grid, 1.0, ratio, plain=False)
+    noise = get_law("two_axis").noise_in_prompts(grid, 1.0, ratio)
     best = grid[np.argmin(noise * (6.0 + 2.0 * grid))]
     assert rows["median"].iloc[0] == pytest.approx(best, rel=1e-3)
     assert rows["median"].iloc[0] > table["median"].iloc[0]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.models.laws import LAWS, get_law, noise_in_prompts
+from cbsbayes.models.laws import LAWS, get_law
 
 PROMPTS = np.array([4.0, 32.0, 128.0, 1024.0])
 ROLLOUTS = np.array([64.0, 2.0, 8.0, 3.0])
@@ -71,6 +71,6 @@ def test_a_law_says_what_it_needs():
     assert get_law("two_axis").needs_baseline_group
     assert not get_law("two_axis_plain").needs_baseline_group
     assert not get_law("total").two_axis
-    assert noise_in_prompts(1, 90.0, 500.0, plain=True) == 590.0
+    assert get_law("two_axis_plain").noise_in_prompts(1, 90.0, 500.0) == 590.0
     with pytest.raises(CBSDataError, match=r"unknown law 'linear'; valid laws: total, power, two_"):
         get_law("linear")

@@ -73,11 +73,12 @@ def probes_at(rng, levels, *, signal, noise, samples):
         "tr_between": np.nan, "tr_within": np.nan})
 
 
-WHOLE = parts_of(get_law("two_axis"), [8])[0]
+LAW = get_law("two_axis_free")
+WHOLE = parts_of(LAW, [8])[0]
 
 
 def in_one_range(probes, n_draws=4000, seed=0):
-    return measured_in_ranges(probes, WHOLE, np.array([1.0]), plain=False, n_draws=n_draws,
+    return measured_in_ranges(probes, WHOLE, np.array([1.0]), law=LAW, n_draws=n_draws,
                               rng=np.random.default_rng(seed))[0]
 
 
@@ -105,7 +106,7 @@ class TestMeasured:
         rng = np.random.default_rng(3)
         levels = np.array([0.1] * 9 + [0.3] * (MIN_PROBES - 1) + [0.5] * 9 + [0.95])
         probes = probes_at(rng, levels, signal=1.0, noise=5.0, samples=np.full(levels.size, 32.0))
-        found = measured_in_ranges(probes, WHOLE, np.array([0.2, 0.4, 0.6, 0.8]), plain=False,
+        found = measured_in_ranges(probes, WHOLE, np.array([0.2, 0.4, 0.6, 0.8]), law=LAW,
                                    n_draws=50, rng=rng)
         assert [(m.first, m.last, m.n_probes) for m in found] == [
             (0, 0, 9), (1, 2, 9 + MIN_PROBES - 1), (3, 3, 0)]
@@ -116,7 +117,7 @@ class TestMeasured:
         levels = np.array([0.1] * 20 + [0.3] * 20)
         samples = np.where(np.arange(40) % 20 < 4, 512.0, 32.0)  # worth about four of 512 each
         probes = probes_at(rng, levels, signal=1.0, noise=5.0, samples=samples)
-        found = measured_in_ranges(probes, WHOLE, np.array([0.2, 0.4]), plain=False, n_draws=5,
+        found = measured_in_ranges(probes, WHOLE, np.array([0.2, 0.4]), law=LAW, n_draws=5,
                                    rng=rng)
         assert [(m.first, m.last, m.n_probes) for m in found] == [(0, 1, 40)]
 
@@ -178,7 +179,7 @@ class TestTable:
         probes = probes_of_fit(changed)
         noise = np.where(probes["level"] <= first, 10.0, 100.0)
         probes = probes.assign(tr_sigma=8 * SIGNAL * noise, n_samples=64.0)
-        found = measured_in_ranges(probes, WHOLE, np.array([first, second]), plain=False,
+        found = measured_in_ranges(probes, WHOLE, np.array([first, second]), law=LAW,
                                    n_draws=3, rng=np.random.default_rng(0))
         s_min = np.tile([4.0, 10.0], (3, 1))
         assert [len(m.draws) for m in found] == [3, 3]

@@ -78,7 +78,7 @@ def test_least_samples_exist_for_exponent_one_and_are_the_least():
         if law.alpha != 1.0:
             continue
         draw = post.isel(chain=0, draw=2, threshold=1)
-        one = law.plain or not law.two_axis  # the fewest rollouts are the best
+        one = not law.group_baseline or not law.two_axis  # the fewest rollouts are the best
         groups = xr.DataArray(np.ones(1) if one else np.geomspace(1.01, 1e4, 20000), dims="batch")
         samples = 1e-9 * groups * np.exp(Surface(law, draw).log_steps(1e-9, groups))
         expected = float(values["E_min", ""].isel(chain=0, draw=2, threshold=1))
@@ -154,7 +154,7 @@ def test_units():
         assert units["cbs_rollouts", "n_prompts=16"] == "rollouts"
         if law.two_axis:
             assert units["B_prompt", ""] == "prompts"
-            assert units["B_rollout", ""] == ("prompts × rollouts" if law.plain
+            assert units["B_rollout", ""] == ("prompts × rollouts" if not law.group_baseline
                                               else "prompts × (rollouts − 1)")
         else:
             assert units["B_noise", ""] == "samples"

@@ -25,7 +25,7 @@ QUICK = SamplerSettings(draws=500, tune=500, chains=2)
 
 
 def posterior_of(ds, law, thresholds=THRESHOLDS):
-    reasons = choose_runs(ds, plain=law.plain)
+    reasons = choose_runs(ds, group_baseline=law.group_baseline)
     kept = [k for k, run in enumerate(ds["run"].values) if not reasons[str(run)]]
     data = crossing_data(find_crossings(ds.isel(run=kept), thresholds), law)
     tree = sample_crossings(data, law, QUICK)

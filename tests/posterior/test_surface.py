@@ -61,8 +61,8 @@ def test_batches_are_the_closed_forms_of_the_law(name):
     draws = posterior(law, alpha=(0.3, 1.0))
     surface = Surface(law, draws)
     alpha = draws["alpha"] if law.alpha is None else law.alpha
-    noise = draws["B_prompt"] + draws["B_rollout"] / (8 if law.plain else 7) if law.two_axis \
-        else draws["B_noise"]
+    noise = (law.noise_in_prompts(8, draws["B_prompt"], draws["B_rollout"]) if law.two_axis
+             else draws["B_noise"])
     along = ("prompts", 8) if law.two_axis else ("total", 1)
     excess = 1.0 if name == "power" else 2 ** (1 / alpha) - 1
     xr.testing.assert_allclose(surface.solve(steps_ratio(2.0), *along), noise / excess)
@@ -76,7 +76,7 @@ def test_batches_are_the_closed_forms_of_the_law(name):
     if law.two_axis:
         divisor = draws["B_rollout"] / ((16 + draws["B_prompt"]) * excess)
         xr.testing.assert_allclose(surface.solve(steps_ratio(2.0), "rollouts", 16),
-                                   divisor + (0.0 if law.plain else 1.0))
+                                   divisor + (1.0 if law.group_baseline else 0.0))
     if law.needs_baseline_group:
         best = 1 + np.sqrt(draws["B_rollout"] / draws["B_prompt"])
         np.testing.assert_allclose(surface.solve(least_steps, "split", 512), best, rtol=1e-5)

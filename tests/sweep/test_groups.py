@@ -28,7 +28,7 @@ def test_groups_of_one_are_set_apart_under_a_group_baseline_only():
     reasons = choose_runs(ds)
     assert "group of one has no baseline" in reasons["r0"]
     assert [reasons[run] for run in ("r1", "r2", "r3")] == ["", "", ""]
-    assert choose_runs(ds, plain=True)["r0"] == ""
+    assert choose_runs(ds, group_baseline=False)["r0"] == ""
     plain = sweep([128] * 4, [1, 2, 4, 8], algorithm="reinforce_plus_plus")
     assert set(choose_runs(plain).values()) == {""}
 

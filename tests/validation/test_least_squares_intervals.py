@@ -33,7 +33,7 @@ def exact(steps):
 def test_the_exponent_is_the_laws_or_one(name):
     law = fixed_law(get_law(name))
     assert law.alpha == (LAWS[name].alpha or 1.0)
-    assert (law.scales, law.plain) == (LAWS[name].scales, LAWS[name].plain)
+    assert (law.scales, law.group_baseline) == (LAWS[name].scales, LAWS[name].group_baseline)
 
 
 def test_without_noise_every_method_finds_the_law():
