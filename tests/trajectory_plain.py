@@ -8,7 +8,7 @@ from scipy.interpolate import CubicHermiteSpline
 from scipy.stats import norm, truncnorm
 
 from cbsbayes.models.batches import middle_batch
-from cbsbayes.models.item_set import bridge_terms
+from cbsbayes.models.item_set import wave_sizes, waves
 from cbsbayes.models.trajectory_data import ramps
 
 EDGE = 0.002
@@ -35,10 +35,15 @@ def curve(model, p, log_tau):
     ratio = law_ratio(model, p, *middle_batch(model.data.n_prompts, model.data.n_rollouts), 0.0)
     z = np.log(2) * np.exp(p["kappa"] * (log_tau - (p["log_half_level"] - ratio)))
     gain = (1 - p["start"]) / (1 + np.exp(-p["ceiling_logit"]))
-    terms, slopes, at_start = bridge_terms(model.data, log_tau)
-    h = p["start"] + gain * (1 - np.exp(-z)) + p["item_set"] @ terms
-    slope = gain * p["kappa"] * z * np.exp(-z) + p["item_set"] @ slopes
-    return h, slope, p["start"] + p["item_set"] @ at_start
+    data, count = model.data, len(p["item_set"])
+    level = p["start"] + gain * (1 - np.exp(-z))
+    often = np.arange(1, count + 1) * np.pi / np.ptp(data.accuracy_range)
+    sizes = wave_sizes(data, count)
+    rise = (p["item_set"] * sizes * often
+            * np.cos((level[:, None] - data.accuracy_range[0]) * often)).sum(axis=1)
+    h = level + waves(level, data, count) @ p["item_set"]
+    at_start = p["start"] + waves(p["start"], data, count) @ p["item_set"]
+    return h, gain * p["kappa"] * z * np.exp(-z) * (1 + rise), at_start
 
 
 def law_ratio(model, p, n_prompts, n_rollouts, hard):

@@ -15,9 +15,8 @@ follow the runs' own terms would take over. So the same waves carry a smooth dep
 standard deviation .10 L / k^1.5 from the third on (the first two are what the formula's own shape
 does), nothing beside the bridge from the tenth on.
 
-The bend is laid out along a typical curve of the sweep, fixed before sampling, not along that of
-every draw: the two differ by far less than a wave of the bend, and with a fixed
-layout what the validation set shows is linear in z, which makes the posterior easy to sample.
+The bend is a function of accuracy and moves with each draw's own curve: laid out along progress
+once for all, it would hold the curve, and with it S_min and the noise scales, where it was laid.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ import numpy as np
 if TYPE_CHECKING:
     from cbsbayes.models.trajectory_data import TrajectoryData
 
-__all__ = ["N_READ", "bridge_terms", "n_terms"]
+__all__ = ["N_READ", "n_terms", "wave_sizes", "waves"]
 
 N_READ = 60  # terms when a threshold is read off
 _MOST, _LEAST = 15, 4
@@ -43,40 +42,16 @@ def n_terms(data: TrajectoryData) -> int:
     return int(np.clip(_ROUGHNESS * (high - low) * data.n_items, _LEAST, _MOST))
 
 
-def bridge_terms(
-    data: TrajectoryData, log_tau: np.ndarray, terms: int | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the terms and their slopes by log progress, and the terms before training.
-
-    Parameters
-    ----------
-    data : TrajectoryData
-        Says along which curve, between which accuracies and over how many items.
-    log_tau : numpy.ndarray
-        Log progress, shape (node,).
-    terms : int, optional
-        How many; those of the fit unless given.
-
-    Returns
-    -------
-    tuple
-        Shapes (term, node), (term, node) and (term,).
-    """
-    count = terms or n_terms(data)
-    curve, slope = data.typical.level(log_tau), data.typical.slope(log_tau)
-    value, steep = _waves(curve, data, count)
-    at_start, _ = _waves(data.typical.accuracy[:1], data, count)
-    return value, steep * slope, at_start[:, 0]
-
-
-def _waves(accuracy: np.ndarray, data: TrajectoryData, count: int
-           ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the terms and their slopes by accuracy, (term, accuracy) each; 0 outside the ends."""
+def wave_sizes(data: TrajectoryData, count: int) -> np.ndarray:
+    """Return the standard deviation of each wave's amplitude in accuracy, shape (term,)."""
     low, high = data.accuracy_range
-    length = high - low
-    k = np.arange(1, count + 1)[:, None] * np.pi
-    inside = (accuracy >= low) & (accuracy <= high)
-    angle = k * (np.clip(accuracy, low, high) - low) / length
-    departure = _DEPARTURE * length * (k / np.pi) ** -_DECAY * (k > 2.5 * np.pi)
-    size = np.hypot(np.sqrt(2.0 * length / data.n_items) / k, departure)
-    return size * np.sin(angle), size * k * np.cos(angle) / length * inside
+    k = np.arange(1, count + 1)
+    departure = _DEPARTURE * (high - low) * k**-_DECAY * (k > 2)
+    return np.hypot(np.sqrt(2.0 * (high - low) / data.n_items) / (k * np.pi), departure)
+
+
+def waves(accuracy: np.ndarray, data: TrajectoryData, count: int) -> np.ndarray:
+    """Return the waves at levels of accuracy, shape (*accuracy, term), of size `wave_sizes`."""
+    low, high = data.accuracy_range
+    angle = np.pi * (np.asarray(accuracy) - low) / (high - low)
+    return wave_sizes(data, count) * np.sin(angle[..., None] * np.arange(1, count + 1))

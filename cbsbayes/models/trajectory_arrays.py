@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cbsbayes.models.batches import batch_weights, middle_batch
-from cbsbayes.models.item_set import bridge_terms
+from cbsbayes.models.item_set import n_terms, wave_sizes
 from cbsbayes.models.laws import Law
 from cbsbayes.models.trajectory_data import TrajectoryData, ramps
 
@@ -34,10 +34,10 @@ class TrajectoryArrays(NamedTuple):
         Logit of the accuracy at which noise levels are stated.
     log_tau : numpy.ndarray
         Nodes of log progress, shape (node,).
-    waves, wave_slopes : numpy.ndarray
-        The bend's terms and their slopes by log progress, shape (node, term).
-    waves_at_start : numpy.ndarray
-        The terms before training, shape (term,).
+    lowest, length : float
+        Of the stretch of accuracy over which the waves of the bend are laid out.
+    wave_sizes : numpy.ndarray
+        Standard deviation of each wave in accuracy, shape (term,).
     run_start : numpy.ndarray
         Where each run's evaluations begin, shape (run + 1,).
     start : numpy.ndarray
@@ -57,9 +57,9 @@ class TrajectoryArrays(NamedTuple):
     power: bool
     middle: float
     log_tau: np.ndarray
-    waves: np.ndarray
-    wave_slopes: np.ndarray
-    waves_at_start: np.ndarray
+    lowest: float
+    length: float
+    wave_sizes: np.ndarray
     run_start: np.ndarray
     start: np.ndarray
     group_share: np.ndarray
@@ -103,14 +103,14 @@ def curve_arrays(
     batches : numpy.ndarray
         n_prompts and n_rollouts, shape (batch, 2).
     """
-    waves, slopes, at_start = bridge_terms(data, log_tau)
+    low, high = data.accuracy_range
     with_middle = np.vstack([batches, middle_batch(data.n_prompts, data.n_rollouts)])
     none, whole = np.empty(0), np.empty(0, dtype=np.int64)
     return TrajectoryArrays(
         weights=batch_weights(law, data.log_batch_scale, *with_middle.T),
         power=law.name == "power", middle=data.middle, log_tau=log_tau,
-        waves=np.ascontiguousarray(waves.T), wave_slopes=np.ascontiguousarray(slopes.T),
-        waves_at_start=np.ascontiguousarray(at_start), run_start=whole, start=np.empty((0, 3)),
+        lowest=low, length=high - low, wave_sizes=wave_sizes(data, n_terms(data)),
+        run_start=whole, start=np.empty((0, 3)),
         group_share=none, batch=whole, log_step=none, time=none, reference=none, accuracy=none,
         binomial=none, log_spread=none, ramps=np.empty((0, len(data.knots) - 1)))
 

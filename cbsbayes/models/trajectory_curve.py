@@ -11,7 +11,7 @@ call each other live in one file, because numba's disk cache does not see change
 
 from __future__ import annotations
 
-from math import exp, log, log1p
+from math import cos, exp, log, log1p, pi, sin
 from typing import NamedTuple
 
 import numpy as np
@@ -80,7 +80,8 @@ def curve(shared: np.ndarray, arrays: TrajectoryArrays) -> Curve:
     for e in range(len(level)):
         b, x = arrays.batch[e], arrays.log_step[e] - arrays.reference[e]
         level[e], steep[e], _ = _on_curve(x, shown, log_steps[b], rate[b])
-    initial = _logistic(shared[START]) + _bend(shared, arrays.waves_at_start)
+    start = _logistic(shared[START])
+    initial = start + _bend(shared, arrays, start)[0]
     return Curve(shown, slope, noise, log_steps, rate, level, steep, initial)
 
 
@@ -114,9 +115,9 @@ def slopes(
     _reverse_noise(shared, arrays, at.shown, noise_bar, shown_bar, gradient)
     _reverse_shown(shared, arrays, shown_bar, slope_bar, gradient)
     start = _logistic(shared[START])
-    gradient[START] += initial_bar * start * (1.0 - start)
-    for j in range(len(arrays.waves_at_start)):
-        gradient[j - len(arrays.waves_at_start)] += initial_bar * arrays.waves_at_start[j]
+    _, rise, _ = _bend(shared, arrays, start)
+    gradient[START] += initial_bar * (1.0 + rise) * start * (1.0 - start)
+    _reverse_bend(arrays, start, initial_bar, 0.0, gradient)
     return gradient
 
 
@@ -161,12 +162,32 @@ def _logistic(value: float) -> float:
 
 
 @_compiled
-def _bend(shared: np.ndarray, terms: np.ndarray) -> float:
-    """Return the sum of terms of the bend; its parameters are the last ones."""
-    total = 0.0
-    for j in range(len(terms)):
-        total += shared[len(shared) - len(terms) + j] * terms[j]
-    return total
+def _bend(
+    shared: np.ndarray, arrays: TrajectoryArrays, level: float
+) -> tuple[float, float, float]:
+    """Return the bend at a level of accuracy and two derivatives; its parameters are the last."""
+    n, bend, rise, curvature = len(arrays.wave_sizes), 0.0, 0.0, 0.0
+    angle = pi * (level - arrays.lowest) / arrays.length
+    for j in range(n):
+        size, often = shared[len(shared) - n + j] * arrays.wave_sizes[j], (j + 1) * pi
+        bend += size * sin((j + 1) * angle)
+        rise += size * often / arrays.length * cos((j + 1) * angle)
+        curvature -= size * (often / arrays.length)**2 * sin((j + 1) * angle)
+    return bend, rise, curvature
+
+
+@_compiled
+def _reverse_bend(
+    arrays: TrajectoryArrays, level: float, bend_bar: float, rise_bar: float,
+    gradient: np.ndarray,
+) -> None:
+    """Add the slopes of `_bend` by its parameters."""
+    n = len(arrays.wave_sizes)
+    angle = pi * (level - arrays.lowest) / arrays.length
+    for j in range(n):
+        often = (j + 1) * pi / arrays.length
+        gradient[len(gradient) - n + j] += arrays.wave_sizes[j] * (
+            bend_bar * sin((j + 1) * angle) + rise_bar * often * cos((j + 1) * angle))
 
 
 @_compiled
@@ -187,8 +208,9 @@ def _shown(shared: np.ndarray, arrays: TrajectoryArrays) -> tuple[np.ndarray, np
     shown, slope = np.empty_like(arrays.log_tau), np.empty_like(arrays.log_tau)
     for k in range(len(shown)):
         z = log(2.0) * exp(min(kappa * (arrays.log_tau[k] - log_half), _LATEST))
-        shown[k] = start + gain * (1.0 - exp(-z)) + _bend(shared, arrays.waves[k])
-        slope[k] = gain * kappa * z * exp(-z) + _bend(shared, arrays.wave_slopes[k])
+        level = start + gain * (1.0 - exp(-z))
+        bend, rise, _ = _bend(shared, arrays, level)
+        shown[k], slope[k] = level + bend, gain * kappa * z * exp(-z) * (1.0 + rise)
     return shown, slope
 
 
@@ -349,16 +371,18 @@ def _reverse_shown(
     for k in range(len(shown_bar)):
         away = kappa * (arrays.log_tau[k] - log_half)
         z = log(2.0) * exp(min(away, _LATEST))
-        rest, up, steep = exp(-z), shown_bar[k], kappa * slope_bar[k]
+        rest, level_slope = exp(-z), gain * kappa * z * exp(-z)
+        level = start + gain * (1.0 - rest)
+        _, rise, curvature = _bend(shared, arrays, level)
+        _reverse_bend(arrays, level, shown_bar[k], slope_bar[k] * level_slope, gradient)
+        # from here on by the level of accuracy and its slope
+        up = shown_bar[k] * (1.0 + rise) + slope_bar[k] * level_slope * curvature
+        steep = kappa * slope_bar[k] * (1.0 + rise)
         gradient[START] += up * start * (1.0 - start)
         gain_bar += up * (1.0 - rest) + steep * rest * z
         by_away = rest * z * gain * (up + steep * (1.0 - z)) if away < _LATEST else 0.0
         gradient[KAPPA] += by_away * away + steep * gain * rest * z
         half_bar -= kappa * by_away
-        n_terms = arrays.waves.shape[1]
-        for j in range(n_terms):
-            gradient[j - n_terms] += (up * arrays.waves[k, j]
-                                      + slope_bar[k] * arrays.wave_slopes[k, j])
     gradient[CEILING] += gain_bar * gain * (1.0 - share)
     gradient[START] -= gain_bar * share * start * (1.0 - start)
     gradient[LEVEL] += half_bar

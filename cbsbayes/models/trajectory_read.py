@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cbsbayes.models.item_set import N_READ, bridge_terms, n_terms
+from cbsbayes.models.item_set import N_READ, n_terms, waves
 from cbsbayes.models.trajectory_arrays import SATURATION as SATURATION_PLACE
 from cbsbayes.models.trajectory_arrays import curve_arrays
 from cbsbayes.models.trajectory_curve import curve, curves_of_draws
@@ -71,7 +71,7 @@ def read_thresholds(
     shown, log_noise, _ = curves_of_draws(parameters.shared(draws),
                                           curve_arrays(data, law, grid, _NO_BATCH))
     log_noise += np.array([data.log_batch_scale[name] for name in law.scales])[:, None]
-    rearranged = _rearranged(parameters, grid, shown, np.random.default_rng(seed))
+    rearranged = _rearranged(parameters, shown, np.random.default_rng(seed))
     if parameters.ceiling_by_group:  # other group sizes are read off the curves that are kept
         kept = _kept_grid(parameters)
         rearranged = _interpolated(kept, grid, rearranged)
@@ -132,19 +132,19 @@ def initial_accuracy(
     parameters: TrajectoryParameters, values: dict[str, np.ndarray]
 ) -> np.ndarray:
     """Return the accuracy shown before training, from which ceilings are counted, (draw,)."""
-    at_start = bridge_terms(parameters.data, parameters.data.log_tau)[2]
-    return np.asarray(values["start"] + values["item_set"] @ at_start)
+    terms = waves(values["start"], parameters.data, values["item_set"].shape[1])
+    return np.asarray(values["start"] + (values["item_set"] * terms).sum(axis=1))
 
 
 def _rearranged(
-    parameters: TrajectoryParameters, grid: np.ndarray, shown: np.ndarray,
-    rng: np.random.Generator,
+    parameters: TrajectoryParameters, shown: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Return the curve with the finer waves, rearranged so that it rises, (draw, node)."""
     fitted = n_terms(parameters.data)
-    terms, _, _ = bridge_terms(parameters.data, grid, N_READ)
-    fine = rng.standard_normal((len(shown), N_READ - fitted)) @ terms[fitted:]
-    return np.sort(shown + fine, axis=1)
+    drawn = rng.standard_normal((len(shown), N_READ - fitted))
+    fine = [waves(row, parameters.data, N_READ)[:, fitted:] @ z
+            for row, z in zip(shown, drawn, strict=True)]
+    return np.sort(shown + np.array(fine), axis=1)
 
 
 def _interpolated(at: np.ndarray, grid: np.ndarray, rows: np.ndarray) -> np.ndarray:
