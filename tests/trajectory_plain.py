@@ -8,8 +8,6 @@ from scipy.interpolate import CubicHermiteSpline
 from scipy.stats import norm, truncnorm
 
 from cbsbayes.models.batches import middle_batch
-from cbsbayes.models.item_set import wave_sizes, waves
-from cbsbayes.models.trajectory_data import ramps
 
 EDGE = 0.002
 
@@ -35,15 +33,19 @@ def curve(model, p, log_tau):
     ratio = law_ratio(model, p, *middle_batch(model.data.n_prompts, model.data.n_rollouts), 0.0)
     z = np.log(2) * np.exp(p["kappa"] * (log_tau - (p["log_half_level"] - ratio)))
     gain = (1 - p["start"]) / (1 + np.exp(-p["ceiling_logit"]))
-    data, count = model.data, len(p["item_set"])
     level = p["start"] + gain * (1 - np.exp(-z))
-    often = np.arange(1, count + 1) * np.pi / np.ptp(data.accuracy_range)
-    sizes = wave_sizes(data, count)
-    rise = (p["item_set"] * sizes * often
-            * np.cos((level[:, None] - data.accuracy_range[0]) * often)).sum(axis=1)
-    h = level + waves(level, data, count) @ p["item_set"]
-    at_start = p["start"] + waves(p["start"], data, count) @ p["item_set"]
-    return h, gain * p["kappa"] * z * np.exp(-z) * (1 + rise), at_start
+    bend, rise = bend_of(model, p, level)
+    at_start = p["start"] + bend_of(model, p, p["start"])[0]
+    return level + bend, gain * p["kappa"] * z * np.exp(-z) * (1 + rise), at_start
+
+
+def bend_of(model, p, level):
+    """Return the bend at levels of accuracy and its slope."""
+    low, high = model.data.accuracy_range
+    often = np.arange(1, len(p["item_set"]) + 1) * np.pi / (high - low)
+    size = p["item_set"] * model.data.wave_sizes(len(often))
+    angle = (np.asarray(level)[..., None] - low) * often
+    return np.sin(angle) @ size, np.cos(angle) @ (often * size)
 
 
 def law_ratio(model, p, n_prompts, n_rollouts, hard):
@@ -84,7 +86,7 @@ def run_deviations(model, position):
         covariance = np.linalg.inv(np.eye(len(columns)) + columns @ weighted)
         mean = covariance @ weighted.T @ residual
         own = slice(model.data.run_start[i], model.data.run_start[i + 1])
-        wander = ramps(np.log(model.data.steps[own]), model.data.knots) @ mean[1:-1]
+        wander = model.data.ramps(np.log(model.data.steps[own])) @ mean[1:-1]
         yield (p["sigma_run"] * mean[0], p["sigma_run"] * np.sqrt(covariance[0, 0]),
                p["sigma_run"] * mean[0] + p["sigma_wander"] * wander)
 
@@ -124,7 +126,7 @@ def _one_run(data, p, i, spline):
     steep = spline(x - reference, 1)
     residual = data.accuracy[own] - spline(x - reference) - steep * reference
     columns = np.array([-steep * p["sigma_run"],
-                        *(-steep[:, None] * p["sigma_wander"] * ramps(x, data.knots)).T,
+                        *(-steep[:, None] * p["sigma_wander"] * data.ramps(x)).T,
                         np.full(len(x), p["sigma_offset"])])
     p_of = data.variance[own]
     spread = 2 * np.sqrt(p_of)

@@ -18,12 +18,13 @@ from scipy.special import expit, logit
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.mode import Density, find_mode, root_of_covariance
 from cbsbayes.inference.nuts import SamplerSettings, sample
-from cbsbayes.models.trajectory_data import TrajectoryData
-from cbsbayes.models.trajectory_parameters import TrajectoryParameters
-from cbsbayes.models.trajectory_read import expected_accuracy, typical_curve
+from cbsbayes.models.trajectory import TrajectoryParameters
+from cbsbayes.models.trajectory_curve import curve
+from cbsbayes.models.trajectory_data import SATURATION, TypicalCurve
 from cbsbayes.models.trajectory_runs import deviations
 
-__all__ = ["Laplace", "TrajectoryDraws", "find_laplace", "sample_around", "sample_curves"]
+__all__ = ["Laplace", "TrajectoryDraws", "expected_accuracy", "find_laplace", "sample_around",
+           "sample_curves"]
 
 _PASSES = 5
 _LATE = ("sigma_offset", "memory")
@@ -79,14 +80,17 @@ class TrajectoryDraws:
 def find_laplace(parameters: TrajectoryParameters) -> Laplace:
     """Return the normal approximation of the posterior, runs linearised where the data put them."""
     position = parameters.center
+    # Before runs are linearised where they are, serial noise of long memory would take over what is
+    # the runs' own speed.
+    held = [parameters.slices[name].start for name in _LATE]
     for k in range(_PASSES):
         position = find_mode(parameters.log_density, parameters.center, parameters.sd, position,
-                             _held(parameters) if k == 0 else [])
+                             [] if k else held)
         if k == _PASSES - 1:
             break
         reference = np.clip(_deviations(parameters, position)[0], -_FARTHEST, _FARTHEST)
         moved = np.abs(reference - parameters.data.reference).max()
-        parameters = replace(parameters, data=_around(parameters, position, reference, k))
+        parameters = _linearised(parameters, position, reference, k)
         if moved < _SETTLED and k > 0:
             break
     root = root_of_covariance(parameters.log_density, position, parameters.sd)
@@ -132,23 +136,37 @@ def sample_around(found: Laplace, settings: SamplerSettings) -> TrajectoryDraws:
                            draws.stats, draws.note)
 
 
-def _held(parameters: TrajectoryParameters) -> list[int]:
-    """Return the coordinates that wait for the second pass.
+def expected_accuracy(parameters: TrajectoryParameters, position: np.ndarray) -> np.ndarray:
+    """Return what each run's batch shows without deviations, shape (evaluation,).
 
-    Before runs are linearised where they are, serial noise of long memory would take over what is
-    the runs' own speed.
+    Parameters
+    ----------
+    parameters : TrajectoryParameters
+        The model.
+    position : numpy.ndarray
+        One position of the flat vector, shape (n_dim,).
     """
-    return [parameters.slices[name].start for name in _LATE]
+    arrays, shared = parameters.arrays, parameters.shared(position)
+    at = curve(shared, arrays._replace(reference=np.zeros_like(arrays.reference)))
+    share = np.exp(-shared[SATURATION] * arrays.group_share)[parameters.data.run_of]
+    return np.asarray(at.initial + share * (at.level - at.initial))
 
 
-def _around(
+def _linearised(
     parameters: TrajectoryParameters, position: np.ndarray, reference: np.ndarray, k: int
-) -> TrajectoryData:
-    """Return the data linearised around deviations, and around the curve found in early passes."""
-    data = parameters.data
-    typical = typical_curve(parameters, position) if k == 0 else data.typical
-    expected = expected_accuracy(parameters, position) if k <= 1 else data.expected
-    return data.around(reference, typical, expected)
+) -> TrajectoryParameters:
+    """Return the model around deviations; in early passes around the curve found as well.
+
+    How noisy evaluations are, and where nodes lie, must not follow the curve for ever.
+    """
+    data = replace(parameters.data, reference=reference)
+    if k <= 1:
+        data = replace(data, expected=expected_accuracy(parameters, position))
+    if k == 0:
+        shown = parameters.curve(parameters.shared(position)).shown
+        data = replace(data, typical=TypicalCurve(
+            data.log_tau, np.maximum.accumulate(np.clip(shown, 0.0, 1.0))))
+    return replace(parameters, data=data)
 
 
 def _deviations(

@@ -1,8 +1,21 @@
 r"""The shared curve of the trajectory model at every evaluation, and the way back, compiled.
 
-1. the accuracy h(τ) that the shared curve shows, and its slope, at nodes of log progress τ;
+1. the level of accuracy over log progress τ, a stretched exponential, and the accuracy h that a
+   fixed validation set shows of it: level and bend;
 2. updates :math:`s(\tau) = \int (1 + N(h)/P)^\alpha d\tau` of every distinct batch;
 3. every evaluation: h at its update, by cubic Hermite interpolation over log s.
+
+**The bend.** The share of n fixed items that a model solves is an empirical distribution function
+read at its level of accuracy; its deviation from the level is a Brownian bridge, here over the
+stretch of accuracy [lo, hi] of length L that the sweep passes through:
+
+.. math:: d(a) = \sqrt{2L/n} \sum_k z_k \sin(k \pi (a - lo)/L)/(k \pi), \quad z_k \sim N(0, 1).
+
+Its size is known; the straight line between its ends is left to the curve's own ends. Real curves
+have knees that no formula of three parameters follows, and runs' own terms would take over what the
+shared curve cannot follow. So the same waves carry a smooth departure from the formula, of standard
+deviation .10 L / k^1.5 from the third on. The bend moves with each draw's own curve: laid out along
+progress once for all, it would hold the curve, and with it S_min and noise, where it was laid.
 
 `slopes` goes the same way backwards, from slopes of the log likelihood by accuracy at evaluations
 to those by parameters; a name that ends in ``_bar`` is the slope by that quantity. Functions that
@@ -17,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from cbsbayes.models.trajectory_arrays import (
+from cbsbayes.models.trajectory_data import (
     ALPHA,
     CEILING,
     CURVATURE,
@@ -64,15 +77,7 @@ class Curve(NamedTuple):
 
 @_compiled
 def curve(shared: np.ndarray, arrays: TrajectoryArrays) -> Curve:
-    """Return the shared curve.
-
-    Parameters
-    ----------
-    shared : numpy.ndarray
-        Shared parameters, in the order of `cbsbayes.models.trajectory_arrays`.
-    arrays : TrajectoryArrays
-        The data.
-    """
+    """Return the curve of shared parameters in their places (`trajectory_data`)."""
     shown, slope = _shown(shared, arrays)
     noise = _momentary_noise(shared, arrays, shown)
     log_steps, rate = _steps(shared, arrays, noise, slope)
@@ -95,7 +100,7 @@ def slopes(
     Parameters
     ----------
     shared, arrays
-        As of `curve`.
+        As of `curve`: shape (parameter,), and the data.
     at : Curve
         What `curve` returned.
     level_bar, steep_bar : numpy.ndarray
@@ -137,10 +142,8 @@ def curves_of_draws(
     shown, noise = np.empty((n_draws, n_nodes)), np.empty((n_draws, n_scales, n_nodes))
     log_steps = np.empty((n_draws, n_batches - 1, n_nodes))
     for d in range(n_draws):
-        shown[d], slope = _shown(shared[d], arrays)
-        momentary = _momentary_noise(shared[d], arrays, shown[d])
-        noise[d] = np.log(momentary)
-        log_steps[d] = _steps(shared[d], arrays, momentary, slope)[0]
+        at = curve(shared[d], arrays)
+        shown[d], noise[d], log_steps[d] = at.shown, np.log(at.noise), at.log_steps
     return shown, noise, log_steps
 
 

@@ -6,12 +6,12 @@ that of the batches tried, so that updates, epochs or millions of samples give t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
-from scipy.interpolate import PchipInterpolator
 from scipy.optimize import isotonic_regression
 
 from cbsbayes.crossings.rules import curves_of, monotone_rows
@@ -19,49 +19,88 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.models.batches import batch_axes, batch_scales
 from cbsbayes.models.laws import Law
 
-__all__ = ["Curve", "N_KNOTS", "UNKNOWN_ITEMS", "TrajectoryData", "ramps", "trajectory_data"]
+__all__ = ["ALPHA", "CEILING", "CURVATURE", "KAPPA", "LEVEL", "MEMORY", "N_WAVES_READ", "OFFSET",
+           "RUN", "SATURATION", "SCALES", "SERIAL", "START", "TREND", "WANDER", "WHITE",
+           "TrajectoryArrays", "TrajectoryData", "TypicalCurve", "trajectory_data"]
 
-UNKNOWN_ITEMS = 500  # taken where nobody said how many: wider than most sets would need
-N_KNOTS = 5  # ends of a run's wander increments
+# Places of the shared parameters; from SCALES on level and trend of every noise scale, then waves.
+(START, CEILING, SATURATION, LEVEL, KAPPA, CURVATURE, ALPHA, RUN, WANDER, OFFSET, WHITE, SERIAL,
+ MEMORY, TREND, SCALES) = range(15)
+
+N_WAVES_READ = 60  # of the bend, when a threshold is read off
+_MOST_WAVES, _LEAST_WAVES = 15, 4  # that a fit carries
+_ROUGHNESS = 0.06  # variance of the slope d'(a) that the waves fitted may have at most
+_DEPARTURE, _DECAY = 0.10, 1.5  # of the curve from its formula, over the range of accuracy
+_UNKNOWN_ITEMS = 500  # taken where nobody said how many: wider than most sets would need
+_N_KNOTS = 5  # ends of a run's wander increments
 _KNOT_SPAN = 50.0  # the first knot lies at the longest run over this
 _NODE_SPACING = 0.3  # of log τ at most; the cubic's error is then below 1e-5 of accuracy
 _NODES_OVER_RISE = 40  # more where the curve rises: some six to the finest wave of the bend
 _FIRST_PIECES = 12  # of the curve before any fit
-_FAR = 1e3  # spacings before a run's first evaluation: its serial noise owes nothing to others
 _WIDTH = 0.12  # of log updates: evaluations closer than this are averaged
 _MARGIN, _RELATIVE_MARGIN = 0.02, 0.05  # of the accuracies seen
 _QUIETEST = 0.02  # accuracy nearer to 0 or 1 is taken to be as noisy as this one
 _BEFORE, _AFTER = 40.0, 2.0  # the grid of τ reaches from first/40 to twice the last evaluation
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Accuracy over log progress, as a table.
-
-    Attributes
-    ----------
-    log_tau : numpy.ndarray
-        Log progress over the scale of updates, shape (node,).
-    accuracy : numpy.ndarray
-        Not falling, shape (node,).
-    """
+class TypicalCurve(NamedTuple):
+    """Accuracy over log progress as a table, (node,) each; accuracy does not fall."""
 
     log_tau: np.ndarray
     accuracy: np.ndarray
 
-    def level(self, log_tau: np.ndarray) -> np.ndarray:
-        """Return the accuracy at log progress, shape of `log_tau`."""
-        return self._smooth(np.clip(log_tau, self.log_tau[0], self.log_tau[-1]))
 
-    def slope(self, log_tau: np.ndarray) -> np.ndarray:
-        """Return its slope by log progress."""
-        inside = (log_tau >= self.log_tau[0]) & (log_tau <= self.log_tau[-1])
-        at = np.clip(log_tau, self.log_tau[0], self.log_tau[-1])
-        return np.where(inside, self._smooth.derivative()(at), 0.0)
+class TrajectoryArrays(NamedTuple):
+    """What the compiled likelihood is given.
 
-    @cached_property
-    def _smooth(self) -> PchipInterpolator:
-        return PchipInterpolator(self.log_tau, self.accuracy)
+    Attributes
+    ----------
+    weights : numpy.ndarray
+        What exp(level) of each noise scale is multiplied by, shape (scale, batch + 1); the last
+        batch is the middle one.
+    power : bool
+        Whether the law is ``power``.
+    middle : float
+        Logit of the accuracy at which noise levels are stated.
+    log_tau : numpy.ndarray
+        Nodes of log progress, shape (node,).
+    lowest, length : float
+        Of the stretch of accuracy over which the waves of the bend are laid out.
+    wave_sizes : numpy.ndarray
+        Standard deviation of each wave in accuracy, shape (term,).
+    run_start : numpy.ndarray
+        Where each run's evaluations begin, shape (run + 1,).
+    start : numpy.ndarray
+        Accuracy before training, its binomial variance and its weight, shape (run, 3).
+    group_share : numpy.ndarray
+        1/n_rollouts of every run, shape (run,).
+    batch, log_step, time, reference, accuracy : numpy.ndarray
+        Of every evaluation: the run's batch, log updates, updates in spacings of the evaluations,
+        the deviation around which it is linearised, what was seen.
+    binomial, log_spread : numpy.ndarray
+        Binomial variance over all items asked, and log of its root over that at accuracy 1/2.
+    ramps : numpy.ndarray
+        How far each increment of wander has come, shape (evaluation, ramp).
+    """
+
+    weights: np.ndarray
+    power: bool
+    middle: float
+    log_tau: np.ndarray
+    lowest: float
+    length: float
+    wave_sizes: np.ndarray
+    run_start: np.ndarray
+    start: np.ndarray
+    group_share: np.ndarray
+    batch: np.ndarray
+    log_step: np.ndarray
+    time: np.ndarray
+    reference: np.ndarray
+    accuracy: np.ndarray
+    binomial: np.ndarray
+    log_spread: np.ndarray
+    ramps: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -104,8 +143,8 @@ class TrajectoryData:
         Log of the geometric middle of the batches tried, per noise scale.
     reference : numpy.ndarray
         Deviation in log updates around which each evaluation is linearised, shape (evaluation,).
-    typical : Curve
-        The curve along which the item set's bend is laid out.
+    typical : TypicalCurve
+        A first idea of the shared curve: where nodes of log progress lie.
     """
 
     run: np.ndarray
@@ -126,13 +165,7 @@ class TrajectoryData:
     middle: float
     log_batch_scale: dict[str, float]
     reference: np.ndarray
-    typical: Curve
-
-    def around(
-        self, reference: np.ndarray, typical: Curve, expected: np.ndarray
-    ) -> TrajectoryData:
-        """Return the same data linearised around other deviations and another curve."""
-        return replace(self, reference=reference, typical=typical, expected=expected)
+    typical: TypicalCurve
 
     @property
     def run_of(self) -> np.ndarray:
@@ -146,12 +179,40 @@ class TrajectoryData:
         p = np.clip(self.expected, max(low, _QUIETEST), min(high, 1.0 - _QUIETEST))
         return p * (1 - p)
 
-    @cached_property
-    def gap(self) -> np.ndarray:
-        """Updates since the run's evaluation before, in spacings, shape (evaluation,)."""
-        gap = np.diff(self.steps, prepend=0.0) / self.spacing
-        gap[self.run_start[:-1][np.diff(self.run_start) > 0]] = _FAR
-        return gap
+    @property
+    def start_terms(self) -> np.ndarray:
+        """Accuracy before training, its variance and its weight, shape (run, 3).
+
+        One checkpoint that all runs share counts once.
+        """
+        known = np.isfinite(self.start)
+        shared = known.any() and np.ptp(self.start[known]) == 0
+        p = np.clip(self.start, 0.5 / self.n_items, 1 - 0.5 / self.n_items)
+        terms = [self.start, p * (1 - p) / self.n_items, known / known.sum() if shared else known]
+        return np.where(known, terms, [[0.5], [0.25], [0.0]]).T.copy()
+
+    @property
+    def n_terms(self) -> int:
+        """How many waves of the bend the fit carries: as many as keep accuracy rising."""
+        low, high = self.accuracy_range
+        return int(np.clip(_ROUGHNESS * (high - low) * self.n_items, _LEAST_WAVES, _MOST_WAVES))
+
+    def wave_sizes(self, count: int) -> np.ndarray:
+        """Return the standard deviation of the bend's waves in accuracy, shape (wave,).
+
+        Those of a finite item set, and from the third on of the curve's departure from its formula
+        (`cbsbayes.models.trajectory_curve`).
+        """
+        length = self.accuracy_range[1] - self.accuracy_range[0]
+        k = np.arange(1, count + 1)
+        departure = _DEPARTURE * length * k**-_DECAY * (k > 2)
+        return np.hypot(np.sqrt(2.0 * length / self.n_items) / (k * np.pi), departure)
+
+    def waves(self, accuracy: np.ndarray, count: int) -> np.ndarray:
+        """Return the waves at levels of accuracy, shape (*accuracy, wave)."""
+        low, high = self.accuracy_range
+        angle = np.pi * (accuracy[..., None] - low) / (high - low)
+        return self.wave_sizes(count) * np.sin(angle * np.arange(1, count + 1))
 
     @cached_property
     def log_tau(self) -> np.ndarray:
@@ -161,7 +222,8 @@ class TrajectoryData:
         fine = np.linspace(first, last, 2000)
         low, high = self.accuracy_range
         needed = (fine - first) / _NODE_SPACING
-        needed += np.clip(self.typical.level(fine) - low, 0, None) / (high - low) * _NODES_OVER_RISE
+        risen = np.clip(np.interp(fine, *self.typical) - low, 0, None) / (high - low)
+        needed += risen * _NODES_OVER_RISE
         count = int(needed[-1] - needed[0]) + 2
         return np.interp(np.linspace(needed[0], needed[-1], count), needed, fine)
 
@@ -169,18 +231,16 @@ class TrajectoryData:
     def knots(self) -> np.ndarray:
         """Ends of the wander's increments in log updates, shape (knot,)."""
         last = np.log(self.steps.max())
-        return np.linspace(last - np.log(_KNOT_SPAN), last, N_KNOTS)
+        return np.linspace(last - np.log(_KNOT_SPAN), last, _N_KNOTS)
 
+    def ramps(self, log_steps: np.ndarray) -> np.ndarray:
+        """Return how far each wander increment has come, times its prior's unit, (step, ramp).
 
-def ramps(log_steps: np.ndarray, knots: np.ndarray) -> np.ndarray:
-    """Return how far each wander increment has come, times its prior's unit, (*log_steps, ramp).
-
-    Increments are smooth steps between knots; their variance grows with the width of a step.
-    """
-    lower, width = knots[:-1], np.diff(knots)
-    along = np.clip((np.asarray(log_steps)[..., None] - lower) / width, 0.0, 1.0)
-    return along**2 * (3.0 - 2.0 * along) * np.sqrt(width / 0.5)
-
+        Increments are smooth steps between knots; their variance grows with the width of a step.
+        """
+        lower, width = self.knots[:-1], np.diff(self.knots)
+        along = np.clip((log_steps[:, None] - lower) / width, 0.0, 1.0)
+        return np.asarray(along**2 * (3.0 - 2.0 * along) * np.sqrt(width / 0.5))
 
 def trajectory_data(fitted: xr.Dataset, law: Law, metric: str | None) -> TrajectoryData:
     """Return the model's arrays from the runs to be fitted.
@@ -224,7 +284,7 @@ def trajectory_data(fitted: xr.Dataset, law: Law, metric: str | None) -> Traject
         run_start=run_start, steps=np.exp(log_steps), accuracy=accuracy, count=count,
         seen_start=np.concatenate([[0], np.cumsum(after.sum(axis=1))]).astype(np.int64),
         seen_steps=step[after] / np.exp(scale), spacing=spacing,
-        expected=typical.level(log_steps),
+        expected=np.interp(log_steps, *typical),
         start=start, n_items=_n_items(fitted, metric),
         accuracy_range=_accuracy_range(np.concatenate([accuracy, start])),
         log_steps_scale=scale, middle=middle,
@@ -276,7 +336,7 @@ def _check(fitted: xr.Dataset, law: Law) -> None:
 def _n_items(fitted: xr.Dataset, metric: str | None) -> int:
     name = metric if metric is not None else fitted.attrs["metric"]
     known = int(fitted["n_items"].sel(metric=name))
-    return known if known > 0 else UNKNOWN_ITEMS
+    return known if known > 0 else _UNKNOWN_ITEMS
 
 
 def _accuracy_range(seen: np.ndarray) -> tuple[float, float]:
@@ -292,7 +352,7 @@ def _middle(smooth: np.ndarray, start: np.ndarray) -> float:
     return float(np.log(ends / (1 - ends)).mean())
 
 
-def _first_curve(log_steps: np.ndarray, smooth: np.ndarray, start: np.ndarray) -> Curve:
+def _first_curve(log_steps: np.ndarray, smooth: np.ndarray, start: np.ndarray) -> TypicalCurve:
     """Return the monotone mean of all runs; the first fit puts a better one."""
     low = float(np.nanmedian(start)) if np.isfinite(start).any() else float(smooth.min())
     ends = np.quantile(log_steps, np.linspace(0.0, 1.0, _FIRST_PIECES + 1))
@@ -300,8 +360,7 @@ def _first_curve(log_steps: np.ndarray, smooth: np.ndarray, start: np.ndarray) -
     filled = np.unique(piece)
     middle = np.array([log_steps[piece == k].mean() for k in filled])
     mean = isotonic_regression([smooth[piece == k].mean() for k in filled]).x
-    return Curve(np.concatenate([[middle[0] - 2.0], middle]),
-                 np.concatenate([[min(low, mean[0])], mean]))
+    return TypicalCurve(np.append(middle[0] - 2.0, middle), np.append(min(low, mean[0]), mean))
 
 
 def _log_scale(step: np.ndarray, smooth: np.ndarray, after: np.ndarray, middle: float) -> float:

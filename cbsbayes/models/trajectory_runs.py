@@ -20,7 +20,7 @@ from math import exp, log, pi, sqrt
 import numpy as np
 from numba import njit
 
-from cbsbayes.models.trajectory_arrays import (
+from cbsbayes.models.trajectory_data import (
     MEMORY,
     OFFSET,
     RUN,
@@ -47,7 +47,7 @@ def log_likelihoods(
     Parameters
     ----------
     shared : numpy.ndarray
-        Shared parameters, in the order of `cbsbayes.models.trajectory_arrays`.
+        Shared parameters, in the order of `cbsbayes.models.trajectory_data`.
     arrays : TrajectoryArrays
         The data.
     level, steep : numpy.ndarray
@@ -66,7 +66,7 @@ def log_likelihoods(
     level_bar, steep_bar = np.zeros_like(level), np.zeros_like(steep)
     for i in range(len(by_run)):
         first, n = arrays.run_start[i], arrays.run_start[i + 1] - arrays.run_start[i]
-        mean, own_steep, covariance, pace, serial = moments(
+        mean, own_steep, covariance, pace, serial, white = moments(
             shared, arrays, i, level, steep, initial)
         inverse, log_det = _inverse(covariance)
         weighted = np.zeros(n)
@@ -79,7 +79,7 @@ def log_likelihoods(
             for f in range(n):
                 inverse[e, f] = 0.5 * (weighted[e] * weighted[f] - inverse[e, f])
         own_steep_bar = _reverse_covariance(shared, arrays, first, own_steep, inverse, pace,
-                                            serial, gradient)
+                                            serial, white, gradient)
         shows = _attainable(shared, arrays, i)
         for e in range(n):
             own_steep_bar[e] += weighted[e] * arrays.reference[first + e]
@@ -109,7 +109,7 @@ def deviations(
     deviation, mean, sd = np.zeros_like(level), np.zeros(n_runs), np.zeros(n_runs)
     for i in range(n_runs):
         first, n = arrays.run_start[i], arrays.run_start[i + 1] - arrays.run_start[i]
-        expected, own_steep, covariance, pace, _ = moments(
+        expected, own_steep, covariance, pace, _, _ = moments(
             shared, arrays, i, level, steep, initial)
         inverse, _ = _inverse(covariance)
         known = 0.0
@@ -129,20 +129,20 @@ def deviations(
 def moments(
     shared: np.ndarray, arrays: TrajectoryArrays, i: int, level: np.ndarray, steep: np.ndarray,
     initial: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return the distribution of one run's evaluations.
 
     Returns
     -------
     tuple
         Mean and the run's own slope by log updates, shape (n,) each; covariance, and of it K and
-        C, shape (n, n) each.
+        C, shape (n, n) each, and v, shape (n,).
     """
     first, n = arrays.run_start[i], arrays.run_start[i + 1] - arrays.run_start[i]
     run_sq, wander_sq = exp(2.0 * shared[RUN]), exp(2.0 * shared[WANDER])
     offset_sq, fading = exp(2.0 * shared[OFFSET]), exp(-shared[MEMORY])
     shows = _attainable(shared, arrays, i)
-    mean, own_steep, loading = np.empty(n), np.empty(n), np.empty(n)
+    mean, own_steep, loading, white = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
     covariance, pace, serial = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
     for e in range(n):
         at = first + e
@@ -158,21 +158,16 @@ def moments(
             serial[e, f] = serial[f, e] = loading[e] * loading[f] * exp(-fading * apart)
             covariance[e, f] = covariance[f, e] = (
                 own_steep[e] * own_steep[f] * pace[e, f] + offset_sq + serial[e, f])
-        covariance[e, e] += _white(shared, arrays, at)
-    return mean, own_steep, covariance, pace, serial
+        white[e] = arrays.binomial[at] * exp(2.0 * shared[WHITE]
+                                             + 2.0 * shared[TREND] * arrays.log_spread[at])
+        covariance[e, e] += white[e]
+    return mean, own_steep, covariance, pace, serial, white
 
 
 @_compiled
 def _attainable(shared: np.ndarray, arrays: TrajectoryArrays, i: int) -> float:
     """Return the share of the curve's gain that a run's group can reach."""
     return exp(-shared[SATURATION] * arrays.group_share[i])
-
-
-@_compiled
-def _white(shared: np.ndarray, arrays: TrajectoryArrays, e: int) -> float:
-    """Return the variance v of white noise at an evaluation."""
-    return arrays.binomial[e] * exp(2.0 * shared[WHITE]
-                                    + 2.0 * shared[TREND] * arrays.log_spread[e])
 
 
 @_compiled
@@ -222,7 +217,8 @@ def _start_terms(
 @_compiled
 def _reverse_covariance(
     shared: np.ndarray, arrays: TrajectoryArrays, first: int, steep: np.ndarray,
-    bar: np.ndarray, pace: np.ndarray, serial: np.ndarray, gradient: np.ndarray,
+    bar: np.ndarray, pace: np.ndarray, serial: np.ndarray, white: np.ndarray,
+    gradient: np.ndarray,
 ) -> np.ndarray:
     """Add the slopes by everything in a run's covariance; return that by its steepness."""
     steep_bar = np.zeros_like(steep)
@@ -239,7 +235,7 @@ def _reverse_covariance(
             by_memory += (bar[e, f] * serial[e, f]
                           * abs(arrays.time[first + e] - arrays.time[first + f]))
             steep_bar[e] += 2.0 * bar[e, f] * pace[e, f] * steep[f]
-        by_white = bar[e, e] * _white(shared, arrays, first + e)
+        by_white = bar[e, e] * white[e]
         by_serial += along
         gradient[WHITE] += 2.0 * by_white
         gradient[TREND] += 2.0 * (along + by_white) * arrays.log_spread[first + e]

@@ -1,7 +1,7 @@
 r"""Progress at a threshold where the group size decides how high training gets.
 
 A run of group size G shows :math:`h_0 + f(G) (h - h_0)` where endless groups show h, with
-:math:`f(G) = e^{-\lambda/G}` (`cbsbayes.models.trajectory_parameters`). It shows the
+:math:`f(G) = e^{-\lambda/G}` (`cbsbayes.models.trajectory`). It shows the
 threshold t where endless groups show
 
 .. math:: t'(G) = h_0 + (t - h_0)/f(G),

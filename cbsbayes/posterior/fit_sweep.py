@@ -20,7 +20,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.loo import compare_laws, leave_one_run_out
 from cbsbayes.models.laws import get_law
 from cbsbayes.models.priors import NOISE_PRIORS, PRIORS
-from cbsbayes.models.trajectory_parameters import TRAJECTORY_PRIORS
+from cbsbayes.models.trajectory import TRAJECTORY_PRIORS
 from cbsbayes.posterior.averaging import averaged_table
 from cbsbayes.posterior.ceiling_option import ceiling_sentences
 from cbsbayes.posterior.cross_check import disagreements

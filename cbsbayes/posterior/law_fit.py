@@ -21,10 +21,9 @@ from cbsbayes.models.crossing_data import CrossingData, crossing_data
 from cbsbayes.models.crossing_parameters import CrossingParameters
 from cbsbayes.models.laws import Law
 from cbsbayes.models.measured_noise import noise_data
+from cbsbayes.models.trajectory import TrajectoryParameters
 from cbsbayes.models.trajectory_data import TrajectoryData, trajectory_data
-from cbsbayes.models.trajectory_parameters import TrajectoryParameters
-from cbsbayes.models.trajectory_read import read_thresholds
-from cbsbayes.models.trajectory_replicate import replicated_log_steps
+from cbsbayes.models.trajectory_read import read_thresholds, replicated_log_steps
 from cbsbayes.posterior.fit import stacked, thinned
 from cbsbayes.posterior.predictive import parameters, replicate_log_steps
 from cbsbayes.posterior.quantities import Design, Quantity, design_of, quantities

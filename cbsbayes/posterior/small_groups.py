@@ -17,8 +17,8 @@ from cbsbayes.crossings.rules import RIGHT
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.trajectory import find_laplace
 from cbsbayes.models.laws import Law
+from cbsbayes.models.trajectory import TrajectoryParameters
 from cbsbayes.models.trajectory_data import trajectory_data
-from cbsbayes.models.trajectory_parameters import TrajectoryParameters
 from cbsbayes.models.variables import SATURATION
 from cbsbayes.posterior.ceiling_option import OPTION
 

@@ -20,8 +20,8 @@ from cbsbayes.inference.sampling import SamplerSettings, sample_crossings
 from cbsbayes.inference.trajectory import sample_curves
 from cbsbayes.models.crossing_data import crossing_data
 from cbsbayes.models.laws import Law, get_law
+from cbsbayes.models.trajectory import TrajectoryParameters
 from cbsbayes.models.trajectory_data import trajectory_data
-from cbsbayes.models.trajectory_parameters import TrajectoryParameters
 from cbsbayes.posterior.averaging import OF_ONE_LAW, mixed_draws
 from cbsbayes.posterior.law_fit import curves_tree, with_log_likelihood
 from cbsbayes.posterior.selection import alternative_laws

@@ -21,8 +21,8 @@ import xarray as xr
 from cbsbayes.inference.mode import find_mode, root_of_covariance
 from cbsbayes.inference.trajectory import Laplace, find_laplace, sample_around
 from cbsbayes.models.laws import Law
+from cbsbayes.models.trajectory import TrajectoryParameters, TrajectoryPriors
 from cbsbayes.models.trajectory_data import trajectory_data
-from cbsbayes.models.trajectory_parameters import TrajectoryParameters, TrajectoryPriors
 from cbsbayes.models.trajectory_runs import moments
 from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.validation.coverage import Settings, fitted_runs
@@ -104,7 +104,7 @@ def _curves(
     at = parameters.curve(shared)
     drawn = []
     for i in range(len(parameters.data.run)):
-        mean, _, covariance, _, _ = moments(shared, parameters.arrays, i, at.level, at.steep,
+        mean, _, covariance, *_ = moments(shared, parameters.arrays, i, at.level, at.steep,
                                             at.initial)
         drawn.append(rng.multivariate_normal(mean, covariance, method="cholesky"))
     return np.concatenate(drawn)

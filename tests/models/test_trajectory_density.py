@@ -9,8 +9,8 @@ import pytest
 from trajectory_plain import log_prior, run_deviations, run_log_likelihoods
 
 from cbsbayes.models.laws import get_law
+from cbsbayes.models.trajectory import TrajectoryParameters
 from cbsbayes.models.trajectory_data import trajectory_data
-from cbsbayes.models.trajectory_parameters import TrajectoryParameters
 from cbsbayes.models.trajectory_runs import deviations
 from cbsbayes.validation.coverage import fitted_runs
 from cbsbayes.validation.families import family_sweep, get_family
@@ -24,7 +24,7 @@ def model_of(law_name, family="rising_noise", every=50, ceiling_by_group=False):
     family = replace(family, arguments={**family.arguments, "eval_every": every})
     data = trajectory_data(fitted_runs(family_sweep(family, law, 3), law), law, None)
     moved = np.random.default_rng(0).normal(0, 0.05, len(data.steps))
-    return TrajectoryParameters(data.around(moved, data.typical, data.expected), law,
+    return TrajectoryParameters(replace(data, reference=moved), law,
                                 ceiling_by_group=ceiling_by_group)
 
 

@@ -13,8 +13,8 @@ import xarray as xr
 from cbsbayes.decisions.front import on_front
 from cbsbayes.decisions.splits import judge
 from cbsbayes.models.laws import get_law
+from cbsbayes.models.trajectory import TrajectoryParameters
 from cbsbayes.models.trajectory_data import trajectory_data
-from cbsbayes.models.trajectory_parameters import TrajectoryParameters
 from cbsbayes.models.trajectory_read import read_thresholds
 from cbsbayes.models.variables import (
     CURVE,

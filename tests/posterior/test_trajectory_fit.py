@@ -9,8 +9,8 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.inference.trajectory import find_laplace
 from cbsbayes.models.laws import get_law
+from cbsbayes.models.trajectory import TrajectoryParameters
 from cbsbayes.models.trajectory_data import trajectory_data
-from cbsbayes.models.trajectory_parameters import TrajectoryParameters
 from cbsbayes.models.trajectory_read import read_thresholds
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.posterior.surface import Surface

@@ -9,10 +9,10 @@ r"""The trajectory model: whole curves of all runs, and its density over shared 
 
 Progress τ counts the updates an infinite batch would have needed. u is a run's own speed, w how it
 wanders along the way (a random walk in log s), o an offset in accuracy after the start; ε is white
-noise and a serially correlated part, for greedy answers to the same items change slowly. The bend
-ψ is that of the validation set and of training itself (`cbsbayes.models.item_set`). u, w and o act
-to first order around where the data put them and are integrated out in closed form, so that the
-vector holds shared parameters only, however many runs there are.
+noise and a serially correlated part, for greedy answers to the same items change slowly. The bend ψ
+is that of the validation set and of training itself (`cbsbayes.models.trajectory_curve`). u, w and
+o act to first order around where the data put them and are integrated out in closed form, so that
+the vector holds shared parameters only, however many runs there are.
 
 Where small groups may saturate lower, a run of group size G shows
 :math:`h_0 + f(G) (h(\tau) - h_0)` in place of h, with :math:`f(G) = e^{-\lambda/G}` and h_0 what is
@@ -29,23 +29,16 @@ from math import log, pi
 import numpy as np
 from scipy.special import expit, logit, ndtr
 
-from cbsbayes.models import trajectory_arrays as place
 from cbsbayes.models import trajectory_curve, trajectory_runs
-from cbsbayes.models.item_set import n_terms
+from cbsbayes.models.batches import batch_weights, middle_batch
 from cbsbayes.models.laws import Law
 from cbsbayes.models.parameters import AlphaPrior, Block, FlatModel
-from cbsbayes.models.trajectory_arrays import TrajectoryArrays, trajectory_arrays
 from cbsbayes.models.trajectory_curve import Curve
-from cbsbayes.models.trajectory_data import TrajectoryData
+from cbsbayes.models.trajectory_data import ALPHA, TrajectoryArrays, TrajectoryData
 
 __all__ = ["TRAJECTORY_PRIORS", "TrajectoryParameters", "TrajectoryPriors"]
 
-_PLACES = {"start": place.START, "ceiling_logit": place.CEILING,
-           "ceiling_loss": place.SATURATION, "log_half_level": place.LEVEL,
-           "kappa": place.KAPPA, "noise_curvature": place.CURVATURE, "alpha": place.ALPHA,
-           "sigma_run": place.RUN, "sigma_wander": place.WANDER, "sigma_offset": place.OFFSET,
-           "sigma_noise": place.WHITE, "sigma_serial": place.SERIAL, "memory": place.MEMORY,
-           "noise_trend": place.TREND}
+_SPREADS = ("sigma_run", "sigma_wander", "sigma_offset", "sigma_noise", "sigma_serial", "memory")
 
 
 @dataclass(frozen=True)
@@ -139,32 +132,34 @@ class TrajectoryParameters(FlatModel):
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
         """Blocks in the order of the flat vector."""
+        return tuple(block for block in self._shared_blocks if block.name not in self._held)
+
+    @cached_property
+    def _shared_blocks(self) -> list[Block]:
+        """Return all blocks in the order of the shared parameters."""
         p = self.priors
-        blocks = [Block("start", self._start(), p.start_sd, transform="logodds"),
-                  Block("ceiling_logit", *p.ceiling)]
-        if self.ceiling_by_group:
-            blocks.append(Block("ceiling_loss", 0.0, p.ceiling_loss_sd))
-        blocks += [Block("log_half_level", 0.0, p.level_sd),
-                   Block("kappa", *p.shape, transform="log")]
-        for name in self.law.scales:
-            blocks += [Block(f"{name}_level", 0.0, p.scale_level_sd),
-                       Block(f"{name}_trend", 0.0, p.scale_trend_sd)]
-        blocks.append(Block("noise_curvature", 0.0, p.curvature_sd))
-        if self.law.alpha is None:
-            mean, sd, lower, upper = p.alpha
-            width = upper - lower
-            share = (mean - lower) / width
-            blocks.append(Block("alpha", float(logit(share)), sd / (width * share * (1 - share)),
-                                transform="interval"))
-        blocks += [Block("sigma_run", *p.sigma_run, transform="log"),
-                   Block("sigma_wander", *p.sigma_wander, transform="log"),
-                   Block("sigma_offset", *p.sigma_offset, transform="log"),
-                   Block("sigma_noise", *p.sigma_noise, transform="log"),
-                   Block("sigma_serial", *p.sigma_serial, transform="log"),
-                   Block("memory", *p.memory, transform="log"),
-                   Block("noise_trend", *p.noise_trend),
-                   Block("item_set", 0.0, 1.0, "term", size=n_terms(self.data))]
-        return tuple(blocks)
+        mean, sd, lower, upper = p.alpha
+        share = (mean - lower) / (upper - lower)
+        alpha_sd = sd / ((upper - lower) * share * (1 - share))
+        return [Block("start", self._start(), p.start_sd, transform="logodds"),
+                Block("ceiling_logit", *p.ceiling),
+                Block("ceiling_loss", 0.0, p.ceiling_loss_sd),
+                Block("log_half_level", 0.0, p.level_sd),
+                Block("kappa", *p.shape, transform="log"),
+                Block("noise_curvature", 0.0, p.curvature_sd),
+                Block("alpha", float(logit(share)), alpha_sd, transform="interval"),
+                *(Block(name, center, spread, transform="log")
+                  for name, (center, spread) in ((name, getattr(p, name)) for name in _SPREADS)),
+                Block("noise_trend", *p.noise_trend),
+                *(Block(f"{name}_{what}", 0.0, sd) for name in self.law.scales
+                  for what, sd in (("level", p.scale_level_sd), ("trend", p.scale_trend_sd))),
+                Block("item_set", 0.0, 1.0, "term", size=self.data.n_terms)]
+
+    @cached_property
+    def _held(self) -> set[str]:
+        """Return the names of what is not free under this law and these options."""
+        return ({"alpha"} if self.law.alpha is not None else set()) | (
+            set() if self.ceiling_by_group else {"ceiling_loss"})
 
     def _start(self) -> float:
         """Return the logit of the accuracy before training, or of the lowest seen."""
@@ -179,8 +174,43 @@ class TrajectoryParameters(FlatModel):
 
     @cached_property
     def arrays(self) -> TrajectoryArrays:
-        """What the compiled likelihood is given."""
-        return trajectory_arrays(self.data, self.law)
+        """What the likelihood is given."""
+        data = self.data
+        batches, batch = np.unique(np.column_stack([data.n_prompts, data.n_rollouts]), axis=0,
+                                   return_inverse=True)
+        log_step = np.log(data.steps)
+        return self.curve_arrays(data.log_tau, batches)._replace(
+            run_start=data.run_start, start=data.start_terms, group_share=1.0 / data.n_rollouts,
+            batch=batch.reshape(-1)[data.run_of], log_step=log_step,
+            time=data.steps / data.spacing, reference=data.reference, accuracy=data.accuracy,
+            binomial=data.variance / (data.n_items * data.count),
+            log_spread=np.log(2.0 * np.sqrt(data.variance)), ramps=data.ramps(log_step))
+
+    def curve_arrays(
+        self, log_tau: np.ndarray, batches: np.ndarray | None = None
+    ) -> TrajectoryArrays:
+        """Return the arrays of the shared curve alone, at nodes and batches of one's own.
+
+        Parameters
+        ----------
+        log_tau : numpy.ndarray
+            Nodes of log progress, shape (node,).
+        batches : numpy.ndarray, optional
+            n_prompts and n_rollouts, shape (batch, 2).
+        """
+        data = self.data
+        with_middle = np.array([middle_batch(data.n_prompts, data.n_rollouts)])
+        if batches is not None:
+            with_middle = np.vstack([batches, with_middle])
+        weights = batch_weights(self.law, data.log_batch_scale, *with_middle.T)
+        low, high = data.accuracy_range
+        none, places = np.empty(0), np.empty(0, dtype=np.int64)
+        return TrajectoryArrays(
+            weights=weights, power=self.law.name == "power", middle=data.middle, log_tau=log_tau,
+            lowest=low, length=high - low, wave_sizes=data.wave_sizes(data.n_terms),
+            run_start=places, start=np.empty((0, 3)), group_share=none, batch=places,
+            log_step=none, time=none, reference=none, accuracy=none, binomial=none,
+            log_spread=none, ramps=np.empty((0, 0)))
 
     def log_density(self, position: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the log density of a position, shape (n_dim,), and its gradient."""
@@ -213,15 +243,13 @@ class TrajectoryParameters(FlatModel):
         return trajectory_curve.curve(shared, self.arrays)
 
     def shared(self, position: np.ndarray) -> np.ndarray:
-        """Return what the compiled functions take, shape (..., parameter), for (..., n_dim)."""
-        size = place.SCALES + 2 * len(self.law.scales) + n_terms(self.data)
-        shared = np.zeros((*position.shape[:-1], size))
-        shared[..., place.ALPHA] = np.nan if self.law.alpha is None else self.law.alpha
+        """Return the shared parameters in their places, shape (..., parameter)."""
+        shared = np.zeros((*position.shape[:-1], sum(b.size for b in self._shared_blocks)))
+        shared[..., ALPHA] = np.nan if self.law.alpha is None else self.law.alpha
         shared[..., self._places] = position
         if "alpha" in self.slices:
             lower, upper = self.alpha_prior[2:]
-            share = expit(shared[..., place.ALPHA])
-            shared[..., place.ALPHA] = lower + (upper - lower) * share
+            shared[..., ALPHA] = lower + (upper - lower) * expit(shared[..., ALPHA])
         return shared
 
     def parameters(self, position: np.ndarray) -> dict[str, np.ndarray]:
@@ -248,17 +276,8 @@ class TrajectoryParameters(FlatModel):
     @cached_property
     def _places(self) -> np.ndarray:
         """Return each coordinate's place among the shared parameters, shape (n_dim,)."""
-        places = []
-        for block in self.blocks:
-            if block.name in _PLACES:
-                places.append(_PLACES[block.name])
-            elif block.name == "item_set":
-                places += range(place.SCALES + 2 * len(self.law.scales),
-                                place.SCALES + 2 * len(self.law.scales) + block.size)
-            else:
-                name, _, what = block.name.rpartition("_")
-                places.append(place.SCALES + 2 * self.law.scales.index(name) + (what == "trend"))
-        return np.array(places)
+        kept = [np.full(b.size, b.name not in self._held) for b in self._shared_blocks]
+        return np.flatnonzero(np.concatenate(kept))
 
     def _alpha_slope(self, value: np.ndarray) -> np.ndarray:
         lower, upper = self.alpha_prior[2:]
