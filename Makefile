@@ -46,7 +46,7 @@ $(VENV)/.test: $(VENV)/.analysis
 # what needs torch and verl (some 5 GB): the CPU twin end to end and the exactness of the gradient probe
 test-training: $(VENV)/.test
 	$(PIP) -e '.[wandb,tensorboard,training]' --group test
-	$(VENV)/bin/python -m pytest tests/training
+	$(VENV)/bin/python -m pytest tests/training tests/probe
 
 clean:
 	rm -rf $(VENV) outputs .pytest_cache .ruff_cache .mypy_cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import hypothesis
 import pytest
 from fitted import (  # noqa: F401
     fit,
@@ -12,16 +11,13 @@ from fitted import (  # noqa: F401
     real_fit,
     sweep,
     sweep_file,
+    timed,
     written,
 )
 from hypothesis import settings
 
-# a loaded machine is no fault of what is tested: no example has a time limit
-settings.register_profile("suite", deadline=None)
-settings.load_profile("suite")
-
-hypothesis.settings.register_profile("cbsbayes", deadline=None)  # a machine may be busy
-hypothesis.settings.load_profile("cbsbayes")
+settings.register_profile("cbsbayes", deadline=None)  # a machine may be busy
+settings.load_profile("cbsbayes")
 pytest_plugins = ["wandb_client"]
 
 ROOT = Path(__file__).resolve().parent.parent

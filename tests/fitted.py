@@ -7,6 +7,7 @@ after the sampler is the package's own. Import the fixtures through `conftest`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -113,9 +114,18 @@ def run(*arguments):
         return main([*map(str, arguments), *QUICK])
 
 
-@pytest.fixture(scope="session")
-def sweep() -> xr.Dataset:
-    """A simulated sweep of both axes with one run marked as not usable."""
+T_0, C_P, C_R = 20.0, 0.05, 0.02  # seconds of a step: alone, per prompt, per sample
+
+
+def timed_sweep(sweep, sigma=0.05, seed=0):
+    """Return a sweep with step times of a known truth."""
+    noise = np.random.default_rng(seed).normal(size=sweep.sizes["run"])
+    seconds = (T_0 + C_P * sweep["n_prompts"] + C_R * sweep["total_batch"]) * np.exp(sigma * noise)
+    return sweep.assign(step_time=sweep["step_time"].copy(data=seconds))
+
+
+def both_axes_sweep():
+    """Return a simulated sweep of both axes with one run marked as not usable."""
     ds = simulate_sweep("p1+p2b", 1, random_seed=3)
     ds["usable"][1] = 0
     ds["remark"] = ds["remark"].astype("<U40")
@@ -123,11 +133,44 @@ def sweep() -> xr.Dataset:
     return ds
 
 
-@pytest.fixture(scope="session")
-def fit(sweep) -> Fit:
-    """A whole fit of both axes, its draws from the quick sampler."""
+@functools.cache
+def both_axes_fit():
+    """Return a whole fit of that sweep, its draws from the quick sampler."""
     with quick_sampling():
-        return with_comparison(fit_sweep(sweep, sampler=SETTINGS))
+        return with_comparison(fit_sweep(both_axes_sweep(), sampler=SETTINGS))
+
+
+@functools.cache
+def timed_fit(design="p1+p2b", *, one_axis=False):
+    """Return a fit whose runs have step times."""
+    if design == "p1+p2b" and not one_axis:
+        tree = both_axes_fit().tree.copy()
+        tree["sweep"] = xr.DataTree(timed_sweep(tree["sweep"].to_dataset()))
+        return Fit(tree)
+    ds = timed_sweep(simulate_sweep(design, 1, random_seed=3))
+    if one_axis:
+        for name in ("n_prompts", "n_rollouts", "train_batch_prompts", "mini_batch_prompts"):
+            ds[name].values[:] = -1
+    with quick_sampling():
+        return fit_sweep(ds, sampler=SETTINGS)
+
+
+@pytest.fixture(scope="session")
+def sweep() -> xr.Dataset:
+    """The sweep of `fit`."""
+    return both_axes_sweep()
+
+
+@pytest.fixture(scope="session")
+def fit() -> Fit:
+    """A whole fit of both axes, its draws from the quick sampler."""
+    return both_axes_fit()
+
+
+@pytest.fixture(scope="session")
+def timed() -> Fit:
+    """The same fit, its runs with step times."""
+    return timed_fit()
 
 
 @pytest.fixture(scope="session")

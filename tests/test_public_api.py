@@ -6,8 +6,6 @@ import importlib
 import importlib.metadata
 import json
 import platform
-import subprocess
-import sys
 
 import matplotlib.axes
 import pandas as pd
@@ -30,21 +28,11 @@ HOMES = {"CBSDataError": "cbsbayes.errors",
 def test_public_names_are_listed_and_are_what_their_modules_hold():
     assert sorted(cb.__all__) == sorted([*HOMES, "plots"])
     assert dir(cb) == cb.__all__
-    for name, home in HOMES.items():
+    for name, home in HOMES.items():  # a name equal to its module's would become the module
+        importlib.import_module(home)
+        assert callable(getattr(cb, name))
         assert getattr(cb, name).__module__ == home
     assert cb.plots is importlib.import_module("cbsbayes.plots")
-
-
-def test_public_names_are_callable_however_often_and_whatever_is_imported():
-    """A name equal to its module's would become the module on first use."""
-    for name in HOMES:
-        for module in HOMES.values():
-            importlib.import_module(module)
-        assert callable(getattr(cb, name))
-        assert callable(getattr(cb, name))
-
-
-def test_other_names_are_not_there():
     with pytest.raises(AttributeError, match="module 'cbsbayes' has no attribute 'sampler'"):
         _ = cb.sampler
 
@@ -91,13 +79,6 @@ def test_the_first_argument_names_the_command(capsys, arguments, status, said):
         main(arguments)
     assert stopped.value.code == status
     assert said in "".join(capsys.readouterr())
-
-
-def test_as_a_module():
-    done = subprocess.run([sys.executable, "-m", "cbsbayes"], capture_output=True, text=True,
-                          check=True)
-    assert "fit" in done.stdout
-    assert done.stderr == ""
 
 
 def test_versions_are_those_installed():

@@ -24,34 +24,25 @@ def failing(error):
 def test_a_body_gives_the_status(status, capsys):
     assert run_command(lambda: status, "cbsbayes.fit") == status
     assert capsys.readouterr() == ("", "")
-
-
-def test_the_statuses_are_those_of_the_contract():
     assert (EXIT_OK, EXIT_INPUT, EXIT_SAMPLING) == (0, 1, 3)
 
 
-@pytest.mark.parametrize(("error", "line"), [
-    (CBSDataError("n is 0; valid: 1"), "n is 0; valid: 1"),
-    (CBSDataError("run 'a\nTraceback'\x1b[2J"), r"run 'a\nTraceback'\x1b[2J"),
-    (FileNotFoundError(errno.ENOENT, "No such file or directory", "x.csv"),
+@pytest.mark.parametrize(("error", "status", "line"), [
+    (CBSDataError("n is 0; valid: 1"), 1, "n is 0; valid: 1"),
+    (CBSDataError("run 'a\nTraceback'\x1b[2J"), 1, r"run 'a\nTraceback'\x1b[2J"),
+    (FileNotFoundError(errno.ENOENT, "No such file or directory", "x.csv"), 1,
      "No such file or directory: x.csv"),
-    (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
-    (OSError("short read"), "short read"),
-    (RuntimeError("cannot cache function '_law': no locator available for file 'crossing.py'"),
+    (OSError(errno.ENOSPC, "No space left on device"), 1, "No space left on device"),
+    (RuntimeError("cannot cache function '_law': no locator available for file 'crossing.py'"), 1,
      "compiled code can be kept nowhere; set NUMBA_CACHE_DIR to a folder that can be written"),
+    (KeyboardInterrupt(), 130, "interrupted; nothing half-written was left behind"),
 ])
-def test_faults_of_the_input_are_one_line(error, line, capsys):
-    assert run_command(failing(error), "cbsbayes.fit") == EXIT_INPUT
+def test_faults_of_the_input_are_one_line(error, status, line, capsys):
+    assert run_command(failing(error), "cbsbayes.fit") == status
     assert capsys.readouterr() == ("", f"cbsbayes.fit: {line}\n")
 
 
-def test_an_interrupt_is_one_line(capsys):
-    assert run_command(failing(KeyboardInterrupt()), "cbsbayes.fit") == 130
-    assert capsys.readouterr().err == ("cbsbayes.fit: interrupted; nothing half-written was left "
-                                       "behind\n")
-
-
-@pytest.mark.parametrize("error", [ValueError("ours"), KeyError("ours"), AssertionError("ours")])
+@pytest.mark.parametrize("error", [ValueError("ours"), RuntimeError("ours")])
 def test_faults_of_ours_are_not_hidden(error):
     with pytest.raises(type(error), match="ours"):
         run_command(failing(error), "cbsbayes.fit")
@@ -61,13 +52,8 @@ def test_faults_of_ours_are_not_hidden(error):
 def test_one_line_is_one_printable_line(text):
     line = one_line(text)
     assert line.isprintable()
-    assert len(line.splitlines()) <= 1
+    assert line == text or not text.isprintable()
     line.encode()
-
-
-@given(st.text(st.characters(categories=["L", "N", "P", "S"])))
-def test_printable_text_stays_as_it_is(text):
-    assert one_line(text) == text
 
 
 def test_an_undecodable_file_name_can_be_printed():

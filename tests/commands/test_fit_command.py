@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 import json
 
@@ -22,8 +24,9 @@ def listing(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def refuse(token):
-    raise AssertionError(f"{token} is no JSON")
+def json_of(text):
+    """Return strict JSON: no NaN, no infinity."""
+    return json.loads(text, parse_constant=lambda token: pytest.fail(f"{token} is no JSON"))
 
 
 def diverging(data, law, settings):
@@ -42,32 +45,46 @@ def stuck(data, law, settings):
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
-    """Two groups that are fitted and one that has too few batch sizes, by one command."""
+    """Two groups that are fitted and one that has too few batch sizes, in a folder of a fit.
+
+    Returns the folder and what was printed as JSON.
+    """
     place = tmp_path_factory.mktemp("groups")
     path = write_sweep(groups_sweep(few="few\nruns"), place / "sweep.nc")
-    assert run(path, "-o", place / "out", "--quiet") == 0
-    return place / "out"
+    assert run(path, "-o", place / "out", "--quiet", "--group", "small") == 0
+    assert listing(place / "out") == FILES
+    assert Fit.load(place / "out").group == "small"
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert run(path, "-o", place / "out", "--json") == 0
+    return place / "out", json_of(printed.getvalue())
 
 
 def test_one_group_one_folder(sweep_file, tmp_path, capsys):
-    assert run(sweep_file, "-o", tmp_path / "a" / "fit") == 0
-    out, err = capsys.readouterr()
-    assert listing(tmp_path / "a" / "fit") == FILES
-    assert out.splitlines()[-1] == ("Page, figures, tables and draws: "
-                                    f"{tmp_path / 'a' / 'fit' / 'index.html'}")
-    assert err.splitlines() == [f"cbsbayes.fit: {what} …" for what in (
-        "importing", "reading the sweep", "sampling total", "sampling power",
-        "comparing laws, predictive checks, tables", "writing fit.nc", "writing tables",
-        "drawing figures", "writing the page")]
-    page = (tmp_path / "a" / "fit" / "index.html").read_text()
+    out = tmp_path / "a" / "fit"
+    assert run(sweep_file, "-o", out, "--thresholds", "0.65,65") == 0
+    said, err = capsys.readouterr()
+    assert listing(out) == FILES
+    assert said.splitlines()[-1] == f"Page, figures, tables and draws: {out / 'index.html'}"
+    assert err.startswith("cbsbayes.fit: importing …\n")
+    assert err.endswith("cbsbayes.fit: writing the page …\n")
+    page = (out / "index.html").read_text("utf-8")
     assert "python -m cbsbayes.fit" in page
+    note = "Threshold 65 is left out: no run reached it (did you mean 0.65?)."
+    assert note in " ".join(said.split())
+    assert note in page
+    found = json.loads((out / "fit.json").read_text())
+    assert (found["thresholds"], found["level"]) == ([0.65], "limited")
+    assert found["reached"]["left_out"] == {"65": "no run reached it (did you mean 0.65?)"}
 
 
-def test_json_is_json_and_alone(sweep_file, tmp_path, capsys):
-    assert run(sweep_file, "-o", tmp_path, "--json") == 0
+def test_json_is_json_and_options_reach_the_fit(sweep_file, tmp_path, capsys):
+    assert run(sweep_file, "-o", tmp_path, "--json", "--law", "power", "--thresholds",
+               "0.62, 0.66", "--metric", "simulated/accuracy", "--rule", "first",
+               "--ci-prob", "0.8", "--chains", "3") == 0
     out, err = capsys.readouterr()
     assert err == ""
-    (found,) = json.loads(out, parse_constant=refuse)
+    (found,) = json_of(out)
     tables = found.pop("folder_tables")
     assert found == json.loads((tmp_path / "fit.json").read_text())
     assert set(tables) == {"cbs", "overhead", "comparison", "runs"}
@@ -75,22 +92,14 @@ def test_json_is_json_and_alone(sweep_file, tmp_path, capsys):
         table = pd.read_csv(tmp_path / f"{name}.csv")
         assert len(rows) == len(table)
         assert list(rows[0]) == list(table.columns)
-    s_min = [row["median"] for row in tables["cbs"] if row["quantity"] == "S_min"]
-    expected = pd.read_csv(tmp_path / "cbs.csv").query("quantity == 'S_min'")["median"]
-    assert s_min == pytest.approx(expected.tolist())
-
-
-def test_options_reach_the_fit(sweep_file, tmp_path, capsys):
-    assert run(sweep_file, "-o", tmp_path, "--quiet", "--law", "power", "--thresholds",
-               "0.62, 0.66", "--metric", "simulated/accuracy", "--rule", "first",
-               "--ci-prob", "0.8", "--chains", "3") == 0
-    assert capsys.readouterr() == ("", "")
     fit = Fit.load(tmp_path)
     assert fit.law.name == "power"
     assert fit.thresholds.tolist() == [0.62, 0.66]
     assert fit.settings | {"rule": "first", "ci_prob": 0.8, "chains": 3, "draws": 200,
                            "tune": 100, "random_seed": 1} == fit.settings
     assert set(fit.cbs["ci_prob"]) == {0.8}
+    s_min = [row["median"] for row in tables["cbs"] if row["quantity"] == "S_min"]
+    assert s_min == pytest.approx(fit.cbs.query("quantity == 'S_min'")["median"].tolist())
 
 
 def test_without_a_sweep_the_shipped_one_is_fitted(tmp_path, monkeypatch):
@@ -106,11 +115,11 @@ def test_failed_sampling_is_written_and_said(sweep_file, tmp_path, capsys, draws
     with quick_sampling(draws), few_figures(1):
         status = main([str(sweep_file), "-o", str(tmp_path), "--json", *QUICK])
     assert status == 3
-    (found,) = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    (found,) = json_of(capsys.readouterr().out)
     assert found["sampling"]["passed"] is False
     assert not all(found["checks_made"].values())
     assert listing(tmp_path) == FILES
-    json.loads((tmp_path / "fit.json").read_text(), parse_constant=refuse)
+    json_of((tmp_path / "fit.json").read_text())
 
 
 @pytest.mark.mcmc
@@ -121,7 +130,6 @@ def test_chains_too_short_to_agree_do_not_pass(sweep_file, tmp_path):
                        "--tune", "100", "--chains", "2", "--thresholds", "0.65"])
     assert status == 3
     found = json.loads((tmp_path / "fit.json").read_text())
-    assert found["sampling"]["passed"] is False
     assert found["checks_made"]["ess_bulk_above_400"] is False
     assert "too few effective draws" in " ".join(found["sentences"])
 
@@ -141,70 +149,40 @@ def test_usage_is_status_two(arguments, capsys):
 
 
 def test_a_folder_per_group_and_tables_of_all(together):
-    assert listing(together) == ["02_large_b_wide_b", "03_small", "averaged.csv", "cbs.csv",
-                                 "comparison.csv", "fit.json", "index.html", "overhead.csv",
-                                 "runs.csv"]
-    fitted = [folder for folder in together.iterdir() if folder.is_dir()]
-    assert len(fitted) == 2
-    for folder in fitted:
-        assert listing(folder) == FILES
+    folder, printed = together
+    assert listing(folder) == ["02_large_b_wide_b", "03_small", "averaged.csv", "cbs.csv",
+                               "comparison.csv", "fit.json", "index.html", "overhead.csv",
+                               "runs.csv"]
+    fitted = sorted(path for path in folder.iterdir() if path.is_dir())
+    for path in fitted:
+        assert listing(path) == FILES
     for name in ("cbs", "comparison"):
-        parts = [pd.read_csv(folder / f"{name}.csv") for folder in sorted(fitted)]
-        whole = pd.read_csv(together / f"{name}.csv")
+        parts = [pd.read_csv(path / f"{name}.csv") for path in fitted]
+        whole = pd.read_csv(folder / f"{name}.csv")
         pd.testing.assert_frame_equal(whole, pd.concat(parts, ignore_index=True))
         assert whole["group"].nunique() == 2
+    assert {group["group"]: "not_fitted" in group for group in printed} == {
+        "few\nruns": True, "large / <b>wide</b>": False, "small": False}
+    page = (folder / "index.html").read_text()
+    assert "&lt;b&gt;wide&lt;/b&gt;" in page
+    assert "<b>wide</b>" not in page
+    assert page.count("<a href=") == 2
+    for path in fitted:
+        assert f'href="./{path.name}/index.html"' in page
 
 
 def test_runs_of_a_group_that_is_not_fitted_are_named_with_the_reason(together):
-    table = pd.read_csv(together / "runs.csv")
+    folder, _ = together
+    table = pd.read_csv(folder / "runs.csv")
     assert len(table) == groups_sweep().sizes["run"]
     left_out = table[table["group"] == "few\nruns"]
     assert len(left_out) == 2
     assert not left_out["used"].any()
     assert left_out["reason"].str.contains("its group is not fitted: the .* 2 batch size").all()
     assert table.loc[table["group"] != "few\nruns", "used"].all()
-    (found,) = [g for g in json.loads((together / "fit.json").read_text())["groups"]
+    (found,) = [g for g in json.loads((folder / "fit.json").read_text())["groups"]
                 if g["group"] == "few\nruns"]
     assert "at least 3" in found["not_fitted"]
-
-
-def test_the_list_of_groups_links_every_page_and_shows_names_as_text(together):
-    page = (together / "index.html").read_text()
-    assert "<b>wide</b>" not in page
-    assert "&lt;b&gt;wide&lt;/b&gt;" in page
-    assert page.count("<a href=") == 2
-    for folder in together.iterdir():
-        if folder.is_dir():
-            assert f'href="./{folder.name}/index.html"' in page
-    assert "not fitted" in page
-
-
-def test_one_group_of_several_can_be_chosen(tmp_path):
-    path = write_sweep(groups_sweep(), tmp_path / "sweep.nc")
-    assert run(path, "-o", tmp_path / "out", "--quiet", "--group", "small") == 0
-    assert listing(tmp_path / "out") == FILES
-    assert Fit.load(tmp_path / "out").group == "small"
-
-
-def test_several_groups_leave_no_draws_of_an_earlier_single_fit(tmp_path, capsys):
-    path = write_sweep(groups_sweep(second=2), tmp_path / "sweep.nc")
-    out = tmp_path / "out"
-    assert run(path, "-o", out, "--quiet", "--group", "small") == 0
-    assert run(path, "-o", out) == 0
-    assert listing(out) == ["02_small", "averaged.csv", "cbs.csv", "comparison.csv", "fit.json",
-                            "index.html", "overhead.csv", "runs.csv"]
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("large / <b>wide</b>: not fitted: ")
-    assert "at least 3" in last
-
-
-def test_json_of_several_groups_names_those_not_fitted(tmp_path, capsys):
-    path = write_sweep(groups_sweep(second=1), tmp_path / "sweep.nc")
-    assert run(path, "-o", tmp_path / "out", "--json") == 0
-    fitted, refused = json.loads(capsys.readouterr().out, parse_constant=refuse)
-    assert fitted["group"] == "small"
-    assert refused["group"] == "large / <b>wide</b>"
-    assert "1 batch size" in refused["not_fitted"]
 
 
 def test_one_failed_group_decides_the_status(tmp_path):

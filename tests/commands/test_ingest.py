@@ -64,12 +64,6 @@ def test_summary_and_file(logs, out, capsys):
     assert files(out.parent) == ["sweep.nc"]
 
 
-def test_quiet(logs, out, capsys):
-    assert main([str(logs), "-o", str(out), "--quiet"]) == 0
-    assert capsys.readouterr() == ("", "")
-    assert out.is_file()
-
-
 def test_a_dry_run_shows_and_writes_nothing(logs, out, tmp_path, capsys):
     runs = tmp_path / "runs.csv"
     runs.write_text(f"run,n_rollouts\n{NAMES[0]},4\n")
@@ -82,10 +76,11 @@ def test_a_dry_run_shows_and_writes_nothing(logs, out, tmp_path, capsys):
     assert not out.exists()
 
 
-@pytest.mark.parametrize("kind", ["zip", "xztar", "tar"])
-def test_an_archive_of_logs(logs, out, tmp_path, kind):
+@pytest.mark.parametrize("kind", ["zip", "xztar"])
+def test_an_archive_of_logs(logs, out, tmp_path, capsys, kind):
     packed = shutil.make_archive(str(tmp_path / "packed"), kind, logs)
     assert main([packed, "-o", str(out), "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
     assert read_sweep(out)["name"].values.tolist() == NAMES
     Path(packed).write_bytes(Path(packed).read_bytes()[:300])
     assert main([packed, "-o", str(out), "--quiet"]) == 1
@@ -117,14 +112,15 @@ def test_append(logs, out, tmp_path, capsys):
         (["empty"], r"no run in empty \(the folder is empty\)"),
         (["logs", "--metric", "mmlu"], "mmlu"),
         (["logs", "--config", "missing.yaml"], "No such file or directory: missing.yaml"),
-        (["bad.csv"], r"bad.csv, data row 1: n_prompts is -4; valid: a whole number from 1"),
         (["logs", "crossings.csv"], "crossings"),
+        (["logs", "--append"], "old.nc"),
+        (["link.jsonl"], "link.jsonl"),
     ],
 )
 def test_input_at_fault_is_one_line(logs, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    (tmp_path / "bad.csv").write_text("run,step,accuracy,n_prompts,n_rollouts\na,0,0.1,-4,8\n")
+    (tmp_path / "link.jsonl").symlink_to("link.jsonl")  # even root cannot read a link to itself
     (tmp_path / "crossings.csv").write_text(
         "run,threshold,steps,n_prompts,n_rollouts\nx,0.5,40,8,4\n"
     )
@@ -136,34 +132,6 @@ def test_input_at_fault_is_one_line(logs, tmp_path, monkeypatch, capsys, argumen
     assert err.startswith("cbsbayes.ingest: ")
     assert re.search(message, err)
     assert (tmp_path / "old.nc").read_bytes().endswith(b"what was there")
-
-
-def test_append_to_something_else_loses_nothing(logs, out, capsys):
-    out.write_bytes(b"what was there")
-    assert main([str(logs), "-o", str(out), "--append"]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
-    assert out.read_bytes() == b"what was there"
-
-
-def test_unreadable_file(logs, out, capsys):
-    path = logs / "x.jsonl"
-    path.symlink_to(path)  # even root cannot read a link to itself
-    assert main([str(logs), "-o", str(out)]) == 1
-    err = capsys.readouterr().err
-    assert "x.jsonl" in err
-    assert err.count("\n") == 1
-    assert not out.exists()
-
-
-def test_names_are_shown_as_text(tmp_path, out, capsys):
-    table = tmp_path / "t.csv"
-    table.write_text(
-        'run,step,accuracy,n_prompts,n_rollouts\n"<b>\x1b[31m\n../x",0,0.1,8,4\nb,0,0.1,8,4\n'
-    )
-    assert main([str(table), "-o", str(out)]) == 0
-    printed = capsys.readouterr()
-    assert "\x1b" not in printed.out
-    assert read_sweep(out).sizes["run"] == 2
 
 
 def test_bar_on_a_terminal_only(logs, out, monkeypatch, capsys):

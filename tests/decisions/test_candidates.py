@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from timed_sweeps import C_P, C_R, T_0, timed_fit
+from fitted import C_P, C_R, T_0, timed_fit
 
 from cbsbayes.decisions.batches import range_of
 from cbsbayes.decisions.candidates import Choices, TriedRuns, candidates, tried_runs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from timed_sweeps import C_P, C_R, T_0, timed
+from fitted import C_P, C_R, T_0, timed_sweep
 
 from cbsbayes.decisions.step_times import (
     STEP_TIME_COLUMNS,
@@ -17,7 +17,7 @@ from cbsbayes.simulation.sweep import simulate_sweep
 
 @pytest.fixture(scope="module")
 def both():
-    return timed(simulate_sweep("p1+p2b", 2), seed=1)
+    return timed_sweep(simulate_sweep("p1+p2b", 2), seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_the_table_names_units_and_bounds(times):
 
 
 def test_one_axis_is_said_to_leave_the_split_open():
-    times = step_times_of_sweep(timed(simulate_sweep("p1", 2)))
+    times = step_times_of_sweep(timed_sweep(simulate_sweep("p1", 2)))
     assert len(times.notes) == 1
     assert "do not tell the cost of a prompt from that of a rollout" in times.notes[0]
     table = step_time_table(times, "", 0.9).set_index("quantity")
@@ -95,7 +95,7 @@ def test_total_batches_alone_have_one_cost(both):
 @pytest.mark.parametrize(("known", "message"), [(0, "no run has a step time"),
                                                 (2, "only 2 of 16 runs have a step time")])
 def test_fewer_than_three_times_are_one_line(known, message):
-    ds = timed(simulate_sweep("p1", 2)).isel(run=slice(0, 16))
+    ds = timed_sweep(simulate_sweep("p1", 2)).isel(run=slice(0, 16))
     count = ds.sizes["run"]
     ds["step_time"].values[known:] = np.nan
     with pytest.raises(CBSDataError, match=message.replace("16", str(count))) as raised:

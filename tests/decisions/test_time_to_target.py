@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from timed_sweeps import made_times, timed_fit
+import xarray as xr
+from fitted import timed_fit
 
 from cbsbayes.decisions.batches import NEW_RUN, POPULATION
 from cbsbayes.decisions.step_times import step_times_of
@@ -15,6 +16,7 @@ from cbsbayes.decisions.time_to_target import (
     TIME_COLUMNS,
     Limits,
     Machine,
+    Times,
     choices_table,
     times_of,
     times_table,
@@ -125,6 +127,23 @@ class TestTimes:
 def test_machines_that_cannot_be_are_refused(machine, message):
     with pytest.raises(CBSDataError, match=message):
         Machine(**machine)
+
+
+def made_times(medians, *, spread=0.1, machine=None, inside=None, draws=400):
+    """Return times of one threshold whose medians (hours) are known, a batch each."""
+    machine = machine or Machine()
+    medians = np.asarray(medians, dtype=float)
+    z = np.linspace(-1.5, 1.5, draws)
+    grid = medians[:, None] / np.array(machine.counts)
+    hours = np.stack([grid * np.exp(width * spread * z)[:, None, None] for width in (1, 3)])
+    where = np.where(np.full(len(medians), True) if inside is None else inside, "tried",
+                     "extrapolated")
+    return Times(machine, xr.Dataset(
+        {"hours": (("applies_to", "sample", "threshold", "batch", "gpus"), hours[:, :, None]),
+         "steps": (("applies_to", "sample", "threshold", "batch"), hours[:, :, None, :, 0])},
+        coords={"applies_to": [POPULATION, NEW_RUN], "threshold": [0.7],
+                "n_prompts": ("batch", 2.0 ** np.arange(len(medians))),
+                "n_rollouts": ("batch", np.full(len(medians), 8.0)), "range": ("batch", where)}))
 
 
 def one(times, probability=0.9, kind=POPULATION, **limits):

@@ -23,8 +23,8 @@ from cbsbayes.noise.scale import (
     noise_scales,
     ratio_of_means,
 )
+from cbsbayes.probe.estimators import HalfSums, split_estimates
 from cbsbayes.sweep.build import new_sweep
-from training.grad_noise.estimators import HalfSums, split_estimates
 
 TRUTH, BATCH = 4096.0, 256
 

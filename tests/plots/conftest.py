@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fit_fixture import make_fit, make_one_axis_fit
-from timed_sweeps import timed_fit
+from fitted import timed_fit
 
 from cbsbayes.decisions.time_to_target import Machine, times_of
 from cbsbayes.plots.style import detached

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from timed_sweeps import timed_fit
+from fitted import timed_fit
 
 from cbsbayes.decisions.batches import middle_threshold
 from cbsbayes.errors import CBSDataError

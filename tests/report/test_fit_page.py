@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fitted import SETTINGS, quick_sampling, verdict_of
+from fitted import SETTINGS, quick_sampling, timed_fit, verdict_of
 from page_reader import Page
-from timed_sweeps import timed_fit
 
 from cbsbayes.baselines import with_comparison
 from cbsbayes.posterior.ceiling_option import OPTION

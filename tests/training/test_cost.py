@@ -36,7 +36,12 @@ def test_nothing_measured_is_said_and_tokens_are_an_upper_bound():
     assert math.isnan(cost.gpu_hours)
     assert cost.n_samples == cell.steps * 2048
     assert (cost.n_tokens, cost.tokens_measured) == (cost.n_samples * 3072, False)
-    assert measure([]).step_seconds == {}
+
+
+def test_first_step_saving_steps_and_logs_of_other_names_do_not_count(tmp_path):
+    write_log(tmp_path, "cbs_p1_np4_nr8", [500, 2, 60, 2], save=3)
+    write_log(tmp_path, "something", [1, 2, 3])
+    assert measure([tmp_path, tmp_path / "missing"]).step_seconds == {32: 2.0}
 
 
 def test_measured_batch_size_gives_its_own_time(tmp_path):
@@ -49,11 +54,6 @@ def test_measured_batch_size_gives_its_own_time(tmp_path):
     assert cost.gpu_hours == pytest.approx(8 * hours)
     assert cost.n_tokens == pytest.approx(cell.n_samples * 500)
     assert math.isnan(estimate(read_phase("p1").cells[1], timings).gpu_hours)
-
-
-def test_first_step_and_saving_steps_do_not_count(tmp_path):
-    write_log(tmp_path, "cbs_p1_np4_nr8", [500, 2, 60, 2], save=3)
-    assert measure([tmp_path]).step_seconds == {32: 2.0}
 
 
 def test_two_batch_sizes_tell_the_others():
@@ -73,11 +73,6 @@ def test_times_are_never_negative(known, low, high):
         hours = estimate(cell, Timings(known, math.nan, math.nan)).gpu_hours
         assert low <= hours * 3600 / cell.steps <= high
         assert hours > 0
-
-
-def test_logs_of_other_names_are_left_alone(tmp_path):
-    write_log(tmp_path, "something", [1, 2, 3])
-    assert measure([tmp_path, tmp_path / "missing"]).step_seconds == {}
 
 
 def test_progress_of_a_genuine_log(public_data):

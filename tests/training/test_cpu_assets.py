@@ -17,9 +17,6 @@ from cbsbayes.errors import CBSDataError
 from training.cpu.assets import AssetSettings, build_assets
 from training.cpu.task import answer, compute_score, draw, prompt, rows
 
-NEEDS_TORCH = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("torch", "transformers")),
-    reason="torch and transformers are not installed (extra: training)")
 OPERAND = st.integers(0, 999)
 
 
@@ -93,35 +90,17 @@ print(json.dumps({
 """
 
 
-@pytest.fixture(scope="module")
-def sampled(root):
+def test_the_sampler_is_the_model_s_and_depends_on_nothing_beside_it(root):
+    for name in ("torch", "transformers"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed (extra: training)")
     done = subprocess.run([sys.executable, "-c", MODEL], cwd=root, text=True, check=True,
                           capture_output=True, timeout=900,
                           env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"})
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-@NEEDS_TORCH
-def test_the_chat_template_marks_who_speaks(sampled):
+    sampled = json.loads(done.stdout.splitlines()[-1])
     assert sampled["text"] == "<user>012+345=<assistant>"
-
-
-@NEEDS_TORCH
-def test_samples_do_not_depend_on_what_is_sampled_beside_them(sampled):
     assert sampled["together"] == sampled["alone"]
     assert sampled["together"][0] != sampled["together"][1]  # another rollout of the same prompt
-
-
-@NEEDS_TORCH
-def test_greedy_sampling_is_generate(sampled):
     assert sampled["greedy"] == sampled["theirs"]
-
-
-@NEEDS_TORCH
-def test_log_probabilities_are_the_models(sampled):
     assert sampled["error"] < 1e-5
-
-
-@NEEDS_TORCH
-def test_the_noise_is_gumbel(sampled):
     assert sampled["mean"] == pytest.approx(1, abs=0.2)  # 432 draws of mean 1 and variance 1

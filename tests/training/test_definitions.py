@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
 from cbsbayes.errors import CBSDataError
@@ -25,11 +23,6 @@ def grid(phase, *axes):
     return {tuple(getattr(cell, axis) for axis in axes) for cell in phase.cells}
 
 
-def test_all_phases_of_the_study_are_defined():
-    assert {"p1", "p2a", "p2b", "p2c", "p3", "p4_math", "p4_rpp", "lr", "tiny"} <= set(
-        phase_names())
-
-
 @pytest.mark.parametrize(("name", "expected"), [
     ("p1", {(n, 8) for n in (32, 64, 128, 256, 512, 1024)}),
     ("p2a", {(n, 8) for n in (32, 64, 128, 256, 512, 1024)}),
@@ -42,15 +35,10 @@ def test_designs_of_the_seed_study(name, expected):
     assert len(phase.cells) == len(expected) * 3
 
 
-def test_reuse_phase_crosses_prompts_with_epochs():
-    phase = read_phase("p3")
-    assert {cell.ppo_epochs for cell in phase.cells} == {2, 4, 8}
-    assert all(cell.updates_per_step == cell.ppo_epochs for cell in phase.cells)
-
-
 def test_variants_change_only_what_they_say():
-    files = {cell.data.train for cell in read_phase("p4_math").cells}
-    assert files == {"{data}/math/train.parquet"}
+    assert {cell.ppo_epochs for cell in read_phase("p3").cells} == {2, 4, 8}
+    assert {cell.data.train for cell in read_phase("p4_math").cells} == {
+        "{data}/math/train.parquet"}
     assert {cell.algorithm for cell in read_phase("p4_rpp").cells} == {"reinforce_plus_plus"}
     assert {cell.learning_rate for cell in read_phase("lr").cells} == {3e-7, 3e-6}
 
@@ -68,27 +56,11 @@ def test_controls_are_the_seed_study_s(name):
         assert cell.mini_batch_prompts == cell.n_prompts
 
 
-def test_tiny_has_both_axes_and_iso_batch_with_three_seeds():
-    phase = read_phase("tiny")
-    assert phase.hardware == "cpu"
-    assert {cell.seed for cell in phase.cells} == {1, 2, 3}
-    for seed in (1, 2, 3):
-        cells = [cell for cell in phase.cells if cell.seed == seed]
-        assert most_at_one(cells, "n_rollouts", "n_prompts") >= 4
-        assert most_at_one(cells, "n_prompts", "n_rollouts") >= 4
-        assert most_at_one(cells, "total_batch", "n_prompts") >= 4
-
-
-def most_at_one(cells, fixed, varied):
-    """Return the most values of one axis at a single value of another."""
-    values = {getattr(cell, fixed) for cell in cells}
-    return max(len({getattr(c, varied) for c in cells if getattr(c, fixed) == v}) for v in values)
-
-
 @pytest.mark.parametrize("name", phase_names())
-def test_names_are_unique_and_read_back(name):
+def test_names_are_unique_and_read_back_and_every_batch_has_its_share(name):
     cells = read_phase(name).cells
     assert len({cell.name for cell in cells}) == len(cells)
+    assert len({cell.rollout_seed for cell in cells}) == len(cells)  # the data order is the seed's
     for cell in cells:
         parsed = parse_name(cell.name)
         assert (parsed.n_prompts, parsed.n_rollouts, parsed.seed) == (
@@ -96,31 +68,21 @@ def test_names_are_unique_and_read_back(name):
         assert (parsed.model, parsed.dataset) == (cell.model, cell.dataset)
         assert parsed.ppo_epochs == (cell.ppo_epochs if cell.ppo_epochs > 1 else None)
         assert parsed.learning_rate in (None, cell.learning_rate)
-
-
-def test_seeds_share_the_data_order_and_not_the_rollouts():
-    cells = read_phase("p1").cells
-    assert len({cell.rollout_seed for cell in cells}) == len(cells)
-    assert all(0 <= cell.rollout_seed < 2**31 for cell in cells)
-
-
-@pytest.mark.parametrize("name", phase_names())
-def test_horizon_gives_every_batch_its_share(name):
-    for cell in read_phase(name).cells:
         updates, horizon = cell.steps * cell.updates_per_step, cell.controls.horizon
         wanted = horizon.updates + horizon.samples / cell.total_batch
         assert wanted <= updates < wanted + cell.updates_per_step
         assert cell.n_validations >= 3
 
 
-def test_cell_shared_by_two_blocks_runs_once_under_the_first(tmp_path):
+def test_blocks_share_cells_take_pairs_and_follow_the_mini_batch_rule(tmp_path):
     text = HEAD + BLOCK + '[[block]]\nphase = "p2b"\nn_prompts = 32\nn_rollouts = [8, 16]\n'
     cells = defined(tmp_path, text).cells
     assert [(c.phase, c.n_prompts, c.n_rollouts) for c in cells if c.seed == 1] == [
         ("p1", 32, 8), ("p1", 64, 8), ("p2b", 32, 16)]
-
-
-def test_seed_study_s_mini_batch_rule(tmp_path):
+    phase = defined(tmp_path, HEAD + '[[block]]\ncombine = "pair"\nn_prompts = [32, 64]\n'
+                    "n_rollouts = [16, 8]\nlearning_rate = 1e-5\n")
+    assert grid(phase, "n_prompts", "n_rollouts", "learning_rate") == {(32, 16, 1e-5),
+                                                                       (64, 8, 1e-5)}
     phase = defined(tmp_path, HEAD + "[optimizer]\nmini_batch = 256\n"
                     "[[block]]\nn_prompts = [128, 256, 1024]\nn_rollouts = 8\n")
     assert [(c.mini_batch_prompts, c.updates_per_step) for c in phase.cells[:3]] == [
@@ -128,18 +90,10 @@ def test_seed_study_s_mini_batch_rule(tmp_path):
     assert "_mbs256_" in phase.cells[2].name
 
 
-def test_pairs_take_lists_side_by_side(tmp_path):
-    phase = defined(tmp_path, HEAD + '[[block]]\ncombine = "pair"\nn_prompts = [32, 64]\n'
-                    "n_rollouts = [16, 8]\nlearning_rate = 1e-5\n")
-    assert grid(phase, "n_prompts", "n_rollouts", "learning_rate") == {(32, 16, 1e-5),
-                                                                       (64, 8, 1e-5)}
-
-
-def test_unknown_phase_lists_the_valid_ones():
-    with pytest.raises(CBSDataError, match=r"unknown phase 'p9'; valid: lr, p1, p2a"):
-        read_phase("p9")
-    with pytest.raises(CBSDataError, match=r"unknown phase '\.\./controls'"):
-        read_phase("../controls")
+@pytest.mark.parametrize("name", ["p9", "../controls"])
+def test_unknown_phase_lists_the_valid_ones(name):
+    with pytest.raises(CBSDataError, match=r"unknown phase '.*'; valid: lr, p1, p2a"):
+        read_phase(name)
 
 
 @pytest.mark.parametrize(("text", "message"), [
@@ -149,40 +103,29 @@ def test_unknown_phase_lists_the_valid_ones():
     ("colour = 1\n" + HEAD + BLOCK, "unknown key 'colour'; valid: title"),
     (HEAD.replace("grpo", "dpo") + BLOCK, "algorithm is 'dpo'; valid: grpo"),
     (HEAD.replace("olmo1b", "llama") + BLOCK, "'llama' is not among the models"),
-    (HEAD.replace('"gpu"', '"tpu"') + BLOCK, "'tpu' is not among the hardware"),
     (HEAD + "[optimizer]\nlearning_rte = 1e-6\n" + BLOCK, "unknown key 'learning_rte'"),
     (HEAD + "[optimizer]\nlearning_rate = 0\n" + BLOCK, "learning_rate is 0.0; valid: a positive"),
     (HEAD + "[optimizer]\nkl_loss = 1\n" + BLOCK, "kl_loss is 1; valid: bool"),
-    (HEAD + "[optimizer]\nmini_batch = \"half\"\n" + BLOCK, "mini_batch is 'half'; valid"),
-    (HEAD + "[seeds]\nreplicates = []\n" + BLOCK, "replicates is .*; valid: a list"),
     (HEAD + "[seeds]\nreplicates = [1.5]\n" + BLOCK, r"replicates is 1\.5; valid: int"),
     (HEAD + "optimizer = 3\n" + BLOCK, r"\[optimizer\] is 3; valid: a table"),
     (HEAD + "[[block]]\nn_prompts = 32\n", "lacks n_rollouts"),
-    (HEAD + "[[block]]\nn_prompts = 0\nn_rollouts = 8\n", "n_prompts holds 0"),
-    (HEAD + "[[block]]\nn_prompts = 8.0\nn_rollouts = 8\n", r"n_prompts holds 8\.0"),
     (HEAD + "[[block]]\nn_prompts = true\nn_rollouts = 8\n", "n_prompts holds True"),
     (HEAD + "[[block]]\nn_prompts = []\nn_rollouts = 8\n", "n_prompts is an empty list"),
-    (HEAD + BLOCK + "n_responses = 8\n", "unknown key 'n_responses'"),
     (HEAD + BLOCK + 'combine = "zip"\n', "combine is 'zip'; valid: product, pair"),
     (HEAD + '[[block]]\ncombine = "pair"\nn_prompts = [8, 16]\nn_rollouts = [8, 16, 32]\n',
      "n_prompts has 2 values beside 3"),
-    (HEAD + BLOCK + 'phase = "p 1"\n', "phase is 'p 1'"),
     (HEAD + BLOCK + 'phase = "q1"\n', "no run name says"),
+    (HEAD + "[[block]]\nn_prompts = 128\nn_rollouts = 8\nmini_batch = 256\n",
+     "mini-batch of 256 prompts is larger"),
+    (HEAD + "[[block]]\nn_prompts = 384\nn_rollouts = 8\nmini_batch = 256\n",
+     "do not divide the batch"),
+    (HEAD + "[[block]]\nn_prompts = 3\nn_rollouts = 3\n",
+     "9 samples per update do not divide over 8 GPUs"),
 ])
 def test_wrong_definition_is_one_clear_line(tmp_path, text, message):
     with pytest.raises(CBSDataError, match=message) as caught:
         defined(tmp_path, text)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(("block", "message"), [
-    ("n_prompts = 128\nn_rollouts = 8\nmini_batch = 256\n", "mini-batch of 256 prompts is larger"),
-    ("n_prompts = 384\nn_rollouts = 8\nmini_batch = 256\n", "do not divide the batch"),
-    ("n_prompts = 3\nn_rollouts = 3\n", "9 samples per update do not divide over 8 GPUs"),
-])
-def test_cell_that_verl_would_refuse(tmp_path, block, message):
-    with pytest.raises(CBSDataError, match=message):
-        defined(tmp_path, HEAD + "[[block]]\n" + block)
 
 
 def test_missing_control_is_named(tmp_path):
@@ -199,9 +142,7 @@ def test_other_machines():
         with_machines(read_phase("p2b"), gpus=256, nodes=None)
 
 
-@pytest.mark.parametrize(("number", "most"), [(128, 48), (7, 4), (64, 64), (1, 8), (96, 64)])
-def test_largest_divisor(number, most):
-    divisor = largest_divisor(number, most)
-    assert number % divisor == 0
-    assert not any(number % d == 0 for d in range(divisor + 1, min(most, number) + 1))
-    assert math.gcd(number, divisor) == divisor
+@pytest.mark.parametrize(("number", "most", "divisor"), [(128, 48, 32), (7, 4, 1), (64, 64, 64),
+                                                         (96, 64, 48)])
+def test_largest_divisor(number, most, divisor):
+    assert largest_divisor(number, most) == divisor

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -24,10 +23,10 @@ from sweeps import needs_verl, places, tiny_cells, write_trainer
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.ingest import ingest
-from training.attempts import locked, read_record, set_aside, software
+from training.attempts import locked, read_record, software
 from training.checks import check_ready
-from training.local import is_finished, run_cells
-from training.logs import RunProgress, read_progress
+from training.local import run_cells
+from training.logs import read_progress
 from training.verl_command import Places, fill
 
 KEY = "val-core/tiny/add3/acc/mean@1"
@@ -94,10 +93,17 @@ def test_failed_run_is_tried_again_and_its_history_kept(tmp_path, cells):
     assert steps_of(kept) == [0, 1, 2]
     assert kept.with_name(f"{name}.config.yaml").is_file()
     assert steps_of(places(tmp_path).log(name)) == [0, 1, 2, 3, 4]
+    attempts = read_record(cells[0], places(tmp_path))["attempts"]
+    assert [attempt["exit_status"] for attempt in attempts] == [7, 0]
+    assert f"trainer.experiment_name={name}" in attempts[0]["command"]
+    assert attempts[0]["commit"] == software()["commit"]
+    assert attempts[0]["environment"]["CBS_GRAD_NOISE_EVERY"] == str(
+        cells[0].controls.gradient_noise.every_updates)
 
 
 def test_run_that_keeps_failing_leaves_the_others_their_turn(tmp_path, cells):
-    outcome, said = run(cells, tmp_path, {"after": 1}, {"after": 1})
+    outcome, said = run(cells, tmp_path, {"after": 1}, {"after": 3, "status": 0})
+    assert "FAILED at step 3 of 4 with exit status 0" in said[3]
     assert dataclasses.astuple(outcome) == (1, 0, 0, 1)
     assert said[-1].startswith(f"[2/2] {cells[1].name}: finished")
     outcome, _ = run(cells, tmp_path)
@@ -105,12 +111,6 @@ def test_run_that_keeps_failing_leaves_the_others_their_turn(tmp_path, cells):
     again = places(tmp_path).run(cells[0].name)
     assert sorted(path.name for path in again.glob("begun_again_*")) == ["begun_again_1",
                                                                          "begun_again_2"]
-
-
-def test_trainer_that_ends_early_without_an_error_has_failed(tmp_path, cells):
-    outcome, said = run(cells[:1], tmp_path, {"after": 3, "status": 0}, tries=1)
-    assert outcome.failed == 1
-    assert "FAILED at step 3 of 4 with exit status 0" in said[1]
 
 
 def test_run_continued_from_a_checkpoint_is_joined_by_the_analysis(tmp_path):
@@ -135,41 +135,24 @@ def test_run_continued_from_a_checkpoint_is_joined_by_the_analysis(tmp_path):
     assert int(sweep["usable"][0]) == 1
 
 
-def test_record_names_command_commit_and_versions(tmp_path, cells):
-    run(cells[:1], tmp_path, {"after": 2, "status": 7})
-    attempts = read_record(cells[0], places(tmp_path))["attempts"]
-    assert [attempt["exit_status"] for attempt in attempts] == [7, 0]
-    assert f"trainer.experiment_name={cells[0].name}" in attempts[0]["command"]
-    assert attempts[0]["commit"] == software()["commit"]
-    assert len(attempts[0]["commit"].split()[0]) == 40
-    assert attempts[0]["environment"]["CBS_GRAD_NOISE_EVERY"] == str(
-        cells[0].controls.gradient_noise.every_updates)
-
-
-def test_folder_of_another_configuration_is_refused_untouched(tmp_path, cells):
-    run(cells[:1], tmp_path)
-    other = dataclasses.replace(cells[0], learning_rate=0.5)
-    before = places(tmp_path).log(other.name).read_bytes()
-    with pytest.raises(CBSDataError, match=r"another configuration: .*\.lr was .* and is 0\.5"):
-        run([cells[1], other], tmp_path)
-    assert places(tmp_path).log(other.name).read_bytes() == before
-    assert not places(tmp_path).log(cells[1].name).exists()
-
-
-def test_log_without_a_record_is_refused(tmp_path, cells):
+def test_folders_that_cannot_be_told_are_refused_untouched(tmp_path, cells):
     log = places(tmp_path).log(cells[0].name)
     log.parent.mkdir(parents=True)
     log.write_text("precious")
     with pytest.raises(CBSDataError, match="no record says which configuration"):
-        run(cells, tmp_path)
+        run(cells[:1], tmp_path)
     assert log.read_text() == "precious"
-
-
-def test_damaged_record_is_one_line(tmp_path, cells):
+    log.unlink()
     run(cells[:1], tmp_path)
+    before = log.read_bytes()
+    other = dataclasses.replace(cells[0], learning_rate=0.5)
+    with pytest.raises(CBSDataError, match=r"another configuration: .*\.lr was .* and is 0\.5"):
+        run([cells[1], other], tmp_path)
     (places(tmp_path).run(cells[0].name) / "run.json").write_text("{")
     with pytest.raises(CBSDataError, match="is no record of a run; move the folder away"):
         run(cells[:1], tmp_path)
+    assert log.read_bytes() == before
+    assert not places(tmp_path).log(cells[1].name).exists()
 
 
 def test_cell_that_another_process_runs_is_left_to_it(tmp_path, cells):
@@ -239,82 +222,42 @@ def wait_for(condition):
         time.sleep(0.05)
 
 
-def test_set_aside_overwrites_nothing(tmp_path, cells):
-    where = places(tmp_path)
-    for number in (1, 2, 3):
-        where.log(cells[0].name).parent.mkdir(parents=True, exist_ok=True)
-        where.log(cells[0].name).write_text(str(number))
-        assert set_aside(cells[0], where).parent.name == f"begun_again_{number}"
-    kept = where.run(cells[0].name).glob("begun_again_*/*.jsonl")
-    assert sorted(path.read_text() for path in kept) == ["1", "2", "3"]
-    where.log(cells[0].name).write_text("")
-    assert set_aside(cells[0], where) is None
+@pytest.fixture
+def assets(tmp_path):
+    """What a run of the CPU twin reads: a model's folder and two files of 16 prompts."""
+    folder = tmp_path / "assets"
+    Path(fill(tiny_cells()[0].checkpoint.path, Places(tmp_path, assets=folder))).mkdir(parents=True)
+    for name in ("train", "val"):
+        pandas.DataFrame({"prompt": ["1+1="] * 16}).to_parquet(folder / f"{name}.parquet")
+    return folder
 
 
-def test_run_is_finished_only_with_its_last_validation(cells):
-    assert is_finished(cells[0], RunProgress(last_step=4, validated=4))
-    assert not is_finished(cells[0], RunProgress(last_step=4, validated=2))
+@pytest.mark.parametrize(("spoil", "message"), [
+    (lambda folder: (folder / "train.parquet").unlink(), r"train\.parquet, which is missing; make"),
+    (lambda folder: (folder / "val.parquet").unlink(), r"val\.parquet, which is missing; make it"),
+    (lambda folder: (folder / "tiny").rmdir(), r"needs the model folder .*, which is missing"),
+    (lambda folder: (folder / "train.parquet").write_text("no parquet at all"),
+     r"train\.parquet is no Parquet file"),
+    (lambda folder: pandas.DataFrame({"prompt": ["1+1="]}).to_parquet(folder / "train.parquet"),
+     r"prompts is larger than .*\(1 rows\)")])
+def test_what_a_run_reads_must_be_there(tmp_path, assets, cells, spoil, message):
+    home = Places(tmp_path, assets=assets)
+    check_ready(cells, home)
+    spoil(assets)
+    with pytest.raises(CBSDataError, match=message):
+        check_ready(cells, home)
 
 
-class TestReady:
-    """What must be there before anything starts."""
-
-    @pytest.fixture
-    def assets(self, tmp_path):
-        folder = tmp_path / "assets"
-        model = fill(tiny_cells()[0].checkpoint.path, Places(tmp_path, assets=folder))
-        Path(model).mkdir(parents=True)
-        for name in ("train", "val"):
-            pandas.DataFrame({"prompt": ["1+1="] * 16}).to_parquet(folder / f"{name}.parquet")
-        return folder
-
-    def test_all_is_there(self, tmp_path, assets, cells):
-        check_ready(cells, Places(tmp_path, assets=assets))
-
-    @pytest.mark.parametrize("missing", ["train.parquet", "val.parquet"])
-    def test_missing_data(self, tmp_path, assets, cells, missing):
-        (assets / missing).unlink()
-        with pytest.raises(CBSDataError, match=f"{missing}, which is missing; make it .*assets"):
-            check_ready(cells, Places(tmp_path, assets=assets))
-
-    def test_missing_model(self, tmp_path, assets, cells):
-        places_ = Places(tmp_path, assets=assets)
-        Path(fill(cells[0].checkpoint.path, places_)).rmdir()
-        with pytest.raises(CBSDataError, match=r"needs the model folder .*, which is missing"):
-            check_ready(cells, places_)
-
-    def test_batch_above_the_data(self, tmp_path, assets, cells):
-        large = dataclasses.replace(cells[0], n_prompts=17, mini_batch_prompts=17)
-        with pytest.raises(CBSDataError, match=r"17 prompts is larger than .*\(16 rows\)"):
-            check_ready([large], Places(tmp_path, assets=assets))
-
-    def test_damaged_data(self, tmp_path, assets, cells):
-        (assets / "train.parquet").write_text("no parquet at all")
-        with pytest.raises(CBSDataError, match=r"train\.parquet is no Parquet file"):
-            check_ready(cells, Places(tmp_path, assets=assets))
-
-    def test_no_gpu_for_a_gpu_definition(self, tmp_path, assets, cells, monkeypatch):
-        gpu = dataclasses.replace(cells[0].hardware, device="cuda", gpus_per_node=4)
-        cells = [dataclasses.replace(cells[0], hardware=gpu)]
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-        monkeypatch.delenv("RAY_ADDRESS", raising=False)
-        with pytest.raises(CBSDataError, match=r"needs 4 GPU\(s\) and this machine has [012];"):
-            check_ready(cells, Places(tmp_path, assets=assets))
-        monkeypatch.setenv("RAY_ADDRESS", "auto")  # the cluster counts its own
-        check_ready(cells, Places(tmp_path, assets=assets))
-
-    def test_several_nodes_need_a_cluster(self, tmp_path, assets, cells, monkeypatch):
-        gpu = dataclasses.replace(cells[0].hardware, device="cuda", nodes=2)
-        monkeypatch.delenv("RAY_ADDRESS", raising=False)
-        with pytest.raises(CBSDataError, match="need a Ray cluster"):
-            check_ready([dataclasses.replace(cells[0], hardware=gpu)],
-                        Places(tmp_path, assets=assets))
-
-
-def test_environment_of_the_user_stays(tmp_path, cells, monkeypatch):
-    from training.local import _environment
-
-    monkeypatch.setenv("PYTHONPATH", "/somewhere")
-    own = _environment(cells[0], places(tmp_path))
-    assert own["PYTHONPATH"].split(os.pathsep)[1] == "/somewhere"
-    assert own["PATH"] == os.environ["PATH"]
+def test_gpus_must_be_there_or_in_a_cluster(tmp_path, assets, cells, monkeypatch):
+    home = Places(tmp_path, assets=assets)
+    gpu = dataclasses.replace(cells[0].hardware, device="cuda", gpus_per_node=4)
+    one, several = ([dataclasses.replace(cells[0], hardware=dataclasses.replace(gpu, nodes=n))]
+                    for n in (1, 2))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(CBSDataError, match=r"needs 4 GPU\(s\) and this machine has [012];"):
+        check_ready(one, home)
+    with pytest.raises(CBSDataError, match="need a Ray cluster"):
+        check_ready(several, home)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")  # the cluster counts its own
+    check_ready(one, home)

@@ -7,13 +7,14 @@ import math
 
 import pytest
 
-from cbsbayes.errors import CBSDataError
 from training.measured import cell_costs, main, markdown
 
 NAME = "cbs_p1_tiny_add3_np4_nr8"
+WHOLE = [{"started": "2026-11-24T10:00:00+00:00", "ended": "2026-11-24T10:01:30+00:00",
+          "exit_status": 0}]
 
 
-def write_run(folder, seed, seconds, *, probes=(), testing=0.25, attempts=None):
+def write_run(folder, seed, seconds, *, probes=(), attempts=WHOLE):
     """Write a log whose steps take so long, the probed ones a second longer."""
     name = f"{NAME}_s{seed}"
     rows = [{"step": 0, "data": {"val-core/a/acc/mean@1": 0.1}}]
@@ -22,18 +23,15 @@ def write_run(folder, seed, seconds, *, probes=(), testing=0.25, attempts=None):
         data = {"perf/time_per_step": value + probed, "timing_s/old_log_prob": value / 4,
                 "timing_s/update_actor": value / 2 + probed}
         data |= {"actor/grad_noise/seconds": 1.0} if probed else {}
-        data |= {"timing_s/testing": testing} if step % 2 == 0 else {}
+        data |= {"timing_s/testing": 0.25} if step % 2 == 0 else {}
         rows.append({"step": step, "data": data})
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     (folder / "runs" / name).mkdir(parents=True)
     (folder / "logs" / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    record = {"attempts": attempts if attempts is not None else [
-        {"started": "2026-11-24T10:00:00+00:00", "ended": "2026-11-24T10:01:30+00:00",
-         "exit_status": 0}]}
-    (folder / "runs" / name / "run.json").write_text(json.dumps(record))
+    (folder / "runs" / name / "run.json").write_text(json.dumps({"attempts": attempts}))
 
 
-def test_medians_leave_out_the_first_step_and_probes(tmp_path):
+def test_medians_leave_out_the_first_step_and_probes(tmp_path, capsys):
     write_run(tmp_path, 1, [9.0, 2.0, 2.0, 2.0], probes=(1, 3))
     write_run(tmp_path, 2, [9.0, 4.0, 4.0, 4.0], probes=(1, 3))
     cost, = cell_costs(tmp_path).values()
@@ -42,6 +40,10 @@ def test_medians_leave_out_the_first_step_and_probes(tmp_path):
     assert cost.share == pytest.approx(4 / (15 + 21 + 4))  # probes over steps, probes included
     assert cost.minutes == 1.5
     assert cost.around == pytest.approx(90 - (17 + 23) / 2 - 0.5)
+    assert main([str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == markdown(cell_costs(tmp_path)).splitlines()
+    assert lines[2].startswith("| 4 × 8 | 2 |")
 
 
 def test_only_runs_of_one_whole_attempt_tell_their_duration(tmp_path):
@@ -50,20 +52,8 @@ def test_only_runs_of_one_whole_attempt_tell_their_duration(tmp_path):
     cost, = cell_costs(tmp_path).values()
     assert math.isnan(cost.minutes)
     assert math.isnan(cost.probe)
-    assert cost.share == 0
-
-
-def test_the_table_has_a_row_per_cell(tmp_path, capsys):
-    write_run(tmp_path, 1, [1.0] * 6, probes=(1, 4))
-    assert main([str(tmp_path)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == markdown(cell_costs(tmp_path)).splitlines()
-    assert lines[2].startswith("| 4 × 8 | 1 | 1 | 0.25 | 0.5 | 0.25 | 1 | 1.0 | 25 % |")
-    assert len({line.count("|") for line in lines}) == 1
 
 
 def test_a_folder_without_runs_is_one_line(tmp_path, capsys):
-    with pytest.raises(CBSDataError, match="no log of a run"):
-        cell_costs(tmp_path)
     assert main([str(tmp_path)]) == 1
     assert "no log of a run" in capsys.readouterr().err

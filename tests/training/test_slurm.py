@@ -109,17 +109,13 @@ def test_address_that_is_none(bad):
         submit_command(bad, ["p1"], root=Path("/x"))
 
 
-def test_without_ray_the_remedy_is_named(monkeypatch, tmp_path):
+def test_what_ray_refuses_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CBSDataError, match="`ray` is not installed here"):
         submit("http://head:8265", ["p1"], root=tmp_path)
-
-
-def test_refusal_by_ray_is_one_line(monkeypatch, tmp_path):
     program = tmp_path / "ray"
     program.write_text("#!/bin/sh\necho 'Failed to connect\n to Ray' >&2; exit 1\n")
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CBSDataError, match="failed: Failed to connect to Ray") as caught:
         submit("http://head:8265", ["p1"], root=tmp_path)
     assert "\n" not in str(caught.value)

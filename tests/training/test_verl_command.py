@@ -89,12 +89,6 @@ def test_misspelt_key_is_refused_before_anything_starts():
         compose(["data.train_batch_sise=3"])
 
 
-def test_without_verl_the_remedy_is_named(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(CBSDataError, match=r"verl and hydra not installed .*--dry-run"):
-        compose([])
-
-
 def test_side_car_is_what_the_analysis_reads(tmp_path):
     needs_verl()
     cell = tiny_cells()[0]
@@ -104,6 +98,9 @@ def test_side_car_is_what_the_analysis_reads(tmp_path):
     assert lookup(config, "actor_rollout_ref.actor.optim.lr") == cell.learning_rate
     assert lookup(config, "phase") == cell.phase
     assert lookup(config, "cbs.updates_per_step") == 1
+    path = tmp_path / "gpu.config.yaml"
+    path.write_text(config_text(overrides(read_phase("p4_rpp").cells[0], PLACES)))
+    assert lookup(read_config(path), "algorithm.adv_estimator") == "reinforce_plus_plus"
 
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"),
@@ -150,11 +147,10 @@ def test_readme_s_table_names_what_is_set():
     known = {*as_mapping(overrides(cell, PLACES)), *environment(cell, PLACES)}
     known |= {key.rpartition(".")[2] for key in known}
     assert {key.lstrip("…") for key in named} <= known
+    phases = README.read_text().split("## Phases")[1].split("##")[0]
+    assert set(phase_names()) <= set(re.findall(r"`([^`]+)`", phases))
 
 
-def test_readme_names_every_phase():
-    table = README.read_text().split("## Phases")[1].split("##")[0]
-    assert set(phase_names()) <= set(re.findall(r"`([^`]+)`", table))
 
 
 def test_printed_command_is_what_the_shell_would_run(tmp_path):
@@ -166,25 +162,14 @@ def test_printed_command_is_what_the_shell_would_run(tmp_path):
 
 
 def test_environment_switches_probe_and_plug_in():
+    assert "trainer.logger=[console,file,wandb]" in overrides(
+        tiny_cells()[0], dataclasses.replace(PLACES, wandb=True))
     tiny, large = tiny_cells()[0], read_phase("p1").cells[0]
     assert environment(tiny, PLACES)["VERL_PLATFORM"] == "cpu"
     assert "VERL_PLATFORM" not in environment(large, PLACES)
     assert environment(large, PLACES)["CBS_GRAD_NOISE_EVERY"] == "20"
     assert environment(large, PLACES)["VERL_FILE_LOGGER_PATH"].endswith(
         f"a folder/logs/{large.name}.jsonl")
-
-
-def test_probe_settings_are_those_the_mixin_reads():
-    from training.grad_noise.settings import GradNoiseSettings
-
-    noise = tiny_cells()[0].controls.gradient_noise
-    read = GradNoiseSettings.from_environment(environment(tiny_cells()[0], PLACES))
-    assert (read.every, read.micro_batches) == (noise.every_updates, noise.micro_batches)
-
-
-def test_wandb_is_added_on_request():
-    texts = overrides(tiny_cells()[0], dataclasses.replace(PLACES, wandb=True))
-    assert "trainer.logger=[console,file,wandb]" in texts
 
 
 def test_checkpoints_decide_how_a_restart_goes_on():
@@ -222,11 +207,3 @@ def test_listing_imports_neither_torch_nor_verl():
                           check=True)
     assert done.stdout.count("verl.trainer.main_ppo") == len(read_phase("p2c").cells)
     assert shlex.split(done.stdout, comments=True)[0] == "env"
-
-
-def test_side_car_of_a_gpu_cell_has_nothing_unresolved(tmp_path):
-    needs_verl()
-    path = tmp_path / "x.config.yaml"
-    path.write_text(config_text(overrides(read_phase("p4_rpp").cells[0], PLACES)))
-    config = read_config(path)
-    assert lookup(config, "algorithm.adv_estimator") == "reinforce_plus_plus"

@@ -7,7 +7,7 @@ from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from cbsbayes.errors import CBSDataError
-from training.grad_noise.mixin import GradNoiseMixin
+from cbsbayes.probe.engine import GradNoiseMixin
 
 __all__ = ["CPUEngine"]
 

@@ -1,4 +1,4 @@
-"""One rank of verl's FSDP2 engine on CPU with the probe; run by test_grad_noise.py, not by pytest.
+"""One rank of verl's FSDP2 engine on CPU with the probe; run by test_probe_engine.py.
 
 verl imports Ray and warns at import, so it runs in processes of its own. Arguments: output folder,
 model folder, rank, world size, port. Every rank writes ``rank{r}of{w}.npz``.
@@ -37,8 +37,7 @@ from verl.workers.config import (  # noqa: E402
 from verl.workers.engine import EngineRegistry  # noqa: E402
 from verl.workers.utils.losses import ppo_loss  # noqa: E402
 
-from training.grad_noise import mixin  # noqa: E402
-from training.grad_noise.settings import GradNoiseSettings  # noqa: E402
+from cbsbayes.probe.plan import ProbeSettings, make_plan  # noqa: E402
 
 PROMPTS, ROLLOUTS = 6, 5
 FP32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
@@ -152,12 +151,12 @@ def main():
     found = {"explicit": explicit, "order": by_length(rollouts)}
     with engine.train_mode():
         before, state = whole_vector(parameters), torch.get_rng_state()
-        for name, settings in {"unit1": GradNoiseSettings(1, 3, 0, 1),
-                               "auto": GradNoiseSettings(1, 3, 0, 0),
-                               "capped": GradNoiseSettings(1, 0, 3, 1)}.items():
+        for name, settings in {"unit1": ProbeSettings(1, 3, 0, 1),
+                               "auto": ProbeSettings(1, 3, 0, 0),
+                               "capped": ProbeSettings(1, 0, 3, 1)}.items():
             engine.__dict__["_grad_noise"] = settings
             found[name] = json.dumps(engine.probe(data, loss))
-        engine.__dict__["_grad_noise"] = GradNoiseSettings(1, 3, 0, 1)
+        engine.__dict__["_grad_noise"] = ProbeSettings(1, 3, 0, 1)
         found["padded"] = json.dumps(engine.probe(padded, loss))
         found["unchanged"] = np.array_equal(before, whole_vector(parameters))
         found["random_state_kept"] = bool((state == torch.get_rng_state()).all())
@@ -167,7 +166,7 @@ def main():
                 engine, data, partial(ppo_loss, config=replace(actor, loss_agg_mode=mode)))
         found["rows"] = json.dumps([[vars(row) for row in rows]
                                     for rows in engine._gather_rows(data, loss)])
-        engine.__dict__["_grad_noise"] = GradNoiseSettings(2, 3, 0, 1)
+        engine.__dict__["_grad_noise"] = ProbeSettings(2, 3, 0, 1)
         seen = []
         for _ in range(3):
             tu.assign_non_tensor(data, global_batch_size=len(rollouts))
@@ -181,7 +180,7 @@ def main():
 
 def recombine(engine, data, loss):
     """Return Σ w_h g_h / Σ w_h over the plan's halves, and the gradient of the whole batch."""
-    plan = mixin.make_plan(engine._gather_rows(data, loss), update=0, unit=1)
+    plan = make_plan(engine._gather_rows(data, loss), update=0, unit=1)
     parameters, total = engine._parameters(), 0.0
     for half in (half for unit in plan.units for half in unit.halves):
         engine._gradient(data, half, loss, parameters)

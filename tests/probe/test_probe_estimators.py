@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.grad_noise.estimators import HalfSums, pair_estimates, split_estimates
+from cbsbayes.probe.estimators import HalfSums, pair_estimates, split_estimates
 
 SIGNAL = np.array([0.6, -0.3, 0.2])
 BETWEEN, WITHIN = np.array([0.5, 0.2, 1.1]), np.array([3.0, 1.0, 2.0])  # variances per component
@@ -56,10 +56,7 @@ def test_estimates_equal_their_definitions_as_means_over_pairs():
     assert found == pytest.approx({
         "gbar_sq": (x.mean((0, 1)) ** 2).sum(), "g_sq": g_sq, "tr_sigma": rollouts * variance,
         "tr_within": within, "tr_between": variance - within / rollouts}, rel=1e-12)
-
-
-def test_prompt_noise_is_the_product_of_halves_less_the_signal():
-    x = draw(np.random.default_rng(8), 6, 4)
+    x = draw(np.random.default_rng(8), 6, 4)  # equal halves: their product less the signal
     found = split_estimates(half_sums(x, 2, [[p] for p in range(6)]))
     products = (x[:, :2].mean(1) * x[:, 2:].mean(1)).sum(1).mean()
     assert found["tr_between"] == pytest.approx(products - found["g_sq"], rel=1e-12)

@@ -14,8 +14,8 @@ from torch.distributed import ProcessGroup, all_reduce
 from torch.distributed.tensor import DTensor
 
 from cbsbayes.errors import CBSDataError
-from training.grad_noise.estimators import HalfSums, pair_estimates
-from training.grad_noise.plan import Half, Plan, Unit
+from cbsbayes.probe.estimators import HalfSums, pair_estimates
+from cbsbayes.probe.plan import Half, Plan, Unit
 
 __all__ = ["Accumulator", "local_gradients", "measure", "shard_groups"]
 
@@ -64,9 +64,9 @@ def _dot(a: Vector, b: Vector) -> torch.Tensor:
     return torch.stack([(x * y).sum(dtype=torch.float64) for x, y in zip(a, b, strict=True)]).sum()
 
 
-def _add(into: Vector | None, vector: Vector) -> Vector:
+def _add(into: Vector, vector: Vector) -> Vector:
     """Add in place; the first time keep a copy."""
-    if into is None:
+    if not into:
         return [x.clone() for x in vector]
     torch._foreach_add_(into, vector)
     return into
@@ -85,8 +85,8 @@ class Accumulator:
 
     def __init__(self, n_micro: int, n_units: int) -> None:
         self._closes = {round((i + 1) * n_units / n_micro) for i in range(n_micro)}
-        self._total: Vector | None = None
-        self._micro: Vector | None = None
+        self._total: Vector = []
+        self._micro: Vector = []
         self._micro_prompts = 0
         self._units: list[torch.Tensor] = []
         self._prompts: list[int] = []
@@ -111,7 +111,7 @@ class Accumulator:
         if len(self._prompts) in self._closes:
             self._micro_squares.append(_dot(self._micro, self._micro))
             self._micro_sizes.append(self._micro_prompts)
-            self._micro, self._micro_prompts = None, 0
+            self._micro, self._micro_prompts = [], 0
 
     def sums(self, half_rollouts: tuple[int, int], groups: Sequence[ProcessGroup],
              ) -> tuple[HalfSums, np.ndarray, np.ndarray]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import subprocess
+import sys
+import tomllib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cbsbayes.errors import CBSDataError
-from training.grad_noise.plan import Row, make_plan
-from training.grad_noise.settings import GradNoiseSettings
+from cbsbayes.probe.plan import ProbeSettings, Row, make_plan
 
 
 def rows_of(prompts, rollouts, silent=()):
@@ -82,13 +87,26 @@ def test_groups_without_signal_are_counted_whatever_the_rounding():
 
 
 def test_settings_come_from_the_environment():
-    assert GradNoiseSettings.from_environment({}) == GradNoiseSettings(0, 0, 0, 0)
+    assert ProbeSettings.from_environment({}) == ProbeSettings(0, 0, 0, 0)
     given = {"CBS_GRAD_NOISE_EVERY": "10", "CBS_GRAD_NOISE_MICRO_BATCHES": "4",
              "CBS_GRAD_NOISE_PROMPTS": "64", "CBS_GRAD_NOISE_UNIT": "2"}
-    assert GradNoiseSettings.from_environment(given) == GradNoiseSettings(10, 4, 64, 2)
+    assert ProbeSettings.from_environment(given) == ProbeSettings(10, 4, 64, 2)
+    for text in ("", "-1", "1.5", "٣"):
+        with pytest.raises(CBSDataError, match=r"CBS_GRAD_NOISE_EVERY is .* whole number"):
+            ProbeSettings.from_environment({"CBS_GRAD_NOISE_EVERY": text})
 
 
-@pytest.mark.parametrize("text", ["", "-1", "ten", "1.5", "٣"])
-def test_settings_refuse_anything_but_whole_numbers(text):
-    with pytest.raises(CBSDataError, match=r"CBS_GRAD_NOISE_EVERY is .* whole number"):
-        GradNoiseSettings.from_environment({"CBS_GRAD_NOISE_EVERY": text})
+def test_verl_finds_the_plug_in_which_does_nothing_unless_asked_and_refuses_other_releases(
+        root, monkeypatch):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    (module,) = project["entry-points"]["verl.plugins"].values()
+    code = f"import sys, {module}\nassert not {{'torch', 'verl'}} & set(sys.modules)"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("CBS_")}
+    for every in ({}, {"CBS_GRAD_NOISE_EVERY": "0"}):
+        subprocess.run([sys.executable, "-c", code], env=environment | every, check=True)
+    register = importlib.import_module(module).register
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.10.0")
+    for every, message in (("20", r"knows verl 0\.9\.x and this is 0\.10\.0"), ("x", "whole")):
+        monkeypatch.setenv("CBS_GRAD_NOISE_EVERY", every)
+        with pytest.raises(SystemExit, match=message):
+            register()

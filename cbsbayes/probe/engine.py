@@ -13,7 +13,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -22,24 +22,28 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from verl.utils import tensordict_utils as tu
 
 from cbsbayes.errors import CBSDataError
-from training.grad_noise.accumulate import local_gradients, measure, shard_groups
-from training.grad_noise.estimators import split_estimates
-from training.grad_noise.plan import Half, Plan, Row, make_plan
-from training.grad_noise.settings import GradNoiseSettings
+from cbsbayes.probe.accumulate import local_gradients, measure, shard_groups
+from cbsbayes.probe.estimators import split_estimates
+from cbsbayes.probe.plan import Half, Plan, ProbeSettings, Row, make_plan
+
+if TYPE_CHECKING:
+    from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead as _Engine
+else:
+    _Engine = object  # whichever engine of verl comes after the mixin
 
 __all__ = ["GradNoiseMixin"]
 
 _WEIGHTS = {"token-mean": "tokens", "seq-mean-token-sum": "rows", "seq-mean-token-mean": "rows"}
 
 
-class GradNoiseMixin:
+class GradNoiseMixin(_Engine):
     """Goes before an FSDP engine among the base classes of the registered engine."""
 
     _updates_seen = 0
 
     @functools.cached_property
-    def _grad_noise(self) -> GradNoiseSettings:
-        return GradNoiseSettings.from_environment()
+    def _grad_noise(self) -> ProbeSettings:
+        return ProbeSettings.from_environment()
 
     def train_batch(self, data: TensorDict, loss_function: Callable) -> dict[str, Any]:
         """Probe where one is due, then update as verl does."""
@@ -51,7 +55,7 @@ class GradNoiseMixin:
             outputs["metrics"].update({key: [value] for key, value in metrics.items()})
         return outputs
 
-    def probe(self, data: TensorDict, loss_function: Callable) -> dict[str, float]:
+    def probe(self, data: TensorDict, loss_function: Any) -> dict[str, float]:
         """Measure gradient noise on a mini-batch without changing anything.
 
         Parameters
@@ -100,7 +104,7 @@ class GradNoiseMixin:
                                "or fp32 as fsdp_config.mixed_precision.param_dtype")
         return [p for p in self.module.parameters() if p.requires_grad]
 
-    def _gather_rows(self, data: TensorDict, loss_function: Callable) -> list[list[Row]]:
+    def _gather_rows(self, data: TensorDict, loss_function: Any) -> list[list[Row]]:
         """Return every data-parallel rank's rows, dims (rank, row)."""
         mode = loss_function.keywords["config"].loss_agg_mode
         if mode not in _WEIGHTS:
@@ -112,7 +116,7 @@ class GradNoiseMixin:
         dist.all_gather_object(gathered, local, group=group)
         return gathered
 
-    def _gradient(self, data: TensorDict, half: Half, loss_function: Callable,
+    def _gradient(self, data: TensorDict, half: Half, loss_function: Any,
                   parameters: list[torch.nn.Parameter]) -> list[torch.Tensor]:
         """Return this rank's part of the gradient of verl's loss on a half.
 

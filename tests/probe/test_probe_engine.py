@@ -1,6 +1,6 @@
 """The probe in verl's own FSDP2 engine on CPU: exact against plain autograd, alike on two ranks.
 
-verl's engine runs in processes of its own (`engine_probe.py`): one alone, and two over gloo with
+verl's engine runs in processes of its own (`one_rank.py`): one alone, and two over gloo with
 prompt groups that straddle them.
 """
 
@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.grad_noise.plan import Row, make_plan
+from cbsbayes.probe.plan import Row, make_plan
 
 if any(importlib.util.find_spec(name) is None for name in ("torch", "verl", "ray")):
     pytest.skip("the probe runs inside verl (extra: training)", allow_module_level=True)
 
-SCRIPT = Path(__file__).with_name("engine_probe.py")
+SCRIPT = Path(__file__).with_name("one_rank.py")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Which rollouts make up which gradient, on which rank.
+"""When to probe, and which rollouts make up which gradient on which rank.
 
 Every rank makes the same plan from the same gathered rows, because FSDP needs all ranks in every
 backward pass. A prompt group may lie on several ranks. What goes into which half depends on what
@@ -8,15 +8,65 @@ the rollouts are, not on where they lie, so that one rank and two measure the sa
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Half", "Plan", "Row", "Unit", "make_plan"]
+from cbsbayes.errors import CBSDataError
+
+__all__ = ["Half", "Plan", "ProbeSettings", "Row", "Unit", "make_plan"]
+
+_PREFIX = "CBS_GRAD_NOISE_"
 
 _SIGNAL = 0.01  # of the batch's largest advantage: below it a group's are rounding, not signal
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """When and how finely to probe, by environment variables that reach verl's Ray workers.
+
+    Attributes
+    ----------
+    every : int
+        ``CBS_GRAD_NOISE_EVERY``: probe before every so many optimizer updates, the first
+        included; 0: never.
+    micro_batches : int
+        ``CBS_GRAD_NOISE_MICRO_BATCHES``: micro-batches of whole prompt groups for the plain
+        estimate; 0: none.
+    prompts : int
+        ``CBS_GRAD_NOISE_PROMPTS``: most prompt groups probed, drawn from the batch; 0: all.
+    unit : int
+        ``CBS_GRAD_NOISE_UNIT``: prompt groups per gradient; 0: one per rank, so that no rank
+        waits for another.
+    """
+
+    every: int = 0
+    micro_batches: int = 0
+    prompts: int = 0
+    unit: int = 0
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ProbeSettings:
+        """Read the settings.
+
+        Raises
+        ------
+        CBSDataError
+            If a variable holds anything but a whole number of 0 or more.
+        """
+        return cls(**{name: _whole_number(_PREFIX + name.upper(), environment)
+                      for name in cls.__dataclass_fields__})
+
+
+def _whole_number(variable: str, environment: Mapping[str, str]) -> int:
+    text = environment.get(variable, "0")
+    if not (text.isascii() and text.isdigit()):
+        raise CBSDataError(f"{variable} is {text!r}; a whole number of 0 or more is needed, "
+                           "0 for the default")
+    return int(text)
 
 
 @dataclass(frozen=True)
