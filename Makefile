@@ -7,7 +7,7 @@ PYTHON := $(shell for p in python3.12 python3 python3.13 python3.14 python; do \
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKERS ?= 2
 
-.PHONY: demo test test-training lint report clean python
+.PHONY: demo test test-training lint docs report clean python
 
 demo: $(VENV)/.analysis
 	$(VENV)/bin/python -m cbsbayes.fit -o outputs/demo
@@ -25,6 +25,11 @@ lint: $(VENV)/.test
 	$(PIP) --group lint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+
+# the site in outputs/site; a broken link or an unknown name fails
+docs: | $(VENV)/bin/python
+	$(PIP) --group docs
+	$(VENV)/bin/mkdocs build --strict --quiet
 
 python:
 	@test -n "$(PYTHON)" || { echo "cbsbayes needs Python 3.12 or newer and found none: install it (for example 'apt-get install python3.12-venv', 'pyenv install 3.12' or 'uv python install 3.12') and run make again" >&2; exit 1; }

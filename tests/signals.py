@@ -10,7 +10,8 @@ __all__ = ["PATIENCE", "usual_signals"]
 
 
 def usual_signals() -> None:
-    """Take SIGINT and SIGTERM as a shell's foreground job does; for `preexec_fn`."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """Take the signals that end it as a shell's foreground job does; for `preexec_fn`."""
+    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    for number in numbers:
         signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)

@@ -37,12 +37,8 @@ def reference(public_data):
     return public_data / "mlperf_rcp"
 
 
-# Published numbers ------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("size", "published", "exact"), [
-    ("85M", 2191, True), ("151M-ablation", 3240, True), ("302M", 5433, True),
-    ("604M", 7907, True), ("1.2B", 11131, True), ("85M", 2191, False), ("1.2B", 11131, False)])
+    ("85M", 2191, True), ("1.2B", 11131, True), ("1.2B", 11131, False)])
 def test_published_pretraining_noise_scales_lie_inside(public_data, size, published, exact):
     """Zhang et al. 2024 took S as exact; read as known to the evaluation grid it changes little."""
     ds = pretraining_sweep(public_data / "zhang2024_cbs" / "chinchilla_steps_to_loss.json", size,
@@ -79,9 +75,6 @@ def test_units_of_steps_and_batch_do_not_matter(reference, rnnt):
     assert shift == pytest.approx(np.log(281_241.0), abs=0.25 * log_draws(rnnt, "S_min").std())
 
 
-# Cases that allow no plain number ---------------------------------------------------------
-
-
 def test_runs_that_pass_at_their_first_validation_tell_no_noise_scale(public_data):
     """S <= 18, <= 10, <= 7 updates is all that is known; the usual fit reports R² above .99."""
     ds = grpo_sweep(public_data / "qwen35_grpo_rcp_logs")
@@ -92,11 +85,8 @@ def test_runs_that_pass_at_their_first_validation_tell_no_noise_scale(public_dat
     assert {p: s.tolist() for p, s in first.items()} == {16: [18], 32: [10], 64: [7]}
     with pytest.raises(CBSDataError, match="every run had passed it by its first evaluation"):
         quick_fit(ds, 0.69)
-
-
-def test_the_published_first_validations_are_no_crossings_either(reference):
-    """The reference points hold the same 18 runs: 4,608, 5,120 and 7,168 samples, as bounds."""
-    ds = reference_sweep(reference / "qwen35_grpo_6.1.0.json", grid=7168.0)
+    # the reference points hold the same 18 runs: 4,608, 5,120 and 7,168 samples, as bounds
+    ds = reference_sweep(public_data / "mlperf_rcp" / "qwen35_grpo_6.1.0.json", grid=7168.0)
     assert (find_crossings(ds, ds["threshold"].values)["status"].values == LEFT).all()
     with pytest.raises(CBSDataError, match="every run had passed it by its first evaluation"):
         quick_fit(ds)
@@ -128,21 +118,6 @@ def test_batches_far_below_the_noise_scale_lean_on_the_law(reference):
     other = row_of(fit.others["power"], "B_noise")
     assert other["status"] != "identified" or (
         other["ci_upper"] / other["ci_lower"] > 1.5 * found["ci_upper"] / found["ci_lower"])
-
-
-def test_whole_epochs_are_intervals(reference):
-    """RetinaNet: cells without spread, all runs at 4 epochs, are known to (3, 4] only.
-
-    At one threshold nothing tells run effect from residual, and intervals this wide let either
-    vanish: the sampler may say that it is not to be trusted.
-    """
-    ds = reference_sweep(reference / "retinanet_5.1.0.json", grid=1.0, seeds=6)
-    fit = quick_fit(ds)
-    found = row_of(fit.cbs, "B_noise")
-    assert found["status"] == "identified"
-    steps = np.exp(fit.log_steps(256, 1, 1.0))
-    epochs = steps.values * 256
-    assert 3 < np.quantile(epochs, 0.05) < np.quantile(epochs, 0.95) < 4
 
 
 def test_an_outlier_of_eleven_times_widens_and_does_not_mislead(reference):

@@ -97,10 +97,11 @@ def set_aside(cell: Cell, places: Places) -> Path | None:
 
 
 @contextmanager
-def locked(cell: Cell, places: Places) -> Iterator[bool]:
-    """Hold the run's lock, if no other process does; yields whether it is held.
+def locked(cell: Cell, places: Places) -> Iterator[int | None]:
+    """Hold the run's lock, if no other process does; yields its descriptor, None if it is taken.
 
-    The system frees the lock when its process ends, however it ends.
+    The system frees the lock when the last process with the descriptor ends, however it ends: a
+    trainer that was started with it keeps the lock where the sweep's own process is killed.
     """
     folder = places.run(cell.name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,9 +109,9 @@ def locked(cell: Cell, places: Places) -> Iterator[bool]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
+            yield None
             return
-        yield True
+        yield handle.fileno()
 
 
 def write_text(path: Path, text: str) -> None:

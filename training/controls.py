@@ -26,18 +26,22 @@ CONTROLS_FILE = Path(__file__).with_name("controls.toml")
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Learning rate, reuse, KL term; `mini_batch` is ``"train_batch"`` or a number of prompts."""
+    """Adam, reuse, KL term, clipping; `mini_batch` is ``"train_batch"`` or a number of prompts."""
 
     learning_rate: float
+    warmup_updates: int
+    betas: tuple[float, ...]
     ppo_epochs: int
     mini_batch: str | int
     kl_loss: bool
     kl_loss_coef: float
     kl_loss_type: str
     clip_ratio: float
+    clip_ratio_c: float
     grad_clip: float
     weight_decay: float
     loss_aggregation: str
+    advantage_over_sd: bool
 
 
 @dataclass(frozen=True)
@@ -107,11 +111,16 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Hardware:
-    """Machines, memory-bound sizes, environment and raw verl settings of one kind of machine."""
+    """Machines, memory-bound sizes, environment and raw verl settings of one kind of machine.
+
+    CPUs and memory (GB) are what a batch system is asked for per GPU.
+    """
 
     device: str
     gpus_per_node: int
     nodes: int
+    cpus_per_gpu: int
+    memory_per_gpu: int
     micro_batch: int
     log_prob_micro_batch: int
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -138,6 +147,7 @@ class Controls:
 
 _POSITIVE = frozenset({"ppo_epochs", "learning_rate", "prompt_tokens", "response_tokens",
                        "micro_batches", "keep", "gpus_per_node", "nodes", "micro_batch",
+                       "cpus_per_gpu", "memory_per_gpu",
                        "log_prob_micro_batch", "grad_clip"})
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ __all__ = ["Outcome", "is_finished", "run_cells", "run_sentence"]
 
 Say = Callable[[str], None]
 _GRACE = 60.0  # seconds that Ray gets to stop its workers
+_CAUSE = re.compile(r"^(\S+ )?([\w.]*(Error|Exception|Interrupt)\b|.*\b(out of memory|Killed)\b)")
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,9 @@ def run_cells(
     counts = dict.fromkeys(("finished", "skipped", "busy", "failed"), 0)
     for number, cell in enumerate(cells, start=1):
         mark = f"[{number:>{len(str(len(cells)))}}/{len(cells)}] {cell.name}:"
-        with locked(cell, places) as held:
-            if held:
-                how = _run_one(cell, places, tries, trainer, _marked(mark, say))
+        with locked(cell, places) as lock:
+            if lock is not None:
+                how = _run_one(cell, places, tries, trainer, lock, _marked(mark, say))
             else:
                 how = "busy"
                 say(f"{mark} another process runs it at this moment; left to it")
@@ -103,7 +105,7 @@ def _marked(mark: str, say: Say) -> Say:
 
 
 def _run_one(
-    cell: Cell, places: Places, tries: int, trainer: Sequence[str], say: Say
+    cell: Cell, places: Places, tries: int, trainer: Sequence[str], lock: int, say: Say
 ) -> str:
     """Run one cell while its lock is held; returns how it ended."""
     if is_finished(cell, read_progress(places.log(cell.name))):
@@ -115,7 +117,7 @@ def _run_one(
         note = f"; earlier log kept as {aside.relative_to(places.output)}" if aside else ""
         say(f"started, {cell.steps} steps{note}")
         write_text(places.side_car(cell.name), configuration)
-        status, seconds, console = _attempt(cell, places, trainer)
+        status, seconds, console = _attempt(cell, places, trainer, lock)
         progress = read_progress(places.log(cell.name))
         if is_finished(cell, progress):
             say(run_sentence(cell, progress, seconds))
@@ -126,13 +128,15 @@ def _run_one(
     return "failed"
 
 
-def _attempt(cell: Cell, places: Places, trainer: Sequence[str]) -> tuple[int, float, Path]:
+def _attempt(
+    cell: Cell, places: Places, trainer: Sequence[str], lock: int
+) -> tuple[int, float, Path]:
     """Run the trainer once, with its record; returns exit status, seconds and console file."""
     folder = places.run(cell.name)
     record = check_identity(cell, places)
     number = len(record["attempts"]) + 1
     console = folder / f"console.{number}.log"
-    written = remote_overrides if os.environ.get("RAY_ADDRESS") else overrides
+    written = remote_overrides if os.environ.get("RAY_ADDRESS") else _with_allocation
     command = [*trainer, *written(cell, places)]
     entry: dict[str, Any] = {"started": _now(), "command": command, **software(),
                              "environment": environment(cell, places)}
@@ -141,11 +145,18 @@ def _attempt(cell: Cell, places: Places, trainer: Sequence[str]) -> tuple[int, f
     begin = time.monotonic()
     status = -1
     try:
-        status = _call(command, _environment(cell, places), folder, console)
+        status = _call(command, _environment(cell, places), folder, console, lock)
     finally:
         entry |= {"ended": _now(), "exit_status": status}
         _write_record(folder, record)
     return status, time.monotonic() - begin, console
+
+
+def _with_allocation(cell: Cell, places: Places) -> list[str]:
+    """Return the overrides with the CPUs that Slurm gave: Ray would count those of the machine."""
+    cpus = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    known = cell.hardware.device != "cpu" and cpus.isdecimal()
+    return overrides(cell, places) + ([f"ray_kwargs.ray_init.num_cpus={cpus}"] if known else [])
 
 
 def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
@@ -161,13 +172,13 @@ def _environment(cell: Cell, places: Places) -> dict[str, str]:
 
 
 def _call(
-    command: Sequence[str], variables: Mapping[str, str], folder: Path, console: Path
+    command: Sequence[str], variables: Mapping[str, str], folder: Path, console: Path, lock: int
 ) -> int:
-    """Run a command in a session of its own; whatever stops us stops it as well."""
+    """Run a command in a session of its own with the run's lock; what stops us stops it as well."""
     with console.open("wb") as output:
         process = subprocess.Popen(command, env=variables, cwd=folder, stdout=output,
                                    stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                                   start_new_session=True)
+                                   start_new_session=True, pass_fds=(lock,))
         try:
             with _termination_interrupts():
                 return process.wait()
@@ -178,15 +189,18 @@ def _call(
 
 @contextmanager
 def _termination_interrupts() -> Iterator[None]:
-    """Treat SIGTERM, which Slurm sends before it kills, like Ctrl-C."""
+    """Treat SIGTERM, which Slurm sends before it kills, and a lost terminal like Ctrl-C."""
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    caught = [number for number in (signal.SIGTERM, signal.SIGHUP)
+              if signal.getsignal(number) is not signal.SIG_IGN]  # nohup's wish
+    before = {number: signal.signal(number, interrupt) for number in caught}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -210,13 +224,14 @@ def run_sentence(cell: Cell, progress: RunProgress, seconds: float) -> str:
     return f"finished, {cell.steps} steps in {seconds / 60:.1f} min{pace}; {scores}"
 
 
-def _last_words(console: Path, n_bytes: int = 8192) -> str:
-    """Return the last line of a console that says anything."""
+def _last_words(console: Path, n_bytes: int = 65536) -> str:
+    """Return the last line of a console that names an error, else the last that says anything."""
     with console.open("rb") as handle:
         handle.seek(max(0, console.stat().st_size - n_bytes))
         lines = handle.read().decode(errors="replace").splitlines()
     words = [" ".join(line.split()) for line in lines if line.strip()]
-    return words[-1][:200] if words else "it printed nothing"
+    causes = [line for line in words if _CAUSE.search(line)]
+    return (causes or words or ["it printed nothing"])[-1][:200]
 
 
 def _now() -> str:

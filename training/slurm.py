@@ -2,7 +2,7 @@
 
 The script only calls ``python -m training.sweep PHASE --run --rows INDEX``, so that what is on disk
 decides there as well: a row that was killed, requeued or submitted again continues, a finished
-one is skipped.
+one is skipped. Two minutes before its time limit a row is stopped and queued again.
 """
 
 from __future__ import annotations
@@ -28,23 +28,29 @@ _TEMPLATE = Template("""\
 #SBATCH --output=$logs/%x_%A_%a.out
 #SBATCH --nodes=1
 #SBATCH --ntasks=1
-$gpus#SBATCH --requeue
+$gpus#SBATCH --cpus-per-task=$cpus
+#SBATCH --mem=${memory}G
+#SBATCH --time=24:00:00
+#SBATCH --requeue
 #SBATCH --open-mode=append
-#SBATCH --signal=B:TERM@120
+#SBATCH --signal=B:USR1@120
 $extra
 set -euo pipefail
 cd $root
-RAY_TMPDIR="$$(mktemp -d)"  # one Ray per row; its sockets need a short path
+RAY_TMPDIR="$$(mktemp -d /tmp/ray.XXXXXX)"  # one Ray per row; its sockets need a short path
 export RAY_TMPDIR
 trap 'rm -rf "$$RAY_TMPDIR"' EXIT
 echo "row $$SLURM_ARRAY_TASK_ID on $$(hostname), $$(date -u +%FT%TZ)"
-# The shell waits in `wait`, so that Slurm's TERM reaches the trap and through it the run.
+# The shell waits in `wait`, so that Slurm's signals reach the traps and through them the run.
 "$${PYTHON:-python}" -m training.sweep $command --run --rows "$$SLURM_ARRAY_TASK_ID" &
 run=$$!
+again=
 trap 'kill -TERM "$$run"' TERM
+trap 'again=yes; kill -TERM "$$run"' USR1  # the time limit is near: stop, and go on in a new job
 status=0
 wait "$$run" || status=$$?
 if kill -0 "$$run" 2>/dev/null; then wait "$$run" || status=$$?; fi
+if [ -n "$$again" ]; then scontrol requeue "$$SLURM_JOB_ID"; fi
 exit "$$status"
 """)
 _DIRECTIVE = re.compile(r"--[a-z][a-z-]*(=[^\n]*)?")
@@ -76,7 +82,8 @@ def array_script(
     parallel : int, optional
         Most rows at a time.
     directives : sequence of str
-        Further ``#SBATCH`` options, e.g. ``--time=24:00:00``.
+        Further ``#SBATCH`` options, e.g. ``--time=12:00:00``; they come after those of the script
+        and replace them.
 
     Returns
     -------
@@ -103,6 +110,7 @@ def array_script(
         title=" ".join(title.split()), phase=phase, count=len(rows), script=script,
         rows=_ranges(rows), parallel=f"%{parallel}" if parallel else "", logs=logs,
         gpus=f"#SBATCH --gpus-per-node={gpus}\n" if accelerated else "",
+        cpus=gpus * cells[0].hardware.cpus_per_gpu, memory=gpus * cells[0].hardware.memory_per_gpu,
         extra="".join(f"#SBATCH {text}\n" for text in directives),
         root=shlex.quote(str(root)), command=shlex.join(command))
 

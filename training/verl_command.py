@@ -113,6 +113,7 @@ def _batch(cell: Cell) -> dict[str, Any]:
         "actor_rollout_ref.actor.ppo_epochs": cell.ppo_epochs,
         "actor_rollout_ref.actor.optim.lr": cell.learning_rate,
         "data.seed": cell.seed,
+        "actor_rollout_ref.actor.data_loader_seed": cell.seed,
         "actor_rollout_ref.rollout.seed": cell.rollout_seed,
     }
 
@@ -120,20 +121,24 @@ def _batch(cell: Cell) -> dict[str, Any]:
 def _controls(cell: Cell) -> dict[str, Any]:
     """Return what is held constant."""
     optimizer, sampling = cell.controls.optimizer, cell.controls.sampling
-    actor = "actor_rollout_ref.actor"
+    actor, warmup = "actor_rollout_ref.actor", optimizer.warmup_updates
     return {
         f"{actor}.optim.lr_scheduler_type": "constant",
+        f"{actor}.optim.lr_warmup_steps": cell.in_steps(warmup) if warmup else 0,
+        f"{actor}.optim.betas": optimizer.betas,
         f"{actor}.optim.weight_decay": optimizer.weight_decay,
-        f"{actor}.grad_clip": optimizer.grad_clip,
+        f"{actor}.optim.clip_grad": optimizer.grad_clip,  # the engine reads no actor.grad_clip
         f"{actor}.clip_ratio": optimizer.clip_ratio,
         f"{actor}.clip_ratio_low": optimizer.clip_ratio,
         f"{actor}.clip_ratio_high": optimizer.clip_ratio,
+        f"{actor}.clip_ratio_c": optimizer.clip_ratio_c,
         f"{actor}.loss_agg_mode": optimizer.loss_aggregation,
         f"{actor}.use_kl_loss": optimizer.kl_loss,
         f"{actor}.kl_loss_coef": optimizer.kl_loss_coef,
         f"{actor}.kl_loss_type": optimizer.kl_loss_type,
         f"{actor}.entropy_coeff": 0,
         "algorithm.use_kl_in_reward": False,
+        "algorithm.norm_adv_by_std_in_grpo": optimizer.advantage_over_sd,
         "data.shuffle": True,
         "data.max_prompt_length": sampling.prompt_tokens,
         "data.max_response_length": sampling.response_tokens,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -162,8 +163,8 @@ def test_cell_that_another_process_runs_is_left_to_it(tmp_path, cells):
         from pathlib import Path
         from sweeps import places, tiny_cells
         from training.attempts import locked
-        with locked(tiny_cells(2)[0], places(Path({str(tmp_path)!r}))) as held:
-            print(held, flush=True)
+        with locked(tiny_cells(2)[0], places(Path({str(tmp_path)!r}))) as lock:
+            print(lock is not None, flush=True)
             time.sleep(60)
     """)
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True,
@@ -173,12 +174,13 @@ def test_cell_that_another_process_runs_is_left_to_it(tmp_path, cells):
         other.kill()
     assert dataclasses.astuple(outcome) == (1, 0, 1, 0)
     assert "another process runs it at this moment" in said[0]
-    with locked(cells[0], places(tmp_path)) as held:  # a killed process holds no lock
-        assert held
+    with locked(cells[0], places(tmp_path)) as lock:  # a killed process holds no lock
+        assert lock is not None
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stopping_the_sweep_stops_the_trainer_and_keeps_its_log(tmp_path, number):
+@pytest.fixture
+def started(tmp_path):
+    """A sweep in a process of its own whose trainer waits after two steps; and the trainer."""
     needs_verl()
     code = textwrap.dedent(f"""
         import sys
@@ -192,20 +194,38 @@ def test_stopping_the_sweep_stops_the_trainer_and_keeps_its_log(tmp_path, number
         sys.exit(run_command(lambda: run_cells(tiny_cells(), places(folder), trainer=trainer) and 0,
                              "sweep"))
     """)
-    name = tiny_cells()[0].name
-    console = places(tmp_path).run(name) / "console.1.log"
+    console = places(tmp_path).run(tiny_cells()[0].name) / "console.1.log"
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True,
                           cwd=Path(__file__).parents[2], preexec_fn=usual_signals) as sweep:
         wait_for(lambda: console.is_file() and "waiting" in console.read_text())
-        trainer = children(sweep.pid)
-        sweep.send_signal(number)
-        assert sweep.wait(PATIENCE) == 130
-        assert "interrupted" in sweep.stderr.read()
-    assert trainer
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in trainer))
-    assert read_progress(places(tmp_path).log(name)).last_step == 2
+        (trainer,) = children(sweep.pid)
+        yield sweep, trainer
+        sweep.kill()
+        if Path(f"/proc/{trainer}").exists():
+            os.kill(trainer, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_stopping_the_sweep_stops_the_trainer_and_keeps_its_log(tmp_path, started, number):
+    sweep, trainer = started
+    sweep.send_signal(number)
+    assert sweep.wait(PATIENCE) == 130
+    assert "interrupted" in sweep.stderr.read()
+    wait_for(lambda: not Path(f"/proc/{trainer}").exists())
+    assert read_progress(places(tmp_path).log(tiny_cells()[0].name)).last_step == 2
     attempts = read_record(tiny_cells()[0], places(tmp_path))["attempts"]
     assert [attempt["exit_status"] for attempt in attempts] == [-1]
+
+
+def test_a_trainer_whose_sweep_was_killed_keeps_the_lock_until_it_ends(tmp_path, started):
+    sweep, trainer = started
+    sweep.kill()
+    sweep.wait(PATIENCE)
+    outcome, said = run(tiny_cells(), tmp_path)
+    assert dataclasses.astuple(outcome) == (0, 0, 1, 0)
+    assert "another process runs it at this moment" in said[0]
+    os.kill(trainer, signal.SIGKILL)
+    wait_for(lambda: run(tiny_cells(), tmp_path)[0].finished == 1)
 
 
 def children(pid):

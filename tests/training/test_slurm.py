@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 from signals import usual_signals
+from sweeps import needs_verl
 
 from cbsbayes.errors import CBSDataError
+from training.attempts import read_record
+from training.compose import compose
 from training.definitions import read_phase, with_machines
+from training.local import run_cells
 from training.ray_submit import submit, submit_command
 from training.slurm import array_script
+from training.verl_command import Places
 
 ARGUMENTS = ["p1", "-o", "/shared/it's here"]
 
@@ -32,11 +38,11 @@ def directives(text):
 
 
 def test_one_index_is_one_row_and_logs_go_by_array_id(tmp_path):
-    lines = directives(script(tmp_path, parallel=2, directives=["--time=24:00:00"]))
+    lines = directives(script(tmp_path, parallel=2, directives=["--time=12:00:00"]))
     assert "--array=1-3,7%2" in lines
     assert "--output=/shared/logs/%x_%A_%a.out" in lines
-    assert "--gpus-per-node=8" in lines
-    assert "--time=24:00:00" in lines
+    assert {"--gpus-per-node=8", "--cpus-per-task=96", "--mem=960G"} <= set(lines)
+    assert lines.index("--time=12:00:00") > lines.index("--time=24:00:00")  # the last one counts
 
 
 def test_cpu_phase_asks_for_no_gpu(tmp_path):
@@ -45,38 +51,61 @@ def test_cpu_phase_asks_for_no_gpu(tmp_path):
 
 
 def in_shell(tmp_path, text, python):
-    """Run a script with bash as Slurm would, with a program where Python is called."""
-    program = tmp_path / "python"
-    program.write_text(f"#!/bin/bash\n{python}\n")
-    program.chmod(0o755)
+    """Run a script with bash as Slurm would, with programs where Python and Slurm are called."""
+    for name, body in (("python", python), ("scontrol", f'echo "$@" > {tmp_path}/requeued')):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/bash\n{body}\n")
+        program.chmod(0o755)
     path = tmp_path / "p1.sbatch"
     path.write_text(text)
-    variables = {**os.environ, "SLURM_ARRAY_TASK_ID": "7",
-                 "PYTHON": str(program), "TMPDIR": str(tmp_path / "temporary")}
-    (tmp_path / "temporary").mkdir()
+    variables = {**os.environ, "SLURM_ARRAY_TASK_ID": "7", "SLURM_JOB_ID": "1234",
+                 "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": str(tmp_path / "python"),
+                 "TMPDIR": str(tmp_path)}
     return subprocess.Popen(["bash", str(path)], env=variables, stdout=subprocess.PIPE, text=True,
                             preexec_fn=usual_signals)
 
 
-def test_script_runs_its_row_and_passes_the_status_on(tmp_path):
+def test_script_runs_its_row_in_a_short_folder_and_passes_the_status_on(tmp_path):
     python = 'printf "%s\\n" "$RAY_TMPDIR" "$@"; test -d "$RAY_TMPDIR" && exit 3'
     with in_shell(tmp_path, script(tmp_path), python) as job:
         folder, *lines = job.stdout.read().splitlines()[1:]
     assert lines == ["-m", "training.sweep", *ARGUMENTS, "--run", "--rows", "7"]
     assert job.returncode == 3
-    assert Path(folder).parent == tmp_path / "temporary"
+    assert len(folder) < 20  # a socket's path has at most 107 characters, of which Ray takes most
     assert not Path(folder).exists()
+    assert not (tmp_path / "requeued").exists()
 
 
-def test_slurm_s_warning_reaches_the_run(tmp_path):
+@pytest.mark.parametrize(("number", "requeued"), [(signal.SIGTERM, False), (signal.SIGUSR1, True)])
+def test_slurm_s_signals_reach_the_run_and_the_time_limit_queues_it_again(tmp_path, number,
+                                                                         requeued):
     waits = ("trap 'sleep 0.3; echo stopped; exit 130' TERM; echo begun; "
              "while true; do sleep 0.05; done")
     with in_shell(tmp_path, script(tmp_path), waits) as job:
         job.stdout.readline()
         assert job.stdout.readline() == "begun\n"
-        job.send_signal(signal.SIGTERM)
+        job.send_signal(number)
         assert job.stdout.read() == "stopped\n"
     assert job.returncode == 130
+    assert (tmp_path / "requeued").exists() == requeued
+    assert not requeued or (tmp_path / "requeued").read_text() == "requeue 1234\n"
+
+
+def test_shellcheck_has_nothing_to_say(tmp_path):
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed")
+    done = subprocess.run(["shellcheck", "-"], input=script(tmp_path), text=True,
+                          capture_output=True, check=False)
+    assert done.stdout == ""
+
+
+def test_ray_is_told_the_cpus_that_slurm_gave(tmp_path, monkeypatch):
+    needs_verl()
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "24")
+    cell = read_phase("p1").cells[0]
+    run_cells([cell], Places(tmp_path / "out"), tries=1, trainer=["true"], say=lambda text: None)
+    (attempt,) = read_record(cell, Places(tmp_path / "out"))["attempts"]
+    assert compose(attempt["command"][1:]).ray_kwargs.ray_init.num_cpus == 24
 
 
 @pytest.mark.parametrize("bad", ["time=3", "--time 3\nrm -rf ~", "-p gpu", "--Time=3"])

@@ -30,7 +30,8 @@ from training.verl_command import (
 )
 
 PLACES = Places(Path("outputs/a folder"))
-BY_SEED = {"data.seed", "actor_rollout_ref.rollout.seed", "trainer.experiment_name",
+BY_SEED = {"data.seed", "actor_rollout_ref.actor.data_loader_seed",
+           "actor_rollout_ref.rollout.seed", "trainer.experiment_name",
            "trainer.default_local_dir", "hydra.run.dir"}
 
 
@@ -81,6 +82,47 @@ def test_verl_s_own_validation_accepts_the_ends_of_every_phase():
         for cell in (read_phase(phase).cells[0], read_phase(phase).cells[-1]):
             validate_config(compose(overrides(cell, PLACES)), use_critic=False,
                             use_reference_policy=cell.controls.optimizer.kl_loss)
+
+
+CHANGED = {
+    "optimizer": {"learning_rate": ("actor.optim.lr", 3e-4), "weight_decay": ("actor.optim", 0.3),
+                  "warmup_updates": ("actor.optim.lr_warmup_steps", 7),
+                  "betas": ("actor.optim", (0.8, 0.95)),
+                  "grad_clip": ("actor.optim.clip_grad", 0.5), "clip_ratio": ("actor", 0.3),
+                  "clip_ratio_c": ("actor", 5.0), "kl_loss": ("actor.use_kl_loss", True),
+                  "kl_loss_coef": ("actor", 0.02), "kl_loss_type": ("actor", "kl"),
+                  "loss_aggregation": ("actor.loss_agg_mode", "seq-mean-token-mean"),
+                  "advantage_over_sd": ("algorithm.norm_adv_by_std_in_grpo", False)},
+    "sampling": {"prompt_tokens": ("rollout.prompt_length", 99),
+                 "response_tokens": ("rollout.response_length", 77),
+                 "temperature": ("rollout", 0.6)},
+    "validation": {"temperature": ("rollout.val_kwargs", 0.4)}}
+
+
+@pytest.mark.filterwarnings("ignore")  # verl's imports warn of hardware and of backends
+@pytest.mark.parametrize(("section", "name"), [(s, n) for s, names in CHANGED.items()
+                                               for n in names])
+def test_a_control_acts_in_the_objects_that_verl_builds(section, name):
+    needs_verl()
+    pytest.importorskip("torch")
+    from verl.utils.config import omega_conf_to_dataclass
+
+    cell = tiny_cells()[0]
+    path, value = CHANGED[section][name]
+    changed = dataclasses.replace(getattr(cell.controls, section), **{name: value})
+    cell = dataclasses.replace(
+        cell, controls=dataclasses.replace(cell.controls, **{section: changed}),
+        learning_rate=value if name == "learning_rate" else cell.learning_rate)
+    config = compose(overrides(cell, PLACES))
+    built = {"actor": omega_conf_to_dataclass(config.actor_rollout_ref.actor),
+             "rollout": omega_conf_to_dataclass(config.actor_rollout_ref.rollout),
+             "algorithm": omega_conf_to_dataclass(config.algorithm)}
+    first, *parts = path.split(".")
+    found = built[first]
+    for part in parts:
+        found = getattr(found, part)
+    found = getattr(found, name) if hasattr(found, name) else found
+    assert (tuple(found) if isinstance(value, tuple) else found) == value
 
 
 def test_misspelt_key_is_refused_before_anything_starts():
