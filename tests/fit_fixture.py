@@ -14,6 +14,7 @@ import xarray as xr
 from fitted import verdict_of
 
 from cbsbayes.baselines import comparison_rows
+from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.posterior.fit import Fit
 
 THRESHOLDS = np.array([0.5, 0.7, 0.8, 0.9])
@@ -87,26 +88,6 @@ def _sweep(rng):
         attrs={"direction": "increasing", "metric": "tiny_add", "title": "made up"},
     )
     return ds
-
-
-def crossings_of(ds, thresholds):
-    lower = np.full((ds.sizes["run"], len(thresholds)), np.nan)
-    upper, status = lower.copy(), np.full(lower.shape, -1, dtype=np.int8)
-    for i in range(ds.sizes["run"]):
-        values = ds["accuracy"].values[i, 0]
-        seen = np.isfinite(values)
-        steps, values = ds["step"].values[seen], values[seen]
-        for j, t in enumerate(thresholds):
-            k = int(np.searchsorted(values, t))
-            lower[i, j] = 0.0 if k == 0 else steps[k - 1]
-            upper[i, j] = np.inf if k == len(values) else steps[k]
-            status[i, j] = 0 if k == 0 else 2 if k == len(values) else 1
-    dims = ("run", "threshold")
-    out = xr.Dataset({"lower": (dims, lower, {"units": "updates"}),
-                      "upper": (dims, upper, {"units": "updates"}), "status": (dims, status)},
-                     coords={"threshold": np.asarray(thresholds, dtype=float)})
-    runs = {name: coord for name, coord in ds.coords.items() if coord.dims == ("run",)}
-    return out.assign_coords(runs)
 
 
 def _draws(rng, medians, sds, scale=1.0):
@@ -190,7 +171,7 @@ def make_fit(seed: int = 3) -> FakeFit:
     rng = np.random.default_rng(seed)
     sweep = _sweep(rng)
     fitted = sweep.isel(run=np.flatnonzero(sweep["n_rollouts"].values > 1))
-    crossings = crossings_of(fitted, THRESHOLDS)
+    crossings = find_crossings(fitted, THRESHOLDS)
     medians = {"S_min": least_updates(THRESHOLDS), **SCALES}
     sds = {"S_min": 0.05, "B_prompt": 0.15, "B_rollout": 0.2}
     posterior = _draws(rng, medians, sds)
@@ -223,7 +204,7 @@ def _runs(sweep, crossings):
                            "seed", "first_step", "last_step")})
     frame["used"] = [run in fitted for run in frame["run"]]
     frame["reason"] = np.where(frame["used"], "", "one rollout per prompt")
-    everyone = crossings_of(sweep, THRESHOLDS)
+    everyone = find_crossings(sweep, THRESHOLDS)
     for t in THRESHOLDS:
         frame[f"lower_{t:g}"] = everyone["lower"].sel(threshold=t).values
         frame[f"upper_{t:g}"] = everyone["upper"].sel(threshold=t).values
@@ -267,4 +248,4 @@ def make_one_axis_fit(seed: int = 4) -> FakeFit:
     return fit
 
 
-__all__ = ["FakeFit", "crossings_of", "make_fit", "make_one_axis_fit"]
+__all__ = ["FakeFit", "make_fit", "make_one_axis_fit"]

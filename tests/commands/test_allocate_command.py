@@ -118,6 +118,8 @@ def test_times_are_written_with_the_clock_only(timed, tmp_path, capsys):
     assert any("16 GPUs are bounds" in note for note in found["notes"])
     assert run(saved, "-o", out, "--quiet") == 0
     assert not CLOCK & listing(out)
+    assert run(saved, "-o", out, "--deadline", 0) == 1
+    assert "--deadline is 0" in capsys.readouterr().err
 
 
 def test_logs_without_step_times_refuse_the_clock_and_answer_the_rest(saved, tmp_path, capsys):
@@ -134,7 +136,7 @@ def test_logs_without_step_times_refuse_the_clock_and_answer_the_rest(saved, tmp
     (["--probability", 1.5], "--probability is 1.5; valid: from 0.5 to below 1"),
     (["--target-updates", -5], "--target-updates is -5; valid: positive"),
     (["--batch", 100, "--check"], "no two splits of 100 samples were run"),
-    (["--gpus", "0"], "--gpus is 0"), (["--deadline", "0"], "--deadline is 0"),
+    (["--gpus", "0"], "--gpus is 0"),
     (["--price", "2"], "--price needs the number of GPUs"),
 ])
 def test_bad_input_is_one_line_and_status_1(saved, tmp_path, capsys, options, message):

@@ -30,27 +30,18 @@ from training.verl_command import (
 )
 
 PLACES = Places(Path("outputs/a folder"))
-BY_SEED = {"data.seed", "actor_rollout_ref.actor.data_loader_seed",
-           "actor_rollout_ref.rollout.seed", "trainer.experiment_name",
-           "trainer.default_local_dir", "hydra.run.dir"}
-
-
 def as_mapping(texts):
     return dict(text.split("=", 1) for text in texts)
 
 
 @pytest.mark.parametrize("phase", phase_names())
-def test_every_cell_composes_under_verl(phase):
+def test_the_cells_of_a_phase_compose_under_verl(phase):
+    """Cells differ in values of the same keys; the first and the last are composed."""
     needs_verl()
-    composed = {}
-    for cell in read_phase(phase).cells:
-        given_ = as_mapping(overrides(cell, PLACES))
-        design = tuple(item for item in given_.items() if item[0] not in BY_SEED)
-        if design not in composed:  # replicates differ in values of BY_SEED alone
-            composed[design] = set(given_)
-            check_composed(cell, compose(overrides(cell, PLACES)))
-        assert set(given_) == composed[design]
-        assert int(given_["data.seed"]) == cell.seed
+    cells = read_phase(phase).cells
+    assert len({tuple(as_mapping(overrides(cell, PLACES))) for cell in cells}) == 1
+    for cell in (cells[0], cells[-1]):
+        check_composed(cell, compose(overrides(cell, PLACES)))
 
 
 def check_composed(cell, config):
@@ -155,13 +146,17 @@ VALUES = st.recursive(
     max_leaves=5)
 
 
-@given(VALUES)
-def test_hydra_reads_back_every_value(value):
+def test_hydra_reads_back_every_value():
     needs_verl()
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    override = OverridesParser.create().parse_override(f"key={hydra_value(value)}")
-    assert plain(override.value()) == value
+    parser = OverridesParser.create()
+
+    @given(VALUES)
+    def check(value):
+        assert plain(parser.parse_override(f"key={hydra_value(value)}").value()) == value
+
+    check()
 
 
 def plain(value):
