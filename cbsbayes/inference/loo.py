@@ -94,7 +94,7 @@ def compare_laws(
         Columns ``law, elpd, elpd_se, elpd_diff, dse, weight, k_hat_max, n_bad_k, sigma_run,
         sigma_residual``; best first. `elpd_diff` is 0 for the best and negative for the others,
         `dse` the standard error of the difference over runs, `weight` the law's share where laws
-        are averaged (`cbsbayes.posterior.averaging`); `sigma_residual` is NaN under the
+        are averaged (`cbsbayes.posterior.law_fit`); `sigma_residual` is NaN under the
         trajectory model, which has no residual of crossings. A law whose weights overflow, so
         that nothing is known of how it predicts, has NaN and comes last.
     """
