@@ -63,7 +63,7 @@ def fit(path: Path, sampler: str, seed: int) -> None:
 
     attrs = fitted.tree["sample_stats"].attrs
     print(json.dumps({"done": done, "cpu": cpu, **sampler_checks(fitted.tree)[1],
-                      "rows": len(fitted.cbs), "note": attrs.get("note", "")}))
+                      "rows": len(fitted.table(selected)), "note": attrs.get("note", "")}))
 
 
 def one_run(path: Path, sampler: str, seed: int, cache: str | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cbsbayes.models.crossing_data import LOGISTIC_SCALE, CrossingData
-from cbsbayes.posterior.predictive import Parameters
+from cbsbayes.posterior.law_fit import NewRuns
 
 REACH = 100.0  # how far a run's effect is looked for, in standard deviations
 COARSE, FINE = 20_001, 6_001  # nodes to find where the integrand has its mass, and to sum it there
@@ -16,15 +16,20 @@ def log_interval(a, b):
     return np.log(-np.expm1(a - b)) - np.logaddexp(0.0, -b) - np.logaddexp(0.0, a)
 
 
-def run_log_likelihood(draws: Parameters, data: CrossingData) -> np.ndarray:
+def run_log_likelihood(draws: NewRuns, data: CrossingData) -> np.ndarray:
     """Return log p(crossings of a run), its run effect integrated out, shape (draw, run)."""
     out = np.empty(draws.log_steps.shape[:2])
     for m in range(out.shape[0]):
-        lower, upper, pull = _standardised(draws.part(slice(m, m + 1)), data)
+        lower, upper, pull = _standardised(_one(draws, m), data)
         for i in range(out.shape[1]):
             known = data.informative[i]
             out[m, i] = _integral(lower[0, i, known], upper[0, i, known], pull[0, i, known])
     return out
+
+
+def _one(draws: NewRuns, m: int) -> NewRuns:
+    return NewRuns(*(part[m:m + 1] for part in (draws.log_steps, draws.sigma_run, draws.sd,
+                                                draws.length)))
 
 
 def _integral(lower, upper, pull):
@@ -44,7 +49,7 @@ def _integral(lower, upper, pull):
 
 
 def _standardised(
-    draws: Parameters, data: CrossingData
+    draws: NewRuns, data: CrossingData
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return bounds in units of the logistic scale, and what one sd of the run effect moves them.
 

@@ -10,11 +10,11 @@ import platform
 import matplotlib.axes
 import pandas as pd
 import pytest
+from cbsbayes.posterior.versions import versions
 from fitted import quick_sampling
 
 import cbsbayes as cb
 from cbsbayes.__main__ import COMMANDS, main
-from cbsbayes.posterior.versions import versions
 
 HOMES = {"CBSDataError": "cbsbayes.errors",
          "Fit": "cbsbayes.posterior.fit", "SamplerSettings": "cbsbayes.inference.nuts",

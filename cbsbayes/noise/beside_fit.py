@@ -32,8 +32,7 @@ from cbsbayes.models.laws import Law, get_law
 from cbsbayes.models.measured_noise import Part, parts_of
 from cbsbayes.noise.probes import Measured, measured_in_ranges, probes_of_fit
 from cbsbayes.posterior.fit import Fit, stacked
-from cbsbayes.posterior.identification import identify
-from cbsbayes.posterior.tidy import quantiles
+from cbsbayes.posterior.tidy import identify, quantiles
 
 __all__ = ["FACTOR", "NOISE_COLUMNS", "Fitted", "measured_average", "noise_comparison",
            "shown_rows", "verdict_of"]

@@ -1,4 +1,4 @@
-r"""Progress at a threshold where the group size decides how high training gets.
+r"""Small groups that saturate lower: S where they do, and whether the runs say that they do.
 
 A run of group size G shows :math:`h_0 + f(G) (h - h_0)` where endless groups show h, with
 :math:`f(G) = e^{-\lambda/G}` (`cbsbayes.models.trajectory`). It shows the
@@ -8,6 +8,12 @@ threshold t where endless groups show
 
 so that S(P, G; t) is the integral of `cbsbayes.posterior.surface` up to progress τ(t'(G)), and
 infinite where the curve never gets to t'.
+
+A fit without ceilings asks its curves all the same, as the model that has ceilings would: a normal
+approximation of that model's posterior gives λ and its spread, and a caution is raised where λ is
+positive by so many spreads that it hardly happens by chance. It takes no sampling. Runs of one
+n_prompts are not asked: there a lower ceiling and a larger noise scale look alike. Of those, and of
+a table of crossings, all that can be said is who never arrived.
 """
 
 from __future__ import annotations
@@ -17,7 +23,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from cbsbayes.crossings.rules import RIGHT
+from cbsbayes.errors import CBSDataError
+from cbsbayes.inference.trajectory import find_laplace
 from cbsbayes.models.laws import Law
+from cbsbayes.models.trajectory import TrajectoryParameters
+from cbsbayes.models.trajectory_data import trajectory_data
 from cbsbayes.models.variables import (
     CURVE,
     INITIAL_ACCURACY,
@@ -25,8 +36,42 @@ from cbsbayes.models.variables import (
     SATURATION,
     now_name,
 )
+from cbsbayes.posterior import sentence
 
-__all__ = ["Ceilings", "Level"]
+__all__ = ["ALARM", "OPTION", "Ceilings", "Level", "ceiling_loss", "check_ceilings",
+           "small_group_caution"]
+
+OPTION = "--ceiling-by-group"
+ALARM = 2.0  # spreads of λ above 0; what it misses and what it raises falsely was counted
+
+
+def check_ceilings(model: str, law: Law, n_rollouts: np.ndarray | None = None) -> None:
+    """Refuse what cannot have a ceiling for every group size.
+
+    Parameters
+    ----------
+    model : str
+        Name of the model.
+    law : Law
+        The law to be fitted.
+    n_rollouts : numpy.ndarray, optional
+        Group sizes of the runs to be fitted, where they are known already.
+
+    Raises
+    ------
+    CBSDataError
+        If the model has no curves, the law no group size, or all runs one group size.
+    """
+    if model != "trajectory":
+        raise CBSDataError(f"{OPTION} was given with --model {model}, which knows no curves and so "
+                           "no ceilings; use --model trajectory, or leave it out")
+    if not law.two_axis:
+        raise CBSDataError(f"{OPTION} was given with the law {law.name}, which has no group size; "
+                           "use a two-axis law, such as --law two_axis_free, or leave it out")
+    if n_rollouts is not None and len(np.unique(n_rollouts)) < 2:
+        raise CBSDataError(f"{OPTION} was given, but all runs fitted have n_rollouts = "
+                           f"{n_rollouts[0]:g}: one group size cannot be told from another; add "
+                           "runs with other n_rollouts, or leave it out")
 
 
 class Level(NamedTuple):
@@ -75,8 +120,9 @@ class Ceilings:
             posterior[name].transpose(*draws, PROGRESS).values.reshape(-1, len(self._grid))
             for name in (CURVE, *map(now_name, law.scales)))
         self._log_now = np.log(np.stack(now, axis=-1))
-        self._initial, self._saturation = (posterior[name].transpose(*draws).values.ravel()
-                                           for name in (INITIAL_ACCURACY, SATURATION))
+        self._initial, self._saturation = (
+            posterior[name].transpose(*draws).values.ravel()[self._draw]
+            for name in (INITIAL_ACCURACY, SATURATION))
         nodes = len(posterior["node"]) if "node" in posterior.dims else len(weight)
         x, w = np.polynomial.legendre.leggauss(nodes)
         self._share, self._average = 0.5 * (x + 1.0), None if along else 0.5 * w
@@ -102,11 +148,9 @@ class Ceilings:
         return self._known[n_rollouts]
 
     def _read(self, n_rollouts: Any) -> Level:
-        initial = self._initial[self._draw]
-        gain = (self._target - initial) * np.exp(self._saturation[self._draw] / n_rollouts)
-        log_tau, reached = self._crossings(initial + gain)
-        at = log_tau[:, None] + np.log(self._share)
-        paths = np.exp(self._noise(at))
+        gain = (self._target - self._initial) * np.exp(self._saturation / n_rollouts)
+        log_tau, reached = self._crossings(self._initial + gain)
+        paths = np.exp(self._noise(log_tau[:, None] + np.log(self._share)))
         if self._average is not None:
             paths = np.tensordot(paths, self._average, axes=(1, 0))[:, None]
         return Level(np.where(reached, log_tau, np.inf), list(np.moveaxis(paths, -1, 0)))
@@ -127,3 +171,60 @@ class Ceilings:
         first, last = self._grid[right - 1], self._grid[right]
         low, high = (self._log_now[self._draw[:, None], k] for k in (right - 1, right))
         return low + np.clip((at - first) / (last - first), 0.0, 1.0)[..., None] * (high - low)
+
+
+def ceiling_loss(fitted: xr.Dataset, law: Law, metric: str | None) -> tuple[float, float] | None:
+    """Return λ and its spread; None where the runs have nothing to say about it.
+
+    Parameters
+    ----------
+    fitted : xarray.Dataset
+        The runs fitted, and only those.
+    law : Law
+        The law fitted.
+    metric : str or None
+        Validation set.
+    """
+    if not law.two_axis or any(len(np.unique(fitted[axis].values)) < 2
+                               for axis in ("n_prompts", "n_rollouts")):
+        return None
+    try:
+        data = trajectory_data(fitted, law, metric)
+        found = find_laplace(TrajectoryParameters(data, law, ceiling_by_group=True))
+    except (CBSDataError, np.linalg.LinAlgError):  # no curves, or none that the model can follow
+        return None
+    j = found.parameters.slices[SATURATION].start
+    return float(found.mode[j]), float(np.hypot.reduce(found.root[j]))
+
+
+def small_group_caution(
+    fitted: xr.Dataset, law: Law, metric: str | None, crossings: xr.Dataset | None = None
+) -> list[str]:
+    """Return one sentence where small groups seem to saturate lower, else none.
+
+    Parameters
+    ----------
+    fitted, law, metric
+        As of `ceiling_loss`.
+    crossings : xarray.Dataset, optional
+        The runs' crossings, which are asked where curves have nothing to say: there a sentence
+        tells if only small groups fail the hardest threshold.
+    """
+    found = ceiling_loss(fitted, law, metric)
+    if found is None and crossings is not None:
+        return _unreached(crossings)
+    if found is None or found[0] < ALARM * found[1]:
+        return []
+    smallest = int(fitted["n_rollouts"].values.min())
+    return [sentence("small_groups", n=smallest, share=np.exp(-found[0] / smallest), loss=found[0],
+                     spread=found[1], option=OPTION)]
+
+
+def _unreached(crossings: xr.Dataset) -> list[str]:
+    """Return one sentence where only small groups fail the hardest threshold, else none."""
+    rollouts = crossings["n_rollouts"].values
+    hardest = 0 if crossings.attrs.get("direction") == "decreasing" else -1
+    failed = crossings["status"].isel(threshold=hardest).values == RIGHT
+    if (rollouts < 1).any() or not failed.any() or rollouts[failed].max() >= np.median(rollouts):
+        return []
+    return [sentence("small_groups_unreached", n=rollouts[failed].max())]

@@ -34,13 +34,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 
 from cbsbayes.models.laws import Law
-from cbsbayes.posterior.conditions import doubling_saves, excess_samples, steps_ratio
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.quantities import GAIN, Quantity, design_of
-from cbsbayes.posterior.surface import LINES, Condition, Surface
+from cbsbayes.posterior.surface import (
+    LINES,
+    Condition,
+    Surface,
+    doubling_saves,
+    excess_samples,
+    steps_ratio,
+)
 from cbsbayes.posterior.tidy import masked, tidy
 
 __all__ = ["DEFINITIONS", "EXCESS", "OVERHEAD_COLUMNS", "Definition", "definitions",
@@ -74,11 +79,6 @@ class Definition(NamedTuple):
     formula: str
     condition: Callable[[float], Condition]
     anchor: float | None = 0.0
-
-    def solve(self, surface: Surface, line: Line) -> xr.DataArray:
-        """Return draws of the batch, dims of S_min."""
-        anchor = line.smallest if self.anchor is None else self.anchor
-        return surface.solve(self.condition(anchor), line.along, line.held, beyond=anchor)
 
 
 def _steps(ratio: float) -> Definition:
@@ -122,89 +122,52 @@ def overhead_table(fit: Fit) -> pd.DataFrame:
         (``status``); ``tried`` says whether the median lies inside, below or above the batches
         tried there; ``ratio`` is the batch over that of S = 2 S_min, ``steps_ratio`` S/S_min at
         the batch, both with the draws paired, empty where a batch in them is not identified. For
-        a typical run. Empty where the law has no scale along one batch axis.
+        the population of runs. Empty where the law has no scale along one batch axis.
     """
-    posterior, prior = (Surface(fit.law, draws) for draws in (fit.posterior, fit.prior))
-    rows = [row for line in _lines(fit) for row in _rows(fit, line, posterior, prior)]
-    table = pd.DataFrame(rows, columns=OVERHEAD_COLUMNS)
-    return table.sort_values(["at", "threshold"], key=_in_order, kind="stable",
-                             ignore_index=True)
-
-
-class Line(NamedTuple):
-    """A line through the batches tried.
-
-    Attributes
-    ----------
-    at, unit, symbol : str
-        What is held fixed, as in ``cbs.csv``; prompts (P) or samples (B).
-    along : str
-        As `cbsbayes.posterior.surface.LINES` has it.
-    held : int
-        The n_rollouts held; 1 along the total batch.
-    smallest, largest : float
-        Of the batches tried along the line.
-    """
-
-    at: str
-    unit: str
-    symbol: str
-    along: str
-    held: int
-    smallest: float
-    largest: float
-
-    def place(self, batch: float) -> str:
-        """Return whether a batch lies below, above or inside those tried; empty for NaN."""
-        if np.isnan(batch):
-            return ""
-        if batch < self.smallest:
-            return "below"
-        return "above" if batch > self.largest else "inside"
-
-
-def _lines(fit: Fit) -> Iterator[Line]:
-    """Yield the total batch, or the prompts at every group size of note."""
-    design = design_of(fit.crossings)
+    surfaces = [Surface(fit.law, draws) for draws in (fit.posterior, fit.prior)]
+    design, lines = design_of(fit.crossings), []
     if not fit.law.two_axis:
-        yield Line("", "samples", "B", "total", 1, min(design.total), max(design.total))
-        return
-    for g in design.groups:
-        prompts = [p for p, rollouts in design.cells if rollouts == g]
-        yield Line(f"n_rollouts={g}", "prompts", "P", "prompts", g, min(prompts), max(prompts))
-
-
-def _in_order(column: pd.Series) -> pd.Series:
-    """Return a sort key that keeps group sizes in the order of their numbers."""
-    if column.name != "at":
-        return column
-    return column.map(lambda at: float(at.partition("=")[2] or 0))
+        lines = [("total", 1, np.array(design.total))]
+    else:
+        lines = [("prompts", g, np.array([p for p, rollouts in design.cells if rollouts == g]))
+                 for g in sorted(design.groups)]
+    rows = [row for line in lines
+            for row in sorted(_rows(fit, surfaces, *line), key=lambda row: float(row["threshold"]))]
+    return pd.DataFrame(rows, columns=OVERHEAD_COLUMNS)
 
 
 def _rows(
-    fit: Fit, line: Line, posterior: Surface, prior: Surface
+    fit: Fit, surfaces: list[Surface], along: str, held: int, tried: np.ndarray
 ) -> Iterator[dict[Hashable, Any]]:
+    """Yield the rows of one line: along the total batch, or prompts at an n_rollouts held."""
     ci_prob, asked = float(fit.settings["ci_prob"]), definitions(fit.law)
-    batches, before = ([definition.solve(surface, line) for definition in asked]
-                       for surface in (posterior, prior))
-    after, first = ([Quantity(definition.name, line.at, line.unit, batch, if_reached=True)
-                     for definition, batch in zip(asked, found, strict=True)]
+    at, unit, symbol = (("", "samples", "B") if along == "total" else
+                        (f"n_rollouts={held}", "prompts", "P"))
+    anchors = [tried.min() if one.anchor is None else one.anchor for one in asked]
+    batches, before = ([surface.solve(one.condition(anchor), along, held, beyond=anchor)
+                        for one, anchor in zip(asked, anchors, strict=True)]
+                       for surface in surfaces)
+    after, first = ([Quantity(one.name, at, unit, batch, if_reached=True)
+                     for one, batch in zip(asked, found, strict=True)]
                     for found in (batches, before))
-    table = tidy(after, first, ci_prob)
+    table = tidy(after, first, ci_prob, diagnostics=False)
     known = table[table["quantity"] == asked[0].name].set_index("threshold")["status"]
     for definition, batch in zip(asked, batches, strict=True):
-        log_ratio = (posterior.log_steps(*LINES[line.along](batch, line.held))
-                     - posterior.log_steps(*LINES[line.along](np.inf, line.held)))
-        anchor = line.smallest if definition.anchor is None else np.nan
+        log_ratio = (surfaces[0].log_steps(*LINES[along](batch, held))
+                     - surfaces[0].log_steps(*LINES[along](np.inf, held)))
         for row in table[table["quantity"] == definition.name].to_dict("records"):
-            twice, at = known[row["threshold"]], {"threshold": row["threshold"]}
+            twice, level = known[row["threshold"]], {"threshold": row["threshold"]}
+            median = row["median"]
             yield row | {
                 "group": fit.group, "law": fit.law.name, "definition": definition.name,
-                "condition": definition.formula.format(b=line.symbol, anchor=line.smallest),
-                "anchor": anchor, "tried": line.place(row["median"]),
-                **_numbers("ratio", (batch / batches[0]).sel(at).values,
+                "condition": definition.formula.format(b=symbol, anchor=tried.min()),
+                "anchor": tried.min() if definition.anchor is None else np.nan,
+                "tried": "" if np.isnan(median) else "below" if median < tried.min() else
+                         "above" if median > tried.max() else "inside",
+                **_numbers("ratio", (batch / batches[0]).sel(level).values,
                            row["status"] if twice == "identified" else twice, ci_prob),
-                **_numbers("steps_ratio", np.exp(log_ratio.sel(at).values), row["status"], ci_prob)}
+                **_numbers("steps_ratio", np.exp(log_ratio.sel(level).values), row["status"],
+                           ci_prob)}
 
 
 def _numbers(name: str, draws: np.ndarray, status: str, ci_prob: float) -> dict[Hashable, float]:

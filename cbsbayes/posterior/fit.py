@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +21,24 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from cbsbayes.errors import CBSDataError
+from cbsbayes.errors import CBSDataError, one_line
 from cbsbayes.models.batches import batch_axes
 from cbsbayes.models.laws import Law, get_law
 from cbsbayes.posterior.surface import Condition, Surface
 from cbsbayes.sweep.files import read_tree, write_tree
 
-__all__ = ["THINNED", "Fit", "stacked", "table_from_json", "table_to_json", "thinned"]
+__all__ = ["THINNED", "Fit", "fitted_threshold", "middle_threshold", "stacked",
+           "table_to_json", "thinned", "versions"]
 
 THINNED = 1000  # draws kept where draws are multiplied by runs, batches or thresholds
+_PACKAGES = ("pymc", "pytensor", "nutpie", "arviz-stats", "xarray", "numpy", "scipy")
+_SUMMARY = ["quantity", "at", "unit", "median", "ci_lower", "ci_upper", "status"]
+
+
+def versions() -> dict[str, str]:
+    """Return versions of everything that a number may depend on, Python's first."""
+    ours = {"python": platform.python_version(), "cbsbayes": version("cbsbayes")}
+    return ours | {name: version(name) for name in _PACKAGES}
 
 
 def thinned(draws: xr.Dataset, most: int = THINNED) -> xr.Dataset:
@@ -43,11 +55,6 @@ def stacked(draws: xr.Dataset) -> xr.Dataset:
 def table_to_json(table: pd.DataFrame) -> str:
     """Return a table as JSON text; floats keep every digit, NaN stays NaN."""
     return json.dumps({name: table[name].tolist() for name in table.columns})
-
-
-def table_from_json(text: str) -> pd.DataFrame:
-    """Return the table that `table_to_json` wrote."""
-    return pd.DataFrame(json.loads(text))
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +127,7 @@ class Fit:
         return stacked(self.tree["prior_predictive"].to_dataset())
 
     def _table(self, name: str) -> pd.DataFrame:
-        return table_from_json(self.tree.attrs[f"table_{name}"])
+        return pd.DataFrame(json.loads(self.tree.attrs[f"table_{name}"]))
 
     @cached_property
     def cbs(self) -> pd.DataFrame:
@@ -149,10 +156,9 @@ class Fit:
 
     @cached_property
     def others(self) -> dict[str, pd.DataFrame]:
-        """Tables like `cbs` of the alternative laws, by law name."""
-        prefix = "table_other_"
-        return {str(name).removeprefix(prefix): table_from_json(text)
-                for name, text in self.tree.attrs.items() if str(name).startswith(prefix)}
+        """Tables like `cbs` of the alternative laws, by law name; without diagnostics."""
+        names = (str(name).partition("table_other_")[2] for name in self.tree.attrs)
+        return {name: self._table(f"other_{name}") for name in names if name}
 
     @cached_property
     def noise_joint(self) -> pd.DataFrame | None:
@@ -173,11 +179,46 @@ class Fit:
                                "cbsbayes.baselines.with_comparison(fit)")
         return self._table("comparison")
 
+    def summary(self, threshold: float | None = None) -> pd.DataFrame:
+        """Return what is known at one target: gains, critical batch sizes, scales, S_min.
+
+        Parameters
+        ----------
+        threshold : float, optional
+            A fitted one; the middle one unless given.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Some rows and columns of `cbs`.
+
+        Raises
+        ------
+        CBSDataError
+            If the threshold was not fitted.
+        """
+        level = middle_threshold(self) if threshold is None else fitted_threshold(self, threshold)
+        at_level = self.cbs["threshold"].isna() | np.isclose(self.cbs["threshold"], level)
+        rows = self.cbs[at_level & (self.cbs["quantity"] != "steps")]
+        return rows[_SUMMARY].reset_index(drop=True)
+
+    def __repr__(self) -> str:
+        """Return group, law, runs, targets and verdict in one line."""
+        return (f"<cbsbayes.Fit of {one_line(self.group)}: {self.law.name}, "
+                f"{self.crossings.sizes['run']} runs, thresholds "
+                f"{', '.join(f'{t:g}' for t in self.thresholds)}; {self.verdict['title']}>")
+
+    def _repr_html_(self) -> str:
+        """Return the verdict and `summary` for a notebook."""
+        table = self.summary().to_html(index=False, na_rep="", float_format="{:.3g}".format)
+        return (f"<p><b>{escape(self.group)}</b>: {escape(self.law.formula)}, at "
+                f"{middle_threshold(self):g}. {escape(self.verdict['title'])}.</p>{table}")
+
     def log_steps(
         self, n_prompts: ArrayLike, n_rollouts: ArrayLike, threshold: float | None = None, *,
         draws: int = THINNED,
     ) -> xr.DataArray:
-        """Return draws of log S at batches, for a typical run.
+        """Return draws of log S at batches, for the population of runs.
 
         Parameters
         ----------
@@ -213,8 +254,8 @@ class Fit:
         Parameters
         ----------
         condition : Condition
-            Of `cbsbayes.posterior.conditions`, or another function of log S along the line and
-            the batch that is above 0 before the batch looked for and below 0 beyond it.
+            Of `cbsbayes.posterior.surface`, or another function of log S along the line and the
+            batch that is above 0 before the batch looked for and below 0 beyond it.
         along : {"prompts", "rollouts", "total", "split"}
             What moves (`cbsbayes.posterior.surface.LINES`).
         at : float
@@ -237,7 +278,7 @@ class Fit:
     ) -> xr.DataArray:
         r"""Return draws of log S of one new run at each batch, as it would be observed.
 
-        A typical run takes S of the law, a new one :math:`\log S + u + \varepsilon` with the
+        The population takes S of the law, a new run :math:`\log S + u + \varepsilon` with the
         effect of a run and a residual that holds the noise of evaluations too. Both are read off
         the fit's replicates, in turn from one picked at random for every draw, alike for all
         thresholds. A batch may be given several times, each is a run of its own: as often as
@@ -277,11 +318,12 @@ class Fit:
         """
         prompts, rollouts = (xr.DataArray(axis, dims="run") for axis in batch_axes(self.crossings))
         order = ("sample", "threshold", "run")
-        typical = self._surface(None, THINNED).log_steps(prompts, rollouts).transpose(*order).values
-        unreached = np.isinf(typical)
+        expected = self._surface(None, THINNED).log_steps(prompts, rollouts)
+        log_steps = expected.transpose(*order).values
+        unreached = np.isinf(log_steps)
         replicated = np.log(self.predictive["steps"].transpose(*order).values)
         known_first = np.argsort(unreached, axis=-1, kind="stable")
-        deviation = replicated - np.where(unreached, 0.0, typical)
+        deviation = replicated - np.where(unreached, 0.0, log_steps)
         return (np.take_along_axis(deviation, known_first, axis=-1),
                 (~unreached).sum(axis=-1, keepdims=True))
 
@@ -299,11 +341,7 @@ class Fit:
         return {}
 
     def _index(self, threshold: float) -> int:
-        near = np.flatnonzero(np.isclose(self.thresholds, threshold))
-        if near.size == 0:
-            raise CBSDataError(f"threshold {threshold:g} was not fitted; fitted: "
-                               f"{', '.join(f'{t:g}' for t in self.thresholds)}")
-        return int(near[0])
+        return int(np.flatnonzero(self.thresholds == fitted_threshold(self, threshold))[0])
 
     def _batches(self, n_prompts: ArrayLike, n_rollouts: ArrayLike) -> list[xr.DataArray]:
         """Return both axes with dim ``batch``, broadcast against each other."""
@@ -335,3 +373,25 @@ class Fit:
             raise CBSDataError(f"{place} is not a fit; give the folder or fit.nc that "
                                "python -m cbsbayes.fit wrote")
         return cls(tree)
+
+
+def fitted_threshold(fit: Fit, threshold: float) -> float:
+    """Return the fitted threshold that was asked for.
+
+    Raises
+    ------
+    CBSDataError
+        If it was not fitted; the message lists those that were.
+    """
+    near = np.flatnonzero(np.isclose(fit.thresholds, threshold))
+    if near.size == 0:
+        raise CBSDataError(f"threshold {threshold:g} was not fitted; fitted: "
+                           f"{', '.join(f'{t:g}' for t in fit.thresholds)}; fit it with "
+                           "python -m cbsbayes.fit --thresholds")
+    return float(fit.thresholds[near[0]])
+
+
+def middle_threshold(fit: Fit) -> float:
+    """Return the threshold that sentences and figures are about: the middle, the upper of two."""
+    ordered = sorted(fit.thresholds.tolist())
+    return float(ordered[len(ordered) // 2])

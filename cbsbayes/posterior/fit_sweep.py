@@ -8,6 +8,7 @@ what limits the numbers a verdict.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -21,26 +22,22 @@ from cbsbayes.inference.loo import compare_laws, leave_one_run_out
 from cbsbayes.models.laws import get_law
 from cbsbayes.models.priors import NOISE_PRIORS, PRIORS
 from cbsbayes.models.trajectory import TRAJECTORY_PRIORS
-from cbsbayes.posterior.averaging import averaged_table
-from cbsbayes.posterior.ceiling_option import ceiling_sentences
-from cbsbayes.posterior.cross_check import disagreements
-from cbsbayes.posterior.fit import Fit, table_to_json
-from cbsbayes.posterior.gradient_noise import noise_cautions
-from cbsbayes.posterior.law_fit import LawFit, fit_law
-from cbsbayes.posterior.odd_runs import odd_run, odd_run_sentence
-from cbsbayes.posterior.runs_table import runs_table
-from cbsbayes.posterior.selection import FitOptions, Selection, select
-from cbsbayes.posterior.small_groups import small_group_caution
-from cbsbayes.posterior.verdict import (
+from cbsbayes.posterior.cautions import (
     cautions,
+    ceiling_sentences,
     contradictions,
-    identified_line,
-    reached_line,
-    sampler_checks,
-    verdict,
+    disagreements,
+    noise_cautions,
+    odd_run,
+    odd_run_sentence,
 )
-from cbsbayes.posterior.versions import versions
+from cbsbayes.posterior.ceilings import small_group_caution
+from cbsbayes.posterior.fit import Fit, table_to_json, versions
+from cbsbayes.posterior.law_fit import LawFit, averaged_table, fit_law
+from cbsbayes.posterior.selection import FitOptions, Selection, runs_table, select
+from cbsbayes.posterior.verdict import identified_line, reached_line, sampler_checks, verdict
 from cbsbayes.sweep.dataset import digest
+from cbsbayes.sweep.files import read_sweep
 from cbsbayes.sweep.learning_rate import learning_rate_rule
 
 __all__ = ["fit_sweep"]
@@ -49,14 +46,14 @@ Stage = Callable[[str], None]
 
 
 def fit_sweep(
-    sweep: xr.Dataset, *, stage: Stage = lambda text: None, **options: Any
+    sweep: xr.Dataset | str | os.PathLike[str], *, stage: Stage = lambda text: None, **options: Any
 ) -> Fit:
     """Fit one group of runs.
 
     Parameters
     ----------
-    sweep : xarray.Dataset
-        A sweep (`cbsbayes.sweep.dataset`).
+    sweep : xarray.Dataset or path
+        A sweep (`cbsbayes.sweep.dataset`), or the file that holds one.
     stage : callable
         Told what is being done, for a progress display.
     **options
@@ -71,8 +68,14 @@ def fit_sweep(
     Raises
     ------
     CBSDataError
-        If the sweep holds several groups and none is named, or its runs cannot be fitted.
+        If this is no sweep, it holds several groups and none is named, or its runs cannot be
+        fitted.
     """
+    if isinstance(sweep, str | os.PathLike):
+        sweep = read_sweep(sweep)
+    if not isinstance(sweep, xr.Dataset):
+        raise CBSDataError(f"{type(sweep).__name__} is no sweep; give the xarray.Dataset of "
+                           "cbsbayes.read_sweep(…) or cbsbayes.read_logs([…]), or a sweep's file")
     selected = select(sweep, FitOptions(**options))
     law = selected.law
     fits: dict[str, LawFit] = {}
@@ -81,26 +84,26 @@ def fit_sweep(
         fits[name] = fit_law(get_law(name), selected)
     main = fits[law.name]
     stage("comparing laws, predictive checks, tables")
-    tree = _tree(main, selected)
+    tree, cbs = _tree(main, selected), main.table(selected)
     law_table = compare_laws({name: leave_one_run_out(fit.tree) for name, fit in fits.items()},
                              {name: fit.posterior for name, fit in fits.items()})
-    alternatives = {name: fit.cbs for name, fit in fits.items() if name != law.name}
-    tables = {"cbs": main.cbs, "laws": law_table, "averaged": _averaged(fits, law_table, selected),
-              "runs": runs_table(selected.runs, selected.crossings, selected.reasons),
-              **{f"other_{name}": table for name, table in alternatives.items()}}
-    notes = cautions(law, main.posterior, selected.crossings, law_table, alternatives, main.cbs,
-                     PRIORS.alpha)
-    notes += _notes(main, selected)
+    weights = dict(zip(law_table["law"], law_table["weight"], strict=True))
+    others = {name: fit.table(selected, diagnostics=False)
+              for name, fit in fits.items() if fit is not main}
+    tables = {"cbs": cbs, "laws": law_table, "averaged": averaged_table(fits, weights, selected),
+              "runs": runs_table(selected.runs, selected.reasons, selected.crossings),
+              **{f"other_{name}": table for name, table in others.items()}}
+    notes = cautions(law, main.posterior, selected.crossings, law_table, others, cbs, PRIORS.alpha)
+    notes += _notes(main, cbs, selected)
     against = contradictions(selected.crossings, selected.fitted, selected.metric)
     if selected.options.alternatives:
-        against += _odd_run(main, tree, selected, stage)
+        against += _odd_run(main, cbs, tree, selected, stage)
         if selected.options.model != "crossing":
             stage("sampling crossings as a check")
-            tables["cross_check"] = fit_law(law, selected, "crossing").cbs
-            notes += disagreements(main.cbs, tables["cross_check"])
+            tables["cross_check"] = fit_law(law, selected, "crossing").table(selected)
+            notes += disagreements(cbs, tables["cross_check"])
     reached = reached_line(selected.crossings, selected.left_out)
-    judged = verdict(*sampler_checks(main.tree), reached, identified_line(main.cbs), against,
-                     notes)
+    judged = verdict(*sampler_checks(main.tree), reached, identified_line(cbs), against, notes)
     tree.attrs = {
         "group": selected.group, "law": law.name, "settings": json.dumps(_settings(selected)),
         "verdict": json.dumps(judged),
@@ -108,22 +111,23 @@ def fit_sweep(
     return Fit(tree)
 
 
-def _notes(main: LawFit, selected: Selection) -> list[str]:
+def _notes(main: LawFit, cbs: pd.DataFrame, selected: Selection) -> list[str]:
     """Return what to know of options, small groups, sampling and learning rates."""
     notes = noise_cautions(main.posterior, main.constants, selected.n_batches)
     if selected.options.ceiling_by_group:
-        notes += ceiling_sentences(main.cbs)
+        notes += ceiling_sentences(cbs)
     elif selected.options.alternatives:
         notes += small_group_caution(selected.fitted, selected.law, selected.metric,
                                      selected.crossings)
-    sampled = main.tree["sample_stats"].attrs.get("note", "")
-    rate = learning_rate_rule(selected.runs)
-    notes += [f"The posterior was {sampled}."] if sampled else []
-    return notes + ([] if rate is None else [rate.sentence])
+    if sampled := main.tree["sample_stats"].attrs.get("note", ""):
+        notes.append(f"The posterior was {sampled}.")
+    if rate := learning_rate_rule(selected.runs):
+        notes.append(rate.sentence)
+    return notes
 
 
 def _odd_run(
-    main: LawFit, tree: xr.DataTree, selected: Selection, stage: Stage
+    main: LawFit, cbs: pd.DataFrame, tree: xr.DataTree, selected: Selection, stage: Stage
 ) -> list[str]:
     """Return one sentence about a run that is far off, and what leaving it out changes."""
     predictive = tree["posterior_predictive"].to_dataset()["steps"]
@@ -132,24 +136,11 @@ def _odd_run(
         return []
     stage(f"sampling {main.law.name} without {odd.run}")
     try:
-        without: pd.DataFrame | str = fit_law(main.law, selected.without(odd.run)).cbs
+        left = selected.without(odd.run)
+        without: pd.DataFrame | str = fit_law(main.law, left).table(left, diagnostics=False)
     except CBSDataError as error:
         without = str(error)
-    return [odd_run_sentence(odd, main.cbs, without)]
-
-
-def _averaged(
-    fits: dict[str, LawFit], law_table: pd.DataFrame, selected: Selection
-) -> pd.DataFrame:
-    """Return the quantities averaged over laws; empty where there is one law."""
-    if len(fits) == 1:
-        return fits[selected.law.name].cbs[:0]
-    weights = dict(zip(law_table["law"], law_table["weight"], strict=True))
-    options = selected.options
-    return averaged_table(
-        {name: (fit.law, fit.quantities, fit.prior_quantities) for name, fit in fits.items()},
-        weights, group=selected.group, ci_prob=options.ci_prob,
-        random_seed=options.sampler.random_seed)
+    return [odd_run_sentence(odd, cbs, without)]
 
 
 def _tree(main: LawFit, selected: Selection) -> xr.DataTree:

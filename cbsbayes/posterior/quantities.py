@@ -16,12 +16,12 @@ import xarray as xr
 
 from cbsbayes.models.laws import Law
 from cbsbayes.models.variables import SATURATION
-from cbsbayes.posterior.ceilings import Ceilings
-from cbsbayes.posterior.conditions import doubling_saves, least_steps, steps_ratio
-from cbsbayes.posterior.surface import Surface
+from cbsbayes.posterior.surface import Surface, doubling_saves, least_steps, steps_ratio
 
-__all__ = ["GAIN", "Design", "Quantity", "best_rollouts", "design_of", "quantities"]
+__all__ = ["GAIN", "OF_ONE_LAW", "Design", "Quantity", "best_rollouts", "design_of", "quantities"]
 
+OF_ONE_LAW = ("alpha", "B_noise", "B_prompt", "B_rollout", "E_min")
+"""Quantities that are no numbers without their law."""
 GAIN = 0.10  # doubling "still pays" while it cuts updates by this share
 
 
@@ -127,31 +127,28 @@ def quantities(law: Law, posterior: xr.Dataset, design: Design) -> list[Quantity
     """
     surface = Surface(law, posterior)
     critical = _critical_two_axis if law.two_axis else _critical_total
+    rollouts = "prompts × (rollouts − 1)" if law.group_baseline else "prompts × rollouts"
+    units = {"B_noise": "samples", "B_prompt": "prompts", "B_rollout": rollouts, "S_min": "updates"}
     out = [*_gains(surface, design), *critical(surface, design)]
-    out += [Quantity(name, "", _scale_unit(name, law), posterior[name]) for name in law.scales]
-    out.append(Quantity("S_min", "", "updates", posterior["S_min"]))
+    out += [Quantity(name, "", units[name], posterior[name]) for name in (*law.scales, "S_min")]
     if law.alpha is None:
         out.append(Quantity("alpha", "", "1", posterior["alpha"], log_scale=False))
     if law.alpha == 1.0:
-        out.append(Quantity("E_min", "", "samples", _e_min(law, posterior)))
+        out.append(Quantity("E_min", "", "samples", posterior["S_min"] * _least_noise(surface)))
     if surface.ceilings is not None:
         out = [replace(quantity, if_reached=True) for quantity in out]
-        out += _ceilings(surface.ceilings, design)
+        out += _ceilings(surface, design)
     return [*out, *_steps(surface, design)]
 
 
-def _scale_unit(name: str, law: Law) -> str:
-    rollouts = "prompts × (rollouts − 1)" if law.group_baseline else "prompts × rollouts"
-    return {"B_noise": "samples", "B_prompt": "prompts", "B_rollout": rollouts}[name]
-
-
-def _e_min(law: Law, posterior: xr.Dataset) -> xr.DataArray:
+def _least_noise(surface: Surface) -> xr.DataArray:
+    """Return the noise scale in samples at the group size that spends the fewest of them."""
+    law, posterior = surface.law, surface.posterior
     if not law.two_axis:
-        return posterior["S_min"] * posterior["B_noise"]
+        return posterior["B_noise"]
     if not law.group_baseline:  # E falls with G down to one rollout a prompt
-        return posterior["S_min"] * (posterior["B_prompt"] + posterior["B_rollout"])
-    root = np.sqrt(posterior["B_prompt"]) + np.sqrt(posterior["B_rollout"])
-    return posterior["S_min"] * root**2
+        return posterior["B_prompt"] + posterior["B_rollout"]
+    return (posterior["B_prompt"] ** 0.5 + posterior["B_rollout"] ** 0.5) ** 2
 
 
 def _doubled[T: (int, float)](values: tuple[T, ...]) -> list[T]:
@@ -165,21 +162,16 @@ def _exp(log_values: xr.DataArray) -> xr.DataArray:
 
 def _gains(surface: Surface, design: Design) -> Iterator[Quantity]:
     """Yield S after doubling an axis over S before, inside the range tried."""
-    def ratio(before: tuple[float, float], after: tuple[float, float]) -> xr.DataArray:
+    pairs = [("gain_total", f"total_batch={b:.12g}", (b, 1.0), (2 * b, 1.0))
+             for b in _doubled(design.total) if design.one_axis]
+    pairs += [("gain_prompts", f"n_prompts={p},n_rollouts={g}", (p, g), (2 * p, g))
+              for g, ps in design.prompts_at.items() for p in _doubled(ps)]
+    pairs += [("gain_rollouts", f"n_prompts={p},n_rollouts={g}", (p, g), (p, 2 * g))
+              for p, gs in design.rollouts_at.items() for g in _doubled(gs)]
+    for name, at, before, after in pairs:
         with np.errstate(invalid="ignore"):  # where a group never arrives, before nor after
-            return _exp(surface.log_steps(*after) - surface.log_steps(*before))
-
-    if design.one_axis:
-        for b in _doubled(design.total):
-            yield Quantity("gain_total", f"total_batch={b:.12g}", "1", ratio((b, 1), (2 * b, 1)))
-    for g, ps in design.prompts_at.items():
-        for p in _doubled(ps):
-            yield Quantity("gain_prompts", f"n_prompts={p},n_rollouts={g}", "1",
-                           ratio((p, g), (2 * p, g)))
-    for p, gs in design.rollouts_at.items():
-        for g in _doubled(gs):
-            yield Quantity("gain_rollouts", f"n_prompts={p},n_rollouts={g}", "1",
-                           ratio((p, g), (p, 2 * g)))
+            ratio = _exp(surface.log_steps(*after) - surface.log_steps(*before))
+        yield Quantity(name, at, "1", ratio)
 
 
 def _critical_total(surface: Surface, design: Design) -> Iterator[Quantity]:
@@ -194,19 +186,16 @@ def _critical_total(surface: Surface, design: Design) -> Iterator[Quantity]:
 
 
 def _critical_two_axis(surface: Surface, design: Design) -> Iterator[Quantity]:
-    for g in design.groups:
-        yield Quantity("batch_at_gain", f"gain={GAIN:g},n_rollouts={g}", "prompts",
-                       surface.solve(doubling_saves(GAIN), "prompts", g))
-    for p in design.prompts:
-        yield Quantity("batch_at_gain", f"gain={GAIN:g},n_prompts={p}", "rollouts",
-                       surface.solve(doubling_saves(GAIN), "rollouts", p))
-    for g in design.groups:
-        prompts = surface.solve(steps_ratio(2.0), "prompts", g)
-        yield Quantity("cbs_prompts", f"n_rollouts={g}", "prompts", prompts)
-        yield Quantity("cbs_samples", f"n_rollouts={g}", "samples", prompts * g)
-    for p in design.prompts:
-        yield Quantity("cbs_rollouts", f"n_prompts={p}", "rollouts",
-                       surface.solve(steps_ratio(2.0), "rollouts", p))
+    lines = [("prompts", "n_rollouts", g) for g in design.groups]
+    lines += [("rollouts", "n_prompts", p) for p in design.prompts]
+    for along, held, value in lines:
+        yield Quantity("batch_at_gain", f"gain={GAIN:g},{held}={value}", along,
+                       surface.solve(doubling_saves(GAIN), along, value))
+    for along, held, value in lines:
+        batch = surface.solve(steps_ratio(2.0), along, value)
+        yield Quantity(f"cbs_{along}", f"{held}={value}", along, batch)
+        if along == "prompts":
+            yield Quantity("cbs_samples", f"{held}={value}", "samples", batch * value)
     # in 1/G a fixed batch is best spent on prompts
     if design.both_vary and surface.law.group_baseline:
         yield _best_group(surface, design)
@@ -235,10 +224,11 @@ def best_rollouts(posterior: xr.Dataset, cost_ratio: float = 0.0) -> xr.DataArra
     return 1.0 + ((1.0 + cost_ratio) * ratio) ** 0.5
 
 
-def _ceilings(ceilings: Ceilings, design: Design) -> Iterator[Quantity]:
+def _ceilings(surface: Surface, design: Design) -> Iterator[Quantity]:
     """Yield λ, and what share of endless groups' gain the extreme groups tried can reach."""
-    yield Quantity(SATURATION, "", "1", ceilings.posterior[SATURATION], log_scale=False)
-    groups = sorted({g for _, g in design.cells})
+    ceilings, groups = surface.ceilings, sorted({g for _, g in design.cells})
+    assert ceilings is not None
+    yield Quantity(SATURATION, "", "1", surface.posterior[SATURATION], log_scale=False)
     for g in dict.fromkeys((groups[0], groups[-1])):
         yield Quantity("reach", f"n_rollouts={g}", "1", ceilings.attainable(g))
         yield Quantity("ceiling", f"n_rollouts={g}", "accuracy", ceilings.ceiling(g),
@@ -246,10 +236,7 @@ def _ceilings(ceilings: Ceilings, design: Design) -> Iterator[Quantity]:
 
 
 def _steps(surface: Surface, design: Design) -> Iterator[Quantity]:
-    if design.one_axis:
-        for b in design.total:
-            yield Quantity("steps", f"total_batch={b:.12g}", "updates",
-                           _exp(surface.log_steps(b, 1)))
-    for p, g in design.cells:
-        yield Quantity("steps", f"n_prompts={p},n_rollouts={g}", "updates",
-                       _exp(surface.log_steps(p, g)))
+    batches = [(f"total_batch={b:.12g}", (b, 1.0)) for b in design.total if design.one_axis]
+    batches += [(f"n_prompts={p},n_rollouts={g}", (p, g)) for p, g in design.cells]
+    for at, batch in batches:
+        yield Quantity("steps", at, "updates", _exp(surface.log_steps(*batch)))

@@ -1,8 +1,13 @@
-"""What is fitted: options, the runs of one group, the law they allow, targets and crossings."""
+"""What is fitted: options, the runs of one group, the law they allow, targets and crossings.
+
+Measured gradient noise may be data too (`cbsbayes.noise.joint`): it lets fewer batches do, tells
+prompts from rollouts where it was measured in both parts, and leaves as alternatives the laws of
+the same scales.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -17,19 +22,17 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.nuts import SamplerSettings
 from cbsbayes.models.law_choice import LawChoice, choose_law
 from cbsbayes.models.laws import Law, get_law
-from cbsbayes.posterior.ceiling_option import check_ceilings
-from cbsbayes.posterior.gradient_noise import (
-    LEAST_BATCHES,
-    joint_laws,
-    noise_of_runs,
-    with_parts,
-)
+from cbsbayes.models.measured_noise import MIN_ROLLOUTS
+from cbsbayes.posterior.ceilings import check_ceilings
 from cbsbayes.sweep.dataset import choose_metric, is_one_axis
-from cbsbayes.sweep.groups import choose_runs, group_names, of_group
+from cbsbayes.sweep.groups import choose_runs, group_names, of_group, without_baseline
 
-__all__ = ["MODELS", "FitOptions", "Selection", "alternative_laws", "select"]
+__all__ = ["MODELS", "FitOptions", "Selection", "alternative_laws", "runs_table", "select",
+           "with_parts"]
 
 MODELS = ("crossing", "trajectory")
+_LEAST_BATCHES_JOINT = 1  # one batch and measured noise already say something of the others
+_COORDS = ["name", "phase", "n_prompts", "n_rollouts", "total_batch", "seed", "state"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class FitOptions:
     model : {"crossing", "trajectory"}
         What is fitted: crossings of thresholds, or whole curves, read off at thresholds.
     thresholds : sequence of float, optional
-        Targets; chosen on a round grid unless given.
+        Targets; chosen on a round grid unless given. They are fitted together, so the answer at one
+        leans a little on which others are asked for (docs/model.md, section 6).
     metric : str, optional
         Validation set; the sweep's default unless given.
     rule : {"isotonic", "first", "consecutive"}
@@ -146,11 +150,11 @@ class Selection:
 
     @property
     def alternatives(self) -> list[str]:
-        """Other laws to fit."""
-        if not self.options.alternatives:
-            return []
-        names = alternative_laws(self.law, self.crossings)
-        return joint_laws(self.law, names) if self.options.joint else names
+        """Other laws to fit; measured noise serves those of the same scales."""
+        names = alternative_laws(self.law, self.crossings) if self.options.alternatives else []
+        return [name for name in names if not self.options.joint or (
+            get_law(name).scales, get_law(name).group_baseline)
+            == (self.law.scales, self.law.group_baseline)]
 
     def without(self, run: str) -> Selection:
         """Return the same without one run.
@@ -176,15 +180,20 @@ def select(sweep: xr.Dataset, options: FitOptions) -> Selection:
     CBSDataError
         If the sweep holds several groups and none is named, or its runs cannot be fitted.
     """
-    runs, group = _one_group(sweep, options.group)
+    names = group_names(sweep)
+    if options.group is None and len(names) > 1:
+        raise CBSDataError(f"the sweep holds {len(names)} groups, which are never pooled; choose "
+                           f"one with group=: {'; '.join(names)}")
+    group = names[0] if options.group is None else options.group
+    runs = of_group(sweep, group)
     metric = _metric(runs, options.metric)
-    least = LEAST_BATCHES if options.joint else MIN_BATCH_SIZES
+    least = _LEAST_BATCHES_JOINT if options.joint else MIN_BATCH_SIZES
     fitted, reasons, choice = _choose(runs, options.law, least)
     if options.ceiling_by_group:
         check_ceilings(options.model, choice.law, fitted["n_rollouts"].values)
-    noise = None if options.noise is None else noise_of_runs(options.noise, fitted)
-    if noise is not None:
-        choice = with_parts(choice, options.law, fitted, noise)
+    noise = None if options.noise is None else _noise_of_runs(options.noise, fitted)
+    if noise is not None and options.law == "auto":
+        choice = with_parts(choice, fitted, noise)
     targets = (choose_thresholds(fitted, metric=metric, rule=options.rule, least=least)
                if options.thresholds is None else np.asarray(options.thresholds, dtype=float))
     crossings = find_crossings(fitted, targets, metric=metric, rule=options.rule)
@@ -220,15 +229,6 @@ def alternative_laws(law: Law, ds: xr.Dataset) -> list[str]:
     return [name for name in names if name != law.name]
 
 
-def _one_group(sweep: xr.Dataset, group: str | None) -> tuple[xr.Dataset, str]:
-    names = group_names(sweep)
-    if group is None and len(names) > 1:
-        raise CBSDataError(f"the sweep holds {len(names)} groups, which are never pooled; choose "
-                           f"one with group=: {'; '.join(names)}")
-    label = names[0] if group is None else group
-    return of_group(sweep, label), label
-
-
 def _metric(ds: xr.Dataset, metric: str | None) -> str | None:
     if "accuracy" in ds:
         return choose_metric(ds, metric)
@@ -253,3 +253,62 @@ def _choose(
                            "_plain form or add runs with larger groups")
     check_batches(fitted, least)
     return fitted, reasons, choice
+
+
+def _noise_of_runs(noise: pd.DataFrame, ds: xr.Dataset) -> pd.DataFrame:
+    """Return the probes of the runs to be fitted; of snapshots, which name no runs, all."""
+    kept = noise if "run" not in noise else noise[noise["run"].isin(ds["run"].values)]
+    if kept.empty:
+        raise CBSDataError("no gradient noise was logged by the runs fitted; switch the probe on "
+                           "during training, or leave --use-gradient-noise out")
+    return kept
+
+
+def with_parts(choice: LawChoice, ds: xr.Dataset, noise: pd.DataFrame) -> LawChoice:
+    """Return the two-axis law where noise measured in two parts allows it at one group size.
+
+    Parameters
+    ----------
+    choice : LawChoice
+        What the axes varied allow.
+    ds : xarray.Dataset
+        The runs to be fitted.
+    noise : DataFrame
+        Probes of these runs.
+    """
+    groups = noise["n_rollouts"] >= MIN_ROLLOUTS
+    parts = noise.loc[groups, ["tr_between", "tr_within"]].notna().all(axis=1).any()
+    if choice.law.two_axis or is_one_axis(ds) or not parts:
+        return choice
+    ending = "_plain" if without_baseline(ds) else ""
+    return LawChoice(get_law(f"two_axis_free{ending}"), "Gradient noise was measured between and "
+                     "within prompts: the two-axis law, its exponent free.")
+
+
+def runs_table(
+    ds: xr.Dataset, reasons: Mapping[str, str], crossings: xr.Dataset | None = None
+) -> pd.DataFrame:
+    """Return the table of ``runs.csv``, a row per run: used how, or left out why.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        All runs of a group.
+    reasons : mapping
+        Why a run was left out; ``""`` where it was fitted.
+    crossings : xarray.Dataset, optional
+        Of the runs that were fitted, if any were.
+    """
+    why = [reasons[str(run)] for run in ds["run"].values]
+    table = pd.DataFrame({"run": ds["run"].values.astype(str),
+                          **{name: ds[name].values for name in _COORDS},
+                          "used": [reason == "" for reason in why], "reason": why})
+    for name in ("first_step", "last_step"):
+        table[name] = ds[name].values if name in ds else np.nan
+    table["attempts"], table["remark"] = ds["attempts"].values, ds["remark"].values
+    if crossings is not None:
+        fitted = crossings.reindex(run=ds["run"].values)
+        for threshold in crossings["threshold"].values:
+            for bound in ("lower", "upper"):
+                table[f"{bound}_{threshold:.12g}"] = fitted[bound].sel(threshold=threshold).values
+    return table

@@ -11,14 +11,28 @@ progress at the threshold depends on it (`cbsbayes.posterior.ceilings`), and S i
 a group never gets there.
 
 An infinite batch is a batch: ``log_steps(np.inf, 8)`` is log S_min under most laws, and
-``log_steps(64, np.inf)`` what endless groups need. Every critical batch is a root of a condition
-on S, found by bracketing in the log of the batch, for every draw and threshold at once.
+``log_steps(64, np.inf)`` what endless groups need.
+
+Every critical batch is a root of a condition on log S, found by bracketing in the log of the batch,
+for every draw and threshold at once. Along a line through the batches, with b the batch that moves:
+
+=================  ==============================  =============================================
+`steps_ratio`      S(b) = r S(∞)                   r = 2 is McCandlish's critical batch [1]_
+`doubling_saves`   S(2b) = (1 - γ) S(b)            doubling still saves a share γ of the updates
+`excess_samples`   b S(b) = (1 + ε) b_0 S(b_0)     Zhang et al.: samples a share ε above those
+                                                   of linear scaling from b_0 [2]_
+`least_steps`      dS/db = 0                       S is least
+=================  ==============================  =============================================
+
+References
+----------
+.. [1] McCandlish et al., "An Empirical Model of Large-Batch Training", arXiv:1812.06162.
+.. [2] Zhang et al., "How Does Critical Batch Size Scale in Pre-training?", arXiv:2410.21676.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
@@ -29,14 +43,15 @@ from cbsbayes.models.laws import Law
 from cbsbayes.models.variables import NODE_WEIGHT, SATURATION, path_name
 from cbsbayes.posterior.ceilings import Ceilings, Level
 
-__all__ = ["LINES", "Condition", "LogSteps", "Surface"]
+__all__ = ["LINES", "Condition", "LogSteps", "Surface", "doubling_saves", "excess_samples",
+           "least_steps", "steps_ratio"]
 
 LogSteps = Callable[[Any], np.ndarray]
 """From batches along a line, one for all draws or one for each, to log S (updates)."""
 
 Condition = Callable[[LogSteps, np.ndarray], np.ndarray]
 """From log S along a line and a batch to a number: above 0 before the batch looked for, below 0
-beyond it. See `cbsbayes.posterior.conditions`."""
+beyond it."""
 
 LINES = {
     "prompts": lambda batch, at: (batch, at),
@@ -51,6 +66,32 @@ the group size moves (``split``)."""
 _LEAST, _MOST = 1e-12, 1e18  # of the batches looked at
 _HALVINGS, _SECANTS = 9, 5  # together exact to 1e-9 of the batch
 _FAR = 1e3  # stands for infinite values of a condition
+_STEP = 1.001  # of a batch, across which S falls or rises
+
+
+def steps_ratio(ratio: float) -> Condition:
+    """Return the condition that S is above `ratio` times its limit along the line."""
+    return lambda log_steps, batch: log_steps(batch) - log_steps(np.inf) - np.log(ratio)
+
+
+def doubling_saves(share: float) -> Condition:
+    """Return the condition that doubling the batch saves more than a share of the updates."""
+    return lambda log_steps, batch: (log_steps(batch) - log_steps(2.0 * batch)
+                                     + np.log1p(-share))
+
+
+def excess_samples(share: float, anchor: float) -> Condition:
+    """Return the condition that samples exceed those at the batch `anchor` by less than a share.
+
+    Samples fall again towards small batches where the exponent is above 1: look beyond `anchor`.
+    """
+    return lambda log_steps, batch: (np.log1p(share) + np.log(anchor) + log_steps(anchor)
+                                     - np.log(batch) - log_steps(batch))
+
+
+def least_steps(log_steps: LogSteps, batch: np.ndarray) -> np.ndarray:
+    """Return the condition that S still falls: it is met where S is least."""
+    return log_steps(batch / _STEP) - log_steps(batch * _STEP)
 
 
 class Surface:
@@ -101,10 +142,9 @@ class Surface:
         new = {dim for axis in axes for dim in axis.dims} - set(self._like.dims)
         if not new:
             return self._labelled(self._log_steps(*(self._each(axis) for axis in axes)))
-        prompts, rollouts = xr.broadcast(*axes)
-        found = [self._labelled(self._log_steps(float(p), float(g)))
-                 for p, g in zip(prompts.values, rollouts.values, strict=True)]
-        return xr.concat(found, new.pop())
+        batches = zip(*(axis.values.tolist() for axis in xr.broadcast(*axes)), strict=True)
+        rows = np.stack([self._log_steps(*batch) for batch in batches], axis=-1)
+        return self._labelled(rows, *new)
 
     def solve(
         self, condition: Condition, along: str, at: float = 1.0, *, beyond: float = 0.0
@@ -133,14 +173,14 @@ class Surface:
         line = LINES[along]
         least = 1.0 if along in ("rollouts", "split") and self.law.needs_baseline_group else 0.0
         start = np.log(max(beyond - least, _LEAST))
-
-        @cache
-        def at_one(batch: float) -> np.ndarray:
-            return self._log_steps(*line(batch, at))
+        known: dict[float, np.ndarray] = {}  # of batches that are the same for all draws
 
         def log_steps(batch: Any) -> np.ndarray:
-            one = not isinstance(batch, np.ndarray)
-            return at_one(batch) if one else self._log_steps(*line(batch, at))
+            if isinstance(batch, np.ndarray):
+                return self._log_steps(*line(batch, at))
+            if batch not in known:
+                known[batch] = self._log_steps(*line(batch, at))
+            return known[batch]
 
         def value(log_batch: np.ndarray) -> np.ndarray:
             with np.errstate(invalid="ignore"):  # where a group never arrives, before nor beyond
@@ -180,9 +220,12 @@ class Surface:
             return float(axis)
         return axis.broadcast_like(self._like).transpose(*self._like.dims).values.ravel()
 
-    def _labelled(self, rows: np.ndarray) -> xr.DataArray:
-        values = self._like.copy(data=rows.reshape(self._like.shape))
-        return values.transpose(*self.posterior["S_min"].dims)
+    def _labelled(self, rows: np.ndarray, *batch_dim: Hashable) -> xr.DataArray:
+        """Return rows, shape (row, [batch]), with the dims of S_min and that of the batches."""
+        like = self._like.expand_dims(dict(zip(batch_dim, rows.shape[1:], strict=True)), axis=-1) \
+            if batch_dim else self._like
+        return like.copy(data=rows.reshape(like.shape)).transpose(
+            *self.posterior["S_min"].dims, *batch_dim)
 
 
 def _fall(

@@ -1,8 +1,28 @@
-"""From draws to rows: the one way from a quantity's draws to the numbers of a table.
+r"""From draws to rows: the one way from a quantity's draws to the numbers of a table.
 
 What the data do not settle is a bound or nothing, never a bare median: `masked` decides which
 numbers a status allows, `tidy` finds the status by laying posterior and prior side by side.
 Tables that find their status otherwise, as that of a ratio from its two parts, use `masked`.
+
+What comes from the data and what is the prior's (`identify`)
+-------------------------------------------------------------
+Each end of an interval is judged by itself: is it where it is because the likelihood falls off
+beyond it, or only because the prior does? Beyond the posterior's 5 % quantile the prior's own
+draws, cut there, are what a flat likelihood would leave. With F the prior's distribution function,
+
+.. math:: u = F(\theta)/F(q_{.05}), \quad \theta < q_{.05},
+
+is uniform, of mean 1/2, when the likelihood is flat there, and near 1 when it falls steeply. Where
+both tails are exponential, of rates k and λ, the mean is (λ + k)/(2 λ + k): 2/3 if the likelihood
+falls off as fast as the prior, 3/4 if twice as fast. The first is not enough: where only a
+combination of two scales is known, integrating over the other's prior makes the likelihood of one
+fall off about as fast as its own prior does. An end with less than 3/4 is called open; for a normal
+posterior in the middle of a normal prior that is a standard deviation of half the prior's. The
+upper end likewise.
+
+An end is judged in the tail and not by the best likelihood anywhere: a narrow peak with a flat
+stretch beside it, as two noise scales of which only the sum is known have, would pass for
+identified although one end of its interval is the prior's.
 """
 
 from __future__ import annotations
@@ -12,25 +32,34 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import xarray as xr
+from scipy.special import log_ndtr, ndtri
 
 from cbsbayes.inference.diagnostics import convergence
-from cbsbayes.models.laws import Law
-from cbsbayes.posterior.identification import identify
 from cbsbayes.posterior.quantities import Quantity
 
-__all__ = ["CBS_COLUMNS", "TIDY_COLUMNS", "cbs_table", "interval", "masked", "quantiles", "tidy"]
+__all__ = ["AVERAGE", "CBS_COLUMNS", "STATUSES", "TIDY_COLUMNS", "identify", "interval",
+           "masked", "quantiles", "tidy"]
 
 TIDY_COLUMNS = ["threshold", "quantity", "at", "unit", "median", "mean", "sd", "ci_lower",
                 "ci_upper", "ci_prob", "ci_kind", "status", "r_hat", "ess_bulk", "ess_tail"]
 CBS_COLUMNS = ["group", "law", *TIDY_COLUMNS]
 """Columns of ``cbs.csv``."""
+AVERAGE = "average"
+"""The law of rows that are averaged over laws."""
+STATUSES = ("identified", "upper_bound", "lower_bound", "not_identified")
 
 _MOST_UNREACHED = 0.05  # of draws without the target reached, beyond which nothing is stated
 _HUGE = 1e30  # stands for infinite draws where they are compared
+_TAIL = 0.05
+_CLOSED = 0.75  # mean of u where the likelihood falls off twice as fast as the prior
+_LEVELS = np.concatenate([[0.01, 0.03, 0.06], np.linspace(0.1, 0.9, 33), [0.94, 0.97, 0.99]])
+_SCORES = ndtri(_LEVELS)
+_OUTER = 3  # levels whose slope goes on beyond the first and the last
 
 
 def tidy(
-    draws: Sequence[Quantity], prior: Sequence[Quantity] | None, ci_prob: float
+    draws: Sequence[Quantity], prior: Sequence[Quantity] | None, ci_prob: float, *,
+    diagnostics: bool = True,
 ) -> pd.DataFrame:
     """Return a row for every quantity and threshold.
 
@@ -44,6 +73,8 @@ def tidy(
         stated whatever the data settle.
     ci_prob : float
         Probability of the equal-tailed intervals.
+    diagnostics : bool
+        Whether r_hat and effective draws are wanted; NaN where they are not.
 
     Returns
     -------
@@ -55,33 +86,30 @@ def tidy(
     """
     rows, columns = [], []
     for quantity, before in zip(draws, prior or draws, strict=True):
-        values, first = _columns(quantity.draws), _columns(before.draws)
         thresholds = (quantity.draws["threshold"].values.tolist()
-                      if "threshold" in quantity.draws.dims else [float("nan")])
-        for threshold, of_chains, of_prior in zip(thresholds, values, first, strict=True):
-            flat, flat_prior = of_chains.ravel(), of_prior.ravel()
+                      if "threshold" in quantity.draws.dims else [np.nan])
+        for threshold, of_chains, of_prior in zip(
+                thresholds, _columns(quantity.draws), _columns(before.draws), strict=True):
+            values, before_data = of_chains.ravel(), of_prior.ravel()
             if quantity.if_reached:
-                flat, flat_prior = (_if_reached(flat, _MOST_UNREACHED),
-                                    _if_reached(flat_prior, 1.0))
-            status = ("identified" if prior is None else
-                      _status(flat, flat_prior, ci_prob, log_scale=quantity.log_scale))
-            rows.append({"threshold": threshold, "quantity": quantity.name, "at": quantity.at,
-                         "unit": quantity.unit, "ci_prob": ci_prob, "ci_kind": "eti",
-                         "status": status, **_numbers(flat, status, ci_prob)})
+                values = _if_reached(values, _MOST_UNREACHED)
+                before_data = _if_reached(before_data, 1.0)
+            status = "identified" if prior is None else _status(
+                values, before_data, ci_prob, log_scale=quantity.log_scale)
+            moments = status == "identified" and bool(np.isfinite(values).all())
+            rows.append({
+                "threshold": threshold, "quantity": quantity.name, "at": quantity.at,
+                "unit": quantity.unit, "ci_prob": ci_prob, "ci_kind": "eti", "status": status,
+                **dict(zip(("median", "ci_lower", "ci_upper"), masked(values, status, ci_prob),
+                           strict=True)),
+                "mean": values.mean() if moments else np.nan,
+                "sd": values.std(ddof=1) if moments else np.nan})
             columns.append(np.minimum(of_chains, _HUGE))
     table = pd.DataFrame(rows, columns=TIDY_COLUMNS)
-    if columns:
+    if columns and diagnostics:
         found = convergence(np.stack(columns, axis=-1))
-        table[["r_hat", "ess_bulk", "ess_tail"]] = np.column_stack(
-            [found.r_hat, found.ess_bulk, found.ess_tail])
+        table = table.assign(**found._asdict())
     return table
-
-
-def cbs_table(
-    draws: Sequence[Quantity], prior: Sequence[Quantity], *, law: Law, group: str, ci_prob: float
-) -> pd.DataFrame:
-    """Return the table of ``cbs.csv``: `tidy` with the law and the label of the runs fitted."""
-    return tidy(draws, prior, ci_prob).assign(group=group, law=law.name)[CBS_COLUMNS]
 
 
 def masked(draws: np.ndarray, status: str, ci_prob: float) -> tuple[float, float, float]:
@@ -92,7 +120,7 @@ def masked(draws: np.ndarray, status: str, ci_prob: float) -> tuple[float, float
     draws : numpy.ndarray
         Shape (draw,).
     status : str
-        One of `cbsbayes.posterior.identification.STATUSES`; any other allows nothing.
+        One of `STATUSES`; any other allows nothing.
     ci_prob : float
         Probability of the equal-tailed interval.
     """
@@ -104,8 +132,7 @@ def masked(draws: np.ndarray, status: str, ci_prob: float) -> tuple[float, float
 
 def interval(draws: np.ndarray, ci_prob: float) -> tuple[float, float]:
     """Return the equal-tailed interval of draws, shape (draw,); an end may be infinite."""
-    lower, upper = quantiles(draws, [(1 - ci_prob) / 2, (1 + ci_prob) / 2])
-    return float(lower), float(upper)
+    return masked(draws, "identified", ci_prob)[1:]
 
 
 def quantiles(draws: np.ndarray, levels: Sequence[float], axis: int = -1) -> np.ndarray:
@@ -140,9 +167,60 @@ def _status(draws: np.ndarray, prior: np.ndarray, ci_prob: float, *, log_scale: 
     return "lower_bound" if status in ("identified", "lower_bound") else "not_identified"
 
 
-def _numbers(draws: np.ndarray, status: str, ci_prob: float) -> dict[str, float]:
-    median, lower, upper = masked(draws, status, ci_prob)
-    moments = status == "identified" and bool(np.isfinite(draws).all())
-    return {"median": median, "ci_lower": lower, "ci_upper": upper,
-            "mean": float(draws.mean()) if moments else np.nan,
-            "sd": float(draws.std(ddof=1)) if moments else np.nan}
+def identify(posterior: np.ndarray, prior: np.ndarray, *, log_scale: bool = True) -> str:
+    """Return the status of one quantity.
+
+    Parameters
+    ----------
+    posterior, prior : numpy.ndarray
+        Draws, shape (draw,) each; a thousand or more of the prior, whose distribution is taken
+        as normal beyond its 1 % and 99 % quantiles.
+    log_scale : bool
+        Judge on the log scale (positive quantities).
+
+    Returns
+    -------
+    str
+        One of `STATUSES`: both ends closed, only the upper, only the lower, none.
+    """
+    ordered = np.sort(posterior)
+    if np.isnan(ordered[-1]) or np.isnan(prior).any():
+        return "not_identified"
+    lowest, highest = _tails(ordered)
+    if log_scale:
+        lowest, highest, prior = (np.log(np.maximum(values, np.finfo(float).tiny))
+                                  for values in (lowest, highest, prior))
+    knots = np.quantile(prior, _LEVELS)
+    lower = _closedness(_normal_scores(lowest, knots), len(ordered)) > _CLOSED
+    upper = _closedness(-_normal_scores(highest, knots)[::-1], len(ordered)) > _CLOSED
+    if lower:
+        return "identified" if upper else "lower_bound"
+    return "upper_bound" if upper else "not_identified"
+
+
+def _tails(ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lowest and the highest draws, a little more than a tail each."""
+    beyond = min(int(_TAIL * (len(ordered) - 1)) + 1, len(ordered) - 1)
+    low = np.searchsorted(ordered, ordered[beyond], side="right")
+    high = np.searchsorted(ordered, ordered[-beyond - 1], side="left")
+    return ordered[:low], ordered[high:]
+
+
+def _normal_scores(values: np.ndarray, knots: np.ndarray) -> np.ndarray:
+    """Return where values lie in the prior, as quantiles of a standard normal, shape (draw,)."""
+    first, last = ((scores[-1] - scores[0]) / max(ends[-1] - ends[0], np.finfo(float).eps)
+                   for ends, scores in ((knots[:_OUTER + 1], _SCORES[:_OUTER + 1]),
+                                        (knots[-_OUTER - 1:], _SCORES[-_OUTER - 1:])))
+    below, above = np.minimum(values - knots[0], 0.0), np.maximum(values - knots[-1], 0.0)
+    return np.interp(values, knots, _SCORES) + below * first + above * last
+
+
+def _closedness(z: np.ndarray, n: int) -> float:
+    """Return the mean of F(θ)/F(q) over the lower tail of n draws: 1/2 flat, towards 1 steep.
+
+    The lowest draws are given in ascending order, one beyond the quantile at least.
+    """
+    at = _TAIL * (n - 1)
+    k = int(at)
+    edge = z[k] + (z[min(k + 1, len(z) - 1)] - z[k]) * (at - k)
+    return float(np.exp(log_ndtr(z[z <= edge]) - log_ndtr(edge)).mean())

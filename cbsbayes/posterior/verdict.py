@@ -1,8 +1,8 @@
 """What to know before the numbers of a fit are used.
 
 Three lines are judged apart: whether sampling passed (exit status 3 if not), how many runs and
-batch sizes reached the thresholds, and how many quantities the data identify. Then what in the
-data contradicts every law, and cautions about data and law.
+batch sizes reached the thresholds, and how many quantities the data identify. What contradicts
+every law, and cautions, are in `cbsbayes.posterior.cautions`.
 """
 
 from __future__ import annotations
@@ -15,24 +15,18 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.crossings.contradictions import copied_curves, rising_steps
 from cbsbayes.crossings.reached import Reached, reached_by
 from cbsbayes.crossings.thresholds import MIN_BATCH_SIZES
 from cbsbayes.inference.diagnostics import convergence
-from cbsbayes.inference.loo import GOOD_K
-from cbsbayes.models.laws import Law, get_law
 from cbsbayes.models.variables import PROGRESS
+from cbsbayes.posterior import sentence
 
-__all__ = ["MIN_ESS", "MAX_R_HAT", "cautions", "contradictions", "identified_line", "reached_line",
-           "sampler_checks", "sampling_line", "structure_caution", "verdict"]
+__all__ = ["MAX_R_HAT", "MIN_ESS", "identified_line", "reached_line", "sampler_checks",
+           "sampling_line", "verdict"]
 
 MAX_R_HAT = 1.01  # Vehtari et al. 2021
 MIN_ESS = 400
-_MAX_SIGMA_RUN = 0.15
-_MAX_CBS_RATIO = 2.0
-_MAX_OTHER_STRUCTURE = 0.3  # weight; how often it is more was counted (`validate --average`)
 _CRITICAL = ("cbs_prompts", "cbs_samples", "cbs_rollouts", "B_noise")
-_TIE = 4.0  # elpd differences below this are not told apart (Sivula et al. 2020)
 
 
 def sampler_checks(tree: xr.DataTree) -> tuple[dict[str, bool], dict[str, float]]:
@@ -103,20 +97,15 @@ def verdict(
 def sampling_line(checks: Mapping[str, bool], worst: Mapping[str, float]) -> dict[str, Any]:
     """Return whether the sampler's checks passed, ``passed`` and ``sentence``."""
     if all(checks.values()):
-        return {"passed": True, "sentence": (
-            f"Sampling passed: the chains agree (r_hat at most {worst['r_hat_max']:.3f}), carry at "
-            f"least {worst['ess_bulk_min']:.0f} effective draws, and none diverged.")}
-    found = []
-    if not checks["r_hat_below_1_01"]:
-        found.append(f"the chains do not agree: r_hat reaches {worst['r_hat_max']:.3f}, above "
-                     f"{MAX_R_HAT}")
-    if not checks["ess_bulk_above_400"]:
-        found.append(f"too few effective draws: {worst['ess_bulk_min']:.0f}, below {MIN_ESS}")
-    if not checks["no_divergences"]:
-        found.append(f"{worst['divergences']:.0f} draws diverged: parts of the posterior may "
-                     "be missing")
-    return {"passed": False, "sentence": f"Sampling not passed: {'; '.join(found)}. Sample longer "
-                                         "(--draws) or add runs."}
+        return {"passed": True, "sentence": sentence("sampling_passed", **worst)}
+    found = [text for text, passed in (
+        (f"the chains do not agree: r_hat reaches {worst['r_hat_max']:.3f}, above {MAX_R_HAT}",
+         checks["r_hat_below_1_01"]),
+        (f"too few effective draws: {worst['ess_bulk_min']:.0f}, below {MIN_ESS}",
+         checks["ess_bulk_above_400"]),
+        (f"{worst['divergences']:.0f} draws diverged: parts of the posterior may be missing",
+         checks["no_divergences"])) if not passed]
+    return {"passed": False, "sentence": sentence("sampling_failed", found="; ".join(found))}
 
 
 def reached_line(crossings: xr.Dataset, left_out: Mapping[float, str]) -> dict[str, Any]:
@@ -142,8 +131,7 @@ def reached_line(crossings: xr.Dataset, left_out: Mapping[float, str]) -> dict[s
         text += f" Threshold {threshold:g} is left out: {why}."
     few = [f"{one.threshold:g}" for one in found if one.n_batches_reached < MIN_BATCH_SIZES]
     if few:
-        text += (f" Fewer than {MIN_BATCH_SIZES} batch sizes reached {', '.join(few)}: any law "
-                 "fits them.")
+        text += sentence("reached_by_few", least=MIN_BATCH_SIZES, names=", ".join(few))
     return {"passed": not few and not left_out, "sentence": text,
             "thresholds": [one._asdict() for one in found],
             "left_out": {f"{threshold:g}": why for threshold, why in left_out.items()}}
@@ -152,10 +140,8 @@ def reached_line(crossings: xr.Dataset, left_out: Mapping[float, str]) -> dict[s
 def _counts(alike: Sequence[Reached]) -> str:
     """Return who reached thresholds that as many did."""
     names, one = ", ".join(f"{each.threshold:g}" for each in alike), alike[0]
-    if (one.n_reached, one.n_batches_reached) == (one.n_runs, one.n_batches):
-        return f"{names} by all {one.n_runs} runs ({one.n_batches} batch sizes)"
-    return (f"{names} by {one.n_reached} of {one.n_runs} runs ({one.n_batches_reached} of "
-            f"{one.n_batches} batch sizes)")
+    every = (one.n_reached, one.n_batches_reached) == (one.n_runs, one.n_batches)
+    return sentence("reached_all" if every else "reached_some", names=names, **one._asdict())
 
 
 def identified_line(cbs: pd.DataFrame) -> dict[str, Any]:
@@ -175,152 +161,12 @@ def identified_line(cbs: pd.DataFrame) -> dict[str, Any]:
     status = cbs["status"]
     known, total = int((status == "identified").sum()), len(cbs)
     bounds = int(status.isin(("upper_bound", "lower_bound")).sum())
-    text = f"Identified: {known} of {total} quantities"
-    text += f" ({bounds} bounds, {total - known - bounds} not at all)." if known < total else "."
+    text = sentence("identified" if known < total else "identified_all", known=known, total=total,
+                    bounds=bounds, none=total - known - bounds)
     sizes = cbs[cbs["quantity"].isin(_CRITICAL)]
     certain = set(sizes[sizes["status"] == "identified"]["threshold"])
     without = sorted(set(sizes["threshold"]) - certain)
     if without:
-        text += (" No critical batch size is identified at "
-                 f"{', '.join(f'{t:g}' for t in without)}: bounds are all there is.")
+        text += sentence("bounds_only", names=", ".join(f"{t:g}" for t in without))
     return {"passed": bool(certain) and not without, "sentence": text, "n_identified": known,
             "n_bounds": bounds, "n_quantities": total}
-
-
-def contradictions(
-    crossings: xr.Dataset, sweep: xr.Dataset, metric: str | None
-) -> list[str]:
-    """Return what in the data no law can follow, a sentence each.
-
-    Parameters
-    ----------
-    crossings : xarray.Dataset
-        Of the runs fitted.
-    sweep : xarray.Dataset
-        Those runs.
-    metric : str or None
-        Validation set.
-    """
-    rising = rising_steps(crossings)
-    copies = copied_curves(sweep, metric)
-    found = [] if rising is None else [rising]
-    if copies:
-        some = ", ".join(" = ".join(runs) for runs in copies[:3])
-        more = f" and {len(copies) - 3} more" if len(copies) > 3 else ""
-        found.append(f"{sum(len(runs) for runs in copies)} runs share their whole curve with "
-                    f"another run ({some}{more}): copies are no replicates, and the intervals "
-                    "are too narrow. Leave the copies out, or give each seed its own log.")
-    return found
-
-
-def cautions(
-    law: Law, posterior: xr.Dataset, crossings: xr.Dataset, law_table: pd.DataFrame,
-    others: Mapping[str, pd.DataFrame], cbs: pd.DataFrame,
-    alpha_prior: tuple[float, float, float, float],
-) -> list[str]:
-    """Return what limits the numbers of a fit whose sampler worked, a sentence each."""
-    return [*_about_exponent(law, posterior, alpha_prior), *_about_one_axis(law, crossings),
-            *_about_laws(law_table, {**others, law.name: cbs}),
-            *structure_caution(law, dict(zip(law_table["law"], law_table["weight"], strict=True))),
-            *_about_runs(posterior),
-            *_about_identification(cbs), *_about_k_hat(law, law_table)]
-
-
-def _about_exponent(
-    law: Law, posterior: xr.Dataset, alpha_prior: tuple[float, float, float, float]
-) -> list[str]:
-    if law.alpha is not None:
-        return []
-    _, sd, lower, upper = alpha_prior
-    draws = posterior["alpha"].values.reshape(-1)
-    out = []
-    if draws.std() > 0.6 * sd:
-        out.append(f"The exponent is hardly identified (posterior sd {draws.std():.2f}, prior "
-                   f"{sd:.2f}): the size of the CBS and of S_min leans on its prior, what "
-                   "doubling buys much less.")
-    if np.mean((draws < lower + 0.1) | (draws > upper - 0.1)) > 0.2:
-        out.append("The exponent sits at an end of its range: the law's form is in doubt.")
-    return out
-
-
-def _about_one_axis(law: Law, crossings: xr.Dataset) -> list[str]:
-    """Warn that along one axis the exponent is taken, not estimated."""
-    if law.name != "total" or all(len(np.unique(crossings[axis].values)) > 1
-                                  for axis in ("n_prompts", "n_rollouts")):
-        return []
-    return ["One axis cannot tell noise scale from exponent: this law takes exponent 1. With a "
-            "normalised update at one learning rate (exponent near 1/2) its intervals for what "
-            "doubling buys are too narrow; the power law stands beside it."]
-
-
-def _about_laws(law_table: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Warn where alpha = 1 and alpha = 1/2 predict alike but disagree on the CBS."""
-    scores = law_table.set_index("law")["elpd"] if len(law_table) else pd.Series(dtype=float)
-    ending = "_plain" if "two_axis_plain" in tables else ""
-    pair = [name + ending for name in ("two_axis", "two_axis_sqrt")]
-    known = all(name in tables and name in scores for name in pair)
-    if not known or abs(scores[pair[0]] - scores[pair[1]]) > _TIE:
-        return []
-    wanted = "quantity in ('cbs_prompts', 'cbs_rollouts') and status == 'identified'"
-    one, half = (tables[name].query(wanted).set_index(["quantity", "threshold", "at"])["median"]
-                 for name in pair)
-    ratio = (half / one).dropna()
-    largest = max(ratio.max(), 1 / ratio.min()) if len(ratio) else 1.0
-    if largest < _MAX_CBS_RATIO:
-        return []
-    return ["The laws with exponent 1 and 1/2 predict left-out runs alike, yet their critical "
-            f"batch sizes differ by up to {largest:.1f} times: quote the CBS only together with "
-            "its law."]
-
-
-def structure_caution(law: Law, weights: Mapping[str, float]) -> list[str]:
-    """Return a sentence where laws that count batches otherwise hold some of the weight.
-
-    Parameters
-    ----------
-    law : Law
-        The law fitted.
-    weights : mapping
-        Of all laws fitted to the runs (`cbsbayes.posterior.averaging.law_weights`).
-
-    Returns
-    -------
-    list of str
-        Empty where none do: one law's intervals then hold what all would say, nearly.
-    """
-    other = sum(weight for name, weight in weights.items()
-                if get_law(name).two_axis != law.two_axis)
-    if other <= _MAX_OTHER_STRUCTURE:
-        return []
-    claim = ("Only the total batch may count: the law that knows nothing else holds" if law.two_axis
-             else "Prompts and rollouts may count apart: laws of two axes hold")
-    return [f"{claim} {other:.2f} of the weight by how left-out runs are predicted. S_min, noise "
-            f"scales and exponent of {law.name} can then be off by more than their intervals say; "
-            "averaged.csv holds that doubt."]
-
-
-def _about_runs(posterior: xr.Dataset) -> list[str]:
-    sigma = float(posterior["sigma_run"].median())
-    if sigma <= _MAX_SIGMA_RUN:
-        return []
-    return [f"Runs differ by {sigma:.2f} in log S at one batch, more than seeds usually do "
-            f"({_MAX_SIGMA_RUN}): a setting that differs between runs, or a wrong law."]
-
-
-def _about_identification(cbs: pd.DataFrame) -> list[str]:
-    scales = cbs[cbs["quantity"].isin(["B_noise", "B_prompt", "B_rollout"])]
-    loose = scales[scales["status"] != "identified"]
-    if loose.empty:
-        return []
-    names = ", ".join(sorted(loose["quantity"].unique()))
-    return [f"{names} not identified at {len(loose)} of {len(scales)} entries: the batches tried "
-            "leave only a bound, or nothing; the table says which."]
-
-
-def _about_k_hat(law: Law, law_table: pd.DataFrame) -> list[str]:
-    row = law_table[law_table["law"] == law.name]
-    if row.empty or int(row["n_bad_k"].iloc[0]) == 0:
-        return []
-    return [f"{int(row['n_bad_k'].iloc[0])} run(s) carry so much weight that leaving them out by "
-            f"reweighting is not reliable (Pareto k above {GOOD_K}); the law comparison is "
-            "approximate."]

@@ -31,7 +31,7 @@ from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.inference.sampling import sample_crossings, sample_prior
 from cbsbayes.models.crossing_data import CrossingData, crossing_data
 from cbsbayes.models.laws import Law, get_law
-from cbsbayes.posterior.predictive import parameters, replicate_log_steps
+from cbsbayes.posterior.law_fit import new_runs, replicate_log_steps
 from cbsbayes.simulation.designs import design_table
 from cbsbayes.sweep.dataset import is_one_axis, new_sweep
 from cbsbayes.validation.coverage import Settings, numbers
@@ -79,7 +79,7 @@ class CrossingCalibration:
         block, position = divmod(random_seed, _PRIOR_DRAWS)
         drawn = self._prior(block).isel(draw=[position])
         rng = np.random.default_rng([random_seed, 0])
-        stacked = parameters(drawn.stack(sample=("chain", "draw")), self._data, self._law)
+        stacked = new_runs(drawn.stack(sample=("chain", "draw")), self._data, self._law)
         log_steps = replicate_log_steps(stacked, self._data, rng)[0]
         steps = ("run", "threshold"), np.exp(log_steps)
         return PriorDraw(self._design.assign(lower=steps, upper=steps), drawn)

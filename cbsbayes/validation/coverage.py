@@ -16,9 +16,8 @@ from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.models.laws import Law, get_law
-from cbsbayes.posterior.ceiling_option import check_ceilings
-from cbsbayes.posterior.small_groups import small_group_caution
-from cbsbayes.posterior.verdict import structure_caution
+from cbsbayes.posterior.cautions import structure_caution
+from cbsbayes.posterior.ceilings import check_ceilings, small_group_caution
 from cbsbayes.simulation.truth import progress_at, truth_of
 from cbsbayes.sweep.groups import choose_runs
 from cbsbayes.validation.families import family_sweep, get_family

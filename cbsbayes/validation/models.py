@@ -22,8 +22,12 @@ from cbsbayes.models.crossing_data import crossing_data
 from cbsbayes.models.laws import Law, get_law
 from cbsbayes.models.trajectory import TrajectoryParameters
 from cbsbayes.models.trajectory_data import trajectory_data
-from cbsbayes.posterior.averaging import OF_ONE_LAW, mixed_draws
-from cbsbayes.posterior.law_fit import curves_tree, with_log_likelihood
+from cbsbayes.posterior.law_fit import (
+    curves_tree,
+    mixed_draws,
+    with_log_likelihood,
+)
+from cbsbayes.posterior.quantities import OF_ONE_LAW
 from cbsbayes.posterior.selection import alternative_laws
 from cbsbayes.posterior.verdict import sampler_checks
 from cbsbayes.validation.reading import Reading

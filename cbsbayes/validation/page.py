@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cbsbayes.plots.files import figure_bytes
 from cbsbayes.plots.style import detached
-from cbsbayes.posterior.versions import versions
+from cbsbayes.posterior.fit import versions
 from cbsbayes.sweep.files import write_whole
 from cbsbayes.validation.coverage import ALL
 from cbsbayes.validation.families import FAMILIES

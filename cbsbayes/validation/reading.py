@@ -14,9 +14,8 @@ import xarray as xr
 from scipy.optimize import brentq
 
 from cbsbayes.models.laws import Law, get_law
-from cbsbayes.posterior.conditions import steps_ratio
 from cbsbayes.posterior.quantities import design_of
-from cbsbayes.posterior.surface import Surface
+from cbsbayes.posterior.surface import Surface, steps_ratio
 from cbsbayes.simulation.truth import Truth, mean_noise, progress_at, true_steps
 
 __all__ = ["Reading", "reading_of", "true_logs"]

@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.models.laws import get_law
-from cbsbayes.posterior.versions import versions
+from cbsbayes.posterior.fit import versions
 from cbsbayes.validation import calibration, coverage, seeds
 from cbsbayes.validation.coverage import Settings
 from cbsbayes.validation.engine import Ledger, Work, run_sweeps

@@ -24,7 +24,7 @@ from cbsbayes.models.laws import LAWS
 from cbsbayes.models.priors import PRIORS
 from cbsbayes.models.pymc_models import build_crossing_model
 from cbsbayes.posterior.fit import stacked
-from cbsbayes.posterior.predictive import parameters
+from cbsbayes.posterior.law_fit import new_runs
 from cbsbayes.validation.coverage import fitted_runs
 from cbsbayes.validation.families import FAMILIES, family_sweep
 
@@ -119,7 +119,7 @@ def test_the_density_is_exact_on_every_family(
             position[own.slices[name]] = np.log(value)
     found = run_log_likelihoods(position[None], crossing_arrays(own))
     draws = own.unpack(position[None, None]).assign_coords(run=data.run)
-    exact = run_log_likelihood(parameters(stacked(draws), data, law), data)
+    exact = run_log_likelihood(new_runs(stacked(draws), data, law), data)
     assert abs((found - exact).sum()) < 1e-3
     expected = slopes(density, position)
     np.testing.assert_allclose(density(position)[1], expected, rtol=1e-4,

@@ -16,7 +16,7 @@ from cbsbayes.noise.joint import JOINT_COLUMNS, fit_jointly, joint_table
 from cbsbayes.noise.probes import probes_at_accuracy
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.posterior.gradient_noise import with_parts
+from cbsbayes.posterior.selection import with_parts
 from cbsbayes.posterior.surface import Surface
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.fit_page import fit_page
@@ -169,10 +169,9 @@ class TestLaw:
         table = probes_at_accuracy(one_batch, None)
         choice = choose_law(one_batch)
         assert choice.law.name == "total"
-        assert with_parts(choice, "auto", one_batch, table).law.name == "two_axis_free"
-        assert with_parts(choice, "total", one_batch, table).law.name == "total"
+        assert with_parts(choice, one_batch, table).law.name == "two_axis_free"
         whole = table.assign(tr_between=np.nan)
-        assert with_parts(choice, "auto", one_batch, whole).law.name == "total"
+        assert with_parts(choice, one_batch, whole).law.name == "total"
 
 
 def test_the_command_writes_the_joint_table(one_batch, tmp_path):

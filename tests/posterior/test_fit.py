@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.posterior.conditions import steps_ratio
-from cbsbayes.posterior.fit import Fit, stacked, table_from_json, table_to_json, thinned
+from cbsbayes.posterior.fit import Fit, stacked, table_to_json, thinned
 from cbsbayes.posterior.fit_sweep import fit_sweep
+from cbsbayes.posterior.surface import steps_ratio
 from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.sweep.files import write_tree
 
@@ -45,28 +47,6 @@ def test_a_file_gives_the_same_object(fit, loaded):
         loaded.law, loaded.group, loaded.settings, loaded.verdict)
     np.testing.assert_array_equal(fit.thresholds, loaded.thresholds)
     xr.testing.assert_identical(fit.log_steps([64, 128], 8), loaded.log_steps([64, 128], 8))
-
-
-def test_saved_twice_it_is_the_same(loaded, tmp_path):
-    loaded.save(tmp_path / "again.nc")
-    xr.testing.assert_identical(Fit.load(tmp_path / "again.nc").tree, loaded.tree)
-
-
-def test_a_folder_is_loaded_by_its_fit(fit, tmp_path):
-    fit.save(tmp_path / "fit.nc")
-    xr.testing.assert_identical(Fit.load(tmp_path).tree, fit.tree)
-
-
-def test_tables_are_as_they_were_before_they_were_stored(fit):
-    """Stored as JSON: nothing is rounded, and a number keeps its type."""
-    assert fit.cbs["median"].dtype == float
-    assert fit.runs["used"].dtype == bool
-    assert fit.runs["n_prompts"].dtype == np.int64
-    assert {"S_min", "B_prompt", "B_rollout", "alpha", "gain_prompts"} <= set(fit.cbs["quantity"])
-    draws = fit.posterior["S_min"].isel(threshold=0).values
-    row = fit.cbs.query("quantity == 'S_min'").iloc[0]
-    assert row["median"] == np.median(draws)
-    assert [row["ci_lower"], row["ci_upper"]] == pytest.approx(np.quantile(draws, [0.05, 0.95]))
 
 
 def test_parts_of_the_tree(fit, sweep):
@@ -149,6 +129,22 @@ def test_new_runs_at_the_runs_own_batches_are_their_replicates(fit):
     assert not fit.new_run(64, 8).equals(fit.new_run(64, 8, random_seed=1))
 
 
+def test_a_summary_holds_one_target_and_stands_in_a_notebook(fit):
+    level = float(fit.thresholds[0])
+    table = fit.summary(level)
+    assert {"gain_prompts", "cbs_prompts", "S_min", "alpha"} <= set(table["quantity"])
+    held = fit.cbs[fit.cbs["threshold"] == level].set_index(["quantity", "at"])["median"]
+    for row in table[table["quantity"] != "alpha"].itertuples():
+        assert row.median == pytest.approx(held[row.quantity, row.at], nan_ok=True)
+    with pytest.raises(CBSDataError, match=r"threshold 0\.123 was not fitted"):
+        fit.summary(0.123)
+    assert repr(fit).startswith("<cbsbayes.Fit of simulated")
+    assert "\n" not in repr(fit)
+    html = fit._repr_html_()
+    assert fit.verdict["title"] in html
+    assert html.count("</tr>") == len(fit.summary()) + 1
+
+
 def test_steps_of_what_was_not_fitted_are_refused(fit):
     with pytest.raises(CBSDataError, match=r"threshold 0\.123 was not fitted; fitted: 0\.\d+, "):
         fit.log_steps([32], [8], threshold=0.123)
@@ -172,15 +168,6 @@ def test_what_is_not_a_fit_is_refused(tmp_path, sweep_file):
         Fit.load(tmp_path / "other.nc")
 
 
-@pytest.mark.parametrize(("chains", "draws", "kept"), [(4, 1000, 1000), (4, 250, 1000),
-                                                       (2, 100, 200), (4, 700, 936)])
-def test_thinned_keeps_about_as_many_from_every_chain(chains, draws, kept):
-    ds = xr.Dataset({"x": (("chain", "draw"), np.arange(chains * draws).reshape(chains, draws))})
-    found = thinned(ds, most=1000)
-    assert found["x"].size == kept
-    assert found.sizes["chain"] == chains
-
-
 def test_stacked_runs_through_one_chain_after_the_other():
     values = np.arange(6.0).reshape(2, 3)
     ds = xr.Dataset({"x": (("chain", "draw"), values),
@@ -195,10 +182,5 @@ def test_stacked_runs_through_one_chain_after_the_other():
                           st.booleans()), min_size=1, max_size=5))
 def test_tables_survive_json(rows):
     table = pd.DataFrame(rows, columns=["text", "number", "count", "flag"])
-    again = table_from_json(table_to_json(table))
+    again = pd.DataFrame(json.loads(table_to_json(table)))
     pd.testing.assert_frame_equal(again, table, check_exact=True)
-
-
-def test_an_empty_table_keeps_its_columns():
-    table = pd.DataFrame(columns=["a", "b"])
-    assert list(table_from_json(table_to_json(table)).columns) == ["a", "b"]

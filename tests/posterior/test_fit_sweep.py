@@ -12,7 +12,6 @@ from fitted import SETTINGS, groups_sweep, quick_sampling
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import get_law
-from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.posterior.selection import alternative_laws
 from cbsbayes.posterior.tidy import CBS_COLUMNS
@@ -140,13 +139,6 @@ def test_alternative_laws_where_both_axes_vary(law, names):
     assert alternative_laws(get_law(law), ds) == names
 
 
-def test_a_law_in_1_over_g_minus_1_is_left_out_where_there_are_groups_of_one():
-    ds = simulate_sweep("p1+p2b", 1)
-    assert (ds["n_rollouts"].values == 1).any()
-    assert alternative_laws(get_law("two_axis_free_plain"), ds) == ["two_axis_plain",
-                                                             "two_axis_sqrt_plain", "total"]
-
-
 @pytest.mark.parametrize(("design", "law", "names"), [("p1", "total", ["power"]),
                                                        ("batch", "power", ["total"])])
 def test_alternative_laws_on_one_axis(design, law, names):
@@ -174,11 +166,6 @@ def test_a_run_beyond_every_threshold_from_the_start_is_left_out_and_named():
     assert row["reason"].startswith("beyond every threshold before training")
     assert fit.runs["used"].sum() == ds.sizes["run"] - 1
     assert fit.sweep.sizes["run"] == ds.sizes["run"]
-
-
-def test_thresholds_given_are_sorted_and_once():
-    data, _ = sampled(simulate_sweep("p1", 1), thresholds=[0.7, 0.6, 0.65, 0.6])
-    assert data.threshold.tolist() == [0.6, 0.65, 0.7]
 
 
 def test_a_table_of_crossings_has_its_own_thresholds_and_rule():
@@ -217,20 +204,10 @@ def test_what_cannot_be_asked_for(options, message):
         fit_sweep(simulate_sweep("p1", 1), **options)
 
 
-def test_two_axes_are_refused_to_data_with_one():
-    with pytest.raises(CBSDataError, match="needs n_prompts and n_rollouts"):
-        fit_sweep(simulate_sweep("batch", 1, law="total"), law="two_axis")
-
-
 def test_no_run_left_says_the_first_reason(sweep):
     ds = runs(sweep, run=sweep["run"].values[1:2])
     with pytest.raises(CBSDataError, match=r"none of the 1 runs can be fitted; .* an orphan tail"):
         fit_sweep(ds)
-
-
-def test_thresholds_that_no_run_informs(sweep):
-    with pytest.raises(CBSDataError, match=r"threshold 0\.01: every run had passed it before"):
-        fit_sweep(sweep, thresholds=[0.01])
 
 
 @pytest.mark.mcmc
@@ -244,11 +221,3 @@ def test_a_real_fit_finds_what_was_simulated(real_fit, sweep):
         low, high = drawn.quantile([0.005, 0.995], "sample").values
         assert (low < truth).all()
         assert (truth < high).all()
-
-
-@pytest.mark.mcmc
-def test_a_real_fit_reloads_identically(real_fit, tmp_path):
-    real_fit.save(tmp_path / "fit.nc")
-    again = Fit.load(tmp_path)
-    xr.testing.assert_identical(real_fit.tree, again.tree)
-    assert "energy" in again.tree["sample_stats"]

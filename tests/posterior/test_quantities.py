@@ -98,15 +98,6 @@ def test_best_group_size_beats_all_others_at_a_fixed_batch():
     assert ("best_n_rollouts", "") not in found(get_law("two_axis_free_plain"))[0]
 
 
-def test_irregular_batches_have_gains_where_the_double_lies_inside_the_range():
-    values, _ = found(get_law("two_axis"), batches([100, 150, 250], [6, 6, 6]))
-    gains = [at for name, at in values if name == "gain_prompts"]
-    assert gains == ["n_prompts=100,n_rollouts=6"]
-    values, _ = found(get_law("two_axis"), batches([100, 150, 180], [6, 6, 6]))
-    assert not [at for name, at in values if name.startswith("gain_")]
-    assert ("cbs_prompts", "n_rollouts=6") in values
-
-
 def test_iso_batch_runs_state_critical_batches_at_the_middle_split():
     """No line along either axis: still S at every batch, and each CBS once."""
     values, order = found(get_law("two_axis"), batches([512, 256, 128, 64], [4, 8, 16, 32]))
@@ -124,15 +115,6 @@ def test_one_varied_axis_says_nothing_of_the_other():
     law = get_law("two_axis")
     assert found(law, batches([128] * 3, [4, 8, 16]))[1] == along_rollouts
     assert found(law, batches([32, 64, 128], [8] * 3))[1] == along_prompts
-
-
-def test_updates_at_every_batch_run():
-    values, _ = found(get_law("two_axis"))
-    steps = {at: draws for (name, at), draws in values.items() if name == "steps"}
-    assert len(steps) == 7
-    post = posterior(get_law("two_axis"))
-    by_hand = post["S_min"] * (1 + (post["B_prompt"] + post["B_rollout"] / 7) / 64)
-    xr.testing.assert_allclose(steps["n_prompts=64,n_rollouts=8"], by_hand)
 
 
 def test_total_batches_are_written_without_loss():

@@ -10,11 +10,15 @@ from scipy.optimize import brentq
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import LAWS, get_law
 from cbsbayes.models.variables import NODE_WEIGHT, path_name
-from cbsbayes.posterior.conditions import doubling_saves, excess_samples, least_steps, steps_ratio
-from cbsbayes.posterior.surface import Surface
+from cbsbayes.posterior.surface import (
+    Surface,
+    doubling_saves,
+    excess_samples,
+    least_steps,
+    steps_ratio,
+)
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(8)
-TWO_AXIS = [name for name, law in LAWS.items() if law.two_axis]
 LINES = [(name, along) for name in LAWS for along in ("prompts", "rollouts", "total")]
 
 
@@ -109,22 +113,6 @@ def test_what_is_met_everywhere_or_nowhere():
     assert np.isinf(surface.solve(lambda log_steps, batch: log_steps(batch), "total")).all()
     with pytest.raises(CBSDataError, match="unknown line 'seeds'; valid: prompts, rollouts"):
         surface.solve(steps_ratio(2.0), "seeds")
-
-
-@pytest.mark.parametrize("name", TWO_AXIS)
-def test_noise_that_stays_the_same_is_the_closed_form(name):
-    law = get_law(name)
-    draws = posterior(law)
-    paths = {path_name(scale): draws[scale].expand_dims(node=8) for scale in law.scales}
-    along = Surface(law, draws.assign(paths).assign_coords({NODE_WEIGHT: ("node", 0.5 * WEIGHTS)}))
-    xr.testing.assert_allclose(along.log_steps(32, 8), Surface(law, draws).log_steps(32, 8))
-
-
-def test_exponent_one_is_exact_in_averaged_noise():
-    law = get_law("two_axis")
-    draws = posterior(law, growth=2.0)
-    steps = draws["S_min"] * (1 + (draws["B_prompt"] + draws["B_rollout"] / 7) / 32)
-    np.testing.assert_allclose(Surface(law, draws).log_steps(32, 8), np.log(steps))
 
 
 def test_batches_come_one_for_all_several_or_one_for_each_draw():

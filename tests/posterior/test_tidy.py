@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.quantities import Quantity
-from cbsbayes.posterior.tidy import CBS_COLUMNS, cbs_table, interval
+from cbsbayes.posterior.tidy import STATUSES, TIDY_COLUMNS, identify, interval, tidy
 
 CHAINS, DRAWS = 4, 500
 
@@ -43,19 +42,16 @@ def table():
     posterior.append(Quantity("alpha", "", "1", exponent, log_scale=False))
     priors = [quantity(name, prior) for name in after]
     priors.append(Quantity("alpha", "", "1", before, log_scale=False))
-    return posterior, cbs_table(posterior, priors, law=get_law("two_axis_free"), group="tiny",
-                                ci_prob=0.9)
+    return posterior, tidy(posterior, priors, 0.9)
 
 
 def test_a_row_per_threshold_and_quantity_in_the_order_given(table):
     _, rows = table
-    assert list(rows.columns) == CBS_COLUMNS
+    assert list(rows.columns) == TIDY_COLUMNS
     assert list(rows["quantity"]) == [name for name in ("known", "at_most", "at_least", "unknown")
                                       for _ in range(2)] + ["alpha"]
     assert list(rows["threshold"][:4]) == [0.6, 0.7, 0.6, 0.7]
     assert np.isnan(rows["threshold"].iloc[-1])
-    assert set(rows["group"]) == {"tiny"}
-    assert set(rows["law"]) == {"two_axis_free"}
     assert set(rows["ci_kind"]) == {"eti"}
     assert set(rows["ci_prob"]) == {0.9}
     assert list(rows["at"].unique()) == ["n_rollouts=8", ""]
@@ -106,8 +102,7 @@ def test_thresholds_keep_their_own_draws_whatever_the_order_of_dims():
     prior = quantity("x", rng.normal(0, 4, (1, 1000, 2)))
     one = quantity("x", draws)
     turned = Quantity("x", "", "updates", one.draws.transpose("threshold", "draw", "chain"))
-    kwargs = {"law": get_law("total"), "group": "", "ci_prob": 0.8}
-    first, second = (cbs_table([q], [prior], **kwargs) for q in (one, turned))
+    first, second = (tidy([q], [prior], 0.8) for q in (one, turned))
     np.testing.assert_allclose(first["median"], [5, 50], rtol=0.02)
     columns = ["median", "ci_lower", "ci_upper", "r_hat", "ess_bulk", "ess_tail"]
     np.testing.assert_allclose(first[columns], second[columns])
@@ -116,8 +111,115 @@ def test_thresholds_keep_their_own_draws_whatever_the_order_of_dims():
 def test_quantities_and_their_priors_must_match():
     one = quantity("x", np.random.default_rng(0).normal(size=(CHAINS, DRAWS, 2)))
     with pytest.raises(ValueError, match="zip"):
-        cbs_table([one, one], [one], law=get_law("total"), group="", ci_prob=0.9)
+        tidy([one, one], [one], 0.9)
 
 
 def test_interval_is_equal_tailed():
     assert interval(np.arange(101.0), 0.8) == pytest.approx((10.0, 90.0))
+
+
+# What comes from the data and what from the prior ---------------------------------------
+
+
+SD = 2.0  # of the log prior
+SEEDS = range(8)
+POOL = 200_000
+
+
+def prior_draws(rng, size=1000):
+    return rng.normal(0.0, SD, size)
+
+
+def posterior_draws(rng, likelihood, size=4000):
+    """Return draws of prior times likelihood by rejection."""
+    x = prior_draws(rng, POOL)
+    weight = likelihood(x)
+    return x[rng.random(POOL) < weight / weight.max()][:size]
+
+
+def statuses(posterior, *, seeds=SEEDS):
+    """Return the statuses over seeds; `posterior` maps a generator to log draws."""
+    found = set()
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        prior = prior_draws(rng)
+        found.add(identify(np.exp(posterior(rng)), np.exp(prior)))
+    return found
+
+
+def falling(edge, width=0.2):
+    """Return a likelihood that is flat below `edge` and falls above."""
+    return lambda x: 1 / (1 + np.exp(np.clip((x - edge) / width, -50, 50)))
+
+
+@pytest.mark.parametrize("edge", [-4.0, -2.0, 0.0, 2.0])
+def test_a_likelihood_flat_below_leaves_an_upper_bound(edge):
+    assert statuses(lambda rng: posterior_draws(rng, falling(edge))) == {"upper_bound"}
+
+
+@pytest.mark.parametrize("edge", [-2.0, 0.0, 2.0, 4.0])
+def test_a_likelihood_flat_above_leaves_a_lower_bound(edge):
+    above = falling(-edge)
+    assert statuses(lambda rng: posterior_draws(rng, lambda x: above(-x))) == {"lower_bound"}
+
+
+def test_the_prior_itself_is_not_identified():
+    assert statuses(lambda rng: prior_draws(rng, 4000), seeds=range(40)) == {"not_identified"}
+
+
+@pytest.mark.parametrize("middle", [-5.0, -4.1, -2.0, 0.0, 2.0, 4.1, 5.0])
+def test_a_narrow_posterior_is_identified_even_far_out_in_the_prior(middle):
+    assert statuses(lambda rng: rng.normal(middle, 0.2, 4000)) == {"identified"}
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.5, 0.9])
+def test_a_narrow_peak_with_a_flat_stretch_beside_it_is_a_bound(share):
+    """The interval's lower end is the prior's, however high the peak."""
+    flat = int(4000 * share)
+
+    def peak_and_plateau(rng):
+        return np.concatenate([-np.abs(prior_draws(rng, flat)), rng.normal(0, 0.1, 4000 - flat)])
+
+    assert statuses(peak_and_plateau) == {"upper_bound"}
+
+
+def two_scales(rng, combine):
+    """Return log draws of two scales of which only a combination is known, to 15 %."""
+    one, two = prior_draws(rng, POOL), prior_draws(rng, POOL)
+    kept = np.abs(combine(one, two) - 0.7) < 0.15
+    return one[kept][:4000], two[kept][:4000]
+
+
+def test_two_scales_of_which_the_sum_is_known_are_upper_bounds():
+    for k in range(2):
+        assert statuses(lambda rng, k=k: two_scales(rng, np.logaddexp)[k]) == {"upper_bound"}
+
+
+def test_a_scale_known_only_over_one_plus_another_is_a_lower_bound():
+    """Rollouts alone: B_rollout/(P + B_prompt) is known, so B_rollout may be anything larger."""
+    def known(log_rollout, log_prompt):
+        return log_rollout - np.logaddexp(0.0, log_prompt)
+
+    found = statuses(lambda rng: two_scales(rng, known)[0])
+    assert found <= {"lower_bound", "not_identified"}
+    assert "lower_bound" in found
+    assert statuses(lambda rng: two_scales(rng, known)[1]) <= {"upper_bound", "not_identified"}
+
+
+def test_zeros_and_the_linear_scale():
+    rng = np.random.default_rng(3)
+    prior = np.maximum(np.exp(prior_draws(rng)) - 0.5, 0.0)  # some batches that never exist
+    assert identify(np.zeros(4000), prior) in STATUSES
+    assert identify(np.exp(rng.normal(0, 0.1, 4000)), prior) == "identified"
+    exponent = np.clip(rng.normal(0.75, 0.25, 1000), 0.25, 1.5)
+    assert identify(rng.normal(0.5, 0.05, 4000), exponent, log_scale=False) == "identified"
+    assert identify(rng.normal(0.75, 0.24, 4000), exponent, log_scale=False) == "not_identified"
+
+
+def test_draws_that_are_no_numbers_identify_nothing():
+    draws = prior_draws(np.random.default_rng(0))
+    broken = np.append(draws[1:], np.nan)
+    narrow = 0.1 * draws
+    assert identify(narrow, draws, log_scale=False) == "identified"
+    assert identify(0.1 * broken, draws, log_scale=False) == "not_identified"
+    assert identify(narrow, broken, log_scale=False) == "not_identified"

@@ -16,7 +16,6 @@ from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.posterior.surface import Surface
 from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.simulation.truth import true_steps
-from cbsbayes.sweep.dataset import new_sweep
 
 LAW = get_law("two_axis")
 
@@ -38,24 +37,6 @@ def test_evaluations_are_free_of_units(sweep):
     assert (np.diff(data.log_tau) > 0).all()
 
 
-def test_neighbours_in_log_updates_are_averaged(sweep):
-    data = trajectory_data(sweep, LAW, None)
-    own = slice(data.run_start[0], data.run_start[1])
-    assert (np.diff(np.log(data.steps[own])) > 0.04).all()
-    seen = sweep["accuracy"].isel(run=0, metric=0).values[1:]
-    np.testing.assert_allclose(data.accuracy[own] @ data.count[own], seen.sum())
-    assert data.count[own][0] == 1
-    assert data.count[own][-1] > 1
-
-
-def test_noise_follows_the_shared_curve_not_the_run(sweep):
-    data = trajectory_data(sweep, LAW, None)
-    moved = trajectory_data(sweep.assign(accuracy=sweep["accuracy"].where(
-        sweep["run"] != sweep["run"][0], sweep["accuracy"] - 0.02)), LAW, None)
-    own = slice(data.run_start[1], data.run_start[2])
-    np.testing.assert_allclose(moved.variance[own], data.variance[own], rtol=0.02)
-
-
 def test_the_mode_is_near_the_truth(sweep):
     thresholds = np.array([0.62, 0.68])
     found = find_laplace(TrajectoryParameters(trajectory_data(sweep, LAW, None), LAW))
@@ -75,23 +56,9 @@ def test_what_is_no_curve_of_accuracy_is_refused(sweep, change, said):
         trajectory_data(change(sweep), LAW, None)
 
 
-def test_groups_of_one_are_refused():
-    full = simulate_sweep("p2b", 1, random_seed=5)
-    with pytest.raises(CBSDataError, match="no value at n_rollouts = 1"):
-        trajectory_data(full, LAW, None)
-
-
 def test_an_unknown_model_is_refused(sweep):
     with pytest.raises(CBSDataError, match="valid: crossing, trajectory"):
         fit_sweep(sweep, model="oracle")
-
-
-def test_a_loss_is_sent_to_the_crossing_model():
-    loss = new_sweep({"run": ["a", "b", "c"], "total_batch": [8, 16, 32]},
-                     accuracy=[[[4.0, 3.0, 2.0]], [[4.0, 2.5, 1.5]], [[4.0, 2.2, 1.2]]],
-                     step=[0, 10, 20], metric=["loss"], direction="decreasing")
-    with pytest.raises(CBSDataError, match="--model crossing"):
-        fit_sweep(loss, model="trajectory", thresholds=[2.4])
 
 
 @pytest.mark.mcmc

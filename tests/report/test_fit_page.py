@@ -14,7 +14,7 @@ from fitted import SETTINGS, quick_sampling, timed_fit, verdict_of
 from page_reader import Page
 
 from cbsbayes.baselines import with_comparison
-from cbsbayes.posterior.ceiling_option import OPTION
+from cbsbayes.posterior.ceilings import OPTION
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.report.facts import Facts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cbsbayes.crossings.intervals import find_crossings
-from cbsbayes.posterior.runs_table import runs_table
+from cbsbayes.posterior.selection import runs_table
 from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.sweep.groups import choose_runs
 
@@ -15,7 +15,7 @@ def test_a_row_per_run_with_reason_and_crossings():
     reasons = choose_runs(ds)
     fitted = ds.isel(run=[reasons[str(run)] == "" for run in ds["run"].values])
     crossings = find_crossings(fitted, [0.6, 0.7, 0.74])
-    table = runs_table(ds, crossings, reasons)
+    table = runs_table(ds, reasons, crossings)
     assert list(table["run"]) == [str(run) for run in ds["run"].values]
     assert list(table.columns) == [
         "run", "name", "phase", "n_prompts", "n_rollouts", "total_batch", "seed", "state", "used",
@@ -35,7 +35,7 @@ def test_a_row_per_run_with_reason_and_crossings():
 def test_thresholds_that_differ_late_keep_their_own_columns():
     ds = simulate_sweep("p1", seeds=1)
     crossings = find_crossings(ds, [0.65000001, 0.65000002])
-    columns = runs_table(ds, crossings, choose_runs(ds)).columns
+    columns = runs_table(ds, choose_runs(ds), crossings).columns
     assert {"lower_0.65000001", "upper_0.65000002"} <= set(columns)
     found = find_crossings(ds, [0.1 + 0.2 + 0.35])
-    assert "upper_0.65" in runs_table(ds, found, choose_runs(ds)).columns
+    assert "upper_0.65" in runs_table(ds, choose_runs(ds), found).columns
