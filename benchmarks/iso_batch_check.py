@@ -19,7 +19,7 @@ import pandas as pd
 
 import cbsbayes
 from cbsbayes.crossings.intervals import find_crossings
-from cbsbayes.decisions.iso_batch import VERDICTS, check_table
+from cbsbayes.decisions.decision import VERDICTS, check_table
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.fit_sweep import fit_sweep

@@ -29,9 +29,9 @@ import numpy as np
 import xarray as xr
 
 from cbsbayes.decisions.candidates import Choices, Request, candidates, tried_runs
-from cbsbayes.decisions.costs import sample_cost
 from cbsbayes.decisions.information import planned_quantity
 from cbsbayes.decisions.next_runs import plan_runs
+from cbsbayes.decisions.step_times import sample_cost
 from cbsbayes.inference.nuts import SamplerSettings
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep

@@ -81,10 +81,10 @@ def held(case: Case, seed: int) -> Iterator[tuple[str, bool]]:
     inside = np.unique(cells, axis=0)
     beyond = np.array([[2 * cells[:, 0].max(), 8.0]])
     for name, batches in (("step time, tried", inside), ("step time, one doubling beyond", beyond)):
-        draws, true = model.typical(terms(batches)), seconds_of(case, batches)
+        draws, true = model.population(terms(batches)), seconds_of(case, batches)
         for k in range(len(batches)):
             yield name, within(draws[:, k], true[k])
-    new = model.typical(terms(inside)) * np.exp(model.deviation(len(inside), rng))
+    new = model.population(terms(inside)) * np.exp(model.deviation(len(inside), rng))
     true = seconds_of(case, inside) * spread(case, len(inside), rng)
     for k in range(len(inside)):
         yield "one new run, tried", within(new[:, k], true[k])

@@ -51,7 +51,7 @@ def fixed_terms(rows: pd.DataFrame) -> np.ndarray:
 
 def predict(model: StepTimes, rows: pd.DataFrame, terms: np.ndarray, label: str) -> pd.DataFrame:
     """Return predicted beside observed step times."""
-    typical = model.typical(terms)
+    typical = model.population(terms)
     new = typical * np.exp(model.deviation(len(terms), np.random.default_rng(0)))
     low, high = np.quantile(new, [(1 - PROB) / 2, (1 + PROB) / 2], axis=0)
     predicted = np.median(typical, axis=0)

@@ -20,7 +20,7 @@ from scipy.special import ndtr
 
 import cbsbayes
 from cbsbayes.decisions.batches import NEW_RUN
-from cbsbayes.decisions.targets import Target, target_table
+from cbsbayes.decisions.front import Target, target_table
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.fit_sweep import fit_sweep

@@ -21,6 +21,8 @@ from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
     from cbsbayes.decisions.decision import Decision
+    from cbsbayes.decisions.front import Target
+    from cbsbayes.decisions.splits import Costs
     from cbsbayes.decisions.time_to_target import TimeAnswer
     from cbsbayes.posterior.fit import Fit
 
@@ -107,10 +109,8 @@ def _counts(text: str) -> tuple[int, ...]:
 
 
 def _run(options: argparse.Namespace, command: str) -> int:
-    from cbsbayes.decisions.comparable import find_fits
+    from cbsbayes.decisions.batches import find_fits
     from cbsbayes.decisions.decision import decide
-    from cbsbayes.decisions.group_size import check_costs
-    from cbsbayes.decisions.targets import check_target
     from cbsbayes.posterior.fit import Fit
     from cbsbayes.report.allocate import allocate_page
     from cbsbayes.report.facts import Facts
@@ -126,8 +126,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
     fit = Fit.load(paths[0])
     decision = decide(
         fit, batch=options.batch, threshold=options.threshold,
-        target=check_target(options.target_updates, options.target_samples, options.probability),
-        costs=check_costs(options.prompt_cost, options.rollout_cost), left_out=options.check)
+        target=_target(options), costs=_costs(options), left_out=options.check)
     times = _times(fit, options, decision.threshold)
     decision.tables.update({} if isinstance(times, str) else times.tables)
     asked = {name: value for name, value in vars(options).items()
@@ -145,6 +144,27 @@ def _run(options: argparse.Namespace, command: str) -> int:
         tables = [table for section in page.sections for table in section.tables.values()]
         print_answer(page.asked, page.answer, page.cautions, tables, options.output / "index.html")
     return EXIT_OK if fit.verdict["sampling"]["passed"] else EXIT_SAMPLING
+
+
+def _target(options: argparse.Namespace) -> Target | None:
+    from cbsbayes.decisions.front import Target
+
+    for kind in ("updates", "samples"):
+        if (value := getattr(options, f"target_{kind}")) is not None:
+            return Target(kind, value, options.probability)
+    return None
+
+
+def _costs(options: argparse.Namespace) -> Costs | None:
+    from cbsbayes.decisions.splits import Costs
+
+    prompt, rollout = options.prompt_cost, options.rollout_cost
+    if prompt is None and rollout is None:
+        return None
+    if prompt is None or rollout is None:
+        raise CBSDataError("--prompt-cost and --rollout-cost go together; valid: both, in the same "
+                           "unit (only their ratio counts)")
+    return Costs(prompt, rollout)
 
 
 def _times(fit: Fit, options: argparse.Namespace, threshold: float) -> TimeAnswer | str:

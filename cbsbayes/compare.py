@@ -54,8 +54,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, command: str) -> int:
-    from cbsbayes.decisions.comparable import find_fits, label_fits, remarks
-    from cbsbayes.decisions.compare_fits import compare_fits
+    from cbsbayes.decisions.batches import find_fits, label_fits
+    from cbsbayes.decisions.compare_fits import compare_fits, remarks
     from cbsbayes.plots import plot_forest
     from cbsbayes.posterior.fit import Fit
     from cbsbayes.report.compare import compare_page, how_text, main_rows, row_label

@@ -175,7 +175,7 @@ def _fit(sweep: xr.Dataset, group: str, options: argparse.Namespace, stage: Stag
 
 def _write_together(done: _Done, output: Path) -> None:
     """Write the tables of all groups stacked, and a page that lists them."""
-    from cbsbayes.posterior.runs_table import unfitted_runs
+    from cbsbayes.posterior.selection import runs_table
     from cbsbayes.report.folder import (
         TABLES,
         clear_fit,
@@ -192,9 +192,10 @@ def _write_together(done: _Done, output: Path) -> None:
     fits, refused = [facts.fit for facts in done.facts], done.refused
     tables = {name: [table_of(fit, name).assign(group=fit.group) for fit in fits]
               for name in TABLES}
-    tables["runs"] += [unfitted_runs(of_group(done.sweep, group),
-                                     f"its group is not fitted: {reason}").assign(group=group)
-                       for group, reason in refused.items()]
+    for group, reason in refused.items():
+        runs = of_group(done.sweep, group)
+        why = dict.fromkeys(runs["run"].values.astype(str), f"its group is not fitted: {reason}")
+        tables["runs"].append(runs_table(runs, why).assign(group=group))
     tables["noise"] = [facts.noise for facts in done.facts if not isinstance(facts.noise, str)]
     tables["noise_joint"] = [fit.noise_joint for fit in fits if fit.noise_joint is not None]
     entries = [IndexEntry(facts.fit.group, f"{done.folders[facts.fit.group].name}/index.html",

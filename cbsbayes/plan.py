@@ -22,8 +22,8 @@ from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
     from cbsbayes.decisions.candidates import Request
-    from cbsbayes.decisions.costs import Cost
     from cbsbayes.decisions.next_runs import Plan
+    from cbsbayes.decisions.step_times import Cost
     from cbsbayes.posterior.fit import Fit
     from cbsbayes.report.phases import Head
 
@@ -210,7 +210,7 @@ def _holds_fit(path: Path) -> bool:
 
 
 def _cost(options: argparse.Namespace, fit: Fit) -> Cost:
-    from cbsbayes.decisions.costs import hours_cost, sample_cost, step_time_cost
+    from cbsbayes.decisions.step_times import hours_cost, sample_cost, step_time_cost
 
     if options.seconds_per_sample is not None:
         return hours_cost(options.seconds_per_sample, options.gpus)

@@ -1,26 +1,110 @@
-"""What decisions share: where a batch lies, the targets of a fit, and draws as columns."""
+"""What decisions share: which fit is meant, where a batch lies, and draws as columns."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.batches import batch_axes
-from cbsbayes.posterior.fit import THINNED
+from cbsbayes.posterior.fit import THINNED, Fit, fitted_threshold, middle_threshold
 from cbsbayes.posterior.tidy import quantiles
 
-if TYPE_CHECKING:
-    from cbsbayes.posterior.fit import Fit
-
-__all__ = ["NEW_RUN", "POPULATION", "fitted_threshold", "interval_columns", "log_steps_at",
-           "middle_threshold", "range_of", "share_least", "tried_batches"]
+__all__ = ["NEW_RUN", "POPULATION", "as_fit", "at_levels", "find_fits", "fitted_threshold",
+           "interval_columns", "label_fits", "log_steps_at", "middle_threshold",
+           "positive", "range_of", "share_least", "tried_batches"]
 
 POPULATION, NEW_RUN = "population", "new run"
 """What a statement is about: the population of runs, or one run with an effect of its own."""
+_JOIN = " · "  # between the parts of a group's label
+
+
+def as_fit(fit: Fit | str | os.PathLike[str]) -> Fit:
+    """Return the fit meant: itself, or what a folder or a fit.nc holds.
+
+    Raises
+    ------
+    CBSDataError
+        If it is neither, or the file is not a fit.
+    """
+    if isinstance(fit, str | os.PathLike):
+        return Fit.load(fit)
+    if not isinstance(fit, Fit):
+        raise CBSDataError(f"{type(fit).__name__} is no fit; give what cbsbayes.fit(…) returned, "
+                           "or the folder that python -m cbsbayes.fit wrote")
+    return fit
+
+
+def find_fits(paths: Sequence[Path]) -> list[Path]:
+    """Return the files of all fits meant, those of a folder of several groups in their order.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        ``fit.nc`` files, folders that hold one, or folders whose folders do.
+
+    Raises
+    ------
+    CBSDataError
+        If a path holds no fit, or the same file is meant twice.
+    """
+    found = [path for given in paths for path in _fits_at(given)]
+    places = [path.resolve() for path in found]
+    for path, place in zip(found, places, strict=True):
+        if places.count(place) > 1:
+            raise CBSDataError(f"{path} was given twice; a fit says nothing against itself: give "
+                               "each fit once")
+    return found
+
+
+def _fits_at(given: Path) -> list[Path]:
+    if not given.exists():
+        raise CBSDataError(f"{given} does not exist; give folders or fit.nc files that "
+                           "python -m cbsbayes.fit wrote")
+    if not given.is_dir():
+        return [given]
+    inside = sorted([*given.glob("fit.nc")] or given.glob("*/fit.nc"))
+    if not inside:
+        raise CBSDataError(f"{given} holds no fit.nc, nor does any folder in it; give a folder "
+                           "that python -m cbsbayes.fit wrote")
+    return inside
+
+
+def label_fits(fits: Sequence[Fit], paths: Sequence[Path] = ()) -> list[str]:
+    """Return a short name for every fit: what sets its group apart, else its folder or number.
+
+    Parts that all group labels share are left out; where labels do not tell the fits apart the
+    law, then the folder, is added.
+    """
+    split = [fit.group.split(_JOIN) for fit in fits]
+    shared = set(split[0]).intersection(*split[1:]) if len(fits) > 1 else set()
+    labels = [_JOIN.join(part for part in parts if part not in shared) for parts in split]
+    laws = [_JOIN.join(filter(None, (label, fit.law.name)))
+            for label, fit in zip(labels, fits, strict=True)]
+    folders = [path.parent.name or str(path) if path.name == "fit.nc" else path.stem
+               for path in paths] or ["fit"] * len(fits)
+    for names in (labels, laws, folders):
+        if all(names) and len(set(names)) == len(names):
+            return names
+    return [f"{k}. {folder}" for k, folder in enumerate(folders, start=1)]
+
+
+def positive(name: str, value: float | None) -> None:
+    """Refuse a number that is not positive and finite; None, which was not given, passes.
+
+    Raises
+    ------
+    CBSDataError
+        With the name and the value.
+    """
+    if value is not None and not (np.isfinite(value) and value > 0):
+        raise CBSDataError(f"{name} is {value:g}; valid: above 0 and finite")
 
 
 def tried_batches(runs: xr.Dataset) -> np.ndarray:
@@ -47,28 +131,6 @@ def range_of(batches: ArrayLike, tried: np.ndarray) -> np.ndarray:
     values, limits = (np.column_stack([pairs, pairs.prod(axis=1)]) for pairs in (batches, tried))
     inside = ((values >= limits.min(axis=0)) & (values <= limits.max(axis=0))).all(axis=1)
     return np.where(known, "tried", np.where(inside, "inside", "extrapolated"))
-
-
-def fitted_threshold(fit: Fit, threshold: float) -> float:
-    """Return the fitted threshold that was asked for.
-
-    Raises
-    ------
-    CBSDataError
-        If it was not fitted; the message lists those that were.
-    """
-    near = np.flatnonzero(np.isclose(fit.thresholds, threshold))
-    if near.size == 0:
-        raise CBSDataError(f"threshold {threshold:g} was not fitted; fitted: "
-                           f"{', '.join(f'{t:g}' for t in fit.thresholds)}; fit it with "
-                           "python -m cbsbayes.fit --thresholds")
-    return float(fit.thresholds[near[0]])
-
-
-def middle_threshold(fit: Fit) -> float:
-    """Return the threshold that sentences and figures are about: the middle, the upper of two."""
-    ordered = sorted(fit.thresholds.tolist())
-    return float(ordered[len(ordered) // 2])
 
 
 def log_steps_at(
@@ -99,3 +161,9 @@ def share_least(values: np.ndarray) -> np.ndarray:
     """Return how often each column is the least; none is where all are infinite, shape (batch,)."""
     best = values.argmin(axis=1)[np.isfinite(values.min(axis=1))]
     return np.bincount(best, minlength=values.shape[1]) / len(values)
+
+
+def at_levels(table: pd.DataFrame, levels: list[float]) -> pd.DataFrame:
+    """Return the rows of a table at some thresholds."""
+    near = np.isclose(table["threshold"].to_numpy(dtype=float)[:, None], levels).any(axis=1)
+    return table[near].reset_index(drop=True)

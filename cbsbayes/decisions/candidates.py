@@ -9,19 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
 from cbsbayes.decisions.batches import range_of
-from cbsbayes.decisions.costs import Cost
+from cbsbayes.decisions.step_times import Cost
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.batches import batch_axes
-
-if TYPE_CHECKING:
-    from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.fit import Fit
 
 __all__ = ["Candidate", "Choices", "Request", "TriedRuns", "candidates", "tried_runs"]
 

@@ -17,27 +17,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from cbsbayes.decisions.comparable import (
-    check_comparable,
-    common_thresholds,
-    nothing_in_common,
-)
+from cbsbayes.decisions.batches import as_fit, label_fits
 from cbsbayes.errors import CBSDataError
-from cbsbayes.posterior.quantities import Quantity, design_of, quantities
-from cbsbayes.posterior.tidy import interval
+from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.quantities import OF_ONE_LAW, Quantity, design_of, quantities
+from cbsbayes.posterior.tidy import masked
+from cbsbayes.sweep.dataset import is_one_axis
 
-if TYPE_CHECKING:
-    from cbsbayes.posterior.fit import Fit
+__all__ = ["COMPARE_COLUMNS", "LAW_BOUND", "check_comparable", "common_thresholds", "compare_fits",
+           "nothing_in_common", "ratio_status", "remarks"]
 
-__all__ = ["COMPARE_COLUMNS", "LAW_BOUND", "compare_fits", "ratio_status"]
-
-LAW_BOUND = frozenset({"cbs_prompts", "cbs_samples", "cbs_rollouts", "B_noise", "B_prompt",
-                       "B_rollout", "alpha", "S_min", "E_min"})
+LAW_BOUND = frozenset({"cbs_prompts", "cbs_samples", "cbs_rollouts", "S_min", *OF_ONE_LAW})
 """Quantities that are numbers only together with their law."""
 
 _PARTS = ("median", "lower", "upper", "status")
@@ -46,6 +41,7 @@ COMPARE_COLUMNS = [
     *(f"{side}_{part}" for side in ("first", "second") for part in _PARTS),
     "ratio", "ratio_lower", "ratio_upper", "difference", "difference_lower", "difference_upper",
     "status", "p_first_larger", "ci_prob", "remark"]
+_DISTINCT = 8  # values of a curve that two runs do not share by chance
 _LARGEST = 1e100  # stands for an infinite S: two of them are alike
 _PAIRINGS = 5  # random pairings of the draws, so that the pairing itself adds little
 
@@ -98,15 +94,16 @@ class _Pair(NamedTuple):
 
 
 def compare_fits(
-    fits: Mapping[str, Fit], *, names: Sequence[str] | None = None, ci_prob: float = 0.9,
-    random_seed: int = 0,
+    fits: Mapping[str, Fit] | Sequence[Any], *, names: Sequence[str] | None = None,
+    ci_prob: float = 0.9, random_seed: int = 0,
 ) -> pd.DataFrame:
     """Return the table of ``compare.csv``: a row per pair of fits, quantity, batch and threshold.
 
     Parameters
     ----------
-    fits : mapping of str to Fit
-        The fits by a short name, in the order in which they are named first and second.
+    fits : mapping of str to Fit, or sequence of Fit or path
+        The fits in the order in which they are named first and second, by short names
+        (`label_fits` gives them where there are none).
     names : sequence of str, optional
         Quantities to keep; all unless given.
     ci_prob : float
@@ -124,8 +121,15 @@ def compare_fits(
     Raises
     ------
     CBSDataError
-        As `check_comparable`; or if there is no such quantity, or nothing in common.
+        As `check_comparable`; or if one is no fit, or there is no such quantity, or nothing in
+        common.
     """
+    if isinstance(fits, str | Fit) or not isinstance(fits, Mapping | Sequence):
+        raise CBSDataError(f"{type(fits).__name__} was given; a comparison needs several fits: "
+                           "give a list of them, or a dict of short names to fits")
+    if not isinstance(fits, Mapping):
+        given = [as_fit(fit) for fit in fits]
+        fits = dict(zip(label_fits(given), given, strict=True))
     check_comparable(fits)
     sides = [_Side(label, fit) for label, fit in fits.items()]
     pairs = [(first, second, pair) for first, second in combinations(sides, 2)
@@ -197,13 +201,14 @@ def _row(
     status = [side.status(key, threshold) for side, key in zip(sides, pair.keys, strict=True)]
     for name, side, values, known in zip(("first", "second"), sides, draws, status, strict=True):
         row |= {name: side.label, f"{name}_law": side.fit.law.name, f"{name}_status": known}
-        row |= _known_part(values, known, ci_prob, f"{name}_median", name)
+        row |= _numbers((f"{name}_median", f"{name}_lower", f"{name}_upper"), values, known,
+                        ci_prob)
     if pair.name in LAW_BOUND and first.fit.law.name != second.fit.law.name:
         return row | {"status": "not_comparable", "remark": "the laws differ"}
     known = ratio_status(*status)
     a, b = _paired(draws[0], draws[1], rng)
-    row |= _known_part(a / b, known, ci_prob, "ratio", "ratio")
-    row |= _known_part(a - b, known, ci_prob, "difference", "difference")
+    for name, values in (("ratio", a / b), ("difference", a - b)):
+        row |= _numbers((name, f"{name}_lower", f"{name}_upper"), values, known, ci_prob)
     larger = _p_larger(draws[0], draws[1]) if known == "identified" else np.nan
     return row | {"status": known, "p_first_larger": larger}
 
@@ -224,14 +229,11 @@ def ratio_status(first: str, second: str) -> str:
     return "upper_bound" if upper else "not_identified"
 
 
-def _known_part(
-    draws: np.ndarray, status: str, ci_prob: float, median: str, prefix: str
+def _numbers(
+    columns: Sequence[str], draws: np.ndarray, status: str, ci_prob: float
 ) -> dict[str, float]:
-    """Return median and ends by their columns, empty as far as they are the prior's."""
-    lower, upper = interval(draws, ci_prob)
-    known = {median: float(np.median(draws))} if status == "identified" else {}
-    known |= {f"{prefix}_lower": lower} if status in ("identified", "lower_bound") else {}
-    return known | ({f"{prefix}_upper": upper} if status in ("identified", "upper_bound") else {})
+    """Return median and ends by their columns, NaN as far as they are the prior's."""
+    return dict(zip(columns, masked(draws, status, ci_prob), strict=True))
 
 
 def _paired(
@@ -249,3 +251,113 @@ def _p_larger(first: np.ndarray, second: np.ndarray) -> float:
     ordered = np.sort(second)
     below = np.searchsorted(ordered, first, "left") + np.searchsorted(ordered, first, "right")
     return float(below.mean() / (2 * len(ordered)))
+
+
+def check_comparable(fits: Mapping[str, Fit]) -> None:
+    """Refuse comparisons that would mean nothing.
+
+    Raises
+    ------
+    CBSDataError
+        With fewer than two fits, targets of opposite direction, the same runs twice, or data
+        of total batches beside a law of two axes.
+    """
+    if len(fits) < 2:
+        raise CBSDataError(f"{len(fits)} fit was given; a comparison needs two: give more folders "
+                           "written by python -m cbsbayes.fit")
+    for (a, first), (b, second) in combinations(fits.items(), 2):
+        ways = [str(fit.sweep.attrs.get("direction", "increasing")) for fit in (first, second)]
+        if ways[0] != ways[1]:
+            raise CBSDataError(f"the target of {a} is {ways[0]} and that of {b} {ways[1]}; only "
+                               "fits of the same kind of target can be compared")
+        _check_axes(a, first, b, second)
+        _check_axes(b, second, a, first)
+        runs = (first.crossings.sizes["run"], second.crossings.sizes["run"])
+        if len(_shared_runs(first, second)) == min(runs):
+            raise CBSDataError(f"{a} and {b} are fits of the same runs, so that their posteriors "
+                               "are not independent and no difference can be stated; to compare "
+                               "laws on the same runs see the section on laws of either page")
+
+
+def _check_axes(a: str, first: Fit, b: str, second: Fit) -> None:
+    if is_one_axis(first.crossings) and second.law.two_axis:
+        raise CBSDataError(f"{a} has total batches only and {b} is fitted with the law "
+                           f"{second.law.name} of prompts and rollouts; fit {b} with --law total "
+                           "as well, or compare fits of the same axes")
+
+
+def _shared_runs(first: Fit, second: Fit) -> set[tuple[object, ...]]:
+    """Return the runs fitted in both, known by their batch and values, whatever their names."""
+    return _marks(first) & _marks(second)
+
+
+def _marks(fit: Fit) -> set[tuple[object, ...]]:
+    """Return what tells each fitted run: batch, values and, where those are few, its name."""
+    names = fit.crossings["run"].values
+    runs = fit.sweep.sel(run=names)
+    values = (runs["accuracy"] if "accuracy" in runs else runs["steps_lower"]).transpose("run", ...)
+    batches = zip(*(runs[name].values.tolist()
+                    for name in ("n_prompts", "n_rollouts", "total_batch")), strict=True)
+    marks: set[tuple[object, ...]] = set()
+    for name, batch, row in zip(names.tolist(), batches, values.values, strict=True):
+        known = row[np.isfinite(row)]
+        marks.add((*batch, known.tobytes(), "" if known.size >= _DISTINCT else str(name)))
+    return marks
+
+
+def common_thresholds(first: Fit, second: Fit) -> list[float]:
+    """Return the thresholds fitted in both, in the first's order; none is interpolated."""
+    return [float(t) for t in first.thresholds if np.isclose(second.thresholds, t).any()]
+
+
+def nothing_in_common(fits: Mapping[str, Fit]) -> str:
+    """Return why there is nothing to compare, with thresholds to fit all again with."""
+    if any(common_thresholds(a, b) for a, b in combinations(fits.values(), 2)):
+        return ("the fits have no quantity in common that is read off at the same batch; compare "
+                "sweeps that share an n_prompts or an n_rollouts, or fit all with one --law")
+    listed = "; ".join(f"{label}: {_listed(fit.thresholds)}" for label, fit in fits.items())
+    low = max(float(fit.thresholds.min()) for fit in fits.values())
+    high = min(float(fit.thresholds.max()) for fit in fits.values())
+    if low > high:
+        return (f"no threshold was fitted in two of the fits, and their ranges do not meet "
+                f"({listed}); nothing is extrapolated: train the weaker longer, or compare at a "
+                "threshold that both reach")
+    every = np.unique(np.concatenate([fit.thresholds for fit in fits.values()]))
+    inside = every[(every >= low) & (every <= high)]
+    few = np.unique(np.linspace(0, len(inside) - 1, min(4, len(inside))).round().astype(int))
+    return (f"no threshold was fitted in two of the fits ({listed}); nothing is interpolated: fit "
+            f"all again with --thresholds {_listed(inside[few], ',')}")
+
+
+def _listed(values: np.ndarray, join: str = ", ") -> str:
+    return join.join(f"{value:g}" for value in values)
+
+
+def remarks(fits: Mapping[str, Fit]) -> list[str]:
+    """Return what must be known to read the comparison, one sentence each."""
+    out = [f"Sampling checks not passed by {label}: what is said of it is provisional."
+           for label, fit in fits.items() if not fit.verdict["sampling"]["passed"]]
+    out += [f"{label} is fitted to simulated runs, not to measured ones."
+            for label, fit in fits.items() if fit.sweep.attrs.get("simulated")]
+    out += _differ("laws", {label: fit.law.name for label, fit in fits.items()},
+                   "noise scales, critical batch sizes, exponents and S_min are then not the same "
+                   "quantities and are not put in relation")
+    out += _differ("metrics", {label: str(fit.settings.get("metric") or "not named")
+                               for label, fit in fits.items()},
+                   "a threshold is a statement on its own metric")
+    out += _differ("models", {label: str(fit.settings.get("model", "crossing"))
+                              for label, fit in fits.items()},
+                   "part of a difference may be the model's")
+    for (a, first), (b, second) in combinations(fits.items(), 2):
+        shared = len(_shared_runs(first, second))
+        if shared:
+            out.append(f"{shared} runs are in both {a} and {b}: their posteriors are not "
+                       "independent, and the intervals of differences are too wide.")
+    return out
+
+
+def _differ(what: str, values: Mapping[str, str], so: str) -> list[str]:
+    if len(set(values.values())) == 1:
+        return []
+    listed = ", ".join(f"{label}: {value}" for label, value in values.items())
+    return [f"The {what} differ ({listed}); {so}."]

@@ -2,29 +2,54 @@
 
 Each part is answered where the fit allows it. What the user asked for by name and cannot have is
 refused; what is only missing from a full answer is left out, with the reason.
+
+Runs of the batch are predicted too, by a fit that left them out or by the fit that has seen them.
+The prediction is of the mean log S of as many new runs as a split had: the law, their own effects
+and what is left over. A split disagrees where even the bounds of its crossings, the last
+evaluations before or the first ones after, lie outside the predictive interval; runs that never
+arrived count from where they ended. That is slow to accuse, as a check beside a coarse grid of
+evaluations has to be.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
-from cbsbayes.decisions.batches import fitted_threshold, middle_threshold
-from cbsbayes.decisions.front import front_table
-from cbsbayes.decisions.group_size import Costs, group_size_table
-from cbsbayes.decisions.iso_batch import check_table, fit_without
-from cbsbayes.decisions.splits import BatchChoice, check_batch, default_batch, split_table
-from cbsbayes.decisions.targets import Target, target_table
+from cbsbayes.crossings.rules import INTERVAL, RIGHT, UNUSABLE
+from cbsbayes.decisions.batches import (
+    as_fit,
+    at_levels,
+    fitted_threshold,
+    interval_columns,
+    middle_threshold,
+    share_least,
+)
+from cbsbayes.decisions.front import Target, front_table, target_table
+from cbsbayes.decisions.splits import (
+    BatchChoice,
+    Costs,
+    default_batch,
+    group_size_table,
+    split_table,
+)
 from cbsbayes.errors import CBSDataError
-from cbsbayes.posterior.quantities import design_of
+from cbsbayes.inference.nuts import SamplerSettings
+from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.fit_sweep import fit_sweep
 
-if TYPE_CHECKING:
-    from cbsbayes.posterior.fit import Fit
+__all__ = ["CHECK_COLUMNS", "VERDICTS", "Decision", "check_table", "decide", "fit_without",
+           "iso_runs"]
 
-__all__ = ["Decision", "decide"]
+CHECK_COLUMNS = ["group", "law", "threshold", "total_batch", "n_prompts", "n_rollouts", "n_runs",
+                 "n_not_reached", "observed", "observed_lower", "observed_upper", "predicted",
+                 "predicted_lower", "predicted_upper", "ci_prob", "applies_to", "p_best",
+                 "p_least", "observed_least", "verdict", "runs_seen"]
+VERDICTS = ("agree", "slower", "faster")
 
 
 @dataclass(frozen=True)
@@ -59,15 +84,16 @@ class Decision:
 
 
 def decide(
-    fit: Fit, *, batch: int | None = None, threshold: float | None = None,
-    target: Target | None = None, costs: Costs | None = None, left_out: bool = False,
+    fit: Fit | str | os.PathLike[str], *, batch: int | None = None,
+    threshold: float | None = None, target: Target | None = None, costs: Costs | None = None,
+    left_out: bool = False,
 ) -> Decision:
     """Return everything a fit says about which batch to run.
 
     Parameters
     ----------
-    fit : Fit
-        The fit.
+    fit : Fit or path
+        The fit, or the folder that holds it.
     batch : int, optional
         Samples of one update to be split; by default the sweep's own (`default_batch`).
     threshold : float, optional
@@ -83,8 +109,9 @@ def decide(
     Raises
     ------
     CBSDataError
-        If the batch, the threshold or what is to be left out is not possible.
+        If this is no fit, or the batch, the threshold or what is to be left out is not possible.
     """
+    fit = as_fit(fit)
     main = middle_threshold(fit) if threshold is None else fitted_threshold(fit, threshold)
     levels = sorted(fit.thresholds.tolist()) if threshold is None else [main]
     choice = default_batch(fit.crossings)
@@ -92,7 +119,6 @@ def decide(
         choice = BatchChoice(batch, f"{batch:,d} samples, as asked")
     tables, no_splits, trusted = {}, "", True
     try:
-        check_batch(choice.total, fit.law)
         tables["splits"] = split_table(fit, choice.total, levels)
     except CBSDataError as error:
         if batch is not None:
@@ -103,26 +129,134 @@ def decide(
         raise CBSDataError(f"costs were given, but the law {fit.law.name} has no group size to "
                            "choose; leave them out, or fit a two-axis law")
     if not group_sizes.empty:
-        tables["group_size"] = _at(group_sizes, levels)
+        tables["group_size"] = at_levels(group_sizes, levels)
     if target is not None:
         tables["targets"] = target_table(fit, target, levels)
     tables["front"] = front_table(fit, levels)
-    if left_out:
-        predictor = fit_without(fit, choice.total)
+    predictor = fit_without(fit, choice.total) if left_out else None
+    if predictor is not None:
         trusted = bool(predictor.verdict["sampling"]["passed"])
-        tables["iso_batch"] = _at(check_table(fit, choice.total, predictor), levels)
-    elif choice.total in _iso_batches(fit):
-        tables["iso_batch"] = _at(check_table(fit, choice.total), levels)
+    if left_out or _splits_run(fit, choice.total) > 1:
+        tables["iso_batch"] = at_levels(check_table(fit, choice.total, predictor), levels)
     return Decision(choice, main, tables, no_splits, trusted)
 
 
-def _iso_batches(fit: Fit) -> list[float]:
-    """Return the total batches of which two splits and more were run."""
-    cells = design_of(fit.crossings).cells
-    totals = [p * g for p, g in cells]
-    return [total for total in set(totals) if totals.count(total) > 1]
+def _splits_run(fit: Fit, total: int) -> int:
+    """Return of how many splits of a total batch there are runs; 0 where splits are not known."""
+    rollouts = fit.crossings["n_rollouts"].values[fit.crossings["total_batch"].values == total]
+    return 0 if (rollouts < 0).any() else len(np.unique(rollouts))
 
 
-def _at(table: pd.DataFrame, levels: list[float]) -> pd.DataFrame:
-    near = np.isclose(table["threshold"].to_numpy(dtype=float)[:, None], levels).any(axis=1)
-    return table[near].reset_index(drop=True)
+def iso_runs(fit: Fit, total: int) -> xr.Dataset:
+    """Return the crossings of the fitted runs at a total batch.
+
+    Raises
+    ------
+    CBSDataError
+        If fewer than two splits of it were run.
+    """
+    if _splits_run(fit, total) < 2:
+        raise CBSDataError(f"no two splits of {total:,d} samples were run and fitted: there is "
+                           "nothing to check predictions against")
+    return fit.crossings.isel(run=np.flatnonzero(fit.crossings["total_batch"].values == total))
+
+
+def fit_without(fit: Fit, total: int) -> Fit:
+    """Return a fit of the same law and targets to the runs at other total batches.
+
+    Raises
+    ------
+    CBSDataError
+        If the other runs do not tell both axes apart, or cannot be fitted.
+    """
+    held, settings = iso_runs(fit, total)["run"].values, fit.settings
+    others = fit.crossings.isel(run=~np.isin(fit.crossings["run"].values, held))
+    for axis in ("n_prompts", "n_rollouts"):
+        if len(np.unique(others[axis].values)) < 2:
+            raise CBSDataError(f"without the runs of {total:,d} samples {axis} does not vary, so "
+                               "that no other runs can predict their splits")
+    return fit_sweep(
+        fit.sweep.isel(run=~np.isin(fit.sweep["run"].values, held)), law=fit.law.name,
+        model=settings.get("model", "crossing"), thresholds=fit.thresholds.tolist(),
+        metric=settings["metric"] or None,
+        rule="isotonic" if settings["rule"] == "table" else settings["rule"],
+        ci_prob=settings["ci_prob"], alternatives=False,
+        sampler=SamplerSettings(chains=2, random_seed=int(settings["random_seed"])),
+        ceiling_by_group=bool(settings.get("ceiling_by_group", False)))
+
+
+def check_table(fit: Fit, total: int, predictor: Fit | None = None) -> pd.DataFrame:
+    """Return the table of ``iso_batch.csv``.
+
+    Parameters
+    ----------
+    fit : Fit
+        Holds the runs.
+    total : int
+        Their total batch.
+    predictor : Fit, optional
+        Of `fit_without`; without it the fit itself predicts, which has seen the runs.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `CHECK_COLUMNS`, a row per threshold and split. ``observed`` is the geometric mean
+        over runs of S, between those of the bounds; ``predicted`` the median and interval for the
+        mean of so many new runs; ``p_best`` the predicted probability that this split is the best
+        of those run in the population, ``p_least`` that its mean over so many new runs is the
+        least, and ``observed_least`` whether it was (never where a run did not arrive).
+
+    Raises
+    ------
+    CBSDataError
+        If fewer than two splits were run.
+    """
+    runs, by = iso_runs(fit, total), fit if predictor is None else predictor
+    seed = int(fit.settings.get("random_seed", 0))
+    tables = [_beside_prediction(
+        by, threshold, _observed(runs.sel(threshold=threshold, method="nearest")), seed)
+        for threshold in by.thresholds.tolist()]
+    return pd.concat(tables, ignore_index=True).assign(
+        group=fit.group, law=fit.law.name, total_batch=total, ci_prob=fit.settings["ci_prob"],
+        applies_to="mean of new runs", runs_seen=predictor is None)[CHECK_COLUMNS]
+
+
+def _observed(at: xr.Dataset) -> pd.DataFrame:
+    """Return a row per split run: its runs and the mean log bounds of their crossings."""
+    known = at.isel(run=np.flatnonzero(at["status"].values != UNUSABLE))
+    status = known["status"].values
+    with np.errstate(divide="ignore"):
+        lower, upper = np.log(known["lower"].values), np.log(known["upper"].values)
+    middle = np.where(status == INTERVAL, 0.5 * (lower + upper), np.nan)
+    table = pd.DataFrame({"n_prompts": known["n_prompts"].values,
+                          "n_rollouts": known["n_rollouts"].values, "lower": lower,
+                          "upper": upper, "middle": middle, "not_reached": status == RIGHT})
+    by = table.groupby(["n_rollouts", "n_prompts"])
+    means = by[["lower", "upper"]].mean()
+    means["middle"] = by["middle"].agg(lambda values: values.mean(skipna=False))
+    return means.assign(n_runs=by.size(), n_not_reached=by["not_reached"].sum()).reset_index()
+
+
+def _beside_prediction(
+    by: Fit, threshold: float, observed: pd.DataFrame, random_seed: int
+) -> pd.DataFrame:
+    """Return the columns of one threshold: what was observed, predicted, and the verdict."""
+    prompts, rollouts, n_runs = (observed[name].to_numpy() for name in
+                                 ("n_prompts", "n_rollouts", "n_runs"))
+    runs = by.new_run(np.repeat(prompts, n_runs), np.repeat(rollouts, n_runs), threshold,
+                      random_seed=random_seed).values
+    mean = np.add.reduceat(runs, np.cumsum(n_runs) - n_runs, axis=1) / n_runs
+    ends = interval_columns("predicted", mean, float(by.settings["ci_prob"]))
+    reached = observed["middle"].notna().all()  # else the least of the means is not known
+    slower = ends["predicted_upper"] < observed["lower"]
+    faster = ends["predicted_lower"] > observed["upper"]
+    columns = {"observed": observed["middle"], "observed_lower": observed["lower"],
+               "observed_upper": observed["upper"], **ends}
+    return pd.DataFrame({
+        "threshold": threshold, "n_prompts": prompts, "n_rollouts": rollouts, "n_runs": n_runs,
+        "n_not_reached": observed["n_not_reached"],
+        **{name: np.exp(np.asarray(values)) for name, values in columns.items()},
+        "p_best": share_least(by.log_steps(prompts, rollouts, threshold).values),
+        "p_least": share_least(mean),
+        "observed_least": reached & (observed["middle"] == observed["middle"].min()),
+        "verdict": np.select([slower, faster], ["slower", "faster"], "agree")})

@@ -20,19 +20,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from cbsbayes.decisions.batches import fitted_threshold
 from cbsbayes.errors import CBSDataError
-from cbsbayes.posterior.identification import STATUSES
+from cbsbayes.posterior.fit import Fit, fitted_threshold
 from cbsbayes.posterior.quantities import GAIN, Design, Quantity, design_of, quantities
-
-if TYPE_CHECKING:
-    from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.tidy import STATUSES
 
 __all__ = ["Information", "Moments", "PlannedQuantity", "expected_information", "normal_scores",
            "planned_quantity", "posterior_moments"]
@@ -53,7 +49,7 @@ class PlannedQuantity:
     values : numpy.ndarray
         Draws in its own unit, chain after chain, shape (draw,).
     status : str
-        What the fit knows of it now, one of `cbsbayes.posterior.identification.STATUSES`, or
+        What the fit knows of it now, one of `cbsbayes.posterior.tidy.STATUSES`, or
         ``""`` where the fit's table has no such row.
     """
 

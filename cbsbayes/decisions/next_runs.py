@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from cbsbayes.crossings.rules import INTERVAL, LEFT, RIGHT
-from cbsbayes.decisions.batches import interval_columns
+from cbsbayes.decisions.batches import as_fit, interval_columns
 from cbsbayes.decisions.candidates import (
     Candidate,
     Request,
@@ -30,7 +29,6 @@ from cbsbayes.decisions.candidates import (
     candidates,
     tried_runs,
 )
-from cbsbayes.decisions.costs import Cost, sample_cost
 from cbsbayes.decisions.information import (
     Information,
     PlannedQuantity,
@@ -39,15 +37,13 @@ from cbsbayes.decisions.information import (
     planned_quantity,
     posterior_moments,
 )
+from cbsbayes.decisions.step_times import Cost, sample_cost
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.crossing import run_log_likelihoods
 from cbsbayes.models.crossing_arrays import CrossingArrays, crossing_arrays
 from cbsbayes.models.crossing_data import CrossingData, crossing_data
 from cbsbayes.models.crossing_parameters import CrossingParameters
-from cbsbayes.posterior.fit import stacked, thinned
-
-if TYPE_CHECKING:
-    from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.fit import Fit, stacked, thinned
 
 __all__ = ["PLAN_COLUMNS", "Judge", "Plan", "choose_set", "crossing_bounds", "evaluations",
            "plan_runs"]
@@ -105,24 +101,30 @@ class Plan:
     ci_prob: float
 
 
-def plan_runs(fit: Fit, request: Request, cost: Cost | None = None) -> Plan:
+def plan_runs(
+    fit: Fit | str | os.PathLike[str], request: Request | None = None, cost: Cost | None = None,
+    **asked: Any,
+) -> Plan:
     """Return what to run next.
 
     Parameters
     ----------
-    fit : Fit
-        Of the crossing model, which says how runs scatter.
-    request : Request
-        What is asked.
+    fit : Fit or path
+        Of the crossing model, which says how runs scatter; or the folder that holds it.
+    request : Request, optional
+        What is asked; by default the next run for the prompt CBS.
     cost : Cost, optional
         Of a run; in samples unless given.
+    **asked
+        Of `Request`, where none is given.
 
     Raises
     ------
     CBSDataError
-        If the fit is of another model, a candidate is outside the law or has no price, the budget
-        is below the cheapest candidate, or the quantity is unknown.
+        If this is no fit, it is of another model, a candidate is outside the law or has no price,
+        the budget is below the cheapest candidate, or the quantity is unknown.
     """
+    fit, request = as_fit(fit), request or Request(**asked)
     if fit.settings.get("model", "crossing") != "crossing":
         raise CBSDataError(f"the fit is of the {fit.settings['model']} model, a plan needs one of "
                            "the crossing model: its crossings of a new run can be weighed; give "
@@ -138,7 +140,7 @@ def plan_runs(fit: Fit, request: Request, cost: Cost | None = None) -> Plan:
         raise CBSDataError(f"{len(options)} candidates × {len(judge.nothing)} simulated data sets "
                            f"× {judge.nothing.shape[1]} draws are too many; give fewer values of "
                            "--n-prompts, --n-rollouts or --updates")
-    weights = judge.all_weights(options)
+    weights = [judge.weights(option).astype(np.float32) for option in options]
     alone = judge.added(judge.nothing, weights)
     chosen = choose_set(judge, options, weights, alone, runs=request.runs, budget=request.budget)
     prob = float(fit.settings["ci_prob"])
@@ -245,13 +247,6 @@ class Judge:
             midpoint=np.where(data.midpoint == 0.0, 0.0, data.midpoint + shift),
             log_steps_scale=self._data.log_steps_scale,
             log_batch_scale=self._data.log_batch_scale)
-
-    def all_weights(self, options: Sequence[Candidate]) -> list[np.ndarray]:
-        """Return `weights` of every candidate, from as many threads as there are cores."""
-        self._model  # noqa: B018  made once, before the threads ask for it
-        self.fit.new_run(options[0].n_prompts, options[0].n_rollouts)
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            return list(pool.map(lambda option: self.weights(option).astype(np.float32), options))
 
     def added(
         self, known: np.ndarray, all_weights: Sequence[np.ndarray]

@@ -10,6 +10,18 @@ P(best) is the share of draws in which a split is the best, the expected regret 
 :math:`r_i`; the split to choose is the one of least expected regret among those inside the range
 tried. All of it hangs on B_rollout/B_prompt: where the runs do not settle that ratio, no
 probability is given.
+
+At a fixed number of samples P·G the updates to a target are fewest at the group size
+
+.. math:: G_{opt} = 1 + \sqrt{B_r / B_p},
+
+for every exponent. Where an update costs :math:`P (c_p + c_r G)`, a prompt its prefill and a
+rollout its decoding, what is fixed is that cost, and
+
+.. math:: G_{opt} = 1 + \sqrt{(B_r / B_p) (1 + c_p / c_r)} .
+
+Without a group baseline (1/G in place of 1/(G - 1)) a fixed batch is best spent on prompts, G = 1,
+and costs give :math:`\max(1, \sqrt{(B_r/B_p)\, c_p/c_r})`.
 """
 
 from __future__ import annotations
@@ -17,7 +29,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -27,18 +38,21 @@ from cbsbayes.decisions.batches import (
     POPULATION,
     interval_columns,
     log_steps_at,
+    positive,
     range_of,
     share_least,
     tried_batches,
 )
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law
+from cbsbayes.models.variables import SATURATION
+from cbsbayes.posterior.ceilings import OPTION
+from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.quantities import Quantity, best_rollouts
+from cbsbayes.posterior.tidy import CBS_COLUMNS, tidy
 
-if TYPE_CHECKING:
-    from cbsbayes.posterior.fit import Fit
-
-__all__ = ["CLOSE", "SPLIT_COLUMNS", "BatchChoice", "candidate_splits", "check_batch",
-           "default_batch", "judge", "split_status", "split_table"]
+__all__ = ["CLOSE", "SPLIT_COLUMNS", "BatchChoice", "Costs", "candidate_splits", "default_batch",
+           "group_size_table", "judge", "split_status", "split_table"]
 
 CLOSE = 0.05  # a split is close to the best while it loses at most this share of updates
 SPLIT_COLUMNS = ["group", "law", "threshold", "total_batch", "n_prompts", "n_rollouts", "range",
@@ -80,33 +94,6 @@ def default_batch(runs: xr.Dataset) -> BatchChoice:
                               f"{_LINE} ways")
 
 
-def check_batch(total: int, law: Law) -> None:
-    """Refuse a batch that leaves nothing to choose.
-
-    Raises
-    ------
-    CBSDataError
-        If the law knows no splits, or the batch has fewer than two under it.
-    """
-    if not law.two_axis:
-        raise CBSDataError(f"the law {law.name} depends on the total batch alone: all splits are "
-                           "equal under it; runs that vary n_prompts and n_rollouts, fitted with "
-                           "a two-axis law, can tell them apart")
-    if not 1 <= total <= _LARGEST:
-        raise CBSDataError(f"--batch is {total}; valid: from 2 to {_LARGEST:,d} samples")
-    if len(_group_sizes(total, law)) < 2:
-        least = " with n_rollouts of 2 and more" if law.needs_baseline_group else ""
-        raise CBSDataError(f"--batch {total} cannot be split in two ways{least} (n_prompts × "
-                           "n_rollouts, both whole); valid: a number with divisors, such as "
-                           f"{2 ** max(3, total.bit_length())}")
-
-
-def _group_sizes(total: int, law: Law) -> list[int]:
-    least = 2 if law.needs_baseline_group else 1
-    small = [d for d in range(1, math.isqrt(total) + 1) if total % d == 0]
-    return [g for g in sorted({*small, *(total // d for d in small)}) if g >= least]
-
-
 def candidate_splits(total: int, tried: np.ndarray, law: Law) -> np.ndarray:
     """Return the splits of a batch that people would run, the smallest group first, (split, 2).
 
@@ -125,10 +112,22 @@ def candidate_splits(total: int, tried: np.ndarray, law: Law) -> np.ndarray:
     Raises
     ------
     CBSDataError
-        As `check_batch`.
+        If the law knows no splits, or the batch has fewer than two under it.
     """
-    check_batch(total, law)
-    sizes = _group_sizes(total, law)
+    if not law.two_axis:
+        raise CBSDataError(f"the law {law.name} depends on the total batch alone: all splits are "
+                           "equal under it; runs that vary n_prompts and n_rollouts, fitted with "
+                           "a two-axis law, can tell them apart")
+    if not 1 <= total <= _LARGEST:
+        raise CBSDataError(f"--batch is {total}; valid: from 2 to {_LARGEST:,d} samples")
+    small = [d for d in range(1, math.isqrt(total) + 1) if total % d == 0]
+    least = 2 if law.needs_baseline_group else 1
+    sizes = [g for g in sorted({*small, *(total // d for d in small)}) if g >= least]
+    if len(sizes) < 2:
+        group = " with n_rollouts of 2 and more" if least > 1 else ""
+        raise CBSDataError(f"--batch {total} cannot be split in two ways{group} (n_prompts × "
+                           "n_rollouts, both whole); valid: a number with divisors, such as "
+                           f"{2 ** max(3, total.bit_length())}")
     run = {(int(p), int(g)) for p, g in tried}
     usual = [g for g in sizes if g // (g & -g) in _ODD or (total // g, g) in run]
     chosen = np.array(usual if len(usual) > 1 else sizes)
@@ -186,9 +185,8 @@ def split_status(fit: Fit, threshold: float) -> str:
     """
     if not fit.law.group_baseline:
         return "identified"
-    table = fit.cbs
-    rows = table[(table["quantity"] == "best_n_rollouts")
-                 & np.isclose(table["threshold"].astype(float), threshold)]
+    rows = fit.cbs[(fit.cbs["quantity"] == "best_n_rollouts")
+                   & np.isclose(fit.cbs["threshold"].astype(float), threshold)]
     return str(rows["status"].iloc[0]) if len(rows) else "not_identified"
 
 
@@ -237,3 +235,75 @@ def split_table(fit: Fit, total: int, thresholds: Sequence[float]) -> pd.DataFra
     return pd.concat(tables, ignore_index=True).assign(
         group=fit.group, law=fit.law.name, total_batch=total, applies_to=POPULATION,
         ci_prob=prob)[SPLIT_COLUMNS]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a prompt (prefill) and a rollout (decoding) cost, both in the same unit.
+
+    Raises
+    ------
+    CBSDataError
+        If one is not positive and finite.
+    """
+
+    prompt: float
+    rollout: float
+
+    def __post_init__(self) -> None:
+        """Refuse what is no cost."""
+        positive("--prompt-cost", self.prompt)
+        positive("--rollout-cost", self.rollout)
+
+    @property
+    def ratio(self) -> float:
+        """Cost of a prompt over that of a rollout."""
+        return self.prompt / self.rollout
+
+
+def group_size_table(fit: Fit, costs: Costs | None = None) -> pd.DataFrame:
+    """Return the cheapest group sizes, a row per threshold, in the columns of ``cbs.csv``.
+
+    Parameters
+    ----------
+    fit : Fit
+        The fit.
+    costs : Costs, optional
+        Adds rows ``best_n_rollouts_at_cost``, whose ``at`` holds the ratio of the costs.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `cbsbayes.posterior.tidy.CBS_COLUMNS`; empty where the law knows no splits. A
+        bound is printed as one, and a size that the runs do not settle as ``not_identified``.
+
+    Raises
+    ------
+    CBSDataError
+        If costs are given for a fit with a ceiling for every group size.
+    """
+    if SATURATION in fit.posterior:
+        if costs is not None:
+            raise CBSDataError("costs were given, but the fit has a ceiling for every group size, "
+                               "with which no group size is the cheapest at every budget; leave "
+                               f"the costs out, or fit without {OPTION}")
+        return fit.cbs[fit.cbs["quantity"] == "best_n_rollouts"].reset_index(drop=True)
+    found, before = (_group_sizes(fit.law, draws, costs) for draws in (fit.posterior, fit.prior))
+    table = tidy(found, before, fit.settings["ci_prob"]).assign(
+        group=fit.group, law=fit.law.name)[CBS_COLUMNS]
+    if (np.ptp(tried_batches(fit.crossings), axis=0) == 0).any():
+        table["status"] = "not_identified"  # one axis was varied: cbs.csv leaves the size out
+        table[["median", "mean", "sd", "ci_lower", "ci_upper"]] = np.nan
+    return table
+
+
+def _group_sizes(law: Law, draws: xr.Dataset, costs: Costs | None) -> list[Quantity]:
+    found = []
+    if law.needs_baseline_group:
+        found.append(Quantity("best_n_rollouts", "", "rollouts", best_rollouts(draws)))
+    if law.two_axis and costs is not None:
+        size = (best_rollouts(draws, costs.ratio) if law.group_baseline else
+                (draws["B_rollout"] / draws["B_prompt"] * costs.ratio).clip(min=1.0) ** 0.5)
+        found.append(Quantity("best_n_rollouts_at_cost", f"prompt_over_rollout={costs.ratio:.6g}",
+                              "rollouts", size))
+    return found

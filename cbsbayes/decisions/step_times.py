@@ -1,4 +1,4 @@
-r"""The step times of a sweep: what a step is, and how long one takes at any batch.
+r"""The step times of a sweep: how long a step takes at any batch, and what a run costs by it.
 
 A run's time is its typical trainer step (`cbsbayes.sweep.training_metrics` says what that leaves
 out), so a slow step counts for little and a run is one observation. A trainer step handles
@@ -8,20 +8,22 @@ out), so a slow step counts for little and a run is one observation. A trainer s
 
 with u updates per trainer step and e passes over each training batch. Other batches are predicted
 with the u and e of most runs. t is the model of `cbsbayes.models.step_time`.
+
+A cost is any function of n_prompts, n_rollouts and updates: samples, GPU-hours from a rate, or
+GPU-hours from these step times, the same that ``allocate --clock`` answers with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.decisions.batches import tried_batches
+from cbsbayes.decisions.batches import positive, range_of, tried_batches
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.mode import find_mode, root_of_covariance
 from cbsbayes.inference.nuts import MAX_R_HAT, SamplerSettings, sample
@@ -34,14 +36,13 @@ from cbsbayes.models.step_time import (
     prior_scale,
     step_time_data,
 )
+from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.quantities import Quantity
 from cbsbayes.posterior.tidy import tidy
 
-if TYPE_CHECKING:
-    from cbsbayes.posterior.fit import Fit
-
-__all__ = ["STEP_TIME_COLUMNS", "StepTimes", "SweepStepTimes", "fit_step_times",
-           "step_time_table", "step_times_of", "step_times_of_sweep"]
+__all__ = ["STEP_TIME_COLUMNS", "Cost", "StepTimes", "SweepStepTimes", "fit_step_times",
+           "hours_cost", "sample_cost", "step_time_cost", "step_time_table", "step_times_of",
+           "step_times_of_sweep"]
 
 STEP_TIME_COLUMNS = ["group", "quantity", "unit", "meaning", "median", "ci_lower", "ci_upper",
                      "ci_prob", "status", "r_hat", "ess_bulk", "ess_tail", "n_runs", "n_batches"]
@@ -53,7 +54,7 @@ _MEANING = {
     "kappa": ("1", "1: floor and work add up; near 0: the larger of them"),
     "sigma_time": ("1", "spread of the log step time over runs"),
 }
-_SETTINGS = SamplerSettings(draws=500, tune=300)
+_SECONDS = 3600.0  # of an hour
 _PRIOR_DRAWS = 4000
 _FARTHEST = 50.0  # log deviation of a new run: beyond, exp overflows
 _LEAST_ESS = 200.0
@@ -77,7 +78,7 @@ class StepTimes:
     draws: xr.Dataset
     prior: xr.Dataset
 
-    def typical(self, terms: np.ndarray) -> np.ndarray:
+    def population(self, terms: np.ndarray) -> np.ndarray:
         """Return the median step time at rows of terms, seconds, shape (sample, row)."""
         coefficients = np.stack([self._flat(name) for name in self.names], axis=-1)
         return np.exp(log_step_time(coefficients, self._flat("kappa"), terms))
@@ -128,7 +129,7 @@ def fit_step_times(
         return log_density(position, data)
 
     mode = find_mode(density, center, sd)
-    settings = SamplerSettings(draws=_SETTINGS.draws, tune=_SETTINGS.tune, random_seed=random_seed)
+    settings = SamplerSettings(draws=500, tune=300, random_seed=random_seed)
     found = sample(density, mode, root_of_covariance(density, mode, sd), settings)
     rng = np.random.default_rng(random_seed)
     prior = prior_parameters(data, (1, _PRIOR_DRAWS), rng)
@@ -185,7 +186,7 @@ class SweepStepTimes:
         step_prompts = prompts * self.updates_per_step / self.epochs
         terms = _terms(step_prompts, rollouts, one_axis=self.one_axis)
         terms[:, 1:] /= speed_up
-        return self.model.typical(terms) / self.updates_per_step
+        return self.model.population(terms) / self.updates_per_step
 
 
 def _terms(step_prompts: np.ndarray, rollouts: np.ndarray, *, one_axis: bool) -> np.ndarray:
@@ -276,7 +277,7 @@ def _notes(runs: pd.DataFrame, model: StepTimes, terms: np.ndarray) -> Iterator[
 
 def _misfits(runs: pd.DataFrame, model: StepTimes, terms: np.ndarray) -> Iterator[str]:
     """Yield the batch that the form misses by most, if by more than its runs' spread allows."""
-    off = np.log(runs["seconds"].to_numpy()) - np.median(np.log(model.typical(terms)), axis=0)
+    off = np.log(runs["seconds"].to_numpy()) - np.median(np.log(model.population(terms)), axis=0)
     table = runs.assign(off=off).groupby(["n_prompts", "n_rollouts"])["off"].agg(
         ["median", "size"]).query("size > 1").reset_index()
     error = 1.25 * float(model.draws["sigma_time"].median()) / np.sqrt(table["size"])
@@ -296,3 +297,87 @@ def step_time_table(times: SweepStepTimes, group: str, ci_prob: float) -> pd.Dat
     """
     return times.model.table(ci_prob).assign(
         group=group, n_runs=len(times.runs), n_batches=len(times.batches))[STEP_TIME_COLUMNS]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A price and its unit.
+
+    Attributes
+    ----------
+    draws : callable
+        From n_prompts, n_rollouts (one axis: total batch and 1) to draws of the price of one
+        update, shape (draw,); one number where the price follows from the batch.
+    unit : str
+        ``samples`` or ``GPU-hours``.
+    how : str
+        Where it is from, in one sentence.
+    step_times : SweepStepTimes or None
+        Which batches were timed, where the price is from step times.
+    """
+
+    draws: Callable[[float, float], np.ndarray]
+    unit: str
+    how: str
+    step_times: SweepStepTimes | None = None
+
+    def price(self, n_prompts: float, n_rollouts: float, updates: float) -> float:
+        """Return the expected price of a run."""
+        return float(np.mean(self.draws(n_prompts, n_rollouts))) * updates
+
+    def range(self, n_prompts: float, n_rollouts: float) -> str:
+        """Return where a batch lies among those timed (`range_of`); empty where none were."""
+        if self.step_times is None:
+            return ""
+        return str(range_of([(n_prompts, n_rollouts)], self.step_times.batches)[0])
+
+
+def sample_cost() -> Cost:
+    """Return the cost in samples: n_prompts × n_rollouts × updates."""
+    return Cost(lambda p, g: np.array([p * g]), "samples",
+                "Cost in samples: n_prompts × n_rollouts × updates.")
+
+
+def hours_cost(seconds_per_sample: float, gpus: float = 1.0) -> Cost:
+    """Return the cost in GPU-hours at so many seconds a sample on all GPUs together.
+
+    Raises
+    ------
+    CBSDataError
+        If either is not positive.
+    """
+    positive("--seconds-per-sample", seconds_per_sample)
+    positive("--gpus", gpus)
+    rate = seconds_per_sample * gpus / _SECONDS
+    return Cost(lambda p, g: np.array([rate * p * g]), "GPU-hours",
+                f"Cost in GPU-hours: {seconds_per_sample:g} s a sample on {gpus:g} GPU(s), as "
+                "given.")
+
+
+def step_time_cost(fit: Fit, gpus: float = 1.0) -> Cost:
+    """Return the cost in GPU-hours from the step times that the fit's runs logged.
+
+    The price is that of the population's seconds per update.
+
+    Raises
+    ------
+    CBSDataError
+        If fewer than three runs have a step time, or the number of GPUs is not positive.
+    """
+    positive("--gpus", gpus)
+    try:
+        times = step_times_of(fit)
+    except CBSDataError as error:
+        raise CBSDataError(f"{error}; or give --seconds-per-sample, or leave --cost at "
+                           "samples") from error
+
+    def draws(n_prompts: float, n_rollouts: float) -> np.ndarray:
+        seconds = times.seconds_per_update(np.array([[n_prompts, n_rollouts]]))
+        return seconds[:, 0] * gpus / _SECONDS
+
+    spread = np.expm1(float(times.model.draws["sigma_time"].median()))
+    how = (f"Cost in GPU-hours: {gpus:g} GPU(s), posterior mean of seconds per update in the "
+           f"population, from the step times of {len(times.runs)} runs at {len(times.batches)} "
+           f"batches (runs of one batch differ by about {100 * spread:.0f} %); start, validation "
+           "and checkpoints are not in it.")
+    return Cost(draws, "GPU-hours", how, times)

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,15 +28,14 @@ from cbsbayes.decisions.batches import (
     POPULATION,
     fitted_threshold,
     interval_columns,
+    positive,
     range_of,
     share_least,
     tried_batches,
 )
 from cbsbayes.decisions.step_times import SweepStepTimes, step_time_table, step_times_of
 from cbsbayes.errors import CBSDataError
-
-if TYPE_CHECKING:
-    from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.fit import Fit
 
 __all__ = ["CHOICE_COLUMNS", "GPU_HOURS", "HOURS", "MONEY", "SAMPLES", "TIME_COLUMNS", "Limits",
            "Machine", "TimeAnswer", "Times", "answer_times", "batch_grid", "choices_table",
@@ -72,10 +72,8 @@ class Machine:
     def __post_init__(self) -> None:
         """Refuse counts and prices that are not positive."""
         for count in self.gpus:
-            if count < 1:
-                raise CBSDataError(f"--gpus is {count}; valid: a whole number of at least 1")
-        if self.price is not None and not (np.isfinite(self.price) and self.price > 0):
-            raise CBSDataError(f"--price is {self.price:g} per GPU-hour; valid: a positive number")
+            positive("--gpus", count)
+        positive("--price", self.price)
         if self.price is not None and not self.gpus:
             raise CBSDataError("--price needs the number of GPUs the runs used; add --gpus N")
 
@@ -101,10 +99,8 @@ class Limits:
         CBSDataError
             If a limit is not positive, or needs a GPU count or price that is not known.
         """
-        for name, value in (("--gpu-hours", self.gpu_hours), ("--money", self.money),
-                            ("--deadline", self.deadline)):
-            if value is not None and not (np.isfinite(value) and value > 0):
-                raise CBSDataError(f"{name} is {value:g}; valid: a positive number")
+        for name, value in vars(self).items():
+            positive(f"--{name.replace('_', '-')}", value)
         if self.gpu_hours is not None and not machine.gpus:
             raise CBSDataError("--gpu-hours needs the number of GPUs the runs used; add --gpus N")
         if self.money is not None and machine.price is None:
@@ -245,34 +241,30 @@ def times_table(fit: Fit, times: Times) -> pd.DataFrame:
     GPUs. GPU-hours and price are empty where the number of GPUs or the price is not known.
     """
     prob, machine = float(fit.settings["ci_prob"]), times.machine
+    amounts = [("hours", HOURS), ("samples", SAMPLES)]
+    amounts += [("gpu_hours", GPU_HOURS)] if machine.gpus else []
+    amounts += [("price", MONEY)] if machine.price is not None else []
+    prompts, rollouts = times.batches.T
     tables = []
-    for threshold in times.draws["threshold"].values.tolist():
-        for applies_to in (POPULATION, NEW_RUN):
-            amounts = {unit: times.amount(unit, threshold, applies_to)
-                       for unit in (HOURS, GPU_HOURS, MONEY, SAMPLES)}
-            for g, count in enumerate(machine.counts):
-                inside = np.where(times.inside, amounts[HOURS][..., g], np.inf)
-                fastest = applies_to == POPULATION and times.inside
-                columns = {"threshold": threshold, "applies_to": applies_to,
-                           "gpus": count if machine.gpus else np.nan, "gpus_measured": g == 0,
-                           "p_fastest": np.where(fastest, share_least(inside), np.nan),
-                           "seconds_per_update": np.median(times.draws["seconds"][..., g], axis=0)}
-                for name, unit, known in (
-                        ("hours", HOURS, True), ("samples", SAMPLES, True),
-                        ("gpu_hours", GPU_HOURS, bool(machine.gpus)),
-                        ("price", MONEY, machine.price is not None)):
-                    if known:
-                        columns |= interval_columns(name, amounts[unit][..., g], prob)
-                tables.append(pd.DataFrame(columns).assign(**_batch_columns(times)))
+    for threshold, applies_to, (g, count) in product(
+            times.draws["threshold"].values.tolist(), (POPULATION, NEW_RUN),
+            enumerate(machine.counts)):
+        columns: dict[str, np.ndarray] = {}
+        for name, unit in amounts:
+            draws = times.amount(unit, threshold, applies_to)[..., g]
+            columns |= interval_columns(name, draws, prob)
+            if unit == HOURS and applies_to == POPULATION:
+                fastest = share_least(np.where(times.inside, draws, np.inf))
+                columns["p_fastest"] = np.where(times.inside, fastest, np.nan)
+        tables.append(pd.DataFrame({
+            "threshold": threshold, "applies_to": applies_to, "n_prompts": prompts,
+            "n_rollouts": rollouts, "total_batch": prompts * rollouts,
+            "range": times.draws["range"].values, "gpus": count if machine.gpus else np.nan,
+            "gpus_measured": g == 0, **columns,
+            "seconds_per_update": np.median(times.draws["seconds"][..., g], axis=0)}))
     table = pd.concat(tables, ignore_index=True)
     return table.assign(group=fit.group, law=fit.law.name, ci_prob=prob).reindex(
         columns=TIME_COLUMNS)
-
-
-def _batch_columns(times: Times) -> dict[str, np.ndarray]:
-    prompts, rollouts = times.batches.T
-    return {"n_prompts": prompts, "n_rollouts": rollouts, "total_batch": prompts * rollouts,
-            "range": times.draws["range"].values}
 
 
 def choices_table(

@@ -13,7 +13,7 @@ import pandas as pd
 from cbsbayes.decisions.decision import Decision
 from cbsbayes.decisions.time_to_target import TimeAnswer
 from cbsbayes.plots.gallery import all_figures
-from cbsbayes.posterior.versions import versions
+from cbsbayes.posterior.fit import versions
 from cbsbayes.report import numbers
 from cbsbayes.report.facts import Facts, batch_text
 from cbsbayes.report.numbers import Estimate, estimate, estimate_of

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cbsbayes.decisions.comparable import remarks
-from cbsbayes.decisions.compare_fits import LAW_BOUND
+from cbsbayes.decisions.compare_fits import LAW_BOUND, remarks
 from cbsbayes.errors import CBSDataError
-from cbsbayes.posterior.versions import versions
+from cbsbayes.posterior.fit import versions
 from cbsbayes.report import numbers
 from cbsbayes.report.facts import Facts, chosen_ats
 from cbsbayes.report.numbers import Estimate, estimate_of

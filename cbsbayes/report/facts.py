@@ -21,8 +21,8 @@ from cbsbayes.decisions.decision import Decision, decide
 from cbsbayes.decisions.time_to_target import TimeAnswer, answer_times
 from cbsbayes.errors import CBSDataError
 from cbsbayes.noise.beside_fit import FACTOR, noise_comparison, verdict_of
+from cbsbayes.posterior.cautions import LARGE_OFFSET
 from cbsbayes.posterior.definitions import overhead_table
-from cbsbayes.posterior.gradient_noise import LARGE_OFFSET
 from cbsbayes.report.numbers import Estimate, compared_estimate, count, estimate, estimate_of
 from cbsbayes.report.text import QUANTITIES, at_text, formula, parse_at, plain
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cbsbayes.decisions.iso_batch import iso_runs
+from cbsbayes.decisions.decision import iso_runs
 from cbsbayes.errors import CBSDataError
-from cbsbayes.posterior.ceiling_option import OPTION
+from cbsbayes.posterior.ceilings import OPTION
 from cbsbayes.report import tables
 from cbsbayes.report.allocate import allocate_notes, allocate_sentences, allocate_tables
 from cbsbayes.report.facts import Facts

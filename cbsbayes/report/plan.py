@@ -12,7 +12,7 @@ import pandas as pd
 
 from cbsbayes.decisions.batches import interval_columns
 from cbsbayes.decisions.next_runs import Plan
-from cbsbayes.posterior.versions import versions
+from cbsbayes.posterior.fit import versions
 from cbsbayes.report import numbers
 from cbsbayes.report.allocate import SETTINGS
 from cbsbayes.report.facts import Facts

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from cbsbayes.noise.beside_fit import shown_rows
-from cbsbayes.posterior.averaging import AVERAGE
-from cbsbayes.posterior.cross_check import CROSS_CHECK
+from cbsbayes.posterior.cautions import CROSS_CHECK
+from cbsbayes.posterior.tidy import AVERAGE
 from cbsbayes.report import numbers
 from cbsbayes.report.facts import (
     MAX_ROWS,

@@ -10,8 +10,13 @@ from fitted import C_P, C_R, T_0, timed_fit
 
 from cbsbayes.decisions.batches import range_of
 from cbsbayes.decisions.candidates import Choices, TriedRuns, candidates, tried_runs
-from cbsbayes.decisions.costs import Cost, hours_cost, sample_cost, step_time_cost
-from cbsbayes.decisions.step_times import step_times_of
+from cbsbayes.decisions.step_times import (
+    Cost,
+    hours_cost,
+    sample_cost,
+    step_time_cost,
+    step_times_of,
+)
 from cbsbayes.decisions.time_to_target import batch_grid
 from cbsbayes.errors import CBSDataError
 
@@ -62,11 +67,6 @@ class TestCandidates:
         with pytest.raises(CBSDataError, match=message):
             candidates(fit, TRIED, choices, cost, np.nan)
 
-    def test_rollouts_cannot_be_chosen_where_there_is_one_axis(self, fit):
-        one = TriedRuns(np.array([(64.0, 1.0)]), np.array([1]), 25.0, 600.0)
-        with pytest.raises(CBSDataError, match="give total batches only"):
-            candidates(fit, one, Choices(rollouts=(4.0,)), sample_cost(), np.nan)
-
 
 class TestCosts:
     def test_samples_and_hours_of_a_rate(self):
@@ -93,13 +93,6 @@ class TestCosts:
         marks = [cost.range(*batch) for batch in grid.tolist()]
         assert marks == range_of(grid, times.batches).tolist()
         assert {"tried", "extrapolated"} <= set(marks)
-
-    def test_hours_of_total_batches(self):
-        fit = timed_fit(one_axis=True)
-        cost = step_time_cost(fit)
-        seconds = step_times_of(fit).seconds_per_update(np.array([[1024.0, 1.0]]))
-        assert cost.price(1024, 1, 100) == pytest.approx(seconds.mean() * 100 / 3600, rel=1e-9)
-        assert cost.range(1e6, 1.0) == "extrapolated"
 
     def test_runs_without_step_times(self, fit):
         with pytest.raises(CBSDataError, match=r"no run has a step time.*--seconds-per-sample"):

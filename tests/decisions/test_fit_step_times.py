@@ -28,7 +28,7 @@ def test_known_coefficients_are_recovered(found):
         assert low < true < high
     assert (found.table(0.9)["r_hat"] < 1.01).all()
     assert float(found.draws["sigma_time"].median()) == pytest.approx(0.05, rel=0.35)
-    predicted = np.median(found.typical(terms(CELLS)), axis=0)
+    predicted = np.median(found.population(terms(CELLS)), axis=0)
     np.testing.assert_allclose(predicted, terms(CELLS) @ TRUTH, rtol=0.06)
 
 
@@ -37,7 +37,7 @@ def test_slow_runs_pull_the_terms_less_than_they_pull_their_mean():
     seconds, rows = table(rng, sigma=0.03)
     slow = seconds * np.where(rng.random(len(seconds)) < 0.12, 3.0, 1.0)
     assert 2 <= (slow > seconds).sum() <= 5
-    clean, robust = (np.median(fit_step_times(y, rows, NAMES).typical(terms(CELLS)), axis=0)
+    clean, robust = (np.median(fit_step_times(y, rows, NAMES).population(terms(CELLS)), axis=0)
                      for y in (seconds, slow))
     assert np.abs(np.log(robust / clean)).max() < 0.06 < np.log(slow.mean() / seconds.mean())
 
@@ -58,38 +58,18 @@ def test_floor_and_work_that_overlap_are_told_from_their_sum():
     assert np.median(coefficient(found, "t_0")) == pytest.approx(20, rel=0.03)
 
 
-def test_rows_without_any_spread_are_fitted():
-    _, rows = table(np.random.default_rng(7))
-    found = fit_step_times(rows @ TRUTH, rows, NAMES)
-    np.testing.assert_allclose(np.median(found.typical(rows), axis=0), rows @ TRUTH, rtol=0.01)
-    assert np.median(coefficient(found, "sigma_time")) < 0.01
-
-
-def test_one_axis_leaves_its_split_open_and_its_line_known():
-    cells = np.array([(p, 8.0) for p in (16, 32, 64, 128)])
-    seconds, rows = table(np.random.default_rng(8), cells=cells, sigma=0.03)
-    found = fit_step_times(seconds, rows, NAMES)
-    on, off = (interval(found.typical(terms(np.array([[64.0, g]])))) for g in (8, 32))
-    assert on[1] / on[0] < 1.15
-    assert off[1] / off[0] > 2
-    for name, rate in (("c_p", 0.5 + 8 * 0.1), ("c_r", 0.1 + 0.5 / 8)):
-        low, high = interval(coefficient(found, name))
-        assert low < 0.2 * rate
-        assert 0.8 * rate < high < 1.4 * rate
-
-
 @pytest.mark.mcmc
 def test_intervals_hold_the_truth_as_often_as_they_say():
     """40 tables of 27 runs: shares within four Monte Carlo errors of .9."""
-    held = {"coefficients": [], "typical": [], "new": []}
+    held = {"coefficients": [], "population": [], "new": []}
     for seed in range(40):
         rng = np.random.default_rng(seed)
         found = fit_step_times(*table(rng), NAMES, random_seed=seed)
-        typical, true = found.typical(terms(CELLS)), terms(CELLS) @ TRUTH
+        population, true = found.population(terms(CELLS)), terms(CELLS) @ TRUTH
         coefficients = np.stack([coefficient(found, name) for name in NAMES], axis=1)
-        new = typical * np.exp(found.deviation(len(CELLS), rng))
+        new = population * np.exp(found.deviation(len(CELLS), rng))
         for name, draws, value in (
-                ("coefficients", coefficients, TRUTH), ("typical", typical, true),
+                ("coefficients", coefficients, TRUTH), ("population", population, true),
                 ("new", new, true * np.exp(0.1 * rng.normal(size=len(true))))):
             low, high = interval(draws)
             held[name].append(((low <= value) & (value <= high)).mean())

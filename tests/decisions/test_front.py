@@ -1,25 +1,34 @@
-"""The front of updates and samples."""
+"""The front of updates and samples, and batches that meet a target: edges are edges."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from fit_fixture import make_fit, make_one_axis_fit
+from fitted import SETTINGS, quick_sampling
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from cbsbayes.decisions.front import FRONT_COLUMNS, best_tried_group, front_table, on_front
+from cbsbayes.decisions.batches import NEW_RUN, POPULATION
+from cbsbayes.decisions.front import (
+    FRONT_COLUMNS,
+    TARGET_COLUMNS,
+    Target,
+    best_tried_group,
+    front_table,
+    on_front,
+    target_table,
+)
+from cbsbayes.errors import CBSDataError
+from cbsbayes.posterior.fit_sweep import fit_sweep
+from cbsbayes.simulation.sweep import simulate_sweep
 
 
 def test_by_hand():
     steps = np.array([[100.0, 60.0, 55.0], [100.0, 60.0, 61.0]])
     total = np.array([64.0, 128.0, 128.0])
     np.testing.assert_allclose(on_front(np.log(steps), total), [1.0, 0.5, 0.5])
-
-
-def test_equal_batches_are_both_on_it():
-    np.testing.assert_allclose(on_front(np.zeros((3, 2)), np.array([8.0, 8.0])), [1.0, 1.0])
 
 
 @given(arrays.arrays(float, (1, 6), elements=st.floats(-2, 2)),
@@ -34,32 +43,32 @@ def test_the_front_is_what_no_other_beats(log_steps, total):
 
 
 @pytest.fixture(scope="module")
-def table():
+def front():
     return front_table(make_fit(), [0.7])
 
 
-class TestTable:
-    def test_columns(self, table):
-        assert list(table.columns) == FRONT_COLUMNS
-        assert set(table["kind"]) == {"tried", "curve"}
-        np.testing.assert_allclose(table["samples"], table["steps"] * table["total_batch"])
+class TestFront:
+    def test_columns(self, front):
+        assert list(front.columns) == FRONT_COLUMNS
+        assert set(front["kind"]) == {"tried", "curve"}
+        np.testing.assert_allclose(front["samples"], front["steps"] * front["total_batch"])
 
-    def test_every_cell_is_there_once_without_single_rollouts(self, table):
-        tried = table[table["kind"] == "tried"]
+    def test_every_cell_is_there_once_without_single_rollouts(self, front):
+        tried = front[front["kind"] == "tried"]
         assert len(tried) == len(tried.drop_duplicates(["n_prompts", "n_rollouts"]))
         assert tried["n_rollouts"].min() == 2
         assert (tried["range"] == "tried").all()
         assert tried["p_on_front"].between(0, 1).all()
 
-    def test_the_best_group_is_on_the_front_and_the_worst_is_not(self, table):
-        tried = table[(table["kind"] == "tried") & (table["total_batch"] == 256)]
+    def test_the_best_group_is_on_the_front_and_the_worst_is_not(self, front):
+        tried = front[(front["kind"] == "tried") & (front["total_batch"] == 256)]
         best = tried.loc[tried["steps"].idxmin()]
         assert best["n_rollouts"] == 4
         assert best["p_on_front"] > 0.9
         assert tried.loc[tried["steps"].idxmax(), "p_on_front"] < 0.01
 
-    def test_along_the_curve_updates_are_bought_with_samples(self, table):
-        curve = table[table["kind"] == "curve"]
+    def test_along_the_curve_updates_are_bought_with_samples(self, front):
+        curve = front[front["kind"] == "curve"]
         assert set(curve["n_rollouts"]) == {best_tried_group(make_fit(), 0.7)} == {4}
         assert (np.diff(curve["steps"]) < 0).all()
         assert (np.diff(curve["samples"]) > 0).all()
@@ -72,3 +81,115 @@ def test_one_axis_is_all_front():
     tried = table[table["kind"] == "tried"]
     assert tried["total_batch"].tolist() == [2.0**k for k in range(6, 14)]
     assert (tried["p_on_front"] == 1.0).all()
+
+
+@pytest.fixture(scope="module")
+def level(fit):
+    return float(fit.thresholds[len(fit.thresholds) // 2])
+
+
+@pytest.fixture(scope="module")
+def updates(fit, level):
+    """A number of updates that 64 prompts at 8 rollouts take in the population."""
+    return float(np.exp(fit.log_steps(64, 8, level).median()))
+
+
+def share(fit, level, prompts, rollouts, most, samples=False):
+    steps = np.exp(fit.log_steps(prompts, rollouts, level).values)
+    return np.mean(steps * (prompts * rollouts if samples else 1) <= most)
+
+
+@pytest.fixture(scope="module")
+def table(fit, level, updates):
+    return target_table(fit, Target("updates", updates, 0.9), [level])
+
+
+class TestUpdates:
+    def test_columns_and_lines(self, fit, table):
+        assert list(table.columns) == TARGET_COLUMNS
+        cells = set(zip(fit.crossings["n_prompts"].values.tolist(),
+                        fit.crossings["n_rollouts"].values.tolist(), strict=True))
+        lines = {f"n_rollouts={g}" for _, g in cells} | {f"n_prompts={p}" for p, _ in cells}
+        assert set(table["at"]) == lines
+        assert len(table) == 2 * len(lines)
+
+    def test_the_smallest_batch_is_the_smallest(self, fit, level, updates, table):
+        rows = table[table["met"] & (table["applies_to"] == POPULATION)]
+        assert len(rows) > 5
+        for row in rows.itertuples():
+            assert row.p_met == share(fit, level, row.n_prompts, row.n_rollouts, updates) >= 0.9
+            one_less = ((row.n_prompts - 1, row.n_rollouts) if row.along == "n_prompts"
+                        else (row.n_prompts, row.n_rollouts - 1))
+            if min(one_less) >= 2:
+                assert share(fit, level, *one_less, updates) < 0.9
+
+    def test_a_new_run_needs_more_than_the_population(self, table):
+        wide = table[table["met"]].pivot_table(index="at", columns="applies_to",
+                                               values="total_batch")
+        both = wide.dropna()
+        assert len(both) > 3
+        assert (both[NEW_RUN] >= both[POPULATION]).all()
+        assert (both[NEW_RUN] > 1.2 * both[POPULATION]).sum() > 3
+
+    def test_a_new_runs_probability_by_hand(self, fit, level, updates, table):
+        row = table[(table["applies_to"] == NEW_RUN) & (table["at"] == "n_rollouts=8")].iloc[0]
+        n = fit.crossings.sizes["run"]
+        new = fit.new_run(np.full(n, row["n_prompts"]), np.full(n, 8), level)
+        assert row["p_met"] == pytest.approx(float((new <= np.log(updates)).mean()), abs=1e-9)
+
+    def test_below_the_limit_it_cannot_be_met(self, fit, level):
+        least = float(np.quantile(fit.posterior["S_min"].sel(threshold=level).values, 0.01))
+        table = target_table(fit, Target("updates", least, 0.9), [level])
+        assert not table["met"].any()
+        assert table[["n_prompts", "total_batch", "p_met"]].isna().all(axis=None)
+        population = table[(table["applies_to"] == POPULATION) & (table["along"] == "n_prompts")]
+        assert population["p_most"].max() <= 0.02
+
+
+class TestSamples:
+    def test_both_ends(self, fit, level, updates):
+        most = 64 * 8 * updates
+        table = target_table(fit, Target("samples", most, 0.9), [level])
+        rows = table[(table["at"] == "n_rollouts=8") & (table["applies_to"] == POPULATION)]
+        assert rows["end"].tolist() == ["smallest", "largest"]
+        assert rows["n_prompts"].iloc[0] == 1
+        largest = rows["n_prompts"].iloc[1]
+        assert share(fit, level, largest, 8, most, samples=True) >= 0.9
+        assert share(fit, level, largest + 1, 8, most, samples=True) < 0.9
+        assert largest < 64  # at 64 the probability is one half
+
+
+def test_one_axis_has_one_line():
+    stand_in = make_one_axis_fit()
+    stand_in.predictive = _replicates(stand_in)
+    table = target_table(stand_in, Target("updates", 5000.0), [3.0])
+    row = table.iloc[0]
+    assert table["along"].tolist() == ["total_batch"] * 2
+    assert row["total_batch"] == pytest.approx(900 / (5000 / 4000 - 1), rel=0.4)  # 3,600
+    assert np.isnan(row["n_prompts"])
+
+
+def _replicates(stand_in):
+    rng = np.random.default_rng(1)
+    total = stand_in.crossings["total_batch"].values
+    log_steps = stand_in.log_steps(total, 1).transpose("sample", "batch", "threshold")
+    noisy = np.exp(log_steps + rng.normal(0, 0.05, log_steps.shape))
+    return noisy.rename(batch="run").to_dataset(name="steps")
+
+
+def test_only_lines_that_were_run_where_the_scales_are_not_told_apart():
+    with quick_sampling():
+        alone = fit_sweep(simulate_sweep("p2b", 1), sampler=SETTINGS, alternatives=False)
+    table = target_table(alone, Target("updates", 200.0), [float(alone.thresholds[0])])
+    assert set(table["at"]) == {"n_prompts=128"}
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("updates", 300.0, 1.0), "--probability is 1; valid: from 0.5"),
+    (("updates", 300.0, 0.1), "--probability is 0.1"),
+    (("updates", -1.0, 0.9), "--target-updates is -1; valid: above 0"),
+    (("updates", float("inf"), 0.9), "--target-updates is inf"),
+    (("samples", float("nan"), 0.9), "--target-samples is nan")])
+def test_targets_that_are_none(arguments, said):
+    with pytest.raises(CBSDataError, match=said):
+        Target(*arguments)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from cbsbayes.decisions.information import (
-    Information,
     expected_information,
     normal_scores,
     planned_quantity,
@@ -56,21 +55,6 @@ def test_units_and_logarithms_change_nothing():
     assert information(-values, weights).nats == pytest.approx(plain.nats)
 
 
-def test_no_data_tell_nothing():
-    values, weights = log_weights(1.0, np.random.default_rng(2))
-    nothing = information(values, np.zeros_like(weights))
-    assert nothing.nats == 0.0
-    assert nothing.error == 0.0
-    assert not nothing.resolved
-    assert nothing.effective == pytest.approx(len(values))
-
-
-def test_a_constant_on_a_row_of_weights_changes_nothing():
-    values, weights = log_weights(1.0, np.random.default_rng(3))
-    shifted = weights - 500.0 * np.arange(len(weights))[:, None]
-    assert information(values, shifted).nats == pytest.approx(information(values, weights).nats)
-
-
 def test_data_about_something_else_tell_nothing_of_the_quantity():
     rng = np.random.default_rng(4)
     draws, truths = rng.normal(size=(4000, 2)), rng.normal(size=(128, 2))
@@ -89,20 +73,6 @@ def test_repeated_data_saturate():
     # θ_2 stays unknown by what θ_1 hides, however often the same is measured
     assert eight < -0.5 * np.log(1 - 1 / (LOADING @ LOADING))
     assert eight == pytest.approx(exact(1.0, 8), rel=0.15)
-
-
-def test_few_effective_draws_are_counted_and_do_not_break():
-    values, weights = log_weights(0.001, np.random.default_rng(6), n_draws=300)
-    info = information(values, weights)
-    assert info.effective < 5
-    assert np.isfinite(info.nats)
-    assert np.isfinite(info.error)
-
-
-def test_resolved_means_above_two_errors():
-    assert Information(0.21, 0.1, 100).resolved
-    assert not Information(0.19, 0.1, 100).resolved
-    assert not Information(-0.3, 0.1, 100).resolved
 
 
 class TestPlannedQuantity:

@@ -1,4 +1,4 @@
-"""The splits of a batch: which there are, and what draws of S say about them."""
+"""The splits of a batch, what draws of S say about them, and the cheapest group size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from fit_fixture import ALPHA, SCALES, make_fit, make_one_axis_fit
+from fit_fixture import ALPHA, SCALES, make_fit
 from fitted import SETTINGS, quick_sampling
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,9 +14,10 @@ from hypothesis.extra import numpy as arrays
 
 from cbsbayes.decisions.splits import (
     SPLIT_COLUMNS,
+    Costs,
     candidate_splits,
-    check_batch,
     default_batch,
+    group_size_table,
     judge,
     split_status,
     split_table,
@@ -24,6 +25,7 @@ from cbsbayes.decisions.splits import (
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.fit_sweep import fit_sweep
+from cbsbayes.posterior.tidy import CBS_COLUMNS
 from cbsbayes.simulation.sweep import simulate_sweep
 
 GROUP_LAW, PLAIN = get_law("two_axis_free"), get_law("two_axis_free_plain")
@@ -46,9 +48,6 @@ class TestTheBatch:
         assert choice.total == total
         assert reason in choice.reason
 
-    def test_one_axis(self):
-        assert default_batch(make_one_axis_fit().crossings).total == 2**13
-
     @pytest.mark.parametrize(("total", "law", "message"), [
         (0, GROUP_LAW, r"--batch is 0; valid: from 2"),
         (10**12, GROUP_LAW, r"--batch is .*valid: from 2"),
@@ -57,7 +56,7 @@ class TestTheBatch:
         (128, get_law("total"), "total depends on the total batch alone")])
     def test_what_leaves_nothing_to_choose_is_refused(self, total, law, message):
         with pytest.raises(CBSDataError, match=message):
-            check_batch(total, law)
+            candidate_splits(total, TRIED, law)
 
 
 class TestCandidates:
@@ -68,9 +67,6 @@ class TestCandidates:
         (7 * 11, TRIED, [7, 11, 77])])  # where people have no choice all divisors are
     def test_sizes_that_people_use_and_those_run(self, total, tried, sizes):
         assert candidate_splits(total, tried, GROUP_LAW)[:, 1].tolist() == sizes
-
-    def test_without_a_group_baseline_single_rollouts_too(self):
-        assert candidate_splits(8, TRIED, PLAIN)[0].tolist() == [8, 1]
 
     @given(st.integers(4, 5000))
     def test_every_split_is_the_batch(self, total):
@@ -98,11 +94,6 @@ class TestJudge:
         regret = [0.1, 0.02, 10 / 9 - 1, 0.2]
         np.testing.assert_allclose(found.loc[1, ["regret_lower", "regret_upper"]].astype(float),
                                    np.quantile(regret, [0.25, 0.75]))
-
-    def test_without_a_split_inside_the_best_of_all_is_chosen(self):
-        found = judge(np.log([[3.0, 2.0], [3.0, 2.5]]), np.array([False, False]), 0.9)
-        assert found["chosen"].tolist() == [False, True]
-        assert found["p_best_inside"].isna().all()
 
     @given(arrays.arrays(float, (7, 4), elements=st.floats(-3, 3)))
     def test_probabilities_are_shares(self, log_steps):
@@ -152,10 +143,55 @@ class TestTable:
         table = split_table(plain, 256, [float(plain.thresholds[0])])
         assert table.loc[0, ["n_rollouts", "p_best"]].tolist() == [1, 1.0]
 
-    def test_a_bound_is_marked(self):
-        marked = make_fit()
-        at = (marked.cbs["quantity"] == "best_n_rollouts") & (marked.cbs["threshold"] == 0.7)
-        marked.cbs = pd.concat([marked.cbs[~at], marked.cbs[at].assign(status="upper_bound")])
-        found = split_table(marked, 256, [0.7])
-        assert (found["status"] == "upper_bound").all()
-        assert found["p_best"].notna().all()
+
+def test_without_costs_it_is_the_table_of_the_fit(fit):
+    table = group_size_table(fit)
+    assert list(table.columns) == CBS_COLUMNS
+    same = fit.cbs[fit.cbs["quantity"] == "best_n_rollouts"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(table, same)
+
+
+def test_costs_are_met_at_the_least_cost(fit):
+    """The formula is where N(G)/P is least at a fixed P (c_p + c_r G)."""
+    table = group_size_table(fit, Costs(6.0, 2.0))
+    rows = table[table["quantity"] == "best_n_rollouts_at_cost"]
+    assert (rows["at"] == "prompt_over_rollout=3").all()
+    draws = fit.posterior.isel(threshold=0)
+    ratio = float((draws["B_rollout"] / draws["B_prompt"]).median())  # all that the best depends on
+    grid = np.linspace(1.01, 60, 200_000)
+    noise = get_law("two_axis").noise_in_prompts(grid, 1.0, ratio)
+    best = grid[np.argmin(noise * (6.0 + 2.0 * grid))]
+    assert rows["median"].iloc[0] == pytest.approx(best, rel=1e-3)
+    assert rows["median"].iloc[0] > table["median"].iloc[0]
+
+
+def test_a_plain_law_has_a_size_only_with_costs(sweep):
+    with quick_sampling():
+        plain = fit_sweep(sweep, law="two_axis_free_plain", sampler=SETTINGS, alternatives=False)
+    assert group_size_table(plain).empty
+    table = group_size_table(plain, Costs(1e-9, 1.0))
+    assert set(table["quantity"]) == {"best_n_rollouts_at_cost"}
+    draws = plain.posterior["B_rollout"] / plain.posterior["B_prompt"]
+    dear = group_size_table(plain, Costs(4.0, 1.0))
+    assert dear["median"].iloc[0] == pytest.approx(
+        float(np.sqrt(4.0 * draws.isel(threshold=0).median())), rel=1e-6)
+
+
+def test_one_axis_settles_none(prompts_sweep):
+    with quick_sampling():
+        total = fit_sweep(prompts_sweep, sampler=SETTINGS, alternatives=False)
+        rollouts = fit_sweep(simulate_sweep("p2b", 1), sampler=SETTINGS, alternatives=False)
+    assert group_size_table(total, Costs(1.0, 1.0)).empty
+    table = group_size_table(rollouts, Costs(1.0, 1.0))
+    assert (table["status"] == "not_identified").all()
+    assert table[["median", "ci_lower", "ci_upper"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize(("prompt", "rollout", "said"), [
+    (0.0, 1.0, "--prompt-cost is 0; valid: above 0"),
+    (1.0, -2.0, "--rollout-cost is -2; valid: above 0"),
+    (float("nan"), 1.0, "--prompt-cost is nan"),
+    (1.0, float("inf"), "--rollout-cost is inf")])
+def test_costs_that_are_none(prompt, rollout, said):
+    with pytest.raises(CBSDataError, match=said):
+        Costs(prompt, rollout)

@@ -79,10 +79,6 @@ def test_one_axis_is_said_to_leave_the_split_open():
     assert (table.loc[["c_p", "c_r"], "status"] == "upper_bound").all()
 
 
-def test_both_axes_need_no_note(times):
-    assert times.notes == []
-
-
 def test_total_batches_alone_have_one_cost(both):
     n = both.sizes["run"]
     one = step_times_of_sweep(both.assign_coords(n_prompts=("run", np.full(n, -1)),
@@ -112,10 +108,3 @@ def test_a_batch_that_the_form_misses_is_named(both):
     notes = step_times_of_sweep(ds).notes
     assert len(notes) == 1
     assert notes[0].startswith("At 256 prompts × 8 rollouts the 2 runs took ")
-
-
-def test_a_mix_of_updates_per_step_is_said(both):
-    updates = np.ones(both.sizes["run"], dtype=int)
-    updates[:3] = 4
-    notes = step_times_of_sweep(both.assign_coords(updates_per_step=("run", updates))).notes
-    assert any("differ in updates per trainer step" in note and "with 1," in note for note in notes)

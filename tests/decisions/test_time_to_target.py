@@ -10,8 +10,6 @@ from fitted import timed_fit
 from cbsbayes.decisions.batches import NEW_RUN, POPULATION
 from cbsbayes.decisions.step_times import step_times_of
 from cbsbayes.decisions.time_to_target import (
-    CHOICE_COLUMNS,
-    GPU_HOURS,
     HOURS,
     TIME_COLUMNS,
     Limits,
@@ -93,12 +91,6 @@ class TestTimes:
             assert rows.loc[rows["range"] == "extrapolated", "p_fastest"].isna().all()
         assert table.loc[table["applies_to"] == NEW_RUN, "p_fastest"].isna().all()
 
-    def test_without_gpus_there_are_times_and_no_costs(self, fit):
-        table = times_table(fit, times_of(fit, thresholds=[fit.thresholds[0]]))
-        assert table[["gpus", "gpu_hours", "price"]].isna().all().all()
-        assert (table["hours_lower"] < table["hours_upper"]).all()
-        assert table["threshold"].unique().tolist() == [fit.thresholds[0]]
-
     def test_what_has_no_times_is_refused(self, fit, times):
         with pytest.raises(CBSDataError, match="no value at n_prompts 16 with n_rollouts 1"):
             times_of(fit, batches=np.array([[16.0, 1.0]]))
@@ -118,9 +110,9 @@ class TestTimes:
 
 
 @pytest.mark.parametrize(("machine", "message"), [
-    ({"gpus": (0,)}, "--gpus is 0; valid: a whole number of at least 1"),
+    ({"gpus": (0,)}, "--gpus is 0; valid: above 0"),
     ({"gpus": (8, -1)}, "--gpus is -1"),
-    ({"gpus": (8,), "price": 0.0}, "--price is 0 per GPU-hour; valid: a positive number"),
+    ({"gpus": (8,), "price": 0.0}, "--price is 0; valid: above 0"),
     ({"gpus": (8,), "price": float("nan")}, "--price is nan"),
     ({"price": 2.0}, "--price needs the number of GPUs"),
 ])
@@ -154,11 +146,6 @@ def one(times, probability=0.9, kind=POPULATION, **limits):
 class TestLimits:
     """Medians are hours on one GPU; the population's draws spread by .15 in log at most."""
 
-    def test_without_a_limit_the_fastest_is_named(self):
-        choice = one(made_times([5.0, 3.0, 4.0]))
-        assert (choice["n_prompts"], choice["met"]) == (2.0, True)
-        assert np.isnan(choice["beyond_n_prompts"])
-
     def test_a_budget_is_met_with_the_probability_asked_for(self):
         times = made_times([40.0, 24.0], machine=ON_8)
         assert one(times, gpu_hours=27.0)["n_prompts"] == 2.0
@@ -167,12 +154,6 @@ class TestLimits:
         assert barely["probability"] == pytest.approx(0.5, abs=0.01)
         assert one(times, gpu_hours=24.0, probability=0.45)["met"]
         assert one(times, money=54.0)["probability"] == one(times, gpu_hours=27.0)["probability"]
-
-    def test_one_new_run_needs_more_room_than_the_population(self):
-        times = made_times([24.0], machine=ON_8)
-        population, new = (one(times, gpu_hours=28.0, kind=kind) for kind in (POPULATION, NEW_RUN))
-        assert (population["met"], new["met"]) == (True, False)
-        assert population["probability"] > new["probability"] > 0.5
 
     def test_the_cheapest_in_time_is_found_under_a_deadline(self):
         choice = one(made_times([40.0, 24.0, 25.0], machine=ON_8), deadline=4.0)
@@ -190,19 +171,8 @@ class TestLimits:
         choice = one(made_times([16.0, 24.0], machine=Machine((2, 16))))
         assert choice[["n_prompts", "gpus"]].tolist() == [1.0, 2]
 
-    def test_the_table_holds_both_kinds_of_run(self):
-        times = made_times([40.0, 24.0], machine=ON_8)
-        table = choices_table(times, 0.7, Limits(30.0, None, 5.0), 0.9, 0.9)
-        assert list(table.columns) == CHOICE_COLUMNS
-        assert table["applies_to"].tolist() == [POPULATION, NEW_RUN] * 2
-        first = table.iloc[0]
-        assert first["cost"] == pytest.approx(24.0, rel=0.01)
-        assert first["hours"] == pytest.approx(3.0, rel=0.01)
-        assert (first["cost_unit"], first["gpus"]) == (GPU_HOURS, 8)
-        assert (table["hours_lower"] < table["hours"]).all()
-
     @pytest.mark.parametrize(("limits", "message"), [
-        ({"gpu_hours": 0.0}, "--gpu-hours is 0; valid: a positive number"),
+        ({"gpu_hours": 0.0}, "--gpu-hours is 0; valid: above 0"),
         ({"deadline": -1.0}, "--deadline is -1"),
         ({"money": float("nan")}, "--money is nan"),
         ({"gpu_hours": 10.0}, "--gpu-hours needs the number of GPUs"),

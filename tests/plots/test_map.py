@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cbsbayes.posterior.conditions import steps_ratio
 from drawn import legend, lines, texts, title
 
 from cbsbayes import plots
 from cbsbayes.decisions.time_to_target import HOURS
 from cbsbayes.errors import CBSDataError
+from cbsbayes.posterior.surface import steps_ratio
 
 
 def contours(ax, colour):

@@ -9,9 +9,9 @@ import pandas as pd
 from drawn import points, texts, title
 
 from cbsbayes.decisions.candidates import Request, TriedRuns
-from cbsbayes.decisions.costs import sample_cost
 from cbsbayes.decisions.information import PlannedQuantity
 from cbsbayes.decisions.next_runs import Plan
+from cbsbayes.decisions.step_times import sample_cost
 from cbsbayes.plots import plot_plan
 
 QUANTITY = PlannedQuantity("cbs_prompts", "n_rollouts=8", "prompts", 0.9,

@@ -10,9 +10,8 @@ from fitted import SETTINGS, quick_sampling
 
 from cbsbayes.decisions.batches import middle_threshold
 from cbsbayes.decisions.decision import Decision, decide
-from cbsbayes.decisions.group_size import Costs
-from cbsbayes.decisions.splits import BatchChoice
-from cbsbayes.decisions.targets import Target
+from cbsbayes.decisions.front import Target
+from cbsbayes.decisions.splits import BatchChoice, Costs
 from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.report.allocate import allocate_notes, allocate_sentences, allocate_tables

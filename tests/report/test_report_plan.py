@@ -10,9 +10,9 @@ import pytest
 from fit_fixture import make_fit
 
 from cbsbayes.decisions.candidates import Request, TriedRuns
-from cbsbayes.decisions.costs import sample_cost
 from cbsbayes.decisions.information import PlannedQuantity
 from cbsbayes.decisions.next_runs import Plan
+from cbsbayes.decisions.step_times import sample_cost
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.plan import candidates_table, plan_notes, plan_sentences
 

@@ -8,7 +8,7 @@ import xarray as xr
 from fit_fixture import make_fit
 from fitted import SETTINGS, quick_sampling
 
-from cbsbayes.decisions.iso_batch import CHECK_COLUMNS, check_table, fit_without, iso_runs
+from cbsbayes.decisions.decision import CHECK_COLUMNS, check_table, fit_without, iso_runs
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.posterior.fit_sweep import fit_sweep
@@ -44,15 +44,6 @@ def test_every_split_at_every_threshold(table):
         assert table.groupby("threshold")[name].sum().tolist() == pytest.approx([1.0] * 4)
 
 
-def test_observed_lies_between_its_bounds(table):
-    known = table[table["observed"].notna()]
-    assert len(known) > 10
-    assert (known["observed_lower"] < known["observed"]).all()
-    assert (known["observed"] < known["observed_upper"]).all()
-    one = table.groupby("threshold")["observed_least"].sum()
-    assert set(one) <= {0, 1}
-
-
 def test_runs_that_agree_are_not_accused(table):
     assert (table["verdict"] == "agree").mean() > 0.9
 
@@ -78,21 +69,6 @@ def test_a_run_that_never_arrived_counts_from_its_end():
     assert (row["observed_lower"], row["observed_upper"]) == (pytest.approx(300.0), np.inf)
     assert row["verdict"] == "slower"
     assert np.isnan(row["observed"])
-
-
-def test_more_runs_make_the_prediction_narrower():
-    def width(table):
-        row = table[(table["n_rollouts"] == 8) & (table["threshold"] == 0.7)].iloc[0]
-        return row["n_runs"], np.log(row["predicted_upper"] / row["predicted_lower"])
-
-    stand_in = make_fit()
-    once = width(check_table(stand_in, TOTAL))
-    many = xr.concat([stand_in.crossings] * 6, "run")
-    stand_in.predictive = xr.concat([stand_in.predictive] * 6, "run")
-    stand_in.crossings = many
-    again = width(check_table(stand_in, TOTAL))
-    assert again[0] == 6 * once[0]
-    assert again[1] < 0.95 * once[1]
 
 
 def test_a_batch_that_was_not_split_is_refused():
