@@ -1,31 +1,47 @@
 """How large a batch still pays in RLVR, along prompts and along rollouts, and how sure we are.
 
 >>> import cbsbayes as cb                                  # doctest: +SKIP
->>> fit = cb.fit_sweep(cb.read_sweep("sweep.nc"))          # doctest: +SKIP
->>> fit.cbs                                                # doctest: +SKIP
+>>> fit = cb.fit("sweep.nc")                               # doctest: +SKIP
+>>> fit.summary()                                          # doctest: +SKIP
+>>> cb.allocate(fit).tables["splits"]                      # doctest: +SKIP
+>>> cb.plan(fit).runs                                      # doctest: +SKIP
 >>> cb.plots.plot_steps(fit)                               # doctest: +SKIP
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import Any
 
-__all__ = ["CBSDataError", "Fit", "SamplerSettings", "default_sweep_path",
-           "fit_sweep", "plots", "read_logs", "read_sweep", "simulate_sweep", "write_fit",
-           "write_sweep"]
+__all__ = ["CBSDataError", "Fit", "SamplerSettings", "allocate", "compare", "default_sweep_path",
+           "fit", "fit_sweep", "plan", "plots", "read_logs", "read_sweep", "simulate_sweep",
+           "write_fit", "write_sweep"]
 __version__ = "0.1.0"
 
 _HOMES = {  # module and name, imported on first use: --help must not wait for PyMC
     "CBSDataError": ("errors", "CBSDataError"),
     "Fit": ("posterior.fit", "Fit"), "SamplerSettings": ("inference.sampling", "SamplerSettings"),
+    "allocate": ("decisions.decision", "decide"),
+    "compare": ("decisions.compare_fits", "compare_fits"),
     "default_sweep_path": ("sweep.shipped", "default_sweep_path"),
+    "fit": ("posterior.fit_sweep", "fit_sweep"),
     "fit_sweep": ("posterior.fit_sweep", "fit_sweep"),
-    "read_logs": ("ingest", "ingest"),  # `ingest` itself is the module once it is imported
+    "plan": ("decisions.next_runs", "plan_runs"),
+    "read_logs": ("ingest", "ingest"),
     "read_sweep": ("sweep.files", "read_sweep"),
     "simulate_sweep": ("simulation.sweep", "simulate_sweep"),
     "write_fit": ("report.folder", "write_fit"), "write_sweep": ("sweep.files", "write_sweep"),
 }
+
+
+class _Package(ModuleType):
+    """The package: ``cb.fit`` stays the function when the command's module is imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in _HOMES:
+            super().__setattr__(name, value)
 
 
 def __getattr__(name: str) -> Any:
@@ -41,3 +57,6 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """Return the public names."""
     return __all__
+
+
+sys.modules[__name__].__class__ = _Package

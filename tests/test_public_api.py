@@ -10,16 +10,18 @@ import platform
 import matplotlib.axes
 import pandas as pd
 import pytest
-from cbsbayes.posterior.versions import versions
 from fitted import quick_sampling
 
 import cbsbayes as cb
 from cbsbayes.__main__ import COMMANDS, main
+from cbsbayes.posterior.fit import versions
 
 HOMES = {"CBSDataError": "cbsbayes.errors",
          "Fit": "cbsbayes.posterior.fit", "SamplerSettings": "cbsbayes.inference.nuts",
+         "allocate": "cbsbayes.decisions.decision", "compare": "cbsbayes.decisions.compare_fits",
          "default_sweep_path": "cbsbayes.sweep.shipped",
-         "fit_sweep": "cbsbayes.posterior.fit_sweep",
+         "fit": "cbsbayes.posterior.fit_sweep", "fit_sweep": "cbsbayes.posterior.fit_sweep",
+         "plan": "cbsbayes.decisions.next_runs",
          "read_logs": "cbsbayes.ingest", "read_sweep": "cbsbayes.sweep.files",
          "simulate_sweep": "cbsbayes.simulation.sweep", "write_fit": "cbsbayes.report.folder",
          "write_sweep": "cbsbayes.sweep.files"}
@@ -30,11 +32,35 @@ def test_public_names_are_listed_and_are_what_their_modules_hold():
     assert dir(cb) == cb.__all__
     for name, home in HOMES.items():  # a name equal to its module's would become the module
         importlib.import_module(home)
+        importlib.import_module("cbsbayes.fit")
         assert callable(getattr(cb, name))
         assert getattr(cb, name).__module__ == home
     assert cb.plots is importlib.import_module("cbsbayes.plots")
     with pytest.raises(AttributeError, match="module 'cbsbayes' has no attribute 'sampler'"):
         _ = cb.sampler
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda: cb.fit(3), "int is no sweep; give the xarray.Dataset of"),
+    (lambda: cb.fit("nowhere.nc"), "nowhere.nc does not exist"),
+    (lambda: cb.allocate([1]), r"list is no fit; give what cbsbayes.fit\(…\) returned, or the"),
+    (lambda: cb.plan(None), "NoneType is no fit"),
+    (lambda: cb.compare("fit"), "a comparison needs several fits: give a list of them"),
+    (lambda: cb.compare([1, 2]), "int is no fit")])
+def test_wrong_types_are_told_what_to_pass(call, message):
+    with pytest.raises(cb.CBSDataError, match=message):
+        call()
+
+
+def test_from_a_sweep_to_decisions(sweep_file, fit, tmp_path):
+    with quick_sampling():
+        found = cb.fit(sweep_file, thresholds=[0.62, 0.66], alternatives=False,
+                       sampler=cb.SamplerSettings(draws=200))
+    assert found.crossings.equals(cb.Fit.load(found.save(tmp_path / "fit.nc")).crossings)
+    assert "front" in cb.allocate(tmp_path).tables
+    assert len(cb.plan(fit, runs=2, data_sets=16, draws=200).runs) == 2
+    with pytest.raises(cb.CBSDataError, match="total and two_axis_free are fits of the same runs"):
+        cb.compare([tmp_path, fit])
 
 
 def test_from_logs_to_table_and_axes(sweep_file, tmp_path):

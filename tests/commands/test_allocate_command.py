@@ -11,10 +11,9 @@ from fitted import SETTINGS, quick_sampling, verdict_of
 from page_reader import check_command_page
 
 from cbsbayes.allocate import main
-from cbsbayes.decisions.front import FRONT_COLUMNS
-from cbsbayes.decisions.iso_batch import CHECK_COLUMNS
+from cbsbayes.decisions.decision import CHECK_COLUMNS
+from cbsbayes.decisions.front import FRONT_COLUMNS, TARGET_COLUMNS
 from cbsbayes.decisions.splits import SPLIT_COLUMNS
-from cbsbayes.decisions.targets import TARGET_COLUMNS
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
 
