@@ -29,10 +29,9 @@ from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.fit import stacked
 from cbsbayes.posterior.surface import Surface
 from cbsbayes.simulation.truth import true_steps, truth_of
-from cbsbayes.validation.coverage import Settings, fitted_runs
 from cbsbayes.validation.engine import Ledger, executor, run_sweeps
 from cbsbayes.validation.families import family_sweep, get_family
-from cbsbayes.validation.models import posterior_tree, with_checks
+from cbsbayes.validation.models import Settings, fitted_runs, posterior_tree, with_checks
 
 TOTAL = 2048
 LAW = "two_axis_free"
@@ -56,8 +55,7 @@ def one_sweep(family: str, settings: Settings, seed: int) -> dict[str, Any]:
     drawn = replace(kind, arguments={**kind.arguments, "curve": curve})
     ds = family_sweep(drawn, law, seed)
     runs = fitted_runs(ds, law)
-    posterior = with_checks(posterior_tree(runs, law, settings.thresholds, settings.model,
-                                           settings.sampler(seed), settings.ceiling_by_group))
+    posterior = with_checks(posterior_tree(runs, law, settings, seed))
     tried = tried_batches(runs)
     splits = candidate_splits(TOTAL, tried, law)
     prompts, groups = splits[range_of(splits, tried) != "extrapolated"].T.tolist()

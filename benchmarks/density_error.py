@@ -24,8 +24,8 @@ from cbsbayes.models.crossing_data import LOGISTIC_SCALE, crossing_data
 from cbsbayes.models.crossing_parameters import CrossingParameters
 from cbsbayes.models.laws import get_law
 from cbsbayes.models.priors import PRIORS
-from cbsbayes.validation.coverage import THRESHOLDS, fitted_runs
 from cbsbayes.validation.families import family_sweep, get_family
+from cbsbayes.validation.models import THRESHOLDS, fitted_runs
 
 LAW = get_law("two_axis_free")
 SCALES = [(None, None), (0.01, None), (1.0, None), (None, 0.01), (1.0, 0.01)]

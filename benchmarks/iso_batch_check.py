@@ -23,9 +23,9 @@ from cbsbayes.decisions.decision import VERDICTS, check_table
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.validation.coverage import fitted_runs
 from cbsbayes.validation.engine import Ledger, executor, run_sweeps
 from cbsbayes.validation.families import family_sweep, get_family
+from cbsbayes.validation.models import fitted_runs
 
 TOTAL = 2048
 LAW = "two_axis_free"

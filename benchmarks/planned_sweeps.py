@@ -35,12 +35,12 @@ from cbsbayes.decisions.step_times import sample_cost
 from cbsbayes.inference.nuts import SamplerSettings
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.simulation.designs import design_table
+from cbsbayes.simulation.sweep import design_table
 from cbsbayes.simulation.truth import Truth, steps_over_progress
 from cbsbayes.sweep.dataset import new_sweep
 from cbsbayes.validation.engine import Ledger
 from cbsbayes.validation.families import prior_exponent
-from cbsbayes.validation.reading import Reading, true_logs
+from cbsbayes.validation.models import Reading, true_logs
 
 THRESHOLDS, TARGET, ROLLOUTS = (0.60, 0.65, 0.70), 0.70, 8
 EVERY, LENGTH, ITEMS, SIGMA_RUN = 25, 600, 1319, 0.08

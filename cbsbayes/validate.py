@@ -22,8 +22,8 @@ from cbsbayes._command import EXIT_OK, EXIT_SAMPLING, numbers, run_command
 from cbsbayes.errors import CBSDataError, one_line
 
 if TYPE_CHECKING:
-    from cbsbayes.validation.coverage import Settings
-    from cbsbayes.validation.study import Study
+    from cbsbayes.validation.engine import Study
+    from cbsbayes.validation.models import Settings
 
 __all__ = ["main"]
 
@@ -95,9 +95,8 @@ def _whole(text: str, least: int = 0) -> int:
 
 def _run(options: argparse.Namespace, command: str) -> int:
     from cbsbayes.report.folder import check_folder
-    from cbsbayes.validation.engine import executor
+    from cbsbayes.validation.engine import executor, run_study
     from cbsbayes.validation.page import study_markdown, write_outcome, write_page
-    from cbsbayes.validation.study import run_study
 
     studies = _studies(options)
     say: Callable[[str], object] = (lambda text: None) if options.quiet else print
@@ -121,7 +120,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
 
 def _studies(options: argparse.Namespace) -> list[Study]:
     """Return the studies asked for, everything that can be refused early refused."""
-    from cbsbayes.validation import study
+    from cbsbayes.validation import engine
     from cbsbayes.validation.families import FAMILIES, get_family
 
     for name in _COVERAGE_ONLY:
@@ -135,9 +134,9 @@ def _studies(options: argparse.Namespace) -> list[Study]:
                            f"--table {one_line(options.table)}")
     settings = _settings(options, law=_DEFAULT_LAW if options.law == "auto" else options.law)
     if options.what == "sbc":
-        return [study.calibration_study(settings)]
+        return [engine.calibration_study(settings)]
     names = list(FAMILIES) if options.family == "all" else options.family.split(",")
-    return [study.coverage_study(get_family(name).name, settings) for name in dict.fromkeys(names)]
+    return [engine.coverage_study(get_family(name).name, settings) for name in dict.fromkeys(names)]
 
 
 def _seeds_study(options: argparse.Namespace) -> Study:
@@ -145,8 +144,8 @@ def _seeds_study(options: argparse.Namespace) -> Study:
     from cbsbayes.ingest import ingest
     from cbsbayes.models.law_choice import choose_law
     from cbsbayes.sweep.files import read_sweep
-    from cbsbayes.validation.seeds import check_table
-    from cbsbayes.validation.study import seeds_study
+    from cbsbayes.validation.coverage import check_table
+    from cbsbayes.validation.engine import seeds_study
 
     file = options.table
     if file is None:
@@ -161,7 +160,7 @@ def _seeds_study(options: argparse.Namespace) -> Study:
 
 def _settings(options: argparse.Namespace, law: str) -> Settings:
     """Return the options that are settings; thresholds are the usual ones unless given."""
-    from cbsbayes.validation.coverage import Settings
+    from cbsbayes.validation.models import Settings
 
     given = {field.name: getattr(options, field.name) for field in fields(Settings)
              if getattr(options, field.name, None) is not None}

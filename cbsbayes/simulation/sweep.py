@@ -1,22 +1,41 @@
-"""Sweeps with known truth, for tests and for planning.
+r"""Sweeps with known truth: designs, what disturbs runs, and the curves that a trainer would log.
 
-Every run goes through `cbsbayes.simulation.truth` at its own batch and speed; what is kept is what
-a trainer would log: validation accuracy every few updates, until the run ends.
+The batches of a sweep, phase by phase, as the study this package grew from laid them out:
+
+===== =========================================================================
+p1    prompts varied: n_prompts 32 … 1024 at n_rollouts 8
+p2b   rollouts varied: n_rollouts 1 … 64 at n_prompts 128
+p2c   iso-batch: 2048 samples split (2048, 1) … (64, 32)
+batch one axis: total batch 32 … 8192, no prompts and rollouts told apart
+===== =========================================================================
+
+Every run goes through `cbsbayes.simulation.truth` at its own batch and speed. Beyond a run effect
+and binomial noise, real runs have (`Disturbances`)
+
+=================  ===========================================================================
+heavy tails        run effects from a Student t: a run in twenty is far off
+correlated noise   accuracy drifts around the curve as an AR(1) process in updates
+wander             a run's own speed changes along the way, a random walk in log step
+offset             a run is better or worse by a constant accuracy once it has started
+=================  ===========================================================================
+
+A wandering run behaves after s updates as one that trained :math:`\int_0^s e^{-v(s')} ds'` without
+wandering, v a Brownian motion in log s': always forwards, and the typical run is the one without.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
+from scipy.integrate import cumulative_trapezoid
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import get_law
-from cbsbayes.simulation.designs import design_table
-from cbsbayes.simulation.disturbances import Disturbances
 from cbsbayes.simulation.truth import (
     Truth,
     mean_noise,
@@ -27,10 +46,136 @@ from cbsbayes.simulation.truth import (
 from cbsbayes.sweep.dataset import digest, new_sweep, validate
 from cbsbayes.sweep.schema import AXES
 
-__all__ = ["levels", "simulate_sweep"]
+__all__ = ["DESIGNS", "Disturbances", "cells", "design_table", "levels", "simulate_sweep"]
 
+DESIGNS: dict[str, list[tuple[int, int]]] = {
+    "p1": [(2**k, 8) for k in range(5, 11)],
+    "p2b": [(128, 2**k) for k in range(7)],
+    "p2c": [(2048 // 2**k, 2**k) for k in range(6)],
+    "batch": [(2**k, 1) for k in range(5, 14)],
+}
+"""Cells (n_prompts, n_rollouts) by phase; of ``batch`` only the product counts."""
+
+_ALL = ("p1", "p2b", "p2c")
 _TAU_NODES = 4001
 _METRIC = "simulated/accuracy"
+_FIRST = 1 / 50  # share of a run before which its speed does not wander yet
+_KNOTS = 200  # of the walk, evenly in log step
+
+
+@dataclass(frozen=True)
+class Disturbances:
+    """How runs are disturbed; the defaults disturb nothing.
+
+    Attributes
+    ----------
+    run_freedom : float
+        Degrees of freedom of the run effect's t distribution, its scale kept; inf is normal.
+    drift_sd : float
+        Sd of accuracy's drift around the curve, once it has forgotten that it was 0 at the start.
+    drift_memory : float
+        Updates over which the drift falls to 1/e.
+    wander : float
+        Sd of the log speed gained over one e-fold of updates.
+    offset_sd : float
+        Sd of a run's constant offset in accuracy; before training there is none.
+    """
+
+    run_freedom: float = np.inf
+    drift_sd: float = 0.0
+    drift_memory: float = 75.0
+    wander: float = 0.0
+    offset_sd: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse values that disturb nothing or everything."""
+        valid = {"run_freedom": self.run_freedom > 0, "drift_memory": self.drift_memory > 0,
+                 "drift_sd": 0 <= self.drift_sd < np.inf, "wander": 0 <= self.wander < np.inf,
+                 "offset_sd": 0 <= self.offset_sd < np.inf}
+        for name, holds in valid.items():
+            if not holds:
+                raise CBSDataError(f"{name} is {getattr(self, name)}; valid: positive, or 0 and "
+                                   "finite for drift_sd, wander and offset_sd")
+
+    def run_effects(self, rng: np.random.Generator, sigma_run: float, n_runs: int) -> np.ndarray:
+        """Return each run's effect on log S, shape (run,)."""
+        if np.isinf(self.run_freedom):
+            return rng.normal(0.0, sigma_run, n_runs)
+        return sigma_run * rng.standard_t(self.run_freedom, n_runs)
+
+    def drift(self, rng: np.random.Generator, n_runs: int, step: np.ndarray) -> np.ndarray:
+        """Return what is added to accuracy at the evaluations, shape (run, step), 0 at first."""
+        drift = np.zeros((n_runs, len(step)))
+        if self.drift_sd > 0:
+            kept = np.exp(-np.diff(step) / self.drift_memory)
+            for k, rho in enumerate(kept, start=1):
+                fresh = self.drift_sd * np.sqrt(1.0 - rho**2)
+                drift[:, k] = rho * drift[:, k - 1] + rng.normal(0.0, fresh, n_runs)
+        if self.offset_sd > 0:
+            drift += rng.normal(0.0, self.offset_sd, (n_runs, 1)) * (step > 0)
+        return drift
+
+    def trained_steps(
+        self, rng: np.random.Generator, n_runs: int, step: np.ndarray
+    ) -> np.ndarray:
+        """Return the updates each run is worth at the evaluations, shape (run, step)."""
+        if self.wander == 0 or step[-1] == 0:
+            return np.broadcast_to(step, (n_runs, len(step)))
+        knots = np.geomspace(step[-1] * _FIRST, step[-1], _KNOTS)
+        sd = self.wander * np.sqrt(np.log(knots[1] / knots[0]))
+        log_slowness = np.cumsum(rng.normal(0.0, sd, (n_runs, _KNOTS - 1)), axis=1)
+        speed = np.hstack([np.ones((n_runs, 2)), np.exp(-log_slowness)])
+        at = np.concatenate([[0.0], knots])
+        worth = cumulative_trapezoid(speed, at, axis=1, initial=0)
+        return np.array([np.interp(step, at, row) for row in worth])
+
+
+def cells(design: str) -> list[tuple[str, int, int]]:
+    """Return (phase, n_prompts, n_rollouts) of a design such as ``"p1+p2b"`` or ``"all"``.
+
+    Raises
+    ------
+    CBSDataError
+        If a phase is unknown, or ``batch`` is mixed with phases of two axes.
+    """
+    phases = list(_ALL) if design == "all" else design.split("+")
+    for phase in phases:
+        if phase not in DESIGNS:
+            raise CBSDataError(f"unknown design {phase!r}; valid: all, or one or more of "
+                               f"{', '.join(DESIGNS)} joined by '+'")
+    if "batch" in phases and len(phases) > 1:
+        raise CBSDataError(f"design {design!r} mixes one axis with two; simulate 'batch' alone")
+    return [(phase, *cell) for phase in dict.fromkeys(phases) for cell in DESIGNS[phase]]
+
+
+def design_table(design: str, seeds: int) -> pd.DataFrame:
+    """Return one row per run of a design, each cell repeated for every seed.
+
+    Parameters
+    ----------
+    design : str
+        As for `cells`.
+    seeds : int
+        Replicates per cell.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``run, name, phase, seed, n_prompts, n_rollouts, total_batch``; n_prompts and
+        n_rollouts are -1 for one axis. Names are those `cbsbayes.ingest` understands.
+    """
+    if seeds < 1:
+        raise CBSDataError(f"seeds is {seeds}; valid: 1 and more")
+    rows = []
+    for phase, prompts, rollouts in cells(design):
+        one_axis = phase == "batch"
+        shape = f"batch_b{prompts}" if one_axis else f"cbs_{phase}_np{prompts}_nr{rollouts}"
+        rows += [{
+            "run": f"{shape}_s{seed}", "name": f"{shape}_s{seed}", "phase": phase, "seed": seed,
+            "n_prompts": -1 if one_axis else prompts, "n_rollouts": -1 if one_axis else rollouts,
+            "total_batch": float(prompts * rollouts),
+        } for seed in range(seeds)]
+    return pd.DataFrame(rows)
 
 
 def simulate_sweep(
@@ -46,7 +191,7 @@ def simulate_sweep(
     curve: Mapping[str, Any] | None = None,
     item_set: bool = False,
     checkpoint_noise: float = 0.0,
-    disturbances: Disturbances = Disturbances(),  # noqa: B008 - frozen
+    disturbances: Disturbances = Disturbances(),
     random_seed: int = 0,
 ) -> xr.Dataset:
     """Return a simulated sweep that carries its truth.

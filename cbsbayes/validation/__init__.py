@@ -8,8 +8,8 @@
 ``seeds``        real runs: one seed of every batch redrawn, all seeds as the reference
 ===============  ===========================================================================
 
-`models` is the interface to the models, `reading` says which quantities are compared, `engine` runs
-hundreds of fits in processes or on a cluster and keeps what is finished, `page` writes the tables.
+`models` is the interface to the models and says which quantities are compared, `engine` runs
+hundreds of fits in processes or on a cluster and keeps what is finished, `page` writes tables.
 """
 
 from __future__ import annotations

@@ -1,10 +1,17 @@
-"""One simulated sweep: every method's intervals beside the truth; many: how often they hold it."""
+"""Every method's intervals beside the truth in one sweep; in many: how often they hold it.
+
+Truth is that of a simulated sweep. Real runs have none, but where a batch was run with many seeds,
+one seed of each makes a sweep, and the log fit of all of them says what it should have found:
+whatever real runs do that no simulation thought of is in these intervals. The log fit takes
+exponent 1 where the law leaves it free: then only S at the middle batch and what doubling buys are
+compared, which depend little on it.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,101 +20,38 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.crossings.intervals import find_crossings
+from cbsbayes.crossings.thresholds import batch_labels
 from cbsbayes.errors import CBSDataError
-from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.models.laws import Law, get_law
 from cbsbayes.posterior.cautions import structure_caution
-from cbsbayes.posterior.ceilings import check_ceilings, small_group_caution
+from cbsbayes.posterior.ceilings import small_group_caution
 from cbsbayes.simulation.truth import progress_at, truth_of
-from cbsbayes.sweep.groups import choose_runs
+from cbsbayes.sweep.groups import group_names
 from cbsbayes.validation.families import family_sweep, get_family
-from cbsbayes.validation.least_squares_intervals import Intervals, least_squares_intervals
-from cbsbayes.validation.models import MODELS, averaged_logs, posterior_tree, with_checks
-from cbsbayes.validation.reading import Reading, true_logs
+from cbsbayes.validation.least_squares_intervals import (
+    Intervals,
+    least_squares_intervals,
+    log_estimates,
+)
+from cbsbayes.validation.models import (
+    Reading,
+    Settings,
+    averaged_logs,
+    fitted_runs,
+    numbers,
+    posterior_tree,
+    reading_of,
+    true_logs,
+    with_checks,
+)
 
-__all__ = ["ALL", "COLUMNS", "THRESHOLDS", "Settings", "coverage_table", "fitted_runs",
-           "interval_rows", "numbers", "simulated_sweep"]
+__all__ = ["ALL", "COLUMNS", "check_table", "coverage_table", "interval_rows", "redraw",
+           "redrawn_sweep", "reference_values", "simulated_sweep"]
 
 ALL = "all"
 """Label of the rows that pool all thresholds."""
-THRESHOLDS = (0.60, 0.625, 0.65, 0.675, 0.70, 0.72)
 COLUMNS = ("method", "threshold", "quantity", "truth", "estimate", "lower", "upper")
 """Of a finished sweep's rows; the last four are logarithms."""
-_LATER = ("ceiling_by_group", "alarms", "average", "eval_every")  # older ledgers do not have them
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How every sweep of a study is simulated and fitted.
-
-    Attributes
-    ----------
-    model, law : str
-        Names of the model (`cbsbayes.validation.models.MODELS`) and of the law.
-    thresholds : tuple of float
-        Targets.
-    chains, draws, tune : int
-        Of the sampler.
-    ci_prob : float
-        Nominal probability of all intervals.
-    n_bootstrap : int
-        Resamples of the least-squares bootstrap.
-    least_squares : bool
-        Whether least squares is fitted as well.
-    ceiling_by_group : bool
-        Whether small groups may saturate lower (trajectory model).
-    alarms : bool
-        Whether it is counted how often a fit would warn that small groups saturate lower.
-    average : bool
-        Whether the laws that a fit compares are fitted too, and what is averaged over all of
-        them is held to the truth.
-    eval_every : int or None
-        Updates between evaluations of simulated runs; None: as the family has it.
-
-    Raises
-    ------
-    CBSDataError
-        If there is no such model or law, or the sampler cannot work with its settings.
-    """
-
-    model: str = "crossing"
-    law: str = "two_axis_free"
-    thresholds: tuple[float, ...] = THRESHOLDS
-    chains: int = 2
-    draws: int = 500
-    tune: int = 500
-    ci_prob: float = 0.9
-    n_bootstrap: int = 200
-    least_squares: bool = True
-    ceiling_by_group: bool = False
-    alarms: bool = False
-    average: bool = False
-    eval_every: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be fitted, before anything is."""
-        if self.model not in MODELS:
-            raise CBSDataError(f"unknown model {self.model!r}; valid: {', '.join(MODELS)}")
-        if self.ceiling_by_group:
-            check_ceilings(self.model, get_law(self.law))
-        get_law(self.law)
-        self.sampler(0)
-
-    def sampler(self, random_seed: int) -> SamplerSettings:
-        """Return the sampler's settings for one sweep, which has one core."""
-        return SamplerSettings(draws=self.draws, tune=self.tune, chains=self.chains, cores=1,
-                               random_seed=random_seed)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values, as JSON gives them back."""
-        values = asdict(self) | {"thresholds": list(self.thresholds)}
-        return {name: value for name, value in values.items() if value or name not in _LATER}
-
-
-def fitted_runs(ds: xr.Dataset, law: Law) -> xr.Dataset:
-    """Return the runs that enter the fit."""
-    reasons = choose_runs(ds, group_baseline=law.group_baseline)
-    return ds.isel(run=[k for k, run in enumerate(ds["run"].values) if not reasons[str(run)]])
 
 
 def simulated_sweep(family: str, settings: Settings, random_seed: int) -> dict[str, Any]:
@@ -138,12 +82,77 @@ def simulated_sweep(family: str, settings: Settings, random_seed: int) -> dict[s
     return interval_rows(fitted_runs(ds, law), law, reading, settings, true, random_seed)
 
 
+def check_table(ds: xr.Dataset, name: str) -> None:
+    """Refuse a sweep whose seeds cannot be redrawn.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        The sweep.
+    name : str
+        Of its file, for the message.
+
+    Raises
+    ------
+    CBSDataError
+        If it holds several groups of runs, or no batch that was run more than once.
+    """
+    groups, labels = group_names(ds), batch_labels(ds)
+    if len(groups) > 1:
+        raise CBSDataError(f"{name} holds {len(groups)} groups of runs ({'; '.join(groups)}); "
+                           "seeds are redrawn within one: give a file of one group")
+    if np.bincount(labels[labels >= 0], minlength=1).max() < 2:
+        raise CBSDataError(f"{name} holds at most one run of each batch; redrawing seeds needs "
+                           "batches that were run several times")
+
+
+def redraw(ds: xr.Dataset, random_seed: int) -> xr.Dataset:
+    """Return one run of every batch, drawn anew."""
+    labels = batch_labels(ds)
+    rng = np.random.default_rng(random_seed)
+    return ds.isel(run=[int(rng.choice(np.flatnonzero(labels == label)))
+                        for label in np.unique(labels[labels >= 0])])
+
+
+def reference_values(
+    ds: xr.Dataset, settings: Settings, reading: Reading
+) -> dict[float, dict[str, float]]:
+    """Return the logarithms of what all seeds give by the log fit, by threshold and quantity."""
+    law = get_law(settings.law)
+    found = log_estimates(find_crossings(fitted_runs(ds, law), settings.thresholds), law, reading)
+    if law.alpha is None:
+        found = {name: logs for name, logs in found.items() if name.startswith(("S(", "gain_"))}
+    values = {t: {name: float(logs[k]) for name, logs in found.items() if np.isfinite(logs[k])}
+              for k, t in enumerate(settings.thresholds)}
+    if not any(values.values()):
+        raise CBSDataError("all seeds together give the log fit nothing to estimate; runs must be "
+                           "seen to cross a threshold between two evaluations")
+    return values
+
+
+def redrawn_sweep(ds: xr.Dataset, settings: Settings, random_seed: int) -> dict[str, Any]:
+    """Redraw one seed per batch, fit by every method, and return the record to keep.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        All runs.
+    settings : Settings
+        How sweeps are fitted.
+    random_seed : int
+        Of the redraw, the sampler and the bootstrap.
+    """
+    law, reading = get_law(settings.law), reading_of(ds)
+    return interval_rows(fitted_runs(redraw(ds, random_seed), law), law, reading, settings,
+                         reference_values(ds, settings, reading), random_seed)
+
+
 def interval_rows(
     fitted: xr.Dataset, law: Law, reading: Reading, settings: Settings,
     true: Mapping[float, Mapping[str, float]], random_seed: int,
 ) -> dict[str, Any]:
     """Return the record of one sweep from the runs to be fitted and the true values."""
-    fit = partial(_fit, fitted, settings, random_seed)
+    fit = partial(posterior_tree, fitted, settings=settings, random_seed=random_seed)
     start = time.perf_counter()
     own = fit(law)
     sampling: dict[str, Any] = {"seconds": round(time.perf_counter() - start, 3)}
@@ -169,11 +178,6 @@ def interval_rows(
     return {"rows": rows, "sampling": sampling}
 
 
-def _fit(fitted: xr.Dataset, settings: Settings, random_seed: int, law: Law) -> xr.DataTree:
-    return posterior_tree(fitted, law, settings.thresholds, settings.model,
-                          settings.sampler(random_seed), settings.ceiling_by_group)
-
-
 def _intervals(logs: Mapping[str, xr.DataArray], settings: Settings) -> Intervals:
     """Return median and ends of the equal-tailed interval, shape (3, threshold) each."""
     tail = (1 - settings.ci_prob) / 2
@@ -181,12 +185,6 @@ def _intervals(logs: Mapping[str, xr.DataArray], settings: Settings) -> Interval
     found = found.sel(threshold=list(settings.thresholds), method="nearest")
     return {str(name): ends.broadcast_like(found["threshold"]).transpose("quantile", ...).values
             for name, ends in found.data_vars.items()}
-
-
-def numbers(attrs: Mapping[Any, Any]) -> dict[str, float]:
-    """Return those attributes that are numbers."""
-    return {str(name): round(float(value), 4) for name, value in attrs.items()
-            if isinstance(value, float | int | np.number)}
 
 
 def coverage_table(intervals: pd.DataFrame) -> pd.DataFrame:
@@ -202,23 +200,16 @@ def coverage_table(intervals: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Columns ``method, quantity, threshold, n, given, log_bias, coverage, coverage_se,
-        log_width, width_over_t, width_over_boot``; threshold "all" pools them. `given` is the
-        share of cases with an interval, `coverage` counts those only; `coverage_se` is the Monte
-        Carlo error over sweeps, whose thresholds are not independent; `log_bias` and `log_width`
-        are medians, the last two medians of the width over that of the log fit's t-interval and
-        bootstrap on the same sweep.
+        log_width``; threshold "all" pools them. `given` is the share of cases with an interval,
+        `coverage` counts those only; `coverage_se` is the Monte Carlo error over sweeps, whose
+        thresholds are not independent; `log_bias` and `log_width` are medians.
     """
-    case, keys = ["sweep", "threshold", "quantity"], ["method", "quantity", "threshold"]
+    keys = ["method", "quantity", "threshold"]
     rows = intervals.assign(
         given=intervals[["lower", "upper"]].notna().all(axis=1),
         inside=intervals["truth"].between(intervals["lower"], intervals["upper"]),
         error=intervals["estimate"] - intervals["truth"],
         width=intervals["upper"] - intervals["lower"])
-    for other in ("t", "boot"):
-        widths = rows.loc[rows["method"] == f"log_fit_{other}", [*case, "width"]]
-        matched = rows[case].merge(widths, how="left", on=case)["width"].to_numpy()
-        with np.errstate(divide="ignore", invalid="ignore"):
-            rows[f"over_{other}"] = rows["width"].to_numpy() / matched
     rows["threshold"] = [f"{t:g}" for t in rows["threshold"]]
     both = pd.concat([rows.assign(threshold=ALL), rows])
     return pd.DataFrame([dict(zip(keys, key, strict=True)) | _statistics(part)
@@ -231,5 +222,4 @@ def _statistics(part: pd.DataFrame) -> dict[str, float]:
     return {"n": len(part), "given": part["given"].mean(), "log_bias": part["error"].median(),
             "coverage": given["inside"].mean(),
             "coverage_se": by_sweep.std() / np.sqrt(max(len(by_sweep), 1)),
-            "log_width": given["width"].median(),
-            "width_over_t": part["over_t"].median(), "width_over_boot": part["over_boot"].median()}
+            "log_width": given["width"].median()}

@@ -13,8 +13,7 @@ from scipy import stats
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law
 from cbsbayes.models.priors import PRIORS
-from cbsbayes.simulation.disturbances import Disturbances
-from cbsbayes.simulation.sweep import simulate_sweep
+from cbsbayes.simulation.sweep import Disturbances, simulate_sweep
 from cbsbayes.simulation.truth import Truth
 
 __all__ = ["FAMILIES", "Family", "family_sweep", "get_family", "prior_exponent"]

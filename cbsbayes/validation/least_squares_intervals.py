@@ -24,7 +24,7 @@ from cbsbayes.baselines.least_squares import fit_raw_law
 from cbsbayes.baselines.log_space import LogFit, inverse_batches
 from cbsbayes.models.batches import batch_axes
 from cbsbayes.models.laws import Law, get_law
-from cbsbayes.validation.reading import Reading
+from cbsbayes.validation.models import Reading
 
 __all__ = ["Intervals", "fixed_law", "least_squares_intervals", "log_estimates"]
 

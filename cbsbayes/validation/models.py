@@ -1,17 +1,19 @@
-"""The interface to the models: a sweep in, draws of the law's quantities out.
+"""What all studies share: how sweeps are fitted, and which quantities are compared.
 
-A further model enters `posterior_tree` and, to be calibrated, offers `CalibratedModel`; everything
-else reads what they return.
+A further model enters `posterior_tree` and, to be calibrated, `cbsbayes.validation.calibration`.
+Posterior draws, bootstrap draws and varied estimates are all read by `cbsbayes.posterior.surface`,
+so that no method has formulas of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike
+from scipy.optimize import brentq
 
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.errors import CBSDataError
@@ -22,55 +24,103 @@ from cbsbayes.models.crossing_data import crossing_data
 from cbsbayes.models.laws import Law, get_law
 from cbsbayes.models.trajectory import TrajectoryParameters
 from cbsbayes.models.trajectory_data import trajectory_data
-from cbsbayes.posterior.law_fit import (
-    curves_tree,
-    mixed_draws,
-    with_log_likelihood,
-)
-from cbsbayes.posterior.quantities import OF_ONE_LAW
+from cbsbayes.posterior.ceilings import check_ceilings
+from cbsbayes.posterior.law_fit import curves_tree, mixed_draws, with_log_likelihood
+from cbsbayes.posterior.quantities import OF_ONE_LAW, design_of
 from cbsbayes.posterior.selection import alternative_laws
+from cbsbayes.posterior.surface import Surface, steps_ratio
 from cbsbayes.posterior.verdict import sampler_checks
-from cbsbayes.validation.reading import Reading
+from cbsbayes.simulation.truth import Truth, mean_noise, progress_at, true_steps
+from cbsbayes.sweep.groups import choose_runs
 
-__all__ = ["MODELS", "CalibratedModel", "PriorDraw", "averaged_logs", "posterior_tree",
-           "with_checks"]
+__all__ = ["MODELS", "THRESHOLDS", "Reading", "Settings", "averaged_logs", "fitted_runs",
+           "numbers", "posterior_tree", "reading_of", "true_logs", "with_checks"]
 
 MODELS = ("crossing", "trajectory")
+THRESHOLDS = (0.60, 0.625, 0.65, 0.675, 0.70, 0.72)
+_LATER = ("ceiling_by_group", "alarms", "average", "eval_every")  # older ledgers do not have them
+_ENDLESS = 1e12
+_LOG_PROMPTS = (np.log(1e-2), np.log(1e6))  # where the true critical batch is looked for
 
 
-class PriorDraw(NamedTuple):
-    """A sweep and the parameters it was drawn from.
+@dataclass(frozen=True)
+class Settings:
+    """How every sweep of a study is simulated and fitted.
 
     Attributes
     ----------
-    sweep : xarray.Dataset
-        Curves, or crossings (`cbsbayes.crossings.intervals.find_crossings`).
-    parameters : xarray.Dataset
-        As a posterior of one draw: dims chain, draw (1 each) and threshold.
+    model, law : str
+        Names of the model (`MODELS`) and of the law.
+    thresholds : tuple of float
+        Targets.
+    chains, draws, tune : int
+        Of the sampler.
+    ci_prob : float
+        Nominal probability of all intervals.
+    n_bootstrap : int
+        Resamples of the least-squares bootstrap.
+    least_squares : bool
+        Whether least squares is fitted as well.
+    ceiling_by_group : bool
+        Whether small groups may saturate lower (trajectory model).
+    alarms : bool
+        Whether it is counted how often a fit would warn that small groups saturate lower.
+    average : bool
+        Whether the laws that a fit compares are fitted too, and what is averaged over all of
+        them is held to the truth.
+    eval_every : int or None
+        Updates between evaluations of simulated runs; None: as the family has it.
+
+    Raises
+    ------
+    CBSDataError
+        If there is no such model or law, or the sampler cannot work with its settings.
     """
 
-    sweep: xr.Dataset
-    parameters: xr.Dataset
+    model: str = "crossing"
+    law: str = "two_axis_free"
+    thresholds: tuple[float, ...] = THRESHOLDS
+    chains: int = 2
+    draws: int = 500
+    tune: int = 500
+    ci_prob: float = 0.9
+    n_bootstrap: int = 200
+    least_squares: bool = True
+    ceiling_by_group: bool = False
+    alarms: bool = False
+    average: bool = False
+    eval_every: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be fitted, before anything is."""
+        if self.model not in MODELS:
+            raise CBSDataError(f"unknown model {self.model!r}; valid: {', '.join(MODELS)}")
+        if self.ceiling_by_group:
+            check_ceilings(self.model, get_law(self.law))
+        get_law(self.law)
+        self.sampler(0)
+
+    def sampler(self, random_seed: int) -> SamplerSettings:
+        """Return the sampler's settings for one sweep, which has one core."""
+        return SamplerSettings(draws=self.draws, tune=self.tune, chains=self.chains, cores=1,
+                               random_seed=random_seed)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON gives them back."""
+        values = asdict(self) | {"thresholds": list(self.thresholds)}
+        return {name: value for name, value in values.items() if value or name not in _LATER}
 
 
-class CalibratedModel(Protocol):
-    """What a model must offer to be calibrated."""
-
-    scalars: tuple[str, ...]
-    """Further variables of prior and posterior to be ranked, without a threshold."""
-
-    def prior_draw(self, random_seed: int) -> PriorDraw:
-        """Return parameters drawn from the prior, and a sweep drawn from the parameters."""
-
-    def posterior(self, sweep: xr.Dataset, random_seed: int) -> xr.Dataset:
-        """Return posterior draws given a sweep, under the very prior of `prior_draw`."""
+def fitted_runs(ds: xr.Dataset, law: Law) -> xr.Dataset:
+    """Return the runs that enter the fit."""
+    reasons = choose_runs(ds, group_baseline=law.group_baseline)
+    return ds.isel(run=[k for k, run in enumerate(ds["run"].values) if not reasons[str(run)]])
 
 
 def posterior_tree(
-    sweep: xr.Dataset, law: Law, thresholds: ArrayLike, model: str, settings: SamplerSettings,
-    ceiling_by_group: bool = False,
+    sweep: xr.Dataset, law: Law, settings: Settings, random_seed: int
 ) -> xr.DataTree:
-    """Return the fit of a model at thresholds.
+    """Return the fit of a model at the settings' thresholds.
 
     Parameters
     ----------
@@ -78,15 +128,10 @@ def posterior_tree(
         The runs to be fitted, curves or a table of crossings.
     law : Law
         The law of S(P, G).
-    thresholds : array_like
-        Targets.
-    model : str
-        One of `MODELS`.
-    settings : SamplerSettings
-        How to sample.
-    ceiling_by_group : bool
-        Whether small groups may saturate lower (trajectory model); of laws without group sizes
-        none does.
+    settings : Settings
+        Model, thresholds and sampler; of laws without group sizes no group saturates lower.
+    random_seed : int
+        Of the sampler.
 
     Returns
     -------
@@ -98,17 +143,16 @@ def posterior_tree(
     Raises
     ------
     CBSDataError
-        If there is no such model, or the sweep cannot be fitted.
+        If the sweep cannot be fitted.
     """
-    if model == "crossing":
-        data = crossing_data(find_crossings(sweep, thresholds), law)
-        return with_log_likelihood(sample_crossings(data, law, settings), data, law)
-    if model == "trajectory":
-        targets = np.asarray(thresholds, dtype=float)
-        parameters = TrajectoryParameters(trajectory_data(sweep, law, None), law,
-                                          ceiling_by_group=ceiling_by_group and law.two_axis)
-        return curves_tree(sample_curves(parameters, settings), targets, settings.random_seed)
-    raise CBSDataError(f"unknown model {model!r}; valid: {', '.join(MODELS)}")
+    sampler = settings.sampler(random_seed)
+    if settings.model == "crossing":
+        data = crossing_data(find_crossings(sweep, settings.thresholds), law)
+        return with_log_likelihood(sample_crossings(data, law, sampler), data, law)
+    parameters = TrajectoryParameters(trajectory_data(sweep, law, None), law,
+                                      ceiling_by_group=settings.ceiling_by_group and law.two_axis)
+    return curves_tree(sample_curves(parameters, sampler), np.array(settings.thresholds),
+                       random_seed)
 
 
 def with_checks(tree: xr.DataTree) -> xr.Dataset:
@@ -150,3 +194,115 @@ def averaged_logs(
     shared = [name for name in logs[law.name] if name not in {*OF_ONE_LAW, reading.noise_name}]
     return {name: mixed_draws({law: found[name] for law, found in logs.items()}, weights)
             for name in shared}, weights
+
+
+def numbers(attrs: Mapping[Any, Any]) -> dict[str, float]:
+    """Return those attributes that are numbers."""
+    return {str(name): round(float(value), 4) for name, value in attrs.items()
+            if isinstance(value, float | int | np.number)}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The batch at which S, gains and critical batch sizes are compared.
+
+    Attributes
+    ----------
+    n_prompts, n_rollouts : int
+        Of two axes; the total batch and 1 where there is one.
+    one_axis : bool
+        Whether batches are total batches.
+    """
+
+    n_prompts: int = 128
+    n_rollouts: int = 8
+    one_axis: bool = False
+
+    @property
+    def noise_name(self) -> str:
+        """Name of the noise scale in prompts at the group size."""
+        return f"N({self.n_rollouts})"
+
+    def logs(self, law: Law, posterior: xr.Dataset) -> dict[str, xr.DataArray]:
+        """Return the logarithm of every quantity compared, by name.
+
+        Parameters
+        ----------
+        law : Law
+            The law of the draws.
+        posterior : xarray.Dataset
+            ``S_min``, the law's scales and, where free, ``alpha``; dims chain, draw, threshold.
+        """
+        p, g = self.n_prompts, self.n_rollouts
+        surface = Surface(law, posterior)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # limits 0 and inf
+            found = {name: _log(posterior[name]) for name in ("S_min", *law.scales)}
+            if self.one_axis:
+                found |= {f"S({p})": surface.log_steps(p, 1),
+                          "gain_total": surface.log_steps(2 * p, 1) - surface.log_steps(p, 1)}
+            else:
+                here = surface.log_steps(p, g)
+                found |= {self.noise_name: _log(_noise(law, g, posterior)), f"S({p},{g})": here,
+                          "gain_prompts": surface.log_steps(2 * p, g) - here,
+                          "gain_rollouts": surface.log_steps(p, 2 * g) - here,
+                          f"cbs_prompts({g})": _log(surface.solve(steps_ratio(2.0), "prompts", g))}
+            if law.alpha is None:
+                found["alpha"] = _log(posterior["alpha"])
+        return found
+
+
+def reading_of(ds: xr.Dataset) -> Reading:
+    """Return the reading at the middle of the batches of a dataset."""
+    design = design_of(ds)
+    if design.one_axis:
+        return Reading(round(design.total[(len(design.total) - 1) // 2]), 1, one_axis=True)
+    groups = design.groups or sorted({g for _, g in design.cells})
+    group = groups[len(groups) // 2]
+    prompts = sorted({p for p, g in design.cells if g == group})
+    return Reading(prompts[(len(prompts) - 1) // 2], group)
+
+
+def true_logs(truth: Truth, threshold: float, reading: Reading) -> dict[str, float]:
+    """Return the logarithms of the true quantities at one threshold.
+
+    S at batches, gains and the critical batch come from integrating the training, at any exponent
+    and with ceilings; noise scales are averages over progress. A quantity that this truth does not
+    have (B_prompt where only the total batch counts) is absent.
+
+    Parameters
+    ----------
+    truth : Truth
+        Of the simulated sweep.
+    threshold : float
+        Target, on the scale of the validation set where one is fixed.
+    reading : Reading
+        The batch of two axes at which quantities are stated.
+    """
+    p, g = reading.n_prompts, reading.n_rollouts
+    law, means = get_law(truth.law), mean_noise(truth, threshold)
+    here, more_prompts, more_rollouts, endless = np.log(true_steps(
+        truth, [p, 2 * p, p, _ENDLESS], [g, g, 2 * g, g], threshold)).tolist()
+
+    def above_critical(log_prompts: float) -> float:
+        steps = true_steps(truth, np.exp(log_prompts), g, threshold)
+        return float(np.log(steps)) - endless - np.log(2.0)
+
+    found = all(above_critical(end) * sign > 0 for end, sign in zip(_LOG_PROMPTS, (1, -1),
+                                                                    strict=True))
+    values = {"S_min": float(np.log(progress_at(truth, threshold))), f"S({p},{g})": here,
+              "gain_prompts": more_prompts - here, "gain_rollouts": more_rollouts - here,
+              f"cbs_prompts({g})": brentq(above_critical, *_LOG_PROMPTS) if found else np.nan,
+              "alpha": float(np.log(truth.alpha))}
+    means[reading.noise_name] = _noise(law, g, means)
+    return values | {name: float(np.log(value)) for name, value in means.items()}
+
+
+def _log(values: xr.DataArray) -> xr.DataArray:
+    return values.copy(data=np.log(values.values))
+
+
+def _noise(law: Law, n_rollouts: int, scales: Any) -> Any:
+    """Return the noise scale in prompts at a group size."""
+    if not law.two_axis:
+        return scales["B_noise"] / n_rollouts
+    return law.noise_in_prompts(n_rollouts, scales["B_prompt"], scales["B_rollout"])

@@ -1,4 +1,4 @@
-"""The folder of a validation: tables that grow study by study, figures, and a page in Markdown."""
+"""The folder of a validation: tables that grow study by study, figures, a page in Markdown."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 
 from cbsbayes.plots.files import figure_bytes
-from cbsbayes.plots.style import detached
+from cbsbayes.plots.style import GREY, detached, legend_outside, new_grid, styled
 from cbsbayes.posterior.fit import versions
 from cbsbayes.sweep.files import write_whole
 from cbsbayes.validation.coverage import ALL
+from cbsbayes.validation.engine import LABELS, Outcome
 from cbsbayes.validation.families import FAMILIES
-from cbsbayes.validation.figures import plot_coverage, plot_ranks
-from cbsbayes.validation.study import LABELS, Outcome
 
-__all__ = ["coverage_markdown", "page_markdown", "read_tables", "study_markdown",
-           "summary_sentence", "write_outcome", "write_page"]
+__all__ = ["coverage_markdown", "page_markdown", "plot_ranks", "read_tables",
+           "study_markdown", "summary_sentence", "write_outcome", "write_page"]
 
 _STUDIES = "studies.json"
+_ENVELOPE, _SIMULATIONS = 0.95, 1000  # of ranks: probability, and sets in which its level is found
+_LEAST_RANKS = 2
 _CAPTIONS = {
     "posterior": "Coverage of the posterior, by family:",
     "averaged": "The same averaged over the laws that a fit compares, as in `averaged.csv`:"}
@@ -56,25 +59,15 @@ def write_outcome(outcome: Outcome, folder: Path, command: str) -> None:
         **study.all_settings(), "command": command, "summary": outcome.summary,
         "versions": versions()}}
     write_whole(folder / _STUDIES, json.dumps(studies, indent=1) + "\n")
-    if len(outcome.table):
-        _draw(outcome, merged, folder / "figures")
+    if study.kind == "sbc" and len(outcome.table):
+        (folder / "figures").mkdir(exist_ok=True)
+        with detached():
+            drawn = figure_bytes(plot_ranks(outcome.rows))
+        write_whole(folder / "figures" / _figure(studies[study.name]), drawn)
 
 
-def _draw(outcome: Outcome, merged: pd.DataFrame, folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    study = outcome.study
-    with detached():
-        if study.kind == "sbc":
-            figure = plot_ranks(outcome.rows)
-        else:
-            part = merged[(merged["law"] == study.settings.law) & (merged["model"] == study.model)]
-            figure = plot_coverage(part, LABELS[study.kind], study.settings.ci_prob)
-        name = _figure(study.kind, study.data, study.settings.law, study.model)
-        write_whole(folder / f"{name}.svg", figure_bytes(figure))
-
-
-def _figure(kind: str, data: str, law: str, model: str) -> str:
-    return "-".join([kind, *([data] if kind == "sbc" else []), law, model])
+def _figure(study: Mapping[str, Any]) -> str:
+    return f"sbc-{study['data']}-{study['law']}-{study['model']}.svg"
 
 
 def write_page(folder: Path) -> Path:
@@ -109,10 +102,9 @@ def page_markdown(tables: Mapping[str, pd.DataFrame], studies: Mapping[str, Any]
     environment = Environment(loader=PackageLoader("cbsbayes.validation", "."),
                               undefined=StrictUndefined)
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for study in studies.values():
+    for study in sorted(studies.values(), key=_position):
         groups.setdefault((study["kind"], study["law"], study["model"]), []).append(study)
-    kinds = {kind: [_group(kind, table, sorted(group, key=_position))
-                    for key, group in groups.items() if key[0] == kind]
+    kinds = {kind: [_group(kind, table, group) for key, group in groups.items() if key[0] == kind]
              for kind, table in tables.items()}
     return environment.get_template("page.md.j2").render(kinds=kinds).rstrip() + "\n"
 
@@ -132,7 +124,7 @@ def _group(kind: str, table: pd.DataFrame, studies: list[dict[str, Any]]) -> dic
         overviews = {caption: _overview(rows, [study["data"] for study in studies], method)
                      for method, caption in _CAPTIONS.items() if method in set(rows["method"])}
     return {"law": law, "model": model, "overviews": overviews,
-            "figure": _figure(kind, studies[0]["data"], law, model) if len(rows) else "",
+            "figure": _figure(studies[0]) if kind == "sbc" and len(rows) else "",
             "studies": [study | {"title": _title(study), "text": study_markdown(
                 kind, rows[rows[LABELS[kind]] == study["data"]], study["summary"])}
                 for study in studies]}
@@ -150,28 +142,22 @@ def study_markdown(kind: str, table: pd.DataFrame, summary: Mapping[str, Any]) -
         text = "No sweep was fitted."
     else:
         text = (_rank_markdown(table) if kind == "sbc"
-                else coverage_markdown(table, ratios=kind == "seeds"))
+                else coverage_markdown(table))
     return f"{text}\n\n{summary_sentence(summary)}"
 
 
-def coverage_markdown(table: pd.DataFrame, *, ratios: bool = False) -> str:
+def coverage_markdown(table: pd.DataFrame) -> str:
     """Return the pooled rows: log error / coverage ± error / log width, a column per method.
 
     Parameters
     ----------
     table : pandas.DataFrame
         Of `cbsbayes.validation.coverage.coverage_table`.
-    ratios : bool
-        Whether to add the posterior's width over those of the log fit.
     """
     pooled = table[table["threshold"] == ALL]
     cells = pooled.assign(text=[_cell(row) for row in pooled.itertuples()])
     wide = cells.pivot(index="quantity", columns="method", values="text")
     wide = wide.loc[pooled["quantity"].unique(), pooled["method"].unique()].fillna("")
-    if ratios:
-        own = pooled[pooled["method"] == "posterior"].set_index("quantity")
-        for name, column in (("width / t", "width_over_t"), ("width / boot", "width_over_boot")):
-            wide[name] = [f"{value:.2f}" for value in own[column].reindex(wide.index)]
     return _grid("", wide)
 
 
@@ -230,3 +216,39 @@ def summary_sentence(summary: Mapping[str, Any]) -> str:
         named = "; ".join(f"seed {seed}: {why}" for seed, why in failed.items())
         return f"{text}. {len(failed)} failed and count for nothing: {named}."
     return f"{text}, none failed."
+
+
+@styled
+def plot_ranks(rows: pd.DataFrame) -> Figure:
+    """Plot how far the ranks' distribution is from uniform, a panel per quantity.
+
+    The band holds the whole curve of 95 % of samples that are uniform (Säilynoja et al. 2022,
+    https://doi.org/10.1007/s11222-022-10090-6), so that one look covers all ranks; every threshold
+    has a curve.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        Columns ``quantity, threshold, pit`` of all sweeps.
+    """
+    from arviz_stats.ecdf_utils import compute_ecdf, ecdf_pit
+
+    quantities = list(dict.fromkeys(rows["quantity"]))
+    figure, axes = new_grid(len(quantities), 3, panel=(3.2, 2.2), sharex=True, sharey=True)
+    n = rows["sweep"].nunique()
+    at = np.array([0.0, 1.0])
+    if n >= _LEAST_RANKS:
+        at, _, lower, upper = ecdf_pit((np.arange(n) + 0.5) / n, _ENVELOPE, _SIMULATIONS)
+    for ax, quantity in zip(axes, quantities, strict=True):
+        if n >= _LEAST_RANKS:
+            ax.fill_between(at, lower - at, upper - at, color=GREY, alpha=0.2, lw=0)
+        for threshold, part in rows[rows["quantity"] == quantity].groupby("threshold", sort=False):
+            ax.plot(at, compute_ecdf(part["pit"].to_numpy(float), at) - at, lw=1,
+                    label=str(threshold))
+        ax.axhline(0.0, color=GREY, lw=0.8)
+        ax.set_title(quantity)
+    for ax in axes[-3:]:
+        ax.set_xlabel("rank of the truth")
+    axes[0].set_ylabel("share of ranks below − uniform")
+    legend_outside(axes[min(2, len(axes) - 1)], title="threshold")
+    return figure

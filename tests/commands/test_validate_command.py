@@ -88,7 +88,7 @@ def test_seeds_of_a_table(tmp_path):
     table = pd.read_csv(tmp_path / "out" / "seeds.csv")
     assert set(table["table"]) == {"runs"}
     assert {"B_noise", "S_min", "gain_total"} <= set(table["quantity"])
-    assert "width / t" in (tmp_path / "out" / "README.md").read_text()
+    assert "| B_noise |" in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

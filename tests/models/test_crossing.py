@@ -25,8 +25,8 @@ from cbsbayes.models.priors import PRIORS
 from cbsbayes.models.pymc_models import build_crossing_model
 from cbsbayes.posterior.fit import stacked
 from cbsbayes.posterior.law_fit import new_runs
-from cbsbayes.validation.coverage import fitted_runs
 from cbsbayes.validation.families import FAMILIES, family_sweep
+from cbsbayes.validation.models import fitted_runs
 
 CASES = [*((name, 4) for name in LAWS), ("total", 1), ("two_axis_free", 1), ("two_axis_free", 2),
          ("power+noise", 4), ("two_axis_free+noise", 4), ("two_axis_free+N", 4),

@@ -12,8 +12,8 @@ from cbsbayes.models.laws import get_law
 from cbsbayes.models.trajectory import TrajectoryParameters
 from cbsbayes.models.trajectory_data import trajectory_data
 from cbsbayes.models.trajectory_runs import deviations
-from cbsbayes.validation.coverage import fitted_runs
 from cbsbayes.validation.families import family_sweep, get_family
+from cbsbayes.validation.models import fitted_runs
 
 FAMILIES = ["base", "sqrt", "heavy", "hill", "ceiling", "total", "item_set", "rising_noise",
             "wander", "seeds_2"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.simulation.disturbances import Disturbances
+from cbsbayes.simulation.sweep import Disturbances
 
 STEP = np.arange(0.0, 601.0, 25.0)
 
@@ -36,14 +36,6 @@ def test_drift_starts_at_nothing_and_forgets_at_its_rate(rng):
     assert drift[:, -1].std() == pytest.approx(0.02, rel=0.03)
     late = np.corrcoef(drift[:, -3], drift[:, -1])[0, 1]
     assert late == pytest.approx(np.exp(-50 / 50), abs=0.03)
-
-
-def test_drift_depends_on_updates_between_evaluations_not_on_their_number(rng):
-    drift = Disturbances(drift_sd=0.02, drift_memory=50.0)
-    for step in (STEP, np.arange(0.0, 601.0, 5.0)):
-        found = drift.drift(rng, 20_000, step)
-        at = np.searchsorted(step, [500.0, 550.0])
-        assert np.corrcoef(found[:, at].T)[0, 1] == pytest.approx(np.exp(-1.0), abs=0.03)
 
 
 def test_an_offset_is_a_run_s_own_and_begins_with_training(rng):

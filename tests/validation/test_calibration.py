@@ -1,25 +1,31 @@
-"""Calibration on the model's own prior: draws, ranks, and a test that sees a wrong posterior."""
+"""Calibration on the models' own priors: draws, ranks, and a test that sees a wrong posterior."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from matplotlib import pyplot
 
-from cbsbayes.errors import CBSDataError
+from cbsbayes.models.laws import get_law
 from cbsbayes.models.priors import PRIORS
 from cbsbayes.validation.calibration import (
     COLUMNS,
+    TrajectoryCalibration,
     calibrated,
     calibration_sweep,
     rank_table,
     ranks,
 )
-from cbsbayes.validation.coverage import Settings
-from cbsbayes.validation.study import rows_of
+from cbsbayes.validation.engine import rows_of
+from cbsbayes.validation.models import Settings
+from cbsbayes.validation.page import plot_ranks
 
 QUICK = Settings(law="two_axis", draws=100, tune=150, thresholds=(0.62, 0.68))
+CURVES = Settings(model="trajectory", law="two_axis", draws=300, tune=300)
 
 
 def draws_of(values):
@@ -63,15 +69,15 @@ def test_a_right_posterior_passes_and_a_narrow_one_does_not():
 
 def test_parameters_come_from_the_prior_and_sweeps_from_the_parameters():
     model = calibrated(QUICK)
-    drawn = [model.prior_draw(seed) for seed in range(200)]
-    sigma = np.log([d.parameters["sigma_run"].item() for d in drawn])
+    sweeps, drawn = zip(*(model.prior_draw(seed) for seed in range(200)), strict=True)
+    sigma = np.log([parameters["sigma_run"].item() for parameters in drawn])
     assert sigma.mean() == pytest.approx(np.log(PRIORS.sigma_run), abs=0.15)
     assert sigma.std() == pytest.approx(PRIORS.sigma_run_sd, abs=0.1)
-    assert (np.diff(drawn[0].parameters["S_min"].values[0, 0]) > 0).all()
-    assert drawn[0].sweep.sizes == {"run": 17, "threshold": 2}
-    again = calibrated(Settings(**{**QUICK.as_dict(), "thresholds": QUICK.thresholds}))
-    assert again.prior_draw(7).sweep.equals(drawn[7].sweep)
-    assert not drawn[7].sweep.equals(drawn[8].sweep)
+    assert (np.diff(drawn[0]["S_min"].values[0, 0]) > 0).all()
+    assert sweeps[0].sizes == {"run": 17, "threshold": 2}
+    again = calibrated(replace(QUICK, chains=3)).prior_draw(7)[0]
+    assert again.equals(sweeps[7])
+    assert not sweeps[7].equals(sweeps[8])
 
 
 @pytest.mark.mcmc
@@ -89,6 +95,46 @@ def test_a_few_sweeps_from_prior_to_table(law):
     assert known["pit"].between(0.001, 0.999).all()
 
 
-def test_an_unknown_model_is_refused():
-    with pytest.raises(CBSDataError, match="unknown model 'other'; valid: crossing, trajectory"):
-        Settings(model="other")
+@pytest.fixture(scope="module")
+def curves():
+    return TrajectoryCalibration(get_law(CURVES.law), CURVES)
+
+
+def test_what_follows_a_sweep_of_curves_is_held(curves):
+    first, second = (curves.prior_draw(seed)[0]["accuracy"].values for seed in (0, 1))
+    assert not np.array_equal(first, second)
+    model = curves._parameters
+    one, other = (replace(model, data=replace(model.data, accuracy=accuracy)).arrays
+                  for accuracy in (first, second))
+    for held, found in zip(one._replace(accuracy=second), other, strict=True):
+        np.testing.assert_array_equal(held, found)
+
+
+def test_parameters_of_curves_come_from_the_prior(curves):
+    sigma = np.log([curves.prior_draw(seed)[1]["sigma_run"].item() for seed in range(200)])
+    center, spread = curves._parameters.priors.sigma_run
+    assert sigma.mean() == pytest.approx(center, abs=4 * spread / np.sqrt(200))
+    assert sigma.std() == pytest.approx(spread, rel=4 / np.sqrt(400))
+
+
+@pytest.mark.mcmc
+def test_posteriors_are_calibrated():
+    """Eight sweeps, so mean ranks of single parameters are known to .10, that of all to .03."""
+    records = [calibration_sweep(CURVES, seed) for seed in range(8)]
+    ranks = np.array([[row[3] for row in record["rows"]] for record in records])
+    assert ranks.shape[1] > 25
+    assert np.abs(ranks.mean(axis=0) - 0.5).max() < 4 * 0.29 / np.sqrt(8)
+    assert ranks.mean() == pytest.approx(0.5, abs=0.12)
+    inside = ((ranks > 0.05) & (ranks < 0.95)).mean()
+    assert inside == pytest.approx(0.9, abs=0.09)
+    assert max(record["sampling"]["r_hat_max"] for record in records) < 1.2
+
+
+def test_ranks_are_drawn_in_an_envelope_a_panel_per_quantity():
+    rows = rank_rows(1.0, n=60).assign(sweep=range(60))
+    figure = plot_ranks(pd.concat([rows, rows.assign(quantity="other")]))
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["q", "other"]
+    assert all(len(ax.collections) == 1 for ax in figure.axes)
+    (alone,) = plot_ranks(rows[:1]).axes
+    assert not alone.collections
+    pyplot.close("all")

@@ -6,16 +6,26 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from mlperf import reference_sweep
 
+from cbsbayes.crossings.thresholds import batch_labels
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import LAWS, get_law
 from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.simulation.truth import Truth, true_steps
-from cbsbayes.validation import models
-from cbsbayes.validation.coverage import COLUMNS, Settings, coverage_table, simulated_sweep
+from cbsbayes.sweep.dataset import new_sweep
+from cbsbayes.validation.coverage import (
+    COLUMNS,
+    check_table,
+    coverage_table,
+    redraw,
+    redrawn_sweep,
+    reference_values,
+    simulated_sweep,
+)
+from cbsbayes.validation.engine import coverage_study, rows_of, sampling_summary
+from cbsbayes.validation.models import Reading, Settings, reading_of, true_logs
 from cbsbayes.validation.page import summary_sentence
-from cbsbayes.validation.reading import Reading, reading_of, true_logs
-from cbsbayes.validation.study import coverage_study, rows_of, sampling_summary
 
 READING = Reading()
 TWO_AXIS = {"S_min", "B_prompt", "B_rollout", "N(8)", "S(128,8)", "gain_prompts", "gain_rollouts",
@@ -28,24 +38,14 @@ def as_draws(logs):
                        for name, value in logs.items()}, coords={"threshold": [0.6]})
 
 
-@pytest.mark.parametrize("threshold", [0.60, 0.72])
-def test_at_exponent_one_the_integral_is_the_law_of_the_averages(threshold):
-    true = true_logs(Truth(), threshold, READING)
-    by_law = READING.logs(get_law("two_axis"), as_draws(
-        {name: true[name] for name in ("S_min", "B_prompt", "B_rollout")}))
-    assert set(by_law) == TWO_AXIS
+@pytest.mark.parametrize(("law", "scales"), [("two_axis", ("B_prompt", "B_rollout")),
+                                             ("total", ("B_noise",))])
+def test_at_exponent_one_the_integral_is_the_law_of_the_averages(law, scales):
+    true = true_logs(Truth(law=law), 0.65, READING)
+    by_law = READING.logs(get_law(law), as_draws({name: true[name] for name in ("S_min", *scales)}))
+    assert set(by_law) == TWO_AXIS - {"B_prompt", "B_rollout"} | set(scales)
     for name, value in by_law.items():
         assert value.item() == pytest.approx(true[name], abs=1e-4), name
-
-
-def test_where_only_the_total_batch_counts_its_law_holds():
-    true = true_logs(Truth(law="total"), 0.65, READING)
-    by_law = READING.logs(get_law("total"), as_draws(
-        {name: true[name] for name in ("S_min", "B_noise")}))
-    assert set(by_law) == TWO_AXIS - {"B_prompt", "B_rollout"} | {"B_noise"}
-    for name, value in by_law.items():
-        assert value.item() == pytest.approx(true[name], abs=1e-4), name
-    assert true["gain_prompts"] == pytest.approx(true["gain_rollouts"])
 
 
 def test_the_true_cbs_doubles_the_steps_of_endless_prompts():
@@ -106,41 +106,15 @@ def test_counting():
     assert table.loc["0.7", ["n", "coverage"]].tolist() == [2, 0]
 
 
-def test_widths_are_compared_within_a_sweep():
-    case = {"quantity": "q", "threshold": 0.6, "truth": 0.0, "estimate": 0.0, "lower": 0.0}
-    rows = pd.DataFrame([{**case, "method": method, "sweep": sweep, "upper": upper}
-                         for sweep, (t, ours) in enumerate([(1.0, 0.5), (4.0, 1.0), (10.0, 9.0)])
-                         for method, upper in (("log_fit_t", t), ("posterior", ours))])
-    table = coverage_table(rows).set_index(["method", "threshold"])
-    assert table.loc[("posterior", "all"), "width_over_t"] == pytest.approx(0.5)
-    assert table.loc[("log_fit_t", "all"), "width_over_t"] == 1.0
-    assert np.isnan(table.loc[("posterior", "all"), "width_over_boot"])
-
-
-def test_failures_are_counted_and_named():
+def test_failures_and_alarms_are_counted_and_named():
     records = [{"seed": 3, "error": "ValueError: no"},
-               {"seed": 4, "rows": [], "sampling": {"seconds": 2.0, "r_hat_max": 1.01}}]
+               {"seed": 4, "rows": [],
+                "sampling": {"seconds": 2.0, "r_hat_max": 1.01, "alarm": True}}]
     found = sampling_summary(records)
     assert (found["sweeps"], found["failed"]) == (1, {"3": "ValueError: no"})
-    assert found["r_hat_worst"] == 1.01
-
-
-def test_settings_that_are_not_new_read_as_before():
-    assert not {"ceiling_by_group", "alarms", "average", "eval_every"} & set(Settings().as_dict())
-    study = coverage_study("base", Settings(model="trajectory", ceiling_by_group=True))
-    assert study.name == "coverage-base-two_axis_free-trajectory-ceilings"
-    assert study.all_settings()["ceiling_by_group"] is True
-    assert study.all_settings()["model"] == "trajectory-ceilings"
-
-
-def test_alarms_are_counted_and_reported():
-    records = [{"seed": k, "sampling": {"seconds": 1.0, "alarm": k == 0, "structure_alarm": k > 0}}
-               for k in range(3)]
-    summary = sampling_summary(records)
-    assert (summary["alarms"], summary["structure_alarms"]) == (1, 2)
-    sentence = summary_sentence(summary)
-    assert "saturate lower in 1, the law's form reported to be in doubt in 2" in sentence
-    assert "alarms" not in sampling_summary([{"seed": 0, "sampling": {"seconds": 1.0}}])
+    sentence = summary_sentence(found)
+    assert "worst r_hat 1.010, small groups reported to saturate lower in 1" in sentence
+    assert "1 failed and count for nothing: seed 3: ValueError: no" in sentence
 
 
 @pytest.mark.mcmc
@@ -159,18 +133,72 @@ def test_what_is_averaged_over_laws_is_held_to_the_truth_too():
     assert off["S_min"].mean() < off_own["S_min"].mean()
 
 
-def test_averages_need_a_law_of_which_something_is_known(monkeypatch):
-    monkeypatch.setattr(models, "leave_one_run_out", lambda tree: None)
-    monkeypatch.setattr(models, "law_weights", lambda results: dict.fromkeys(results, 0.0))
-    ds = simulate_sweep("p1")
-    with pytest.raises(CBSDataError, match="importance weights overflow"):
-        models.averaged_logs(get_law("two_axis"), xr.DataTree(), ds, lambda law: xr.DataTree(),
-                             READING)
-
-
 def test_evaluations_may_be_set_for_any_family():
     study = coverage_study("base", Settings(eval_every=2))
     assert study.name == "coverage-base_every_2-two_axis_free-crossing"
     assert (study.all_settings()["eval_every"], study.all_settings()["family"]) == (2, "base")
     with pytest.raises(CBSDataError, match="eval_every is -3"):
         simulated_sweep("base", Settings(eval_every=-3), 0)
+
+
+@pytest.fixture
+def runs():
+    """Return five batches of four seeds whose S follows the total-batch law, B_noise 500."""
+    batch = np.repeat([64.0, 128, 256, 512, 1024], 4)
+    steps = 100 * (1 + 500 / batch) * np.tile([0.95, 1.05, 0.97, 1.04], 5)
+    return new_sweep({"run": [f"r{i}" for i in range(20)], "total_batch": batch},
+                     steps_lower=steps[:, None], steps_upper=steps[:, None], threshold=[1.0])
+
+
+def test_one_run_of_each_batch_drawn_anew(runs):
+    drawn = [redraw(runs, seed) for seed in range(40)]
+    for ds in drawn:
+        assert ds["total_batch"].values.tolist() == [64, 128, 256, 512, 1024]
+    assert len({tuple(ds["run"].values) for ds in drawn}) > 30
+    assert {str(run) for ds in drawn for run in ds["run"].values} == set(runs["run"].values)
+    assert redraw(runs, 3).equals(drawn[3])
+
+
+def test_all_seeds_are_the_reference(runs):
+    settings = Settings(law="total", thresholds=(1.0,))
+    reference = reference_values(runs, settings, reading_of(runs))[1.0]
+    assert np.exp(reference["B_noise"]) == pytest.approx(500, rel=1e-3)
+    assert np.exp(reference["S_min"]) == pytest.approx(100, rel=0.02)
+    assert np.exp(reference["gain_total"]) == pytest.approx((1 + 500 / 512) / (1 + 500 / 256))
+
+
+def test_a_free_exponent_is_not_held_to_a_reference_that_takes_it_as_one(runs):
+    settings = Settings(law="power", thresholds=(1.0,))
+    assert set(reference_values(runs, settings, reading_of(runs))[1.0]) == {"S(256)",
+                                                                              "gain_total"}
+
+
+def test_groups_of_one_are_never_drawn():
+    ds = simulate_sweep("p2b", 2)
+    assert (redraw(ds, 0)["n_rollouts"].values == [2, 4, 8, 16, 32, 64]).all()
+    assert (batch_labels(ds) == -1).sum() == 2
+
+
+def test_tables_without_seeds_are_refused(runs):
+    check_table(runs, "runs.csv")
+    with pytest.raises(CBSDataError, match=r"runs.csv holds at most one run of each batch"):
+        check_table(redraw(runs, 0), "runs.csv")
+    two = runs.assign_coords(model=("run", ["a", "b"] * 10))
+    with pytest.raises(CBSDataError, match="2 groups of runs"):
+        check_table(two, "runs.csv")
+
+
+@pytest.mark.mcmc
+def test_real_seeds_of_a_reference_benchmark(public_data):
+    """RNN-T, 20 seeds of each of six batches: a handful of redraws holds the all-seed value."""
+    ds = reference_sweep(public_data / "mlperf_rcp" / "rnnt_3.1.0.json", grid=1.0)
+    settings = Settings(law="total", thresholds=(1.0,))
+    records = [{"seed": seed, **redrawn_sweep(ds, settings, seed)} for seed in range(4)]
+    rows = rows_of(records, COLUMNS)
+    noise = rows[(rows["quantity"] == "B_noise")]
+    assert np.exp(noise["truth"].unique()).tolist() == [pytest.approx(3690, rel=0.02)]
+    table = coverage_table(rows).set_index(["method", "quantity", "threshold"])
+    ours = table.loc[("posterior", "B_noise", "all")]
+    assert ours["coverage"] >= 0.75
+    assert 0.1 < ours["log_width"] < 1.5
+    assert 0.3 < ours["width_over_t"] < 3

@@ -54,14 +54,6 @@ def test_processes_of_one_thread(ledger, monkeypatch):
     assert os.getpid() not in {process for process, _ in rows}
 
 
-def test_what_is_finished_is_not_fitted_again(ledger):
-    ledger.add(0, {"rows": [["kept"]], "sampling": {}})
-    with executor(1) as pool:
-        run_sweeps(work, range(2), ledger, pool)
-    assert ledger.records[0]["rows"] == [["kept"]]
-    assert ledger.records[1]["rows"] != [["kept"]]
-
-
 def test_a_worker_that_dies_stops_the_study_and_keeps_what_is_finished(ledger):
     with executor(1) as pool, pytest.raises(CBSDataError, match="2 of 4 sweeps are kept"):
         run_sweeps(die, range(4), ledger, pool)
@@ -134,22 +126,15 @@ def path(tmp_path):
     return ledger.path
 
 
-def test_sweeps_are_found_again_and_failed_ones_are_not_finished(path):
+def test_sweeps_are_found_again_but_failed_or_cut_off_ones(path):
+    path.write_text(path.read_text() + '{"seed": 2, "rows": [["a", 0.')
     again = Ledger(path, SETTINGS)
     assert again.finished == {0}
     assert again.records[0]["rows"] == [["a", 0.6, float("inf")]]
-    again.add(1, {"rows": [], "sampling": {}})
-    assert Ledger(path, SETTINGS).finished == {0, 1}
-    assert len(path.read_text().splitlines()) == 4  # appended, nothing rewritten
-
-
-def test_a_line_cut_off_while_written_is_fitted_again(path):
-    whole = path.read_text()
-    path.write_text(whole + '{"seed": 2, "rows": [["a", 0.')
-    ledger = Ledger(path, SETTINGS)
-    assert ledger.finished == {0}
-    ledger.add(2, {"rows": [], "sampling": {}})
-    assert Ledger(path, SETTINGS).finished == {0, 2}
+    with executor(1) as pool:
+        run_sweeps(work, range(3), again, pool)
+    assert Ledger(path, SETTINGS).finished == {0, 1, 2}
+    assert again.records[0]["rows"] == [["a", 0.6, float("inf")]]  # not fitted again
 
 
 def test_other_settings_are_refused(path):

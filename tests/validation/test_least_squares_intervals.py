@@ -14,7 +14,7 @@ from cbsbayes.validation.least_squares_intervals import (
     least_squares_intervals,
     log_estimates,
 )
-from cbsbayes.validation.reading import Reading
+from cbsbayes.validation.models import Reading
 
 TOTAL = Reading(256, 1, one_axis=True)
 

@@ -11,10 +11,9 @@ from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import LAWS
 from cbsbayes.simulate import main
-from cbsbayes.simulation.designs import cells, design_table
-from cbsbayes.simulation.sweep import simulate_sweep
+from cbsbayes.simulation.sweep import cells, design_table, simulate_sweep
 from cbsbayes.simulation.truth import Truth, mean_noise, progress_at, true_steps, truth_of
-from cbsbayes.sweep.dataset import is_one_axis, merge, notes_of
+from cbsbayes.sweep.dataset import merge, notes_of
 from cbsbayes.sweep.files import read_sweep
 
 
@@ -35,14 +34,14 @@ def integrated_steps(truth, prompts, rollouts, threshold):
     return solved.t_events[0][0]
 
 
-@pytest.mark.parametrize(("law", "alpha"), [("two_axis", 1.0), ("two_axis", 0.5),
-                                            ("two_axis_plain", 0.7)])
-@pytest.mark.parametrize(("prompts", "rollouts"), [(32, 8), (128, 2), (1024, 8)])
-def test_true_steps_solve_the_equation_of_progress(law, alpha, prompts, rollouts):
-    truth = Truth(law=law, alpha=alpha)
-    for threshold in (0.6, 0.72):
+@pytest.mark.parametrize("truth", [
+    Truth(), Truth(alpha=0.5), Truth(law="two_axis_plain", alpha=0.7),
+    Truth(alpha=0.8, ceiling=0.4), Truth(alpha=0.8, form="hill", shape=1.4, scale=70.0)])
+@pytest.mark.parametrize(("prompts", "rollouts"), [(32, 8), (1024, 4)])
+def test_true_steps_solve_the_equation_of_progress(truth, prompts, rollouts):
+    for threshold in (0.6, 0.68):
         expected = integrated_steps(truth, prompts, rollouts, threshold)
-        assert true_steps(truth, prompts, rollouts, threshold) == pytest.approx(expected, rel=1e-4)
+        assert true_steps(truth, prompts, rollouts, threshold) == pytest.approx(expected, rel=1e-3)
 
 
 @settings(max_examples=40)
@@ -65,23 +64,6 @@ def test_the_default_truth_is_the_one_that_was_measured_against():
     assert ds.attrs["true_alpha"] == 1.0
 
 
-@pytest.mark.parametrize("curve", [{"form": "hill", "shape": 1.4, "scale": 70.0},
-                                   {"ceiling": 0.4}])
-@pytest.mark.parametrize(("prompts", "rollouts"), [(32, 8), (1024, 4)])
-def test_other_curves_solve_it_too(curve, prompts, rollouts):
-    truth = Truth(alpha=0.8, **curve)
-    expected = integrated_steps(truth, prompts, rollouts, 0.68)
-    assert true_steps(truth, prompts, rollouts, 0.68) == pytest.approx(expected, rel=1e-3)
-
-
-def test_a_hill_curve_has_its_exponent_and_half_way_at_its_scale():
-    truth = Truth(form="hill", shape=1.4, scale=70.0)
-    share = (truth.level([35.0, 70.0, 140.0]) - truth.start) / truth.gain
-    assert share[1] == pytest.approx(0.5)
-    odds = np.log(share / (1 - share))
-    np.testing.assert_allclose(np.diff(odds) / np.log(2), 1.4)
-
-
 def test_small_groups_saturate_lower():
     ds = simulate_sweep("p2b", n_items=10**9, sigma_run=0.0, max_updates=20000, eval_every=500,
                         curve={"ceiling": 0.4})
@@ -97,12 +79,6 @@ def test_an_accuracy_never_reached_has_no_steps():
     assert np.isnan(true_steps(Truth(), 64, 8, 0.75))
     assert true_steps(Truth(), 64, 8, 0.5) == 0.0
     assert true_steps(Truth(), [64, 128], 8, [[0.6], [0.7]]).shape == (2, 2)
-
-
-def test_larger_batches_take_fewer_updates():
-    steps = true_steps(Truth(alpha=0.5), [8, 64, 512, 10**9], 8, 0.66)
-    assert (np.diff(steps) < 0).all()
-    assert steps[-1] == pytest.approx(float(progress_at(Truth(), 0.66)), rel=1e-4)
 
 
 def test_total_batch_truth_sees_only_the_product():
@@ -168,12 +144,6 @@ def test_checkpoint_noise_leaves_the_shared_start_alone():
     assert float((noisy["accuracy"] - quiet["accuracy"]).sel(step=slice(25, None)).std()) > 0.01
 
 
-def test_the_same_seed_gives_the_same_sweep():
-    assert simulate_sweep(random_seed=5).attrs["digest"] == simulate_sweep(
-        random_seed=5).attrs["digest"]
-    assert simulate_sweep(random_seed=5).attrs["digest"] != simulate_sweep().attrs["digest"]
-
-
 def test_designs_are_those_of_the_study():
     assert len(cells("all")) == 19
     assert cells("p1")[0] == ("p1", 32, 8)
@@ -233,15 +203,6 @@ def test_the_command_writes_a_valid_sweep_and_prints_the_truth(tmp_path, capsys)
     assert f"{float(ds['true_S_min'][0]):.4g}" in printed
     with xr.open_dataset(path) as plain:
         assert plain.attrs["simulated"] == 1
-
-
-def test_the_command_simulates_one_axis(tmp_path):
-    path = tmp_path / "one.nc"
-    assert main(["-o", str(path), "--design", "batch", "--law", "total", "--item-set"]) == 0
-    ds = read_sweep(path)
-    assert is_one_axis(ds)
-    assert truth_of(ds).law == "total"
-    assert np.isfinite(ds["true_B_noise"]).all()
 
 
 def test_bad_requests_end_in_one_line(tmp_path, capsys):
