@@ -25,7 +25,7 @@ _HOMES = {  # module and name, imported on first use: --help must not wait for P
     "Fit": ("posterior.fit", "Fit"), "SamplerSettings": ("inference.sampling", "SamplerSettings"),
     "allocate": ("decisions.decision", "decide"),
     "compare": ("decisions.compare_fits", "compare_fits"),
-    "default_sweep_path": ("sweep.shipped", "default_sweep_path"),
+    "default_sweep_path": ("sweep.files", "default_sweep_path"),
     "fit": ("posterior.fit_sweep", "fit_sweep"),
     "fit_sweep": ("posterior.fit_sweep", "fit_sweep"),
     "plan": ("decisions.next_runs", "plan_runs"),

@@ -115,9 +115,8 @@ def _run(options: argparse.Namespace, command: str) -> int:
 def _fit_groups(options: argparse.Namespace, command: str, stage: Timings) -> _Done:
     stage("importing")
     from cbsbayes.report.folder import check_folder, write_fit
-    from cbsbayes.sweep.files import read_sweep
+    from cbsbayes.sweep.files import default_sweep_path, read_sweep
     from cbsbayes.sweep.groups import group_names
-    from cbsbayes.sweep.shipped import default_sweep_path
 
     stage("reading the sweep")
     path = options.sweep or default_sweep_path()

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cbsbayes._command import EXIT_OK, run_command
-from cbsbayes.errors import one_line
+from cbsbayes.errors import CBSDataError, one_line
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["ingest", "main"]
 
 _SHOWN = 12  # lines of each list in the summary; --json and the dataset hold all of them
+_QUIET_SECONDS = 10.0  # between lines of progress where there is no terminal
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,16 +46,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m cbsbayes.ingest",
         description="Read the logs of a sweep and write them as one sweep dataset (netCDF).",
-        epilog="exit status: 0 written; 1 the input is at fault; 2 usage",
-    )
+        epilog="exit status: 0 written; 1 the input is at fault; 2 usage")
     add = parser.add_argument
-    add(
-        "sources",
-        nargs="+",
-        metavar="SOURCE",
+    add("sources", nargs="+", metavar="SOURCE",
         help="wandb:ENTITY/PROJECT; a folder, searched for wandb runs, TensorBoard files, verl's "
-        "*.jsonl and console logs, *.csv and *.parquet; or one such file",
-    )
+             "*.jsonl and console logs, *.csv and *.parquet; or one such file")
     add("-o", "--output", type=Path, metavar="FILE", help="the netCDF file to write")
     add("--metric", metavar="KEY", help="validation metric to fit, e.g. openai/gsm8k; default: "
         "the one all runs share, GSM8K before MATH")
@@ -63,8 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--config", type=Path, metavar="FILE", help="configuration (YAML or JSON) of the runs "
         "that have none of their own")
     add("--skip", action="append", default=[], metavar="RUN", help="leave a run out, by name or id")
-    add("--dry-run", action="store_true", help="show the runs and where their batch was read; "
-        "write nothing")
+    add("--dry-run", action="store_true",
+        help="show the runs and where each setting was read; write nothing")
     add("--watch", type=float, metavar="SECONDS", help="follow running logs: read and write again "
         "every SECONDS, until interrupted")
     add("--append", action="store_true", help="add the runs to FILE if it exists")
@@ -87,15 +83,9 @@ def _once(options: argparse.Namespace) -> int:
     if options.output is not None:
         _check_output(options.output, options.sources)
     with _progress(options.quiet) as progress:
-        ds = ingest(
-            options.sources,
-            metric=options.metric,
-            config=options.config,
-            runs=options.runs,
-            skip=options.skip,
-            cache_dir=options.cache,
-            progress=progress,
-        )
+        ds = ingest(options.sources, metric=options.metric, config=options.config,
+                    runs=options.runs, skip=options.skip, cache_dir=options.cache,
+                    progress=progress)
     if options.dry_run:
         print("\n".join(one_line(line) for line in _table(ds)))
         return EXIT_OK
@@ -106,13 +96,12 @@ def _once(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(summary, indent=2, allow_nan=False))
     elif not options.quiet:
-        print("\n".join(_lines(summary)))
+        print("\n".join(one_line(line) for line in _lines(summary)))
     return EXIT_OK
 
 
 def _check_output(output: Path, sources: Sequence[str]) -> None:
     """Refuse to replace what is no sweep of ours, or a source."""
-    from cbsbayes.errors import CBSDataError
     from cbsbayes.sweep.files import is_netcdf
 
     if not output.exists():
@@ -165,15 +154,15 @@ def ingest(
     OSError
         Where a file cannot be read.
     """
-    from cbsbayes.errors import CBSDataError
     from cbsbayes.logs.detect import read_sources
     from cbsbayes.logs.history import listed
-    from cbsbayes.logs.side_car import read_config
+    from cbsbayes.logs.run_config import read_config
+    from cbsbayes.logs.run_log import Origin
     from cbsbayes.logs.tables import read_runs
     from cbsbayes.sweep.dataset import add_notes
     from cbsbayes.sweep.from_logs import build_sweep
 
-    given = read_config(config) if config is not None else {}
+    given = (Origin("--config", read_config(config)),) if config is not None else ()
     stated = read_runs(runs) if runs is not None else {}
     logs, said = read_sources(sources, skip=skip, cache_dir=cache_dir, progress=progress)
     unknown = [name for name in stated if not any(name in (log.name, log.id) for log in logs)]
@@ -181,9 +170,9 @@ def ingest(
         said.append(f"{runs} names run(s) that no source has: {listed(unknown)}")
     now = datetime.now(tz=UTC).isoformat(timespec="seconds")
     history = one_line(f"{now} python -m cbsbayes.ingest {' '.join(sources)}")
-    logs = [replace(log, stated=stated.get(log.name) or stated.get(log.id, {}),
-                    further=(*log.further, ("--config", given)) if given else log.further)
-            for log in logs]
+    logs = [replace(log, settings=(
+        Origin("--runs", stated.get(log.name) or stated.get(log.id, {})), *log.settings, *given))
+        for log in logs]
     try:
         ds = build_sweep(logs, metric=metric, history=history)
     except CBSDataError as error:
@@ -193,9 +182,20 @@ def ingest(
 
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Progress | None]:
-    """Show a bar on stderr where that is a terminal."""
-    if quiet or not sys.stderr.isatty():
+    """Show a bar on stderr where that is a terminal, and a line now and then elsewhere."""
+    if quiet:
         yield None
+        return
+    if not sys.stderr.isatty():
+        last = time.monotonic()
+
+        def tell(done: int, total: int) -> None:
+            nonlocal last
+            if time.monotonic() - last > _QUIET_SECONDS:
+                last = time.monotonic()
+                print(f"cbsbayes.ingest: read {done} of {total}", file=sys.stderr, flush=True)
+
+        yield tell
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -207,25 +207,22 @@ def _progress(quiet: bool) -> Iterator[Progress | None]:
 
 
 def _table(ds: xr.Dataset) -> list[str]:
-    """Return a line per run: its batch and where it was read, evaluations, last update."""
+    """Return a line per run: its batch, its curve, its trainer and where each setting was read."""
     from cbsbayes.sweep.dataset import notes_of
 
     curves = "accuracy" in ds
     found = ds["accuracy"].sel(metric=ds.attrs["metric"]) if curves else ds["steps_upper"]
-    counts = found.notnull().sum(set(found.dims) - {"run"}).values
-    origin = ds["batch_from"].values if "batch_from" in ds else [""] * ds.sizes["run"]
-    rows: list[tuple[str, ...]] = [
-        ("run", "prompts", "rollouts", "batch", "updates/step", "seed", "batch read from",
-         "evaluations", "last update", "remark")]
-    columns = [ds[name].values for name in ("run", "n_prompts", "n_rollouts", "total_batch",
-                                            "updates_per_step", "seed")]
-    rows += [(*(f"{v:g}" if isinstance(v, float) else str(v) for v in values), str(source),
-              str(count), f"{last:g}", str(remark))
-             for *values, source, count, last, remark in zip(
-                 *columns, origin, counts, ds["last_step"].values, ds["remark"].values,
-                 strict=True)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    shown = {"run": "run", "prompts": "n_prompts", "rollouts": "n_rollouts",
+             "batch": "total_batch", "updates/step": "updates_per_step", "seed": "seed",
+             "last update": "last_step", "trainer": "trainer", "version": "trainer_version",
+             "GPUs": "n_gpus", "source": "source", "read from": "read_from", "remark": "remark"}
+    columns = [[title, *(f"{v:g}" if isinstance(v, float) else str(v)
+                         for v in ds[name].values.tolist())]
+               for title, name in shown.items() if name in ds]
+    counts = found.notnull().sum(set(found.dims) - {"run"}).values.tolist()
+    columns.insert(6, ["evaluations", *map(str, counts)])
+    widths = [max(map(len, column)) for column in columns]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in zip(*columns, strict=True)]
     metric = [f"metric   {ds.attrs['metric']}"] if curves else []
     return [*lines, *metric, *_section("notes", notes_of(ds))]
 
@@ -234,58 +231,55 @@ def _summary(ds: xr.Dataset, output: Path) -> dict[str, Any]:
     """Return what the file holds as plain values."""
     from cbsbayes.sweep.dataset import notes_of
 
-    usable = ds["usable"].values == 1
-    phases = Counter(str(phase) for phase in ds["phase"].values)
-    batches = zip(*(ds[name].values for name in ("n_prompts", "n_rollouts", "total_batch")),
-                  strict=True)  # fmt: skip
-    pairs = sorted({(int(p), int(r), float(b)) for p, r, b in batches})
     curves = "accuracy" in ds
-    names, remarks = ds["run"].values, ds["remark"].values
+    runs = ds[["run", "phase", "usable", "remark"]].to_dataframe()
+    axes = ["n_prompts", "n_rollouts", "total_batch"]
+    batches = sorted(set(zip(*(ds[name].values.tolist() for name in axes), strict=True)))
+    used = runs["usable"] == 1
+    command = ["python", "-m", "cbsbayes.fit", str(output), "-o", str(output.parent / "fit")]
     return {
         "output": str(output),
-        "runs": int(ds.sizes["run"]),
-        "usable": int(usable.sum()),
-        "phases": dict(sorted(phases.items())),
-        "batches": [{"n_prompts": p, "n_rollouts": r, "total_batch": b} for p, r, b in pairs],
+        "runs": len(runs),
+        "usable": int(used.sum()),
+        "phases": dict(sorted(Counter(runs["phase"]).items())),
+        "batches": [dict(zip(axes, batch, strict=True)) for batch in batches],
         "kind": "curves" if curves else "crossings",
         "metric": str(ds.attrs["metric"]),
-        "metrics": [str(name) for name in ds["metric"].values] if curves else [],
+        "metrics": ds["metric"].values.tolist() if curves else [],
         "evaluations": int(ds["accuracy" if curves else "steps_upper"].notnull().sum()),
-        "left_out": {
-            str(n): str(r) for n, r, u in zip(names, remarks, usable, strict=True) if not u
-        },
-        "remarks": {
-            str(n): str(r) for n, r, u in zip(names, remarks, usable, strict=True) if u and r
-        },
+        "trainers": _trainers(ds),
+        "left_out": runs["remark"][~used].to_dict(),
+        "remarks": runs["remark"][used & (runs["remark"] != "")].to_dict(),
         "notes": notes_of(ds),
-        "next": shlex.join(
-            ["python", "-m", "cbsbayes.fit", str(output), "-o", str(output.parent / "fit")]
-        ),
+        "next": shlex.join(command),
     }
+
+
+def _trainers(ds: xr.Dataset) -> dict[str, int]:
+    """Return the runs of each trainer and version."""
+    known = [ds[name].values.tolist() for name in ("trainer", "trainer_version") if name in ds]
+    names = (" ".join(filter(None, parts)) for parts in zip(*known, strict=True))
+    return dict(Counter(filter(None, names)))
 
 
 def _lines(summary: dict[str, Any]) -> list[str]:
     """Return the summary as lines to read."""
-    known = {phase or "no phase": n for phase, n in summary["phases"].items()}
-    lines = [
-        f"{summary['output']}: {summary['runs']} runs, {summary['usable']} to be fitted, "
-        f"{summary['evaluations']} {_WHAT[summary['kind']]}",
-        "  phases   " + ", ".join(f"{phase} ({n})" for phase, n in known.items()),
-        "  batches  " + _batches(summary["batches"]),
-    ]
+    what = "evaluations" if summary["kind"] == "curves" else "crossings"
+    lines = [f"{summary['output']}: {summary['runs']} runs, {summary['usable']} to be fitted, "
+             f"{summary['evaluations']} {what}",
+             "  phases   " + ", ".join(f"{phase or 'no phase'} ({n})"
+                                       for phase, n in summary["phases"].items()),
+             "  batches  " + _batches(summary["batches"])]
+    if summary["trainers"]:
+        lines.append("  trainer  " + ", ".join(f"{name} ({n})"
+                                               for name, n in summary["trainers"].items()))
     if summary["kind"] == "curves":
         others = [name for name in summary["metrics"] if name != summary["metric"]]
         also = f" (also there: {', '.join(others)})" if others else ""
         lines.append(f"  metric   {summary['metric']}{also}")
-    left_out = [f"{run}: {why}" for run, why in summary["left_out"].items()]
-    remarks = [f"{run}: {why}" for run, why in summary["remarks"].items()]
-    lines += _section("kept but not fitted", left_out)
-    lines += _section("remarks", remarks)
-    lines += _section("notes", summary["notes"])
-    return [one_line(line) for line in [*lines, f"next: {summary['next']}"]]
-
-
-_WHAT = {"curves": "evaluations", "crossings": "crossings"}
+    for title, key in (("kept but not fitted", "left_out"), ("remarks", "remarks")):
+        lines += _section(title, [f"{run}: {why}" for run, why in summary[key].items()])
+    return [*lines, *_section("notes", summary["notes"]), f"next: {summary['next']}"]
 
 
 def _batches(batches: list[dict[str, Any]]) -> str:

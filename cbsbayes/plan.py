@@ -168,8 +168,7 @@ def _planning_fit(
     from cbsbayes.inference.nuts import SamplerSettings
     from cbsbayes.posterior.fit import Fit
     from cbsbayes.posterior.fit_sweep import fit_sweep
-    from cbsbayes.sweep.files import read_sweep
-    from cbsbayes.sweep.shipped import default_sweep_path
+    from cbsbayes.sweep.files import default_sweep_path, read_sweep
 
     path, sampler = options.source or default_sweep_path(), SamplerSettings(
         random_seed=options.seed)

@@ -1,30 +1,40 @@
-"""One run from several attempts: resumed attempts joined, orphans named.
+"""One run from several logs: copies counted once, resumed attempts joined, orphans named.
+
+verl writes one run to the console, a file and wandb at the same time; people keep a log under two
+names. Copies agree in every evaluation that they share (to float32, which is what TensorBoard
+keeps) and in what is known of batch and seed, even where one was cut short. Only the longest and
+fullest goes on, with what only the others know of its settings.
 
 A restarted verl job makes a second log with the same display name that begins after the last
 checkpoint; its tail alone looks like a run that reached every target at once. Logs with the same
-name and the same configuration (`cbsbayes.logs.run_config.config_key`) are attempts of one run if a
-later one begins where an earlier one had arrived; logs that begin at the beginning are
-replicates and stay apart; a tail without its beginning is an orphan: kept, but never fitted.
+name and settings are attempts of one run if a later one begins where an earlier one had arrived;
+logs that begin at the beginning are replicates and stay apart; a tail without its beginning is an
+orphan: kept, but never fitted.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from cbsbayes.logs.keys import is_validation
-from cbsbayes.logs.run_config import config_key
+from cbsbayes.logs.history import is_validation, validation_columns
 from cbsbayes.logs.run_log import RunLog
 
-__all__ = ["WHOLE", "Run", "join_attempts"]
+__all__ = ["Run", "drop_copies", "join_attempts"]
 
-WHOLE = ("table", "crossings")
-"""Sources that hold whole runs, never attempts."""
+_WHOLE = ("table", "crossings")  # sources that hold whole runs, never attempts
+_PREFERRED = ("wandb", "wandb_file", "verl_jsonl", "verl_console", "tensorboard")
+_DISTINCT = 4  # evaluations that make a curve too special to occur under two names
+_HEAD = 2  # evaluations that copies must share; the one before training alone says nothing
+_TOLD = ("n_prompts", "n_rollouts", "total_batch", "updates_per_step", "seed")
+_SAME = (*_TOLD, "ppo_epochs", "learning_rate", "algorithm", "model", "dataset")
+_REGULAR = 0.8  # share of equal distances from which the others are holes
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,7 @@ class Run:
     ----------
     log : RunLog
     coords : mapping
-        Run coordinates by column (`cbsbayes.logs.run_columns`); empty where no batch is known.
+        Run coordinates by column (`cbsbayes.logs.run_log`); empty where no batch is known.
     attempts : int
     usable : bool
     remark : str
@@ -48,8 +58,79 @@ class Run:
     remark: str = ""
 
 
-@dataclass(frozen=True)
-class _Span:
+def drop_copies(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """Drop logs that hold the same run again.
+
+    Returns
+    -------
+    kept : list of Run
+        In the order of `runs`.
+    notes : list of str
+    """
+    curves = [_evaluations(run.log) for run in runs]
+    alike: dict[Hashable, list[int]] = defaultdict(list)
+    kept: dict[int, Run] = {}
+    notes = []
+    for k in sorted(range(len(runs)), key=lambda k: _rank(runs[k].log, curves[k])):
+        run, curve = runs[k], curves[k]
+        head = tuple(curve.items())[:_HEAD]
+        group = alike[head if len(head) == _HEAD else (run.log.name, run.log.source)]
+        of = next((j for j in group if _is_copy(run, kept[j], curve, curves[j])), None)
+        if of is None:
+            notes += [f"runs {runs[j].log.name} and {run.log.name} hold the same curve under "
+                      "different seeds or batches; they count as two" for j in group[:1]
+                      if len(curve) >= _DISTINCT and curve == curves[j]]
+            group.append(k)
+            kept[k] = run
+            continue
+        fuller = kept[of]
+        notes.append(f"run {run.log.name}: the log {run.log.id} ({run.log.source}) is a copy of "
+                     f"{fuller.log.id} ({fuller.log.source}); it is counted once")
+        known = {key: value for key, value in fuller.coords.items() if _is_known(value)}
+        kept[of] = replace(fuller, coords={**fuller.coords, **run.coords, **known}, log=replace(
+            fuller.log, settings=(*fuller.log.settings, *run.log.settings)))
+    return [kept[k] for k in sorted(kept)], notes
+
+
+def _evaluations(log: RunLog) -> dict[float, Hashable]:
+    """Return what was measured at each evaluation, to float32."""
+    columns = validation_columns(log.history.columns)
+    curve = log.history[columns].dropna(how="all")
+    with np.errstate(over="ignore"):
+        values = curve.to_numpy(np.float32)
+    return {step: (*columns, row.tobytes())
+            for step, row in zip(curve.index, values, strict=True)}
+
+
+def _rank(log: RunLog, curve: Mapping[float, Hashable]) -> tuple[int, bool, int, int]:
+    place = _PREFERRED.index(log.source) if log.source in _PREFERRED else len(_PREFERRED)
+    return -len(curve), not log.settings, place, -log.history.size
+
+
+def _is_copy(run: Run, other: Run, one: Mapping[float, Hashable], two: Mapping[float, Hashable]
+             ) -> bool:
+    if any(run.coords[key] != other.coords[key] for key in _TOLD
+           if _is_known(run.coords.get(key)) and _is_known(other.coords.get(key))):
+        return False
+    if len(one) < _HEAD:  # no curve to compare: everything must agree
+        tables = run.log.crossings, other.log.crossings
+        if tables[0] is not None and tables[1] is not None:
+            return tables[0].equals(tables[1])
+        return not run.log.history.empty and run.log.history.equals(other.log.history)
+    shared = one.keys() & two.keys()
+    if any(one[step] != two[step] for step in shared):
+        return False
+    same_name = run.log.name == other.log.name
+    whole = one.keys() == two.keys() or run.log.source != other.log.source
+    distinct = len({one[step] for step in shared})
+    return distinct >= (_HEAD if same_name and whole else _DISTINCT) and (whole or same_name)
+
+
+def _is_known(value: Any) -> bool:
+    return value not in (None, "", -1) and not (isinstance(value, float) and math.isnan(value))
+
+
+class _Span(NamedTuple):
     """Trainer steps that a log covers; `resumed` if it cannot have begun at the beginning."""
 
     first: float
@@ -64,95 +145,92 @@ def join_attempts(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     Parameters
     ----------
     runs : sequence of Run
-        One per log; tables of curves or crossings hold whole runs and pass unchanged.
+        One per log; tables of curves or crossings hold whole runs and are not joined.
 
     Returns
     -------
     joined : list of Run
-        In the order of first appearance.
     notes : list of str
+        Attempts joined, beginnings and steps that are missing.
     """
-    groups: dict[Hashable, list[int]] = defaultdict(list)
-    for place, run in enumerate(runs):
-        groups[place if run.log.source in WHOLE else (run.log.name,)].append(place)
-    joined: dict[int, Run] = {}
-    notes: list[str] = []
-    for places in groups.values():
-        for chain in _chains([runs[place] for place in places]):
-            run, said = _join(chain)
-            joined[next(p for p in places if runs[p] is chain[0])] = run
-            notes += said
-    return [joined[place] for place in sorted(joined)], notes
+    groups: dict[Hashable, list[Run]] = defaultdict(list)
+    for k, run in enumerate(runs):
+        same = (run.log.name, *(str(run.coords.get(key)) for key in _SAME))
+        groups[k if run.log.source in _WHOLE else same].append(run)
+    joined = [_join(chain) for group in groups.values() for chain in _chains(group)]
+    notes = [f"run {run.log.name}: {text}" for run, said in joined for text in said]
+    return [run for run, _ in joined], notes
 
 
 def _chains(runs: Sequence[Run]) -> list[list[Run]]:
-    """Split logs of one name into runs, each a list of attempts in order."""
-    if len(runs) == 1:
-        return [list(runs)]
-    by_config = defaultdict(list)
-    for run in runs:
-        by_config[config_key(run.log.config), config_key(run.log.settings)].append(run)
-    return [chain for same in by_config.values() for chain in _same_experiment(same)]
-
-
-def _same_experiment(runs: Sequence[Run]) -> list[list[Run]]:
-    spans = {id(run): _span(run.log) for run in runs}
+    """Split logs of one name and settings into runs, each a list of attempts in order."""
     dated = all(run.log.created for run in runs)
-    order = sorted(runs, key=lambda r: (r.log.created if dated else "", spans[id(r)].first))
-    chains: list[list[Run]] = []
-    for run in order:
-        span = spans[id(run)]
+    chains: list[list[tuple[Run, _Span]]] = []
+    for run, span in sorted(((run, _span(run.log)) for run in runs), key=lambda pair: (
+            pair[0].log.created if dated else "", pair[1].first)):
         parents = [chain for chain in chains
-                   if spans[id(chain[-1])].last >= span.first - 1.5 * span.interval]
+                   if chain[-1][1].last >= span.first - 1.5 * span.interval]
         if span.resumed and parents:
             # A finished run needs no resuming; among the rest the one that got least further.
-            min(parents, key=lambda c: (c[-1].log.state == "finished",
-                                        spans[id(c[-1])].last)).append(run)
+            min(parents, key=lambda c: (c[-1][0].log.state == "finished", c[-1][1].last)
+                ).append((run, span))
         else:
-            chains.append([run])
-    return chains
+            chains.append([(run, span)])
+    return [[run for run, _ in chain] for chain in chains]
 
 
-def _span(log: RunLog) -> _Span:
-    """Find the trainer steps of a log, by its training metrics where it has any."""
+def _steps(log: RunLog) -> np.ndarray:
+    """Return the trainer steps of a log, by its training metrics where it has any."""
     training = [str(c) for c in log.history.columns if not is_validation(str(c))]
     columns = ["training/global_step"] if "training/global_step" in training else training
     trained = log.history[columns].notna().any(axis=1).to_numpy()
     every = log.history.index.to_numpy(np.float64)
-    steps = every[trained] if trained.any() else every
+    return every[trained] if trained.any() else every
+
+
+def _span(log: RunLog) -> _Span:
+    steps = _steps(log)
     if not steps.size:
         return _Span(0.0, 0.0, 1.0, resumed=False)
     positive = steps[steps > 0]
     interval = float(np.median(np.diff(positive))) if positive.size > 1 else 1.0
     first, last = float(steps.min()), float(steps.max())
-    resumed = bool(first > 2 * interval and every.min() > 0 and log.source not in WHOLE)
-    return _Span(first, last, interval, resumed)
+    resumed = first > 2 * interval and log.history.index.min() > 0 and log.source not in _WHOLE
+    return _Span(first, last, interval, bool(resumed))
 
 
 def _join(chain: Sequence[Run]) -> tuple[Run, list[str]]:
-    first, spans = chain[0], [_span(run.log) for run in chain]
-    run, said = first, []
+    """Return one run, later attempts overruling from their first trained step on."""
+    run, said = chain[0], []
+    spans = [_span(attempt.log) for attempt in chain]
     if len(chain) > 1:
+        history = run.log.history
+        for attempt, span in zip(chain[1:], spans[1:], strict=True):
+            own = attempt.log.history
+            before = own.index < span.first
+            old = history[history.index < span.first].combine_first(own[before])
+            history = pd.concat([old, own[~before]]).sort_index()
+        notes = dict.fromkeys(note for attempt in chain for note in attempt.log.notes)
+        run = replace(run, attempts=len(chain), log=replace(
+            run.log, history=history, state=chain[-1].log.state, notes=tuple(notes)))
         starts = ", ".join(f"{span.first:g}" for span in spans[1:])
         said.append(f"{len(chain)} attempts joined, resumed at trainer steps {starts}")
-        run = replace(first, log=_joined_log(chain, spans), attempts=len(chain))
     if spans[0].resumed:
         said.append(f"begins at trainer step {spans[0].first:g} and no earlier attempt was found; "
                     "it is not fitted")
         run = replace(run, usable=False)
-    remark = "; ".join([*filter(None, [first.remark]), *said])
-    return replace(run, remark=remark), [f"run {first.log.name}: {text}" for text in said]
+    said += _holes(run.log)
+    return replace(run, remark="; ".join(filter(None, [run.remark, *said]))), said
 
 
-def _joined_log(chain: Sequence[Run], spans: Sequence[_Span]) -> RunLog:
-    """Let each attempt overrule the earlier ones from its first trained step on."""
-    history = chain[0].log.history
-    for run, span in zip(chain[1:], spans[1:], strict=True):
-        own = run.log.history
-        before = own.index < span.first
-        old = history[history.index < span.first].combine_first(own[before])
-        history = pd.concat([old, own[~before]]).sort_index()
-    logs = [run.log for run in chain]
-    config = next((log.config for log in logs if log.config), {})
-    notes = tuple(dict.fromkeys(note for log in logs for note in log.notes))
-    return replace(logs[0], history=history, config=config, state=logs[-1].state, notes=notes)
+def _holes(log: RunLog) -> list[str]:
+    """Say where steps are missing from a log that is regular otherwise."""
+    steps = _steps(log)
+    gaps = np.diff(steps[steps > 0])
+    usual = float(np.median(gaps)) if gaps.size else 0.0
+    holes = np.flatnonzero(gaps >= 2 * usual)
+    if not holes.size or np.isclose(gaps, usual).mean() < _REGULAR:
+        return []
+    after = steps[steps > 0][holes[0]]
+    return [f"{round(float((gaps[holes] / usual - 1).sum()))} step(s) are missing in {holes.size} "
+            f"place(s), the first after trainer step {after:g}"]

@@ -1,8 +1,13 @@
-"""From what the user names to run logs: which reader a source needs.
+"""From what the user names to run logs: which reader a source needs, and what lies beside logs.
 
 A source is ``wandb:ENTITY/PROJECT``, a file, or a folder searched recursively. Kinds are told
 by file names first (``*.wandb``, ``events.out.tfevents*``, ``*.csv`` …) and by content where a
 name says little (any text may be a console log; a table's columns say what it holds).
+
+``<name>.config.yaml`` (``.yml``, ``.json``) beside a log is that log's configuration and counts
+more than what the log printed; ``config.yaml``, ``experiment_config.json`` or Hydra's
+``.hydra/config.yaml`` in a log's folder or above it is taken where the log has none and only one
+run lies below it. ``requirements.txt`` beside a log (wandb writes one) tells the trainer's version.
 """
 
 from __future__ import annotations
@@ -19,18 +24,19 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
+
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.history import NoRunsError, listed
-from cbsbayes.logs.run_log import RunLog
-from cbsbayes.logs.run_name import file_stem
-from cbsbayes.logs.side_car import OF_FOLDER, SIDE_CARS, configure
-from cbsbayes.logs.tables import read_table
+from cbsbayes.logs.run_config import lookup, read_config, read_packages
+from cbsbayes.logs.run_log import Origin, RunLog
+from cbsbayes.logs.run_name import file_stem, is_generic, parse_name
+from cbsbayes.logs.tables import Table, logs_of, read_table
 from cbsbayes.logs.tensorboard import EVENT_FILES, read_tensorboard
 from cbsbayes.logs.text import open_bytes
-from cbsbayes.logs.trainer_state import read_trainer_state
-from cbsbayes.logs.verl import read_verl
+from cbsbayes.logs.verl import read_records, read_trainer_state, read_verl
 
-__all__ = ["Progress", "read_source", "read_sources"]
+__all__ = ["Progress", "configure", "read_source", "read_sources"]
 
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)``."""
@@ -39,12 +45,16 @@ _VALID = ("wandb:ENTITY/PROJECT, a folder of logs, or one log: verl's *.jsonl or
           "*.wandb, TensorBoard files, trainer_state.json, *.csv, *.tsv or *.parquet")
 _TABLES = (".csv", ".tsv", ".parquet")
 _NO_LOGS = (".md", ".py", ".sh", ".yaml", ".yml", ".toml", ".nc", ".png", ".pdf", ".html", ".pt",
-            ".safetensors", ".bin", ".npz", ".npy", ".lock", ".ipynb")
+            ".safetensors", ".bin", ".npz", ".npy", ".lock", ".ipynb", "requirements.txt")
+_SIDE_CARS = (".config.yaml", ".config.yml", ".config.json")
+_OF_FOLDER = ("config.yaml", "config.yml", "config.json", "experiment_config.json",
+              ".hydra/config.yaml")
 _WANDB_OWN = ("debug.log", "debug-internal.log", "debug-core.log")
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 _MOST_MEMBERS, _MOST_BYTES = 100_000, 2**34
 _PACKED = re.compile(r"(?:\.gz|\.\d{1,3})+$")
-
+_WANDB = re.compile(r"wandb:(.*)|(?:https?://)?(?:www\.)?wandb\.ai/([^/?#]+/[^/?#]+).*", re.DOTALL)
+_BARE = re.compile(r"[\w-]+/[\w-]+")
 
 type Reading = tuple[list[RunLog], list[str]]
 """Runs in the order of their paths, and notes on files rather than runs."""
@@ -91,7 +101,8 @@ def read_source(
     Parameters
     ----------
     source : str
-        ``wandb:ENTITY/PROJECT``, its address at wandb.ai, a file, an archive or a folder.
+        ``wandb:ENTITY/PROJECT``, its address at wandb.ai, a file, an archive or a folder; bare
+        ``ENTITY/PROJECT`` where there is no such path.
     skip : collection of str
         Names and ids of runs of a wandb project that are not to be downloaded.
     cache_dir : Path, optional
@@ -113,15 +124,20 @@ def read_source(
         Where a file cannot be read.
     """
     path = Path(source)
-    project = _project(source)
-    if project is not None and not path.exists():
-        from cbsbayes.logs.wandb_service import read_wandb_api
-
-        return read_wandb_api(project, skip=skip, cache_dir=cache_dir, progress=progress), []
     if path.is_dir():
         return _read_folder(source, path, progress)
     if not path.exists():
-        raise CBSDataError(f"there is no file or folder {source!r}; valid: {_VALID}")
+        from cbsbayes.logs.wandb_service import read_wandb_api
+
+        named = _WANDB.fullmatch(source)
+        if named is None and (not _BARE.fullmatch(source) or path.parent.exists()):
+            raise CBSDataError(f"there is no file or folder {source!r}; valid: {_VALID}")
+        try:
+            return read_wandb_api(named[1] or named[2] or "" if named else source, skip=skip,
+                                  cache_dir=cache_dir, progress=progress), []
+        except CBSDataError as error:
+            raise error if named else CBSDataError(
+                f"there is no file or folder {source!r}, and as a project: {error}") from None
     if path.name.lower().endswith(_ARCHIVES):
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder) / file_stem(path)
@@ -130,14 +146,6 @@ def read_source(
     root = path.parent
     logs, notes = _read(root if path.match(EVENT_FILES) else path, root)
     return configure(logs, root), notes
-
-
-def _project(source: str) -> str | None:
-    """Return ENTITY/PROJECT of a source that names a wandb project, else None."""
-    if source.startswith("wandb:"):
-        return source.removeprefix("wandb:")
-    address = re.match(r"(?:https?://)?(?:www\.)?wandb\.ai/([^/?#]+/[^/?#]+)", source)
-    return address[1] if address else None
 
 
 def _unpack(path: Path, folder: Path) -> None:
@@ -206,11 +214,9 @@ def _units(root: Path) -> Iterator[Path]:
         events = [name for name in names if Path(name).match(EVENT_FILES)]
         if events:
             yield folder
-        skipped = (*OF_FOLDER, *(_WANDB_OWN if folder.name == "wandb" else ()))
-        for name in sorted(names):
-            ours = name in events or name.endswith(SIDE_CARS) or name in skipped
-            if not ours and not name.startswith("."):
-                yield folder / name
+        skipped = (*_OF_FOLDER, *(_WANDB_OWN if folder.name == "wandb" else ()), *events)
+        yield from (folder / name for name in sorted(names) if name not in skipped
+                    and not name.endswith(_SIDE_CARS) and not name.startswith("."))
 
 
 def _read(path: Path, root: Path) -> Reading:
@@ -218,6 +224,8 @@ def _read(path: Path, root: Path) -> Reading:
     name = _PACKED.sub("", path.name).lower()
     if path.is_dir():
         return [read_tensorboard(path, root)], []
+    if name.endswith(_NO_LOGS) or (not path.is_file() and not path.is_symlink()):
+        raise NoRunsError(f"{path} is no text, and no log that is known")
     if name.endswith(".wandb"):
         from cbsbayes.logs.wandb_offline import read_wandb_file
 
@@ -225,13 +233,58 @@ def _read(path: Path, root: Path) -> Reading:
     if name.endswith(_TABLES):
         return read_table(path, root)
     if name.endswith(".json"):
-        return read_trainer_state(path, root)
-    if name.endswith(_NO_LOGS) or (not path.is_file() and not path.is_symlink()) or _binary(path):
-        raise NoRunsError(f"{path} is no text, and no log that is known")
+        rows = read_records(path)
+        if "run" not in rows[0]:
+            return read_trainer_state(path, root, rows), []
+        return logs_of(Table(pd.DataFrame(rows, dtype=object), str(path)), path, root)
+    with open_bytes(path) as file:
+        if b"\0" in (head := file.read(4096)) and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise NoRunsError(f"{path} is no text, and no log that is known")
     return read_verl(path, root), []
 
 
-def _binary(path: Path) -> bool:
-    with open_bytes(path) as file:
-        head = file.read(4096)
-    return b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff"))
+def configure(logs: Sequence[RunLog], root: Path) -> list[RunLog]:
+    """Give logs of files the settings that lie beside them.
+
+    Parameters
+    ----------
+    logs : sequence of RunLog
+        All that were read below `root`; their ids are paths relative to it.
+    root : Path
+        The folder given by the user; nothing above it is looked at.
+
+    Returns
+    -------
+    list of RunLog
+        In the same order. A log whose file has a generic name takes its configuration's
+        ``trainer.experiment_name``, unless its folder's name says more.
+    """
+    paths = {log.id: root / log.id.partition("#")[0] for log in logs}
+    found = []
+    for log in logs:
+        path = paths[log.id]
+        side_cars = [path.parent / (file_stem(path) + suffix) for suffix in _SIDE_CARS]
+        own = [file for file in side_cars if file.is_file()][:1]
+        beside = own or ([] if log.settings else _of_folder(log, logs, paths, root))
+        origins = [Origin(file.relative_to(path.parent, walk_up=True).as_posix(),
+                          read_config(file)) for file in beside]
+        found.append(replace(log, settings=(*origins, *log.settings, *read_packages(path.parent))))
+    stated = [next((name for origin in log.settings if isinstance(
+        name := lookup(origin.values, "trainer.experiment_name"), str)), None) for log in found]
+    return [replace(log, name=name) if name is not None and stated.count(name) == 1
+            and is_generic(paths[log.id]) and parse_name(log.name) is None else log
+            for log, name in zip(found, stated, strict=True)]
+
+
+def _of_folder(
+    log: RunLog, logs: Sequence[RunLog], paths: dict[str, Path], root: Path
+) -> list[Path]:
+    """Return the nearest folder's configuration, if it can only belong to this run."""
+    path = paths[log.id]
+    home = path if path.is_dir() else path.parent
+    for folder in [home, *(p for p in home.parents if p.is_relative_to(root))]:
+        files = [folder / name for name in _OF_FOLDER if (folder / name).is_file()]
+        if files:
+            names = {one.name for one in logs if paths[one.id].is_relative_to(folder)}
+            return files[:1] if len(names) == 1 else []
+    return []

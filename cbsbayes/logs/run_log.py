@@ -1,14 +1,40 @@
-"""The one record that every source yields; nothing downstream knows where data came from."""
+"""The one record that every source yields, and the one list of what is known of a run.
+
+Nothing downstream knows where data came from. The schema of the sweep, the reader of tables and
+the reader of configurations share `RUN_COLUMNS`; the keys under which trainers write these values
+are in ``trainers.toml``.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-__all__ = ["RunLog"]
+__all__ = ["RUN_COLUMNS", "STATED", "Origin", "RunColumn", "RunLog"]
+
+_UNKNOWN = ("", "none", "null", "nan")
+_LARGEST = 2**53  # whole numbers that float64 holds
+
+
+class Origin(NamedTuple):
+    """Settings of a run and where they stand.
+
+    Attributes
+    ----------
+    name : str
+        ``--runs``, ``table``, ``configuration`` (what the log itself holds), a file's name,
+        ``--config``.
+    values : mapping
+        A trainer's nested configuration, or values under the dataset's own names.
+    """
+
+    name: str
+    values: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -26,18 +52,9 @@ class RunLog:
         ``tensorboard``, ``history``, ``table`` or ``crossings``.
     history : pandas.DataFrame
         Index ``step`` (trainer steps, float64, sorted, unique); one float64 column per metric
-        under its canonical key (`cbsbayes.logs.keys`); NaN where a metric was not logged.
-    config : mapping
-        The trainer's nested configuration as plain Python values; empty where unknown.
-    further : tuple of (str, mapping)
-        Other configurations of the run by what they are called in messages, each counting less
-        than the one before and all less than `config`.
-    stated : mapping
-        What the user states of the run in a table of runs, under the dataset's own names; it
-        wins over everything else.
-    settings : mapping
-        Run coordinates that the source states outright, under the dataset's own names
-        (``n_prompts``, ``seed``, ``total_batch`` …); they win over config and name.
+        under its canonical key (`cbsbayes.logs.history`); NaN where a metric was not logged.
+    settings : tuple of Origin
+        What is known of its settings; the first that knows a value wins.
     crossings : pandas.DataFrame or None
         For tables of crossings: columns ``threshold, steps_lower, steps_upper`` (updates).
     state : str
@@ -52,11 +69,109 @@ class RunLog:
     name: str
     source: str
     history: pd.DataFrame
-    config: Mapping[str, Any] = field(default_factory=dict)
-    further: tuple[tuple[str, Mapping[str, Any]], ...] = ()
-    stated: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: tuple[Origin, ...] = ()
     crossings: pd.DataFrame | None = None
     state: str = "unknown"
     created: str = ""
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunColumn:
+    """One value per run.
+
+    Attributes
+    ----------
+    dtype : type
+        ``numpy.str_``, ``numpy.int64``, ``numpy.int8`` or ``numpy.float64``.
+    long_name, units : str
+        Meaning and unit.
+    default : object
+        The value where it is unknown.
+    least : int
+        The lowest valid value of a whole number; numbers that are not whole lie above 0.
+    stated : bool
+        Whether a user may state it: a column of a table, a key of a configuration.
+    always : bool
+        Whether every sweep has it; else only those where some run knows it.
+    """
+
+    dtype: type
+    long_name: str
+    units: str = "1"
+    default: Any = ""
+    least: int = 1
+    stated: bool = False
+    always: bool = True
+
+    def known(self, value: Any) -> bool:
+        """Return whether `value` says something: not blank, not NaN, not the default."""
+        if value is None or isinstance(value, Mapping | list | tuple):
+            return False
+        text = str(value).strip().lower()
+        return text not in _UNKNOWN and not (self.default == -1 and text in ("-1", "-1.0"))
+
+    def read(self, value: Any) -> Any:
+        """Return a value as text, int or float.
+
+        Raises
+        ------
+        ValueError
+            If it is impossible; the message says what is valid.
+        """
+        if self.dtype is np.str_:
+            return str(value).strip()
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if self.dtype is np.float64:
+            if not 0 < number < math.inf:
+                raise ValueError("a number above 0")
+            return number
+        if not (self.least <= number <= _LARGEST and number.is_integer()):
+            raise ValueError(f"a whole number from {self.least}")
+        return int(number)
+
+
+def _text(long_name: str, **more: Any) -> RunColumn:
+    return RunColumn(np.str_, long_name, **more)
+
+
+def _count(long_name: str, units: str = "1", default: int = -1, **more: Any) -> RunColumn:
+    return RunColumn(np.int64, long_name, units, default, **more)
+
+
+RUN_COLUMNS: dict[str, RunColumn] = {
+    "name": _text("display name of the run"),
+    "phase": _text("phase of the sweep", stated=True),
+    "model": _text("model trained", stated=True),
+    "dataset": _text("data trained on", stated=True),
+    "algorithm": _text("advantage estimator", stated=True),
+    "state": _text("how the run ended", default="unknown"),
+    "source": _text("kind of source the run was read from"),
+    "n_prompts": _count("prompts per optimizer update, -1 for one-axis data", "prompts",
+                        stated=True),
+    "n_rollouts": _count("completions per prompt, -1 for one-axis data", "rollouts", stated=True),
+    "total_batch": RunColumn(np.float64, "samples per optimizer update", "samples", np.nan,
+                             stated=True),
+    "train_batch_prompts": _count("prompts per trainer step, -1 unknown", "prompts", stated=True),
+    "mini_batch_prompts": _count("prompts per mini-batch, -1 unknown", "prompts", stated=True),
+    "ppo_epochs": _count("passes over each training batch", default=1, stated=True),
+    "updates_per_step": _count("optimizer updates per trainer step", "updates", 1, stated=True),
+    "learning_rate": RunColumn(np.float64, "learning rate, NaN unknown", default=np.nan,
+                               stated=True),
+    "seed": _count("random seed, -1 unknown", least=0, stated=True),
+    "trainer": _text("trainer that wrote the configuration", stated=True, always=False),
+    "trainer_version": _text("version of the trainer", stated=True, always=False),
+    "n_gpus": _count("GPUs used, -1 unknown", "GPUs", stated=True, always=False),
+    "read_from": _text("where each setting was read", always=False),
+    "attempts": _count("attempts merged into the run", default=1),
+    "usable": RunColumn(np.int8, "1 where the run may be fitted, 0 where it is only kept",
+                        default=1, least=0),
+    "remark": _text("what was mended, merged or is wrong"),
+}
+"""Coordinates along ``run``."""
+
+STATED = tuple(name for name, column in RUN_COLUMNS.items() if column.stated)
+"""What a user may state of a run, in a table or a configuration, under these names."""

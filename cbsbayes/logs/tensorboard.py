@@ -7,10 +7,8 @@ overlap. Values are float32 as the writers store them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.history import NoRunsError, history_from_rows
@@ -45,52 +43,27 @@ def read_tensorboard(folder: Path, root: Path) -> RunLog:
     NoRunsError
         Where the folder holds no scalar.
     """
-    accumulator = _load(folder)
-    history, notes = history_from_rows(_rows(accumulator))
-    if history.empty:
-        raise NoRunsError(
-            f"{folder} holds no scalar in its TensorBoard files; "
-            "they may be damaged, or the run ended before it logged"
-        )
-    started = datetime.fromtimestamp(accumulator.FirstEventTimestamp(), tz=UTC)
-    return RunLog(
-        id=folder.relative_to(root).as_posix(),
-        name=run_name(folder, root),
-        source="tensorboard",
-        history=history,
-        created=started.isoformat(timespec="seconds"),
-        notes=(*notes, *_damage(folder)),
-    )
-
-
-def _load(folder: Path) -> Any:
     try:
         from tensorboard.backend.event_processing import event_accumulator as ea
+        from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
     except ImportError:
         raise CBSDataError(
             f"{folder} holds TensorBoard files, and tensorboard is not installed; "
-            'install the extra: pip install "cbsbayes[tensorboard]"'
-        ) from None
+            'install the extra: pip install "cbsbayes[tensorboard]"') from None
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
     sizes = {name: 0 if name == "scalars" else 1 for name in ea.DEFAULT_SIZE_GUIDANCE}  # 0: all
-    return ea.EventAccumulator(str(folder), size_guidance=sizes, purge_orphaned_data=False).Reload()
-
-
-def _rows(accumulator: Any) -> Iterator[tuple[float, dict[str, object]]]:
-    """Yield every event; where a restart wrote a step again, its event comes later."""
-    for tag in accumulator.Tags()["scalars"]:
-        for event in accumulator.Scalars(tag):
-            yield float(event.step), {tag: event.value}
-
-
-def _damage(folder: Path) -> list[str]:
-    """Return notes on event files that TensorBoard's reader gave up on before their end."""
-    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
-
-    notes = []
+    events = ea.EventAccumulator(str(folder), sizes, purge_orphaned_data=False).Reload()
+    history, notes = history_from_rows((event.step, {tag: event.value})
+                                       for tag in events.Tags()["scalars"]
+                                       for event in events.Scalars(tag))
+    if history.empty:
+        raise NoRunsError(f"{folder} holds no scalar in its TensorBoard files; "
+                          "they may be damaged, or the run ended before it logged")
     for path in sorted(folder.glob(EVENT_FILES)):
         whole = sum(len(raw) + _FRAME for raw in RawEventFileLoader(str(path)).Load())
-        rest = path.stat().st_size - whole
-        if rest > 0:
-            notes.append(f"{path.name}: its last {rest} bytes are cut or damaged, left out")
-    return notes
+        if path.stat().st_size > whole:
+            notes.append(f"{path.name}: its last {path.stat().st_size - whole} bytes are cut or "
+                         "damaged, left out")
+    started = datetime.fromtimestamp(events.FirstEventTimestamp(), tz=UTC)
+    return RunLog(folder.relative_to(root).as_posix(), run_name(folder, root), "tensorboard",
+                  history, created=started.isoformat(timespec="seconds"), notes=tuple(notes))

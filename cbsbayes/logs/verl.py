@@ -1,9 +1,10 @@
-"""Text logs: verl's console and file loggers, its forks' and other trainers' JSON lines.
+"""Text logs: verl's console and file loggers, its forks' and other trainers' JSON.
 
 The console logger prints ``step:12 - key:value - key:value`` among everything else; Ray puts
 ``(TaskRunner pid=7)`` in front, and progress bars share the line. The file logger writes
-``{"step": 12, "data": {...}}``; other loggers write the metrics beside the step. One file may hold
-several runs: each starts where the configuration is printed again or the step falls back.
+``{"step": 12, "data": {...}}``; other loggers write the metrics beside the step, the Hugging Face
+Trainer a list of such rows as ``log_history`` of its state. One file may hold several runs: each
+starts where the configuration is printed again or the step falls back.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from cbsbayes.logs.history import NoRunsError, history_from_rows, listed
-from cbsbayes.logs.printed_config import PrintedConfig
-from cbsbayes.logs.run_log import RunLog
+from cbsbayes.logs.run_log import Origin, RunLog
 from cbsbayes.logs.run_name import run_name
-from cbsbayes.logs.text import DAMAGED, read_lines
+from cbsbayes.logs.text import DAMAGED, PrintedConfig, read_bytes, read_lines
 
-__all__ = ["flat_metrics", "parse_line", "parse_row", "read_verl"]
+__all__ = ["flat_metrics", "parse_line", "parse_row", "read_records",
+           "read_trainer_state", "read_verl"]
 
 _START = re.compile(r"(?<![\w/.@-])step:(\d{1,15}) - ", re.ASCII)
 _LITERAL = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|\.\d+(?:e[-+]?\d+)?|nan|inf)|True|False"
@@ -42,8 +43,7 @@ type Row = tuple[float, Mapping[str, Any]]
 class _Start:
     """What one start of the trainer logged."""
 
-    kind: str
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any]
     rows: list[Row] = field(default_factory=list)
     first: float = math.inf
     last: float = -math.inf
@@ -54,6 +54,52 @@ class _Start:
 
     def begins_again(self, step: float) -> bool:
         return step < self.last and (step <= self.first or step < self.last - _OUT_OF_ORDER)
+
+
+@dataclass
+class _Reading:
+    """A text log as it is read: its starts, and what could not be read of it."""
+
+    console: bool = False
+    unread: list[str] = field(default_factory=list)
+    broken: list[tuple[int, bool]] = field(default_factory=list)  # line, whether it is no text
+
+    def starts(self, path: Path) -> Iterator[_Start]:
+        printed = PrintedConfig()
+        start = _Start({})
+        for number, line in enumerate(read_lines(path), start=1):
+            console = parse_line(line)
+            row = console[:2] if console else parse_row(line) if line.startswith("{") else None
+            if row is None:
+                if printed.feed(line):
+                    yield start
+                    start = _Start(printed.config)
+                elif line.strip() and len(self.broken) < _NOT_ROWS:
+                    self.broken.append((number, DAMAGED in line))
+                elif line.startswith("{") and not start.rows:
+                    return
+                continue
+            printed.forget()
+            if start.begins_again(row[0]):
+                yield start
+                start = _Start(start.config)
+            if console:
+                self.console = True
+                self.unread += console[2]
+            start.add(row)
+        yield start
+
+    def notes(self, path: Path) -> list[str]:
+        notes = []
+        if self.unread:
+            shown = listed([text[:40] for text in dict.fromkeys(self.unread)], limit=3)
+            notes.append(f"{path.name}: {len(self.unread)} field(s) without a number, left out: "
+                         f"{shown}")
+        broken = [number for number, no_text in self.broken if no_text or not self.console]
+        if broken:
+            notes.append(f"{path.name}: {len(broken)} line(s) cut or damaged, left out "
+                         f"(line {listed(map(str, broken))})")
+        return notes
 
 
 def parse_line(line: str) -> tuple[float, dict[str, float], list[str]] | None:
@@ -104,17 +150,13 @@ def parse_row(line: str) -> Row | None:
     (float, mapping) or None
         None where the line is no such row, e.g. cut or a generated text with its score.
     """
-    if DAMAGED in line:
-        return None
     try:
-        entry = json.loads(line)
+        return _row_of(json.loads(line)) if DAMAGED not in line else None
     except (ValueError, RecursionError):
         return None
-    return row_of(entry)
 
 
-def row_of(entry: Any) -> Row | None:
-    """Return the step and the metrics of one logged mapping, or None where it is none."""
+def _row_of(entry: Any) -> Row | None:
     if not isinstance(entry, dict) or not _GENERATIONS.isdisjoint(entry):
         return None
     key = next((key for key in _STEPS if key in entry), "")
@@ -165,20 +207,12 @@ def read_verl(path: Path, root: Path) -> list[RunLog]:
     OSError
         Where the file cannot be read.
     """
-    unread: list[str] = []
-    broken: list[int] = []
-    starts = [start for start in _starts(path, unread, broken) if start.rows]
+    reading = _Reading()
+    starts = [start for start in reading.starts(path) if start.rows]
     if not starts:
         raise NoRunsError(
             f"{path} holds no line of verl's console or file logger; such a line reads "
             'step:12 - actor/lr:1e-06 - val-core/...:0.5 or {"step": 12, "data": {...}}')
-    notes = []
-    if unread:
-        shown = listed([text[:40] for text in dict.fromkeys(unread)], limit=3)
-        notes.append(f"{path.name}: {len(unread)} field(s) without a number, left out: {shown}")
-    if broken and starts[0].kind == "verl_jsonl":
-        notes.append(f"{path.name}: {len(broken)} line(s) cut or damaged, left out "
-                     f"(line {listed(map(str, broken))})")
     names = [_experiment(start.config) for start in starts]
     named = len(set(names)) > 1 and all(names)
     ident = path.relative_to(root).as_posix()
@@ -187,8 +221,10 @@ def read_verl(path: Path, root: Path) -> list[RunLog]:
         history, mended = history_from_rows(_from_one(start.rows))
         logs.append(RunLog(
             id=ident if len(starts) == 1 else f"{ident}#{number}",
-            name=names[number - 1] if named else run_name(path, root), source=start.kind,
-            history=history, config=start.config, notes=(*notes, *mended)))
+            name=names[number - 1] if named else run_name(path, root),
+            source="verl_console" if reading.console else "verl_jsonl", history=history,
+            settings=(Origin("configuration", start.config),) if start.config else (),
+            notes=(*reading.notes(path), *mended)))
     return logs
 
 
@@ -198,35 +234,39 @@ def _experiment(config: Mapping[str, Any]) -> str:
     return str(name or config.get("trainer.experiment_name") or "")
 
 
-def _starts(path: Path, unread: list[str], broken: list[int]) -> Iterator[_Start]:
-    printed = PrintedConfig()
-    start = _Start("verl_console")
-    for number, line in enumerate(read_lines(path), start=1):
-        console = parse_line(line)
-        row = console[:2] if console else parse_row(line) if line.startswith("{") else None
-        if row is None:
-            if printed.feed(line):
-                if start.rows:
-                    yield start
-                    start = _Start(start.kind)
-                start.config = printed.config
-            elif line.strip():
-                broken.append(number)
-                if len(broken) == _NOT_ROWS and line.startswith("{") and not start.rows:
-                    return
-            continue
-        printed.forget()
-        if start.begins_again(row[0]):
-            yield start
-            start = _Start(start.kind, start.config)
-        start.kind = "verl_console" if console else "verl_jsonl"
-        start.add(row)
-        unread.extend(console[2] if console else ())
-    yield start
-
-
 def _from_one(rows: list[Row]) -> list[Row]:
     """Count trainer steps from one; verl 0.1 called its first step 0."""
-    if not any(step == 0 and any(key.startswith("actor/") for key in row) for step, row in rows):
-        return rows
-    return [(step + any(key.startswith("actor/") for key in row), row) for step, row in rows]
+    trained = [any(key.startswith("actor/") for key in values) for _, values in rows]
+    shift = any(step == 0 and own for (step, _), own in zip(rows, trained, strict=True))
+    return [(step + (shift and own), values)
+            for (step, values), own in zip(rows, trained, strict=True)]
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Read a ``.json`` file: the ``log_history`` of a trainer's state, or records of a table.
+
+    Raises
+    ------
+    NoRunsError
+        Where the file holds neither.
+    OSError
+        Where the file cannot be read.
+    """
+    try:
+        tree: Any = json.loads(read_bytes(path))
+    except (ValueError, RecursionError) as error:
+        raise NoRunsError(f"{path} is no whole JSON file ({error})") from None
+    rows = tree.get("log_history") if isinstance(tree, dict) else tree
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise NoRunsError(f"{path} holds no history: neither the log_history of a trainer's state "
+                          "nor a list of records")
+    return rows
+
+
+def read_trainer_state(path: Path, root: Path, rows: list[dict[str, Any]]) -> list[RunLog]:
+    """Return the run of a trainer's state from its records; raise `NoRunsError` if none is one."""
+    history, notes = history_from_rows(row for entry in rows if (row := _row_of(entry)))
+    if history.empty:
+        raise NoRunsError(f"{path} holds no row with a step and a number")
+    return [RunLog(path.relative_to(root).as_posix(), run_name(path, root), "history", history,
+                   notes=tuple(notes))]

@@ -2,29 +2,30 @@
 
 The client's cache returns stale histories and keeps broken downloads, so it is not used; its
 ``keys=`` filters live rows but not exported ones, so all metrics are read. Sampled histories
-are never used.
+are never used. The cache holds one Parquet file per run, written whole or not at all.
 """
 
 from __future__ import annotations
 
 import netrc
 import os
+import queue
 import re
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pandas as pd
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.bounded import run_bounded
-from cbsbayes.logs.cache import HistoryCache, cache_folder, file_name
 from cbsbayes.logs.history import listed
-from cbsbayes.logs.run_log import RunLog
-from cbsbayes.logs.wandb_rows import history_from_wandb, import_wandb
+from cbsbayes.logs.run_log import Origin, RunLog
+from cbsbayes.logs.wandb_offline import history_from_wandb, import_wandb
 
 __all__ = ["read_wandb_api"]
 
@@ -34,15 +35,10 @@ _ATTEMPTS = 3  # at one run, when its history came back short or broken
 _PAUSE = 2.0  # seconds before the next attempt
 _LIST_SECONDS = 45  # wall time for one page of the listing, repeats included
 _RUN_SECONDS = 600.0  # wall time for one run: the client repeats a rate-limited scan for ever
-_STATES = {
-    "finished": "finished",
-    "running": "running",
-    "preempting": "running",
-    "failed": "failed",
-    "crashed": "crashed",
-    "killed": "crashed",
-    "preempted": "crashed",
-}
+_TOTAL_SECONDS = 4 * 3600.0  # wall time for a project; what was read is kept
+_FORMAT = 3  # of the cache; one more whenever the reading of rows or their keys changes
+_STATES = {"finished": "finished", "running": "running", "preempting": "running",
+           "failed": "failed", "crashed": "crashed", "killed": "crashed", "preempted": "crashed"}
 
 type _History = tuple[pd.DataFrame, tuple[str, ...]]
 
@@ -88,115 +84,186 @@ def read_wandb_api(
     if not _PROJECT.fullmatch(project):
         raise CBSDataError(f"{project!r} names no wandb project; give ENTITY/PROJECT")
     wandb = import_wandb()
-    _need_key(wandb)
-    _bound_retries(wandb)
-    runs = [run for run in _list_runs(wandb, project)
+    host = _host_with_key(wandb)
+    settings = wandb.setup().settings
+    if settings.x_graphql_retry_max is None:  # else the user has set it
+        settings.x_graphql_retry_max = _RETRIES
+    runs = [run for run in _list_runs(wandb, project, host)
             if run.id not in skip and run.name not in skip]
-    host = urlsplit(_base_url(wandb)).netloc.rpartition("@")[2]  # never a key in a path
-    names = map(file_name, (host, *project.split("/")))
-    folder = Path(cache_dir or cache_folder("wandb")).joinpath(*names)
-    found = _histories(runs, HistoryCache(folder), workers, progress)
-    histories = _all_or_error(project, runs, found)
-    return [_run_log(run, *histories[run.id]) for run in runs]
+    folder = _cache_folder(cache_dir, host, *project.split("/"))
+    found = _histories(runs, folder, workers, progress)
+    logs, failed = [], []
+    for run in runs:
+        outcome = found[run.id]
+        if isinstance(outcome, Exception):
+            failed.append(f"{_one_line(run.name or run.id)} ({run.id}): {_reason(outcome)}")
+        else:
+            logs.append(RunLog(
+                run.id, run.name or run.id, "wandb", outcome[0],
+                (Origin("configuration", run.config),), state=_STATES.get(run.state, "unknown"),
+                created=run.created_at or "", notes=outcome[1]))
+    if failed:
+        raise CBSDataError(
+            f"{len(failed)} of {len(found)} runs of {project} could not be read: "
+            f"{listed(failed)}; the others are kept: repeat to fetch just these, or leave them "
+            "out by --skip")
+    return logs
 
 
-def _base_url(wandb: Any) -> str:
-    """Return the service's address as the client's `Api` finds it."""
-    return os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
+def _host_with_key(wandb: Any) -> str:
+    """Return the service's host as the client's `Api` finds it, never a key in it.
 
-
-def _need_key(wandb: Any) -> None:
-    """Refuse to go on without credentials: the client would ask for them at the terminal."""
-    host = _base_url(wandb)
+    Without credentials the client would ask for them at the terminal, so that is refused.
+    """
+    address = urlsplit(os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url)
+    host = address.netloc.rpartition("@")[2]
     try:
-        stored = netrc.netrc(os.environ.get("NETRC")).authenticators(urlsplit(host).hostname or "")
+        stored = netrc.netrc(os.environ.get("NETRC")).authenticators(address.hostname or "")
     except (OSError, netrc.NetrcParseError):
         stored = None
-    if not (stored or os.environ.get("WANDB_API_KEY") or os.environ.get(
-            "WANDB_IDENTITY_TOKEN_FILE")):
-        raise CBSDataError(
-            f"no wandb API key for {host}; set WANDB_API_KEY or run `wandb login`, then repeat"
-        )
+    if not (stored or os.environ.get("WANDB_API_KEY")
+            or os.environ.get("WANDB_IDENTITY_TOKEN_FILE")):
+        raise CBSDataError(f"no wandb API key for {host}; set WANDB_API_KEY or run `wandb login`, "
+                           "then repeat")
+    return host
 
 
-def _bound_retries(wandb: Any) -> None:
-    """Let the client give up a request after some repeats, unless the user has set how many."""
-    settings = wandb.setup().settings
-    if settings.x_graphql_retry_max is None:
-        settings.x_graphql_retry_max = _RETRIES
-
-
-def _list_runs(wandb: Any, project: str) -> list[Any]:
+def _list_runs(wandb: Any, project: str, host: str) -> list[Any]:
     """Return the project's runs with their configurations.
 
     A client keeps listings for as long as it lives, so each reading makes its own.
     """
-    host = _base_url(wandb)
     try:
         client = wandb.Api(timeout=_LIST_SECONDS)
         runs = list(client.runs(project, order="+created_at", lazy=False))
     except ValueError as error:
         raise CBSDataError(
             f"wandb at {host} has no project {project} that this API key may read; "
-            "check ENTITY/PROJECT and the key"
-        ) from error
+            "check ENTITY/PROJECT and the key") from error
     except Exception as error:  # the client's errors have no base class in common
         raise CBSDataError(
             f"cannot list the runs of {project} on wandb at {host}: {_reason(error)}; "
-            "check the network, WANDB_BASE_URL and the API key, then repeat"
-        ) from error
+            "check the network, WANDB_BASE_URL and the API key, then repeat") from error
     if not runs:
         raise CBSDataError(f"the wandb project {project} at {host} holds no run; check its name")
     return runs
 
 
+def _cache_folder(given: Path | None, *parts: str) -> Path:
+    """Return the folder of a project's histories, for this user alone.
+
+    Raises
+    ------
+    CBSDataError
+        If it cannot be made or written to.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    base = (base if base.is_absolute() else Path.home() / ".cache") / "cbsbayes" / "wandb"
+    folder = (given or base).joinpath(*map(_file_name, parts))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError:
+        raise CBSDataError(f"the download cache {folder} cannot be written; set XDG_CACHE_HOME to "
+                           "a folder that can") from None
+    return folder
+
+
+def _file_name(text: str) -> str:
+    """Return any text as the name of a file or folder, distinct for distinct texts."""
+    return quote(text, safe="").replace(".", "%2E")
+
+
 def _histories(
     runs: Sequence[Any],
-    cache: HistoryCache,
+    folder: Path,
     workers: int,
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, _History | Exception]:
     """Return each run's history from the cache or the service, or why there is none."""
-    kept = {run.id: cache.load(run.id, _version(run)) for run in runs}
+    paths = {run.id: folder / f"{_file_name(run.id)}.parquet" for run in runs}
+    kept = {run.id: _load(paths[run.id], _version(run)) for run in runs}
     found: dict[str, _History | Exception] = {id_: h for id_, h in kept.items() if h is not None}
-    count = len(found)
+    jobs = {run.id: partial(_fetch, run, paths[run.id]) for run in runs if run.id not in found}
+    cached = len(found)
 
-    def tell(more: int = 1) -> None:
-        nonlocal count
-        count += more
+    def tell(done: int) -> None:
         if progress is not None:
-            progress(count, len(kept))
+            progress(cached + done, len(runs))
+
+    return found | _run_bounded(jobs, workers, tell)
+
+
+def _run_bounded[T](
+    jobs: Mapping[str, Callable[[], T]], workers: int, tell: Callable[[int], None]
+) -> dict[str, T | Exception]:
+    """Run jobs in threads, give each and all of them a bounded time, and return what came of each.
+
+    The threads are daemons, because a request that its client repeats without end cannot be
+    broken off: an overdue job is given up, its thread is left behind and the next job begins.
+    """
+    waiting, deadlines = deque(jobs), dict[str, float]()
+    outcomes: dict[str, T | Exception] = {}
+    finished: queue.Queue[tuple[str, T | Exception]] = queue.Queue()
+    until = time.monotonic() + _TOTAL_SECONDS
+
+    def report(key: str) -> None:
+        try:
+            finished.put((key, jobs[key]()))
+        except Exception as error:
+            finished.put((key, error))
 
     tell(0)
-    jobs = {run.id: partial(_fetch, run, cache) for run in runs if run.id not in found}
-    return found | run_bounded(jobs, workers=workers, seconds=_RUN_SECONDS, done=tell)
+    while waiting or deadlines:
+        while waiting and len(deadlines) < workers:
+            key = waiting.popleft()
+            deadlines[key] = min(time.monotonic() + _RUN_SECONDS, until)
+            if deadlines[key] < until:
+                threading.Thread(target=report, args=(key,), daemon=True).start()
+        try:
+            left = min(deadlines.values()) - time.monotonic()
+            key, outcome = finished.get(timeout=max(left, 0.0))
+        except queue.Empty:
+            key = min(deadlines, key=deadlines.__getitem__)
+            outcome = TimeoutError(f"not done after {_RUN_SECONDS:g} s")
+        if deadlines.pop(key, None) is not None:  # else it was overdue and given up before
+            outcomes[key] = outcome
+            tell(len(outcomes))
+    return outcomes
 
 
 def _version(run: Any) -> str:
     """Return what the listing says of a run's growth; the same text means the same history."""
-    return f"{run.historyLineCount} rows, heartbeat {run.heartbeatAt}, {run.state}"
+    return f"{_FORMAT}: {run.historyLineCount} rows, heartbeat {run.heartbeatAt}, {run.state}"
 
 
-def _fetch(run: Any, cache: HistoryCache) -> _History:
+def _load(path: Path, version: str) -> _History | None:
+    """Return a run's history and notes, or None unless this version of it is kept whole."""
+    try:  # without partitioning a folder called a=b would become a column
+        history = pd.read_parquet(path, engine="pyarrow", partitioning=None)
+        notes = tuple(history.attrs.pop("notes"))
+        return (history, notes) if history.attrs.pop("version") == version else None
+    except Exception:  # whatever is damaged about it: it is fetched again
+        return None
+
+
+def _fetch(run: Any, path: Path) -> _History:
     """Read a run's history and keep it, trying again while it comes back short or broken."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            history, notes = _scan(run)
+            rows = list(run.scan_history(use_cache=False))
+            if len(rows) < (run.historyLineCount or 0):
+                raise CBSDataError(f"{len(rows)} of {run.historyLineCount} history rows arrived")
+            history, notes = history_from_wandb(rows, _step_metrics(run))
             break
         except Exception as error:
             if attempt == _ATTEMPTS or "giving up after" in str(error):  # the client repeated it
                 raise
             time.sleep(_PAUSE * attempt)
-    cache.store(run.id, _version(run), history, notes)
-    return history, notes
-
-
-def _scan(run: Any) -> _History:
-    rows = list(run.scan_history(use_cache=False))
-    expected = run.historyLineCount or 0
-    if len(rows) < expected:
-        raise CBSDataError(f"{len(rows)} of {expected} history rows arrived")
-    history, notes = history_from_wandb(rows, _step_metrics(run))
+    kept = history.copy()
+    kept.attrs = {"version": _version(run), "notes": notes}
+    kept.to_parquet(path.with_suffix(".tmp"), engine="pyarrow")
+    path.with_suffix(".tmp").replace(path)
     return history, tuple(notes)
 
 
@@ -215,25 +282,6 @@ def _step_metrics(run: Any) -> list[tuple[str, str]]:
     return [(name, counter) for name, counter in zip(names, counters, strict=True) if counter]
 
 
-def _all_or_error(
-    project: str, runs: Sequence[Any], found: Mapping[str, _History | Exception]
-) -> dict[str, _History]:
-    """Return the histories, or raise an error that names every run without one."""
-    histories = {key: value for key, value in found.items() if not isinstance(value, Exception)}
-    failed = [
-        f"{_one_line(run.name or run.id)} ({run.id}): {_reason(why)}"
-        for run in runs
-        if isinstance(why := found[run.id], Exception)
-    ]
-    if failed:
-        raise CBSDataError(
-            f"{len(failed)} of {len(found)} runs of {project} could not be read: "
-            f"{listed(failed)}; the others are kept: repeat to fetch just these, or leave them "
-            "out by --skip"
-        )
-    return histories
-
-
 def _reason(error: Exception) -> str:
     """Return an error's message as part of a line."""
     text = _one_line(str(error)) or type(error).__name__
@@ -242,16 +290,3 @@ def _reason(error: Exception) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _run_log(run: Any, history: pd.DataFrame, notes: tuple[str, ...]) -> RunLog:
-    return RunLog(
-        id=run.id,
-        name=run.name or run.id,
-        source="wandb",
-        history=history,
-        config=run.config,
-        state=_STATES.get(run.state, "unknown"),
-        created=run.created_at or "",
-        notes=notes,
-    )

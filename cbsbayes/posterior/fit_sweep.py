@@ -38,7 +38,7 @@ from cbsbayes.posterior.selection import FitOptions, Selection, runs_table, sele
 from cbsbayes.posterior.verdict import identified_line, reached_line, sampler_checks, verdict
 from cbsbayes.sweep.dataset import digest
 from cbsbayes.sweep.files import read_sweep
-from cbsbayes.sweep.learning_rate import learning_rate_rule
+from cbsbayes.sweep.groups import learning_rate_rule
 
 __all__ = ["fit_sweep"]
 

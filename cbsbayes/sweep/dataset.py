@@ -1,26 +1,215 @@
-"""The sweep dataset: build it, join it, and read simple facts off it.
-
-Its schema is in `cbsbayes.sweep.schema`.
+"""The sweep dataset: build it from plain arrays, join it, and read simple facts off it.
 
 A sweep is one Dataset with a row per training run: validation curves in optimizer updates, or
 a table of crossings, with every run's batch (n_prompts x n_rollouts), seed and settings as
-coordinates.
+coordinates. Its schema is in `cbsbayes.sweep.schema`.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypedDict, Unpack
+
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.sweep.build import add_notes, new_sweep, notes_of
-from cbsbayes.sweep.learning_rate import learning_rate_rule
-from cbsbayes.sweep.merge import append, merge
-from cbsbayes.sweep.schema import digest, validate
+from cbsbayes.logs.run_log import RUN_COLUMNS
+from cbsbayes.sweep.schema import (
+    AXES,
+    RUN_COORDS,
+    SCHEMA_VERSION,
+    VARIABLES,
+    Field,
+    digest,
+    validate,
+)
 
-__all__ = ["add_notes", "append", "choose_metric", "digest", "group_of", "is_one_axis",
-           "long_table", "merge", "new_sweep", "notes_of", "validate"]
+__all__ = ["Content", "add_notes", "append", "choose_metric", "clean_text", "is_one_axis",
+           "digest", "long_table", "merge", "new_sweep", "noise_name", "notes_of", "validate"]
+
+_ALWAYS = {"first_step", "last_step", "step_time",
+           *(name for name, column in RUN_COLUMNS.items() if column.always)}
+
+
+class Content(TypedDict, total=False):
+    """What a sweep holds besides its table of runs, all of it optional.
+
+    Attributes
+    ----------
+    accuracy : array_like
+        Curves, dims (run, metric, step); NaN where not evaluated.
+    step : array_like
+        Optimizer updates of the evaluations, sorted and unique.
+    metric : sequence of str
+        Names of the validation sets.
+    n_items : array_like
+        Validation items per metric, -1 unknown.
+    steps_lower, steps_upper : array_like
+        Crossings in updates, dims (run, threshold), instead of curves.
+    threshold : array_like
+        Targets of the crossings.
+    noise : mapping
+        Measured gradient noise: source key (``grad_noise/x``) to array (run, train_step).
+    train_step : array_like
+        Optimizer updates of the noise measurements.
+    direction : {"increasing", "decreasing"}
+        Whether the target is reached from below (accuracy, the default) or from above (loss).
+    default_metric : str
+        The metric a fit takes unless told; by default the only one.
+    title, history : str
+        CF attributes; a stamped default stands in for an empty one.
+    notes : iterable of str
+        Sentences about the data that every report repeats.
+    extra_attrs : mapping
+        Further attributes by variable name, e.g. what `step_time` leaves out.
+    """
+
+    accuracy: ArrayLike
+    step: ArrayLike
+    metric: Sequence[str]
+    n_items: ArrayLike
+    steps_lower: ArrayLike
+    steps_upper: ArrayLike
+    threshold: ArrayLike
+    noise: Mapping[str, ArrayLike]
+    train_step: ArrayLike
+    direction: str
+    default_metric: str
+    title: str
+    history: str
+    notes: Iterable[str]
+    extra_attrs: Mapping[str, Mapping[str, Any]]
+
+
+def new_sweep(
+    runs: pd.DataFrame | Mapping[str, Any], **content: Unpack[Content]
+) -> xr.Dataset:
+    """Build a valid sweep from plain arrays; whatever is unknown gets the schema's default.
+
+    Parameters
+    ----------
+    runs : pandas.DataFrame or mapping
+        A column ``run`` (unique ids) and any variable of the schema along ``run``. Missing values
+        (None, NaN) become the default. ``total_batch`` may be left out where n_prompts and
+        n_rollouts are given, ``last_step`` where there are curves.
+    **content
+        See `Content`.
+
+    Returns
+    -------
+    xarray.Dataset
+        The validated sweep.
+
+    Raises
+    ------
+    CBSDataError
+        If the arrays do not make a valid sweep.
+    """
+    given: dict[str, Any] = {key: value for key, value in content.items() if value is not None}
+    if "accuracy" in given:
+        given.setdefault("n_items", np.full(len(list(given.get("metric", []))), -1))
+    if "run" not in runs:
+        raise CBSDataError(f"the table of runs has columns {list(runs)}; a column 'run' with "
+                           "unique ids is needed")
+    columns: dict[str, Any] = {name: _column(field, runs.get(name), len(runs["run"]))
+                               for name, field in {**RUN_COORDS, **VARIABLES}.items()
+                               if field.dims == ("run",) and (name in runs or name in _ALWAYS)}
+    columns["run"] = runs["run"]
+    variables = {name: _variable(name, values) for name, values in columns.items()}
+    prompts, rollouts, total = (variables[name][1] for name in ("n_prompts", "n_rollouts",
+                                                                "total_batch"))
+    known = np.isnan(total) & (prompts > 0) & (rollouts > 0)
+    total[known] = (prompts * rollouts)[known]
+    variables |= {name: _variable(name, given[name]) for name in {**AXES, **VARIABLES}
+                  if name in given}
+    variables |= {
+        noise_name(key): (("run", "train_step"), np.asarray(values, dtype=np.float64),
+                          {"long_name": f"measured gradient noise, {key}", "units": "1",
+                           "source_key": key})
+        for key, values in given.get("noise", {}).items()}
+    try:
+        ds = xr.Dataset(variables).set_coords(
+            [name for name in variables if name in AXES or name in RUN_COORDS])
+    except ValueError as error:
+        raise CBSDataError(f"the arrays do not fit together: {error}") from None
+    if "accuracy" in ds:
+        evaluated = ds["accuracy"].notnull().any("metric")
+        ds["last_step"] = ds["last_step"].fillna(ds["step"].where(evaluated).max("step"))
+    for name, attrs in given.get("extra_attrs", {}).items():
+        ds[name].attrs.update(attrs)
+    only = str(ds["metric"].values[0]) if ds.sizes.get("metric") == 1 else ""
+    stamp = datetime.now(UTC).isoformat(timespec="seconds")
+    ds.attrs = {"title": given.get("title") or "sweep of training runs",
+                "history": given.get("history") or f"{stamp} made by cbsbayes",
+                "Conventions": "CF-1.11", "schema_version": SCHEMA_VERSION,
+                "direction": given.get("direction", "increasing"),
+                "metric": given.get("default_metric") or only,
+                "notes": json.dumps(list(given.get("notes", ())), ensure_ascii=False)}
+    return _sealed(ds)
+
+
+def _sealed(ds: xr.Dataset) -> xr.Dataset:
+    """Return a sweep with the digest of its content; raise where it breaks the schema."""
+    return validate(ds).assign_attrs(digest=digest(ds))
+
+
+def noise_name(key: str) -> str:
+    """Return the variable name of a gradient-noise key, e.g. ``grad_noise/x/y`` → ``noise_x_y``."""
+    return "noise_" + key.removeprefix("actor/").removeprefix("grad_noise/").replace("/", "_")
+
+
+def notes_of(ds: xr.Dataset) -> list[str]:
+    """Return the sentences about the data that ride along in the attribute ``notes``."""
+    return list(json.loads(str(ds.attrs.get("notes") or "[]")))
+
+
+def add_notes(ds: xr.Dataset, sentences: Iterable[str]) -> xr.Dataset:
+    """Return `ds` with further notes, each kept once."""
+    notes = dict.fromkeys([*notes_of(ds), *sentences])
+    return ds.assign_attrs(notes=json.dumps(list(notes), ensure_ascii=False))
+
+
+def _column(field: Field, values: Any, count: int) -> np.ndarray:
+    """Return a value per run, the default where one is missing."""
+    # Object columns: pandas would refuse text that is not valid Unicode, and we escape it.
+    column = pd.Series([values] * count if np.ndim(values) == 0 else list(values), dtype=object)
+    return column.where(column.notna(), field.default).to_numpy()
+
+
+def _variable(name: str, values: Any) -> tuple[tuple[str, ...], np.ndarray, dict[str, str]]:
+    """Return ``(dims, values, attrs)`` as the schema wants them.
+
+    Raises
+    ------
+    CBSDataError
+        If the values are not of the field's type or dimensions.
+    """
+    field = {**AXES, **RUN_COORDS, **VARIABLES}[name]
+    if field.dtype is np.str_:
+        array = np.array([clean_text(value) for value in np.atleast_1d(values)], dtype=np.str_)
+    else:
+        try:
+            given = np.asarray(values, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise CBSDataError(f"{name!r} holds what is no number ({error})") from None
+        odd = given[given != np.round(given)] if np.dtype(field.dtype).kind == "i" else given[:0]
+        if odd.size:
+            raise CBSDataError(f"{name!r} holds {odd.ravel()[0]:g}; valid: whole numbers")
+        array = given.astype(field.dtype)
+    if array.ndim != len(field.dims):
+        raise CBSDataError(f"{name!r} has {array.ndim} dimensions, valid: {field.dims}")
+    return field.dims, array, {"long_name": field.long_name, "units": field.units}
+
+
+def clean_text(value: Any) -> str:
+    """Return `value` as text that netCDF can hold: valid Unicode without NUL."""
+    text = str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+    return text.replace("\0", "\\x00")
 
 
 def is_one_axis(ds: xr.Dataset) -> bool:
@@ -54,40 +243,6 @@ def choose_metric(ds: xr.Dataset, metric: str | None = None) -> str:
     return wanted
 
 
-def group_of(ds: xr.Dataset) -> xr.DataArray:
-    """Return each run's group, a readable label; runs of different groups are never pooled.
-
-    A group is model × dataset × algorithm × learning_rate × ppo_epochs; parts that are unknown
-    (or, for ppo_epochs, 1) are left out of the label. Where every batch size has one learning
-    rate, that it changes with the batch is a rule and makes no groups
-    (`cbsbayes.sweep.learning_rate`).
-
-    Returns
-    -------
-    xarray.DataArray
-        Text, dims run.
-    """
-    known = np.isfinite(ds["learning_rate"].values)
-    settings = list(zip(ds["model"].values.tolist(), ds["dataset"].values.tolist(),
-                        ds["algorithm"].values.tolist(), ds["ppo_epochs"].values.tolist(),
-                        known.tolist(), strict=True))
-    labels = np.full(ds.sizes["run"], "", dtype=object)
-    for setting in dict.fromkeys(settings):
-        alike = np.array([other == setting for other in settings])
-        rule = learning_rate_rule(ds.isel(run=np.flatnonzero(alike)))
-        for k in np.flatnonzero(alike):
-            rate = f"lr {ds['learning_rate'].values[k]:g}" if known[k] else ""
-            model, dataset, algorithm, epochs, _ = setting
-            labels[k] = _label(model, dataset, algorithm, epochs, rule.label if rule else rate)
-    return xr.DataArray(labels.astype(np.str_), dims="run", coords={"run": ds["run"]},
-                        name="group")
-
-
-def _label(model: str, dataset: str, algorithm: str, epochs: int, rate: str) -> str:
-    parts = [model, dataset, algorithm, rate, f"{epochs} epochs" if epochs > 1 else ""]
-    return " · ".join(part for part in parts if part) or "all runs"
-
-
 def long_table(ds: xr.Dataset) -> pd.DataFrame:
     """Return one row per evaluation.
 
@@ -112,3 +267,109 @@ def long_table(ds: xr.Dataset) -> pd.DataFrame:
     table["n_items"] = ds["n_items"].values[metric]
     table["samples"] = table["step"] * table["total_batch"]
     return table[columns]
+
+
+def merge(sweeps: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Join sweeps run by run, on the sorted union of their steps, metrics and thresholds.
+
+    A run that two sweeps hold with equal content is kept once. Simulated truths (``true_*``)
+    are left out. Notes are joined, and the first sweep's title and default metric hold.
+
+    Raises
+    ------
+    CBSDataError
+        If there is nothing to join, kinds or directions differ, one run id has two contents, or
+        a metric has two item counts.
+    """
+    if not sweeps:
+        raise CBSDataError("no sweep to merge; give at least one")
+    for ds in sweeps:
+        validate(ds)
+    for name, of in {"direction": lambda ds: ds.attrs["direction"],
+                     "kind": lambda ds: "curves" if "accuracy" in ds else "crossings"}.items():
+        values = {of(ds) for ds in sweeps}
+        if len(values) > 1:
+            raise CBSDataError(f"the sweeps differ in {name}: {', '.join(sorted(values))}; keep "
+                               "them in two files")
+    kept: list[xr.Dataset] = []
+    home: dict[str, xr.Dataset] = {}
+    for ds in sweeps:
+        runs = ds["run"].values.tolist()
+        for run in runs:
+            if run in home and _content(home[run], run) != _content(ds, run):
+                raise CBSDataError(f"run {run!r} is in two sweeps with different content; rename "
+                                   "it, or append the newer sweep to replace it")
+        fresh = [position for position, run in enumerate(runs) if run not in home]
+        home = {run: ds for run in runs} | home
+        if fresh:
+            kept.append(ds.isel(run=fresh))
+    return _concatenate(kept, [note for ds in sweeps for note in notes_of(ds)])
+
+
+def append(ds: xr.Dataset, other: xr.Dataset) -> xr.Dataset:
+    """Return `ds` with the runs of `other` added; a run of the same id is replaced.
+
+    Replaced runs are named in the notes. Raises as `merge` does.
+    """
+    stale = np.isin(ds["run"].values, other["run"].values)
+    notes = [f"Run {run} was replaced by newer data." for run in ds["run"].values[stale]
+             if _content(ds, run) != _content(other, run)]
+    keep = ds.isel(run=np.flatnonzero(~stale))
+    parts = [keep, other] if keep.sizes["run"] else [other.assign_attrs(ds.attrs)]
+    return _sealed(add_notes(merge(parts), [*notes_of(ds), *notes_of(other), *notes]))
+
+
+def _content(ds: xr.Dataset, run: str) -> str:
+    """Return the digest of one run, without what other runs brought into its row."""
+    row = _complete(ds.sel(run=[run]))
+    row = row.drop_vars([n for n in row.data_vars
+                         if "run" not in row[n].dims or bool(row[n].isnull().all())])
+    for dim in set(row.dims) - {"run"}:
+        having = [n for n in row.data_vars if dim in row[n].dims]
+        row = row.dropna(dim, how="all", subset=having) if having else row.drop_dims([dim])
+    return digest(row.assign_attrs(metric=""))
+
+
+def _complete(ds: xr.Dataset) -> xr.Dataset:
+    """Give a sweep every coordinate of its runs, so that all sweeps have the same."""
+    runs = ds.sizes["run"]
+    return ds.assign_coords({name: _variable(name, np.full(runs, column.default))
+                             for name, column in RUN_COLUMNS.items() if name not in ds})
+
+
+def _concatenate(parts: Sequence[xr.Dataset], notes: Sequence[str]) -> xr.Dataset:
+    items = _joined_items(parts)
+    optional = {name for name, column in RUN_COLUMNS.items() if not column.always}
+    whole = all(optional.isdisjoint(ds.coords) for ds in parts)
+    rows = [(ds if whole else _complete(ds)).drop_vars(
+        [n for n in ds.data_vars if "run" not in ds[n].dims or str(n).startswith("true_")])
+        for ds in parts]
+    joined = xr.concat(rows, "run", join="outer", combine_attrs="override", coords="minimal",
+                       compat="equals", data_vars="all")
+    for name in joined.data_vars:  # concat fills a variable that the first sweep lacks, bare
+        joined[name].attrs = next(ds[name].attrs for ds in parts if name in ds)
+    joined = joined.sortby([axis for axis in ("step", "train_step", "threshold")
+                            if axis in joined.dims])
+    if items:
+        counts = [items[str(m)] for m in joined["metric"].values]
+        joined["n_items"] = _variable("n_items", counts)
+    # One truth no longer describes the whole, but that some of it is simulated must stay.
+    joined.attrs = {key: joined.attrs[key] for key in joined.attrs
+                    if key not in ("truth", "true_alpha")}
+    if any("simulated" in ds.attrs for ds in parts):
+        joined.attrs["simulated"] = 1
+    return _sealed(add_notes(joined, notes))
+
+
+def _joined_items(parts: Sequence[xr.Dataset]) -> dict[str, int]:
+    items: dict[str, int] = {}
+    for ds in parts:
+        counts = zip(ds["metric"].values.tolist(), ds["n_items"].values.tolist(),
+                     strict=True) if "accuracy" in ds else ()
+        for metric, count in counts:
+            known = items.get(metric, -1)
+            if -1 not in (known, count) and known != count:
+                raise CBSDataError(f"metric {metric!r} has {known} items in one sweep and {count} "
+                                   "in another; they are different validation sets, rename one")
+            items[metric] = max(known, count)
+    return items

@@ -14,6 +14,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,8 @@ import xarray as xr
 from cbsbayes.errors import CBSDataError
 from cbsbayes.sweep.schema import SCHEMA_VERSION, digest, validate
 
-__all__ = ["is_netcdf", "read_sweep", "read_tree", "write_sweep", "write_tree", "write_whole"]
+__all__ = ["default_sweep_path", "is_netcdf", "read_sweep", "read_tree", "write_sweep",
+           "write_tree", "write_whole"]
 
 _ENGINE: Literal["h5netcdf"] = "h5netcdf"
 _MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -253,3 +255,20 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def default_sweep_path() -> Path:
+    """Return the shipped sweep: packaged with an installed wheel, or ``data/`` of a checkout.
+
+    Raises
+    ------
+    CBSDataError
+        If neither is there.
+    """
+    packaged = Path(str(resources.files("cbsbayes"))) / "shipped" / "verl_tiny.nc"
+    checkout = Path(__file__).resolve().parents[2] / "data" / "verl_tiny" / "sweep.nc"
+    for path in (packaged, checkout):
+        if path.is_file():
+            return path
+    raise CBSDataError("the shipped sweep is missing from this installation; give a sweep file, "
+                       "or reinstall cbsbayes")

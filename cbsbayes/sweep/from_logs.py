@@ -1,33 +1,47 @@
 """From the records of any source to the sweep dataset, with every decision written down.
 
 In this order: coordinates of each log (`cbsbayes.sweep.run_settings`), copies and attempts
-(`cbsbayes.logs`), unique ids, the validation metric (`cbsbayes.sweep.validation_metric`),
-dense arrays in optimizer updates (`cbsbayes.sweep.layout`). What was left out, mended or chosen
-becomes a note of the dataset and, where it concerns one run, its remark.
+(`cbsbayes.logs.attempts`), unique ids, the validation metric (`cbsbayes.sweep.metrics`), dense
+arrays in optimizer updates: an evaluation at trainer step k lies at update k ×
+``updates_per_step``, and all runs share the sorted union of positions. What was left out, mended or
+chosen becomes a note of the dataset and, where it concerns one run, its remark.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.attempts import Run, join_attempts
-from cbsbayes.logs.copies import drop_copies
-from cbsbayes.logs.history import listed
-from cbsbayes.logs.run_columns import RUN_COLUMNS
-from cbsbayes.logs.run_log import RunLog
-from cbsbayes.logs.trainers import trainer_of
-from cbsbayes.sweep.build import Content, clean_text, new_sweep
-from cbsbayes.sweep.layout import lay_out_crossings, lay_out_curves, lay_out_noise
+from cbsbayes.logs.attempts import Run, drop_copies, join_attempts
+from cbsbayes.logs.history import column, listed
+from cbsbayes.logs.run_config import lookup, trainer_of
+from cbsbayes.logs.run_log import RUN_COLUMNS, RunLog
+from cbsbayes.sweep.dataset import Content, clean_text, new_sweep, noise_name
+from cbsbayes.sweep.metrics import (
+    LEFT_OUT,
+    MetricPlan,
+    plan_metrics,
+    series_values,
+    signal_fraction,
+    step_seconds,
+    training_means,
+)
 from cbsbayes.sweep.run_settings import run_settings
-from cbsbayes.sweep.training_metrics import LEFT_OUT
 
 __all__ = ["build_sweep"]
+
+_MOST_CELLS = 2**23  # values of a dense array of curves; 64 MiB
+_ROUNDING = 1e-6  # an accuracy in float32 may lie so far outside [0, 1]
+
+type _Part = tuple[tuple[int, ...], np.ndarray, np.ndarray]  # indices, positions, values
 
 
 def build_sweep(
@@ -64,15 +78,20 @@ def build_sweep(
     notes += [*unknown, *_log_notes(runs), *copies, *joined, *shared]
     direction = _direction(runs)
     if any(run.log.crossings is not None for run in runs):
-        columns, content = lay_out_crossings(runs, direction)
+        columns, content = _lay_out_crossings(runs)
     else:
-        runs, columns, content, said = lay_out_curves(runs, ids, metric, direction)
-        noise, left_out = lay_out_noise(runs)
+        plan = plan_metrics({name: run.log.history for name, run in zip(ids, runs, strict=True)},
+                            metric)
+        runs, columns, content, said = _lay_out_curves(runs, ids, plan, direction)
+        noise, left_out = _lay_out_noise(runs)
         content |= noise
-        notes += [*said, *left_out]
-    table = pd.DataFrame([_row(run, name) for run, name in zip(runs, ids, strict=True)])
-    empty = [name for name, column in RUN_COLUMNS.items() if not column.always
-             and (table[name] == column.default).all()]
+        notes += [*plan.notes, *said, *left_out]
+    table = pd.DataFrame([{
+        "run": name, "name": run.log.name, "state": run.log.state, "source": run.log.source,
+        "attempts": run.attempts, "usable": int(run.usable), "remark": run.remark, **run.coords}
+        for run, name in zip(runs, ids, strict=True)])
+    empty = [name for name, one in RUN_COLUMNS.items() if not one.always
+             and (table[name] == one.default).all()]
     about = Content(direction=direction, history=history,
                     notes=list(dict.fromkeys(map(clean_text, notes))),
                     extra_attrs={"step_time": {"comment": LEFT_OUT}})
@@ -102,10 +121,11 @@ def _with_batch(runs: Sequence[Run], faults: Sequence[str]) -> tuple[list[Run], 
     """Return the runs whose batch is known, and a note on the others."""
     kept = [run for run in runs if run.coords]
     unknown = [run.log.name or run.log.id for run in runs if not run.coords]
-    asked = [f"{trainer.name} does not log {', '.join(missing)}"
-             for run in runs if not run.coords and (trainer := trainer_of(run.log.config))
-             and (missing := trainer.missing(run.log.config))]
-    why = "".join(f"; {text}" for text in dict.fromkeys(asked))
+    asked = [f"; {trainer.name} does not log {', '.join(missing)}"
+             for run in runs if not run.coords for origin in run.log.settings
+             if (trainer := trainer_of(origin.values))
+             and (missing := trainer.missing(origin.values))]
+    why = "".join(dict.fromkeys(asked))
     if not kept:
         left_out = "".join(f"; {text}" for text in faults if text.startswith("left out: "))
         raise CBSDataError(
@@ -114,10 +134,8 @@ def _with_batch(runs: Sequence[Run], faults: Sequence[str]) -> tuple[list[Run], 
             f"cbs_p1_model_data_np128_nr8{why}{left_out}; state it in a table (--runs: columns "
             "run, n_prompts, n_rollouts, seed) or in a <name>.config.yaml beside the log, or pass "
             "--config")
-    if not unknown:
-        return kept, []
     return kept, [f"{len(unknown)} run(s) left out, no batch size in settings, configuration "
-                  f"or name: {listed(unknown, len(unknown))}{why}"]
+                  f"or name: {listed(unknown, len(unknown))}{why}"] if unknown else []
 
 
 def _order(run: Run) -> tuple[Any, ...]:
@@ -129,19 +147,16 @@ def _order(run: Run) -> tuple[Any, ...]:
 def _unique_ids(runs: Sequence[Run]) -> tuple[list[str], list[str]]:
     """Make ids from names; the second run of a name becomes ``name#2``."""
     names = [clean_text(run.log.name or run.log.id or "run") for run in runs]
-    counts = Counter(names)
-    seen: Counter[str] = Counter()
     ids: dict[str, str] = {}
     for name in names:
-        seen[name] += 1
-        own = name if seen[name] == 1 else f"{name}#{seen[name]}"
+        number, own = 1, name
         while own in ids:
-            seen[name] += 1
-            own = f"{name}#{seen[name]}"
+            number += 1
+            own = f"{name}#{number}"
         ids[own] = name
     notes = [f"{count} runs are called {name}; they are kept apart as replicates with the ids "
              f"{listed(own for own, of in ids.items() if of == name)}"
-             for name, count in counts.items() if count > 1]
+             for name, count in Counter(names).items() if count > 1]
     return list(ids), notes
 
 
@@ -155,11 +170,17 @@ def _log_notes(runs: Sequence[Run]) -> list[str]:
             for note, who in names.items()]
 
 
+def _stated(run: Run, key: str) -> Any:
+    """Return what the first origin of a run's settings says, None where none does."""
+    return next((value for origin in run.log.settings
+                 if (value := origin.values.get(key)) is not None), None)
+
+
 def _direction(runs: Sequence[Run]) -> str:
     """Return the one direction that the sources state; increasing if none does."""
     stated = defaultdict(list)
     for run in runs:
-        value = run.log.settings.get("direction")
+        value = _stated(run, "direction")
         if isinstance(value, str) and value.strip():
             stated[value.strip().lower()].append(run.log.name)
     if len(stated) > 1 or not set(stated) <= {"increasing", "decreasing"}:
@@ -169,10 +190,169 @@ def _direction(runs: Sequence[Run]) -> str:
     return next(iter(stated), "increasing")
 
 
-def _row(run: Run, name: str) -> dict[str, Any]:
-    log = run.log
-    row = {"run": name, "name": log.name, "state": log.state, "source": log.source,
-           "attempts": run.attempts, "usable": int(run.usable), "remark": run.remark,
-           **run.coords}
-    return {key: clean_text(value) if isinstance(value, str) else value
-            for key, value in row.items()}
+def _lay_out_curves(
+    runs: list[Run], ids: Sequence[str], plan: MetricPlan, direction: str
+) -> tuple[list[Run], dict[str, Sequence[float]], Content, list[str]]:
+    """Return the runs, what was measured per run, the curves and notes.
+
+    Runs without the chosen metric become unusable.
+    """
+    histories = [run.log.history for run in runs]
+    parts, notes = _evaluations(runs, ids, plan, direction)
+    labels = [series.label for series in plan.series]
+    parts, rounded = _on_a_grid(parts, len(runs) * len(labels))
+    step, accuracy = _scatter(parts, (len(runs), len(labels)))
+    evaluated = ~np.isnan(accuracy[:, labels.index(plan.default)])
+    if not evaluated.any():
+        raise CBSDataError("; ".join(notes) or f"no run has an evaluation of {plan.default}")
+    missing = [name for name, own in zip(ids, evaluated, strict=True) if not own.any()]
+    said = f"no evaluation of {plan.default}; it is not fitted"
+    runs = [replace(run, usable=False, remark="; ".join(filter(None, [run.remark, said])))
+            if name in missing else run for run, name in zip(runs, ids, strict=True)]
+    if missing:
+        notes.append(f"{len(missing)} of {len(runs)} runs not fitted, without an evaluation of "
+                     f"{plan.default}: {listed(missing, 20)}; another metric may be chosen with "
+                     "--metric")
+    updates = [run.coords["updates_per_step"] for run in runs]
+    columns: dict[str, Sequence[float]] = {
+        "first_step": [history.index[history.index >= 0].min() * n
+                       for history, n in zip(histories, updates, strict=True)],
+        "last_step": [step[row].max() if row.any() else np.nan for row in evaluated],
+        "step_time": [step_seconds(history) for history in histories],
+        **training_means(histories, updates)}
+    signal = [signal_fraction(history) for history in histories]
+    if np.isfinite(signal).any():
+        columns["signal_fraction"] = signal
+    content = Content(
+        accuracy=accuracy, step=step, metric=[clean_text(label) for label in labels],
+        n_items=_n_items(runs, labels, plan.default), default_metric=clean_text(plan.default))
+    return runs, columns, content, [*notes, *rounded]
+
+
+def _evaluations(
+    runs: Sequence[Run], ids: Sequence[str], plan: MetricPlan, direction: str
+) -> tuple[list[_Part], list[str]]:
+    parts: list[_Part] = []
+    notes = []
+    for j, series in enumerate(plan.series):
+        curves: dict[str, np.ndarray] = {}
+        for i, (run, name) in enumerate(zip(runs, ids, strict=True)):
+            steps, values = series_values(run.log.history, series)
+            good = np.isfinite(values) & (steps >= 0)
+            if not good.all():
+                notes.append(f"run {name}: {int((~good).sum())} evaluation(s) of {series.label} "
+                             "left out, infinite or at a negative step")
+            steps, values = steps[good], values[good]
+            outside = np.abs(values - 0.5) > 0.5 + _ROUNDING
+            if (outside.any() and series.checked and direction == "increasing"
+                    and run.log.source != "table"):
+                notes.append(
+                    f"run {name}: {series.label} is {values[outside][0]:g} at trainer step "
+                    f"{steps[outside][0]:g}; verl's acc lies in [0, 1]: the run's curve is left "
+                    "out; choose another with --metric, or give the curves as a table if this is "
+                    "another target")
+            elif steps.size:
+                curves[name] = values
+                parts.append(((i, j), steps * run.coords["updates_per_step"], values))
+        notes += _scale_notes(series.label, curves) if direction == "increasing" else []
+    return parts, notes
+
+
+def _scale_notes(label: str, curves: Mapping[str, np.ndarray]) -> list[str]:
+    """Say which runs leave [0, 1], where most values lie in it."""
+    every = np.concatenate([*curves.values(), np.empty(0)])
+    if not (every > 0).any() or np.mean((every < 0) | (every > 1)) > 0.5:
+        return []
+    percent = [name for name, values in curves.items() if values.max() > 2]
+    outside = [name for name, values in curves.items()
+               if name not in percent and (values.min() < 0 or values.max() > 1)]
+    notes = []
+    if percent:
+        notes.append(f"{label} exceeds 1 in {len(percent)} of {len(curves)} runs, as if in percent "
+                     f"({listed(percent)}), most evaluations lie in [0, 1]: divide by 100 what is")
+    if outside:
+        notes.append(f"{label} lies outside [0, 1] in {len(outside)} of {len(curves)} runs "
+                     f"({listed(outside)}); correct it if it is an accuracy")
+    return notes
+
+
+def _on_a_grid(parts: list[_Part], n_rows: int) -> tuple[list[_Part], list[str]]:
+    """Round positions where their union would make the dense array too large."""
+    axis = np.unique(np.concatenate([part[1] for part in parts])) if parts else np.empty(0)
+    if n_rows * axis.size <= _MOST_CELLS:
+        return parts, []
+    width = float(axis[-1]) / max(_MOST_CELLS // n_rows, 1000)
+    power = 10.0 ** math.floor(math.log10(width))
+    width = math.ceil(width / power) * power
+    rounded = [(index, np.where(at > 0, np.maximum(np.round(at / width), 1) * width, at), values)
+               for index, at, values in parts]
+    return rounded, [f"the runs were evaluated at {axis.size} different updates; they are rounded "
+                     f"to multiples of {width:g}"]
+
+
+def _scatter(parts: Sequence[_Part], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    r"""Lay ragged series out on the sorted union of their positions, dims (\*shape, position)."""
+    axis = np.unique(np.concatenate([part[1] for part in parts])) if parts else np.empty(0)
+    values = np.full((*shape, axis.size), np.nan)
+    for index, where, what in parts:
+        values[index][np.searchsorted(axis, where)] = what
+    return axis, values
+
+
+def _n_items(runs: Sequence[Run], labels: Sequence[str], default: str) -> list[int]:
+    """Return the items of each validation set; a bare number speaks of the default one."""
+    found: dict[str, tuple[int, str]] = {}
+    for run in runs:
+        stated = _stated(run, "n_items") or next((items for origin in run.log.settings if (
+            items := lookup(origin.values, "cbs.validation_items"))), None)
+        sizes = stated if isinstance(stated, Mapping) else {default: stated}
+        for label, size in sizes.items():
+            if not isinstance(size, int) or size < 1:
+                continue
+            known = found.setdefault(label, (size, run.log.name))
+            if known[0] != size:
+                raise CBSDataError(
+                    f"{label} has {known[0]} items in run {known[1]} and {size} in run "
+                    f"{run.log.name}; a validation set has one size, name them apart in "
+                    "column 'metric'")
+    return [found.get(label, (-1, ""))[0] for label in labels]
+
+
+def _lay_out_noise(runs: Sequence[Run]) -> tuple[Content, list[str]]:
+    """Return the measured gradient noise on one axis of updates, and notes."""
+    keys: dict[str, str] = {}
+    notes = []
+    for key in sorted({str(key) for run in runs for key in run.log.history.columns
+                       if str(key).startswith("grad_noise/")}):
+        if keys.setdefault(noise_name(key), key) != key:
+            notes.append(f"{key} was left out: it would have the same name as "
+                         f"{keys[noise_name(key)]}")
+    parts: list[_Part] = []
+    for i, run in enumerate(runs):
+        steps = run.log.history.index.to_numpy(np.float64) * run.coords["updates_per_step"]
+        for j, key in enumerate(keys.values()):
+            values = column(run.log.history, key)
+            good = np.isfinite(values) & (steps >= 0)
+            parts.append(((j, i), steps[good], values[good]))
+    parts, rounded = _on_a_grid(parts, len(runs) * len(keys))
+    axis, noise = _scatter(parts, (len(keys), len(runs)))
+    if not keys:
+        return Content(), notes
+    return Content(noise=dict(zip(keys.values(), noise, strict=True)), train_step=axis), [
+        *notes, *rounded]
+
+
+def _lay_out_crossings(runs: Sequence[Run]) -> tuple[dict[str, Sequence[float]], Content]:
+    """Return the last known step of each run, and the tables on the union of their thresholds."""
+    curves = [run.log.name for run in runs if run.log.crossings is None]
+    if curves:
+        raise CBSDataError(f"{len(curves)} of {len(runs)} runs are curves ({listed(curves, 3)}), "
+                           "the others crossings; ingest them into two files")
+    bounds = ("steps_lower", "steps_upper")
+    parts = [((i, k), table["threshold"].to_numpy(np.float64), table[name].to_numpy(np.float64))
+             for i, run in enumerate(runs) if (table := run.log.crossings) is not None
+             for k, name in enumerate(bounds)]
+    threshold, steps = _scatter(parts, (len(runs), len(bounds)))
+    known = np.where(np.isfinite(steps), steps, 0.0).max(axis=(1, 2))
+    return {"last_step": np.where(known > 0, known, np.nan).tolist()}, Content(
+        threshold=threshold, steps_lower=steps[:, 0], steps_upper=steps[:, 1])

@@ -1,20 +1,55 @@
 """Which runs are fitted together, and which are set apart and why.
 
-Runs of different models, data sets, estimators, learning rates or reuse are never pooled. Within
-a group, every run that does not enter the fit is named with its reason.
+Runs of different models, data sets, estimators, learning rates or reuse are never pooled. Where
+every batch size was trained at one learning rate, scaled with the batch, the runs form one sweep
+under that rule; only rates that differ at one batch size set runs apart. Within a group, every run
+that does not enter the fit is named with its reason.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.sweep.dataset import group_of
 
-__all__ = ["choose_runs", "group_names", "of_group", "without_baseline"]
+__all__ = ["LearningRateRule", "choose_runs", "group_names", "group_of", "learning_rate_rule",
+           "of_group", "without_baseline"]
 
 _NO_BASELINE = frozenset({"reinforce_plus_plus", "reinforce", "remax", "ppo", "gae"})
+_AXES = {"total_batch": "batch", "n_prompts": "prompts", "n_rollouts": "rollouts"}
+_ROUNDING = 1e-9  # of a sum of squares, below which two fits are as good
+
+
+def group_of(ds: xr.Dataset) -> xr.DataArray:
+    """Return each run's group, a readable label; runs of different groups are never pooled.
+
+    A group is model × dataset × algorithm × learning_rate × ppo_epochs; parts that are unknown
+    (or, for ppo_epochs, 1) are left out of the label. Where every batch size has one learning
+    rate, that it changes with the batch is a rule and makes no groups.
+
+    Returns
+    -------
+    xarray.DataArray
+        Text, dims run.
+    """
+    rates = ds["learning_rate"].values
+    settings = pd.DataFrame({name: ds[name].values
+                             for name in ("model", "dataset", "algorithm", "ppo_epochs")})
+    settings["known"] = np.isfinite(rates)
+    labels = np.full(len(settings), "", dtype=object)
+    for places in settings.groupby(list(settings)).indices.values():
+        rule = learning_rate_rule(ds.isel(run=places))
+        model, dataset, algorithm, epochs, known = settings.iloc[places[0]]
+        for k in places:
+            rate = rule.label if rule else f"lr {rates[k]:g}" if known else ""
+            parts = [model, dataset, algorithm, rate, f"{epochs} epochs" if epochs > 1 else ""]
+            labels[k] = " · ".join(filter(None, parts)) or "all runs"
+    return xr.DataArray(labels.astype(np.str_), dims="run", coords={"run": ds["run"]},
+                        name="group")
 
 
 def group_names(ds: xr.Dataset) -> list[str]:
@@ -52,17 +87,93 @@ def choose_runs(ds: xr.Dataset, *, group_baseline: bool = True) -> dict[str, str
     group_baseline : bool
         Whether the law fitted has one, so that groups of one are left out.
     """
-    remarks = ds["remark"].values
     usable = ds["usable"].values == 1
-    single = ds["n_rollouts"].values == 1
+    rollouts = ds["n_rollouts"].values
     group_baseline = group_baseline and not without_baseline(ds)
-    larger = bool((ds["n_rollouts"].values[usable] >= 2).any())
+    single = (rollouts == 1) & bool((rollouts[usable] >= 2).any() and group_baseline)
     reasons = {}
-    for k, run in enumerate(ds["run"].values):
-        reasons[str(run)] = ""
-        if not usable[k]:
-            reasons[str(run)] = str(remarks[k]) or "marked as not usable in the sweep"
-        elif single[k] and larger and group_baseline:
+    for run, use, one, remark in zip(ds["run"].values, usable, single, ds["remark"].values,
+                                     strict=True):
+        reasons[str(run)] = "" if use else str(remark) or "marked as not usable in the sweep"
+        if use and one:
             reasons[str(run)] = ("n_rollouts = 1: a group of one has no baseline, the raw reward "
                                  "is its advantage; another estimator, set apart")
     return reasons
+
+
+class LearningRateRule(NamedTuple):
+    """The learning rate as a power of the batch, fitted to one rate per batch size.
+
+    Attributes
+    ----------
+    axis : str
+        What it follows best: ``total_batch``, ``n_prompts`` or ``n_rollouts``.
+    exponent : float
+        k in lr ∝ batch^k.
+    standard_error : float or None
+        Of k; None of two batch sizes.
+    lowest, highest : float
+        The rates used.
+    """
+
+    axis: str
+    exponent: float
+    standard_error: float | None
+    lowest: float
+    highest: float
+
+    @property
+    def label(self) -> str:
+        """The rule in short, for the name of a group."""
+        return f"lr ∝ {_AXES[self.axis]}^{self.exponent:.2g}"
+
+    @property
+    def sentence(self) -> str:
+        """The rule in words."""
+        error = "" if self.standard_error is None else (
+            f" (standard error {self.standard_error:.2g})")
+        return (f"The learning rate changes with the batch, one rate for each batch size, from "
+                f"{self.lowest:g} to {self.highest:g}: lr ∝ {_AXES[self.axis]}^{self.exponent:.2f}"
+                f"{error}. All numbers hold under that rule.")
+
+
+def learning_rate_rule(ds: xr.Dataset) -> LearningRateRule | None:
+    """Return how the learning rate of runs follows their batch.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        A sweep or a part of it.
+
+    Returns
+    -------
+    LearningRateRule or None
+        None where there is only one rate, where some are unknown, and where rates differ at one
+        batch size.
+    """
+    rates = np.array([float(f"{rate:.6g}") for rate in ds["learning_rate"].values])
+    batches = np.column_stack([ds[name].values for name in _AXES])
+    pairs = np.unique(np.column_stack([batches, rates]), axis=0)
+    if not np.isfinite(rates).all() or (rates <= 0).any() or len(np.unique(rates)) < 2:
+        return None
+    if len(pairs) > len(np.unique(batches, axis=0)):
+        return None
+    log_rate = np.log(pairs[:, -1])
+    best, least = None, np.inf
+    for name, sizes in zip(_AXES, pairs.T, strict=False):
+        if (sizes <= 0).any() or np.ptp(sizes) == 0:
+            continue
+        squares, exponent, error = _line(np.log(sizes), log_rate)
+        if squares < least - _ROUNDING:
+            least = squares
+            best = LearningRateRule(name, exponent, error, float(rates.min()), float(rates.max()))
+    return best
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float | None]:
+    """Return the sum of squares left, the slope and its standard error of a straight line."""
+    x, y = x - x.mean(), y - y.mean()
+    slope = float(x @ y / (x @ x))
+    squares = float(((y - slope * x)**2).sum())
+    free = len(x) - 2
+    return squares, slope, float(np.sqrt(squares / free / (x @ x))) if free > 0 else None

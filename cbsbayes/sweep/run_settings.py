@@ -1,10 +1,11 @@
-"""Run coordinates from what a source states, the trainer's configuration and the run's name.
+"""Run coordinates from what a log knows of its settings and from the run's name.
 
-Each of them is read into the dataset's own names; the first that knows a coordinate wins, in
-this order: the user's table of runs, the source (a table's columns), configuration, further
-configurations, name. Where two disagree about a number, a note says so and names the one used.
-Labels (model, dataset) never disagree: ``olmo1b`` in a name and ``OLMo-2-0425-1B-SFT`` in a
-configuration may be one thing.
+Every origin of settings (`cbsbayes.logs.run_log.Origin`) is read into the dataset's own names; the
+first that knows a coordinate wins: the user's table of runs, a table's own columns, the file beside
+the log, what the log holds, ``--config``, the name. Where two disagree about a number, a note says
+so and names the one used; ``read_from`` says of every coordinate where it was read. Labels (model,
+dataset) never disagree: ``olmo1b`` in a name and ``OLMo-2-0425-1B-SFT`` in a configuration may be
+one thing.
 
 Within one of them, ``n_prompts`` means the prompts of a trainer step unless
 ``train_batch_prompts`` stands beside it. Each mini-batch is one optimizer update, so
@@ -12,7 +13,7 @@ Within one of them, ``n_prompts`` means the prompts of a trainer step unless
     n_prompts        = min(train_batch_prompts, mini_batch_prompts)
     updates_per_step = ceil(train_batch_prompts / mini_batch_prompts) × ppo_epochs
 
-unless the trainer's steps are updates themselves (`cbsbayes.logs.trainers`).
+unless the trainer's steps are updates themselves (``trainers.toml``).
 """
 
 from __future__ import annotations
@@ -23,11 +24,9 @@ from dataclasses import asdict
 from typing import Any
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.run_columns import RUN_COLUMNS, STATED
-from cbsbayes.logs.run_config import dataset_label, lookup, model_label
-from cbsbayes.logs.run_log import RunLog
+from cbsbayes.logs.run_config import dataset_label, lookup, model_label, package_version, trainer_of
+from cbsbayes.logs.run_log import RUN_COLUMNS, STATED, Origin, RunLog
 from cbsbayes.logs.run_name import parse_name
-from cbsbayes.logs.trainers import trainer_of
 
 __all__ = ["run_settings"]
 
@@ -36,6 +35,8 @@ _COMPARED = ("train_batch_prompts", "n_rollouts", "mini_batch_prompts", "ppo_epo
              "learning_rate", "seed", "total_batch", "phase")
 _DEFAULT_SEED = 42  # verl's samplers and loaders have it wherever nobody set one
 
+type _Found = dict[str, dict[str, Any]]
+
 
 def run_settings(log: RunLog) -> tuple[dict[str, Any], list[str]]:
     """Return the run coordinates of one log and what had to be decided.
@@ -43,12 +44,12 @@ def run_settings(log: RunLog) -> tuple[dict[str, Any], list[str]]:
     Parameters
     ----------
     log : RunLog
-        Its `settings`, `config`, `further` configurations and `name` are read.
+        Its `settings` and `name` are read.
 
     Returns
     -------
     coords : dict
-        By column (`cbsbayes.logs.run_columns`), defaults for what is unknown; empty where no
+        By column (`cbsbayes.logs.run_log`), defaults for what is unknown; empty where no
         batch can be found.
     notes : list of str
         Conflicts and values that could not be read, one sentence each.
@@ -60,12 +61,12 @@ def run_settings(log: RunLog) -> tuple[dict[str, Any], list[str]]:
         is not n_prompts × n_rollouts.
     """
     notes: list[str] = []
-    found = {origin: _per_trainer_step(log, origin, _read(log, origin, values, notes))
-             for origin, values in (("--runs", log.stated), ("source", log.settings))}
-    for origin, config in (("configuration", log.config), *log.further):
-        found[origin] = _from_config(log, origin, config, notes)
+    found: _Found = {}
+    for origin in log.settings:
+        values = _per_trainer_step(log, origin.name, _read(log, origin, notes))
+        found[origin.name] = values | found.get(origin.name, {})
     found["name"] = _from_name(log.name)
-    _of_updates(found)
+    _drop_updates(found)
     notes += _conflicts(log.name, found)
     chosen = {key: value for values in reversed(found.values()) for key, value in values.items()}
     if chosen.get("seed") == _DEFAULT_SEED:
@@ -74,18 +75,22 @@ def run_settings(log: RunLog) -> tuple[dict[str, Any], list[str]]:
     if not batch:
         return {}, notes
     known = {key: chosen.get(key, RUN_COLUMNS[key].default) for key in STATED}
-    origins = [next((origin for origin, values in found.items() if key in values), "")
-               for key in ("train_batch_prompts", "n_rollouts", "total_batch")]
-    return {**known, **batch, "batch_from": ", ".join(dict.fromkeys(filter(None, origins)))}, notes
+    known["trainer_version"] = known["trainer_version"] or package_version(
+        log.settings, known["trainer"])
+    return {**known, **batch, "read_from": _origins(found)}, notes
 
 
-def _read(
-    log: RunLog, origin: str, values: Mapping[str, Any], notes: list[str]
-) -> dict[str, Any]:
-    """Read coordinates given under the dataset's own names."""
-    found: dict[str, Any] = {}
+def _read(log: RunLog, origin: Origin, notes: list[str]) -> dict[str, Any]:
+    """Look every coordinate up under the trainer's key, then under the dataset's own name."""
+    trainer = trainer_of(origin.values)
+    found: dict[str, Any] = {"trainer": trainer.name} if trainer else {}
     for key in STATED:
-        value, column = values.get(key), RUN_COLUMNS[key]
+        column = RUN_COLUMNS[key]
+        value = trainer.value(key, origin.values) if trainer else None
+        if key in _LABELLERS:
+            value = _LABELLERS[key](value) or value
+        if not column.known(value):
+            value = lookup(origin.values, key)
         if isinstance(value, str) and "${" in value:
             notes.append(f"run {log.name}: {key} is the unresolved reference {value!r}; it is "
                          "taken as unknown")
@@ -94,30 +99,11 @@ def _read(
                 found[key] = column.read(value)
             except ValueError as error:
                 raise CBSDataError(f"run {log.name} ({log.id}): {key} is {value!r} in its "
-                                   f"{origin}; valid: {error}; correct it or leave the run out"
-                                   ) from None
+                                   f"{origin.name}; valid: {error}; correct it or leave the run "
+                                   "out") from None
     if "algorithm" in found:  # an enumeration may be logged by its Python name
         found["algorithm"] = found["algorithm"].rpartition(".")[2].lower()
     return found
-
-
-def _from_config(
-    log: RunLog, origin: str, config: Mapping[str, Any], notes: list[str]
-) -> dict[str, Any]:
-    """Look every coordinate up under the trainer's key, then under the dataset's own name."""
-    trainer = trainer_of(config)
-    values: dict[str, Any] = {"trainer": trainer.name} if trainer else {}
-    for key in STATED:
-        if key in values:
-            continue
-        value = trainer.value(key, config) if trainer else None
-        if key in _LABELLERS:
-            value = _LABELLERS[key](value) or value
-        if not RUN_COLUMNS[key].known(value):
-            value = lookup(config, key)
-        if RUN_COLUMNS[key].known(value):
-            values[key] = value
-    return _per_trainer_step(log, origin, _read(log, origin, values, notes))
 
 
 def _from_name(name: str) -> dict[str, Any]:
@@ -144,14 +130,14 @@ def _per_trainer_step(log: RunLog, origin: str, found: dict[str, Any]) -> dict[s
     return found
 
 
-def _of_updates(found: Mapping[str, dict[str, Any]]) -> None:
-    """Drop a count of prompts that a lower source's mini-batch shows to be an update's."""
-    order = list(found)
-    for i, origin in enumerate(order):
-        for low in (found[lower] for lower in order[i + 1:]):
+def _drop_updates(found: _Found) -> None:
+    """Drop a count of prompts that a lower origin's mini-batch shows to be an update's."""
+    order = list(found.values())
+    for i, values in enumerate(order):
+        for low in order[i + 1:]:
             train, mini = low.get("train_batch_prompts"), low.get("mini_batch_prompts")
-            if train and mini and found[origin].get("train_batch_prompts") == min(train, mini):
-                del found[origin]["train_batch_prompts"]
+            if train and mini and values.get("train_batch_prompts") == min(train, mini):
+                del values["train_batch_prompts"]
 
 
 def _conflicts(name: str, found: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -165,8 +151,8 @@ def _conflicts(name: str, found: Mapping[str, Mapping[str, Any]]) -> list[str]:
             used, other = found[high][key], found[low][key]
             if not _agree(key, used, other, found[high]):
                 label = "n_prompts" if key == "train_batch_prompts" else key
-                notes.append(f"run {name}: {low} says {label} {other}, {high} "
-                             f"{used}; {high if high == '--runs' else f'the {high}'} is used")
+                notes.append(f"run {name}: {low} says {label} {other}, {high} {used}; {high} is "
+                             "used")
     return notes
 
 
@@ -176,6 +162,18 @@ def _agree(key: str, used: Any, other: Any, high: Mapping[str, Any]) -> bool:
     if key == "seed" and _DEFAULT_SEED in (used, other):
         return True
     return math.isclose(used, other, rel_tol=1e-9) if isinstance(used, float) else used == other
+
+
+def _origins(found: _Found) -> str:
+    """Return where each coordinate was read: ``configuration: n_prompts, seed; name: phase``."""
+    told: set[str] = set()
+    parts = []
+    for origin, values in found.items():
+        own = [key for key in values if key not in told]
+        told |= set(own)
+        shown = ["n_prompts" if key == "train_batch_prompts" else key for key in own]
+        parts += [f"{origin}: {', '.join(shown)}"] if own else []
+    return "; ".join(parts)
 
 
 def _batch(log: RunLog, chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,10 +19,10 @@ import numpy as np
 import xarray as xr
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.run_columns import RUN_COLUMNS
-from cbsbayes.sweep.training_metrics import MEANS
+from cbsbayes.logs.run_log import RUN_COLUMNS
 
-__all__ = ["RUN_COORDS", "SCHEMA_VERSION", "VARIABLES", "Field", "digest", "validate"]
+__all__ = ["AXES", "MEANS", "OFF_POLICY", "RUN_COORDS", "SCHEMA_VERSION", "VARIABLES", "Field",
+           "Mean", "digest", "validate"]
 
 SCHEMA_VERSION = 1
 
@@ -40,6 +40,44 @@ class Field:
 
 def _run(long_name: str, units: str = "1") -> Field:
     return Field(("run",), np.float64, long_name, units, np.nan)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A logged metric of which a run keeps the mean over training, or the last value."""
+
+    keys: tuple[str, ...]  # the first that was logged
+    long_name: str
+    units: str = "1"
+    last: bool = False
+
+
+MEANS: dict[str, Mean] = {
+    "clip_fraction": Mean(("actor/pg_clipfrac",), "share of tokens with a clipped ratio"),
+    "policy_kl": Mean(("actor/ppo_kl",), "KL between sampling and updated policy", "nats"),
+    "reference_kl": Mean(("actor/kl_loss",), "KL loss to the reference policy", "nats"),
+    "grad_norm": Mean(("actor/grad_norm", "train/grad_norm", "grad_norm"),
+                      "gradient norm before clipping"),
+    "entropy": Mean(("actor/entropy", "actor/entropy_loss", "train/entropy", "entropy"),
+                    "entropy of the policy", "nats"),
+    "reward": Mean(("critic/score/mean", "train/reward", "rollout/reward", "reward"),
+                   "training reward"),
+    "response_length": Mean(("response_length/mean", "train/completions/mean_length",
+                             "completions/mean_length", "rollout/response_len/mean"),
+                            "tokens per completion", "tokens"),
+    "throughput": Mean(("perf/throughput",), "tokens per second and GPU", "tokens s-1"),
+    "tokens_per_step": Mean(("perf/total_num_tokens",), "tokens per trainer step", "tokens"),
+    "generation_time": Mean(("timing_s/gen",), "seconds of a trainer step that generate", "s"),
+    "log_prob_time": Mean(("timing_s/old_log_prob",),
+                          "seconds of a trainer step that compute log probabilities", "s"),
+    "update_time": Mean(("timing_s/update_actor",), "seconds of a trainer step that update", "s"),
+    "epoch": Mean(("training/epoch", "train/epoch", "epoch"), "pass over the training data, at "
+                  "the end", last=True),
+}
+"""Variable along ``run`` to what it is read from."""
+
+OFF_POLICY = ("clip_fraction", "policy_kl", "reference_kl")
+"""Kept where some run makes several updates per trainer step; zero by construction elsewhere."""
 
 
 RUN_COORDS: dict[str, Field] = {
@@ -62,7 +100,8 @@ VARIABLES: dict[str, Field] = {
     "last_step": _run("update of the last evaluation", "updates"),
     "step_time": _run("seconds per trainer step, NaN unknown", "s"),
     "signal_fraction": _run("share of prompt groups with non-zero advantage, mean over training"),
-    **{name: _run(mean.long_name, mean.units) for name, mean in MEANS.items()},
+    **{name: _run(mean.long_name + ("" if mean.last else ", mean over training"), mean.units)
+       for name, mean in MEANS.items()},
 }
 """Data variables: curves or crossings, and always first_step, last_step and step_time."""
 
@@ -163,6 +202,11 @@ def _problems(ds: xr.Dataset) -> Iterator[str]:
         if isinstance(value, bool) or not isinstance(value, _ATTRIBUTES):
             yield (f"attribute {key!r} is {value!r}; netCDF holds text and numbers only; store it "
                    "as JSON text")
+    try:
+        if not isinstance(json.loads(str(ds.attrs.get("notes") or "[]")), list):
+            raise ValueError("not a list")
+    except ValueError as error:
+        yield f"attribute 'notes' is no JSON list of sentences ({error}); ingest the logs again"
     for axis in set(AXES) & {str(dim) for dim in ds.dims}:
         yield from _of_axis(axis, ds[axis].values)
     yield from _of_runs(ds)

@@ -24,7 +24,7 @@ from cbsbayes.noise.scale import (
     ratio_of_means,
 )
 from cbsbayes.probe.estimators import HalfSums, split_estimates
-from cbsbayes.sweep.build import new_sweep
+from cbsbayes.sweep.dataset import new_sweep
 
 TRUTH, BATCH = 4096.0, 256
 
