@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cbsbayes.logs.attempts import Run
-from cbsbayes.logs.run_log import RunLog
+from cbsbayes.logs.run_log import Origin, RunLog
 
 VAL = "val-core/openai/gsm8k/acc/mean@1"
 COORDS = {"n_prompts": 128, "n_rollouts": 8, "total_batch": 1024.0, "seed": 1,
@@ -25,5 +25,6 @@ def make_run(first, last, *, ident="a", name="cbs_p1_np128_nr8", created="", sta
          "critic/score/mean": np.where(steps >= first, values - 0.1, np.nan)},
         index=pd.Index(steps, name="step"))
     log = RunLog(id=ident, name=name, source=source, history=history, state=state,
-                 created=created, config=config or {"trainer": {"resume_mode": "auto"}})
+                 created=created,
+                 settings=(Origin("configuration", config or {"trainer": {"n": 1}}),))
     return Run(log, COORDS | {"seed": seed})

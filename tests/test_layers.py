@@ -132,7 +132,7 @@ def test_documents_name_files_that_exist(root):
 def test_nothing_read_is_executed(root):
     import yaml
 
-    from cbsbayes.logs import side_car
+    from cbsbayes.logs import run_config
 
     for path in files(root):
         assert not imported(path) & UNSAFE, path
@@ -141,7 +141,7 @@ def test_nothing_read_is_executed(root):
         assert not calls & {"eval", "exec", "os.system", "pd.read_pickle", "yaml.unsafe_load",
                             "yaml.full_load"}, path
         assert "allow_pickle=True" not in path.read_text("utf-8"), path
-    loaders = [value for value in vars(side_car).values()
+    loaders = [value for value in vars(run_config).values()
                if isinstance(value, type) and issubclass(value, yaml.reader.Reader)]
     assert loaders
     for loader in loaders:

@@ -302,7 +302,8 @@ def read_curves(table: Table) -> tuple[list[RunLog], list[str]]:
     cells = rows.groupby(["run", "metric", "step"])["accuracy"]
     conflict = cells.nunique() > 1
     if conflict.any():
-        run, name, at = place = conflict.index[int(conflict.argmax())]
+        place: Any = conflict.index[int(conflict.argmax())]
+        run, name, at = place
         got = ", ".join(f"{value:g}" for value in cells.get_group(place).dropna())
         raise CBSDataError(
             f"{table.origin}: run {run!r} has several accuracies ({got}) for {name!r} at step "

@@ -225,7 +225,9 @@ def _run_bounded[T](
             key, outcome = finished.get(timeout=max(left, 0.0))
         except queue.Empty:
             key = min(deadlines, key=deadlines.__getitem__)
-            outcome = TimeoutError(f"not done after {_RUN_SECONDS:g} s")
+            outcome = TimeoutError(
+                f"not done after {_RUN_SECONDS:g} s" if time.monotonic() < until else
+                f"not done when the whole download had taken {_TOTAL_SECONDS:g} s")
         if deadlines.pop(key, None) is not None:  # else it was overdue and given up before
             outcomes[key] = outcome
             tell(len(outcomes))

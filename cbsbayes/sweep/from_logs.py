@@ -87,9 +87,11 @@ def build_sweep(
         content |= noise
         notes += [*plan.notes, *said, *left_out]
     table = pd.DataFrame([{
-        "run": name, "name": run.log.name, "state": run.log.state, "source": run.log.source,
-        "attempts": run.attempts, "usable": int(run.usable), "remark": run.remark, **run.coords}
-        for run, name in zip(runs, ids, strict=True)])
+        "run": name, "name": clean_text(run.log.name), "state": run.log.state,
+        "source": run.log.source, "attempts": run.attempts, "usable": int(run.usable),
+        "remark": clean_text(run.remark),
+        **{key: clean_text(value) if isinstance(value, str) else value
+           for key, value in run.coords.items()}} for run, name in zip(runs, ids, strict=True)])
     empty = [name for name, one in RUN_COLUMNS.items() if not one.always
              and (table[name] == one.default).all()]
     about = Content(direction=direction, history=history,

@@ -13,8 +13,7 @@ from fitted import QUICK, few_figures, groups_sweep, narrow_draws, quick_samplin
 
 from cbsbayes.fit import main
 from cbsbayes.posterior.fit import Fit
-from cbsbayes.sweep.files import write_sweep
-from cbsbayes.sweep.files import default_sweep_path
+from cbsbayes.sweep.files import default_sweep_path, write_sweep
 
 FILES = ["averaged.csv", "cbs.csv", "comparison.csv", "figures", "fit.json", "fit.nc", "index.html",
          "overhead.csv", "paper.tex", "paper.txt", "runs.csv", "tables"]

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from cbsbayes.crossings.intervals import choose_thresholds, find_crossings
-from cbsbayes.sweep.dataset import group_of, long_table
+from cbsbayes.sweep.dataset import long_table
 from cbsbayes.sweep.files import read_sweep
+from cbsbayes.sweep.groups import group_of
 
 
 @pytest.fixture(scope="module")

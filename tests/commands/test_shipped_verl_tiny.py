@@ -11,9 +11,8 @@ import pytest
 
 from cbsbayes.crossings.intervals import choose_thresholds, find_crossings
 from cbsbayes.noise.scale import noise_scales
-from cbsbayes.sweep.dataset import group_of
-from cbsbayes.sweep.files import read_sweep
-from cbsbayes.sweep.files import default_sweep_path
+from cbsbayes.sweep.files import default_sweep_path, read_sweep
+from cbsbayes.sweep.groups import group_of
 from training.definitions import read_phase
 
 

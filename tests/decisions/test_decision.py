@@ -13,8 +13,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.simulation.sweep import simulate_sweep
-from cbsbayes.sweep.files import read_sweep
-from cbsbayes.sweep.files import default_sweep_path
+from cbsbayes.sweep.files import default_sweep_path, read_sweep
 
 TOTAL = 256
 

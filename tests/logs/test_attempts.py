@@ -1,13 +1,76 @@
-"""Attempts of one run, replicates and orphans."""
+"""Copies counted once, attempts of one run joined, replicates and orphans told apart."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
-from run_logs import VAL, make_run
+from run_logs import COORDS, VAL, make_run
 
-from cbsbayes.logs.attempts import join_attempts
+from cbsbayes.logs.attempts import Run, drop_copies, join_attempts
+from cbsbayes.logs.history import history_from_rows
+from cbsbayes.logs.run_log import Origin, RunLog
+
+# copies
+
+
+def test_the_same_log_twice_is_counted_once():
+    kept, notes = drop_copies([make_run(1, 60), make_run(1, 60, ident="b")])
+    assert len(kept) == 1
+    assert notes == ["run cbs_p1_np128_nr8: the log b (wandb) is a copy of a (wandb); "
+                     "it is counted once"]
+
+
+def test_a_resubmitted_curve_is_counted_once_and_the_fuller_log_kept():
+    first, second = make_run(1, 200, name="x", source="tensorboard"), make_run(1, 200, name="y")
+    rounded = first.log.history.astype(np.float32).astype(np.float64)
+    bare = replace(first, log=replace(first.log, history=rounded[[VAL]].dropna(), settings=()))
+    for order in ([bare, second], [second, bare]):
+        kept, notes = drop_copies(order)
+        assert [run.log.name for run in kept] == ["y"]
+        assert len(notes) == 1
+
+
+@pytest.mark.parametrize("other", [
+    make_run(1, 200, ident="b", offset=0.001),
+    make_run(1, 200, ident="b", name="y", seed=2),
+    make_run(1, 225, ident="b", name="y"),
+])
+def test_other_curves_are_no_copies(other):
+    assert len(drop_copies([make_run(1, 200), other])[0]) == 2
+
+
+def test_crossings_given_twice_are_counted_once():
+    table = pd.DataFrame({"threshold": [0.5], "steps_lower": [10.0], "steps_upper": [20.0]})
+    log = RunLog("a", "a", "crossings", history_from_rows([])[0], crossings=table)
+    again = replace(log, id="b")
+    other = replace(log, name="c")
+    kept, _ = drop_copies([Run(log, COORDS), Run(again, COORDS), Run(other, COORDS)])
+    assert [run.log.name for run in kept] == ["a", "c"]
+
+
+def test_a_shorter_copy_of_another_kind_lends_what_only_it_knows():
+    whole = make_run(1, 200, source="verl_console")
+    whole = replace(whole, coords={}, log=replace(whole.log, settings=()))
+    cut = make_run(1, 100, ident="b", source="verl_jsonl", config={"data": {"seed": 1}})
+    (kept,), notes = drop_copies([whole, cut])
+    assert kept.log.id == "a"
+    assert (kept.coords, kept.log.settings) == (
+        COORDS, (Origin("configuration", {"data": {"seed": 1}}),))
+    assert "the log b (verl_jsonl) is a copy of a (verl_console)" in notes[0]
+
+
+def test_a_prefix_of_the_same_name_is_a_copy():
+    """Every checkpoint of the Hugging Face trainer holds the history so far."""
+    kept, _ = drop_copies([make_run(1, 100, source="history"),
+                           make_run(1, 200, ident="b", source="history")])
+    assert [run.log.id for run in kept] == ["b"]
+    assert len(drop_copies([make_run(1, 100), make_run(1, 200, ident="b", name="y")])[0]) == 2
+
+
+# attempts
 
 
 def spans(runs):
@@ -42,7 +105,7 @@ def test_a_later_attempt_overrules_the_steps_it_did_again():
     [make_run(401, 700)],
     [make_run(1, 300), make_run(401, 700, ident="b")],
     [make_run(1, 437), make_run(401, 700, ident="b", name="another")],
-    [make_run(1, 437), make_run(401, 700, ident="b", config={"data": {"seed": 2}})],
+    [make_run(1, 437), make_run(401, 700, ident="b", seed=2)],
 ])
 def test_orphans_are_kept_and_not_usable(runs):
     joined, notes = join_attempts(runs)
@@ -54,23 +117,13 @@ def test_orphans_are_kept_and_not_usable(runs):
     assert len(joined) == len(runs)
 
 
-def test_what_a_restart_may_change_does_not_part_attempts():
-    other = {"trainer": {"resume_mode": "resume_path", "n_gpus_per_node": 4}}
-    joined, _ = join_attempts([make_run(1, 437), make_run(401, 700, ident="b", config=other)])
-    assert spans(joined) == [(0, 700, 2, True)]
-
-
-def test_a_tail_alone_is_known_from_validation_only():
-    run = make_run(401, 700)
-    bare = replace(run, log=replace(run.log, history=run.log.history[[VAL]].dropna()))
-    assert not join_attempts([bare])[0][0].usable
-
-
 @pytest.mark.parametrize("every", [10, 25])
-def test_a_log_that_begins_at_its_own_interval_is_whole(every):
+def test_what_is_known_from_validation_only(every):
     run = make_run(1, 200, every=every)
-    bare = run.log.history[[VAL]].dropna().loc[1:]
-    assert join_attempts([replace(run, log=replace(run.log, history=bare))])[0][0].usable
+    whole, tail = (replace(run, log=replace(run.log, history=run.log.history[[VAL]].dropna().loc[
+        first:])) for first in (1, 100))
+    assert join_attempts([whole])[0][0].usable
+    assert not join_attempts([tail])[0][0].usable
 
 
 def test_tables_hold_whole_runs():
@@ -78,3 +131,13 @@ def test_tables_hold_whole_runs():
     joined, notes = join_attempts([late, replace(late, log=replace(late.log, id="b"))])
     assert [run.usable for run in joined] == [True, True]
     assert notes == []
+
+
+def test_holes_in_logged_steps_are_said():
+    run = make_run(1, 200)
+    kept = run.log.history.drop([float(s) for s in (41, 42, 43, 90)])
+    ((holed,), notes) = join_attempts([replace(run, log=replace(run.log, history=kept))])
+    assert holed.remark == "4 step(s) are missing in 2 place(s), the first after trainer step 40"
+    assert notes == [f"run {run.log.name}: {holed.remark}"]
+    irregular = run.log.history.loc[[0.0, 1, 2, 4, 8, 16, 32, 64]]
+    assert join_attempts([replace(run, log=replace(run.log, history=irregular))])[1] == []

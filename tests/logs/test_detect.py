@@ -1,16 +1,21 @@
-"""What the user names is given to the right reader; a run logged twice is counted once."""
+"""What the user names is given to the right reader, with the settings that lie beside it."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
+import yaml
 from verl_loggers import metric_rows, write_console, write_jsonl, write_tensorboard, write_wandb
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.detect import read_source, read_sources
+from cbsbayes.logs.detect import configure, read_source, read_sources
+from cbsbayes.logs.history import history_from_rows
+from cbsbayes.logs.run_log import Origin, RunLog
+from cbsbayes.logs.run_name import run_name
 
 CURVES = "run,step,accuracy,n_prompts,n_rollouts\nt,0,0.1,8,4\nt,5,0.2,8,4\n"
 CROSSINGS = "run,threshold,steps,n_prompts,n_rollouts\nx,0.5,40,8,4\n"
@@ -21,10 +26,6 @@ def recorded(root):
     return root / "tests" / "data" / "verl"
 
 
-def ids(reading):
-    return [log.id for log in reading[0]]
-
-
 def test_every_kind_in_one_folder(tmp_path):
     folder = tmp_path / "all"
     (folder / "deep" / "er").mkdir(parents=True)
@@ -32,12 +33,15 @@ def test_every_kind_in_one_folder(tmp_path):
     write_console(folder / "deep" / "er", "b", metric_rows(8))
     write_tensorboard(folder / "deep", "c", metric_rows(16))
     write_wandb(folder, iter([("d", metric_rows(32))]))
+    (wandb_log,) = folder.rglob("*.wandb")
+    write_console(wandb_log.parent / "files", "output", metric_rows(32))  # d once more
     (folder / "t.csv").write_text(CURVES)
     (folder / "x.csv").write_text(CROSSINGS)
     (folder / "deep" / "a.config.yaml").write_text("seed: 3\n")
     (folder / "notes.md").write_text("what I did")
     (folder / "other.csv").write_text("gpu,hours\n1,2\n")
     (folder / ".hidden.csv").write_text("gpu,hours\n1,2\n")
+    os.mkfifo(folder / "fifo.csv")
     logs, notes = read_source(str(folder))
     found = sorted((log.source, log.name, log.id) for log in logs)
     assert found.pop()[:2] == ("wandb_file", "d")
@@ -48,72 +52,36 @@ def test_every_kind_in_one_folder(tmp_path):
         ("verl_console", "b", "deep/er/b.log"),
         ("verl_jsonl", "a", "deep/a.jsonl"),
     ]
-    assert notes == [f"{folder}: files without runs, left out: notes.md, other.csv"]
+    assert notes == [f"{folder}: files without runs, left out: fifo.csv, notes.md, other.csv"]
 
 
 @pytest.mark.parametrize("name", ["kl.jsonl", "kl.console.log", "long.jsonl"])
 def test_one_file(recorded, name):
-    reading = read_source(str(recorded / name))
-    assert ids(reading) == [name]
-    assert reading[1] == []
-
-
-def test_console_output_may_have_any_name(recorded, tmp_path):
-    shutil.copy(recorded / "kl.console.log", tmp_path / "slurm-1234")
-    assert read_source(str(tmp_path / "slurm-1234"))[0][0].source == "verl_console"
-
-
-def test_wandbs_copy_of_the_console_is_not_a_second_run(tmp_path):
-    write_wandb(tmp_path, iter([("d", metric_rows(4))]))
-    (log,) = tmp_path.rglob("*.wandb")
-    write_console(log.parent / "files", "output", metric_rows(4))
-    logs, notes = read_source(str(tmp_path))
-    assert [run.source for run in logs] == ["wandb_file"]
+    logs, notes = read_source(str(recorded / name))
+    assert [log.id for log in logs] == [name]
     assert notes == []
 
 
-def fill_empty(folder):
-    pass
-
-
-def fill_foreign(folder):
-    (folder / "README.md").touch()
-    (folder / "run.nc").write_bytes(os.urandom(64))
-
-
-def fill_damaged(folder):
-    (folder / "a.jsonl").write_text('{"no": "row"}\n')
-    (folder / "b.log").write_text("Traceback (most recent call last):\n")
-
-
-@pytest.mark.parametrize(
-    ("fill", "message"),
-    [
-        (fill_empty, r"no run in .* \(the folder is empty\); valid sources: wandb:ENTITY/PROJECT"),
-        (fill_foreign, r"no run in .* \(files not recognised: README.md, run.nc\)"),
-        (fill_damaged, r"a\.jsonl, b\.log\); .* holds no line of verl's"),
-    ],
-)
-def test_folder_without_runs(tmp_path, fill, message):
-    fill(tmp_path)
+@pytest.mark.parametrize(("contents", "message"), [
+    ({}, r"no run in .* \(the folder is empty\); valid sources: wandb:ENTITY/PROJECT"),
+    ({"README.md": b"", "run.nc": os.urandom(64)},
+     r"no run in .* \(files not recognised: README.md, run.nc\)"),
+    ({"a.jsonl": b'{"no": "row"}\n', "b.log": b"Traceback (most recent call last):\n"},
+     r"a\.jsonl, b\.log\); .* holds no line of verl's"),
+])
+def test_folder_without_runs(tmp_path, contents, message):
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
     with pytest.raises(CBSDataError, match=message) as caught:
         read_source(str(tmp_path))
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("source", ["missing", "missing/file.jsonl"])
-def test_no_such_source(tmp_path, monkeypatch, source):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(CBSDataError, match=r"there is no file or folder .*; valid: wandb:"):
-        read_source(source)
-
-
 @pytest.mark.parametrize("content", ["gpu,hours\n1,2\n", "run,step,acc\n"])
 def test_a_table_given_by_name_must_be_one(tmp_path, content):
-    path = tmp_path / "t.csv"
-    path.write_text(content)
+    (tmp_path / "t.csv").write_text(content)
     with pytest.raises(CBSDataError, match=r"has no (column|rows)"):
-        read_source(str(path))
+        read_source(str(tmp_path / "t.csv"))
 
 
 def test_a_bad_cell_is_an_error_in_a_folder_too(tmp_path, recorded):
@@ -130,26 +98,36 @@ def test_one_run_in_several_tables(tmp_path):
         read_sources([str(tmp_path)])
 
 
-@pytest.mark.parametrize("address", ["https://wandb.ai/ent/proj", "wandb.ai/ent/proj/runs/x?nw=1"])
-def test_an_address_names_a_project(address, monkeypatch):
+@pytest.mark.parametrize(("source", "project"), [
+    ("https://wandb.ai/ent/proj", "ent/proj"), ("wandb.ai/ent/proj/runs/x?nw=1", "ent/proj"),
+    ("wandb:ent/proj", "ent/proj"), ("my-team/cbs", "my-team/cbs"),
+    ("missing", None), ("missing/file.jsonl", None), ("here/proj", None)])
+def test_what_names_a_project(source, project, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
     asked = []
-    monkeypatch.setattr(
-        "cbsbayes.logs.wandb_service.read_wandb_api",
-        lambda project, **options: asked.append(project) or [],
-    )
-    read_source(address)
-    assert asked == ["ent/proj"]
+    monkeypatch.setattr("cbsbayes.logs.wandb_service.read_wandb_api",
+                        lambda project, **options: asked.append(project) or [])
+    if project is None:
+        with pytest.raises(CBSDataError, match=r"there is no file or folder .*; valid: wandb:"):
+            read_source(source)
+    else:
+        read_source(source)
+        assert asked == [project]
+        (tmp_path / "my-team" / "cbs").mkdir(parents=True)
+        (tmp_path / "my-team" / "cbs" / "t.csv").write_text(CURVES)
+        assert read_source("my-team/cbs")[0][0].name == "t"
 
 
 def test_what_a_name_says_nothing_of_is_told_by_content(tmp_path, recorded):
-    for name in ("a.err", "b.log.1", "C.LOG", "d"):
+    for name in ("a.err", "b.log.1", "C.LOG", "slurm-1234"):
         shutil.copy(recorded / "kl.console.log", tmp_path / name)
     (tmp_path / "train.parquet").write_text("version https://git-lfs\n")
     (tmp_path / "gpu.csv").write_text("a,b\n1,2,3\n")
     (tmp_path / "empty.csv").touch()
     (tmp_path / "weights.dat").write_bytes(b"\0\1" * 100)
     logs, notes = read_source(str(tmp_path))
-    assert [log.name for log in logs] == ["C", "a", "b", "d"]
+    assert [log.name for log in logs] == ["C", "a", "b", "slurm-1234"]
     assert notes == [
         f"{tmp_path}: files without runs, left out: empty.csv, gpu.csv, train.parquet, weights.dat"
     ]
@@ -170,6 +148,76 @@ def test_a_trainers_state(tmp_path):
     ((log,), _) = read_source(str(path.parent))
     assert log.history.loc[10].to_dict() == {"loss": 0.1, "eval_reward": 0.3}
     (tmp_path / "records.json").write_text(
-        json.dumps([{"run": "a", "step": 0, "accuracy": 0.1, "n_prompts": 8, "n_rollouts": 8}])
-    )
-    assert read_source(str(tmp_path / "records.json"))[0][0].settings["n_prompts"] == 8
+        json.dumps([{"run": "a", "step": 0, "accuracy": 0.1, "n_prompts": 8, "n_rollouts": 8}]))
+    ((table,), _) = read_source(str(tmp_path / "records.json"))
+    assert table.settings[0].values["n_prompts"] == 8
+
+
+# settings beside logs
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content) if path.suffix == ".json" else yaml.safe_dump(content))
+
+
+def configured(root, *paths, **fields):
+    """Return the logs of these files with what lies beside them."""
+    logs = []
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_dir():
+            path.touch()
+        logs.append(RunLog(path.relative_to(root).as_posix(), run_name(path, root), "verl_jsonl",
+                           history_from_rows([])[0], **fields))
+    return configure(logs, root)
+
+
+@pytest.mark.parametrize("suffix", [".config.yaml", ".config.yml", ".config.json"])
+@pytest.mark.parametrize("log", ["lr1e-6_cr0.2.jsonl", "lr1e-6_cr0.2.console.log", "lr1e-6_cr0.2"])
+def test_side_car_beside_the_log(tmp_path, suffix, log):
+    write(tmp_path / f"lr1e-6_cr0.2{suffix}", {"data": {"train_batch_size": 32}})
+    write(tmp_path / "other.config.yaml", {"data": {"train_batch_size": 64}})
+    if "." not in log.replace("_cr0.2", ""):
+        (tmp_path / log).mkdir()
+    (found,) = configured(tmp_path, tmp_path / log)
+    assert found.settings == (
+        Origin(f"lr1e-6_cr0.2{suffix}", {"data": {"train_batch_size": 32}}),)
+
+
+@pytest.mark.parametrize("place", ["day/run", "day"])
+@pytest.mark.parametrize("name", [".hydra/config.yaml", "config.yaml", "experiment_config.json"])
+def test_the_configuration_of_the_only_run_below(tmp_path, place, name):
+    write(tmp_path / place / name, {"seed": 3})
+    (log,) = configured(tmp_path, tmp_path / "day" / "run" / "a.jsonl")
+    assert [origin.values for origin in log.settings] == [{"seed": 3}]
+
+
+def test_nothing_above_the_given_folder_is_looked_at(tmp_path):
+    write(tmp_path / ".hydra" / "config.yaml", {"seed": 3})
+    assert configured(tmp_path / "logs", tmp_path / "logs" / "a.jsonl")[0].settings == ()
+
+
+def test_one_configuration_is_not_lent_to_several_runs(tmp_path):
+    write(tmp_path / ".hydra" / "config.yaml", {"seed": 3})
+    same = configured(tmp_path, tmp_path / "a.jsonl", tmp_path / "a.console.log")
+    assert [log.settings for log in same] == [(Origin(".hydra/config.yaml", {"seed": 3}),)] * 2
+    two = configured(tmp_path, tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    assert [log.settings for log in two] == [(), ()]
+
+
+def test_a_generic_name_gives_way_to_the_experiments(tmp_path):
+    write(tmp_path / "x" / "config.yaml", {"trainer": {"experiment_name": "bs8"}})
+    write(tmp_path / "cbs_p1_np8_nr8" / "config.yaml", {"trainer": {"experiment_name": "bs9"}})
+    logs = configured(tmp_path, tmp_path / "x" / "train.log",
+                      tmp_path / "cbs_p1_np8_nr8" / "train.log")
+    assert [log.name for log in logs] == ["bs8", "cbs_p1_np8_nr8"]
+
+
+def test_a_side_car_counts_more_than_what_was_printed(tmp_path):
+    write(tmp_path / "a.config.yaml", {"seed": 3})
+    printed = Origin("configuration", {"seed": 4})
+    (log,) = configured(tmp_path, tmp_path / "a.log", settings=(printed,))
+    assert log.settings == (Origin("a.config.yaml", {"seed": 3}), printed)
+    (alone,) = configure([replace(log, id="b.log", settings=(printed,))], tmp_path)
+    assert alone.settings == (printed,)

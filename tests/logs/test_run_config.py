@@ -1,12 +1,30 @@
-"""Configurations in every shape that loggers keep them in."""
+"""Configurations: files, every shape that loggers keep them in, and every trainer's units."""
 
 from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cbsbayes.logs.run_config import config_key, dataset_label, lookup, model_label
+from cbsbayes.errors import CBSDataError
+from cbsbayes.ingest import _parser
+from cbsbayes.logs.history import history_from_rows
+from cbsbayes.logs.run_config import (
+    dataset_label,
+    lookup,
+    model_label,
+    read_config,
+    trainer_of,
+    trainers,
+)
+from cbsbayes.logs.run_log import STATED, Origin, RunLog
+from cbsbayes.sweep.from_logs import build_sweep
+from cbsbayes.sweep.run_settings import run_settings
 
 KEYS = st.sampled_from(["a", "b", "c", "data", "optim"])
 TREES = st.recursive(st.integers(), lambda inner: st.dictionaries(KEYS, inner, min_size=1))
@@ -27,8 +45,6 @@ def test_every_shape_gives_the_same_values(tree):
         assert lookup(tree, path) == value
         assert lookup(flatten(tree, "."), path) == value
         assert lookup(flatten(tree, "/"), path) == value
-    assert config_key(tree) == config_key(flatten(tree, "."))
-    assert config_key(tree) == config_key(flatten(tree, "/"))
 
 
 @pytest.mark.parametrize(("value", "resolved"), [
@@ -64,10 +80,163 @@ def test_dataset_label(files, label):
     assert dataset_label(files) == label
 
 
-def test_what_a_restart_may_change_does_not_count():
-    config = {"data": {"seed": 1}, "trainer": {"resume_mode": "auto", "n_gpus_per_node": 8,
-                                               "total_epochs": 1}}
-    again = {"data": {"seed": 1}, "trainer": {"resume_mode": "disable", "n_gpus_per_node": 4,
-                                              "total_epochs": 2}}
-    other = {"data": {"seed": 2}, "trainer": config["trainer"]}
-    assert config_key(config) == config_key(again) != config_key(other)
+# files
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("lr: 1e-6\nother: 1.0e-06\ndate: 2026-01-01\nn: 8\nname: e5\nquoted: '1e-6'\n",  # OmegaConf's
+     {"lr": 1e-6, "other": 1e-6, "date": "2026-01-01", "n": 8, "name": "e5", "quoted": "1e-6"}),
+    ("_wandb: {value: {}}\na: {desc: null, value: {b: 1}}\n", {"a": {"b": 1}}),  # wandb's own file
+    ("a: &a {x: 1}\nb:\n  <<: *a\n", {"a": {"x": 1}, "b": {"<<": {"x": 1}}}),  # no merging
+])
+def test_values_of_a_file(tmp_path, text, expected):
+    (tmp_path / "c.yaml").write_text(text)
+    assert read_config(tmp_path / "c.yaml") == expected
+
+
+BOMB = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9))
+
+
+@pytest.mark.parametrize(("name", "content", "message"), [
+    ("c.yaml", "- 1\n- 2\n", "holds a list, not a mapping"),
+    ("c.yaml", "", "holds a NoneType, not a mapping"),
+    ("c.yaml", "a: [1\n", "cannot be read as a configuration"),
+    ("c.yaml", "a: !!python/object/apply:os.system ['touch executed']\n", "cannot be read"),
+    ("c.yaml", "a: " + "[" * 3000, "cannot be read as a configuration"),
+    ("c.yaml", "".join(f"{'  ' * i}a:\n" for i in range(80)), "100000 values or 64 levels"),
+    ("c.yaml", BOMB, "more than 100000 values"),
+    ("c.yaml", "data:\n  train_batch_size: 128\n  train_batch_size: 64\n",
+     "key 'train_batch_size' is given twice"),
+    ("c.json", '{"n": 8, "n": 4}', "key 'n' is given twice"),
+    ("c.yaml", "data:\n  train_batch_size: 12", "ends within a line, as a file that was cut"),
+    ("c.json", '{"data": {"train_batch_size": 12', "cannot be read as a configuration"),
+    ("c.yaml", f"n: {'9' * 5000}\n", "cannot be read as a configuration"),
+    ("c.yaml", "? [a]\n: 1\n", "cannot be read as a configuration"),
+    ("c.yaml", "a: 1\0\n", "cannot be read as a configuration"),
+], ids=range(14))
+def test_what_is_no_configuration(tmp_path, monkeypatch, name, content, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(CBSDataError, match=message) as caught:
+        read_config(tmp_path / name)
+    assert "\n" not in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+# trainers
+
+VERL = {"data.train_batch_size": 64, "actor_rollout_ref.actor.ppo_mini_batch_size": 16,
+        "actor_rollout_ref.rollout.n": 8}
+CASES = {  # configuration; prompts per update, rollouts, updates per step
+    "verl": (VERL, (16, 8, 4)),
+    "Search-R1": ({**VERL, "actor_rollout_ref.rollout.n": 1,
+                   "actor_rollout_ref.rollout.n_agent": 5}, (16, 5, 4)),
+    "verl-agent": ({**VERL, "actor_rollout_ref.rollout.n": 1, "env.rollout.n": 8}, (16, 8, 4)),
+    "asynchronous": ({**VERL, "data.train_batch_size": 0, "async_training.require_batches": 4,
+                      "async_training.trigger_parameter_sync_step": 2}, (16, 8, 8)),
+    "EasyR1": ({"data.rollout_batch_size": 512, "worker.actor.global_batch_size": 128,
+                "worker.rollout.n": 5}, (128, 5, 4)),
+    "TRL": ({"num_generations": 8, "generation_batch_size": 256, "steps_per_generation": 4,
+             "gradient_accumulation_steps": 4, "num_iterations": 2}, (32, 8, 1)),
+    "TRL, half a generation per update": (
+        {"num_generations": 8, "generation_batch_size": 256, "steps_per_generation": 4,
+         "gradient_accumulation_steps": 2}, (16, 8, 1)),
+    "TRL, old": ({"num_generations": 4, "per_device_train_batch_size": 8, "world_size": 2,
+                  "gradient_accumulation_steps": 4}, (16, 4, 1)),
+    "OpenRLHF": ({"rollout_batch_size": 128, "train_batch_size": 256, "n_samples_per_prompt": 8,
+                  "micro_train_batch_size": 4, "max_epochs": 1}, (32, 8, 4)),
+    "slime": ({"rollout_batch_size": 32, "n_samples_per_prompt": 8, "global_batch_size": 128},
+              (16, 8, 2)),
+    "SkyRL": ({"trainer.train_batch_size": 64, "trainer.policy_mini_batch_size": 32,
+               "generator.n_samples_per_prompt": 5}, (32, 5, 2)),
+    "NeMo-RL": ({"grpo.num_prompts_per_step": 32, "grpo.num_generations_per_prompt": 16,
+                 "policy.train_global_batch_size": 512}, (32, 16, 1)),
+    "prime-rl": ({"batch_size": 512, "rollouts_per_example": 16}, (32, 16, 1)),
+    "prime-rl, one file": ({"orchestrator.batch_size": 512,
+                            "orchestrator.rollouts_per_example": 16}, (32, 16, 1)),
+}
+
+
+def nested(flat):
+    tree = {}
+    for path, value in flat.items():
+        *above, own = path.split(".")
+        inside = tree
+        for key in above:
+            inside = inside.setdefault(key, {})
+        inside[own] = value
+    return tree
+
+
+def make_log(config, *more):
+    history, _ = history_from_rows([(0, {"eval/acc": 0.1}), (5, {"eval/acc": 0.2})])
+    return RunLog("a", "a", "wandb", history,
+                  (*(o for o in more if o.name == "--runs"), Origin("configuration", config),
+                   *(o for o in more if o.name != "--runs")))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_batch_of_an_update(case):
+    config, expected = CASES[case]
+    for shape in (config, nested(config)):
+        coords, notes = run_settings(make_log(shape))
+        assert (coords["n_prompts"], coords["n_rollouts"], coords["updates_per_step"]) == expected
+        assert coords["total_batch"] == expected[0] * expected[1]
+        assert coords["read_from"].startswith("configuration: ")
+        assert notes == []
+
+
+def test_every_trainer_is_told_and_tells_known_columns():
+    assert {trainer_of(config).name for config, _ in CASES.values()} == {
+        trainer.name for trainer in trainers()}
+    for trainer in trainers():
+        assert set(trainer.keys) <= set(STATED)
+
+
+def test_a_factor_that_is_not_logged_is_asked_for_by_name():
+    config = {"num_generations": 8, "per_device_train_batch_size": 8,
+              "gradient_accumulation_steps": 4}
+    with pytest.raises(CBSDataError, match="TRL does not log world_size; state it in a table"):
+        build_sweep([make_log(config)])
+    stated = make_log(config, Origin("--runs", {"n_prompts": 16}))
+    assert build_sweep([stated])["n_prompts"].values.tolist() == [16]
+
+
+def test_the_version_of_a_trainer():
+    packages = Origin("requirements.txt", {"packages": {"verl": "0.9.1", "trl": "1.0"}})
+    assert run_settings(make_log(VERL, packages))[0]["trainer_version"] == "0.9.1"
+    assert run_settings(make_log({**VERL, "trainer_version": "0.4"}, packages))[0][
+        "trainer_version"] == "0.4"
+    assert run_settings(make_log({"n_prompts": 8, "n_rollouts": 8}, packages))[0][
+        "trainer_version"] == ""
+
+
+def test_the_documents_show_the_same_table(root):
+    text = (root / "docs" / "logs.md").read_text(encoding="utf-8")
+    columns = ("train_batch_prompts", "mini_batch_prompts", "n_rollouts", "ppo_epochs")
+    for trainer in trainers():
+        cells = [" or ".join(f"`{entry}`" for entry in trainer.keys.get(column, ())) or "—"
+                 for column in columns]
+        assert f"| {trainer.name} | {' | '.join(cells)} |" in text.splitlines()
+
+
+def test_the_documents_have_a_line_that_parses_for_every_trainer(root):
+    text = (root / "docs" / "logs.md").read_text(encoding="utf-8")
+    lines = dict(re.findall(r"^\| (\S[^|]*?) \| `python -m cbsbayes\.ingest ([^`]+)` \|", text,
+                            re.MULTILINE))
+    assert {trainer.name.partition(",")[0] for trainer in trainers()} <= set(lines)
+    for line in lines.values():
+        options = _parser().parse_args(shlex.split(line))
+        assert isinstance(options, argparse.Namespace)
+        assert options.output.suffix == ".nc"
+
+
+def test_what_wandb_notes_of_packages(tmp_path):
+    from cbsbayes.logs.run_config import read_packages
+
+    (tmp_path / "requirements.txt").write_text("verl==0.9.1\n-e git+x\nTorch == 2\n\xff==1==2\n")
+    ((name, values),) = read_packages(tmp_path)
+    assert name == "requirements.txt"
+    assert values["packages"]["verl"] == "0.9.1"
+    assert json.dumps(values)

@@ -20,7 +20,7 @@ from cbsbayes.sweep.dataset import notes_of
 from cbsbayes.sweep.from_logs import build_sweep
 
 RUNS = {f"cbs_p1_tiny_add_np{n}_nr8_s0": metric_rows(n) for n in (4, 8, 16)}
-OF_THE_SOURCE = ("source", "state", "remark", "batch_from")
+OF_THE_SOURCE = ("source", "state", "remark", "read_from")
 
 
 def write_csv(folder, name, rows):

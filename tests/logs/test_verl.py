@@ -142,7 +142,7 @@ def test_genuine_file_log(log):
     run = read(log)
     assert (run.id, run.name, run.source) == ("run.jsonl", "run", "verl_jsonl")
     assert run.notes == ()
-    assert run.config == {}
+    assert run.settings == ()
     assert list(run.history.index) == list(range(14))
     for step, row in metric_rows(8):
         for key, value in row.items():
@@ -243,7 +243,7 @@ def test_every_start_in_a_file_is_a_run_of_its_own(tmp_path):
     (tmp_path / "slurm.out").write_text(
         console(config(8), (1, 2, 3)) + console(config(32), (1, 2)) + console("", (1, 2, 3, 4)))
     logs = read_verl(tmp_path / "slurm.out", tmp_path)
-    assert [(log.name, log.id, log.config["data"]["train_batch_size"], len(log.history))
+    assert [(log.name, log.id, log.settings[0].values["data"]["train_batch_size"], len(log.history))
             for log in logs] == [("bs8", "slurm.out#1", 8, 3), ("bs32", "slurm.out#2", 32, 2),
                                  ("bs32", "slurm.out#3", 32, 4)]
 

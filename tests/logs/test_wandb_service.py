@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import stat
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from pandas.testing import assert_frame_equal
 from wandb_histories import assert_history, rows_of
 from wandb_server import StoredRun, child_environment
 
+from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.wandb_service import read_wandb_api
 
 READ = "import sys; from cbsbayes.logs.wandb_service import read_wandb_api as read\n"
@@ -35,7 +37,7 @@ def test_runs_come_as_they_were_logged(server, read):
         assert run.notes == ()
     assert runs[3].history.empty
     assert runs[0].name == "cbs_p1_np64_nr8"
-    assert runs[0].config == config
+    assert runs[0].settings == (("configuration", config),)
     assert runs[0].created == "2026-01-01T00:00:00Z"
     assert {run.source for run in runs} == {"wandb"}
     assert [run.state for run in runs] == ["finished", "crashed", "crashed", "running"]
@@ -101,13 +103,49 @@ def test_run_that_moved_on_is_fetched_alone(server, read):
 
 
 def test_damaged_cache_file_is_fetched_again(server, read, tmp_path):
-    server.add(*(StoredRun(f"r{i}", "n", rows_of(9)) for i in range(3)))
+    server.add(*(StoredRun(f"r{i}", "n", rows_of(9)) for i in range(6)))
     read()
-    cut, foreign, _ = sorted((tmp_path / "cache").rglob("*.parquet"))
-    cut.write_bytes(cut.read_bytes()[:-20])
+    cut, foreign, empty, text, flipped, _ = sorted((tmp_path / "cache").rglob("*.parquet"))
+    content = cut.read_bytes()
+    cut.write_bytes(content[:-20])
     pd.DataFrame({"x": [1.0]}).to_parquet(foreign)
+    empty.write_bytes(b"")
+    text.write_text("PAR1")
+    middle = len(content) // 2
+    flipped.write_bytes(content[:middle] + bytes(60) + content[middle + 60:])
     for run in read():
         assert_history(run, rows_of(9))
+
+
+def test_odd_names_and_values_survive_the_cache(server, tmp_path):
+    rows = [{"_step": 0, "b": math.inf, "step": 4.0}, {"_step": 2, "name/with.dots and ü": 5e-324}]
+    server.add(StoredRun("r.1/..", "n", rows), StoredRun("empty", "n", []))
+    folder = tmp_path / "seed=1"  # a folder name that Parquet readers like to make a column of
+    first, second = (read_wandb_api("ent/proj", cache_dir=folder) for _ in range(2))
+    for before, after in zip(first, second, strict=True):
+        assert_frame_equal(before.history, after.history, check_exact=True)
+    assert server.history_requests("r.1/..") == 3
+
+
+def test_the_cache_is_the_users_alone_and_holds_no_key(server, monkeypatch, tmp_path):
+    server.add(StoredRun("r", "n", rows_of(3)))
+    monkeypatch.setenv("WANDB_BASE_URL", server.url.replace("//", "//user:secret@"))
+    read_wandb_api("ent/proj", cache_dir=tmp_path)
+    (file,) = tmp_path.rglob("*.parquet")
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    assert not any("secret" in str(path) for path in tmp_path.rglob("*"))
+    monkeypatch.setenv("WANDB_BASE_URL", "http://user:secret@127.0.0.1:1")
+    monkeypatch.delenv("WANDB_API_KEY")
+    with pytest.raises(CBSDataError, match="no wandb API key for 127") as caught:
+        read_wandb_api("ent/proj", cache_dir=tmp_path)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_cache_that_cannot_be_made(server, tmp_path):
+    server.add(StoredRun("r", "n", rows_of(3)))
+    (tmp_path / "file").touch()
+    with pytest.raises(CBSDataError, match=r"cache .*file.* cannot be written"):
+        read_wandb_api("ent/proj", cache_dir=tmp_path / "file")
 
 
 def test_killed_reading_goes_on_where_it_was(server, tmp_path):

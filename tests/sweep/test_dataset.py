@@ -12,7 +12,6 @@ from cbsbayes.sweep.dataset import (
     append,
     choose_metric,
     digest,
-    group_of,
     is_one_axis,
     long_table,
     merge,
@@ -20,6 +19,7 @@ from cbsbayes.sweep.dataset import (
     notes_of,
     validate,
 )
+from cbsbayes.sweep.groups import group_of
 from cbsbayes.sweep.schema import RUN_COORDS
 
 
@@ -47,7 +47,7 @@ def test_unknown_settings_take_the_defaults():
     assert ds["last_step"].values.tolist() == [50.0, 50.0]
     assert ds["n_items"].values.tolist() == [-1]
     assert ds.attrs["metric"] == "gsm8k"
-    assert set(RUN_COORDS) - {"trainer", "n_gpus", "batch_from"} <= set(ds.coords)
+    assert set(RUN_COORDS) - {"trainer", "trainer_version", "n_gpus", "read_from"} <= set(ds.coords)
 
 
 def test_every_variable_says_what_it_is():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -14,29 +15,31 @@ from hypothesis import strategies as st
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.detect import read_source
-from cbsbayes.logs.history import empty_history, history_from_rows
-from cbsbayes.logs.run_log import RunLog
-from cbsbayes.sweep.dataset import notes_of
+from cbsbayes.logs.history import history_from_rows
+from cbsbayes.logs.run_log import Origin, RunLog
+from cbsbayes.sweep.dataset import merge, notes_of
 from cbsbayes.sweep.files import read_sweep, write_sweep
 from cbsbayes.sweep.from_logs import build_sweep
-from cbsbayes.sweep.merge import merge
 
 GSM = "val-core/openai/gsm8k/acc/mean@1"
 MATH = "val-core/lighteval/MATH/acc/mean@1"
 
 
 def make_log(name="cbs_p1_np16_nr8", steps=(0, 10, 20), values=(0.1, 0.2, 0.3), key=GSM,
-             ident=None, **fields):
+             ident=None, config=None, settings=None, **fields):
     history = pd.DataFrame({key: np.asarray(values, float)},
                            index=pd.Index(np.asarray(steps, float), name="step"))
     return RunLog(**{"id": ident or name, "name": name, "source": "verl_jsonl",
-                     "history": history, **fields})
+                     "history": history, "settings": (
+                         Origin("table", settings or {}), Origin("configuration", config or {})),
+                     **fields})
 
 
 def crossings(name, thresholds, lower, upper, **given_settings):
     table = pd.DataFrame({"threshold": thresholds, "steps_lower": lower, "steps_upper": upper})
-    return RunLog(id=name, name=name, source="crossings", history=empty_history(),
-                  crossings=table, settings={"total_batch": 64, **given_settings})
+    return RunLog(id=name, name=name, source="crossings", history=history_from_rows([])[0],
+                  crossings=table,
+                  settings=(Origin("table", {"total_batch": 64, **given_settings}),))
 
 
 def test_one_run():
@@ -102,7 +105,7 @@ def test_no_run_has_a_batch():
 def test_conflicts_are_noted_and_remarked():
     config = {"n_prompts": 64, "n_rollouts": 8}
     ds = build_sweep([make_log(config=config)])
-    said = "name says n_prompts 16, configuration 64; the configuration is used"
+    said = "name says n_prompts 16, configuration 64; configuration is used"
     assert notes_of(ds) == [f"run cbs_p1_np16_nr8: {said}"]
     assert ds["remark"].values.tolist() == [said]
 
@@ -145,11 +148,42 @@ def test_nan_strings_and_infinite_values():
 @pytest.mark.parametrize("value", [-0.1, 1.01, 63.5])
 def test_impossible_accuracy(value):
     log = make_log(values=(0.1, 0.2, value))
-    with pytest.raises(CBSDataError, match=rf"is {value:g} at trainer step 20; verl's acc lies in"):
+    said = rf"is {value:g} at trainer step 20; verl's acc lies in \[0, 1\]"
+    with pytest.raises(CBSDataError, match=said):
         build_sweep([log])
+    ds = build_sweep([log, make_log("cbs_p1_np32_nr8")])
+    assert ds["usable"].values.tolist() == [0, 1]
+    assert any(re.search(said, note) for note in notes_of(ds))
     assert build_sweep([replace(log, source="table")])["accuracy"].max() >= 0.2
     reward = make_log(values=(0.1, 0.2, value), key=GSM.replace("acc", "reward"))
     assert build_sweep([reward]).attrs["metric"] == "openai/gsm8k"
+
+
+@pytest.mark.parametrize(("values", "said"), [
+    ((10, 20, 60), "exceeds 1 in 1 of 3 runs, as if in percent (cbs_p1_np32_nr8)"),
+    ((0.1, 20, 0.3), "exceeds 1 in 1 of 3 runs, as if in percent (cbs_p1_np32_nr8)"),
+    ((0.1, 1.2, 0.3), "lies outside [0, 1] in 1 of 3 runs (cbs_p1_np32_nr8)"),
+    ((0.1, -0.2, 0.3), "lies outside [0, 1] in 1 of 3 runs"),
+])
+def test_one_run_or_one_cell_in_percent_is_said(values, said):
+    logs = [make_log(f"cbs_p1_np{n}_nr8", source="table") for n in (16, 64)]
+    notes = notes_of(build_sweep([*logs, make_log("cbs_p1_np32_nr8", values=values,
+                                                  source="table")]))
+    assert sum(said in note for note in notes) == 1
+    losses = [replace(log, history=10 * log.history) for log in logs]
+    assert notes_of(build_sweep(losses)) == []
+
+
+def test_many_real_valued_steps_stay_bounded():
+    rng = np.random.default_rng(0)
+    logs = [make_log(f"cbs_p1_np{2 ** (i % 8)}_nr8_s{i}", steps=np.sort(rng.random(100)) * 50,
+                     values=rng.random(100), source="table") for i in range(400)]
+    ds = build_sweep(logs)
+    assert ds["accuracy"].nbytes < 2**26
+    assert ds["accuracy"].count() > 0.99 * 400 * 100
+    assert any("evaluated at 40000 different updates; they are rounded to multiples of 0.003" in n
+               for n in notes_of(ds))
+    assert ds["step"].values[0] > 0
 
 
 @pytest.mark.parametrize("directions", [("increasing", "decreasing"), ("up", "up")])
@@ -189,7 +223,7 @@ def test_items_of_a_validation_set():
     logs = [make_log(settings={"n_items": {"openai/gsm8k": 1319}}), make_log("cbs_p1_np32_nr8")]
     assert build_sweep(logs)["n_items"].values.tolist() == [1319]
     assert build_sweep([make_log(settings={"n_items": 500})])["n_items"].values.tolist() == [500]
-    logs[1] = replace(logs[1], settings={"n_items": {"openai/gsm8k": 500}})
+    logs[1] = make_log("cbs_p1_np32_nr8", settings={"n_items": {"openai/gsm8k": 500}})
     with pytest.raises(CBSDataError, match=r"has 1319 items in run .* and 500 in run"):
         build_sweep(logs)
 
@@ -215,13 +249,7 @@ def test_crossings_that_contradict_each_other():
     table = crossings("a", [0.5, 0.6], [100, 10], [110, 12])
     with pytest.raises(CBSDataError, match=r"0\.6 is passed by update 12, but an easier one not"):
         build_sweep([table])
-    build_sweep([replace(table, settings={**table.settings, "direction": "decreasing"})])
-
-
-def test_one_run_in_percent_is_said():
-    logs = [make_log(source="table"), make_log("cbs_p1_np32_nr8", values=(10, 20, 60),
-                                               source="table")]
-    assert "exceeds 1 in 1 of 2 runs, as if in percent" in notes_of(build_sweep(logs))[0]
+    build_sweep([crossings("a", [0.5, 0.6], [100, 10], [110, 12], direction="decreasing")])
 
 
 def test_one_curve_under_two_seeds_is_said():

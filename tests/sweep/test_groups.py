@@ -7,8 +7,13 @@ import pytest
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.sweep.dataset import new_sweep
-from cbsbayes.sweep.groups import choose_runs, group_names, of_group, without_baseline
-from cbsbayes.sweep.groups import learning_rate_rule
+from cbsbayes.sweep.groups import (
+    choose_runs,
+    group_names,
+    learning_rate_rule,
+    of_group,
+    without_baseline,
+)
 
 
 def sweep(n_prompts, n_rollouts, *, algorithm="grpo", total_batch=None, **columns):

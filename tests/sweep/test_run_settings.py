@@ -8,14 +8,14 @@ import pytest
 import yaml
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.history import empty_history
-from cbsbayes.logs.run_log import RunLog
+from cbsbayes.logs.history import history_from_rows
+from cbsbayes.logs.run_log import Origin, RunLog
 from cbsbayes.sweep.run_settings import run_settings
 
 
-def make_log(name="debug", config=None, settings=None):
-    return RunLog(id=name, name=name, source="wandb", history=empty_history(),
-                  config=config or {}, settings=settings or {})
+def make_log(name="debug", config=None, settings=None, more=()):
+    origins = (Origin("table", settings or {}), Origin("configuration", config or {}), *more)
+    return RunLog(name, name, "wandb", history_from_rows([])[0], origins)
 
 
 def verl(train=128, mini=128, n=8, **extra):
@@ -35,8 +35,10 @@ def test_verl_configuration():
                       "train_batch_prompts": 128, "mini_batch_prompts": 128, "ppo_epochs": 1,
                       "updates_per_step": 1, "learning_rate": 1e-6, "seed": 3, "phase": "",
                       "model": "OLMo-2-0425-1B-SFT", "dataset": "gsm8k", "algorithm": "grpo",
-                      "trainer": "verl", "n_gpus": -1,
-                      "batch_from": "configuration"}
+                      "trainer": "verl", "trainer_version": "", "n_gpus": -1, "read_from": (
+                          "configuration: trainer, model, dataset, algorithm, n_rollouts, "
+                          "n_prompts, mini_batch_prompts, ppo_epochs, learning_rate, "
+                          "seed")}
     assert notes == []
 
 
@@ -52,9 +54,9 @@ def test_configuration_wins_and_the_conflict_is_named():
     assert (coords["n_prompts"], coords["phase"]) == (64, "p1")
     assert notes == [
         "run cbs_p1_np128_nr8_lr1e-5: name says n_prompts 128, configuration 64; "
-        "the configuration is used",
+        "configuration is used",
         "run cbs_p1_np128_nr8_lr1e-5: name says learning_rate 1e-05, configuration 1e-06; "
-        "the configuration is used"]
+        "configuration is used"]
 
 
 def test_what_the_source_states_wins():
@@ -62,7 +64,7 @@ def test_what_the_source_states_wins():
                                           {"n_prompts": 32, "mini_batch_prompts": 32}))
     assert (coords["n_prompts"], coords["n_rollouts"]) == (32, 8)
     assert len(notes) == 3
-    assert "configuration says mini_batch_prompts 128, source 32" in notes[1]
+    assert "configuration says mini_batch_prompts 128, table 32" in notes[1]
 
 
 def test_name_may_give_either_count_of_prompts():
@@ -99,7 +101,7 @@ def test_no_batch_anywhere(name):
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    ({"n_prompts": 0, "n_rollouts": 8}, r"run debug \(debug\): n_prompts is 0 in its source"),
+    ({"n_prompts": 0, "n_rollouts": 8}, r"run debug \(debug\): n_prompts is 0 in its table"),
     ({"n_prompts": -4, "n_rollouts": 8}, "valid: a whole number from 1; correct it"),
     ({"n_prompts": 2.5, "n_rollouts": 8}, "n_prompts is 2.5"),
     ({"n_prompts": "many", "n_rollouts": 8}, "n_prompts is 'many'"),
@@ -129,3 +131,19 @@ def test_genuine_configuration(public_data):
     assert (coords["n_prompts"], coords["n_rollouts"], coords["updates_per_step"]) == (4, 4, 4)
     assert (coords["algorithm"], coords["seed"]) == ("reinforce_plus_plus", 1)
     assert (coords["dataset"], coords["model"], notes) == ("tiny", "model", [])
+
+
+def test_what_the_user_states_wins_and_each_conflict_is_noted():
+    runs, one = Origin("--runs", {"n_rollouts": 4, "n_prompts": 16}), Origin("--config", {
+        "n_rollouts": 2, "seed": 3})
+    config = {"data.train_batch_size": 64, "actor_rollout_ref.actor.ppo_mini_batch_size": 16,
+              "actor_rollout_ref.rollout.n": 8}
+    log = RunLog("a", "a", "wandb", history_from_rows([])[0],
+                 (runs, Origin("configuration", config), one))
+    coords, notes = run_settings(log)
+    assert (coords["n_prompts"], coords["updates_per_step"]) == (16, 4)  # as the update's prompts
+    assert (coords["n_rollouts"], coords["seed"]) == (4, 3)
+    assert coords["read_from"] == ("--runs: n_rollouts; configuration: trainer, n_prompts, "
+                                   "mini_batch_prompts; --config: seed")
+    assert notes == ["run a: configuration says n_rollouts 8, --runs 4; --runs is used",
+                     "run a: --config says n_rollouts 2, --runs 4; --runs is used"]

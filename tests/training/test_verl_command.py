@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from sweeps import needs_verl, tiny_cells
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.run_config import lookup
-from cbsbayes.logs.side_car import read_config
+from cbsbayes.logs.run_config import lookup, read_config
 from training.compose import compose, config_text
 from training.definitions import phase_names, read_phase
 from training.verl_command import (
