@@ -27,7 +27,7 @@ import pandas as pd
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.history import NoRunsError, history_from_rows, to_number
-from cbsbayes.logs.run_config import read_packages
+from cbsbayes.logs.run_config import lookup, read_packages
 from cbsbayes.logs.run_log import Origin, RunLog
 from cbsbayes.logs.verl import flat_metrics
 
@@ -172,17 +172,19 @@ def read_wandb_file(path: Path, root: Path) -> RunLog:
 
 def _configure(config: dict[str, Any], change: Any) -> None:
     """Apply a configuration record's updates and removals."""
-    for item in (*change.update, *change.remove):
+    for item in change.update:
         *above, own = _path(item)
         inside = config
         for key in above:
             if not isinstance(inside.get(key), dict):
                 inside[key] = {}
             inside = inside[key]
-        if item in change.remove:
-            inside.pop(own, None)
-        else:
-            inside[own] = json.loads(item.value_json)
+        inside[own] = json.loads(item.value_json)
+    for item in change.remove:
+        *above, own = _path(item)
+        found = lookup(config, ".".join(above)) if above else config
+        if isinstance(found, dict):
+            found.pop(own, None)
     config.pop("_wandb", None)
 
 

@@ -159,7 +159,7 @@ def _cache_folder(given: Path | None, *parts: str) -> Path:
     """
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     base = (base if base.is_absolute() else Path.home() / ".cache") / "cbsbayes" / "wandb"
-    folder = (given or base).joinpath(*map(_file_name, parts))
+    folder = Path(given or base).joinpath(*map(_file_name, parts))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
