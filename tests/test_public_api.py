@@ -19,7 +19,7 @@ from cbsbayes.posterior.fit import versions
 HOMES = {"CBSDataError": "cbsbayes.errors",
          "Fit": "cbsbayes.posterior.fit", "SamplerSettings": "cbsbayes.inference.nuts",
          "allocate": "cbsbayes.decisions.decision", "compare": "cbsbayes.decisions.compare_fits",
-         "default_sweep_path": "cbsbayes.sweep.shipped",
+         "default_sweep_path": "cbsbayes.sweep.files",
          "fit": "cbsbayes.posterior.fit_sweep", "fit_sweep": "cbsbayes.posterior.fit_sweep",
          "plan": "cbsbayes.decisions.next_runs",
          "read_logs": "cbsbayes.ingest", "read_sweep": "cbsbayes.sweep.files",

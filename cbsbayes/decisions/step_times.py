@@ -1,6 +1,6 @@
 r"""The step times of a sweep: how long a step takes at any batch, and what a run costs by it.
 
-A run's time is its typical trainer step (`cbsbayes.sweep.training_metrics` says what that leaves
+A run's time is its typical trainer step (`cbsbayes.sweep.metrics` says what that leaves
 out), so a slow step counts for little and a run is one observation. A trainer step handles
 ``train_batch_prompts`` prompts and may be several optimizer updates; S counts updates, so
 

@@ -191,9 +191,9 @@ def history_from_rows(
         notes.append(f"{len(repeated)} step(s) were logged twice; the later values were kept")
     if skipped:
         notes.append(f"not numbers, left out: {listed(sorted(skipped))}")
-    history = pd.DataFrame(merged.values(), pd.Index(merged, dtype=np.float64, name="step"),
-                           sorted({key for row in merged.values() for key in row}), np.float64)
-    return history.sort_index(), notes
+    keys = pd.Index(sorted({key for row in merged.values() for key in row}), dtype=object)
+    steps = pd.Index(merged, dtype=np.float64, name="step")
+    return pd.DataFrame(merged.values(), steps, keys, np.float64).sort_index(), notes
 
 
 def column(history: pd.DataFrame, key: str) -> np.ndarray:

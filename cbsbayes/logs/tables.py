@@ -216,8 +216,8 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         reason = str(error).partition("\n")[0]
         raise NoRunsError(f"{path} is no readable Parquet file ({reason}); write it anew") from None
     frame = frame.astype({name: object for name in frame.select_dtypes("string")})
-    named: list[Any] = [name for name in frame.index.names
-                        if name is not None and name not in frame]
+    named: list[Any] = [level for level in frame.index.names
+                        if level is not None and level not in frame]
     return frame.reset_index(level=named)
 
 

@@ -243,6 +243,7 @@ def _load(path: Path, version: str) -> _History | None:
     """Return a run's history and notes, or None unless this version of it is kept whole."""
     try:  # without partitioning a folder called a=b would become a column
         history = pd.read_parquet(path, engine="pyarrow", partitioning=None)
+        history.columns = history.columns.astype(object)
         notes = tuple(history.attrs.pop("notes"))
         return (history, notes) if history.attrs.pop("version") == version else None
     except Exception:  # whatever is damaged about it: it is fetched again
