@@ -215,7 +215,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
             raise
         reason = str(error).partition("\n")[0]
         raise NoRunsError(f"{path} is no readable Parquet file ({reason}); write it anew") from None
-    frame = frame.astype({name: object for name in frame.select_dtypes("string")})
+    frame = frame.astype(dict.fromkeys(frame.select_dtypes("string"), object))
     named: list[Any] = [level for level in frame.index.names
                         if level is not None and level not in frame]
     return frame.reset_index(level=named)
