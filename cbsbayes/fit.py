@@ -10,6 +10,7 @@ import argparse
 import json
 import shlex
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,9 +33,12 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.watch is not None and options.sweep is None:
+        parser.error("--watch follows a SWEEP; give one")
     command = shlex.join(["python", "-m", "cbsbayes.fit", *arguments])
-    return run_command(lambda: _run(options, command), "cbsbayes.fit")
+    return run_command(lambda: _follow(options, command), "cbsbayes.fit")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--figures", choices=["page", "all", "none", "pdf"], default="page",
         help="which to draw: the page's, all, none, or the page's as PDF too "
              "(default: %(default)s)")
+    add("--watch", type=float, metavar="SECONDS",
+        help="look every SECONDS whether SWEEP has changed and fit again, until interrupted")
     add("--json", action="store_true", help="print fit.json and the tables as JSON")
     add("--timings", action="store_true",
         help="print what each stage took (with --json as the last entry) and the peak memory")
@@ -98,6 +104,17 @@ class _Done:
     folders: dict[str, Path]
     facts: list[Facts] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+
+
+def _follow(options: argparse.Namespace, command: str) -> int:
+    """Fit, and with ``--watch`` again whenever the file has been replaced."""
+    while True:
+        seen = options.sweep.stat().st_mtime_ns if options.watch is not None else 0
+        status = _run(options, command)
+        while options.watch is not None and options.sweep.stat().st_mtime_ns == seen:
+            time.sleep(options.watch)
+        if options.watch is None:
+            return status
 
 
 def _run(options: argparse.Namespace, command: str) -> int:

@@ -227,13 +227,14 @@ def step_times_of_sweep(sweep: xr.Dataset, *, random_seed: int = 0) -> SweepStep
     """
     one_axis = bool((sweep["n_prompts"].values < 0).any())
     names = ("t_0", "c_b") if one_axis else ("t_0", "c_p", "c_r")
-    runs = _timed_runs(sweep)
+    runs, left_out = _of_one_machine(_timed_runs(sweep))
     terms = _terms(runs["step_prompts"].to_numpy(dtype=float),
                    runs["n_rollouts"].to_numpy(dtype=float), one_axis=one_axis)
     model = fit_step_times(runs["seconds"].to_numpy(), terms, names, random_seed=random_seed)
     updates, epochs = (int(runs[name].mode().iloc[0]) for name in ("updates_per_step", "epochs"))
     timed = tried_batches(sweep.sel(run=runs["run"].to_numpy()))
-    return SweepStepTimes(model, runs, timed, updates, epochs, list(_notes(runs, model, terms)))
+    notes = [*left_out, *_notes(runs, model, terms)]
+    return SweepStepTimes(model, runs, timed, updates, epochs, notes)
 
 
 def _timed_runs(sweep: xr.Dataset) -> pd.DataFrame:
@@ -241,7 +242,7 @@ def _timed_runs(sweep: xr.Dataset) -> pd.DataFrame:
     table = pd.DataFrame({
         "run": sweep["run"].values.astype(str), "n_prompts": prompts, "n_rollouts": rollouts,
         "updates_per_step": _whole(sweep, "updates_per_step"),
-        "epochs": _whole(sweep, "ppo_epochs"),
+        "epochs": _whole(sweep, "ppo_epochs"), "gpus": _whole(sweep, "n_gpus", -1),
         "seconds": sweep["step_time"].values if "step_time" in sweep else np.nan})
     stated = _whole(sweep, "train_batch_prompts", -1)
     derived = table["n_prompts"] * table["updates_per_step"] / table["epochs"]
@@ -253,6 +254,21 @@ def _timed_runs(sweep: xr.Dataset) -> pd.DataFrame:
                            "are needed: log perf/time_per_step or timing_s/step (in a table: a "
                            "column seconds_per_step) and ingest again")
     return timed.reset_index(drop=True)
+
+
+def _of_one_machine(timed: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return the runs on the usual number of GPUs: times of several are never pooled."""
+    usual = timed["gpus"].mode().iloc[0]
+    others = timed["gpus"] != usual
+    if not others.any():
+        return timed, []
+    kept = timed[~others].reset_index(drop=True)
+    counts = ", ".join(str(n) if n > 0 else "unknown" for n in timed["gpus"].unique())
+    if len(kept) < 3:
+        raise CBSDataError(f"the {len(timed)} runs with a step time used different numbers of "
+                           f"GPUs ({counts}); three on the same are needed for wall clock and cost")
+    return kept, [f"Runs used different numbers of GPUs ({counts}); step times are those of the "
+                  f"{len(kept)} runs on {usual if usual > 0 else 'an unknown number'}."]
 
 
 def _whole(sweep: xr.Dataset, name: str, default: int = 1) -> np.ndarray:

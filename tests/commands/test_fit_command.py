@@ -6,6 +6,7 @@ import contextlib
 import io
 import itertools
 import json
+import os
 
 import pandas as pd
 import pytest
@@ -195,3 +196,21 @@ def test_one_failed_group_decides_the_status(tmp_path):
         assert main([str(path), "-o", str(tmp_path / "out"), "--quiet", *QUICK]) == 3
     groups = json.loads((tmp_path / "out" / "fit.json").read_text())["groups"]
     assert [g["sampling"]["passed"] for g in groups] == [True, False]
+
+
+def test_watching_fits_again_when_the_dataset_changes(sweep_file, tmp_path, monkeypatch):
+    copy, waits = tmp_path / "sweep.nc", []
+    copy.write_bytes(sweep_file.read_bytes())
+
+    def wait(seconds):
+        waits.append((tmp_path / "fit" / "fit.json").stat().st_mtime_ns)
+        if len(waits) == 2:
+            os.utime(copy)
+        if len(waits) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", wait)
+    assert run(copy, "-o", tmp_path / "fit", "--quiet", "--watch", "5") == 130
+    assert waits[0] == waits[1] < waits[2]
+    with pytest.raises(SystemExit):
+        main(["--watch", "5"])

@@ -108,3 +108,16 @@ def test_a_batch_that_the_form_misses_is_named(both):
     notes = step_times_of_sweep(ds).notes
     assert len(notes) == 1
     assert notes[0].startswith("At 256 prompts × 8 rollouts the 2 runs took ")
+
+
+def test_step_times_of_different_gpu_counts_are_never_pooled(both, times):
+    gpus = np.where(np.arange(both.sizes["run"]) % 4 == 0, 4, 8)
+    slower = both.assign_coords(n_gpus=("run", gpus)).assign(
+        step_time=both["step_time"] * np.where(gpus == 4, 2, 1))
+    found = step_times_of_sweep(slower)
+    assert set(found.runs["run"]) == set(both["run"].values[gpus == 8])
+    assert found.notes[0] == ("Runs used different numbers of GPUs (4, 8); step times are those of "
+                              f"the {(gpus == 8).sum()} runs on 8.")
+    each = both.assign_coords(n_gpus=("run", np.arange(1, both.sizes["run"] + 1)))
+    with pytest.raises(CBSDataError, match="three on the same are needed"):
+        step_times_of_sweep(each)
