@@ -11,14 +11,18 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from importlib import metadata
 from pathlib import Path
 
 from cbsbayes.errors import CBSDataError
 from training.cells import Cell
 from training.verl_command import Places, fill
 
-__all__ = ["check_ready", "count_gpus", "validation_items"]
+__all__ = ["check_ready", "count_gpus", "missing", "validation_items"]
 
+_PACKAGES = {"verl": "0.9.1", "torch": "", "ray": "", "transformers": ""}
+_GPU_PACKAGES = {"vllm": "", "math-verify": ""}
+_CHECKPOINT = 20  # GiB that a 1B model with its optimizer takes
 _PREPARE = {"cpu": "python -m training.cpu.assets -o outputs/add3",
             "cuda": "python -m data.prepare, see data/README.md"}
 
@@ -52,6 +56,43 @@ def check_ready(cells: Sequence[Cell], places: Places) -> None:
             raise CBSDataError(f"{cell.name}: its batch of {cell.n_prompts} prompts is larger than "
                                f"the training data ({n_rows} rows); verl would make no step")
     _check_gpus(cells)
+
+
+def missing(cells: Sequence[Cell], places: Places) -> list[str]:
+    """Return everything that keeps the runs from starting on this machine, a line each.
+
+    Packages and their versions, data, model and GPUs, CPUs, memory and disk; each with its remedy.
+    Nothing heavy is imported. Whether verl then makes a step is told by the phase ``smoke``.
+    """
+    hardware, problems = cells[0].hardware, []
+    wanted = _PACKAGES | (_GPU_PACKAGES if hardware.device == "cuda" else {})
+    for package, version in wanted.items():
+        try:
+            found = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found = "not installed"
+        if not found.startswith(version):
+            problems.append(f"{package} {version or 'of any version'}, here it is {found}; "
+                            "see training/README.md")
+    try:
+        check_ready(cells, places)
+    except CBSDataError as error:
+        problems.append(str(error))
+    gpus = hardware.gpus_per_node
+    cpus, memory = os.cpu_count() or 1, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if cpus < 2 * gpus:
+        problems.append(f"CPUs: {cpus} for {gpus} GPU(s), and Ray's helpers want two each and more;"
+                        " give --gpus or ask for more")
+    if memory < hardware.memory_per_gpu * gpus * 2**29:  # half of what a batch system is asked for
+        problems.append(f"memory: {memory / 2**30:.0f} GiB for {gpus} GPU(s); give --gpus or ask "
+                        f"for {hardware.memory_per_gpu * gpus} GiB")
+    folder = next(path for path in (places.output.absolute(), *places.output.absolute().parents)
+                  if path.is_dir())
+    free = shutil.disk_usage(folder).free / 2**30
+    if cells[0].controls.checkpoint.every_updates and free < _CHECKPOINT * len(cells):
+        problems.append(f"disk: {free:.0f} GiB free under {folder}, and {len(cells)} runs may keep "
+                        f"{_CHECKPOINT} GiB of checkpoints each; choose another --output")
+    return problems
 
 
 def _distinct(cells: Iterable[Cell]) -> list[Cell]:

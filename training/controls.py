@@ -64,10 +64,16 @@ class Validation:
 
 @dataclass(frozen=True)
 class Horizon:
-    """A run lasts ``updates + samples / total_batch`` optimizer updates."""
+    """A run lasts ``updates + samples / total_batch`` optimizer updates.
+
+    It stops before where every validation set has scored `stop_score` in the last
+    `stop_evaluations` evaluations; 0 evaluations: never.
+    """
 
     updates: int
     samples: int
+    stop_score: float
+    stop_evaluations: int
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,9 @@ class Cost:
     Attributes
     ----------
     n_samples : int
-        Rollouts.
+        Rollouts that are trained on.
+    n_validated : int
+        Rollouts of validation, 0 where its files are not there to be counted.
     n_tokens : float
         Prompt and response tokens: from measured lengths, else the most there can be.
     tokens_measured : bool
@@ -63,6 +65,7 @@ class Cost:
     """
 
     n_samples: int
+    n_validated: int
     n_tokens: float
     tokens_measured: bool
     gpu_hours: float
@@ -99,7 +102,7 @@ def measure(folders: Iterable[Path]) -> Timings:
                    median(tokens) if tokens else math.nan)
 
 
-def estimate(cell: Cell, timings: Timings) -> Cost:
+def estimate(cell: Cell, timings: Timings, n_items: int = 0) -> Cost:
     """Estimate one run.
 
     Parameters
@@ -108,6 +111,8 @@ def estimate(cell: Cell, timings: Timings) -> Cost:
         The run.
     timings : Timings
         What was measured, on the number of GPUs that the run will have.
+    n_items : int
+        Items of its validation sets together.
 
     Returns
     -------
@@ -120,7 +125,8 @@ def estimate(cell: Cell, timings: Timings) -> Cost:
     seconds = cell.steps * _step_seconds(cell.samples_per_step, timings.step_seconds)
     if math.isfinite(timings.validation_seconds):
         seconds += cell.n_validations * timings.validation_seconds
-    return Cost(cell.n_samples, cell.n_samples * per_sample, measured,
+    validated = cell.n_validations * n_items
+    return Cost(cell.n_samples, validated, (cell.n_samples + validated) * per_sample, measured,
                 seconds / 3600 * cell.hardware.n_gpus)
 
 

@@ -63,7 +63,8 @@ def read_phase(
     Parameters
     ----------
     name : str
-        A phase, e.g. ``p2c``.
+        A phase, e.g. ``p2c``, or the path of a definition that lies elsewhere, e.g. of
+        ``outputs/plan/phases/planned.toml``.
     folder : Path
         Where the phases are defined.
     controls : Path
@@ -80,9 +81,14 @@ def read_phase(
         If there is no such phase, a definition says something that is unknown, impossible or
         missing, or a cell is one that verl would refuse.
     """
-    if name not in phase_names(folder):
-        raise CBSDataError(f"unknown phase {name!r}; valid: {', '.join(phase_names(folder))}")
-    path = folder / f"{name}.toml"
+    path = Path(name)
+    if path.suffix == ".toml" and path.is_file():
+        name = path.stem
+    elif name in phase_names(folder):
+        path = folder / f"{name}.toml"
+    else:
+        raise CBSDataError(f"unknown phase {name!r}; valid: {', '.join(phase_names(folder))}, or "
+                           "the path of a .toml file")
     table, shared = read_toml(path), read_toml(controls)
     _only(table, (*_HEAD, *_SECTIONS, "block"), path.name)
     head = {key: _text(table, key, path.name) for key in _HEAD}

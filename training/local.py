@@ -25,13 +25,14 @@ from training.attempts import check_identity, locked, set_aside, software, write
 from training.cells import Cell
 from training.checks import validation_items
 from training.compose import config_text
-from training.logs import RunProgress, read_progress
+from training.logs import RunProgress, has_passed, read_progress
 from training.verl_command import MODULE, Places, environment, overrides, remote_overrides
 
 __all__ = ["Outcome", "is_finished", "run_cells", "run_sentence"]
 
 Say = Callable[[str], None]
 _GRACE = 60.0  # seconds that Ray gets to stop its workers
+_LOOK = 5.0  # seconds between looks at what a run has scored
 _CAUSE = re.compile(r"^(\S+ )?([\w.]*(Error|Exception|Interrupt)\b|.*\b(out of memory|Killed)\b)")
 
 
@@ -51,9 +52,16 @@ class Outcome:
     failed: int = 0
 
 
-def is_finished(cell: Cell, progress: RunProgress) -> bool:
-    """Return whether a log reaches its run's last step and its last validation."""
-    return progress.last_step >= cell.steps and progress.validated >= cell.steps
+def is_finished(cell: Cell, places: Places) -> bool:
+    """Return whether a log reaches its run's last validation, or the score where it stops."""
+    progress = read_progress(places.log(cell.name))
+    return ((progress.last_step >= cell.steps and progress.validated >= cell.steps)
+            or _may_stop(cell, places))
+
+
+def _may_stop(cell: Cell, places: Places) -> bool:
+    horizon = cell.controls.horizon
+    return has_passed(places.log(cell.name), horizon.stop_score, horizon.stop_evaluations)
 
 
 def run_cells(
@@ -108,8 +116,9 @@ def _run_one(
     cell: Cell, places: Places, tries: int, trainer: Sequence[str], lock: int, say: Say
 ) -> str:
     """Run one cell while its lock is held; returns how it ended."""
-    if is_finished(cell, read_progress(places.log(cell.name))):
-        say(f"finished before ({cell.steps} steps), skipped")
+    if is_finished(cell, places):
+        last = read_progress(places.log(cell.name)).last_step
+        say(f"finished before ({last} steps), skipped")
         return "skipped"
     configuration = config_text(overrides(cell, places), validation_items(cell, places))
     for attempt in range(1, tries + 1):
@@ -119,7 +128,7 @@ def _run_one(
         write_text(places.side_car(cell.name), configuration)
         status, seconds, console = _attempt(cell, places, trainer, lock)
         progress = read_progress(places.log(cell.name))
-        if is_finished(cell, progress):
+        if is_finished(cell, places):
             say(run_sentence(cell, progress, seconds))
             return "finished"
         where = console.relative_to(places.output)
@@ -145,9 +154,11 @@ def _attempt(
     begin = time.monotonic()
     status = -1
     try:
-        status = _call(command, _environment(cell, places), folder, console, lock)
+        status = _call(command, _environment(cell, places), folder, console, lock,
+                       lambda: _may_stop(cell, places))
     finally:
         entry |= {"ended": _now(), "exit_status": status}
+        entry |= {"stopped_at_score": True} if _may_stop(cell, places) else {}
         _write_record(folder, record)
     return status, time.monotonic() - begin, console
 
@@ -172,7 +183,8 @@ def _environment(cell: Cell, places: Places) -> dict[str, str]:
 
 
 def _call(
-    command: Sequence[str], variables: Mapping[str, str], folder: Path, console: Path, lock: int
+    command: Sequence[str], variables: Mapping[str, str], folder: Path, console: Path, lock: int,
+    may_stop: Callable[[], bool],
 ) -> int:
     """Run a command in a session of its own with the run's lock; what stops us stops it as well."""
     with console.open("wb") as output:
@@ -181,10 +193,20 @@ def _call(
                                    start_new_session=True, pass_fds=(lock,))
         try:
             with _termination_interrupts():
-                return process.wait()
+                while (status := _wait(process)) is None:
+                    if may_stop():
+                        _stop(process)
+                return status
         except BaseException:
             _stop(process)
             raise
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int | None:
+    try:
+        return process.wait(timeout=_LOOK)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 @contextmanager
@@ -221,7 +243,9 @@ def run_sentence(cell: Cell, progress: RunProgress, seconds: float) -> str:
                        for key, value in sorted(progress.scores.items()))
     pace = "" if progress.step_seconds != progress.step_seconds else (
         f", {progress.step_seconds:.3g} s a step")
-    return f"finished, {cell.steps} steps in {seconds / 60:.1f} min{pace}; {scores}"
+    early = "" if progress.last_step >= cell.steps else f" of {cell.steps}, its score reached,"
+    return (f"finished, {progress.last_step} steps{early} in {seconds / 60:.1f} min{pace}; "
+            f"{scores}")
 
 
 def _last_words(console: Path, n_bytes: int = 65536) -> str:

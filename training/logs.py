@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-__all__ = ["RunProgress", "read_progress", "read_rows"]
+__all__ = ["RunProgress", "has_passed", "read_progress", "read_rows"]
 
 _CORE = "val-core/"
 
@@ -68,11 +68,24 @@ def read_progress(path: Path) -> RunProgress:
     unsaved = [data for data in steady if not data.get("timing_s/save_checkpoint")]
     return RunProgress(
         last_step=max(step for step, _ in rows), validated=validated,
-        scores={key: value for key, value in last.items()
-                if key.startswith(_CORE) and isinstance(value, int | float)},
+        scores=_scores(last),
         step_seconds=_median(unsaved, "perf/time_per_step"),
         validation_seconds=_median([data for _, data in rows], "timing_s/testing"),
         tokens_per_step=_median(steady, "perf/total_num_tokens"))
+
+
+def has_passed(path: Path, score: float, evaluations: int) -> bool:
+    """Return whether every ``val-core`` metric of the last so many evaluations is at a score."""
+    if not evaluations:
+        return False
+    core = [list(_scores(data).values()) for _, data in read_rows(path)]
+    last = [scores for scores in core if scores][-evaluations:]
+    return len(last) == evaluations and min(map(min, last)) >= score
+
+
+def _scores(data: dict[str, Any]) -> dict[str, float]:
+    return {key: value for key, value in data.items()
+            if key.startswith(_CORE) and isinstance(value, int | float)}
 
 
 def read_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:

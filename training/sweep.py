@@ -2,8 +2,10 @@
 
 python -m training.sweep                                   # the phases
 python -m training.sweep p2c                               # its runs and what they will cost
+python -m training.sweep p2c --check                       # what is missing on this machine
 python -m training.sweep p2c --dry-run                     # the exact verl commands
 python -m training.sweep p2c --run                         # run what is not finished, here
+python -m training.sweep outputs/plan/phases/planned.toml --run   # what cbsbayes.plan asks for
 python -m training.sweep p2c --slurm p2c.sbatch --sbatch=--time=24:00:00
 python -m training.sweep p2c --ray http://head:8265 --nodes 2
 """
@@ -23,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from cbsbayes._command import EXIT_INPUT, EXIT_OK, run_command
 from cbsbayes.errors import CBSDataError
-from training.cost import NOT_MEASURED, Cost, Timings, estimate, measure
+from training.checks import validation_items
+from training.cost import NOT_MEASURED, Cost, estimate, measure
 from training.definitions import Phase, phase_names, read_phase, with_machines
 from training.verl_command import Places, shell_command
 
@@ -50,11 +53,13 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit status: 0 all runs are finished; 1 the input is at fault or runs failed; "
                "2 usage; 130 interrupted")
     add = parser.add_argument
-    add("phase", nargs="?", metavar="PHASE", help="a phase; without it, the phases are listed")
+    add("phase", nargs="?", metavar="PHASE", help="a phase, or the path of a definition; without "
+        "it, the phases are listed")
     add("--dry-run", action="store_true", help="start and write nothing: print the exact commands, "
         "the script or the submission")
     act = parser.add_mutually_exclusive_group()
     act.add_argument("--run", action="store_true", help="run what is not finished, on this machine")
+    act.add_argument("--check", action="store_true", help="say what is missing on this machine")
     act.add_argument("--slurm", type=Path, metavar="FILE", help="write a Slurm array script")
     act.add_argument("--ray", metavar="ADDRESS", help="submit to a Ray cluster as one job")
     add("-o", "--output", type=Path, metavar="DIR", help="the sweep's folder (outputs/PHASE)")
@@ -93,18 +98,22 @@ def _run(options: argparse.Namespace) -> int:
         return _slurm(options, phase, rows, cells, places)
     if options.ray is not None:
         return _ray(options, phase, places)
+    if options.check:
+        return _check(cells, places)
     if options.dry_run:
         print("\n\n".join(shell_command(cell, places) for cell in cells))
         return EXIT_OK
     timings = measure(folder / "logs" for folder in (places.output, *options.timings))
-    _list_cells(phase, rows, cells, timings, as_json=options.json)
+    costs = [estimate(cell, timings, sum(validation_items(cell, places).values()))
+             for cell in cells]
+    _list_cells(phase, rows, cells, costs, as_json=options.json)
     return _run_here(options, cells, places) if options.run else EXIT_OK
 
 
 def _places(options: argparse.Namespace) -> Places:
     given = {"data": options.data, "assets": options.assets}
-    places = Places(options.output or _ROOT / "outputs" / options.phase, model=options.model,
-                    wandb=options.wandb, project=options.project)
+    output = options.output or _ROOT / "outputs" / Path(options.phase).stem
+    places = Places(output, model=options.model, wandb=options.wandb, project=options.project)
     return replace(places, **{key: value for key, value in given.items() if value is not None})
 
 
@@ -137,10 +146,10 @@ def _list_phases(options: argparse.Namespace) -> int:
 
 
 def _list_cells(
-    phase: Phase, rows: Sequence[int], cells: Sequence[Cell], timings: Timings, *, as_json: bool
+    phase: Phase, rows: Sequence[int], cells: Sequence[Cell], costs: Sequence[Cost], *,
+    as_json: bool,
 ) -> None:
     """Print the runs, and what they will take before anything starts."""
-    costs = [estimate(cell, timings) for cell in cells]
     if as_json:
         print(json.dumps([_entry(*item) for item in zip(rows, cells, costs, strict=True)],
                          indent=1))
@@ -160,8 +169,8 @@ def _entry(row: int, cell: Cell, cost: Cost) -> dict[str, Any]:
     return {"row": row, "run": cell.name, "n_prompts": cell.n_prompts,
             "n_rollouts": cell.n_rollouts, "seed": cell.seed, "total_batch": cell.total_batch,
             "updates": cell.steps * cell.updates_per_step, "steps": cell.steps,
-            "samples": cost.n_samples, "tokens": cost.n_tokens,
-            "tokens_measured": cost.tokens_measured,
+            "samples": cost.n_samples, "validation_samples": cost.n_validated,
+            "tokens": cost.n_tokens, "tokens_measured": cost.tokens_measured,
             "gpu_hours": cost.gpu_hours if math.isfinite(cost.gpu_hours) else None}
 
 
@@ -184,9 +193,20 @@ def _total(cells: Sequence[Cell], costs: Sequence[Cost]) -> str:
         f"{word}-hours not measured: no run here has logged step times (elsewhere: --timings DIR)")
     if known and len(known) < len(costs):
         hours += f" for {len(known)} of them, the others not measured"
-    return (f"{len(cells)} runs, {sum(cost.n_samples for cost in costs):,} samples, "
+    validated = sum(cost.n_validated for cost in costs)
+    more = f" and {validated:,} of validation" if validated else (
+        " (validation not counted: its data are not there)")
+    return (f"{len(cells)} runs, {sum(cost.n_samples for cost in costs):,} samples{more}, "
             f"{sum(cost.n_tokens for cost in costs):.2g} tokens"
             f"{'' if costs[0].tokens_measured else ' at most'}; {hours}")
+
+
+def _check(cells: Sequence[Cell], places: Places) -> int:
+    from training.checks import missing
+
+    problems = missing(cells, places)
+    print("\n".join(f"missing: {problem}" for problem in problems) or "nothing is missing")
+    return EXIT_INPUT if problems else EXIT_OK
 
 
 def _run_here(options: argparse.Namespace, cells: Sequence[Cell], places: Places) -> int:
@@ -204,7 +224,9 @@ def _run_here(options: argparse.Namespace, cells: Sequence[Cell], places: Places
 
 def _shared_arguments(options: argparse.Namespace, places: Places) -> list[str]:
     """Return the arguments that another process needs to run the same rows."""
-    arguments = [options.phase, "-o", str(places.output.absolute()),
+    path = Path(options.phase)
+    phase = str(path.absolute()) if path.suffix == ".toml" else options.phase
+    arguments = [phase, "-o", str(places.output.absolute()),
                  "--data", str(places.data.absolute()), "--assets", str(places.assets.absolute()),
                  "--project", options.project, "--tries", str(options.tries)]
     for flag, value in (("--model", options.model), ("--gpus", options.gpus),

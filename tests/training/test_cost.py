@@ -36,6 +36,9 @@ def test_nothing_measured_is_said_and_tokens_are_an_upper_bound():
     assert math.isnan(cost.gpu_hours)
     assert cost.n_samples == cell.steps * 2048
     assert (cost.n_tokens, cost.tokens_measured) == (cost.n_samples * 3072, False)
+    more = estimate(cell, NOTHING, n_items=1819)
+    assert more.n_validated == cell.n_validations * 1819
+    assert more.n_tokens == (cell.n_samples + more.n_validated) * 3072
 
 
 def test_first_step_saving_steps_and_logs_of_other_names_do_not_count(tmp_path):

@@ -102,6 +102,20 @@ def test_failed_run_is_tried_again_and_its_history_kept(tmp_path, cells):
         cells[0].controls.gradient_noise.every_updates)
 
 
+def test_a_run_that_has_reached_its_score_is_stopped_and_stays_finished(tmp_path):
+    cell = tiny_cells()[0]
+    horizon = dataclasses.replace(cell.controls.horizon, stop_score=0.115, stop_evaluations=1)
+    cell = dataclasses.replace(cell, controls=dataclasses.replace(cell.controls, horizon=horizon))
+    outcome, said = run([cell], tmp_path, {"after": 3, "sleep": 600})
+    assert dataclasses.astuple(outcome) == (1, 0, 0, 0)
+    assert "finished, 3 steps of 4, its score reached, in" in said[1]
+    (attempt,) = read_record(cell, places(tmp_path))["attempts"]
+    assert attempt["stopped_at_score"]
+    assert run([cell], tmp_path)[0].skipped == 1
+    more = dataclasses.replace(cell, controls=tiny_cells()[0].controls)
+    assert run([more], tmp_path)[0].finished == 1  # without the rule it goes on to its horizon
+
+
 def test_run_that_keeps_failing_leaves_the_others_their_turn(tmp_path, cells):
     outcome, said = run(cells, tmp_path, {"after": 1}, {"after": 3, "status": 0})
     assert "FAILED at step 3 of 4 with exit status 0" in said[3]

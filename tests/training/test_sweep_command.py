@@ -26,11 +26,21 @@ def test_without_a_phase_the_phases_are_listed(capsys):
 def test_phase_lists_its_runs_and_their_cost(capsys, tmp_path):
     text = said(capsys, "p2c", "-o", str(tmp_path)).out
     assert text.count("not measured") == 19
-    assert "18 runs, 10,948,608 samples" in text
+    assert "18 runs, 10,948,608 samples (validation not counted" in text
     rows = json.loads(said(capsys, "p2c", "--json", "--rows", "2-3,1", "-o", str(tmp_path)).out)
     assert [row["row"] for row in rows] == [1, 2, 3]
     assert rows[0]["run"] == read_phase("p2c").cells[0].name
     assert rows[0]["gpu_hours"] is None
+
+
+def test_a_definition_that_lies_elsewhere_is_named_by_its_path(capsys, tmp_path, root):
+    path = tmp_path / "p7.toml"
+    path.write_text((root / "training" / "phases" / "p1.toml").read_text())
+    rows = json.loads(said(capsys, str(path), "--json", "--rows", "1").out)
+    assert rows[0]["run"] == read_phase("p1").cells[0].name.replace("p1", "p7", 1)
+    script = said(capsys, str(path), "--slurm", "x.sbatch", "--dry-run").out
+    assert "#SBATCH --job-name=cbs_p7" in script
+    assert f"-m training.sweep {path} -o" in script
 
 
 def test_measured_times_of_another_folder_are_used(capsys, tmp_path):
@@ -77,6 +87,18 @@ def test_usage_errors_have_status_2(capsys, argv):
     with pytest.raises(SystemExit, match="2"):
         main(list(argv))
     assert "usage" in capsys.readouterr().err
+
+
+def test_what_is_missing_is_said_a_line_each_with_the_remedy(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.8.0")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    lines = said(capsys, "p1", "--check", "-o", str(tmp_path / "new"), "--data", str(tmp_path),
+                 status=1).out.splitlines()
+    assert all(line.startswith("missing: ") and ";" in line for line in lines)
+    for what in ("verl 0.9.1, here it is 0.8.0", "train.parquet", "CPUs: 4 for 8 GPU(s)"):
+        assert any(what in line for line in lines), what
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_slurm_script_is_written_with_its_log_folder(capsys, tmp_path):
