@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import shlex
 import subprocess
@@ -90,29 +91,27 @@ CHANGED = {
 
 
 @pytest.mark.filterwarnings("ignore")  # verl's imports warn of hardware and of backends
-@pytest.mark.parametrize(("section", "name"), [(s, n) for s, names in CHANGED.items()
-                                               for n in names])
-def test_a_control_acts_in_the_objects_that_verl_builds(section, name):
+def test_every_control_acts_in_the_objects_that_verl_builds():
     needs_verl()
     pytest.importorskip("torch")
     from verl.utils.config import omega_conf_to_dataclass
 
     cell = tiny_cells()[0]
-    path, value = CHANGED[section][name]
-    changed = dataclasses.replace(getattr(cell.controls, section), **{name: value})
-    cell = dataclasses.replace(
-        cell, controls=dataclasses.replace(cell.controls, **{section: changed}),
-        learning_rate=value if name == "learning_rate" else cell.learning_rate)
+    sections = {section: dataclasses.replace(
+        getattr(cell.controls, section), **{name: value for name, (_, value) in controls.items()})
+        for section, controls in CHANGED.items()}
+    cell = dataclasses.replace(cell, controls=dataclasses.replace(cell.controls, **sections),
+                               learning_rate=CHANGED["optimizer"]["learning_rate"][1])
     config = compose(overrides(cell, PLACES))
     built = {"actor": omega_conf_to_dataclass(config.actor_rollout_ref.actor),
              "rollout": omega_conf_to_dataclass(config.actor_rollout_ref.rollout),
              "algorithm": omega_conf_to_dataclass(config.algorithm)}
-    first, *parts = path.split(".")
-    found = built[first]
-    for part in parts:
-        found = getattr(found, part)
-    found = getattr(found, name) if hasattr(found, name) else found
-    assert (tuple(found) if isinstance(value, tuple) else found) == value
+    for section, controls in CHANGED.items():
+        for name, (path, value) in controls.items():
+            first, *parts = path.split(".")
+            found = functools.reduce(getattr, parts, built[first])
+            found = getattr(found, name) if hasattr(found, name) else found
+            assert (tuple(found) if isinstance(value, tuple) else found) == value, (section, name)
 
 
 def test_misspelt_key_is_refused_before_anything_starts():
