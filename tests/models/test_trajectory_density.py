@@ -28,24 +28,23 @@ def model_of(law_name, family="rising_noise", every=50, ceiling_by_group=False):
                                 ceiling_by_group=ceiling_by_group)
 
 
-def positions(model, n=2):
-    rng = np.random.default_rng(1)
-    return model.center + 0.3 * model.sd * rng.standard_normal((n, model.n_dim))
+def position_of(model):
+    rng = np.random.default_rng(len(model.data.steps))
+    return model.center + 0.3 * model.sd * rng.standard_normal(model.n_dim)
 
 
 def check(model):
     """Hold the value to a dense normal, the gradient to central differences of the value."""
-    for position in positions(model):
-        by_run = run_log_likelihoods(model, position)
-        value, gradient = model.log_density(position)
-        assert value == pytest.approx(log_prior(model, position) + by_run.sum(), rel=1e-10)
-        np.testing.assert_allclose(model.run_log_likelihoods(position[None])[0], by_run,
-                                   rtol=1e-9, atol=1e-7)
-        steps = 1e-6 * np.eye(model.n_dim)
-        expected = np.array([(model.log_density(position + e)[0]
-                              - model.log_density(position - e)[0]) / 2e-6 for e in steps])
-        np.testing.assert_allclose(gradient, expected, rtol=1e-4,
-                                   atol=1e-6 * np.abs(expected).max())
+    position = position_of(model)
+    by_run = run_log_likelihoods(model, position)
+    value, gradient = model.log_density(position)
+    assert value == pytest.approx(log_prior(model, position) + by_run.sum(), rel=1e-10)
+    np.testing.assert_allclose(model.run_log_likelihoods(position[None])[0], by_run,
+                               rtol=1e-9, atol=1e-7)
+    steps = 1e-6 * np.eye(model.n_dim)
+    expected = np.array([(model.log_density(position + e)[0]
+                          - model.log_density(position - e)[0]) / 2e-6 for e in steps])
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("every", [2, 10, 25, 50])
@@ -63,7 +62,7 @@ def test_value_and_gradient_under_every_form_of_the_law(law, ceiling_by_group):
 
 def test_what_is_known_of_runs_is_that_of_normal_regression():
     model = model_of("two_axis_free")
-    position = positions(model)[1]
+    position = position_of(model)
     shared = model.shared(position)
     at = model.curve(shared)
     deviation, mean, sd = deviations(shared, model.arrays, at.level, at.steep, at.initial)
@@ -76,7 +75,7 @@ def test_what_is_known_of_runs_is_that_of_normal_regression():
 
 def test_no_saturation_is_the_model_without_ceilings():
     model, plain = model_of("two_axis_free", ceiling_by_group=True), model_of("two_axis_free")
-    position, j = positions(plain)[0], model.slices["ceiling_loss"].start
+    position, j = position_of(plain), model.slices["ceiling_loss"].start
     value, gradient = model.log_density(np.insert(position, j, 0.0))
     expected, slope = plain.log_density(position)
     assert value == pytest.approx(expected - np.log(model.sd[j] * np.sqrt(2 * np.pi)), rel=1e-12)
