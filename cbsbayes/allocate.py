@@ -111,7 +111,7 @@ def _counts(text: str) -> tuple[int, ...]:
 def _run(options: argparse.Namespace, command: str) -> int:
     from cbsbayes.decisions.batches import find_fits
     from cbsbayes.decisions.decision import decide
-    from cbsbayes.posterior.fit import Fit
+    from cbsbayes.posterior.fit import Fit, fitted_threshold, middle_threshold
     from cbsbayes.report.allocate import allocate_page
     from cbsbayes.report.facts import Facts
     from cbsbayes.report.folder import check_folder, write_answer, writing
@@ -124,10 +124,11 @@ def _run(options: argparse.Namespace, command: str) -> int:
         raise CBSDataError(f"{options.fit} holds the fits of {len(paths)} groups, which are never "
                            f"pooled; give one of them: {', '.join(str(p.parent) for p in paths)}")
     fit = Fit.load(paths[0])
-    decision = decide(
-        fit, batch=options.batch, threshold=options.threshold,
-        target=_target(options), costs=_costs(options), left_out=options.check)
-    times = _times(fit, options, decision.threshold)
+    level = (middle_threshold(fit) if options.threshold is None
+             else fitted_threshold(fit, options.threshold))
+    target, costs, times = _target(options), _costs(options), _times(fit, options, level)
+    decision = decide(fit, batch=options.batch, threshold=options.threshold, target=target,
+                      costs=costs, left_out=options.check)
     decision.tables.update({} if isinstance(times, str) else times.tables)
     asked = {name: value for name, value in vars(options).items()
              if value not in (None, False) and name not in _NOT_ASKED}
@@ -149,10 +150,11 @@ def _run(options: argparse.Namespace, command: str) -> int:
 def _target(options: argparse.Namespace) -> Target | None:
     from cbsbayes.decisions.front import Target
 
-    for kind in ("updates", "samples"):
-        if (value := getattr(options, f"target_{kind}")) is not None:
-            return Target(kind, value, options.probability)
-    return None
+    asked = [(kind, value) for kind in ("updates", "samples")
+             if (value := getattr(options, f"target_{kind}")) is not None]
+    kind, value = (asked or [("updates", 1.0)])[0]
+    target = Target(kind, value, options.probability)  # refuses a probability in any case
+    return target if asked else None
 
 
 def _costs(options: argparse.Namespace) -> Costs | None:
@@ -168,18 +170,12 @@ def _costs(options: argparse.Namespace) -> Costs | None:
 
 
 def _times(fit: Fit, options: argparse.Namespace, threshold: float) -> TimeAnswer | str:
-    """Return times to the target where they were asked for; logs without them, the reason."""
+    """Return times to the target where they were asked for."""
     if not options.clock and all(getattr(options, name) is None for name in _TIMES):
         return ""
-    from cbsbayes.decisions.step_times import step_times_of
     from cbsbayes.decisions.time_to_target import Limits, Machine, answer_times
 
     machine = Machine(options.gpus or (), options.price)
-    try:
-        step_times_of(fit)
-    except CBSDataError as error:
-        text = str(error)
-        return f"{text[:1].upper()}{text[1:]}."
     limits = Limits(options.gpu_hours, options.money, options.deadline)
     return answer_times(fit, machine, limits, threshold=threshold, probability=options.probability)
 

@@ -17,9 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cbsbayes._command import EXIT_OK, EXIT_SAMPLING, numbers, run_command
+from cbsbayes._command import (
+    EXIT_OK,
+    EXIT_SAMPLING,
+    Stage,
+    Timings,
+    numbers,
+    peak_memory,
+    run_command,
+    timings_table,
+)
 from cbsbayes.errors import CBSDataError, one_line
-from cbsbayes.timings import Stage, Timings, peak_memory, timings_table
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -224,11 +224,15 @@ def _phases(options: argparse.Namespace, plan: Plan, head: Head) -> tuple[list[s
     if plan.tried.one_axis:
         return [], "The data give total batches only, so there are no lines for training.sweep."
     try:
+        unknown = [name for name, label in head.labels.items() if not label]
+        if unknown:
+            raise CBSDataError(f"the sweep does not say the {' nor the '.join(unknown)} of its "
+                               "runs, which a phase file has to; give --like PHASE_FILE")
         files = phase_files(plan.runs, head, plan.tried.every, target.stem)
-    except CBSDataError:
+    except CBSDataError as error:
         if options.write_phase:
             raise
-        return [], "A planned batch or length is not a whole number, so there are no lines."
+        return [], f"No lines for training.sweep: {error}."
     places = write_phases(files, target.parent)
     if not options.write_phase:
         clear_phases(target.parent, places)

@@ -20,22 +20,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m cbsbayes.simulate",
-        description="Simulate a sweep with known truth and write it as a sweep dataset.")
+        description="Simulate a sweep with known truth and write it as a sweep dataset.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
     add("-o", "--output", required=True, metavar="FILE", help="the netCDF file to write")
-    add("--design", default="all", help="p1, p2b, p2c joined by '+', all of them, or batch "
-        "(one axis); default all")
-    add("--seeds", type=int, default=1, help="replicates of every cell; default 1")
-    add("--eval-every", type=int, default=25, help="updates between evaluations; default 25")
-    add("--n-items", type=int, default=1319, help="validation items; default 1319")
-    add("--max-updates", type=int, default=600, help="length of every run; default 600")
-    add("--sigma-run", type=float, default=0.08, help="sd of the run effect; default 0.08")
-    add("--alpha", type=float, help="true exponent; default the law's own")
-    add("--law", default="two_axis", help="law of the truth; default two_axis")
+    add("--design", default="all",
+        help="p1, p2b, p2c joined by '+', all of them, or batch (one axis)")
+    add("--seeds", type=int, default=1, help="replicates of every batch")
+    add("--eval-every", type=int, default=25, help="updates between evaluations")
+    add("--n-items", type=int, default=1319, help="validation items")
+    add("--max-updates", type=int, default=600, help="length of every run")
+    add("--sigma-run", type=float, default=0.08, help="sd of the run effect")
+    add("--alpha", type=float, help="true exponent; None: the law's own")
+    add("--law", default="two_axis", help="law of the truth")
     add("--item-set", action="store_true", help="one fixed validation set for all runs")
-    add("--checkpoint-noise", type=float, default=0.0, help="sd of accuracy from checkpoint to "
-        "checkpoint; default 0")
-    add("--seed", type=int, default=0, help="random seed; default 0")
+    add("--checkpoint-noise", type=float, default=0.0,
+        help="sd of accuracy from checkpoint to checkpoint")
+    add("--seed", dest="random_seed", type=int, default=0, help="random seed")
     return parser
 
 
@@ -43,11 +44,8 @@ def _run(options: argparse.Namespace) -> int:
     from cbsbayes.simulation.sweep import simulate_sweep
     from cbsbayes.sweep.files import write_sweep
 
-    ds = simulate_sweep(
-        options.design, options.seeds, eval_every=options.eval_every, n_items=options.n_items,
-        max_updates=options.max_updates, sigma_run=options.sigma_run, alpha=options.alpha,
-        law=options.law, item_set=options.item_set, checkpoint_noise=options.checkpoint_noise,
-        random_seed=options.seed)
+    asked = {name: value for name, value in vars(options).items() if name != "output"}
+    ds = simulate_sweep(**asked)
     write_sweep(ds, options.output)
     print(f"{ds.attrs['title']}: {ds.sizes['run']} runs, {ds.sizes['step']} evaluations each")
     names = [str(name) for name in ds.data_vars if ds[name].dims == ("threshold",)]

@@ -121,19 +121,21 @@ def test_times_are_written_with_the_clock_only(timed, tmp_path, capsys):
     assert "--deadline is 0" in capsys.readouterr().err
 
 
-def test_logs_without_step_times_refuse_the_clock_and_answer_the_rest(saved, tmp_path, capsys):
-    assert run(saved, "-o", tmp_path, "--clock") == 0
-    assert "No run has a step time" in printed(capsys)
-    assert "splits.csv" in listing(tmp_path)
+def test_logs_without_step_times_refuse_the_clock(saved, tmp_path, capsys):
+    assert run(saved, "-o", tmp_path / "out", "--clock") == 1
+    out, err = capsys.readouterr()
+    assert err.startswith("cbsbayes.allocate: no run has a step time, so wall clock and cost are")
+    assert out == ""
+    assert not (tmp_path / "out" / "splits.csv").exists()
 
 
 @pytest.mark.parametrize(("options", "message"), [
     (["--batch", 127], "--batch 127 cannot be split in two ways"),
     (["--threshold", 0.123], "threshold 0.123 was not fitted; fitted: "),
-    (["--prompt-cost", 1], "--prompt-cost was given without --rollout-cost"),
-    (["--prompt-cost", 1, "--rollout-cost", -1], "--rollout-cost is -1; valid: positive"),
+    (["--prompt-cost", 1], "--prompt-cost and --rollout-cost go together"),
+    (["--prompt-cost", 1, "--rollout-cost", -1], "--rollout-cost is -1; valid: above 0"),
     (["--probability", 1.5], "--probability is 1.5; valid: from 0.5 to below 1"),
-    (["--target-updates", -5], "--target-updates is -5; valid: positive"),
+    (["--target-updates", -5], "--target-updates is -5; valid: above 0"),
     (["--batch", 100, "--check"], "no two splits of 100 samples were run"),
     (["--gpus", "0"], "--gpus is 0"),
     (["--price", "2"], "--price needs the number of GPUs"),

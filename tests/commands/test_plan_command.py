@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from fitted import quick_sampling
 from page_reader import check_command_page
 
@@ -89,6 +90,21 @@ def test_a_phase_file_where_it_is_wanted(saved, tmp_path, capsys, root):
     assert "Everything else is as in p1.toml" in " ".join(capsys.readouterr().out.split())
     assert phase.read_text().startswith("# Planned by python -m cbsbayes.plan")
     assert not (tmp_path / "plan" / "phases").exists()
+
+
+def test_without_the_algorithm_a_phase_file_is_asked_for(fit, tmp_path, capsys, root):
+    tree = fit.tree.copy()
+    tree["sweep"] = xr.DataTree(fit.sweep.assign_coords(algorithm=("run", [""] * fit.sweep.sizes[
+        "run"])))
+    path, phase = Fit(tree).save(tmp_path / "fit.nc"), tmp_path / "next.toml"
+    assert plan(path, tmp_path / "plan") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "does not say the algorithm of its runs" in out
+    assert "give --like PHASE_FILE" in out
+    assert not (tmp_path / "plan" / "phases").exists()
+    assert plan(path, tmp_path / "plan", "--write-phase", phase) == 1
+    assert plan(path, tmp_path / "plan", "--write-phase", phase, "--like",
+                root / "training/phases/p1.toml") == 0
 
 
 def test_a_table_of_losses_with_total_batches_is_fitted_first(tmp_path, capsys):

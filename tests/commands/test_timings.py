@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from cbsbayes.timings import Timings, timings_table
+from cbsbayes._command import Timings, timings_table
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_stage_ends_where_the_next_begins_and_is_summed_when_met_again(clock):
 
 def test_peak_memory_grows_with_what_is_held():
     # in a process of its own, which on Linux begins with the peak of the one that starts it
-    code = ("from cbsbayes.timings import peak_memory; before = peak_memory(); "
+    code = ("from cbsbayes._command import peak_memory; before = peak_memory(); "
             "held = bytearray(b'x') * ((int(before or 0) + 200) * 2**20); "
             "print(before, peak_memory())")
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
