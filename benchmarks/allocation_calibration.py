@@ -23,7 +23,7 @@ import pandas as pd
 import xarray as xr
 
 import cbsbayes
-from cbsbayes.decisions.batches import range_of, tried_batches
+from cbsbayes.decisions.batches import batches_run, range_of
 from cbsbayes.decisions.splits import candidate_splits, judge
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.fit import stacked
@@ -56,7 +56,7 @@ def one_sweep(family: str, settings: Settings, seed: int) -> dict[str, Any]:
     ds = family_sweep(drawn, law, seed)
     runs = fitted_runs(ds, law)
     posterior = with_checks(posterior_tree(runs, law, settings, seed))
-    tried = tried_batches(runs)
+    tried = batches_run(runs)
     splits = candidate_splits(TOTAL, tried, law)
     prompts, groups = splits[range_of(splits, tried) != "extrapolated"].T.tolist()
     batches = (xr.DataArray(axis, dims="batch") for axis in (prompts, groups))

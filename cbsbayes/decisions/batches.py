@@ -18,7 +18,7 @@ from cbsbayes.posterior.tidy import quantiles
 
 __all__ = ["NEW_RUN", "POPULATION", "as_fit", "at_levels", "find_fits", "fitted_threshold",
            "interval_columns", "label_fits", "log_steps_at", "middle_threshold",
-           "positive", "range_of", "share_least", "tried_batches"]
+           "positive", "range_of", "share_least", "batches_run"]
 
 POPULATION, NEW_RUN = "population", "new run"
 """What a statement is about: the population of runs, or one run with an effect of its own."""
@@ -107,7 +107,7 @@ def positive(name: str, value: float | None) -> None:
         raise CBSDataError(f"{name} is {value:g}; valid: above 0 and finite")
 
 
-def tried_batches(runs: xr.Dataset) -> np.ndarray:
+def batches_run(runs: xr.Dataset) -> np.ndarray:
     """Return the batches that were run, sorted, shape (batch, 2).
 
     n_prompts and n_rollouts; one-axis data give the total batch and 1.

@@ -165,8 +165,8 @@ def _reuse_pairs(first: _Side, second: _Side) -> Iterator[_Pair]:
     step of u updates makes P·G·u sample passes.
     """
     (e1, u1), (e2, u2) = first.passes, second.passes
-    cells = [design_of(side.fit.crossings).cells for side in (first, second)]
-    for (p1, g1), (p2, g2) in product(*cells):
+    batches = [design_of(side.fit.crossings).batches for side in (first, second)]
+    for (p1, g1), (p2, g2) in product(*batches):
         if g1 != g2 or (p1 != p2 and p1 * u1 != p2 * u2):
             continue
         keys = (("steps", f"n_prompts={p1},n_rollouts={g1}"),

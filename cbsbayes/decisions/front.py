@@ -29,11 +29,11 @@ import pandas as pd
 from cbsbayes.decisions.batches import (
     NEW_RUN,
     POPULATION,
+    batches_run,
     interval_columns,
     log_steps_at,
     positive,
     range_of,
-    tried_batches,
 )
 from cbsbayes.decisions.splits import split_status
 from cbsbayes.errors import CBSDataError
@@ -77,7 +77,7 @@ def on_front(log_steps: np.ndarray, total_batch: np.ndarray) -> np.ndarray:
 def best_tried_group(fit: Fit, threshold: float) -> int:
     """Return the group size tried with least expected log S at the middle total batch tried."""
     design = design_of(fit.crossings)
-    groups = np.unique([g for _, g in design.cells])
+    groups = np.unique([g for _, g in design.batches])
     middle = np.exp(np.log(design.total).mean())
     batches = np.column_stack([middle / groups, groups])
     return int(groups[log_steps_at(fit, batches, threshold).mean(axis=0).argmin()])
@@ -102,7 +102,7 @@ def front_table(fit: Fit, thresholds: Sequence[float]) -> pd.DataFrame:
         population, medians and intervals. Where the runs do not settle which group size is best,
         the curve is at the group size of most runs.
     """
-    tried, prob = tried_batches(fit.crossings), float(fit.settings["ci_prob"])
+    tried, prob = batches_run(fit.crossings), float(fit.settings["ci_prob"])
     tables = []
     for threshold in thresholds:
         for kind, batches in (("tried", tried), ("curve", _curve(fit, threshold, tried))):
@@ -198,7 +198,7 @@ def _lines(fit: Fit, threshold: float) -> list[_Line]:
         return [_Line("total_batch", 1)]
     groups, prompts = set(design.prompts_at), set(design.rollouts_at)
     if _settled(fit, threshold):
-        prompts, groups = (set(axis) for axis in zip(*design.cells, strict=True))
+        prompts, groups = (set(axis) for axis in zip(*design.batches, strict=True))
     # a group of one is another estimator
     least = 2 if fit.law.group_baseline and 1 not in groups else 1
     return [*(_Line("n_prompts", g) for g in sorted(groups)),
@@ -285,7 +285,7 @@ def _ends(
 def _batch(fit: Fit, threshold: float, batch: np.ndarray) -> dict[str, Any]:
     """Return the columns of one batch, shape (1, 2)."""
     steps = np.exp(log_steps_at(fit, batch, threshold)[:, 0])
-    tried, (prompts, rollouts) = tried_batches(fit.crossings), batch[0].astype(int).tolist()
+    tried, (prompts, rollouts) = batches_run(fit.crossings), batch[0].astype(int).tolist()
     axes = {} if (tried[:, 1] == 1).all() else {"n_prompts": prompts, "n_rollouts": rollouts}
     return axes | {"total_batch": prompts * rollouts, "range": str(range_of(batch, tried)[0]),
                    **interval_columns("steps", steps, fit.settings["ci_prob"])}

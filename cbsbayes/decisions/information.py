@@ -122,7 +122,7 @@ def _extended(design: Design, at: Mapping[str, float]) -> Design:
     """Let quantities be stated at the batch asked for, whether it was tried or not."""
     if design.one_axis:
         return design
-    prompts, rollouts = (tuple(sorted(set(axis))) for axis in zip(*design.cells, strict=True))
+    prompts, rollouts = (tuple(sorted(set(axis))) for axis in zip(*design.batches, strict=True))
     groups, held = at.get("n_rollouts", 0.5), at.get("n_prompts", 0.5)
     return replace(
         design,

@@ -36,12 +36,12 @@ import xarray as xr
 
 from cbsbayes.decisions.batches import (
     POPULATION,
+    batches_run,
     interval_columns,
     log_steps_at,
     positive,
     range_of,
     share_least,
-    tried_batches,
 )
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law
@@ -105,7 +105,7 @@ def candidate_splits(total: int, tried: np.ndarray, law: Law) -> np.ndarray:
     total : int
         Samples of one update.
     tried : numpy.ndarray
-        Of `tried_batches`.
+        Of `batches_run`.
     law : Law
         The law fitted; a group law has no value at n_rollouts = 1.
 
@@ -216,7 +216,7 @@ def split_table(fit: Fit, total: int, thresholds: Sequence[float]) -> pd.DataFra
     CBSDataError
         If the batch or the law leaves nothing to choose.
     """
-    tried, prob = tried_batches(fit.crossings), float(fit.settings["ci_prob"])
+    tried, prob = batches_run(fit.crossings), float(fit.settings["ci_prob"])
     splits = candidate_splits(total, tried, fit.law)
     where = range_of(splits, tried)
     tables = []
@@ -291,7 +291,7 @@ def group_size_table(fit: Fit, costs: Costs | None = None) -> pd.DataFrame:
     found, before = (_group_sizes(fit.law, draws, costs) for draws in (fit.posterior, fit.prior))
     table = tidy(found, before, fit.settings["ci_prob"]).assign(
         group=fit.group, law=fit.law.name)[CBS_COLUMNS]
-    if (np.ptp(tried_batches(fit.crossings), axis=0) == 0).any():
+    if (np.ptp(batches_run(fit.crossings), axis=0) == 0).any():
         table["status"] = "not_identified"  # one axis was varied: cbs.csv leaves the size out
         table[["median", "mean", "sd", "ci_lower", "ci_upper"]] = np.nan
     return table

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.decisions.batches import positive, range_of, tried_batches
+from cbsbayes.decisions.batches import batches_run, positive, range_of
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.mode import find_mode, root_of_covariance
 from cbsbayes.inference.nuts import MAX_R_HAT, SamplerSettings, sample
@@ -232,7 +232,7 @@ def step_times_of_sweep(sweep: xr.Dataset, *, random_seed: int = 0) -> SweepStep
                    runs["n_rollouts"].to_numpy(dtype=float), one_axis=one_axis)
     model = fit_step_times(runs["seconds"].to_numpy(), terms, names, random_seed=random_seed)
     updates, epochs = (int(runs[name].mode().iloc[0]) for name in ("updates_per_step", "epochs"))
-    timed = tried_batches(sweep.sel(run=runs["run"].to_numpy()))
+    timed = batches_run(sweep.sel(run=runs["run"].to_numpy()))
     notes = [*left_out, *_notes(runs, model, terms)]
     return SweepStepTimes(model, runs, timed, updates, epochs, notes)
 

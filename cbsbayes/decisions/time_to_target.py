@@ -26,12 +26,12 @@ import xarray as xr
 from cbsbayes.decisions.batches import (
     NEW_RUN,
     POPULATION,
+    batches_run,
     fitted_threshold,
     interval_columns,
     positive,
     range_of,
     share_least,
-    tried_batches,
 )
 from cbsbayes.decisions.step_times import SweepStepTimes, step_time_table, step_times_of
 from cbsbayes.errors import CBSDataError
@@ -169,7 +169,7 @@ def batch_grid(fit: Fit) -> np.ndarray:
 
     Shape (batch, 2), sorted; group laws have no batches of one rollout per prompt.
     """
-    tried = tried_batches(fit.crossings)
+    tried = batches_run(fit.crossings)
     one_axis = bool((tried[:, 1] == 1).all())
     prompts = _with_ends(tried[:, 0])
     rollouts = np.ones(1) if one_axis else _with_ends(tried[:, 1])
@@ -223,7 +223,7 @@ def times_of(
                           dims=("applies_to", "sample", "batch"))
     steps = np.exp(log_steps)
     fitted, timed = (range_of(grid, known)
-                     for known in (tried_batches(fit.crossings), step_times.batches))
+                     for known in (batches_run(fit.crossings), step_times.batches))
     where = np.where(timed == "extrapolated", timed, fitted)
     draws = xr.Dataset(
         {"steps": steps, "seconds": seconds, "hours": steps * seconds * slower / 3600},

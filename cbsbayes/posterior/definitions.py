@@ -129,7 +129,7 @@ def overhead_table(fit: Fit) -> pd.DataFrame:
     if not fit.law.two_axis:
         lines = [("total", 1, np.array(design.total))]
     else:
-        lines = [("prompts", g, np.array([p for p, rollouts in design.cells if rollouts == g]))
+        lines = [("prompts", g, np.array([p for p, rollouts in design.batches if rollouts == g]))
                  for g in sorted(design.groups)]
     rows = [row for line in lines
             for row in sorted(_rows(fit, surfaces, *line), key=lambda row: float(row["threshold"]))]

@@ -64,7 +64,7 @@ class Design:
         Sorted total batches.
     one_axis : bool
         Whether the data give total batches only.
-    cells : tuple
+    batches : tuple
         All (n_prompts, n_rollouts) that were run, sorted; empty where there is one axis.
     parts_known : bool
         Whether measured gradient noise tells prompts from rollouts.
@@ -74,7 +74,7 @@ class Design:
     rollouts_at: dict[int, tuple[int, ...]]
     total: tuple[float, ...]
     one_axis: bool
-    cells: tuple[tuple[int, int], ...] = ()
+    batches: tuple[tuple[int, int], ...] = ()
     parts_known: bool = False
 
     @property
@@ -91,10 +91,10 @@ class Design:
     def both_vary(self) -> bool:
         """Whether the noise of prompts and rollouts can be told apart: both varied, or measured."""
         return self.parts_known or all(
-            len({cell[axis] for cell in self.cells}) > 1 for axis in (0, 1))
+            len({batch[axis] for batch in self.batches}) > 1 for axis in (0, 1))
 
     def _middle(self, axis: int) -> list[int]:
-        distinct = sorted({cell[axis] for cell in self.cells})
+        distinct = sorted({batch[axis] for batch in self.batches})
         return [distinct[len(distinct) // 2]] if self.both_vary else []
 
 
@@ -104,8 +104,8 @@ def design_of(ds: xr.Dataset) -> Design:
     total = tuple(np.unique(ds["total_batch"].values).tolist())
     if (prompts < 0).any():
         return Design({}, {}, total, one_axis=True)
-    cells = tuple(sorted(set(zip(prompts.tolist(), rollouts.tolist(), strict=True))))
-    return Design(_lines(rollouts, prompts), _lines(prompts, rollouts), total, False, cells)
+    batches = tuple(sorted(set(zip(prompts.tolist(), rollouts.tolist(), strict=True))))
+    return Design(_lines(rollouts, prompts), _lines(prompts, rollouts), total, False, batches)
 
 
 def _lines(fixed: np.ndarray, varied: np.ndarray) -> dict[int, tuple[int, ...]]:
@@ -226,7 +226,7 @@ def best_rollouts(posterior: xr.Dataset, cost_ratio: float = 0.0) -> xr.DataArra
 
 def _ceilings(surface: Surface, design: Design) -> Iterator[Quantity]:
     """Yield λ, and what share of endless groups' gain the extreme groups tried can reach."""
-    ceilings, groups = surface.ceilings, sorted({g for _, g in design.cells})
+    ceilings, groups = surface.ceilings, sorted({g for _, g in design.batches})
     assert ceilings is not None
     yield Quantity(SATURATION, "", "1", surface.posterior[SATURATION], log_scale=False)
     for g in dict.fromkeys((groups[0], groups[-1])):
@@ -237,6 +237,6 @@ def _ceilings(surface: Surface, design: Design) -> Iterator[Quantity]:
 
 def _steps(surface: Surface, design: Design) -> Iterator[Quantity]:
     batches = [(f"total_batch={b:.12g}", (b, 1.0)) for b in design.total if design.one_axis]
-    batches += [(f"n_prompts={p},n_rollouts={g}", (p, g)) for p, g in design.cells]
+    batches += [(f"n_prompts={p},n_rollouts={g}", (p, g)) for p, g in design.batches]
     for at, batch in batches:
         yield Quantity("steps", at, "updates", _exp(surface.log_steps(*batch)))

@@ -256,9 +256,9 @@ def reading_of(ds: xr.Dataset) -> Reading:
     design = design_of(ds)
     if design.one_axis:
         return Reading(round(design.total[(len(design.total) - 1) // 2]), 1, one_axis=True)
-    groups = design.groups or sorted({g for _, g in design.cells})
+    groups = design.groups or sorted({g for _, g in design.batches})
     group = groups[len(groups) // 2]
-    prompts = sorted({p for p, g in design.cells if g == group})
+    prompts = sorted({p for p, g in design.batches if g == group})
     return Reading(prompts[(len(prompts) - 1) // 2], group)
 
 

@@ -7,12 +7,12 @@ import pytest
 from fit_fixture import make_fit, make_one_axis_fit
 
 from cbsbayes.decisions.batches import (
+    batches_run,
     fitted_threshold,
     interval_columns,
     middle_threshold,
     range_of,
     share_least,
-    tried_batches,
 )
 from cbsbayes.errors import CBSDataError
 
@@ -34,8 +34,8 @@ def test_one_axis_has_one(total, where):
 
 
 def test_batches_of_runs_are_there_once():
-    assert len(tried_batches(make_fit().crossings)) == 16
-    one = tried_batches(make_one_axis_fit().crossings)
+    assert len(batches_run(make_fit().crossings)) == 16
+    one = batches_run(make_one_axis_fit().crossings)
     assert one[:, 0].tolist() == [2.0**k for k in range(6, 14)]
     assert (one[:, 1] == 1).all()
 

@@ -44,7 +44,7 @@ from cbsbayes.simulation.truth import true_steps
 
 THRESHOLDS = np.array([0.60, 0.66, 0.71])
 TRIED = Design({8: (32, 64)}, {64: (2, 4, 8, 16)}, (256.0, 512.0), one_axis=False,
-                     cells=((64, 2), (64, 4), (64, 8), (64, 16), (32, 8)))
+                     batches=((64, 2), (64, 4), (64, 8), (64, 16), (32, 8)))
 
 
 @cache

@@ -24,7 +24,7 @@ from cbsbayes.sweep.dataset import new_sweep
 SELECTED = SimpleNamespace(group="g", options=SimpleNamespace(
     ci_prob=0.9, sampler=SimpleNamespace(random_seed=0)))
 TRIED = Design({8: (64, 128)}, {128: (4, 8)}, (512.0, 1024.0), one_axis=False,
-                     cells=((64, 8), (128, 4), (128, 8)))
+                     batches=((64, 8), (128, 4), (128, 8)))
 
 
 def result(elpd):

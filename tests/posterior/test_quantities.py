@@ -146,10 +146,10 @@ def test_batches_of_a_sweep():
     tried = design_of(simulate_sweep("p1+p2b", seeds=2))
     assert tried.prompts_at == {8: (32, 64, 128, 256, 512, 1024)}
     assert tried.rollouts_at == {128: (1, 2, 4, 8, 16, 32, 64)}
-    assert len(tried.cells) == 12
+    assert len(tried.batches) == 12
     one_axis = design_of(simulate_sweep("batch", seeds=1, law="total"))
     assert one_axis.one_axis
-    assert one_axis.cells == ()
+    assert one_axis.batches == ()
 
 
 def test_the_truth_of_a_simulated_sweep_is_found_in_closed_form():
