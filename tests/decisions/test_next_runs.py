@@ -12,7 +12,7 @@ from scipy import stats
 
 from cbsbayes.crossings.rules import INTERVAL, LEFT, RIGHT
 from cbsbayes.decisions.candidates import Candidate, Choices, Request
-from cbsbayes.decisions.information import planned_quantity, posterior_moments
+from cbsbayes.decisions.information import planned_quantity
 from cbsbayes.decisions.next_runs import (
     PLAN_COLUMNS,
     Judge,
@@ -183,50 +183,3 @@ def test_bounds_hold_the_updates_and_follow_the_evaluations(prior_fit):
     (2, 3.5, [2, 3.5])])
 def test_evaluations(every, updates, at):
     assert evaluations(every, updates).tolist() == at
-
-
-# Against fitting again -----------------------------------------------------------------------
-
-
-def with_run(crossings, run, bounds):
-    dims = ("run", "threshold")
-    made = xr.Dataset(
-        {name: (dims, values[None]) for name, values in zip(("lower", "upper", "status"), bounds,
-                                                            strict=True)},
-        coords={"run": ["planned"], "threshold": crossings["threshold"].values,
-                "n_prompts": ("run", [run[0]]), "n_rollouts": ("run", [run[1]]),
-                "total_batch": ("run", [float(run[0] * run[1])])})
-    kept = crossings[["lower", "upper", "status"]]
-    kept = kept.drop_vars([name for name in kept.coords if name not in made.coords])
-    return xr.concat([kept, made], "run").assign_attrs(crossings.attrs)
-
-
-@pytest.mark.mcmc
-@pytest.mark.parametrize("run", [(32, 8, 900), (1024, 8, 150)])
-def test_weighted_draws_have_the_variance_of_a_new_fit(run):
-    """Four data sets a candidate: spread after the run, by weights and by sampling again."""
-    from cbsbayes.inference.sampling import sample_crossings
-    from cbsbayes.models.crossing_data import crossing_data
-
-    sampler = replace(SETTINGS, draws=250, tune=500)  # so few that none is thinned away
-    fit = fit_sweep(simulate_sweep("p1+p2b", 1, random_seed=5), law="two_axis",
-                    thresholds=(0.6, 0.65, 0.7), sampler=sampler, alternatives=False)
-
-    def quantity(posterior):
-        noise = posterior["B_prompt"] + posterior["B_rollout"] / 7
-        return np.log(noise.sel(threshold=0.7)).values.ravel()
-
-    values = quantity(fit.posterior)
-    judge = Judge(fit, values, 25.0, Request(data_sets=8, draws=990, seed=3))
-    weights = judge.weights(run_of(*run), replicate=1)[:4]
-    new = fit.new_run(*run[:2], random_seed=4).transpose("sample", "threshold", "batch")
-    bounds = crossing_bounds(new.values[judge.truths[:4], :, 0], evaluations(25, run[2]))
-    again = []
-    for k in range(4):
-        crossings = with_run(fit.crossings, run, [part[k] for part in bounds])
-        data = crossing_data(crossings, fit.law)
-        again.append(quantity(sample_crossings(data, fit.law, sampler)["posterior"]))
-    by_weights = posterior_moments(weights, values[judge.weighted])
-    ratio = np.sqrt(by_weights.variance) / [found.std() for found in again]
-    assert np.exp(np.log(ratio).mean()) == pytest.approx(1.0, abs=0.15)
-    assert (np.abs(np.log(ratio)) < 0.4).all()

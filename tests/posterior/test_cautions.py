@@ -209,10 +209,6 @@ def intervals(shift=0.0, n=5, quantity="gain_prompts"):
                          "ci_upper": lower + shift + 0.05})
 
 
-def test_intervals_that_touch_are_not_worth_a_word():
-    assert disagreements(intervals(), intervals(0.04)) == []
-
-
 def test_intervals_apart_are_counted():
     found = disagreements(intervals(), intervals(0.2))
     assert len(found) == 1

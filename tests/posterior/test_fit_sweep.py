@@ -204,12 +204,6 @@ def test_what_cannot_be_asked_for(options, message):
         fit_sweep(simulate_sweep("p1", 1), **options)
 
 
-def test_no_run_left_says_the_first_reason(sweep):
-    ds = runs(sweep, run=sweep["run"].values[1:2])
-    with pytest.raises(CBSDataError, match=r"none of the 1 runs can be fitted; .* an orphan tail"):
-        fit_sweep(ds)
-
-
 @pytest.mark.mcmc
 def test_a_real_fit_finds_what_was_simulated(real_fit, sweep):
     assert real_fit.verdict["checks_made"]["no_divergences"]
