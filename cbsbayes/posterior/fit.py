@@ -1,7 +1,6 @@
 """The result of a fit: one object from which every table, figure and page is made.
 
-It is a thin reading of one DataTree, which holds all of it: draws, crossings, the sweep, tables
-and settings. Saving writes that tree, loading gives the same object back.
+A thin reading of one DataTree, which holds draws, crossings, the sweep, tables and settings.
 """
 
 from __future__ import annotations
@@ -241,8 +240,8 @@ class Fit:
         CBSDataError
             If the threshold was not fitted, or the law has no value at a batch.
         """
-        batches = self._batches(n_prompts, n_rollouts)
-        log_steps = self._surface(threshold, draws).log_steps(*batches)
+        log_steps = self._surface(threshold, draws).log_steps(
+            *self._batches(n_prompts, n_rollouts))
         return log_steps.rename("log_steps").transpose("sample", ..., "batch")
 
     def solve(
@@ -353,6 +352,10 @@ class Fit:
                                f"{np.min(axes[0]):g} with n_rollouts {np.min(axes[1]):g} (the "
                                f"least given); valid: above 0 and above {least:g}")
         return [xr.DataArray(axis, dims="batch") for axis in axes]
+
+    def to_datatree(self) -> xr.DataTree:
+        """Return the tree, as ArviZ's functions take it."""
+        return self.tree
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the fit as one netCDF file, whole or not at all."""
