@@ -30,8 +30,9 @@ def saved(fit, tmp_path_factory):
     return fit.save(tmp_path_factory.mktemp("fitted") / "fit.nc")
 
 
-def test_the_folder_and_what_is_printed(saved, tmp_path, capsys):
-    assert plan(saved, tmp_path, "--runs", 2, "--budget", 5e6) == 0
+def test_the_folder_and_what_is_printed(saved, tmp_path, capsys, root):
+    assert plan(saved, tmp_path, "--runs", 2, "--budget", 5e6, "--like",
+                root / "training/phases/p1.toml") == 0
     out, err = capsys.readouterr()
     assert err == "cbsbayes.plan: weighing candidates …\n"
     table, runs = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("plan", "runs"))
@@ -99,7 +100,7 @@ def test_without_the_algorithm_a_phase_file_is_asked_for(fit, tmp_path, capsys, 
     path, phase = Fit(tree).save(tmp_path / "fit.nc"), tmp_path / "next.toml"
     assert plan(path, tmp_path / "plan") == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "does not say the algorithm of its runs" in out
+    assert "does not say the dataset nor the algorithm of its runs" in out
     assert "give --like PHASE_FILE" in out
     assert not (tmp_path / "plan" / "phases").exists()
     assert plan(path, tmp_path / "plan", "--write-phase", phase) == 1
