@@ -204,11 +204,10 @@ def command_lines(places: Sequence[Path]) -> list[str]:
     places : sequence of Path
         The phase files, as written.
     """
-    phases = Path("training/phases")
-    elsewhere = [place for place in places if place.parent != phases]
-    lines = [shlex.join(["cp", *map(str, elsewhere), f"{phases}/"])] if elsewhere else []
-    for place in places:
-        lines += [f"python -m training.sweep {place.stem} --run"]
+    phases = Path("training/phases")  # named there; elsewhere by their path
+    lines = [shlex.join(["python", "-m", "training.sweep",
+                         place.stem if place.parent == phases else str(place), "--run"])
+             for place in places]
     logs = " ".join(f"outputs/{place.stem}/logs" for place in places)
     return [*lines, f"python -m cbsbayes.ingest EARLIER_LOGS {logs} -o sweep.nc"]
 
