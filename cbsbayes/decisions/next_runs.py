@@ -275,7 +275,7 @@ def crossing_bounds(
     Parameters
     ----------
     log_steps : numpy.ndarray
-        log S, shape (run, threshold), thresholds in order of hardness.
+        log S, shape (run, threshold), thresholds from easy to hard.
     at : numpy.ndarray
         Updates of the evaluations, sorted, at least one.
 

@@ -6,7 +6,7 @@ so that nothing is put in another's place unseen. Runs of a single batch, of whi
 fitted, have a joint fit only.
 
 The table has the rows of ``cbs.csv``, the offset δ and the scatter of the measurement, and S
-predicted at batches around those that were run, for a typical run and for one new run. Rows of
+predicted at batches around those that were run, for the population and for one new run. Rows of
 batches that were not run say so: they are extrapolated along the law.
 """
 
@@ -92,7 +92,7 @@ def joint_table(joint: Fit, alone: Fit | None) -> pd.DataFrame:
     -------
     DataFrame
         Columns `JOINT_COLUMNS`. ``tried`` is 1 where the row speaks of batches between those that
-        were run, 0 where it extrapolates; ``steps`` is S of a typical run, ``steps_new_run`` S of
+        were run, 0 where it extrapolates; ``steps`` is S of the population, ``steps_new_run`` S of
         one new run. ``verdict`` is ``agree`` (either median lies in the other's interval),
         ``differ`` (the intervals do not touch), ``not_resolved`` otherwise; empty with one side.
     """
@@ -128,7 +128,7 @@ def _rows_of(fit: Fit) -> pd.DataFrame:
 
 
 def _predicted(fit: Fit) -> list[pd.DataFrame]:
-    """Return S of a typical and of a new run at batches around those that were run."""
+    """Return S of the population and of a new run at batches around those that were run."""
     if not fit.law.two_axis:
         return []
     were_run = sorted(set(zip(fit.crossings["n_prompts"].values.tolist(),

@@ -20,7 +20,7 @@ offset             a run is better or worse by a constant accuracy once it has s
 =================  ===========================================================================
 
 A wandering run behaves after s updates as one that trained :math:`\int_0^s e^{-v(s')} ds'` without
-wandering, v a Brownian motion in log s': always forwards, and the typical run is the one without.
+wandering, v a Brownian motion in log s': always forwards, and the population is without it.
 """
 
 from __future__ import annotations

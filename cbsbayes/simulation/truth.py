@@ -176,7 +176,7 @@ def steps_over_progress(
 def true_steps(
     truth: Truth | xr.Dataset, n_prompts: ArrayLike, n_rollouts: ArrayLike, threshold: ArrayLike
 ) -> np.ndarray:
-    """Return the true S: updates a typical run (run effect 0) needs to reach a threshold.
+    """Return the true S: updates the population (run effect 0) needs to reach a threshold.
 
     Parameters
     ----------
