@@ -18,6 +18,7 @@ sampler's order so that its autocorrelation is in it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -104,17 +105,13 @@ def planned_quantity(
 def _parsed(text: str) -> tuple[str, dict[str, float]]:
     name, _, rest = text.strip().partition("@")
     at: dict[str, float] = {}
-    for part in filter(None, (part.strip() for part in rest.split(","))):
-        key, equals, value = part.partition("=")
-        try:
-            number = float(value)
-        except ValueError:
-            number = np.nan
-        if not equals or not number > 0 or not np.isfinite(number):
+    for part in filter(None, map(str.strip, rest.split(","))):
+        found = re.fullmatch(r"(\w+) *= *(\d+\.?\d*|\.\d+)", part)
+        if found is None or float(found[2]) == 0.0:
             raise CBSDataError(f"quantity {text!r}: {part!r} is not of the form n_rollouts=8; "
                                "valid: NAME or NAME@key=value, keys n_prompts, n_rollouts, "
                                "total_batch, gain")
-        at[key.strip()] = number
+        at[found[1]] = float(found[2])
     return name.strip(), at
 
 
