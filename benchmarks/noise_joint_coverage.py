@@ -67,7 +67,7 @@ def errors(fit: Fit, ds: xr.Dataset, name: str) -> list[dict[str, object]]:
     add("alpha", draws["alpha"].values, float(ds.attrs["true_alpha"]), np.nan)
     if "noise_offset" in draws:
         add("delta", draws["noise_offset"].values, float(ds.attrs["true_noise_offset"]), np.nan)
-    for k, t in enumerate(THRESHOLDS):
+    for k, t in enumerate(draws["threshold"].values.tolist()):  # those that were reached
         for quantity, log_draws, truth in _by_threshold(fit, draws.isel(threshold=k), ds, t):
             add(quantity, log_draws, truth, t)
     return rows
