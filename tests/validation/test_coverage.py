@@ -201,4 +201,4 @@ def test_real_seeds_of_a_reference_benchmark(public_data):
     ours = table.loc[("posterior", "B_noise", "all")]
     assert ours["coverage"] >= 0.75
     assert 0.1 < ours["log_width"] < 1.5
-    assert 0.3 < ours["width_over_t"] < 3
+    assert 0.3 < ours["log_width"] / table.loc[("log_fit_t", "B_noise", "all"), "log_width"] < 3
