@@ -210,12 +210,12 @@ def _read_csv(path: Path) -> pd.DataFrame:
 def _read_parquet(path: Path) -> pd.DataFrame:
     try:  # without partitioning a folder called a=b would become a column
         frame = pd.read_parquet(path, engine="pyarrow", partitioning=None)
+        frame = frame.astype(dict.fromkeys(frame.select_dtypes("string"), object))
     except Exception as error:  # whatever a damaged file makes pyarrow and pandas stumble over
         if isinstance(error, OSError) and error.errno is not None:
             raise
         reason = str(error).partition("\n")[0]
         raise NoRunsError(f"{path} is no readable Parquet file ({reason}); write it anew") from None
-    frame = frame.astype(dict.fromkeys(frame.select_dtypes("string"), object))
     named: list[Any] = [level for level in frame.index.names
                         if level is not None and level not in frame]
     return frame.reset_index(level=named)

@@ -106,3 +106,26 @@ def test_other_trainers_genuine_wandb_runs(cases, tmp_path, kind, metric):
     assert ds["step"].values.tolist() == list(range(10, 121, 10))
     assert not ds["accuracy"].isnull().any()
     assert notes_of(ds) == []
+
+
+@pytest.mark.parametrize(("source", "said"), [
+    ("bigint_step", "cut or damaged"),
+    ("percent_one_run.csv", "as if in percent"),
+    ("identical_seeds.csv", "hold the same curve under different seeds"),
+    ("parquet_index_dup.parquet", ""), ("long_phase.csv", ""),
+])
+def test_faults_that_are_said(cases, source, said):
+    notes = notes_of(ingest([str(cases / "25_faults" / source)]))
+    assert any(said in note for note in notes) or not said
+
+
+@pytest.mark.parametrize(("source", "message"), [
+    ("crossings_contradict.csv", "an easier one not before"),
+    ("parquet_1.parquet", "parquet_1.parquet"), ("parquet_3.parquet", "parquet_3.parquet"),
+    ("parquet_zeroed.parquet", "parquet_zeroed.parquet"), ("yaml_merge_bomb", "config.yaml"),
+    ("surrogate", "no one validation metric is clear"),
+])
+def test_faults_that_are_refused(cases, source, message):
+    with pytest.raises(CBSDataError, match=message) as caught:
+        ingest([str(cases / "25_faults" / source)])
+    assert "\n" not in str(caught.value)

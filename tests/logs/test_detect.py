@@ -77,13 +77,6 @@ def test_folder_without_runs(tmp_path, contents, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", ["gpu,hours\n1,2\n", "run,step,acc\n"])
-def test_a_table_given_by_name_must_be_one(tmp_path, content):
-    (tmp_path / "t.csv").write_text(content)
-    with pytest.raises(CBSDataError, match=r"has no (column|rows)"):
-        read_source(str(tmp_path / "t.csv"))
-
-
 def test_a_bad_cell_is_an_error_in_a_folder_too(tmp_path, recorded):
     shutil.copy(recorded / "kl.jsonl", tmp_path)
     (tmp_path / "t.csv").write_text(CURVES + "t,9,oops,8,4\n")

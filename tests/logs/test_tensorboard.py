@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import os
 
 import numpy as np
@@ -80,16 +79,3 @@ def test_file_without_scalars(tmp_path, content):
     (tmp_path / "events.out.tfevents.1.x").write_bytes(content)
     with pytest.raises(CBSDataError, match="holds no scalar in its TensorBoard files"):
         read(tmp_path)
-
-
-def test_missing_extra_is_named(folder, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.startswith("tensorboard."):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(CBSDataError, match=r'pip install "cbsbayes\[tensorboard\]"'):
-        read(folder)

@@ -1,17 +1,11 @@
 from __future__ import annotations
 
 import math
-import os
-import pty
 import re
-import select
-import signal
-import subprocess
-import sys
 
 import pytest
 from wandb_histories import assert_history, rows_of
-from wandb_server import Fault, StoredRun, child_environment
+from wandb_server import Fault, StoredRun
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.wandb_service import read_wandb_api
@@ -109,40 +103,9 @@ def test_unknown_project(read):
         read("ent/other")
 
 
-def test_rejected_key(server, read):
-    server.faults.append(Fault("Viewer", 401, math.inf))
-    with pytest.raises(CBSDataError, match=r"cannot list the runs .*the API key, then repeat"):
-        read()
-
-
 def test_service_that_is_down(read, monkeypatch, retries):
     retries.x_graphql_retry_max = 1
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:1")
     with pytest.raises(CBSDataError, match=r"cannot list .*refused.*check the network") as caught:
         read()
     assert "\n" not in str(caught.value)
-
-
-def test_no_key_at_a_terminal_does_not_ask(server, monkeypatch, tmp_path):
-    monkeypatch.delenv("WANDB_API_KEY")
-    monkeypatch.setenv("TERM", "xterm")
-    ours, theirs = pty.openpty()
-    reader = subprocess.Popen(
-        [sys.executable, "-c", READ + "read('ent/proj', cache_dir=sys.argv[1])", tmp_path],
-        stdin=theirs, stdout=theirs, stderr=theirs, env=child_environment(),
-    )  # fmt: skip
-    os.close(theirs)
-    shown = b""
-    while select.select([ours], [], [], 30)[0]:
-        try:
-            shown += os.read(ours, 65536)
-        except OSError:  # the terminal's other end is closed
-            break
-    os.close(ours)
-    try:
-        assert reader.wait(5) == 1
-    finally:
-        if reader.poll() is None:
-            reader.send_signal(signal.SIGKILL)
-    assert b"no wandb API key for" in shown
-    assert b"Enter your choice" not in shown

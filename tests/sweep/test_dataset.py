@@ -50,14 +50,6 @@ def test_unknown_settings_take_the_defaults():
     assert set(RUN_COORDS) - {"trainer", "trainer_version", "n_gpus", "read_from"} <= set(ds.coords)
 
 
-def test_every_variable_says_what_it_is():
-    ds = curves(noise={"grad_noise/b_simple/total": np.ones((2, 1))}, train_step=[5])
-    assert ds["noise_b_simple_total"].attrs["source_key"] == "grad_noise/b_simple/total"
-    for variable in ds.variables.values():
-        assert variable.attrs["long_name"]
-        assert variable.attrs["units"]
-
-
 def broken(change):
     ds = curves()
     return change(ds)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,19 +38,6 @@ def crossings(name, thresholds, lower, upper, **given_settings):
     return RunLog(id=name, name=name, source="crossings", history=history_from_rows([])[0],
                   crossings=table,
                   settings=(Origin("table", {"total_batch": 64, **given_settings}),))
-
-
-def test_one_run():
-    ds = build_sweep([make_log()], history="made by hand")
-    assert ds["accuracy"].dims == ("run", "metric", "step")
-    assert ds["accuracy"].sel(run="cbs_p1_np16_nr8", metric="openai/gsm8k").values.tolist() == [
-        0.1, 0.2, 0.3]
-    assert (ds.attrs["metric"], ds.attrs["direction"]) == ("openai/gsm8k", "increasing")
-    assert ds.attrs["history"] == "made by hand"
-    assert (int(ds["n_prompts"][0]), float(ds["total_batch"][0])) == (16, 128.0)
-    assert (float(ds["first_step"][0]), float(ds["last_step"][0])) == (0, 20)
-    assert np.isnan(ds["step_time"][0])
-    assert "signal_fraction" not in ds
 
 
 def test_steps_are_optimizer_updates():
@@ -275,17 +260,6 @@ def test_hostile_names_are_only_text(tmp_path):
     assert {"<script>alert(1)</script>", "a/../b\nc"} <= set(ds["run"].values.tolist())
 
 
-def test_genuine_logs_of_one_run_agree(public_data):
-    folder = public_data / "verl_logs"
-    (by_file,), _ = read_source(str(folder / "kl.jsonl"))
-    (console,), _ = read_source(str(folder / "kl.console.log"))
-    one = build_sweep([by_file])
-    two = build_sweep([console])
-    same = ["source", "state"]
-    assert one["accuracy"].drop_vars(same).identical(two["accuracy"].drop_vars(same))
-    assert build_sweep([by_file, console]).sizes["run"] == 1
-
-
 def test_genuine_log_with_several_updates_per_step(public_data):
     folder = public_data / "verl_logs"
     ds = build_sweep([*read_source(str(folder / "rpp.jsonl"))[0],
@@ -321,16 +295,3 @@ def test_one_impossible_run_does_not_stop_the_others():
     assert "left out: run odd (odd): n_prompts is 0 in its configuration" in notes_of(ds)[0]
     with pytest.raises(CBSDataError, match="n_prompts is 0"):
         build_sweep([odd])
-
-
-def test_many_runs_at_once():
-    rng = np.random.default_rng(0)
-    logs = []
-    for i in range(400):
-        steps = np.arange(0, 1000 + i, 25.0)
-        values = np.clip(0.3 + 0.4 * steps / 1000 + rng.normal(0, 0.01, steps.size), 0, 1)
-        logs.append(make_log(f"cbs_p1_np{2 ** (i % 8)}_nr8_s{i}", steps=steps, values=values))
-    ds = build_sweep(logs)
-    assert isinstance(ds, xr.Dataset)
-    assert int(ds["accuracy"].count()) == sum(len(log.history) for log in logs)
-    assert json.loads(ds.attrs["notes"]) == []
