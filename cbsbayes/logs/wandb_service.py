@@ -218,7 +218,7 @@ def _run_bounded[T](
         while waiting and len(deadlines) < workers:
             key = waiting.popleft()
             deadlines[key] = min(time.monotonic() + _RUN_SECONDS, until)
-            if deadlines[key] < until:
+            if time.monotonic() < until:
                 threading.Thread(target=report, args=(key,), daemon=True).start()
         try:
             left = min(deadlines.values()) - time.monotonic()
