@@ -10,9 +10,6 @@ from wandb_server import Fault, StoredRun
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.wandb_service import read_wandb_api
 
-READ = "import sys; from cbsbayes.logs.wandb_service import read_wandb_api as read\n"
-
-
 # faults that pass
 
 
