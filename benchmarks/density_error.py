@@ -16,14 +16,13 @@ from numpy.polynomial.hermite_e import hermegauss
 from scipy.optimize import minimize_scalar
 
 from cbsbayes.crossings.intervals import find_crossings
-from cbsbayes.inference.mode import find_mode
+from cbsbayes.inference.nuts import find_mode
 from cbsbayes.inference.sampling import crossing_density
 from cbsbayes.models.crossing import run_log_likelihoods
-from cbsbayes.models.crossing_arrays import crossing_arrays
 from cbsbayes.models.crossing_data import LOGISTIC_SCALE, crossing_data
-from cbsbayes.models.crossing_parameters import CrossingParameters
+from cbsbayes.models.crossing_parameters import CrossingParameters, crossing_arrays
 from cbsbayes.models.laws import get_law
-from cbsbayes.models.priors import PRIORS
+from cbsbayes.models.parameters import PRIORS
 from cbsbayes.validation.families import family_sweep, get_family
 from cbsbayes.validation.models import THRESHOLDS, fitted_runs
 

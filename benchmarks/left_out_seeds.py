@@ -17,8 +17,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.crossings.intervals import find_crossings
-from cbsbayes.crossings.rules import INTERVAL, LEFT, UNUSABLE
+from cbsbayes.crossings.intervals import INTERVAL, LEFT, UNUSABLE, find_crossings
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep

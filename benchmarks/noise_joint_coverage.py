@@ -28,7 +28,7 @@ import xarray as xr
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.models.laws import get_law
-from cbsbayes.models.priors import NOISE_PRIORS, PRIORS
+from cbsbayes.models.parameters import NOISE_PRIORS, PRIORS
 from cbsbayes.noise.probes import probes_at_accuracy
 from cbsbayes.posterior.fit import Fit, stacked
 from cbsbayes.posterior.fit_sweep import fit_sweep

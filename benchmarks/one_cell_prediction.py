@@ -27,8 +27,7 @@ import pandas as pd
 import xarray as xr
 from left_out_seeds import DATA, SWEEPS, share_inside
 
-from cbsbayes.crossings.intervals import find_crossings
-from cbsbayes.crossings.rules import INTERVAL, LEFT, UNUSABLE
+from cbsbayes.crossings.intervals import INTERVAL, LEFT, UNUSABLE, find_crossings
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.noise.probes import probes_at_accuracy

@@ -21,7 +21,8 @@ import stan_peer
 import xarray as xr
 from process_cpu import cpu_seconds
 
-from cbsbayes.crossings.intervals import choose_thresholds, find_crossings
+from cbsbayes.crossings.intervals import find_crossings
+from cbsbayes.crossings.thresholds import choose_thresholds
 from cbsbayes.inference.sampling import (
     SamplerSettings,
     crossing_density,

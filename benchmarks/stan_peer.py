@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 
 from cbsbayes.models.crossing_data import CrossingData
-from cbsbayes.models.priors import PRIORS
+from cbsbayes.models.parameters import PRIORS
 
 __all__ = ["HOW_TO_INSTALL", "build", "have_stan", "sample"]
 

@@ -142,7 +142,7 @@ def _studies(options: argparse.Namespace) -> list[Study]:
 def _seeds_study(options: argparse.Namespace) -> Study:
     from cbsbayes.crossings.thresholds import choose_thresholds
     from cbsbayes.ingest import ingest
-    from cbsbayes.models.law_choice import choose_law
+    from cbsbayes.models.laws import choose_law
     from cbsbayes.sweep.files import read_sweep
     from cbsbayes.validation.coverage import check_table
     from cbsbayes.validation.engine import seeds_study

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from cbsbayes.crossings.rules import INTERVAL, LEFT, RIGHT, UNUSABLE
+from cbsbayes.crossings.intervals import INTERVAL, LEFT, RIGHT, UNUSABLE
 from cbsbayes.models.laws import Law
 
 THRESHOLDS = np.array([0.4, 0.5, 0.65, 0.8])

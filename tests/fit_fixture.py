@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 from fitted import verdict_of
 
-from cbsbayes.baselines import comparison_rows
+from cbsbayes.baselines.table import comparison_rows
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.posterior.fit import Fit
 

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from cbsbayes.baselines import with_comparison
+from cbsbayes.baselines.table import with_comparison
 from cbsbayes.fit import main
 from cbsbayes.inference.sampling import SamplerSettings, sample_prior
-from cbsbayes.models.priors import PRIORS
+from cbsbayes.models.parameters import PRIORS
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.posterior.verdict import verdict

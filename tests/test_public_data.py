@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mlperf import grpo_sweep, pretraining_sweep, reference_sweep
 
-from cbsbayes.baselines import with_comparison
+from cbsbayes.baselines.table import with_comparison
 from cbsbayes.crossings.intervals import LEFT, find_crossings
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.sampling import SamplerSettings

@@ -7,7 +7,7 @@ from scipy.integrate import cumulative_trapezoid
 from scipy.interpolate import CubicHermiteSpline
 from scipy.stats import norm, truncnorm
 
-from cbsbayes.models.batches import middle_batch
+from cbsbayes.models.laws import middle_batch
 
 EDGE = 0.002
 

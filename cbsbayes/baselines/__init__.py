@@ -9,17 +9,3 @@ Two methods, on the total batch, on prompts and on rollouts:
     The same law fitted fairly: log S at interval midpoints of isotonic crossings, with a
     t-interval and a bootstrap over runs. `fit_log_law` does this for any law.
 """
-
-from __future__ import annotations
-
-from cbsbayes.baselines.least_squares import BaselineFit, least_squares
-from cbsbayes.baselines.log_space import fit_log_law, interval_midpoints, log_least_squares
-from cbsbayes.baselines.table import (
-    comparison_rows,
-    comparison_table,
-    fit_baselines,
-    with_comparison,
-)
-
-__all__ = ["BaselineFit", "comparison_rows", "comparison_table", "fit_baselines", "fit_log_law",
-           "interval_midpoints", "least_squares", "log_least_squares", "with_comparison"]

@@ -17,7 +17,7 @@ from cbsbayes.baselines.least_squares import BaselineFit, least_squares
 from cbsbayes.baselines.log_space import interval_midpoints, log_least_squares
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.models.laws import get_law
-from cbsbayes.models.variables import SATURATION
+from cbsbayes.models.parameters import SATURATION
 from cbsbayes.posterior.fit import Fit, table_to_json
 from cbsbayes.sweep.dataset import is_one_axis
 

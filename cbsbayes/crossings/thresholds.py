@@ -1,19 +1,31 @@
-"""Choose targets: round numbers that at least three batch sizes are seen to cross.
+"""Targets: round numbers that at least three batch sizes are seen to cross, and who reached them.
 
-Two batch sizes fit any law with two parameters exactly; three are the least that can disagree.
+Two batch sizes fit any law with two parameters exactly; three are the least that can disagree. A
+threshold that no run reached, or that every run had passed by its first evaluation, leaves the
+noise scales to their priors. It gives no numbers: it is left out with the reason, or refused where
+no other is left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 
-from cbsbayes.crossings.rules import INTERVAL, Curves, bounds, curves_of
+from cbsbayes.crossings.intervals import (
+    INTERVAL,
+    LEFT,
+    RIGHT,
+    UNUSABLE,
+    Curves,
+    curves_of,
+    find_crossings,
+)
 from cbsbayes.errors import CBSDataError
 
-__all__ = ["MIN_BATCH_SIZES", "batch_labels", "check_batches", "choose_thresholds"]
+__all__ = ["MIN_BATCH_SIZES", "Reached", "batch_labels", "check_batches", "choose_thresholds",
+           "keep_reached", "reached_by", "uninformative_runs"]
 
 MIN_BATCH_SIZES = 3
 _ROUND_STEPS = (0.1, 0.05, 0.02, 0.01)  # of the next power of ten above the range
@@ -60,16 +72,20 @@ def choose_thresholds(
         raise CBSDataError(f"max_thresholds is {max_thresholds}; valid: 1 and more")
     check_batches(ds, least)
     labels = batch_labels(ds)
-    if "steps_lower" in ds:
-        grids, crossed_at = [ds["threshold"].values], _table_crosser(ds)
-    else:
-        curves = curves_of(ds, metric=metric, rule=rule)
-        grids, crossed_at = _grids(ds, curves), _curve_crosser(curves)
-    best = _enough_crossed(grids, crossed_at, labels, max_thresholds, least)
-    counts = np.array([crossed_at(target).sum() for target in best])
-    hardest_first = best[::-1] if ds.attrs["direction"] == "decreasing" else best
-    counts = counts[::-1] if ds.attrs["direction"] == "decreasing" else counts
-    return np.sort(_thin(hardest_first, counts, max_thresholds))
+    grids = ([np.sort(ds["threshold"].values)] if "steps_lower" in ds else
+             _grids(ds, curves_of(ds, metric=metric, rule=rule)))
+    best, counts, sizes = np.array([]), np.array([]), np.array([])
+    for grid in (grid for grid in grids if grid.size):
+        crossed = find_crossings(ds, grid, metric=metric, rule=rule)["status"].values == INTERVAL
+        sizes = np.array([len(np.unique(labels[c & (labels >= 0)])) for c in crossed.T])
+        if (sizes >= least).sum() > best.size:
+            best, counts = grid[sizes >= least], crossed[:, sizes >= least].sum(axis=0)
+        if best.size >= max_thresholds:
+            break
+    if best.size == 0:
+        raise CBSDataError(_none_crossed(grids[-1], sizes, least))
+    to_hardest = slice(None, None, -1 if ds.attrs["direction"] == "decreasing" else 1)
+    return np.sort(_thin(best[to_hardest], counts[to_hardest], max_thresholds))
 
 
 def batch_labels(ds: xr.Dataset) -> np.ndarray:
@@ -105,18 +121,6 @@ def check_batches(ds: xr.Dataset, least: int = MIN_BATCH_SIZES) -> None:
                            f"at least {least}: add runs with other n_prompts or n_rollouts")
 
 
-def _curve_crosser(curves: Curves) -> Callable[[float], np.ndarray]:
-    return lambda target: bounds(curves, float(target))[2] == INTERVAL
-
-
-def _table_crosser(ds: xr.Dataset) -> Callable[[float], np.ndarray]:
-    lower, upper = (ds[name].transpose("run", "threshold").values
-                    for name in ("steps_lower", "steps_upper"))
-    seen = (lower > 0) & np.isfinite(upper) & (ds["usable"].values == 1)[:, None]
-    known = ds["threshold"].values
-    return lambda target: seen[:, int(np.abs(known - target).argmin())]
-
-
 def _grids(ds: xr.Dataset, curves: Curves) -> list[np.ndarray]:
     """Return round grids between the best start and the best value, coarse to fine."""
     value = curves.value[curves.usable]
@@ -137,36 +141,14 @@ def _grids(ds: xr.Dataset, curves: Curves) -> list[np.ndarray]:
     return grids
 
 
-def _enough_crossed(
-    grids: list[np.ndarray], crossed_at: Callable[[float], np.ndarray], labels: np.ndarray,
-    wanted: int, least: int,
-) -> np.ndarray:
-    sizes_at: dict[float, int] = {}
-    best = np.array([])
-    for grid in grids:
-        for target in grid.tolist():
-            if target not in sizes_at:
-                crossing = labels[crossed_at(target)]
-                sizes_at[target] = len(np.unique(crossing[crossing >= 0]))
-        kept = np.array([t for t in grid.tolist() if sizes_at[t] >= least])
-        if kept.size > best.size:
-            best = kept
-        if best.size >= wanted:
-            break
-    if best.size == 0:
-        raise CBSDataError(_none_crossed(sizes_at, least))
-    return best
-
-
-def _none_crossed(sizes_at: dict[float, int], least: int) -> str:
+def _none_crossed(grid: np.ndarray, sizes: np.ndarray, least: int) -> str:
     remedy = "train longer, evaluate more often, add batch sizes, or give thresholds yourself"
-    if not sizes_at or max(sizes_at.values()) == 0:
-        span = f" between {min(sizes_at):g} and {max(sizes_at):g}" if sizes_at else ""
+    if sizes.max(initial=0) == 0:
+        span = f" between {grid.min():g} and {grid.max():g}" if grid.size else ""
         return ("no run is seen to cross any threshold" + span + " between two evaluations after "
                 f"the start; {remedy}")
-    most = max(sizes_at, key=lambda target: sizes_at[target])
     return (f"no threshold is crossed by {least} batch sizes; the most is "
-            f"{sizes_at[most]}, at {most:g}; {remedy}")
+            f"{sizes.max()}, at {grid[sizes.argmax()]:g}; {remedy}")
 
 
 def _thin(targets: np.ndarray, counts: np.ndarray, most: int) -> np.ndarray:
@@ -179,3 +161,136 @@ def _thin(targets: np.ndarray, counts: np.ndarray, most: int) -> np.ndarray:
             from_top = stretch[::-1]
             chosen.append(targets[from_top[counts[from_top].argmax()]])
     return np.array(chosen)
+
+
+class Reached(NamedTuple):
+    """How many runs and batch sizes reached one threshold.
+
+    Attributes
+    ----------
+    threshold : float
+        The target.
+    n_reached, n_runs : int
+        Runs that reached it, of those that started below it.
+    n_batches_reached, n_batches : int
+        Their batch sizes likewise.
+    """
+
+    threshold: float
+    n_reached: int
+    n_runs: int
+    n_batches_reached: int
+    n_batches: int
+
+
+def reached_by(crossings: xr.Dataset) -> list[Reached]:
+    """Return a record per threshold, in order.
+
+    Parameters
+    ----------
+    crossings : xarray.Dataset
+        Of `cbsbayes.crossings.intervals.find_crossings`.
+    """
+    batches = list(zip(*(crossings[name].values.tolist()
+                         for name in ("n_prompts", "n_rollouts", "total_batch")), strict=True))
+    found = []
+    for threshold in crossings["threshold"].values.tolist():
+        status = crossings["status"].sel(threshold=threshold).values
+        below, reached = status != UNUSABLE, np.isin(status, (LEFT, INTERVAL))
+        found.append(Reached(threshold, int(reached.sum()), int(below.sum()),
+                             *(len({batches[k] for k in np.flatnonzero(which)})
+                               for which in (reached, below))))
+    return found
+
+
+def keep_reached(
+    crossings: xr.Dataset, ds: xr.Dataset, metric: str | None = None,
+) -> tuple[xr.Dataset, dict[float, str]]:
+    """Return the crossings of thresholds that can be fitted, and why the others cannot.
+
+    Parameters
+    ----------
+    crossings : xarray.Dataset
+        Of `cbsbayes.crossings.intervals.find_crossings`.
+    ds : xarray.Dataset
+        The sweep they were found in.
+    metric : str, optional
+        Validation set; the sweep's default unless given.
+
+    Returns
+    -------
+    crossings : xarray.Dataset
+        Fewer thresholds, or the same.
+    left_out : dict
+        Threshold to reason.
+
+    Raises
+    ------
+    CBSDataError
+        If no threshold is left; the message says what was reached.
+    """
+    reached = crossings["status"].isin((LEFT, INTERVAL)).any("run").values
+    below = crossings["status"].isin((INTERVAL, RIGHT)).any("run").values
+    if (reached & below).all():
+        return crossings, {}
+    span = _span(crossings, ds, metric)
+    left_out = {float(t): _reason(float(t), bool(up), bool(down), span)
+                for t, up, down in zip(crossings["threshold"].values, reached, below, strict=True)
+                if not (up and down)}
+    if not (reached & below).any():
+        raise CBSDataError(_refusal(left_out, span, ds))
+    return crossings.isel(threshold=np.flatnonzero(reached & below)), left_out
+
+
+def uninformative_runs(crossings: xr.Dataset) -> list[str]:
+    """Return the runs of which no crossing is known, nor a bound on one."""
+    none = (crossings["status"] == UNUSABLE).all("threshold").values
+    return [str(run) for run in crossings["run"].values[none]]
+
+
+def _span(
+    crossings: xr.Dataset, ds: xr.Dataset, metric: str | None
+) -> tuple[float, float] | None:
+    """Return the first of the starts and the best value reached; None of a table of crossings."""
+    if "accuracy" not in ds:
+        return None
+    curves = curves_of(ds, metric=metric, rule=str(crossings.attrs["rule"]))
+    values = curves.value[curves.usable]
+    if not np.isfinite(values).any():
+        return None
+    return (curves.sign * float(np.nanmin(values[:, 0])), curves.sign * float(np.nanmax(values)))
+
+
+def _reason(
+    threshold: float, reached: bool, below: bool, span: tuple[float, float] | None
+) -> str:
+    if reached:
+        why = "every run had passed it by its first evaluation"
+    elif below:
+        why = "no run reached it"
+    else:
+        why = "every run had passed it before training, or was not evaluated after"
+    return why + _meant(threshold, span)
+
+
+def _meant(threshold: float, span: tuple[float, float] | None) -> str:
+    """Return a question where the threshold is in percent and the accuracies are not, or so."""
+    if span is None:
+        return ""
+    low, high = sorted(span)
+    if high <= 1 < threshold:
+        other = threshold / 100
+    elif threshold <= 1 < high:
+        other = threshold * 100
+    else:
+        return ""
+    return f" (did you mean {other:g}?)" if low < other <= high else ""
+
+
+def _refusal(left_out: dict[float, str], span: tuple[float, float] | None, ds: xr.Dataset) -> str:
+    parts = "; ".join(f"threshold {t:g}: {why}" for t, why in left_out.items())
+    if span is None:
+        held = ", ".join(f"{t:g}" for t in ds["threshold"].values)
+        return f"{parts}. The table of crossings holds the thresholds {held}"
+    return (f"{parts}. The runs went from {span[0]:.4g} at the start to {span[1]:.4g} at best; "
+            "valid thresholds lie between the two")

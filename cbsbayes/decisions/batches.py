@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.models.batches import batch_axes
+from cbsbayes.models.laws import batch_axes
 from cbsbayes.posterior.fit import THINNED, Fit, fitted_threshold, middle_threshold
 from cbsbayes.posterior.tidy import quantiles
 

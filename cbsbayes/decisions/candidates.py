@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from cbsbayes.decisions.batches import range_of
 from cbsbayes.decisions.step_times import Cost
 from cbsbayes.errors import CBSDataError
-from cbsbayes.models.batches import batch_axes
+from cbsbayes.models.laws import batch_axes
 from cbsbayes.posterior.fit import Fit
 
 __all__ = ["Candidate", "Choices", "Request", "TriedRuns", "candidates", "tried_runs"]

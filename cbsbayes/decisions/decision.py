@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.crossings.rules import INTERVAL, RIGHT, UNUSABLE
+from cbsbayes.crossings.intervals import INTERVAL, RIGHT, UNUSABLE
 from cbsbayes.decisions.batches import (
     as_fit,
     at_levels,

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.crossings.rules import INTERVAL, LEFT, RIGHT
+from cbsbayes.crossings.intervals import INTERVAL, LEFT, RIGHT
 from cbsbayes.decisions.batches import as_fit, interval_columns
 from cbsbayes.decisions.candidates import (
     Candidate,
@@ -40,9 +40,8 @@ from cbsbayes.decisions.information import (
 from cbsbayes.decisions.step_times import Cost, sample_cost
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.crossing import run_log_likelihoods
-from cbsbayes.models.crossing_arrays import CrossingArrays, crossing_arrays
 from cbsbayes.models.crossing_data import CrossingData, crossing_data
-from cbsbayes.models.crossing_parameters import CrossingParameters
+from cbsbayes.models.crossing_parameters import CrossingArrays, CrossingParameters, crossing_arrays
 from cbsbayes.posterior.fit import Fit, stacked, thinned
 
 __all__ = ["PLAN_COLUMNS", "Judge", "Plan", "choose_set", "crossing_bounds", "evaluations",

@@ -45,7 +45,7 @@ from cbsbayes.decisions.batches import (
 )
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law
-from cbsbayes.models.variables import SATURATION
+from cbsbayes.models.parameters import SATURATION
 from cbsbayes.posterior.ceilings import OPTION
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.quantities import Quantity, best_rollouts

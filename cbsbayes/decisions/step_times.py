@@ -25,9 +25,14 @@ import xarray as xr
 
 from cbsbayes.decisions.batches import batches_run, positive, range_of
 from cbsbayes.errors import CBSDataError
-from cbsbayes.inference.mode import find_mode, root_of_covariance
-from cbsbayes.inference.nuts import MAX_R_HAT, SamplerSettings, sample
-from cbsbayes.models.batches import batch_axes
+from cbsbayes.inference.nuts import (
+    MAX_R_HAT,
+    SamplerSettings,
+    find_mode,
+    root_of_covariance,
+    sample,
+)
+from cbsbayes.models.laws import batch_axes
 from cbsbayes.models.step_time import (
     log_density,
     log_step_time,

@@ -1,14 +1,16 @@
-"""NUTS on a density with its gradient, in coordinates where the posterior is nearly round.
+r"""NUTS on a density with its gradient, in coordinates where the posterior is nearly round.
 
 The sampler is nutpie's, through `nutpie.compiled_pyfunc.from_pyfunc`. It moves in z, with
-position = mode + root z from a normal approximation (`cbsbayes.inference.mode`). Trajectories
-have at most 2^6 - 1 steps, so that a fit ends on any input: where draws are not good enough, they
-are taken once more with a low-rank metric and smaller steps, and the note says so.
+:math:`x = m + L z` from the mode m of the density and a root L of the inverse Hessian there:
+coordinates with normal priors make the posteriors here smooth and, but for a few bends, close to
+normal. Trajectories have at most 2^6 - 1 steps, so that a fit ends on any input: where draws are
+not good enough, they are taken once more with a low-rank metric and smaller steps, and the note
+says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,9 +19,11 @@ import xarray as xr
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.diagnostics import convergence
-from cbsbayes.inference.mode import Density
 
-__all__ = ["MAX_R_HAT", "MIN_ESS", "SAMPLERS", "Draws", "SamplerSettings", "sample"]
+__all__ = ["MAX_R_HAT", "MIN_ESS", "SAMPLERS", "Density", "Draws", "SamplerSettings", "find_mode",
+           "root_of_covariance", "sample"]
+
+Density = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 SAMPLERS = ("nutpie", "pymc")
 MAX_R_HAT = 1.01  # Vehtari et al. 2021
@@ -30,6 +34,8 @@ _LEAST_SHARE = 0.1  # of draws that are effective, where few were asked for
 _START = 0.5  # spread of the chains' starts in posterior standard deviations
 _FIRST = {"adaptation": "diag", "target_accept": 0.8}
 _AGAIN = {"adaptation": "low_rank", "target_accept": 0.95}
+_HESSIAN_STEPS = (0.02, 0.3)  # of differences: prior spreads, then posterior ones
+_LEAST_CURVATURE = (0.5, 0.2)  # of the prior's and the posterior's own: no direction runs off
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,68 @@ class SamplerSettings:
             if getattr(self, name) < least:
                 raise CBSDataError(f"{name} is {getattr(self, name)}; valid: at least {least}, "
                                    "r_hat and ESS need them")
+
+
+def find_mode(
+    density: Density, center: np.ndarray, sd: np.ndarray, start: np.ndarray | None = None,
+    held: Sequence[int] = (),
+) -> np.ndarray:
+    """Return the position of highest density.
+
+    Parameters
+    ----------
+    density : callable
+        From a position to its log density and gradient.
+    center, sd : numpy.ndarray
+        Of the prior, shape (n_dim,): the scale on which steps are taken.
+    start : numpy.ndarray, optional
+        Where to start; the prior's centre unless given.
+    held : sequence of int
+        Coordinates that stay where they start.
+    """
+    from scipy.optimize import minimize
+    from threadpoolctl import threadpool_limits
+
+    held = list(held)
+
+    def downhill(z: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = density(center + sd * z)
+        if not np.isfinite(value):
+            return 1e10, np.zeros_like(z)
+        slope = -gradient * sd
+        slope[held] = 0.0
+        return -value, slope
+
+    z = np.zeros_like(center) if start is None else (start - center) / sd
+    with threadpool_limits(1, user_api="blas"):  # threads wait for each other for a second here
+        return center + sd * minimize(downhill, z, jac=True, method="L-BFGS-B", options={
+            "maxiter": 1000, "maxcor": 10, "maxfun": 2000}).x
+
+
+def root_of_covariance(density: Density, mode: np.ndarray, sd: np.ndarray) -> np.ndarray:
+    """Return the lower triangular root of the inverse Hessian, shape (n_dim, n_dim).
+
+    The Hessian is taken by differences twice: over steps of the prior's spread, then over wider
+    ones of the posterior's, which see its shape and not only its top.
+    """
+    root = np.diag(sd)
+    for step, least in zip(_HESSIAN_STEPS, _LEAST_CURVATURE, strict=True):
+        curvature, directions = np.linalg.eigh(-_hessian(density, mode, root, step))
+        curvature = np.maximum(curvature, least)
+        covariance = root @ (directions / curvature) @ directions.T @ root.T
+        root = np.linalg.cholesky((covariance + covariance.T) / 2)
+    return root
+
+
+def _hessian(density: Density, position: np.ndarray, root: np.ndarray, step: float) -> np.ndarray:
+    """Return the Hessian of the log density in the coordinates of `root`, by differences."""
+    rows = []
+    for direction in root.T:
+        ahead = density(position + step * direction)[1]
+        behind = density(position - step * direction)[1]
+        rows.append((ahead - behind) @ root / (2 * step))
+    hessian = np.array(rows)
+    return (hessian + hessian.T) / 2
 
 
 class Draws(NamedTuple):

@@ -10,14 +10,19 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
-from cbsbayes.inference.mode import Density, find_mode, root_of_covariance
-from cbsbayes.inference.nuts import SAMPLERS, SamplerSettings, sample
+from cbsbayes.inference.nuts import (
+    SAMPLERS,
+    Density,
+    SamplerSettings,
+    find_mode,
+    root_of_covariance,
+    sample,
+)
 from cbsbayes.models import crossing, noise_data
-from cbsbayes.models.crossing_arrays import crossing_arrays, noise_arrays
 from cbsbayes.models.crossing_data import CrossingData
-from cbsbayes.models.crossing_parameters import CrossingParameters
+from cbsbayes.models.crossing_parameters import CrossingParameters, crossing_arrays, noise_arrays
 from cbsbayes.models.laws import Law
-from cbsbayes.models.priors import PRIORS, Priors
+from cbsbayes.models.parameters import PRIORS, Priors
 
 __all__ = ["SAMPLERS", "SamplerSettings", "crossing_density", "quiet_pymc",
            "crossing_log_likelihoods", "sample_crossings", "sample_prior"]

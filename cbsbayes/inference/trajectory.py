@@ -16,8 +16,7 @@ import xarray as xr
 from scipy.special import expit, logit
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.inference.mode import Density, find_mode, root_of_covariance
-from cbsbayes.inference.nuts import SamplerSettings, sample
+from cbsbayes.inference.nuts import Density, SamplerSettings, find_mode, root_of_covariance, sample
 from cbsbayes.models.trajectory import TrajectoryParameters
 from cbsbayes.models.trajectory_curve import curve
 from cbsbayes.models.trajectory_data import SATURATION, TypicalCurve

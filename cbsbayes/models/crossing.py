@@ -4,32 +4,34 @@ r"""Log density and gradient of the crossing model, its run effects integrated o
 its integral to brute force. A run's crossings are independent given its effect, z standard
 deviations: crossing k lies in its interval with probability :math:`\sigma(b_k - p_k z) -
 \sigma(a_k - p_k z)`, log-concave in z, so the integrand has one peak. The integral is a trapezoid
-sum over the stretch around it outside of which the integrand is below e^-13 of the peak. Its step
+sum over multiples of a step, from the peak both ways until the integrand is e^-20 of it. The step
 is set by the sharpest bend the integrand can have: for analytic functions the sum then converges
-exponentially, and the slope of the sum at fixed nodes is that of the integral.
+exponentially, and the slope of the sum at fixed nodes is that of the integral. From node to node
+e^{-p z} changes by one factor, so that a node costs no exponentials.
 
 Everything compiled stands in this file: numba's cache does not notice changes in another one.
 """
 
 from __future__ import annotations
 
-from math import ceil, exp, expm1, log, log1p, sqrt
+from math import erfc, exp, expm1, log, sqrt
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from cbsbayes.models.crossing_arrays import CrossingArrays
+from cbsbayes.models.crossing_parameters import CrossingArrays
 
 __all__ = ["log_density", "run_effects", "run_log_likelihoods"]
 
-_DROP = 13.0  # nats below the peak, where the sum begins and ends
-_MOST_NODES, _MOST_STEPS = 4096, 40  # of a run's sum, of a search: some 12 and 3 are usual
-_FAR, _SMALL = 40.0, 1e-250  # logistic scales that weigh nothing; a product about to underflow
+_LEAST = exp(-20.0)  # of the peak, where the sum ends
+_SPACING = 1.2  # nodes in the standard deviations of the sharpest integrand
 _FINER = 4  # nodes of the integral cut in so many when run effects are drawn
+_AFRESH = 64  # nodes after which exponentials are taken again: factors over- and underflow
+_MOST_NODES, _MOST_STEPS = 4096, 40  # of a sum, of a search: some 8 and 3 are usual
 
 Shared = tuple[np.ndarray, np.ndarray, np.ndarray]  # log S, carried, 1/scale: see _expected, _links
-
-_compiled = njit(cache=True, nogil=True, error_model="numpy")
+_compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 
 
 @_compiled
@@ -45,18 +47,20 @@ def log_density(position: np.ndarray, d: CrossingArrays) -> tuple[float, np.ndar
     """
     gradient = -d.precision * (position - d.center)
     value = d.constant + 0.5 * np.dot(gradient, position - d.center)
-    alpha, alpha_slope, log_p = _exponent(position, d, gradient)
+    alpha, alpha_slope = _exponent(position, d)
     scales, noise, ratio = _law(position, alpha, d)
     carried, inverse_scale = _links(position, d)
     shared = _expected(position, ratio, d), carried, inverse_scale
     curve_bar, links_bar = np.zeros_like(ratio), np.zeros((len(d.gaps), 2))
     sigma = exp(position[d.sigma_run_at])
-    value += log_p + _runs(sigma, shared, d, curve_bar, links_bar, gradient)
+    value += _runs(sigma, shared, d, curve_bar, links_bar, gradient)
     _reverse_links(position, carried, links_bar, d, gradient)
     _reverse_expected(position, curve_bar, d, gradient)
     alpha_bar = _reverse_law(scales, alpha, noise, curve_bar, d, gradient)
     if d.alpha_at >= 0:
-        gradient[d.alpha_at] += alpha_slope * alpha_bar
+        _, _, mean, precision = d.alpha_prior
+        value -= 0.5 * precision * (alpha - mean) ** 2
+        gradient[d.alpha_at] += alpha_slope * (alpha_bar - precision * (alpha - mean))
     return value, gradient
 
 
@@ -69,14 +73,13 @@ def run_log_likelihoods(positions: np.ndarray, d: CrossingArrays) -> np.ndarray:
     positions : numpy.ndarray
         Shape (draw, n_dim).
     """
-    out = np.empty((len(positions), len(d.batch)))
-    ends, pull, at, sums = _room(d)
+    out, room = np.empty((len(positions), len(d.batch))), _room(len(d.threshold_logit))
     for j in range(len(positions)):
         shared = _shared(positions[j].copy(), d)  # contiguous
         sigma = exp(positions[j, d.sigma_run_at])
         for i in range(len(d.batch)):
-            m, inside = _standardised(i, sigma, shared, d, ends, pull, at)
-            out[j, i] = inside + _integral(ends[:m], pull[:m], sums[:m])
+            m, inside = _standardised(i, sigma, shared, d, room)
+            out[j, i] = inside + _integral(m, room)
     return out
 
 
@@ -91,47 +94,50 @@ def run_effects(positions: np.ndarray, uniform: np.ndarray, d: CrossingArrays) -
     uniform : numpy.ndarray
         Random numbers between 0 and 1, shape (draw, run).
     """
-    out = np.empty_like(uniform)
-    ends, pull, at, _ = _room(d)
+    out, room = np.empty_like(uniform), _room(len(d.threshold_logit))
     for j in range(len(positions)):
         shared = _shared(positions[j].copy(), d)  # contiguous
         sigma = exp(positions[j, d.sigma_run_at])
         for i in range(len(d.batch)):
-            m, _ = _standardised(i, sigma, shared, d, ends, pull, at)
-            out[j, i] = sigma * _quantile(ends[:m], pull[:m], uniform[j, i])
+            m, _ = _standardised(i, sigma, shared, d, room)
+            out[j, i] = sigma * _quantile(uniform[j, i], m, room)
     return out
 
 
+class Room(NamedTuple):
+    """Working arrays of one run, a column per crossing; (crossing, 3) for `ends`."""
+
+    ends: np.ndarray  # a, b and exp(a - b): the interval in units of the residual's scale
+    pull: np.ndarray  # what one standard deviation of the run effect moves a and b by
+    at: np.ndarray  # index of the threshold
+    begin: np.ndarray  # tails of `_log_integrand` near the peak
+    tails: np.ndarray  # the same, of which the first and third follow the nodes
+    node: np.ndarray  # P(Z <= a) and P(Z > b) at a node, and e^{-p z} over that of the node before
+    sums: np.ndarray  # of `_integral`
+
+
 @_compiled
-def _room(d: CrossingArrays) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return arrays for one run's crossings: ends, pull, thresholds, sums."""
-    n = len(d.threshold_logit)
-    return np.empty((n, 3)), np.empty(n), np.empty(n, np.int64), np.empty((n, 3))
+def _room(n: int) -> Room:
+    return Room(np.empty((n, 3)), np.empty(n), np.empty(n, np.int64), np.empty((4, n)),
+                np.empty((4, n)), np.empty((3, n)), np.empty((3, n)))
 
 
 @_compiled
 def _shared(position: np.ndarray, d: CrossingArrays) -> Shared:
-    alpha, _, _ = _exponent(position, d, np.empty_like(position))
-    ratio = _law(position, alpha, d)[2]
+    ratio = _law(position, _exponent(position, d)[0], d)[2]
     carried, inverse_scale = _links(position, d)
     return _expected(position, ratio, d), carried, inverse_scale
 
 
 @_compiled
-def _exponent(
-    position: np.ndarray, d: CrossingArrays, gradient: np.ndarray
-) -> tuple[float, float, float]:
-    """Return the exponent, its slope by its coordinate, and its log density with Jacobian."""
+def _exponent(position: np.ndarray, d: CrossingArrays) -> tuple[float, float]:
+    """Return the exponent and its slope by its coordinate."""
     if d.alpha_at < 0:
-        return d.alpha, 0.0, 0.0
-    lower, upper, mean, precision = d.alpha_prior
+        return d.alpha, 0.0
+    lower, upper, _, _ = d.alpha_prior
     v = position[d.alpha_at]
-    t = exp(-abs(v))
-    share, rest = (1.0 / (1.0 + t), t / (1.0 + t)) if v >= 0 else (t / (1.0 + t), 1.0 / (1.0 + t))
-    alpha = lower + (upper - lower) * share
-    slope = (upper - lower) * share * rest
-    gradient[d.alpha_at] += rest - share - precision * (alpha - mean) * slope
-    return alpha, slope, -abs(v) - 2.0 * log1p(t) - 0.5 * precision * (alpha - mean) ** 2
+    alpha = lower + (upper - lower) * 0.5 * erfc(-v / sqrt(2.0))
+    return alpha, (upper - lower) * exp(-0.5 * v * v) / sqrt(2.0 * np.pi)
 
 
 @_compiled
@@ -173,180 +179,177 @@ def _runs(
 ) -> float:
     """Return the log likelihood; add its slopes to `curve_bar`, `links_bar` and `gradient`."""
     (curve, carried, inverse_scale), value = shared, 0.0
-    ends, pull, at, sums = _room(d)
+    room = _room(len(d.threshold_logit))
     for i in range(len(d.batch)):
-        m, inside = _standardised(i, sigma, shared, d, ends, pull, at)
-        value += inside + _integral(ends[:m], pull[:m], sums[:m])
-        b = d.batch[i]
+        m, inside = _standardised(i, sigma, shared, d, room)
+        value += inside + _integral(m, room)
+        batch = d.batch[i]
         for q in range(m):
-            k, j = at[q], d.pair[i, at[q]]
+            k, pull, rest = room.at[q], room.pull[q], room.ends[q, 2]
+            a, b = room.ends[q, 0], room.ends[q, 1]
+            j = d.pair[i, k]
             before = d.pairs[j, 1]
-            shift, along, stretch = sums[q]
-            center_bar = -inverse_scale[j] * shift
-            curve_bar[b, k] += center_bar
-            curve_bar[b, before] -= carried[j] * center_bar
-            links_bar[j, 0] += (center_bar * (d.bounds[i, before, 2] - curve[b, before])
+            above, below, along = room.sums[0, q], room.sums[1, q], room.sums[2, q]
+            center_bar = inverse_scale[j] * (below - above)
+            curve_bar[batch, k] += center_bar
+            curve_bar[batch, before] -= carried[j] * center_bar
+            links_bar[j, 0] += (center_bar * (d.bounds[i, before, 2] - curve[batch, before])
                                 + inverse_scale[j] * sigma * along)
-            width, rest = ends[q, 1] - ends[q, 0], ends[q, 2]
-            links_bar[j, 1] -= width * rest / (1.0 - rest) + stretch
-            gradient[d.sigma_run_at] -= pull[q] * along
+            links_bar[j, 1] -= ((b - a) * rest / (1.0 - rest) + b * above - a * below
+                                - pull * along)
+            gradient[d.sigma_run_at] -= pull * along
     return value
 
 
 @_compiled
 def _standardised(
-    i: int, sigma: float, shared: Shared, d: CrossingArrays, ends: np.ndarray, pull: np.ndarray,
-    at: np.ndarray,
+    i: int, sigma: float, shared: Shared, d: CrossingArrays, room: Room
 ) -> tuple[int, float]:
-    """Fill in a run's crossings in units of their scale; return how many, and their log widths.
-
-    `ends` are a, b and exp(a - b), `pull` what one standard deviation of the run effect moves them
-    by, `at` their thresholds.
-    """
+    """Fill in a run's crossings in units of their scale; return how many, and their log widths."""
     curve, carried, inverse_scale = shared
-    m, inside, b = 0, 0.0, d.batch[i]
+    m, inside, batch = 0, 0.0, d.batch[i]
     for k in range(len(d.threshold_logit)):
         j = d.pair[i, k]
         if j < 0:
             continue
         before = d.pairs[j, 1]
-        center = curve[b, k] + carried[j] * (d.bounds[i, before, 2] - curve[b, before])
-        ends[m, 0] = (d.bounds[i, k, 0] - center) * inverse_scale[j]
-        ends[m, 1] = (d.bounds[i, k, 1] - center) * inverse_scale[j]
-        ends[m, 2] = exp(ends[m, 0] - ends[m, 1])
-        inside += log(-expm1(ends[m, 0] - ends[m, 1]))
-        pull[m] = sigma * (1.0 - carried[j]) * inverse_scale[j]
-        at[m] = k
+        center = curve[batch, k] + carried[j] * (d.bounds[i, before, 2] - curve[batch, before])
+        a = (d.bounds[i, k, 0] - center) * inverse_scale[j]
+        b = (d.bounds[i, k, 1] - center) * inverse_scale[j]
+        shortfall = expm1(a - b)
+        room.ends[m, 0], room.ends[m, 1], room.ends[m, 2] = a, b, 1.0 + shortfall
+        inside += log(-shortfall)
+        room.pull[m] = sigma * (1.0 - carried[j]) * inverse_scale[j]
+        room.at[m] = k
         m += 1
     return m, inside
 
 
 @_compiled
-def _integral(ends: np.ndarray, pull: np.ndarray, sums: np.ndarray) -> float:
+def _integral(m: int, room: Room) -> float:
     """Return the log integral of a run's integrand over its effect, log widths left out.
 
-    `sums` are filled with the means over z of ``above - below``, of that times z, and of
-    ``b above - a below``, a row per crossing.
+    `room.sums` are the means over z of P(Z > b), of P(Z <= a), and of z times their difference.
     """
-    low, high, n_nodes = _nodes(ends, pull)
-    step = (high - low) / (n_nodes - 1)
-    peak, total = -np.inf, 0.0
-    tails = np.empty((len(pull), 2))
-    sums[:] = 0.0
-    for node in range(n_nodes):
-        z = low + step * node
-        value, _ = _log_integrand(z, ends, pull, tails)
-        if value > peak:  # sums are in units of the highest value so far
-            shrink = exp(peak - value)
-            total *= shrink
-            sums *= shrink
-            peak = value
-        weight = exp(value - peak)
-        total += weight
-        for k in range(len(pull)):
-            below, above = tails[k]
-            a, b = ends[k, 0] - pull[k] * z, ends[k, 1] - pull[k] * z
-            sums[k, 0] += weight * (above - below)
-            sums[k, 1] += weight * (above - below) * z
-            sums[k, 2] += weight * (b * above - a * below)
-    sums /= total
-    return peak + log(total * step) - 0.5 * log(2.0 * np.pi)
+    room.sums[:] = 0.0
+    step = _spacing(m, room)
+    start, top = _peak(step, m, room)
+    ahead, _ = _walk(start, step, top, np.inf, m, room)
+    behind, _ = _walk(start, -step, top, np.inf, m, room)
+    room.sums[:] /= ahead + behind
+    return top + log((ahead + behind) * step / sqrt(2.0 * np.pi))
 
 
 @_compiled
-def _log_integrand(
-    z: float, ends: np.ndarray, pull: np.ndarray, tails: np.ndarray
+def _spacing(m: int, room: Room) -> float:
+    """Return the distance of a run's nodes.
+
+    The log integrand cannot bend more than 1 + sum p^2 / 2; where one crossing outweighs the
+    others, its poles at a distance of pi/p from the real axis ask for a little less.
+    """
+    bend, largest = 1.0, 0.0
+    for p in room.pull[:m]:
+        bend += 0.5 * p * p
+        largest = max(largest, 0.25 * p * p)
+    return _SPACING / sqrt(bend + largest)
+
+
+@_compiled
+def _walk(
+    start: float, step: float, top: float, wanted: float, m: int, room: Room
 ) -> tuple[float, float]:
+    """Add up nodes from a start outwards; return their mass and where it reached what was wanted.
+
+    The mass is of trapezoids, in units of the step and of e^top; `room.sums` are added to.
+    """
+    tails, at_node, sums = room.tails, room.node, room.sums
+    mass, before, prior, decay = 0.0, 0.0, 1.0, exp(-step * (start + 0.5 * step))
+    fading = exp(-step * step)
+    for k in range(m):
+        at_node[2, k] = exp(-room.pull[k] * step)
+    tails[:] = room.begin
+    for node in range(_MOST_NODES):
+        z = start + step * node
+        if node % _AFRESH == 0 and node > 0:
+            prior = exp(_log_integrand(z, m, room, tails)[0] - top)
+            decay = exp(-step * (z + 0.5 * step))
+        held = prior
+        for k in range(m):
+            low, high = tails[0, k] + tails[1, k], tails[2, k] + tails[3, k]
+            inside = 1.0 / (low * high)  # of the crossing's probability, over that taken afresh
+            at_node[0, k] = tails[0, k] * high * inside
+            at_node[1, k] = tails[2, k] * low * inside
+            held *= inside
+        cell = 0.5 * (before + held) if node > 0 else 0.0
+        if mass + cell >= wanted:
+            return wanted, z - step * (mass + cell - wanted) / cell
+        mass += cell
+        share = held if node > 0 else 0.5 * held
+        for k in range(m):
+            below, above, factor = at_node[0, k], at_node[1, k], at_node[2, k]
+            sums[0, k] += share * above
+            sums[1, k] += share * below
+            sums[2, k] += share * z * (above - below)
+            tails[0, k] *= factor
+            tails[2, k] /= factor
+        if held < _LEAST:
+            return mass, z
+        before = held
+        prior *= decay
+        decay *= fading
+    return mass, start
+
+
+@_compiled
+def _log_integrand(z: float, m: int, room: Room, tails: np.ndarray) -> tuple[float, float]:
     """Return the log integrand at an effect z, and its slope.
 
-    `tails` are filled with P(Z <= a) and P(Z > b) of a standard logistic Z for each crossing. What
-    they leave is 1/((1 + e^a)(1 + e^-b)); large exponents are added apart from the product.
+    `tails` are filled with P(Z <= a), P(Z > a), P(Z > b) and P(Z <= b) of a standard logistic Z
+    for each crossing; the integrand is the product of the second and the fourth.
     """
     product, linear, slope = 1.0, -0.5 * z * z, -z
-    for k in range(len(pull)):
-        a, b = ends[k, 0] - pull[k] * z, ends[k, 1] - pull[k] * z
-        if a < -_FAR:
-            low, high = 0.0, exp(min(-b, _FAR))
-            linear -= max(-b - _FAR, 0.0)
-        elif a < _FAR:
-            low = exp(a)
-            high = ends[k, 2] / low
-        else:
-            low, high = exp(_FAR), 0.0
-            linear -= a - _FAR
-        share = 1.0 / ((1.0 + low) * (1.0 + high))
-        tails[k, 0], tails[k, 1] = low * (1.0 + high) * share, high * (1.0 + low) * share
-        product *= share
-        if product < _SMALL:
-            linear += log(product)
-            product = 1.0
-        slope += pull[k] * (tails[k, 0] - tails[k, 1])
+    for k in range(m):
+        a, b = room.ends[k, 0] - room.pull[k] * z, room.ends[k, 1] - room.pull[k] * z
+        of_a, of_b = exp(-abs(a)), exp(-abs(b))
+        more, less = 1.0 / (1.0 + of_a), 1.0 / (1.0 + of_b)
+        tails[0, k], tails[1, k] = (more, of_a * more) if a > 0.0 else (of_a * more, more)
+        tails[2, k], tails[3, k] = (less, of_b * less) if b < 0.0 else (of_b * less, less)
+        linear += min(b, 0.0) - max(a, 0.0)
+        product *= more * less
+        slope += room.pull[k] * (tails[0, k] - tails[2, k])
     return linear + log(product), slope
 
 
 @_compiled
-def _nodes(ends: np.ndarray, pull: np.ndarray) -> tuple[float, float, int]:
-    """Return the first node of a run's integral, the last, and how many."""
-    tails = np.empty((len(pull), 2))
-    peak, top = _peak(ends, pull, tails)
-    reach = sqrt(2.0 * _DROP) + 0.5  # the prior alone makes the integrand fall that far within
-    low = _end(peak, -reach, top - _DROP, ends, pull, tails)
-    high = _end(peak, reach, top - _DROP, ends, pull, tails)
-    # a curvature that the log integrand cannot reach, and steps shorter than half the distance of
-    # its poles from the real axis, pi/pull, where one crossing outweighs the others
-    sharpest, largest = 1.0 + 0.5 * (pull**2).sum(), 0.0
-    for steep in pull:
-        largest = max(largest, 0.25 * steep**2)
-    return low, high, min(ceil((high - low) * sqrt(sharpest + largest)) + 1, _MOST_NODES)
-
-
-@_compiled
-def _peak(ends: np.ndarray, pull: np.ndarray, tails: np.ndarray) -> tuple[float, float]:
-    """Return about where the log integrand peaks and how high: Newton's method in a bracket."""
-    high = np.abs(pull).sum() + 1.0  # beyond, the slope has one sign
-    low, z, value = -high, 0.0, 0.0
+def _peak(step: float, m: int, room: Room) -> tuple[float, float]:
+    """Return a multiple of a step near the peak, by Newton's method, and the log integrand."""
+    tails, high = room.begin, np.abs(room.pull[:m]).sum() + 1.0  # beyond, the slope has one sign
+    low, z = -high, 0.0
     for _ in range(_MOST_STEPS):
-        value, slope = _log_integrand(z, ends, pull, tails)
-        curvature = 1.0 + ((tails * (1.0 - tails)).sum(axis=1) * pull**2).sum()
+        _, slope = _log_integrand(z, m, room, tails)
+        curvature = 1.0
+        for k in range(m):
+            bend = tails[0, k] * tails[1, k] + tails[2, k] * tails[3, k]
+            curvature += room.pull[k] ** 2 * bend
         low, high = (z, high) if slope > 0.0 else (low, z)
-        step = slope / curvature
-        if step * step * curvature < 0.04:  # a fifth of the width at the peak
-            return z + step, value
-        z = z + step if low < z + step < high else 0.5 * (low + high)
-    return z, value
-
-
-@_compiled
-def _end(
-    peak: float, away: float, level: float, ends: np.ndarray, pull: np.ndarray, tails: np.ndarray
-) -> float:
-    """Return where the log integrand has fallen to a level, or a little beyond.
-
-    Newton's method from beyond does not pass the end: the log integrand lies below its tangents.
-    """
-    z = peak + away
-    for _ in range(_MOST_STEPS):
-        value, slope = _log_integrand(z, ends, pull, tails)
-        step = (level - value) / slope
-        if value >= level or abs(step) < 0.1 * abs(z - peak):
+        move = slope / curvature
+        if move * move * curvature < 0.5:  # the width at the peak is 1
+            z += move
             break
-        z += step
-    return z
+        z = z + move if low < z + move < high else 0.5 * (low + high)
+    z = step * np.round(z / step)
+    return z, _log_integrand(z, m, room, tails)[0]
 
 
 @_compiled
-def _quantile(ends: np.ndarray, pull: np.ndarray, share: float) -> float:
+def _quantile(share: float, m: int, room: Room) -> float:
     """Return the effect below which a share of its distribution lies, in standard deviations."""
-    low, high, n_nodes = _nodes(ends, pull)
-    tails, n = np.empty((len(pull), 2)), _FINER * n_nodes
-    step, log_weight = (high - low) / (n - 1), np.empty(n)
-    for node in range(n):
-        log_weight[node] = _log_integrand(low + step * node, ends, pull, tails)[0]
-    weight = np.exp(log_weight - log_weight.max())
-    mass = np.zeros(n)
-    mass[1:] = np.cumsum(0.5 * (weight[1:] + weight[:-1]))
-    node = min(max(np.searchsorted(mass, share * mass[-1]), 1), n - 1)
-    return low + step * (node - (mass[node] - share * mass[-1]) / (mass[node] - mass[node - 1]))
+    step = _spacing(m, room) / _FINER
+    start, top = _peak(step, m, room)
+    ahead, _ = _walk(start, step, top, np.inf, m, room)
+    behind, _ = _walk(start, -step, top, np.inf, m, room)
+    beyond = share * (ahead + behind) - behind
+    return _walk(start, step if beyond > 0.0 else -step, top, abs(beyond), m, room)[1]
 
 
 @_compiled
@@ -358,16 +361,12 @@ def _reverse_links(
     gradient[d.sigma_at] += links_bar[:, 1].sum()
     if len(d.threshold_logit) == 1:
         return
-    length = exp(position[d.length_at])
-    for j in range(len(d.gaps)):
-        x, before = d.threshold_logit[d.pairs[j, 0]], d.threshold_logit[d.pairs[j, 1]]
-        carried_bar = links_bar[j, 0] * carried[j]
-        gradient[d.trend_at] += carried_bar * (x - before) + links_bar[j, 1] * x
-        distance = d.gaps[j] / length
-        square = exp(-2.0 * distance)
-        if square > 0.0:  # nothing is left of the correlation, and 0 times infinity is NaN
-            gradient[d.length_at] += distance * (
-                carried_bar + links_bar[j, 1] * square / expm1(-2.0 * distance))
+    x, before = d.threshold_logit[d.pairs[:, 0]], d.threshold_logit[d.pairs[:, 1]]
+    carried_bar = links_bar[:, 0] * carried
+    gradient[d.trend_at] += (carried_bar * (x - before) + links_bar[:, 1] * x).sum()
+    distance = np.minimum(d.gaps / exp(position[d.length_at]), 300.0)  # 0 times infinity is NaN
+    kept = carried_bar + links_bar[:, 1] / (1.0 - np.exp(2.0 * distance))
+    gradient[d.length_at] += (distance * kept).sum()
 
 
 @_compiled

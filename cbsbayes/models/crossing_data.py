@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from cbsbayes.crossings.rules import INTERVAL, LEFT, RIGHT, UNUSABLE
+from cbsbayes.crossings.intervals import INTERVAL, LEFT, RIGHT, UNUSABLE
 from cbsbayes.errors import CBSDataError
-from cbsbayes.models.batches import batch_axes, batch_scales
-from cbsbayes.models.laws import Law
+from cbsbayes.models.laws import Law, batch_axes, batch_scales
 from cbsbayes.models.noise_data import NoiseData
 
 __all__ = ["FAR", "LOGISTIC_SCALE", "CrossingData", "crossing_data"]

@@ -30,10 +30,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from cbsbayes.errors import CBSDataError
+from cbsbayes.sweep.dataset import is_one_axis
+from cbsbayes.sweep.groups import without_baseline
 
-__all__ = ["LAWS", "Law", "get_law"]
+__all__ = ["LAWS", "Law", "LawChoice", "batch_axes", "batch_scales", "batch_weights", "choose_law",
+           "get_law", "middle_batch"]
 
 
 @dataclass(frozen=True)
@@ -150,3 +154,89 @@ def get_law(name: str) -> Law:
         raise CBSDataError(f"unknown law {name!r}; valid laws: {', '.join(LAWS)} "
                            "(or 'auto' to let the varied axes decide)")
     return LAWS[name]
+
+
+@dataclass(frozen=True)
+class LawChoice:
+    """A law and the sentence that says why it is fitted."""
+
+    law: Law
+    reason: str
+
+
+def choose_law(ds: xr.Dataset, name: str = "auto") -> LawChoice:
+    """Return the law to fit to the runs of a group.
+
+    Where only prompts vary, the total-batch law is the two-axis law of exponent 1, its B_noise
+    N·n_rollouts. Where only rollouts vary it is not: S falls with 1/(G - 1), and towards
+    S_min (1 + B_prompt/P) instead of S_min. The two-axis law then tells what rollouts buy and the
+    rollout CBS, though its two scales and S_min stay bounds at
+    best.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Runs that will be fitted.
+    name : str
+        A law's name, or ``auto``: the varied axes decide.
+
+    Raises
+    ------
+    CBSDataError
+        If the named law needs axes that the data do not have.
+    """
+    one_axis = is_one_axis(ds)
+    if name != "auto":
+        law = get_law(name)
+        if law.two_axis and one_axis:
+            raise CBSDataError(f"law {name!r} needs n_prompts and n_rollouts, the data give only "
+                               "total_batch; valid: total, power")
+        return LawChoice(law, f"The {law.name} law was asked for.")
+    if one_axis:
+        return LawChoice(get_law("total"), "The data give total batches only: the total-batch law.")
+    prompts = len(np.unique(ds["n_prompts"].values))
+    rollouts = len(np.unique(ds["n_rollouts"].values))
+    if rollouts == 1:
+        return LawChoice(get_law("total"), "Only n_prompts varies: the total-batch law. B_prompt "
+                         "and B_rollout cannot be told apart at one n_rollouts.")
+    return _two_axis(group_baseline=not without_baseline(ds), prompts_vary=prompts > 1)
+
+
+def _two_axis(*, group_baseline: bool, prompts_vary: bool) -> LawChoice:
+    what = "Prompts and rollouts both vary" if prompts_vary else "Only n_rollouts varies"
+    reason = f"{what}: the two-axis law, its exponent free"
+    reason += "." if group_baseline else ", in 1/G because the estimator has no group baseline."
+    if not prompts_vary:
+        reason += (" B_prompt, B_rollout and S_min cannot be told apart at one n_prompts; what "
+                   "rollouts buy can.")
+    return LawChoice(get_law("two_axis_free" if group_baseline else "two_axis_free_plain"), reason)
+
+
+def batch_axes(ds: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return n_prompts and n_rollouts, or the total batch and 1 where there is one axis."""
+    prompts = ds["n_prompts"].values.astype(float)
+    rollouts = ds["n_rollouts"].values.astype(float)
+    one_axis = (prompts < 0) | (rollouts < 0)
+    return (np.where(one_axis, ds["total_batch"].values, prompts),
+            np.where(one_axis, 1.0, rollouts))
+
+
+def batch_scales(law: Law, n_prompts: np.ndarray, n_rollouts: np.ndarray) -> dict[str, float]:
+    """Return the log of the geometric middle of the batches tried, per noise scale."""
+    divisors = law.divisors(n_prompts, n_rollouts)
+    return {name: float(np.log(divisor).mean())
+            for name, divisor in zip(law.scales, divisors, strict=True)}
+
+
+def middle_batch(n_prompts: np.ndarray, n_rollouts: np.ndarray) -> tuple[float, float]:
+    """Return the geometric means of n_prompts and n_rollouts, where the level of S is sampled."""
+    return float(np.exp(np.log(n_prompts).mean())), float(np.exp(np.log(n_rollouts).mean()))
+
+
+def batch_weights(
+    law: Law, log_batch_scale: Mapping[str, float], n_prompts: np.ndarray, n_rollouts: np.ndarray
+) -> np.ndarray:
+    """Return what exp(level) of each noise scale is multiplied by, shape (scale, batch)."""
+    divisors = law.divisors(n_prompts, n_rollouts)
+    return np.array([np.exp(log_batch_scale[name]) / divisor
+                     for name, divisor in zip(law.scales, divisors, strict=True)])

@@ -43,7 +43,7 @@ import numpy as np
 from numba import njit
 from scipy.special import stdtrit
 
-from cbsbayes.models.priors import NOISE_PRIORS, NoisePriors
+from cbsbayes.models.parameters import NOISE_PRIORS, NoisePriors
 
 __all__ = ["NoiseArrays", "NoiseData", "log_density"]
 

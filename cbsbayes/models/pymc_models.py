@@ -43,7 +43,7 @@ import pytensor.tensor as pt
 from cbsbayes.models.crossing_data import LOGISTIC_SCALE, CrossingData
 from cbsbayes.models.laws import Law
 from cbsbayes.models.noise_data import NoiseData
-from cbsbayes.models.priors import PRIORS, Priors
+from cbsbayes.models.parameters import PRIORS, Priors
 
 __all__ = ["DATA_NAMES", "build_crossing_model", "model_data"]
 
@@ -71,7 +71,7 @@ def build_crossing_model(data: CrossingData, law: Law, priors: Priors = PRIORS) 
     law : Law
         The law of S(P, G).
     priors : Priors
-        Documented in `cbsbayes.models.priors`.
+        Documented in `cbsbayes.models.parameters`.
 
     Returns
     -------

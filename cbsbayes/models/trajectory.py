@@ -30,8 +30,7 @@ import numpy as np
 from scipy.special import expit, logit, ndtr
 
 from cbsbayes.models import trajectory_curve, trajectory_runs
-from cbsbayes.models.batches import batch_weights, middle_batch
-from cbsbayes.models.laws import Law
+from cbsbayes.models.laws import Law, batch_weights, middle_batch
 from cbsbayes.models.parameters import AlphaPrior, Block, FlatModel
 from cbsbayes.models.trajectory_curve import Curve
 from cbsbayes.models.trajectory_data import ALPHA, TrajectoryArrays, TrajectoryData
@@ -65,7 +64,7 @@ class TrajectoryPriors:
     curvature_sd : float
         Change of that trend per two units of logit accuracy, common to the scales.
     alpha : tuple of float
-        Mean, sd, lower and upper end of the exponent, as in `cbsbayes.models.priors`.
+        Mean, sd, lower and upper end of the exponent, as in `cbsbayes.models.parameters`.
     sigma_run : tuple of float
         Log sd of the run effect on log S.
     sigma_wander : tuple of float

@@ -14,10 +14,9 @@ import numpy as np
 import xarray as xr
 from scipy.optimize import isotonic_regression
 
-from cbsbayes.crossings.rules import curves_of, monotone_rows
+from cbsbayes.crossings.intervals import curves_of, monotone_rows
 from cbsbayes.errors import CBSDataError
-from cbsbayes.models.batches import batch_axes, batch_scales
-from cbsbayes.models.laws import Law
+from cbsbayes.models.laws import Law, batch_axes, batch_scales
 
 __all__ = ["ALPHA", "CEILING", "CURVATURE", "KAPPA", "LEVEL", "MEMORY", "N_WAVES_READ", "OFFSET",
            "RUN", "SATURATION", "SCALES", "SERIAL", "START", "TREND", "WANDER", "WHITE",

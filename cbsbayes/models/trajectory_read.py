@@ -24,10 +24,7 @@ import numpy as np
 import xarray as xr
 from scipy.optimize import isotonic_regression
 
-from cbsbayes.models.trajectory import TrajectoryParameters
-from cbsbayes.models.trajectory_curve import curves_of_draws
-from cbsbayes.models.trajectory_data import N_WAVES_READ
-from cbsbayes.models.variables import (
+from cbsbayes.models.parameters import (
     CURVE,
     INITIAL_ACCURACY,
     NODE_WEIGHT,
@@ -36,6 +33,9 @@ from cbsbayes.models.variables import (
     now_name,
     path_name,
 )
+from cbsbayes.models.trajectory import TrajectoryParameters
+from cbsbayes.models.trajectory_curve import curves_of_draws
+from cbsbayes.models.trajectory_data import N_WAVES_READ
 
 __all__ = ["crossing_of", "initial_accuracy", "read_thresholds", "replicated_log_steps"]
 

@@ -16,7 +16,7 @@ import xarray as xr
 from cbsbayes.crossings.contradictions import copied_curves, rising_steps
 from cbsbayes.inference.loo import GOOD_K
 from cbsbayes.models.laws import Law, get_law
-from cbsbayes.models.variables import SATURATION
+from cbsbayes.models.parameters import SATURATION
 from cbsbayes.posterior import sentence
 from cbsbayes.posterior.ceilings import OPTION
 from cbsbayes.posterior.tidy import interval

@@ -23,19 +23,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from cbsbayes.crossings.rules import RIGHT
+from cbsbayes.crossings.intervals import RIGHT
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.trajectory import find_laplace
 from cbsbayes.models.laws import Law
+from cbsbayes.models.parameters import CURVE, INITIAL_ACCURACY, PROGRESS, SATURATION, now_name
 from cbsbayes.models.trajectory import TrajectoryParameters
 from cbsbayes.models.trajectory_data import trajectory_data
-from cbsbayes.models.variables import (
-    CURVE,
-    INITIAL_ACCURACY,
-    PROGRESS,
-    SATURATION,
-    now_name,
-)
 from cbsbayes.posterior import sentence
 
 __all__ = ["ALARM", "OPTION", "Ceilings", "Level", "ceiling_loss", "check_ceilings",

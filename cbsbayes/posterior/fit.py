@@ -21,8 +21,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from cbsbayes.errors import CBSDataError, one_line
-from cbsbayes.models.batches import batch_axes
-from cbsbayes.models.laws import Law, get_law
+from cbsbayes.models.laws import Law, batch_axes, get_law
 from cbsbayes.posterior.surface import Condition, Surface
 from cbsbayes.sweep.files import read_tree, write_tree
 

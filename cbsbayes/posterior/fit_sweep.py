@@ -20,7 +20,7 @@ from cbsbayes.crossings.thresholds import MIN_BATCH_SIZES
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.loo import compare_laws, leave_one_run_out
 from cbsbayes.models.laws import get_law
-from cbsbayes.models.priors import NOISE_PRIORS, PRIORS
+from cbsbayes.models.parameters import NOISE_PRIORS, PRIORS
 from cbsbayes.models.trajectory import TRAJECTORY_PRIORS
 from cbsbayes.posterior.cautions import (
     cautions,

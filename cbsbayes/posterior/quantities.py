@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from cbsbayes.models.laws import Law
-from cbsbayes.models.variables import SATURATION
+from cbsbayes.models.parameters import SATURATION
 from cbsbayes.posterior.surface import Surface, doubling_saves, least_steps, steps_ratio
 
 __all__ = ["GAIN", "OF_ONE_LAW", "Design", "Quantity", "best_rollouts", "design_of", "quantities"]

@@ -15,13 +15,17 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.crossings.intervals import choose_thresholds, find_crossings
-from cbsbayes.crossings.reached import keep_reached, uninformative_runs
-from cbsbayes.crossings.thresholds import MIN_BATCH_SIZES, check_batches
+from cbsbayes.crossings.intervals import find_crossings
+from cbsbayes.crossings.thresholds import (
+    MIN_BATCH_SIZES,
+    check_batches,
+    choose_thresholds,
+    keep_reached,
+    uninformative_runs,
+)
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.nuts import SamplerSettings
-from cbsbayes.models.law_choice import LawChoice, choose_law
-from cbsbayes.models.laws import Law, get_law
+from cbsbayes.models.laws import Law, LawChoice, choose_law, get_law
 from cbsbayes.models.measured_noise import MIN_ROLLOUTS
 from cbsbayes.posterior.ceilings import check_ceilings
 from cbsbayes.sweep.dataset import choose_metric, is_one_axis

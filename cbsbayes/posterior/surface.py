@@ -40,7 +40,7 @@ import xarray as xr
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law
-from cbsbayes.models.variables import NODE_WEIGHT, SATURATION, path_name
+from cbsbayes.models.parameters import NODE_WEIGHT, SATURATION, path_name
 from cbsbayes.posterior.ceilings import Ceilings, Level
 
 __all__ = ["LINES", "Condition", "LogSteps", "Surface", "doubling_saves", "excess_samples",

@@ -15,10 +15,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.crossings.reached import Reached, reached_by
-from cbsbayes.crossings.thresholds import MIN_BATCH_SIZES
+from cbsbayes.crossings.thresholds import MIN_BATCH_SIZES, Reached, reached_by
 from cbsbayes.inference.diagnostics import convergence
-from cbsbayes.models.variables import PROGRESS
+from cbsbayes.models.parameters import PROGRESS
 from cbsbayes.posterior import sentence
 
 __all__ = ["MAX_R_HAT", "MIN_ESS", "identified_line", "reached_line", "sampler_checks",
@@ -116,7 +115,7 @@ def reached_line(crossings: xr.Dataset, left_out: Mapping[float, str]) -> dict[s
     crossings : xarray.Dataset
         Of the runs and thresholds fitted.
     left_out : mapping
-        Thresholds asked for that say nothing, and why (`cbsbayes.crossings.reached`).
+        Thresholds asked for that say nothing, and why (`cbsbayes.crossings.thresholds`).
 
     Returns
     -------

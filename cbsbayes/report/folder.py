@@ -65,7 +65,7 @@ def write_fit(
     CBSDataError
         If the folder cannot be written; files not yet replaced are as they were.
     """
-    from cbsbayes.baselines import with_comparison
+    from cbsbayes.baselines.table import with_comparison
     from cbsbayes.report.facts import Facts
     from cbsbayes.report.fit_page import fit_page, next_lines
     from cbsbayes.report.page import write_page

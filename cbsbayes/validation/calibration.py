@@ -35,7 +35,7 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.crossings.intervals import find_crossings
-from cbsbayes.inference.mode import find_mode, root_of_covariance
+from cbsbayes.inference.nuts import find_mode, root_of_covariance
 from cbsbayes.inference.sampling import sample_crossings, sample_prior
 from cbsbayes.inference.trajectory import Laplace, find_laplace, sample_around
 from cbsbayes.models.crossing_data import CrossingData, crossing_data

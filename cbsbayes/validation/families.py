@@ -12,7 +12,7 @@ from scipy import stats
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law
-from cbsbayes.models.priors import PRIORS
+from cbsbayes.models.parameters import PRIORS
 from cbsbayes.simulation.sweep import Disturbances, simulate_sweep
 from cbsbayes.simulation.truth import Truth
 

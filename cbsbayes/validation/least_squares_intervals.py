@@ -19,11 +19,9 @@ import numpy as np
 import xarray as xr
 from scipy.special import ndtri
 
-from cbsbayes.baselines import fit_log_law, interval_midpoints
 from cbsbayes.baselines.least_squares import fit_raw_law
-from cbsbayes.baselines.log_space import LogFit, inverse_batches
-from cbsbayes.models.batches import batch_axes
-from cbsbayes.models.laws import Law, get_law
+from cbsbayes.baselines.log_space import LogFit, fit_log_law, interval_midpoints, inverse_batches
+from cbsbayes.models.laws import Law, batch_axes, get_law
 from cbsbayes.validation.models import Reading
 
 __all__ = ["Intervals", "fixed_law", "least_squares_intervals", "log_estimates"]

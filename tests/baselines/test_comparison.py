@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cbsbayes.baselines import (
+from cbsbayes.baselines.least_squares import least_squares
+from cbsbayes.baselines.log_space import log_least_squares
+from cbsbayes.baselines.table import (
     comparison_rows,
     comparison_table,
     fit_baselines,
-    least_squares,
-    log_least_squares,
     with_comparison,
 )
 from cbsbayes.crossings.intervals import find_crossings

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from cbsbayes.baselines import least_squares, log_least_squares
+from cbsbayes.baselines.least_squares import least_squares
+from cbsbayes.baselines.log_space import log_least_squares
 from cbsbayes.errors import CBSDataError
 
 BATCH = np.array([1024, 128, 256, 4096, 512, 2048], dtype=float)

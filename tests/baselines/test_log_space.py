@@ -10,8 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from cbsbayes.baselines import fit_log_law, interval_midpoints, log_least_squares
-from cbsbayes.baselines.bootstrap import percentile_interval, resample_weights
+from cbsbayes.baselines.log_space import (
+    fit_log_law,
+    interval_midpoints,
+    log_least_squares,
+    percentile_interval,
+    resample_weights,
+)
 from cbsbayes.models.laws import get_law
 
 BATCH = np.array([1024, 128, 256, 4096, 512, 2048], dtype=float)

@@ -12,20 +12,11 @@ import math
 import numpy as np
 import pytest
 
-from cbsbayes.baselines import (
-    fit_baselines,
-    interval_midpoints,
-    least_squares,
-    log_least_squares,
-)
-from cbsbayes.crossings.intervals import (
-    INTERVAL,
-    LEFT,
-    RIGHT,
-    UNUSABLE,
-    choose_thresholds,
-    find_crossings,
-)
+from cbsbayes.baselines.least_squares import least_squares
+from cbsbayes.baselines.log_space import interval_midpoints, log_least_squares
+from cbsbayes.baselines.table import fit_baselines
+from cbsbayes.crossings.intervals import INTERVAL, LEFT, RIGHT, UNUSABLE, find_crossings
+from cbsbayes.crossings.thresholds import choose_thresholds
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.posterior.fit_sweep import fit_sweep

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cbsbayes.crossings.intervals import choose_thresholds, find_crossings
+from cbsbayes.crossings.intervals import find_crossings
+from cbsbayes.crossings.thresholds import choose_thresholds
 from cbsbayes.sweep.dataset import long_table
 from cbsbayes.sweep.files import read_sweep
 from cbsbayes.sweep.groups import group_of

@@ -9,8 +9,9 @@ import tarfile
 import numpy as np
 import pytest
 
-from cbsbayes.crossings.intervals import choose_thresholds, find_crossings
-from cbsbayes.noise.scale import noise_scales
+from cbsbayes.crossings.intervals import find_crossings
+from cbsbayes.crossings.thresholds import choose_thresholds
+from cbsbayes.noise.probes import noise_scales
 from cbsbayes.sweep.files import default_sweep_path, read_sweep
 from cbsbayes.sweep.groups import group_of
 from training.definitions import read_phase

@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cbsbayes.crossings.intervals import INTERVAL, LEFT, RIGHT, RULES, UNUSABLE, find_crossings
-from cbsbayes.crossings.rules import monotone_rows
+from cbsbayes.crossings.intervals import (
+    INTERVAL,
+    LEFT,
+    RIGHT,
+    RULES,
+    UNUSABLE,
+    find_crossings,
+    monotone_rows,
+)
 from cbsbayes.errors import CBSDataError
 from cbsbayes.sweep.dataset import new_sweep
 

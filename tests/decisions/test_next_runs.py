@@ -10,7 +10,7 @@ import xarray as xr
 from fitted import NARROW, SETTINGS, quick_sampling
 from scipy import stats
 
-from cbsbayes.crossings.rules import INTERVAL, LEFT, RIGHT
+from cbsbayes.crossings.intervals import INTERVAL, LEFT, RIGHT
 from cbsbayes.decisions.candidates import Candidate, Choices, Request
 from cbsbayes.decisions.information import planned_quantity
 from cbsbayes.decisions.next_runs import (

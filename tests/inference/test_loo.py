@@ -10,7 +10,8 @@ import pytest
 import xarray as xr
 from scipy.stats import norm
 
-from cbsbayes.crossings.intervals import choose_thresholds, find_crossings
+from cbsbayes.crossings.intervals import find_crossings
+from cbsbayes.crossings.thresholds import choose_thresholds
 from cbsbayes.inference.loo import GOOD_K, compare_laws, leave_one_run_out
 from cbsbayes.inference.sampling import SamplerSettings, crossing_log_likelihoods, sample_crossings
 from cbsbayes.models.crossing_data import crossing_data

@@ -12,16 +12,17 @@ from crossing_tables import all_left, crossings_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from noise_tables import with_noise
+from scipy.special import logit, ndtr
+from scipy.stats import norm
 
 from cbsbayes.crossings.intervals import find_crossings
-from cbsbayes.inference.mode import find_mode
+from cbsbayes.inference.nuts import find_mode
 from cbsbayes.inference.sampling import crossing_density, crossing_log_likelihoods
 from cbsbayes.models.crossing import run_effects, run_log_likelihoods
-from cbsbayes.models.crossing_arrays import crossing_arrays
 from cbsbayes.models.crossing_data import crossing_data
-from cbsbayes.models.crossing_parameters import CrossingParameters
+from cbsbayes.models.crossing_parameters import CrossingParameters, crossing_arrays
 from cbsbayes.models.laws import LAWS
-from cbsbayes.models.priors import PRIORS
+from cbsbayes.models.parameters import PRIORS
 from cbsbayes.models.pymc_models import build_crossing_model
 from cbsbayes.posterior.fit import stacked
 from cbsbayes.posterior.law_fit import new_runs
@@ -56,11 +57,25 @@ def points(own, far=0.5, n=3):
     return own.center + far * own.sd * rng.standard_normal((n, own.n_dim))
 
 
+def value_name(block):
+    return "alpha_interval__" if block.name == "alpha" else block.value_name
+
+
 def as_values(own, position, effect):
     """Return a point of PyMC's unconstrained space, every run's effect the same."""
-    values = {b.value_name: (position[own.slices[b.name]] if b.dim
-                             else position[own.slices[b.name]][0]) for b in own.blocks}
+    values = {value_name(b): (position[own.slices[b.name]] if b.dim
+                              else position[own.slices[b.name]][0]) for b in own.blocks}
+    if "alpha_interval__" in values:
+        values["alpha_interval__"] = logit(ndtr(values["alpha_interval__"]))
     return values | {"run_effect_z": np.full(len(own.data.run), effect)}
+
+
+def log_slope(own, position):
+    """Return log of what PyMC's coordinate of the exponent changes by with ours."""
+    if "alpha" not in own.slices:
+        return 0.0
+    w = position[own.slices["alpha"]][0]
+    return norm.logpdf(w) - np.log(ndtr(w) * ndtr(-w))
 
 
 def slopes(density, position, step=1e-5):
@@ -72,7 +87,7 @@ def slopes(density, position, step=1e-5):
 @pytest.mark.parametrize(("name", "n_thresholds"), CASES)
 def test_the_density_is_the_pymc_model_s_with_run_effects_integrated_out(name, n_thresholds):
     own, pymc = model(name, n_thresholds), pymc_model(name, n_thresholds)
-    assert [b.value_name for b in own.blocks] == [
+    assert [value_name(b) for b in own.blocks] == [
         v.name for v in pymc.value_vars if v.name != "run_effect_z"]
     logp = pymc.compile_logp(mode=MODE)
     by_run = pymc.compile_fn(pymc.replace_rvs_by_values([pymc["crossings"].sum(axis=1)])[0],
@@ -83,7 +98,7 @@ def test_the_density_is_the_pymc_model_s_with_run_effects_integrated_out(name, n
         weight = np.exp(runs - runs.max(axis=0) - 0.5 * effects[:, None] ** 2)
         integral = np.log(np.trapezoid(weight, effects, axis=0)) + runs.max(axis=0)
         whole = logp(as_values(own, position, 0.0)) + (integral - by_run(
-            as_values(own, position, 0.0))).sum()
+            as_values(own, position, 0.0))).sum() + log_slope(own, position)
         # PyTensor folds logarithms of constants such as 1.5 in single precision: 1e-7 in all
         assert crossing_density(own)(position)[0] == pytest.approx(whole, abs=2e-5)
 

@@ -10,8 +10,8 @@ import xarray as xr
 
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.errors import CBSDataError
-from cbsbayes.models.crossing_data import FAR, batch_axes, crossing_data
-from cbsbayes.models.laws import get_law
+from cbsbayes.models.crossing_data import FAR, crossing_data
+from cbsbayes.models.laws import batch_axes, get_law
 from cbsbayes.simulation.sweep import simulate_sweep
 
 INF = np.inf

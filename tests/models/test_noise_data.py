@@ -14,7 +14,7 @@ from cbsbayes.inference.sampling import crossing_density
 from cbsbayes.models.crossing_data import crossing_data
 from cbsbayes.models.crossing_parameters import CrossingParameters
 from cbsbayes.models.laws import LAWS
-from cbsbayes.noise.scale import fieller
+from cbsbayes.noise.probes import fieller
 
 LAW = LAWS["total"]
 

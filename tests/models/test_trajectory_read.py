@@ -9,10 +9,10 @@ from trajectory_plain import curve
 
 from cbsbayes.inference.trajectory import expected_accuracy, find_laplace
 from cbsbayes.models.laws import get_law
+from cbsbayes.models.parameters import CURVE, INITIAL_ACCURACY, PROGRESS, now_name
 from cbsbayes.models.trajectory import TrajectoryParameters
 from cbsbayes.models.trajectory_data import trajectory_data
 from cbsbayes.models.trajectory_read import crossing_of, read_thresholds, replicated_log_steps
-from cbsbayes.models.variables import CURVE, INITIAL_ACCURACY, PROGRESS, now_name
 from cbsbayes.posterior.fit import stacked
 from cbsbayes.posterior.surface import Surface
 from cbsbayes.simulation.sweep import simulate_sweep

@@ -20,8 +20,7 @@ from cbsbayes.noise.beside_fit import (
     shown_rows,
     verdict_of,
 )
-from cbsbayes.noise.probes import MIN_PROBES, measured_in_ranges, probes_of_fit
-from cbsbayes.noise.scale import ratio_of_means
+from cbsbayes.noise.probes import MIN_PROBES, measured_in_ranges, probes_of_fit, ratio_of_means
 from cbsbayes.plots import plot_noise_against_fit
 from cbsbayes.plots.style import detached
 from cbsbayes.posterior.fit import Fit

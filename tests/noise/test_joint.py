@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from fitted import few_figures, run
 
-from cbsbayes.baselines import with_comparison
+from cbsbayes.baselines.table import with_comparison
 from cbsbayes.errors import CBSDataError
 from cbsbayes.fit import main
 from cbsbayes.inference.sampling import SamplerSettings
-from cbsbayes.models.law_choice import choose_law
+from cbsbayes.models.laws import choose_law
 from cbsbayes.noise.joint import JOINT_COLUMNS, fit_jointly, joint_table
 from cbsbayes.noise.probes import probes_at_accuracy
 from cbsbayes.posterior.fit import Fit

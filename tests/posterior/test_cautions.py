@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from cbsbayes.models.laws import get_law
-from cbsbayes.models.priors import PRIORS
+from cbsbayes.models.parameters import PRIORS
 from cbsbayes.posterior.cautions import (
     cautions,
     disagreements,

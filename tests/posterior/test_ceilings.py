@@ -11,23 +11,16 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from cbsbayes.crossings.intervals import find_crossings
-from cbsbayes.crossings.rules import RIGHT
+from cbsbayes.crossings.intervals import RIGHT, find_crossings
 from cbsbayes.decisions.front import on_front
 from cbsbayes.decisions.splits import judge
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.models.laws import get_law
+from cbsbayes.models.parameters import CURVE, INITIAL_ACCURACY, PROGRESS, SATURATION, now_name
 from cbsbayes.models.trajectory import TrajectoryParameters
 from cbsbayes.models.trajectory_data import trajectory_data
 from cbsbayes.models.trajectory_read import read_thresholds
-from cbsbayes.models.variables import (
-    CURVE,
-    INITIAL_ACCURACY,
-    PROGRESS,
-    SATURATION,
-    now_name,
-)
 from cbsbayes.posterior.cautions import ceiling_sentences
 from cbsbayes.posterior.ceilings import (
     OPTION,

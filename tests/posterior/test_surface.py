@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import LAWS, get_law
-from cbsbayes.models.variables import NODE_WEIGHT, path_name
+from cbsbayes.models.parameters import NODE_WEIGHT, path_name
 from cbsbayes.posterior.surface import (
     Surface,
     doubling_saves,

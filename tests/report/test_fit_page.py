@@ -13,7 +13,7 @@ import pytest
 from fitted import SETTINGS, quick_sampling, timed_fit, verdict_of
 from page_reader import Page
 
-from cbsbayes.baselines import with_comparison
+from cbsbayes.baselines.table import with_comparison
 from cbsbayes.posterior.ceilings import OPTION
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep

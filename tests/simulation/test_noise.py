@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.noise.probes import probes_of
-from cbsbayes.noise.scale import noise_scales
+from cbsbayes.noise.probes import noise_scales, probes_of
 from cbsbayes.simulation.noise import with_gradient_noise
 from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.simulation.truth import truth_of

@@ -11,7 +11,7 @@ import xarray as xr
 from matplotlib import pyplot
 
 from cbsbayes.models.laws import get_law
-from cbsbayes.models.priors import PRIORS
+from cbsbayes.models.parameters import PRIORS
 from cbsbayes.validation.calibration import (
     COLUMNS,
     TrajectoryCalibration,

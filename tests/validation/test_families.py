@@ -7,7 +7,7 @@ import pytest
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import get_law
-from cbsbayes.models.priors import PRIORS
+from cbsbayes.models.parameters import PRIORS
 from cbsbayes.simulation.truth import truth_of
 from cbsbayes.validation.families import FAMILIES, family_sweep, get_family, prior_exponent
 

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 from crossing_tables import THRESHOLDS, crossings_table
 
-from cbsbayes.baselines import log_least_squares
+from cbsbayes.baselines.log_space import log_least_squares
 from cbsbayes.models.laws import LAWS, get_law
 from cbsbayes.validation.least_squares_intervals import (
     fixed_law,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cbsbayes.inference.mode import find_mode, root_of_covariance
+from cbsbayes.inference.nuts import find_mode, root_of_covariance
 
 MODE = np.array([0.7, -1.2])
 COVARIANCE = np.array([[0.5, 0.3], [0.3, 0.4]])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cbsbayes.models.priors import PRIORS
+from cbsbayes.models.parameters import PRIORS
 
 
 def test_at_one_threshold_the_residual_takes_what_the_run_effect_leaves():
