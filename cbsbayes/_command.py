@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, NoReturn
 
 from cbsbayes.errors import CBSDataError, one_line
 
@@ -17,6 +21,7 @@ __all__ = ["EXIT_INPUT", "EXIT_OK", "EXIT_SAMPLING", "Stage", "StageTime", "Timi
 EXIT_OK = 0
 EXIT_INPUT = 1  # the user's input is at fault; 2 is argparse's own status for usage
 EXIT_SAMPLING = 3  # everything was written, but sampling checks were not passed
+_LEAST_MEMORY = 3 * 2**30  # bytes of address space; below, libraries abort while they are loaded
 
 
 def run_command(body: Callable[[], int], command: str) -> int:
@@ -32,12 +37,14 @@ def run_command(body: Callable[[], int], command: str) -> int:
     Returns
     -------
     int
-        The body's status, or 1 where the input was at fault.
+        The body's status; 1 where the input was at fault, 130 after Ctrl-C, 143 after SIGTERM.
     """
     # matrices are small here: BLAS threads would wait for each other longer than they work
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        return body()
+        _check_memory_limit()
+        with _sigterm_raises():
+            return body()
     except CBSDataError as error:
         message = str(error)
     except OSError as error:
@@ -48,11 +55,41 @@ def run_command(body: Callable[[], int], command: str) -> int:
             raise
         message = ("compiled code can be kept nowhere; set NUMBA_CACHE_DIR to a folder that can be "
                    "written")
-    except KeyboardInterrupt:
-        print(f"{command}: interrupted; nothing half-written was left behind", file=sys.stderr)
-        return 130
+    except MemoryError as error:
+        message = (f"out of memory ({str(error) or 'no detail'}); raise the limit (ulimit -v, a "
+                   "batch system's --mem) or give fewer runs, thresholds or draws")
+    except KeyboardInterrupt as stop:
+        what, status = ("terminated", 143) if stop.args else ("interrupted", 130)
+        print(f"{command}: {what}; every output is whole: as it was before, or finished",
+              file=sys.stderr)
+        return status
     print(f"{command}: {one_line(message)}", file=sys.stderr)
     return EXIT_INPUT
+
+
+def _check_memory_limit() -> None:
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if resource.RLIM_INFINITY != limit < _LEAST_MEMORY:
+        raise CBSDataError(f"the limit on memory (ulimit -v) is {limit / 2**30:.1f} GiB of address "
+                           f"space; valid: at least {_LEAST_MEMORY / 2**30:g} GiB")
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, so that it clears up; batch systems send it."""
+    if (threading.current_thread() is not threading.main_thread()
+            or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL):
+        yield
+        return
+
+    def stop(*_: object) -> NoReturn:
+        raise KeyboardInterrupt("SIGTERM")
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def numbers(text: str) -> list[float]:

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_FILES = ("splits", "group_size", "targets", "front", "iso_batch", "split_choice", "clock", "times",
-          "clock_choices", "clock_map", "time_cost", "step_time")  # of this and earlier answers
 _TIMES = ("gpus", "price", "gpu_hours", "money", "deadline")  # options that ask for times
 _NOT_ASKED = ("fit", "output", "json", "quiet")  # say nothing of the decision
 
@@ -114,29 +112,29 @@ def _run(options: argparse.Namespace, command: str) -> int:
     from cbsbayes.posterior.fit import Fit, fitted_threshold, middle_threshold
     from cbsbayes.report.allocate import allocate_page
     from cbsbayes.report.facts import Facts
-    from cbsbayes.report.folder import check_folder, write_answer, writing
-    from cbsbayes.report.page import check_page_folder, write_page
+    from cbsbayes.report.folder import write_answer
+    from cbsbayes.report.page import write_page
+    from cbsbayes.sweep.output_folder import output_folder
 
-    check_folder(options.output)
-    check_page_folder(options.output)
-    paths = find_fits([options.fit])
-    if len(paths) > 1:
-        raise CBSDataError(f"{options.fit} holds the fits of {len(paths)} groups, which are never "
-                           f"pooled; give one of them: {', '.join(str(p.parent) for p in paths)}")
-    fit = Fit.load(paths[0])
-    level = (middle_threshold(fit) if options.threshold is None
-             else fitted_threshold(fit, options.threshold))
-    target, costs, times = _target(options), _costs(options), _times(fit, options, level)
-    decision = decide(fit, batch=options.batch, threshold=options.threshold, target=target,
-                      costs=costs, left_out=options.check)
-    decision.tables.update({} if isinstance(times, str) else times.tables)
-    asked = {name: value for name, value in vars(options).items()
-             if value not in (None, False) and name not in _NOT_ASKED}
-    with writing(options.output):
-        write_answer(options.output, decision.tables, _figures(fit, decision, times), _FILES)
+    with output_folder(options.output, "cbsbayes.allocate") as folder:
+        paths = find_fits([options.fit])
+        if len(paths) > 1:
+            raise CBSDataError(
+                f"{options.fit} holds the fits of {len(paths)} groups, which are never pooled; "
+                f"give one of them: {', '.join(str(p.parent) for p in paths)}")
+        fit = Fit.load(paths[0])
+        level = (middle_threshold(fit) if options.threshold is None
+                 else fitted_threshold(fit, options.threshold))
+        target, costs, times = _target(options), _costs(options), _times(fit, options, level)
+        decision = decide(fit, batch=options.batch, threshold=options.threshold, target=target,
+                          costs=costs, left_out=options.check)
+        decision.tables.update({} if isinstance(times, str) else times.tables)
+        asked = {name: value for name, value in vars(options).items()
+                 if value not in (None, False) and name not in _NOT_ASKED}
+        write_answer(folder, decision.tables, _figures(fit, decision, times))
         page = allocate_page(Facts(fit, decision.threshold), decision, times, options.output,
                              {"command": command, "asked": asked})
-        write_page(page, options.output)
+        write_page(page, folder)
     if options.json:
         print(json.dumps(_as_json(fit, decision, page.answer, page.cautions), allow_nan=False))
     elif not options.quiet:

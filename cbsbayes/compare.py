@@ -60,32 +60,31 @@ def _run(options: argparse.Namespace, command: str) -> int:
     from cbsbayes.posterior.fit import Fit
     from cbsbayes.report.compare import compare_page, how_text, main_rows, row_label
     from cbsbayes.report.facts import Facts
-    from cbsbayes.report.folder import check_folder, write_answer, writing
-    from cbsbayes.report.page import check_page_folder, write_page
+    from cbsbayes.report.folder import write_answer
+    from cbsbayes.report.page import write_page
     from cbsbayes.sweep.files import write_whole
+    from cbsbayes.sweep.output_folder import output_folder
 
     if not 0.5 <= options.ci_prob < 1:
         raise CBSDataError(f"--ci-prob is {options.ci_prob:g}; valid: from 0.5 to below 1, "
                            "usually 0.9")
-    check_folder(options.output)
-    check_page_folder(options.output)
-    paths = find_fits(options.fits)
-    loaded = [Fit.load(path) for path in paths]
-    fits = dict(zip(label_fits(loaded, paths), loaded, strict=True))
-    names = None if options.quantity is None else [
-        name.strip() for name in options.quantity.split(",") if name.strip()]
-    table = compare_fits(fits, names=names, ci_prob=options.ci_prob, random_seed=options.seed)
-    sides = {label: Facts(fit) for label, fit in fits.items()}
-    shown = main_rows(table, next(iter(sides.values())).batch, options.threshold)
-    first = shown[shown["second"] == shown["second"].iloc[0]]
-    panels = {row_label(row): (row["quantity"], row["at"]) for _, row in first.iterrows()}
-    with writing(options.output):
-        write_answer(options.output, {"compare": table},
+    with output_folder(options.output, "cbsbayes.compare") as folder:
+        paths = find_fits(options.fits)
+        loaded = [Fit.load(path) for path in paths]
+        fits = dict(zip(label_fits(loaded, paths), loaded, strict=True))
+        names = None if options.quantity is None else [
+            name.strip() for name in options.quantity.split(",") if name.strip()]
+        table = compare_fits(fits, names=names, ci_prob=options.ci_prob, random_seed=options.seed)
+        sides = {label: Facts(fit) for label, fit in fits.items()}
+        shown = main_rows(table, next(iter(sides.values())).batch, options.threshold)
+        first = shown[shown["second"] == shown["second"].iloc[0]]
+        panels = {row_label(row): (row["quantity"], row["at"]) for _, row in first.iterrows()}
+        write_answer(folder, {"compare": table},
                      {"compare": partial(plot_forest, table, panels)})
         page = compare_page(sides, table, shown, options.output, command)
-        write_whole(options.output / "compare.txt",
+        write_whole(folder / "compare.txt",
                     "\n".join([*page.cautions, how_text(table), *page.answer]) + "\n")
-        write_page(page, options.output)
+        write_page(page, folder)
     if options.json:
         print(json.dumps({"remarks": remarks(fits),
                           "compare": json.loads(table.to_json(orient="records"))},

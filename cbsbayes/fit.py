@@ -139,28 +139,30 @@ def _run(options: argparse.Namespace, command: str) -> int:
 
 def _fit_groups(options: argparse.Namespace, command: str, stage: Timings) -> _Done:
     stage("importing")
-    from cbsbayes.report.folder import check_folder, write_fit
+    from cbsbayes.report.folder import write_files
     from cbsbayes.sweep.files import default_sweep_path, read_sweep
     from cbsbayes.sweep.groups import group_names
+    from cbsbayes.sweep.output_folder import output_folder
 
     stage("reading the sweep")
     path = options.sweep or default_sweep_path()
     sweep = read_sweep(path)
     groups = [options.group] if options.group is not None else group_names(sweep)
-    check_folder(options.output)
     done = _Done(path, sweep, _folders(options.output, groups))
-    for group, folder in done.folders.items():
-        try:
-            fit = _fit(sweep, group, options, stage)
-        except CBSDataError as error:
-            done.refused[group] = str(error)
-            continue
-        done.facts.append(write_fit(fit, folder, command=command, stage=stage,
-                                    figures=options.figures, sweep=sweep, source=options.sweep))
-    if not done.facts:
-        raise CBSDataError(_none_fitted(done.refused))
-    if len(groups) > 1:
-        _write_together(done, options.output)
+    with output_folder(options.output, "cbsbayes.fit") as new:
+        for group, folder in done.folders.items():
+            try:
+                fit = _fit(sweep, group, options, stage)
+            except CBSDataError as error:
+                done.refused[group] = str(error)
+                continue
+            done.facts.append(write_files(
+                fit, new / folder.relative_to(options.output), shown=folder, command=command,
+                stage=stage, figures=options.figures, sweep=sweep, source=options.sweep))
+        if not done.facts:
+            raise CBSDataError(_none_fitted(done.refused))
+        if len(groups) > 1:
+            _write_together(done, new)
     return done
 
 
@@ -200,14 +202,7 @@ def _fit(sweep: xr.Dataset, group: str, options: argparse.Namespace, stage: Stag
 def _write_together(done: _Done, output: Path) -> None:
     """Write the tables of all groups stacked, and a page that lists them."""
     from cbsbayes.posterior.selection import runs_table
-    from cbsbayes.report.folder import (
-        TABLES,
-        clear_fit,
-        fit_summary,
-        table_of,
-        write_stacked,
-        writing,
-    )
+    from cbsbayes.report.folder import TABLES, fit_summary, table_of, write_stacked
     from cbsbayes.report.page import IndexEntry, render_index
     from cbsbayes.report.text import paragraph
     from cbsbayes.sweep.files import write_whole
@@ -227,13 +222,11 @@ def _write_together(done: _Done, output: Path) -> None:
                for facts in done.facts]
     entries += [IndexEntry(group, "", reason, "") for group, reason in refused.items()]
     summaries = [*map(fit_summary, done.facts), *_refused_as_json(refused)]
-    with writing(output):
-        for name, parts in tables.items():
-            write_stacked(parts, output / f"{name}.csv")
-        write_whole(output / "fit.json",
-                    json.dumps({"groups": summaries}, indent=2, allow_nan=False) + "\n")
-        write_whole(output / "index.html", render_index(entries))
-        clear_fit(output)
+    for name, parts in tables.items():
+        write_stacked(parts, output / f"{name}.csv")
+    write_whole(output / "fit.json",
+                json.dumps({"groups": summaries}, indent=2, allow_nan=False) + "\n")
+    write_whole(output / "index.html", render_index(entries))
 
 
 def _refused_as_json(refused: dict[str, str]) -> list[dict[str, Any]]:

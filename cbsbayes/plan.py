@@ -99,8 +99,8 @@ def _run(options: argparse.Namespace, command: str) -> int:
     from cbsbayes.decisions.next_runs import plan_runs
     from cbsbayes.plots import plot_plan
     from cbsbayes.report.facts import Facts
-    from cbsbayes.report.folder import check_folder, write_answer, writing
-    from cbsbayes.report.page import check_page_folder, write_page
+    from cbsbayes.report.folder import write_answer
+    from cbsbayes.report.page import write_page
     from cbsbayes.report.phases import head_of, read_like
     from cbsbayes.report.plan import (
         SHOWN,
@@ -110,24 +110,23 @@ def _run(options: argparse.Namespace, command: str) -> int:
         runs_table,
     )
     from cbsbayes.sweep.files import write_whole
+    from cbsbayes.sweep.output_folder import output_folder
 
     request = _request(options)
-    check_folder(options.output)
-    check_page_folder(options.output)
     stage = _stage(options)
-    fit, notes = _planning_fit(options, stage)
-    head = read_like(options.like) if options.like else head_of(fit.sweep)
-    cost = _cost(options, fit)
-    stage("weighing candidates")
-    plan, facts = plan_runs(fit, request, cost), Facts(fit)
-    with writing(options.output):
-        write_answer(options.output, {"plan": plan.table, "runs": plan.runs},
+    with output_folder(options.output, "cbsbayes.plan") as folder:
+        fit, notes = _planning_fit(options, stage)
+        head = read_like(options.like) if options.like else head_of(fit.sweep)
+        cost = _cost(options, fit)
+        stage("weighing candidates")
+        plan, facts = plan_runs(fit, request, cost), Facts(fit)
+        write_answer(folder, {"plan": plan.table, "runs": plan.runs},
                      {"plan": partial(plot_plan, plan, title=plan_label(plan))})
-        record = _record(plan, facts, command, notes, *_phases(options, plan, head))
-        write_whole(options.output / "plan.json",
+        record = _record(plan, facts, command, notes, *_phases(options, plan, head, folder))
+        write_whole(folder / "plan.json",
                     json.dumps(record, indent=2, allow_nan=False) + "\n")
         page = plan_page(plan, facts, record, options.output)
-        write_page(page, options.output)
+        write_page(page, folder)
     if options.json:
         print(json.dumps(record, allow_nan=False))
     elif not options.quiet:
@@ -216,9 +215,11 @@ def _cost(options: argparse.Namespace, fit: Fit) -> Cost:
     return step_time_cost(fit, options.gpus) if options.cost == "gpu-hours" else sample_cost()
 
 
-def _phases(options: argparse.Namespace, plan: Plan, head: Head) -> tuple[list[str], str]:
+def _phases(
+    options: argparse.Namespace, plan: Plan, head: Head, folder: Path
+) -> tuple[list[str], str]:
     """Write the phase files; return the lines that start the runs, and where the rest is from."""
-    from cbsbayes.report.phases import clear_phases, command_lines, phase_files, write_phases
+    from cbsbayes.report.phases import command_lines, phase_files, write_phases
 
     target = options.write_phase or options.output / "phases" / "planned.toml"
     if plan.tried.one_axis:
@@ -233,10 +234,8 @@ def _phases(options: argparse.Namespace, plan: Plan, head: Head) -> tuple[list[s
         if options.write_phase:
             raise
         return [], f"No lines for training.sweep: {error}."
-    places = write_phases(files, target.parent)
-    if not options.write_phase:
-        clear_phases(target.parent, places)
-    return command_lines(places), head.how
+    written = write_phases(files, target.parent if options.write_phase else folder / "phases")
+    return command_lines([target.with_name(path.name) for path in written]), head.how
 
 
 def _record(

@@ -94,27 +94,26 @@ def _whole(text: str, least: int = 0) -> int:
 
 
 def _run(options: argparse.Namespace, command: str) -> int:
-    from cbsbayes.report.folder import check_folder
+    from cbsbayes.sweep.output_folder import growing_folder
     from cbsbayes.validation.engine import executor, run_study
     from cbsbayes.validation.page import study_markdown, write_outcome, write_page
 
     studies = _studies(options)
     say: Callable[[str], object] = (lambda text: None) if options.quiet else print
-    check_folder(options.output)
-    options.output.mkdir(parents=True, exist_ok=True)
     wanted = range(options.first, options.first + options.sweeps)
     failed = False
     say(f"`{command}`")
-    with (_progress(options.quiet, len(studies) * len(wanted)) as advance,
+    with (growing_folder(options.output, "cbsbayes.validate") as folder,
+          _progress(options.quiet, len(studies) * len(wanted)) as advance,
           executor(options.workers, options.scheduler) as pool):
         for study in studies:
-            outcome = run_study(study, wanted, options.output, pool, advance)
-            write_outcome(outcome, options.output, command)
-            page = write_page(options.output)
+            outcome = run_study(study, wanted, folder, pool, advance)
+            write_outcome(outcome, folder, command)
+            page = write_page(folder)
             failed |= bool(outcome.summary["failed"])
             say(f"\n{study.name}\n\n"
                 f"{study_markdown(study.kind, outcome.table, outcome.summary)}")
-    say(f"\nwrote {one_line(page)}")
+    say(f"\nwrote {one_line(options.output / page.name)}")
     return EXIT_SAMPLING if failed else EXIT_OK
 
 

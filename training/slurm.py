@@ -101,6 +101,9 @@ def array_script(
         if not _DIRECTIVE.fullmatch(directive):
             raise CBSDataError(f"--sbatch {directive!r} is no option of sbatch; valid: e.g. "
                                "--sbatch=--time=24:00:00")
+    if not str(script).isprintable():
+        raise CBSDataError(f"--slurm is {str(script)!r}; valid: a path without line breaks, which "
+                           "would end the comment that names it in the script")
     if re.search(r"[\s%\\]", str(logs)):
         raise CBSDataError(f"Slurm cannot write logs under {str(logs)!r}: spaces, % and "
                            "backslashes have a meaning there; choose another --output")

@@ -15,6 +15,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import batch_axes
 from cbsbayes.posterior.fit import THINNED, Fit, fitted_threshold, middle_threshold
 from cbsbayes.posterior.tidy import quantiles
+from cbsbayes.sweep.output_folder import named_files
 
 __all__ = ["NEW_RUN", "POPULATION", "as_fit", "at_levels", "find_fits", "fitted_threshold",
            "interval_columns", "label_fits", "log_steps_at", "middle_threshold",
@@ -69,7 +70,11 @@ def _fits_at(given: Path) -> list[Path]:
                            "python -m cbsbayes.fit wrote")
     if not given.is_dir():
         return [given]
-    inside = sorted([*given.glob("fit.nc")] or given.glob("*/fit.nc"))
+    named = named_files(given)
+    if named is None:
+        inside = sorted([*given.glob("fit.nc")] or given.glob("*/fit.nc"))
+    else:
+        inside = [given / name for name in named if Path(name).name == "fit.nc"]
     if not inside:
         raise CBSDataError(f"{given} holds no fit.nc, nor does any folder in it; give a folder "
                            "that python -m cbsbayes.fit wrote")

@@ -14,12 +14,13 @@ Everything compiled stands in this file: numba's cache does not notice changes i
 
 from __future__ import annotations
 
+from functools import partial
 from math import erfc, exp, expm1, log, sqrt
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from cbsbayes.models.compiled import compiled
 from cbsbayes.models.crossing_parameters import CrossingArrays
 
 __all__ = ["log_density", "run_effects", "run_log_likelihoods"]
@@ -31,7 +32,7 @@ _AFRESH = 64  # nodes after which exponentials are taken again: factors over- an
 _MOST_NODES, _MOST_STEPS = 4096, 40  # of a sum, of a search: some 8 and 3 are usual
 
 Shared = tuple[np.ndarray, np.ndarray, np.ndarray]  # log S, carried, 1/scale: see _expected, _links
-_compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+_compiled = partial(compiled, fastmath={"reassoc", "contract"})
 
 
 @_compiled

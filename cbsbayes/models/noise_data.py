@@ -40,9 +40,9 @@ from math import exp, expm1, log, log1p, pi
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from scipy.special import stdtrit
 
+from cbsbayes.models.compiled import compiled as _compiled
 from cbsbayes.models.parameters import NOISE_PRIORS, NoisePriors
 
 __all__ = ["NoiseArrays", "NoiseData", "log_density"]
@@ -160,7 +160,6 @@ class NoiseArrays(NamedTuple):
     precision: np.ndarray
 
 
-_compiled = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @_compiled

@@ -36,10 +36,10 @@ from math import erfc, exp, lgamma, log, log1p, pi, sqrt
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from scipy.special import expit, ndtr
 
 from cbsbayes.errors import CBSDataError
+from cbsbayes.models.compiled import compiled
 
 __all__ = ["StepTimeData", "StepTimeParameters", "log_density", "log_step_time", "parameters",
            "prior_parameters", "prior_scale", "step_time_data"]
@@ -177,7 +177,7 @@ def prior_parameters(
         1.0 + rng.gamma(NU_PRIOR[0], 1.0 / NU_PRIOR[1], shape))
 
 
-@njit(cache=True)
+@compiled
 def log_density(position: np.ndarray, data: StepTimeData) -> tuple[float, np.ndarray]:
     """Return the log posterior density at a position, up to a constant, and its gradient.
 
@@ -237,12 +237,12 @@ def log_density(position: np.ndarray, data: StepTimeData) -> tuple[float, np.nda
     return value, gradient
 
 
-@njit(cache=True)
+@compiled
 def _expit(y: float) -> float:
     return 1.0 / (1.0 + exp(-y))
 
 
-@njit(cache=True)
+@compiled
 def _log_times(coefficients: np.ndarray, kappa: float, terms: np.ndarray) -> np.ndarray:
     """Return what `log_step_time` does for one position, shape (batch,)."""
     out = np.empty(len(terms))
@@ -253,7 +253,7 @@ def _log_times(coefficients: np.ndarray, kappa: float, terms: np.ndarray) -> np.
     return out
 
 
-@njit(cache=True)
+@compiled
 def _by_costs(
     coefficients: np.ndarray, kappa: float, terms: np.ndarray, pull: np.ndarray
 ) -> tuple[np.ndarray, float]:
@@ -270,7 +270,7 @@ def _by_costs(
     return by_cost, by_kappa
 
 
-@njit(cache=True)
+@compiled
 def _digamma(x: float) -> float:
     """Return the derivative of log Γ, by recurrence to its asymptotic series (10 digits)."""
     shift = 0.0

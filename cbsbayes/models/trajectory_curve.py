@@ -28,8 +28,8 @@ from math import cos, exp, log, log1p, pi, sin
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from cbsbayes.models.compiled import compiled as _compiled
 from cbsbayes.models.trajectory_data import (
     ALPHA,
     CEILING,
@@ -45,7 +45,6 @@ __all__ = ["Curve", "curve", "curves_of_draws", "slopes"]
 
 _EDGE = 0.002  # accuracies nearer to 0 and 1 count as this one where gradient noise is concerned
 _LATEST = 6.0  # κ log(τ/τ_half): with e^6 ln 2 e-folds behind it the curve is at its ceiling
-_compiled = njit(cache=True, nogil=True, error_model="numpy")
 
 
 class Curve(NamedTuple):

@@ -18,8 +18,8 @@ from __future__ import annotations
 from math import exp, log, pi, sqrt
 
 import numpy as np
-from numba import njit
 
+from cbsbayes.models.compiled import compiled as _compiled
 from cbsbayes.models.trajectory_data import (
     MEMORY,
     OFFSET,
@@ -34,7 +34,6 @@ from cbsbayes.models.trajectory_data import (
 
 __all__ = ["deviations", "log_likelihoods", "moments"]
 
-_compiled = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @_compiled

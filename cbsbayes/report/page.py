@@ -19,18 +19,17 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cbsbayes.errors import CBSDataError, one_line
+from cbsbayes.errors import one_line
 from cbsbayes.models.laws import Law
 from cbsbayes.report.latex import latex_formula, latex_table, latex_text
 from cbsbayes.report.numbers import NO_BREAK
 from cbsbayes.report.tables import Table, key_values, text_frame
 from cbsbayes.report.text import formula
-from cbsbayes.sweep.files import write_whole
+from cbsbayes.sweep.files import write_csv, write_whole
 
-__all__ = ["IndexEntry", "Page", "PageFigure", "Section", "check_page_folder", "page_figure",
-           "page_tables", "remove_tables", "render_index", "render_page", "write_page"]
+__all__ = ["IndexEntry", "Page", "PageFigure", "Section", "page_figure", "page_tables",
+           "render_index", "render_page", "write_page"]
 
-_TABLE_FILES = (".csv", ".tex")
 _SAFE = " !$*+,-./:;=?[]^_`{|}~"  # of a data address, in an attribute too
 
 
@@ -173,19 +172,6 @@ class IndexEntry:
     level: str
 
 
-def check_page_folder(folder: Path) -> None:
-    """Refuse the folder of a fit, whose page and tables another page would replace.
-
-    Raises
-    ------
-    CBSDataError
-        If a fit was written there.
-    """
-    if any((folder / name).exists() for name in ("fit.nc", "fit.json")):
-        raise CBSDataError(f"cannot write into {folder}: it holds a fit, whose page this one would "
-                           "replace; give another folder with -o")
-
-
 def page_figure(folder: Path, slug: str, title: str, caption: str) -> PageFigure:
     """Return a figure from the PNG of that name in the folder."""
     return PageFigure(slug, title, caption, (folder / f"{slug}.svg").read_bytes())
@@ -223,23 +209,11 @@ def render_index(entries: Iterable[IndexEntry]) -> str:
     return _render("index.html.j2", entries=listed)
 
 
-def remove_tables(folder: Path, keep: Iterable[str] = ()) -> None:
-    """Remove the files of tables that are not to be kept, and the folder where it is then empty."""
-    if not folder.is_dir():
-        return
-    for old in folder.iterdir():
-        if old.suffix in _TABLE_FILES and old.stem not in keep:
-            old.unlink()
-    if not any(folder.iterdir()):
-        folder.rmdir()
-
-
 def _write_tables(tables: Mapping[str, Table], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
-        write_whole(folder / f"{name}.csv", text_frame(table).to_csv(index=False))
+        write_csv(folder / f"{name}.csv", text_frame(table))
         write_whole(folder / f"{name}.tex", latex_table(table, name))
-    remove_tables(folder, keep=tables)
 
 
 def _paper_tex(text: str, laws: Sequence[Law]) -> str:

@@ -23,7 +23,7 @@ import xarray as xr
 from cbsbayes.errors import CBSDataError
 from cbsbayes.sweep.files import write_whole
 
-__all__ = ["Head", "PhaseFile", "clear_phases", "command_lines", "head_of", "phase_files",
+__all__ = ["Head", "PhaseFile", "command_lines", "head_of", "phase_files",
            "read_like", "write_phases"]
 
 _MARK = "# Planned by python -m cbsbayes.plan"
@@ -70,7 +70,7 @@ def read_like(path: Path) -> Head:
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise CBSDataError(f"{path} cannot be read as TOML: {error}") from None
     missing = [key for key in _HEAD if not isinstance(table.get(key), str)]
     if missing:
@@ -187,13 +187,6 @@ def write_phases(files: Sequence[PhaseFile], folder: Path) -> list[Path]:
     for place, file in zip(places, files, strict=True):
         write_whole(place, file.text)
     return places
-
-
-def clear_phases(folder: Path, keep: Sequence[Path]) -> None:
-    """Remove phase files of an earlier plan from a plan's own folder."""
-    for place in sorted(folder.glob("*.toml")):
-        if place not in keep and place.read_text(encoding="utf-8").startswith(_MARK):
-            place.unlink()
 
 
 def command_lines(places: Sequence[Path]) -> list[str]:

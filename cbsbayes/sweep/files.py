@@ -20,16 +20,20 @@ from typing import Any, Literal
 
 import h5py
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.sweep.schema import SCHEMA_VERSION, digest, validate
+from cbsbayes.sweep.schema import SCHEMA_VERSION, content_digest, digest, validate
 
-__all__ = ["default_sweep_path", "is_netcdf", "read_sweep", "read_tree", "write_sweep",
+__all__ = ["check_replaceable", "default_sweep_path", "is_netcdf", "read_sweep", "read_tree",
+           "write_csv", "write_sweep",
            "write_tree", "write_whole"]
 
 _ENGINE: Literal["h5netcdf"] = "h5netcdf"
 _MAGIC = b"\x89HDF\r\n\x1a\n"
+_UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError)
+_FORMULA = ("=", "+", "-", "@", "\t")
 _COMPRESSED_FROM = 1000  # values; below, chunking costs more than compression saves
 
 
@@ -77,16 +81,71 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes | memoryview)
     return Path(path)
 
 
+def write_csv(path: Path, table: pd.DataFrame, **options: Any) -> None:
+    """Write a table as CSV, whole or not at all, with no cell that a spreadsheet would run.
+
+    Text that begins like a formula gets an apostrophe in front, as spreadsheets mark text; a
+    carriage return is written as an escape.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    table : pandas.DataFrame
+        Written without its index.
+    **options
+        Of `pandas.DataFrame.to_csv`.
+    """
+    text = {name: column.map(_harmless) for name, column in table.items()
+            if not pd.api.types.is_numeric_dtype(column)}
+    safe = pd.DataFrame({**table, **text}).rename(columns=_harmless)
+    write_whole(path, safe.to_csv(index=False, **options))
+
+
+def _harmless(cell: Any) -> Any:
+    if not isinstance(cell, str):
+        return cell
+    cell = cell.replace("\r", r"\r")  # would begin a line, and with it a cell
+    if not cell.startswith(_FORMULA):
+        return cell
+    with contextlib.suppress(ValueError):
+        float(cell)
+        return cell
+    return f"'{cell}"
+
+
+def check_replaceable(path: str | os.PathLike[str]) -> None:
+    """Refuse to write a sweep over what is none: a device, a link to nothing, another's file.
+
+    Raises
+    ------
+    CBSDataError
+        If something is there that is no sweep.
+    """
+    file = Path(path)
+    if not os.path.lexists(file):
+        return
+    with contextlib.suppress(OSError):
+        if file.is_file() and is_netcdf(file):
+            with h5py.File(file, "r") as found:
+                if "schema_version" in found.attrs:
+                    return
+    raise CBSDataError(f"{file} is there and is no sweep; only sweeps are replaced: move it away "
+                       "or give another name")
+
+
 def write_sweep(ds: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     """Write a sweep as netCDF, whole or not at all, with the digest of its content.
 
     Raises
     ------
     CBSDataError
-        If `ds` breaks the schema, or the file would not hold what `ds` holds.
+        If `ds` breaks the schema, the file would not hold what `ds` holds, or what is there is no
+        sweep.
     OSError
         If the disk refuses; the old file is then untouched.
     """
+    check_replaceable(path)
     ds = validate(ds).assign_attrs(digest=digest(ds))
     packed = {name: {"zlib": True, "complevel": 4, "shuffle": True}
               for name, v in ds.variables.items()
@@ -111,7 +170,7 @@ def read_sweep(path: str | os.PathLike[str]) -> xr.Dataset:
     file = _existing(path)
     try:
         ds = xr.load_dataset(file, engine=_ENGINE)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except _UNREADABLE as error:
         raise CBSDataError(_damaged(file, error)) from error
     if "schema_version" not in ds.attrs:
         raise CBSDataError(f"{file} is netCDF but no sweep (no schema_version); make one with "
@@ -131,7 +190,7 @@ def read_sweep(path: str | os.PathLike[str]) -> xr.Dataset:
 
 
 def write_tree(tree: xr.DataTree, path: str | os.PathLike[str]) -> Path:
-    """Write a tree as netCDF, whole or not at all.
+    """Write a tree as netCDF, whole or not at all, with the digest of its content.
 
     Attributes that netCDF cannot hold are stored as text: None as ``""``, truth values as 0/1,
     anything else as JSON.
@@ -139,33 +198,51 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     CBSDataError
-        If the written groups and variables are not those of `tree`.
+        If the file would not hold what `tree` holds.
     OSError
         If the disk refuses; the old file is then untouched.
     """
     safe = tree.map_over_datasets(_with_safe_attrs)
+    safe.attrs["digest"] = _tree_digest(safe)
     content = bytes(safe.to_netcdf(engine=_ENGINE))
     with xr.open_datatree(content, engine=_ENGINE) as again:
-        lost = _variables(safe) - _variables(again)
-    if lost:
-        raise CBSDataError(f"the tree does not survive netCDF: {sorted(lost)[:3]} differ")
+        if _tree_digest(again) != safe.attrs["digest"]:
+            raise CBSDataError("the tree does not survive netCDF unchanged (digests differ); its "
+                               "variables hold something netCDF cannot, e.g. odd text")
     return write_whole(path, content)
 
 
 def read_tree(path: str | os.PathLike[str]) -> xr.DataTree:
-    """Read a tree wholly into memory and close the file.
+    """Read a tree wholly into memory and check it against its digest.
 
     Raises
     ------
     CBSDataError
-        If there is no such file or it is not netCDF.
+        If there is no such file, it is not netCDF, or its content does not match its digest.
     """
     file = _existing(path)
     try:
         with xr.open_datatree(file, engine=_ENGINE) as tree:
-            return tree.load()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+            tree.load()
+        found = _tree_digest(tree)
+    except _UNREADABLE as error:
         raise CBSDataError(_damaged(file, error)) from error
+    if tree.attrs.pop("digest", None) != found:
+        raise CBSDataError(f"{file}: the content does not match its digest; the file was damaged "
+                           "or edited, or an older version wrote it: fit the sweep again")
+    return tree
+
+
+def _tree_digest(tree: xr.DataTree) -> str:
+    """Return the SHA-256 of all groups with their attributes, which hold a fit's tables."""
+    head: dict[str, Any] = {}
+    for node in tree.subtree:
+        ds = node.to_dataset(inherit=False)
+        attrs = {"": ds.attrs, **{str(k): v.attrs for k, v in ds.variables.items()}}
+        head[node.path] = [content_digest(ds, {}), {
+            name: {str(key): np.asarray(value).tolist() for key, value in found.items()
+                   if key != "digest"} for name, found in attrs.items()}]
+    return content_digest(xr.Dataset(), head)
 
 
 def is_netcdf(path: str | os.PathLike[str]) -> bool:
@@ -195,11 +272,6 @@ def _damaged(file: Path, error: Exception) -> str:
     reason = str(error.args[0] if error.args else error).splitlines()[0]
     return (f"{file} cannot be read as netCDF ({reason}); the file is damaged: restore it or make "
             "it again")
-
-
-def _variables(tree: xr.DataTree) -> set[tuple[str, tuple[int, ...]]]:
-    return {(f"{node.path.rstrip('/')}/{name}", variable.shape) for node in tree.subtree
-            for name, variable in node.to_dataset(inherit=False).variables.items()}
 
 
 def _with_safe_attrs(ds: xr.Dataset) -> xr.Dataset:

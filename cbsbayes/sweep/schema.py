@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.run_log import RUN_COLUMNS
 
 __all__ = ["AXES", "MEANS", "OFF_POLICY", "RUN_COORDS", "SCHEMA_VERSION", "VARIABLES", "Field",
-           "Mean", "digest", "validate"]
+           "Mean", "content_digest", "digest", "validate"]
 
 SCHEMA_VERSION = 1
 
@@ -153,8 +153,13 @@ def digest(ds: xr.Dataset) -> str:
     Title, history and notes do not count, so that the same data ingested on another day have
     the same digest. Independent of string widths, byte order and the order of variables.
     """
-    total = hashlib.sha256()
     head = {key: str(ds.attrs.get(key, "")) for key in ("schema_version", "direction", "metric")}
+    return content_digest(ds, head)
+
+
+def content_digest(ds: xr.Dataset, head: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of all values of a dataset and of a head, which JSON must hold."""
+    total = hashlib.sha256()
     total.update(json.dumps(head, sort_keys=True).encode())
     for name in sorted(str(name) for name in ds.variables):
         variable = ds.variables[name]

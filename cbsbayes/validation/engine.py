@@ -91,8 +91,8 @@ class Ledger:
             stream.write(json.dumps(entry) + "\n")
 
     def _read(self, settings: Mapping[str, Any]) -> None:
-        text = self.path.read_text(encoding="utf-8")
-        header, *entries = map(_parsed, text.split("\n"))
+        content = self.path.read_bytes()
+        header, *entries = map(_parsed, content.split(b"\n"))
         kept = header.get("settings")
         if kept is None:
             raise CBSDataError(f"{self.path} does not begin with the settings of a study; it is "
@@ -103,17 +103,18 @@ class Ledger:
                     f"{self.path} holds sweeps made with {name} = {kept.get(name)!r}, now {name} "
                     f"is {settings.get(name)!r}; use the same settings to go on, or choose "
                     "another -o")
-        self.records = {int(entry["seed"]): entry for entry in entries if "seed" in entry}
-        if not text.endswith("\n"):  # stopped while writing: that sweep is fitted again
+        self.records = {entry["seed"]: entry for entry in entries
+                        if isinstance(entry.get("seed"), int)}
+        if not content.endswith(b"\n"):  # stopped while writing: that sweep is fitted again
             with self.path.open("a", encoding="utf-8") as stream:
                 stream.write("\n")
 
 
-def _parsed(line: str) -> dict[str, Any]:
-    """Return the entry on a line, empty where it was cut off while being written."""
+def _parsed(line: bytes) -> dict[str, Any]:
+    """Return the entry on a line, empty where it is damaged: that sweep is fitted again."""
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return entry if isinstance(entry, dict) else {}
 

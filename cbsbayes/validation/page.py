@@ -16,12 +16,12 @@ from matplotlib.figure import Figure
 from cbsbayes.plots.files import figure_bytes
 from cbsbayes.plots.style import GREY, detached, legend_outside, new_grid, styled
 from cbsbayes.posterior.fit import versions
-from cbsbayes.sweep.files import write_whole
+from cbsbayes.sweep.files import write_csv, write_whole
 from cbsbayes.validation.coverage import ALL
 from cbsbayes.validation.engine import LABELS, Outcome
 from cbsbayes.validation.families import FAMILIES
 
-__all__ = ["coverage_markdown", "page_markdown", "plot_ranks", "read_tables",
+__all__ = ["coverage_markdown", "page_markdown", "plot_ranks", "read_studies", "read_tables",
            "study_markdown", "summary_sentence", "write_outcome", "write_page"]
 
 _STUDIES = "studies.json"
@@ -54,8 +54,8 @@ def write_outcome(outcome: Outcome, folder: Path, command: str) -> None:
     new = outcome.table.assign(**keys)[[*keys, *outcome.table.columns]]
     parts = [part for part in (kept[~same], new) if len(part)]
     merged = pd.concat(parts, ignore_index=True) if parts else new
-    write_whole(folder / f"{study.kind}.csv", merged.to_csv(index=False, float_format="%.4g"))
-    studies = _studies(folder) | {study.name: {
+    write_csv(folder / f"{study.kind}.csv", merged, float_format="%.4g")
+    studies = read_studies(folder) | {study.name: {
         **study.all_settings(), "command": command, "summary": outcome.summary,
         "versions": versions()}}
     write_whole(folder / _STUDIES, json.dumps(studies, indent=1) + "\n")
@@ -72,7 +72,7 @@ def _figure(study: Mapping[str, Any]) -> str:
 
 def write_page(folder: Path) -> Path:
     """Write ``README.md`` from the tables and facts in a folder and return its path."""
-    text = page_markdown(read_tables(folder), _studies(folder))
+    text = page_markdown(read_tables(folder), read_studies(folder))
     return write_whole(folder / "README.md", text)
 
 
@@ -84,7 +84,8 @@ def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
             for kind, file in files.items() if file.exists()}
 
 
-def _studies(folder: Path) -> dict[str, Any]:
+def read_studies(folder: Path) -> dict[str, Any]:
+    """Return settings, command and summary of every study in a folder, by name."""
     file = folder / _STUDIES
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 

@@ -17,7 +17,7 @@ from cbsbayes.decisions.splits import SPLIT_COLUMNS
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
 
-PAGE = {"index.html", "paper.tex", "paper.txt", "tables"}
+PAGE = {"index.html", "manifest.json", "paper.tex", "paper.txt", "tables"}
 CLOCK = {"clock.csv", "times.csv", "clock_choices.csv"}
 
 
@@ -160,7 +160,7 @@ def test_sources_and_folders_that_will_not_do(saved, saved_total, fit, sweep_fil
             ([tmp_path / "none"], "does not exist"),
             ([tmp_path], f"{tmp_path / '02_large'}"),
             ([saved_total, *costs], "the law total has no group size to choose"),
-            ([saved, "-o", saved.parent], "it holds a fit, whose page this one would replace")]:
+            ([saved, "-o", saved.parent], "it holds what cbsbayes did not write (fit.nc)")]:
         assert run(*arguments) == 1
         assert message in capsys.readouterr().err
     assert listing(saved.parent) == {"fit.nc"}

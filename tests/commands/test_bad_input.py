@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from fitted import QUICK, few_figures, quick_sampling, run
+from fitted import QUICK, quick_sampling, run
 from page_reader import Page
+from signals import PATIENCE, usual_signals
 
 from cbsbayes import ingest
 from cbsbayes.fit import main as fit_main
 from cbsbayes.sweep.files import read_sweep, write_sweep
+from cbsbayes.sweep.output_folder import output_folder
 
 RUNS = [(p, 8) for p in (8, 16, 32, 64, 128)]
 
@@ -63,8 +67,8 @@ def refused_by_fit(place, capsys, *arguments):
     def never(*_):
         raise AssertionError("sampled in spite of the input")
 
-    (place / "out").mkdir(exist_ok=True)
-    (place / "out" / "index.html").write_text("an earlier page")
+    with output_folder(place / "out", "cbsbayes.fit") as folder:
+        (folder / "index.html").write_text("an earlier page")
     before = files(place)
     with quick_sampling(never):
         assert fit_main([*arguments, "-o", "out", "--quiet"]) == 1
@@ -195,7 +199,7 @@ def test_a_full_disk_while_writing_the_fit(place, sweep_file):
     assert done.returncode == 1, done.stderr
     assert done.stdout == ""
     assert done.stderr == (f"cbsbayes.fit: cannot write into {out}: File too large; free space "
-                           "there or give another folder\n")
+                           "there or give another folder with -o\n")
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
@@ -230,14 +234,45 @@ def test_names_are_text_everywhere(place, capsys):
     assert "58247" not in words
 
 
-def test_killed_before_the_end_the_old_folder_is_whole(place, sweep_file):
-    """A process killed while sampling has written nothing at all."""
-    (place / "out").mkdir()
-    (place / "out" / "index.html").write_text("an earlier page")
+# Stops where a stage of the fit begins.
+FIT = """
+    import sys, time
+    sys.path.insert(0, {tests!r})
+    from fitted import few_figures, quick_sampling
+    from cbsbayes import fit, timings
 
-    def killed(*_):
-        raise KeyboardInterrupt
+    stage = timings.Timings.__call__
+    def stop(self, text):
+        stage(self, text)
+        if text.startswith({stage!r}):
+            print("here", flush=True)
+            time.sleep(900)
+    timings.Timings.__call__ = stop
+    with quick_sampling(), few_figures(1):
+        sys.exit(fit.main([{sweep!r}, "-o", "out", "--quiet", "--law", "power", *{quick!r}]))
+"""
 
-    with quick_sampling(killed), few_figures(0):
-        assert fit_main([str(sweep_file), "-o", "out", "--quiet", *QUICK]) == 130
-    assert files(place) == ["out", "out/index.html"]
+
+@pytest.mark.parametrize(("stage", "number"), [
+    ("sampling", signal.SIGTERM), ("writing tables", signal.SIGKILL),
+    ("drawing", signal.SIGINT), ("writing the page", signal.SIGKILL)])
+def test_a_fit_stopped_at_any_stage_leaves_the_old_folder_whole(place, sweep_file, stage, number):
+    assert run(sweep_file, "-o", "out", "--quiet") == 0
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    code = textwrap.dedent(FIT).format(tests=str(Path(__file__).parents[1]), stage=stage,
+                                       sweep=str(sweep_file), quick=QUICK)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True,
+                          stderr=subprocess.PIPE, preexec_fn=usual_signals) as child:
+        assert child.stdout.readline() == "here\n", child.stderr.read()
+        child.send_signal(number)
+        _, err = child.communicate(timeout=PATIENCE)
+    after = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    assert {path: after.get(path) for path in before} == before
+    if number == signal.SIGKILL:
+        assert len(after) > len(before)
+        assert run(sweep_file, "-o", "out", "--quiet") == 0  # and clears up
+        assert {path for path in place.rglob("*") if path.is_file()} == set(before)
+    else:
+        assert child.returncode == 128 + number
+        assert err.endswith("every output is whole: as it was before, or finished\n")
+        assert after == before

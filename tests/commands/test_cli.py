@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -33,13 +36,40 @@ def test_a_body_gives_the_status(status, capsys):
     (FileNotFoundError(errno.ENOENT, "No such file or directory", "x.csv"), 1,
      "No such file or directory: x.csv"),
     (OSError(errno.ENOSPC, "No space left on device"), 1, "No space left on device"),
+    (MemoryError("9 TiB"), 1, "out of memory (9 TiB); raise the limit (ulimit -v, a batch system's "
+     "--mem) or give fewer runs, thresholds or draws"),
     (RuntimeError("cannot cache function '_law': no locator available for file 'crossing.py'"), 1,
      "compiled code can be kept nowhere; set NUMBA_CACHE_DIR to a folder that can be written"),
-    (KeyboardInterrupt(), 130, "interrupted; nothing half-written was left behind"),
 ])
 def test_faults_of_the_input_are_one_line(error, status, line, capsys):
     assert run_command(failing(error), "cbsbayes.fit") == status
     assert capsys.readouterr() == ("", f"cbsbayes.fit: {line}\n")
+
+
+@pytest.mark.parametrize(("number", "status", "what"), [
+    (signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")])
+def test_a_signal_is_one_line(number, status, what, capsys):
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {which: signal.signal(which, handler) for which, handler in usual.items()}
+    try:
+        assert run_command(lambda: signal.raise_signal(number), "cbsbayes.fit") == status
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
+    assert capsys.readouterr().err == (f"cbsbayes.fit: {what}; every output is whole: as it was "
+                                       "before, or finished\n")
+
+
+def test_a_limit_on_memory_that_no_library_can_be_loaded_with_is_one_line():
+    code = ("import resource, sys\n"
+            "from cbsbayes.fit import main\n"
+            "resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))\n"
+            "sys.exit(main(['none.nc']))\n")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == ("cbsbayes.fit: the limit on memory (ulimit -v) is 1.0 GiB of address "
+                           "space; valid: at least 3 GiB\n")
 
 
 @pytest.mark.parametrize("error", [ValueError("ours"), RuntimeError("ours")])

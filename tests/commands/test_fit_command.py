@@ -17,7 +17,8 @@ from cbsbayes.posterior.fit import Fit
 from cbsbayes.sweep.files import default_sweep_path, write_sweep
 
 FILES = ["averaged.csv", "cbs.csv", "comparison.csv", "figures", "fit.json", "fit.nc", "index.html",
-         "overhead.csv", "paper.tex", "paper.txt", "runs.csv", "tables"]
+         "manifest.json", "overhead.csv", "paper.tex", "paper.txt", "runs.csv", "tables"]
+PARTS = [name for name in FILES if name != "manifest.json"]  # of a group's folder
 
 
 def listing(folder):
@@ -151,11 +152,11 @@ def test_usage_is_status_two(arguments, capsys):
 def test_a_folder_per_group_and_tables_of_all(together):
     folder, printed = together
     assert listing(folder) == ["02_large_b_wide_b", "03_small", "averaged.csv", "cbs.csv",
-                               "comparison.csv", "fit.json", "index.html", "overhead.csv",
-                               "runs.csv"]
+                               "comparison.csv", "fit.json", "index.html", "manifest.json",
+                               "overhead.csv", "runs.csv"]
     fitted = sorted(path for path in folder.iterdir() if path.is_dir())
     for path in fitted:
-        assert listing(path) == FILES
+        assert listing(path) == PARTS
     for name in ("cbs", "comparison"):
         parts = [pd.read_csv(path / f"{name}.csv") for path in fitted]
         whole = pd.read_csv(folder / f"{name}.csv")

@@ -16,15 +16,13 @@ from cbsbayes.plots import gallery
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.folder import (
-    check_folder,
-    clear_fit,
     draw_figures,
     fit_summary,
     write_fit,
 )
 
 FILES = ["averaged.csv", "cbs.csv", "comparison.csv", "figures", "fit.json", "fit.nc", "index.html",
-         "overhead.csv", "paper.tex", "paper.txt", "runs.csv", "tables"]
+         "manifest.json", "overhead.csv", "paper.tex", "paper.txt", "runs.csv", "tables"]
 
 
 def listing(folder):
@@ -137,19 +135,16 @@ def test_figures_can_be_chosen(fit, tmp_path, monkeypatch, which, kinds):
 
 
 def test_an_earlier_fit_in_the_folder_is_replaced_cleanly(written, fit, tmp_path):
-    figures = tmp_path / "figures"
-    figures.mkdir()
-    for name in ("of_another_law.svg", "of_another_law.pdf", "notes.txt"):
-        (figures / name).write_text("old")
-    for name in ("fit.nc", "fit.json", "cbs.csv", "index.html"):
-        (tmp_path / name).write_text("old")
+    with few_figures(3):
+        write_fit(fit, tmp_path)
+    (tmp_path / "figures" / "notes.txt").write_text("the user's")
     with few_figures():
         write_fit(fit, tmp_path)
     assert listing(tmp_path) == FILES
-    drawn = listing(figures)
-    assert "notes.txt" in drawn  # not ours
+    drawn = listing(tmp_path / "figures")
+    assert "notes.txt" in drawn
     assert len(drawn) == 2
-    for name in ("cbs.csv", "comparison.csv", "runs.csv", "fit.json"):
+    for name in ("cbs.csv", "comparison.csv", "runs.csv", "fit.json", "fit.nc"):
         assert (tmp_path / name).read_bytes() == (written / name).read_bytes()
 
 
@@ -172,35 +167,6 @@ def test_stages_are_told_in_order(fit, tmp_path):
     assert said == ["writing fit.nc", "writing tables", "drawing figures", "writing the page"]
 
 
-@pytest.mark.parametrize("at", ["fit.nc", "cbs.csv", "index.html"])
-def test_killed_while_writing_every_file_is_old_or_new_and_whole(fit, written, tmp_path, at,
-                                                                 monkeypatch):
-    """The process dies just before the name is given: the old file keeps its name."""
-    import os
-
-    from cbsbayes.sweep import files as store
-
-    for path in written.iterdir():
-        if path.is_file():
-            (tmp_path / path.name).write_bytes(b"old " + path.read_bytes())
-    whole = store.Path.replace
-
-    def killed(self, target):
-        if os.fspath(target).endswith(at):
-            raise KeyboardInterrupt
-        return whole(self, target)
-
-    monkeypatch.setattr(store.Path, "replace", killed)
-    with few_figures(0), pytest.raises(KeyboardInterrupt):
-        write_fit(fit, tmp_path, command="python -m cbsbayes.fit sweep.nc")
-    assert (tmp_path / at).read_bytes()[:4] == b"old "
-    assert not list(tmp_path.glob(".*.tmp"))
-    for path in tmp_path.iterdir():
-        if path.is_file() and path.name not in ("index.html", "fit.nc"):
-            new = (written / path.name).read_bytes()
-            assert path.read_bytes() in (new, b"old " + new)
-
-
 def test_a_disk_that_refuses_is_one_line_with_the_folder(fit, tmp_path, monkeypatch):
     def full(path, content):
         raise OSError(28, "No space left on device")
@@ -208,25 +174,3 @@ def test_a_disk_that_refuses_is_one_line_with_the_folder(fit, tmp_path, monkeypa
     monkeypatch.setattr("cbsbayes.report.folder.write_whole", full)
     with pytest.raises(CBSDataError, match=r"cannot write into .*: No space left on device; free"):
         write_fit(fit, tmp_path)
-
-
-def test_a_path_through_a_file_is_refused_before_anything_is_fitted(tmp_path):
-    check_folder(tmp_path / "new" / "one")
-    (tmp_path / "file").write_text("mine")
-    for folder in (tmp_path / "file", tmp_path / "file" / "below" / "it"):
-        with pytest.raises(CBSDataError, match=r"file is a file; give a folder"):
-            check_folder(folder)
-    assert (tmp_path / "file").read_text() == "mine"
-
-
-def test_draws_and_figures_of_one_group_go_from_a_folder_of_several(fit, tmp_path):
-    with few_figures(1):
-        write_fit(fit, tmp_path)
-    clear_fit(tmp_path)
-    gone = ("fit.nc", "figures", "paper.tex", "paper.txt", "tables")
-    assert listing(tmp_path) == [name for name in FILES if name not in gone]
-    clear_fit(tmp_path)  # nothing there any more
-    (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "mine.txt").write_text("kept")
-    clear_fit(tmp_path)
-    assert (tmp_path / "figures" / "mine.txt").is_file()

@@ -10,15 +10,12 @@ import pytest
 from page_fixture import stand_in_page, stand_in_table, svg
 from page_reader import Page, check_command_page
 
-from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import get_law
 from cbsbayes.report.page import (
     IndexEntry,
     PageFigure,
     Section,
-    check_page_folder,
     page_figure,
-    remove_tables,
     render_index,
     render_page,
     write_page,
@@ -47,17 +44,13 @@ def test_the_policy_forbids_everything_but_the_page_itself():
         "form-action 'none'")
 
 
-def test_what_is_written_stands_on_the_page_and_an_earlier_table_goes(folder):
-    (folder / "tables" / "older.csv").write_text("of an earlier page")
+def test_what_is_written_stands_on_the_page(folder):
     page = stand_in_page("some words")
     assert write_page(page, folder) == folder / "index.html"
     check_command_page(folder)
     assert sorted(path.stem for path in (folder / "tables").glob("*.csv")) == [
         "all_runs", "made", "runs"]
     assert page_figure(folder, "plan", "t", "c").svg == page.sections[0].figures[0].svg
-    remove_tables(folder / "tables")
-    assert not (folder / "tables").exists()
-    remove_tables(folder / "tables")
 
 
 def test_a_table_that_is_not_on_the_page_is_seen(folder):
@@ -102,15 +95,6 @@ def test_formulas_of_laws_are_mathematics(tmp_path):
     assert out.startswith(r"100 \% under $S")
     assert out.endswith("$, P\\_x.\n")
     assert out.count("$") == 4
-
-
-@pytest.mark.parametrize("name", ["fit.nc", "fit.json"])
-def test_the_page_of_a_fit_is_not_replaced(tmp_path, name):
-    check_page_folder(tmp_path)
-    check_page_folder(tmp_path / "none")
-    (tmp_path / name).write_text("")
-    with pytest.raises(CBSDataError, match="it holds a fit, whose page this one would replace"):
-        check_page_folder(tmp_path)
 
 
 def test_the_index_lists_every_group():

@@ -8,7 +8,6 @@ import pytest
 from cbsbayes.errors import CBSDataError
 from cbsbayes.report.phases import (
     Head,
-    clear_phases,
     command_lines,
     head_of,
     phase_files,
@@ -91,15 +90,6 @@ def test_a_file_of_another_origin_is_not_replaced(head, tmp_path):
     (tmp_path / "tiny.toml").unlink()
     write_phases(files, tmp_path)
     write_phases(files, tmp_path)  # its own it does
-
-
-def test_phases_of_an_earlier_plan_are_removed_and_others_kept(head, tmp_path):
-    several = planned((64, 8, 44, 4), (64, 8, 100, 5))
-    write_phases(phase_files(several, head, 2.0, "planned"), tmp_path)
-    (tmp_path / "mine.toml").write_text("title = 'mine'\n")
-    places = write_phases(phase_files(planned((64, 8, 44, 4)), head, 2.0, "planned"), tmp_path)
-    clear_phases(tmp_path, places)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.toml", "planned.toml"]
 
 
 def test_the_lines(tmp_path):

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import csv
+import io
+import os
 import signal
 import stat
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +20,14 @@ from hypothesis.extra import numpy as hnp
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.sweep.dataset import new_sweep
-from cbsbayes.sweep.files import read_sweep, read_tree, write_sweep, write_tree, write_whole
+from cbsbayes.sweep.files import (
+    read_sweep,
+    read_tree,
+    write_csv,
+    write_sweep,
+    write_tree,
+    write_whole,
+)
 
 FLOATS = st.floats(allow_infinity=False, allow_nan=True, width=64)
 
@@ -95,6 +107,20 @@ def test_an_edited_sweep_is_refused(tmp_path, change, message):
     assert "edited.nc" in str(caught.value)
 
 
+def test_a_fit_with_a_zeroed_block_of_draws_is_refused(tmp_path):
+    draws = np.random.default_rng(0).random((4, 500))
+    tree = xr.DataTree.from_dict({"posterior": xr.Dataset({"S_min": (("chain", "draw"), draws)})})
+    tree.attrs["verdict"] = '{"level": "good"}'
+    path = write_tree(tree, tmp_path / "fit.nc")
+    content, again = path.read_bytes(), draws.tobytes()[800:1312]
+    xr.testing.assert_identical(read_tree(path), tree)
+    assert content.count(again) == 1
+    for old, new in ((again, bytes(512)), (b'"good"', b'"poor"')):
+        path.write_bytes(content.replace(old, new))
+        with pytest.raises(CBSDataError, match="does not match its digest; the file was damaged"):
+            read_tree(path)
+
+
 @pytest.mark.parametrize("keep", [0.1, 0.5, 0.9, 0.999])
 def test_a_truncated_file_is_refused(tmp_path, keep):
     path = write_sweep(small_sweep(runs=50, steps=50), tmp_path / "sweep.nc")
@@ -130,6 +156,31 @@ def test_no_file_is_written_where_none_can_be(tmp_path):
     with pytest.raises(CBSDataError, match="no 'seed'"):
         write_sweep(small_sweep().drop_vars("seed"), tmp_path / "sweep.nc")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_replaces_nothing_but_a_sweep(tmp_path):
+    (tmp_path / "link").symlink_to("nothing")
+    (tmp_path / "text").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    xr.Dataset({"x": ("y", [1.0])}).to_netcdf(tmp_path / "other", engine="h5netcdf")
+    before = sorted(tmp_path.iterdir())
+    for path in [*before, Path("/dev/null")]:
+        with pytest.raises(CBSDataError, match="is there and is no sweep; only sweeps are"):
+            write_sweep(small_sweep(), path)
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "text").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("cell", "written"), [
+    ("=1+1", "'=1+1"), ("+cmd", "'+cmd"), ("@SUM(A1)", "'@SUM(A1)"), ("-2+3", "'-2+3"),
+    ("\tx", "'\tx"), ("x\r=1", r"x\r=1"), ("-2", "-2"), ("+1e-3", "+1e-3"), ("-inf", "-inf"),
+    ("a=1", "a=1"), ("", ""), (-1.5, "-1.5")])
+def test_no_cell_is_run_by_a_spreadsheet(tmp_path, cell, written):
+    write_csv(tmp_path / "t.csv", pd.DataFrame({"run": [cell], "=x": ["y"], "n": [-3]}))
+    head, row = csv.reader(io.StringIO((tmp_path / "t.csv").read_bytes().decode(), newline=""))
+    assert head == ["run", "'=x", "n"]
+    assert row == [written, "y", "-3"]
 
 
 def test_text_and_bytes_are_written_whole_with_usual_rights(tmp_path):
