@@ -242,7 +242,8 @@ def _version(run: Any) -> str:
 def _load(path: Path, version: str) -> _History | None:
     """Return a run's history and notes, or None unless this version of it is kept whole."""
     try:  # without partitioning a folder called a=b would become a column
-        history = pd.read_parquet(path, engine="pyarrow", partitioning=None)
+        history = pd.read_parquet(path, engine="pyarrow", partitioning=None,
+                                  page_checksum_verification=True)
         history.columns = history.columns.astype(object)
         notes = tuple(history.attrs.pop("notes"))
         return (history, notes) if history.attrs.pop("version") == version else None
@@ -265,7 +266,7 @@ def _fetch(run: Any, path: Path) -> _History:
             time.sleep(_PAUSE * attempt)
     kept = history.copy()
     kept.attrs = {"version": _version(run), "notes": notes}
-    kept.to_parquet(path.with_suffix(".tmp"), engine="pyarrow")
+    kept.to_parquet(path.with_suffix(".tmp"), engine="pyarrow", write_page_checksum=True)
     path.with_suffix(".tmp").replace(path)
     return history, tuple(notes)
 

@@ -26,7 +26,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from cbsbayes.logs.cache import HistoryCache
 from verl_loggers import metric_rows, write_console, write_jsonl, write_tensorboard, write_wandb
 
 from cbsbayes.errors import CBSDataError
@@ -219,17 +218,6 @@ def _own_files(folder: Path) -> Iterator[tuple[str, Target]]:
 
     for name in names:
         yield f"{name} of validate", Target(study / name, again)
-    cache = HistoryCache(_new(folder, "cache"))
-    history = pd.DataFrame(np.random.default_rng(0).random((200, 3)), columns=["a", "b", "c"])
-    cache.store("run", "1", history, ("a note",))
-
-    def cached() -> Reading:
-        found = cache.load("run", "1")
-        if found is None:
-            raise CBSDataError("downloaded again")
-        return Reading(_text([found[0].to_numpy().tolist(), found[1]]))
-
-    yield "download cache", Target(cache.folder / "run.parquet", cached, binary=True)
 
 
 def _text(value: Any) -> str:
