@@ -113,7 +113,7 @@ class Ledger:
 def _parsed(line: bytes) -> dict[str, Any]:
     """Return the entry on a line, empty where it is damaged: that sweep is fitted again."""
     try:
-        entry = json.loads(line)
+        entry = json.loads(line.decode())
     except (ValueError, RecursionError):
         return {}
     return entry if isinstance(entry, dict) else {}

@@ -48,3 +48,6 @@ def test_damaged_files_are_compiled_anew_and_whole_ones_used(outputs):
             path.write_bytes(content)
         assert run() == ["42", "0"]
     assert run() == ["42", "1"]
+    for path in files:
+        os.utime(path, (0, 0))  # of an earlier version of the package
+    assert run() == ["42", "0"]
