@@ -13,9 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cbsbayes.report.facts import doubled_text
-from cbsbayes.report.numbers import estimate
-from cbsbayes.report.text import at_text, quantity_label
+from cbsbayes.report.text import at_text, doubled_text, estimate, quantity_label
 
 ROWS = [
     ("gain_prompts", "n_prompts=16,n_rollouts=8"),

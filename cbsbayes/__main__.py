@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cbsbayes import __version__
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "command_of", "main"]
 
 COMMANDS = {
     "ingest": "read the logs of a sweep (wandb, verl, TensorBoard, tables) into one dataset",
     "fit": "credible intervals on the critical batch size; tables, figures, a page",
+    "report": "the page of a saved fit again, about another target or budget",
     "allocate": "which batch to run: the best split, a target met, updates against samples",
     "plan": "which run next: expected information for its price",
     "compare": "fits side by side: ratios of critical batch sizes and gains, as posteriors",
@@ -22,12 +23,17 @@ COMMANDS = {
 }
 
 
+def command_of(name: str) -> Callable[[Sequence[str]], int]:
+    """Return what runs a command; that of the page has the name of a package."""
+    module = "report.__main__" if name == "report" else name
+    return importlib.import_module(f"cbsbayes.{module}").main
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command named first with what follows it, or print the commands, one a line."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in COMMANDS:
-        command = importlib.import_module(f"cbsbayes.{arguments[0]}")
-        return int(command.main(arguments[1:]))
+        return command_of(arguments[0])(arguments[1:])
     listed = "\n".join(f"  {name:10s}{what}" for name, what in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="cbsbayes", usage="cbsbayes COMMAND [--help] (or python -m cbsbayes.COMMAND)",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import resource
 import signal
 import sys
@@ -16,11 +17,12 @@ from typing import NamedTuple, NoReturn
 from cbsbayes.errors import CBSDataError, one_line
 
 __all__ = ["EXIT_INPUT", "EXIT_OK", "EXIT_SAMPLING", "Stage", "StageTime", "Timings", "numbers",
-           "peak_memory", "run_command", "timings_table"]
+           "peak_memory", "run_command", "shown_stages", "timings_table"]
 
 EXIT_OK = 0
 EXIT_INPUT = 1  # the user's input is at fault; 2 is argparse's own status for usage
 EXIT_SAMPLING = 3  # everything was written, but sampling checks were not passed
+_NUMBERED = re.compile(r"(\d+) of (\d+)$")
 _LEAST_MEMORY = 3 * 2**30  # bytes of address space; below, libraries abort while they are loaded
 
 
@@ -164,6 +166,38 @@ class Timings:
 
 def _now() -> tuple[float, float]:
     return time.perf_counter(), time.process_time()
+
+
+@contextmanager
+def shown_stages(command: str, *, quiet: bool) -> Iterator[Stage]:
+    """Show on stderr what is being done: a spinner on a terminal, a line per stage otherwise."""
+    if quiet:
+        yield lambda text: None
+        return
+    timed = _left()
+    if not sys.stderr.isatty():
+        yield lambda text: print(f"{command}: {timed(text)} …", file=sys.stderr, flush=True)
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("starting") as status:
+        yield lambda text: status.update(f"{timed(text)} …")
+
+
+def _left() -> Callable[[str], str]:
+    """Return what adds the time left to numbered stages, by the mean time of those before."""
+    began: list[float] = []
+
+    def timed(text: str) -> str:
+        found = _NUMBERED.search(text)
+        if found is None or found[1] == "1":
+            began[:] = [time.perf_counter()]
+            return text
+        done, total = int(found[1]) - 1, int(found[2])
+        left = (time.perf_counter() - began[0]) / done * (total - done) if began else 0.0
+        return f"{text}, {left:.0f} s left"
+
+    return timed
 
 
 def peak_memory() -> float | None:

@@ -132,13 +132,13 @@ def _run(options: argparse.Namespace, command: str) -> int:
         asked = {name: value for name, value in vars(options).items()
                  if value not in (None, False) and name not in _NOT_ASKED}
         write_answer(folder, decision.tables, _figures(fit, decision, times))
-        page = allocate_page(Facts(fit, decision.threshold), decision, times, options.output,
+        page = allocate_page(Facts(fit, decision.threshold), decision, times, folder,
                              {"command": command, "asked": asked})
         write_page(page, folder)
     if options.json:
         print(json.dumps(_as_json(fit, decision, page.answer, page.cautions), allow_nan=False))
     elif not options.quiet:
-        from cbsbayes.report.console import print_answer
+        from cbsbayes.report.page import print_answer
 
         tables = [table for section in page.sections for table in section.tables.values()]
         print_answer(page.asked, page.answer, page.cautions, tables, options.output / "index.html")
@@ -194,10 +194,10 @@ def _figures(fit: Fit, decision: Decision, times: TimeAnswer | str) -> dict[str,
         figures["split_choice"] = partial(plot_split_choice, fit, threshold=level,
                                           total_batch=decision.batch.total)
     if not isinstance(times, str):
-        figures |= {"time_cost": partial(plot_time_cost, fit, times=times.times, threshold=level),
+        figures |= {"time_cost": partial(plot_time_cost, fit, threshold=level),
                     "step_time": partial(plot_step_time, fit)}
         if not times.step_times.one_axis:
-            figures["clock_map"] = partial(plot_clock_map, fit, times=times.times, threshold=level)
+            figures["clock_map"] = partial(plot_clock_map, fit, threshold=level)
     return figures
 
 

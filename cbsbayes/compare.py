@@ -81,7 +81,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
         panels = {row_label(row): (row["quantity"], row["at"]) for _, row in first.iterrows()}
         write_answer(folder, {"compare": table},
                      {"compare": partial(plot_forest, table, panels)})
-        page = compare_page(sides, table, shown, options.output, command)
+        page = compare_page(sides, table, shown, folder, command)
         write_whole(folder / "compare.txt",
                     "\n".join([*page.cautions, how_text(table), *page.answer]) + "\n")
         write_page(page, folder)
@@ -90,7 +90,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
                           "compare": json.loads(table.to_json(orient="records"))},
                          allow_nan=False))
     elif not options.quiet:
-        from cbsbayes.report.console import print_answer
+        from cbsbayes.report.page import print_answer
 
         print_answer(page.title, [how_text(table)], page.cautions,
                      list(page.sections[0].tables.values()), options.output / "index.html")

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from cbsbayes._command import (
     numbers,
     peak_memory,
     run_command,
+    shown_stages,
     timings_table,
 )
 from cbsbayes.errors import CBSDataError, one_line
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
     from cbsbayes.report.facts import Facts
 
-__all__ = ["main"]
+__all__ = ["add_page_options", "exit_status", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,9 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--tune", type=int, default=250, help="warm-up draws of each chain (default: %(default)s)")
     add("--chains", type=int, default=4, help="(default: %(default)s)")
     add("--seed", type=_seed, default=0, help="random seed (default: %(default)s)")
-    add("--figures", choices=["page", "all", "none", "pdf"], default="page",
-        help="which to draw: the page's, all, none, or the page's as PDF too "
-             "(default: %(default)s)")
+    add_page_options(parser)
     add("--watch", type=float, metavar="SECONDS",
         help="look every SECONDS whether SWEEP has changed and fit again, until interrupted")
     add("--json", action="store_true", help="print fit.json and the tables as JSON")
@@ -97,21 +95,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def add_page_options(parser: argparse.ArgumentParser) -> None:
+    """Add what chooses the content of a fit's page."""
+    add = parser.add_argument
+    add("--target", type=float, metavar="T",
+        help="the threshold that card, page and figures are about (default: the middle one)")
+    add("--budget", type=float, metavar="E",
+        help="advise the batch with the least time (or updates) of those whose median samples to "
+             "the target are at most that (default: none)")
+    add("--figures", choices=["page", "all", "none", "pdf"], default="page",
+        help="which to draw: the page's, all, none, or all as PDF too (default: %(default)s)")
+
+
 def _seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
     return int(text)
-
-
-@dataclass(frozen=True)
-class _Done:
-    """What a command fitted: what is reported of each group, and those refused with the reason."""
-
-    path: Path
-    sweep: xr.Dataset
-    folders: dict[str, Path]
-    facts: list[Facts] = field(default_factory=list)
-    refused: dict[str, str] = field(default_factory=dict)
 
 
 def _follow(options: argparse.Namespace, command: str) -> int:
@@ -126,44 +125,74 @@ def _follow(options: argparse.Namespace, command: str) -> int:
 
 
 def _run(options: argparse.Namespace, command: str) -> int:
-    with _stages(options.quiet or options.json) as show:
+    with shown_stages("cbsbayes.fit", quiet=options.quiet or options.json) as show:
         stage = Timings(show)
-        done = _fit_groups(options, command, stage)
+        done, refused = _fit_groups(options, command, stage)
         stage.stop()
-    _print(done, options, stage)
+    if options.json:
+        _print_json(done, refused, stage if options.timings else None)
+    elif not options.quiet:
+        _print(done, refused, str(_path(options)))
     if options.timings and not options.json:
         print(timings_table(stage.rows()))
-    passed = all(facts.fit.verdict["sampling"]["passed"] for facts in done.facts)
+    return exit_status(list(done.values()))
+
+
+def _path(options: argparse.Namespace) -> Path:
+    from cbsbayes.sweep.files import default_sweep_path
+
+    return options.sweep or default_sweep_path()
+
+
+def exit_status(fitted: Sequence[Facts]) -> int:
+    """Return 0 where the sampling of all fits passed its checks, else 3."""
+    passed = all(facts.fit.verdict["sampling"]["passed"] for facts in fitted)
     return EXIT_OK if passed else EXIT_SAMPLING
 
 
-def _fit_groups(options: argparse.Namespace, command: str, stage: Timings) -> _Done:
+def _fit_groups(
+    options: argparse.Namespace, command: str, stage: Timings
+) -> tuple[dict[Path, Facts], dict[str, str]]:
+    """Return what is reported of each group by its folder, and the reasons of those refused."""
     stage("importing")
-    from cbsbayes.report.folder import write_files
-    from cbsbayes.sweep.files import default_sweep_path, read_sweep
+    from cbsbayes.baselines.table import with_comparison
+    from cbsbayes.report.facts import Facts
+    from cbsbayes.report.folder import write_files, write_groups
+    from cbsbayes.sweep.files import read_sweep
     from cbsbayes.sweep.groups import group_names
     from cbsbayes.sweep.output_folder import output_folder
 
     stage("reading the sweep")
-    path = options.sweep or default_sweep_path()
-    sweep = read_sweep(path)
+    sweep = read_sweep(_path(options))
     groups = [options.group] if options.group is not None else group_names(sweep)
-    done = _Done(path, sweep, _folders(options.output, groups))
+    done: dict[Path, Facts] = {}
+    refused: dict[str, str] = {}
+    _check_target(options)
     with output_folder(options.output, "cbsbayes.fit") as new:
-        for group, folder in done.folders.items():
+        for k, group in enumerate(groups, start=1):
+            name = f"{k:02d}_{_slug(group)}" if len(groups) > 1 else ""
             try:
                 fit = _fit(sweep, group, options, stage)
             except CBSDataError as error:
-                done.refused[group] = str(error)
+                refused[group] = str(error)
                 continue
-            done.facts.append(write_files(
-                fit, new / folder.relative_to(options.output), shown=folder, command=command,
-                stage=stage, figures=options.figures, sweep=sweep, source=options.sweep))
-        if not done.facts:
-            raise CBSDataError(_none_fitted(done.refused))
+            facts = Facts(with_comparison(fit), options.target, options.budget)
+            write_files(facts, new / name, shown=options.output / name, command=command,
+                        stage=stage, figures=options.figures, source=options.sweep)
+            done[options.output / name] = facts
+        if not done:
+            raise CBSDataError(_none_fitted(refused))
         if len(groups) > 1:
-            _write_together(done, new)
-    return done
+            write_groups(done, refused, sweep, new)
+    return done, refused
+
+
+def _check_target(options: argparse.Namespace) -> None:
+    """Refuse a target that will not be fitted before a fit is waited for."""
+    if options.target is not None and options.target not in (
+            options.thresholds or [options.target]):
+        raise CBSDataError(f"--target is {options.target:g}, which is not among --thresholds; "
+                           "valid: one of them")
 
 
 def _none_fitted(refused: dict[str, str]) -> str:
@@ -173,16 +202,8 @@ def _none_fitted(refused: dict[str, str]) -> str:
     return f"none of the {len(refused)} groups of runs can be fitted; the first, {group}: {reason}"
 
 
-def _folders(output: Path, groups: Sequence[str]) -> dict[str, Path]:
-    """Return where each group's fit goes: the folder itself, or one inside it per group."""
-    if len(groups) == 1:
-        return {groups[0]: output}
-    return {group: output / f"{k:02d}_{_slug(group)}" for k, group in enumerate(groups, start=1)}
-
-
 def _slug(text: str) -> str:
-    kept = "".join(c if c.isascii() and (c.isalnum() or c in "-.") else "_" for c in text)
-    return "_".join(part for part in kept.split("_") if part)[:60] or "group"
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("_")[:60] or "group"
 
 
 def _fit(sweep: xr.Dataset, group: str, options: argparse.Namespace, stage: Stage) -> Fit:
@@ -199,77 +220,26 @@ def _fit(sweep: xr.Dataset, group: str, options: argparse.Namespace, stage: Stag
                ceiling_by_group=options.ceiling_by_group)
 
 
-def _write_together(done: _Done, output: Path) -> None:
-    """Write the tables of all groups stacked, and a page that lists them."""
-    from cbsbayes.posterior.selection import runs_table
-    from cbsbayes.report.folder import TABLES, fit_summary, table_of, write_stacked
-    from cbsbayes.report.page import IndexEntry, render_index
-    from cbsbayes.report.text import paragraph
-    from cbsbayes.sweep.files import write_whole
-    from cbsbayes.sweep.groups import of_group
+def _print(done: dict[Path, Facts], refused: dict[str, str], source: str) -> None:
+    from cbsbayes.report.fit_page import print_fit
 
-    fits, refused = [facts.fit for facts in done.facts], done.refused
-    tables = {name: [table_of(fit, name).assign(group=fit.group) for fit in fits]
-              for name in TABLES}
+    for folder, facts in done.items():
+        print_fit(facts, source, folder / "index.html")
     for group, reason in refused.items():
-        runs = of_group(done.sweep, group)
-        why = dict.fromkeys(runs["run"].values.astype(str), f"its group is not fitted: {reason}")
-        tables["runs"].append(runs_table(runs, why).assign(group=group))
-    tables["noise"] = [facts.noise for facts in done.facts if not isinstance(facts.noise, str)]
-    tables["noise_joint"] = [fit.noise_joint for fit in fits if fit.noise_joint is not None]
-    entries = [IndexEntry(facts.fit.group, f"{done.folders[facts.fit.group].name}/index.html",
-                          paragraph("critical", facts=facts), facts.fit.verdict["level"])
-               for facts in done.facts]
-    entries += [IndexEntry(group, "", reason, "") for group, reason in refused.items()]
-    summaries = [*map(fit_summary, done.facts), *_refused_as_json(refused)]
-    for name, parts in tables.items():
-        write_stacked(parts, output / f"{name}.csv")
-    write_whole(output / "fit.json",
-                json.dumps({"groups": summaries}, indent=2, allow_nan=False) + "\n")
-    write_whole(output / "index.html", render_index(entries))
+        print(one_line(f"{group}: not fitted: {reason}"))
 
 
-def _refused_as_json(refused: dict[str, str]) -> list[dict[str, Any]]:
-    return [{"group": group, "not_fitted": reason} for group, reason in refused.items()]
-
-
-def _print(done: _Done, options: argparse.Namespace, stage: Timings) -> None:
-    from cbsbayes.report.console import print_fit
-
-    if options.json:
-        found = [*map(_as_json, done.facts), *_refused_as_json(done.refused)]
-        if options.timings:
-            found.append({"timings": [row._asdict() for row in stage.rows()],
-                          "peak_memory_mib": peak_memory()})
-        print(json.dumps(found, allow_nan=False))
-    elif not options.quiet:
-        for facts in done.facts:
-            print_fit(facts, done.path, done.folders[facts.fit.group])
-        for group, reason in done.refused.items():
-            print(one_line(f"{group}: not fitted: {reason}"))
-
-
-def _as_json(facts: Facts) -> dict[str, Any]:
+def _print_json(done: dict[Path, Facts], refused: dict[str, str], stage: Timings | None) -> None:
     from cbsbayes.report.folder import fit_summary, table_of
 
-    return fit_summary(facts) | {"folder_tables": {
+    found: list[dict[str, Any]] = [fit_summary(facts) | {"folder_tables": {
         name: json.loads(table_of(facts.fit, name).to_json(orient="records"))
-        for name in ("cbs", "overhead", "comparison", "runs")}}
-
-
-@contextmanager
-def _stages(quiet: bool) -> Iterator[Stage]:
-    """Show what is being done: a spinner on a terminal, a line per stage otherwise."""
-    if quiet:
-        yield lambda text: None
-        return
-    if not sys.stderr.isatty():
-        yield lambda text: print(f"cbsbayes.fit: {text} …", file=sys.stderr, flush=True)
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("reading") as status:
-        yield lambda text: status.update(f"{text} …")
+        for name in ("cbs", "overhead", "comparison", "runs")}} for facts in done.values()]
+    found += [{"group": group, "not_fitted": reason} for group, reason in refused.items()]
+    if stage is not None:
+        found.append({"timings": [row._asdict() for row in stage.rows()],
+                      "peak_memory_mib": peak_memory()})
+    print(json.dumps(found, allow_nan=False))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cbsbayes.decisions.next_runs import Plan
     from cbsbayes.decisions.step_times import Cost
     from cbsbayes.posterior.fit import Fit
-    from cbsbayes.report.phases import Head
+    from cbsbayes.report.plan import Head
 
 __all__ = ["main"]
 
@@ -101,12 +101,13 @@ def _run(options: argparse.Namespace, command: str) -> int:
     from cbsbayes.report.facts import Facts
     from cbsbayes.report.folder import write_answer
     from cbsbayes.report.page import write_page
-    from cbsbayes.report.phases import head_of, read_like
     from cbsbayes.report.plan import (
         SHOWN,
         candidates_table,
+        head_of,
         plan_label,
         plan_page,
+        read_like,
         runs_table,
     )
     from cbsbayes.sweep.files import write_whole
@@ -125,12 +126,12 @@ def _run(options: argparse.Namespace, command: str) -> int:
         record = _record(plan, facts, command, notes, *_phases(options, plan, head, folder))
         write_whole(folder / "plan.json",
                     json.dumps(record, indent=2, allow_nan=False) + "\n")
-        page = plan_page(plan, facts, record, options.output)
+        page = plan_page(plan, facts, record, folder)
         write_page(page, folder)
     if options.json:
         print(json.dumps(record, allow_nan=False))
     elif not options.quiet:
-        from cbsbayes.report.console import print_answer
+        from cbsbayes.report.page import print_answer
 
         tables = [candidates_table(plan, SHOWN)] + ([runs_table(plan)] if len(plan.runs) > 1
                                                     else [])
@@ -219,7 +220,7 @@ def _phases(
     options: argparse.Namespace, plan: Plan, head: Head, folder: Path
 ) -> tuple[list[str], str]:
     """Write the phase files; return the lines that start the runs, and where the rest is from."""
-    from cbsbayes.report.phases import command_lines, phase_files, write_phases
+    from cbsbayes.report.plan import command_lines, phase_files, write_phases
 
     target = options.write_phase or options.output / "phases" / "planned.toml"
     if plan.tried.one_axis:

@@ -39,6 +39,7 @@ class Visit:
     content_width: int = 0
     overflowing: list[str] = field(default_factory=list)
     decoded: list[str] = field(default_factory=list)
+    bottoms: dict[str, float] = field(default_factory=dict)
     picture: bytes = b""
 
     def outside(self, own: str) -> list[str]:
@@ -125,7 +126,8 @@ class Chromium:
             events.append(self._read())
         seen = Visit()
         sizes = do("Runtime.evaluate", returnByValue=True, awaitPromise=True, expression=MEASURE)
-        seen.width, seen.content_width, seen.overflowing, seen.decoded = sizes["result"]["value"]
+        (seen.width, seen.content_width, seen.overflowing, seen.decoded,
+         seen.bottoms) = sizes["result"]["value"]
         if picture:
             shot = do("Page.captureScreenshot", format="png", captureBeyondViewport=True)
             seen.picture = base64.b64decode(shot["data"])
@@ -142,7 +144,12 @@ MEASURE = """new Promise(done => requestAnimationFrame(() => requestAnimationFra
         && e.getBoundingClientRect().right > root.clientWidth + 1)
       wide.push(e.tagName + '#' + e.id + '.' + e.className);
   const pictures = [...document.images].filter(i => i.naturalWidth > 1).map(i => i.src);
-  done([root.clientWidth, Math.max(root.scrollWidth, document.body.scrollWidth), wide, pictures]);
+  const bottoms = Object.fromEntries(
+    [...document.querySelectorAll('#answer, .verdict, #figure-map img')].filter(
+      e => e.offsetParent).map(
+      e => [e.id || e.className.split(' ')[0] || 'map', e.getBoundingClientRect().bottom]));
+  done([root.clientWidth, Math.max(root.scrollWidth, document.body.scrollWidth), wide, pictures,
+        bottoms]);
 })))"""
 
 

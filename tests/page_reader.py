@@ -7,7 +7,7 @@ import re
 from html.parser import HTMLParser
 from urllib.parse import unquote, unquote_to_bytes
 
-VOID = {"meta", "link", "img", "br", "hr"}
+VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
 class Page(HTMLParser):
@@ -33,7 +33,7 @@ class Page(HTMLParser):
         assert self._open.pop() == tag
 
     def handle_data(self, data):
-        if self._open and self._open[-1] != "style":
+        if self._open and self._open[-1] != "style" and "svg" not in self._open:  # tips
             self.text.append(data)
 
     @property

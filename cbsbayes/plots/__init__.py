@@ -12,19 +12,16 @@ from importlib import import_module
 from typing import Any
 
 _MODULES = {
-    "allocation": ("plot_front", "plot_split_choice", "plot_time_cost"),
-    "checks": ("plot_crossing_check",),
+    "allocation": ("plot_front", "plot_plan", "plot_split_choice", "plot_time_cost"),
     "curves": ("plot_gains", "plot_samples", "plot_steps"),
-    "diagnostics": ("plot_convergence", "plot_energy", "plot_law_comparison",
-                    "plot_prior_posterior", "plot_ranks", "plot_run_effects", "plot_trace"),
-    "estimates": ("plot_cbs_against_threshold", "plot_comparison", "plot_forest"),
-    "files": ("draw_figure", "figure_bytes", "write_figure"),
-    "gallery": ("GalleryItem", "all_figures", "page_figures"),
+    "diagnostics": ("plot_crossing_check", "plot_law_comparison", "plot_prior_posterior",
+                    "plot_run_effects"),
+    "estimates": ("plot_cbs_against_threshold", "plot_comparison", "plot_forest",
+                  "plot_noise_against_fit"),
+    "gallery": ("GalleryItem", "all_figures", "draw_figure", "figure_bytes", "page_figures",
+                "write_figure"),
     "map": ("plot_clock_map", "plot_map"),
-    "noise": ("plot_gradient_noise", "plot_noise_against_fit"),
-    "plan": ("plot_plan",),
-    "timing": ("plot_step_time",),
-    "training": ("plot_training_curves",),
+    "training": ("plot_gradient_noise", "plot_step_time", "plot_training_curves"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -1,4 +1,4 @@
-"""Which batch: splits of one total batch, updates against samples, time against cost."""
+"""Which batch: splits of one total batch, updates against samples, time against cost, next runs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cbsbayes.decisions.batches import POPULATION
 from cbsbayes.decisions.front import front_table
 from cbsbayes.decisions.splits import CLOSE, default_batch, split_status, split_table
-from cbsbayes.decisions.time_to_target import GPU_HOURS, HOURS, SAMPLES, Times, times_of
+from cbsbayes.decisions.time_to_target import times_of, times_table
 from cbsbayes.errors import CBSDataError
-from cbsbayes.plots import marks, reading, scales, style
+from cbsbayes.plots import marks, reading, style
 
 if TYPE_CHECKING:
+    from cbsbayes.decisions.next_runs import Plan
     from cbsbayes.posterior.fit import Fit
 
-__all__ = ["plot_front", "plot_split_choice", "plot_time_cost"]
+__all__ = ["plot_front", "plot_plan", "plot_split_choice", "plot_time_cost"]
 
 _BLUE, _ORANGE = style.BLUE, style.ORANGE
 _NAMED = 0.05  # probability to be chosen from which a batch is named
@@ -59,7 +61,7 @@ def plot_split_choice(fit: Fit, *, threshold: float | None = None,
                            "said to be the best; runs that vary the other axis settle it")
     figure, (above, below) = style.new_grid(2, 1, (5.6, 2.5), sharex=True)
     _updates(above, fit, table, level)
-    above.set_title(f"Splits of {scales.plain_number(total)} samples, to "
+    above.set_title(f"Splits of {style.plain_number(total)} samples, to "
                     f"{reading.threshold_label(fit, level)}")
     x = np.arange(len(table))
     alpha = np.where(table["range"] == "extrapolated", 0.35, 0.85)
@@ -79,29 +81,29 @@ def plot_split_choice(fit: Fit, *, threshold: float | None = None,
 
 def _updates(ax: Axes, fit: Fit, table: pd.DataFrame, level: float) -> None:
     x = np.arange(len(table))
-    outside = (table["range"] == "extrapolated").to_numpy()
-    chosen = table["chosen"].to_numpy()
+    outside, chosen = (table["range"] == "extrapolated").to_numpy(), table["chosen"].to_numpy()
     ax.vlines(x, table["steps_lower"], table["steps_upper"], color=_BLUE, lw=5, alpha=0.35)
     prob = f"{100 * reading.ci_prob(fit):g} %"
-    parts: list[tuple[np.ndarray, dict[str, Any], str, str]] = [
-        (~outside, {"mfc": _BLUE, "ms": 5, "mec": _BLUE}, f"posterior, {prob}", "split"),
-        (outside, {"mfc": style.PAPER, "ms": 5, "mec": _BLUE}, "outside the range tried",
-         "split-outside"),
-        (chosen, {"mfc": "none", "ms": 11, "mec": _ORANGE, "mew": 1.6}, "least expected regret",
-         "chosen")]
-    for mask, marker, _, gid in parts:
-        ax.plot(x[mask], table["steps"][mask], "o", gid=gid, **marker)
+    parts: list[tuple[np.ndarray, str, str, dict[str, Any]]] = [
+        (~outside, f"posterior, {prob}", "split", {"mfc": _BLUE, "ms": 5, "mec": _BLUE}),
+        (outside, "outside the range tried", "split-outside",
+         {"mfc": style.PAPER, "ms": 5, "mec": _BLUE}),
+        (chosen, "least expected regret", "chosen",
+         {"mfc": "none", "ms": 11, "mec": _ORANGE, "mew": 1.6})]
+    entries = []
+    for mask, label, gid, marker in parts:
+        if mask.any():
+            ax.plot(x[mask], table["steps"][mask], "o", gid=gid, **marker)
+            entries.append(style.entry(label, marker="o", **marker))
     runs = reading.crossing_table(fit, level)
     place = pd.Series(x, table["n_rollouts"])
     runs = runs[(runs["total_batch"] == table["total_batch"].iloc[0])
                 & runs["n_rollouts"].isin(place.index)]
     at = runs["n_rollouts"].map(place).to_numpy(dtype=float) + 0.18  # beside, not on the posterior
     marks.draw_crossings(ax, at, runs, style.INK)
-    scales.log_axis(ax, "y", 10)
+    style.log_axis(ax, "y", 10)
     ax.set_ylabel(f"S: {reading.steps_label(fit)}")
-    style.legend_below(ax, [
-        *(style.entry(label, marker="o", **marker) for mask, marker, label, _ in parts
-          if mask.any()), *marks.crossing_entries(runs["status"])])
+    style.legend_below(ax, [*entries, *marks.crossing_entries(runs["status"])])
 
 
 @style.styled
@@ -132,10 +134,7 @@ def plot_front(fit: Fit, *, ax: Axes | None = None, threshold: float | None = No
     """
     level = reading.one_threshold(fit, threshold)
     table = front_table(fit, [level])
-    renamed = {f"{old}{end}": f"{new}{end}" for old, new in (("samples", "x"), ("steps", "y"))
-               for end in ("", "_lower", "_upper")}
-    tried = table[table["kind"] == "tried"].rename(columns=renamed).reset_index(drop=True)
-    curve = table[table["kind"] == "curve"]
+    tried, curve = (table[table["kind"] == kind] for kind in ("tried", "curve"))
     inside = curve[curve["range"] != "extrapolated"]
     x = np.concatenate([curve["samples_lower"], curve["samples_upper"].iloc[::-1]])
     y = np.concatenate([curve["steps_lower"], curve["steps_upper"].iloc[::-1]])
@@ -144,7 +143,7 @@ def plot_front(fit: Fit, *, ax: Axes | None = None, threshold: float | None = No
     ax.plot(curve["samples"], curve["steps"], ls=(0, (3, 2)), color=style.GREY, lw=1.1, zorder=2)
     ax.plot(inside["samples"], inside["steps"], color=style.GREY, lw=1.8, zorder=2, gid="front")
     chances = tried["p_on_front"].to_numpy()
-    _batches(ax, tried.assign(filled=chances >= 0.5), chances)
+    _batches(ax, _placed(tried, 1.0, "samples", "steps").assign(filled=chances >= 0.5), chances)
     ax.set_xlabel("E: samples to target")
     ax.set_ylabel(f"S: {reading.steps_label(fit)} to target")
     ax.set_title(f"Updates against samples to {reading.threshold_label(fit, level)}")
@@ -152,14 +151,12 @@ def plot_front(fit: Fit, *, ax: Axes | None = None, threshold: float | None = No
 
 
 @style.styled
-def plot_time_cost(fit: Fit, *, ax: Axes | None = None, threshold: float | None = None,
-                   times: Times | None = None) -> Axes:
-    """Plot time against cost to the target in the population of runs, both axes logarithmic.
+def plot_time_cost(fit: Fit, *, ax: Axes | None = None, threshold: float | None = None) -> Axes:
+    """Plot time against samples to the target for a typical run, both axes logarithmic.
 
-    The cost is samples on one number of GPUs, where GPU-hours are hours times a constant, and
-    GPU-hours where times were asked for on several. Filled points are batches inside the range
-    tried, open ones are extrapolated, squares are bounds for other numbers of GPUs; batches are
-    named with their probability to be the fastest of those filled.
+    Filled points are batches inside the range tried, open ones are extrapolated; batches are named
+    with their probability to be the fastest of those filled. On one number of GPUs, GPU-hours and
+    price are the time times a constant.
 
     Parameters
     ----------
@@ -168,8 +165,6 @@ def plot_time_cost(fit: Fit, *, ax: Axes | None = None, threshold: float | None 
         Drawn into; by default a new figure's axes.
     threshold : float, optional
         By default the middle one.
-    times : Times, optional
-        By default made here, without GPUs.
 
     Returns
     -------
@@ -181,36 +176,27 @@ def plot_time_cost(fit: Fit, *, ax: Axes | None = None, threshold: float | None 
         If runs have no step times.
     """
     level = reading.one_threshold(fit, threshold)
-    times = times_of(fit) if times is None else times
-    prob, hours = reading.ci_prob(fit), times.amount(HOURS, level)
-    several = len(times.machine.counts) > 1
-    per_unit, unit = scales.time_unit(3600 * float(np.median(hours[np.isfinite(hours)])))
+    table = times_table(fit, times_of(fit, thresholds=[level]))
+    table = table[table["applies_to"] == POPULATION].assign(
+        filled=table["range"] != "extrapolated")
+    per_unit, unit = style.time_unit(3600 * float(table["hours"].median()))
     ax = style.new_axes(ax, (5.6, 4.2))
-    for g in reversed(range(hours.shape[2])):
-        cost = times.amount(GPU_HOURS if several else SAMPLES, level)[..., g]
-        x = marks.quantiles(cost, prob)
-        y = marks.quantiles(3600 / per_unit * hours[:, :, g], prob)
-        batches = pd.DataFrame(np.vstack([times.batches.T, x, y]).T, columns=[
-            "n_prompts", "n_rollouts", "x", "x_lower", "x_upper", "y", "y_lower", "y_upper"])
-        batches = batches.assign(total_batch=times.batches.prod(axis=1), filled=times.inside)
-        if g:
-            batches["filled"] = False
-        chances = _fastest(hours[:, :, 0], batches["filled"].to_numpy())
-        _batches(ax, batches, chances, "s" if g else "o")
-    ax.set_xlabel("GPU-hours to target" if several else "Samples to target")
+    _batches(ax, _placed(table, 3600 / per_unit, "samples", "hours"),
+             table["p_fastest"].fillna(0.0).to_numpy())
+    ax.set_xlabel("Samples to target")
     ax.set_ylabel(f"Time to target ({unit})")
-    ax.set_title(f"Time against cost to {reading.threshold_label(fit, level)}")
+    ax.set_title(f"Time against samples to {reading.threshold_label(fit, level)}")
     return ax
 
 
-def _fastest(hours: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """Return the probability of every batch to be the fastest among some."""
-    known = np.where(among, hours, np.inf)
-    first = known[np.isfinite(known.min(axis=1))].argmin(axis=1)
-    return np.bincount(first, minlength=len(among)) / len(hours)
+def _placed(table: pd.DataFrame, factor: float, x: str, y: str) -> pd.DataFrame:
+    """Return rows with columns x and y and their ends, y times a factor."""
+    ends = ("", "_lower", "_upper")
+    return table.assign(**{f"x{end}": table[f"{x}{end}"] for end in ends},
+                        **{f"y{end}": factor * table[f"{y}{end}"] for end in ends})
 
 
-def _batches(ax: Axes, batches: pd.DataFrame, chances: np.ndarray, marker: str = "o") -> None:
+def _batches(ax: Axes, batches: pd.DataFrame, chances: np.ndarray) -> None:
     """Draw batches in the plane of two costs, and name those that may be chosen.
 
     An error in S moves both costs alike, so that intervals lie along the diagonal.
@@ -222,9 +208,9 @@ def _batches(ax: Axes, batches: pd.DataFrame, chances: np.ndarray, marker: str =
         colour = colours[group]
         ax.plot(part[["x_lower", "x_upper"]].T, part[["y_lower", "y_upper"]].T, color=colour,
                 lw=1.4, alpha=0.8, zorder=3)
-        ax.plot(part["x"], part["y"], marker, ls="none", color=colour, ms=5.5, zorder=4,
+        ax.plot(part["x"], part["y"], "o", ls="none", color=colour, ms=5.5, zorder=4,
                 mfc=colour if filled else style.PAPER, gid="filled" if filled else "open")
-    scales.log_axis(ax, "xy", 10)
+    style.log_axis(ax, "xy", 10)
     left, right = ax.get_xlim()
     ax.set_xlim(left * (left / right) ** _MARGIN, right)
     likely = batches.assign(chance=chances)[chances >= _NAMED].sort_values("y")
@@ -232,10 +218,71 @@ def _batches(ax: Axes, batches: pd.DataFrame, chances: np.ndarray, marker: str =
     at = to_axes.transform(likely[["x", "y"]].to_numpy(dtype=float).reshape(-1, 2))
     heights = marks.spread(at[:, 1] - 0.025, _LINE)
     for x, height, (_, row) in zip(at[:, 0], heights, likely.iterrows(), strict=True):
-        name = reading.batch_of(row) if two_axes else scales.plain_number(row["total_batch"])
+        name = reading.batch_of(row) if two_axes else style.plain_number(row["total_batch"])
         chance = ">0.99" if row["chance"] > 0.995 else f"{row['chance']:.2f}"
         ax.text(x - 0.02, height, f"{name}: {chance}", transform=ax.transAxes, ha="right",
                 va="center", fontsize=7, zorder=5)
     if two_axes:
         style.legend_outside(ax, title="rollouts", handles=[
             style.entry(f"{group:g}", colour, marker="o") for group, colour in colours.items()])
+
+
+@style.styled
+def plot_plan(plan: Plan, *, ax: Axes | None = None, title: str = "") -> Axes:
+    """Plot what a run of every batch is expected to tell for its price, at its best length.
+
+    Colours and numbers are information per price, relative to the best, with the length below; no
+    colour where it is below twice its Monte Carlo error, a cross where a run is beyond the budget.
+    Dots above stand for runs made so far, orange rings for planned runs with their place in the
+    order; batches outside the ranges tried are squares.
+
+    Parameters
+    ----------
+    plan : Plan
+    ax : Axes, optional
+        Drawn into; by default a new figure's axes.
+    title : str
+        What the runs are to tell.
+
+    Returns
+    -------
+    Axes
+    """
+    best = plan.table.sort_values("rank").drop_duplicates(["n_prompts", "n_rollouts"])
+    top = float(plan.table.loc[plan.table["resolved"], "per_cost"].max())
+    relative = (best["per_cost"] / (top if top > 0 else 1.0)).where(best["resolved"])
+    best = best.assign(relative=relative)
+    one_axis = plan.tried.one_axis
+    x_name, y_name = ("total_batch", "relative") if one_axis else ("n_prompts", "n_rollouts")
+    ax = style.new_axes(ax, (5.6, 4.4))
+    shown = best[best["affordable"] & (best["resolved"] | (not one_axis))]
+    for outside, part in shown.groupby("extrapolated"):
+        ax.scatter(part[x_name], part[y_name], c=part["relative"].fillna(0.0), s=90, vmin=0, vmax=1,
+                   cmap="viridis_r", marker="s" if outside else "o", edgecolors=style.GREY,
+                   gid="extrapolated" if outside else "inside", zorder=3)
+    beyond = best[~best["affordable"]]
+    if not one_axis:
+        ax.plot(beyond[x_name], beyond[y_name], "x", color=style.GREY, gid="beyond-budget")
+    for _, row in shown.iterrows():
+        number = f"{row['relative']:.2f}" if row["resolved"] else "~0"
+        made = int(row["runs_tried"])
+        for text, up, size in ((f"{number}\n{row['updates']:g} updates", -8, 6.5),
+                               ("•" * made if made <= 6 else f"• × {made}", 14, 7)):
+            ax.annotate(text, (row[x_name], row[y_name]), xytext=(0, up), va="top", ha="center",
+                        textcoords="offset points", fontsize=size)
+    for (prompts, rollouts), runs in plan.runs.groupby(["n_prompts", "n_rollouts"]):
+        same = (best["n_prompts"] == prompts) & (best["n_rollouts"] == rollouts)
+        at = best.loc[same, [x_name, y_name]].iloc[0]
+        ax.plot(*at, "o", ms=15, mfc="none", mec=style.ORANGE, mew=2, gid="planned")
+        ax.annotate(", ".join(f"{order:g}" for order in runs["order"]), tuple(at), xytext=(9, 3),
+                    textcoords="offset points", color=style.ORANGE, fontsize=8)
+    style.log_axis(ax, "x" if one_axis else "xy")
+    ax.margins(0.12, 0.16)
+    ax.set_xlabel("Samples per update" if one_axis else "Prompts per update")
+    ax.set_ylabel("Information per price" if one_axis else "Rollouts per prompt")
+    ax.set_title(style.plain_text(title or "Information per price, relative to the best"))
+    style.legend_below(ax, [
+        style.entry("planned, in this order", style.ORANGE, marker="o", mfc="none", ms=9),
+        style.entry("outside the ranges tried", marker="s", mfc="none"),
+        style.entry("beyond the budget", marker="x")], 3)
+    return ax

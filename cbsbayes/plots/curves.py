@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import get_law
-from cbsbayes.plots import marks, reading, scales, style
-from cbsbayes.plots.cuts import Cut, choose_cut
+from cbsbayes.plots import marks, reading, style
+from cbsbayes.plots.reading import Cut, choose_cut
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
@@ -21,6 +21,7 @@ __all__ = ["plot_gains", "plot_samples", "plot_steps"]
 type Thresholds = float | Sequence[float] | None
 
 _DASHED = (0, (4, 2))
+_BEYOND = 1.5  # how far curves go past the batches tried
 
 
 @style.styled
@@ -80,20 +81,20 @@ def _draw(fit: Fit, ax: Axes | None, cut: Cut, threshold: Thresholds, *, in_samp
     """Draw every threshold asked for along a cut, with marks, names and legend."""
     levels = reading.pick_thresholds(fit, threshold)
     prob = reading.ci_prob(fit)
-    probs = (0.5, prob) if len(levels) == 1 else (prob,)
-    runs = reading.crossing_table(fit, levels[0])
-    grid = cut.grid(runs.loc[cut.contains(runs), cut.column].to_numpy(dtype=float))
+    tried = cut.tried(reading.crossing_table(fit, levels[0]))
+    grid = np.geomspace(max(tried[0] / _BEYOND, cut.least), tried[-1] * _BEYOND, 49)
     prompts, rollouts = cut.batches(grid)
     scale = prompts * rollouts if in_samples else np.ones_like(grid)
     ax = style.new_axes(ax)
-    scales.log_axis(ax, "x")
-    scales.log_axis(ax, "y", 10)
+    style.log_axis(ax, "x")
+    style.log_axis(ax, "y", 10)
     ax.set_xlim(grid[0] / 1.06, grid[-1])
     entries = [style.entry(f"posterior median, {100 * prob:g} % band", lw=1.6)]
     ends, critical = [], []
     for level, colour in zip(levels, style.ordered_colours(len(levels)), strict=True):
         draws = reading.steps_at(fit, prompts, rollouts, level) * scale
-        median = marks.draw_band(ax, grid, draws, colour, probs)
+        median = marks.draw_band(ax, grid, draws, colour,
+                                 (0.5, prob) if len(levels) == 1 else (prob,))
         runs = reading.crossing_table(fit, level)
         runs = runs[cut.contains(runs)]
         marks.draw_crossings(ax, runs[cut.column].to_numpy(dtype=float), runs, colour,
@@ -133,9 +134,8 @@ def _least_squares(fit: Fit, cut: Cut, level: float, grid: np.ndarray) -> np.nda
         table = fit.comparison
     except CBSDataError:  # least squares has not been fitted
         return None
-    held = ",".join(f"{name}={value:.0f}" for name, value in cut.at.items())
     rows = table[(table["method"] == "least_squares") & (table["axis"] == cut.axis)
-                 & (table["at"] == held) & np.isclose(table["threshold"], level)]
+                 & (table["at"] == cut.at) & np.isclose(table["threshold"], level)]
     if rows.empty or not np.isfinite(rows[["S_min", "B_noise"]]).all(axis=None):
         return None
     s_min, b_noise = rows[["S_min", "B_noise"]].iloc[0]
@@ -147,8 +147,8 @@ def plot_gains(fit: Fit, *, ax: Axes | None = None, threshold: Thresholds = None
                axis: str | None = None, fixed: int | None = None) -> Axes:
     """Plot updates after doubling the batch over updates before, inside the range tried.
 
-    1 is nothing bought, 0.5 is perfect scaling. Of all that is read off the fit this leans least on
-    the form of the law. Parameters as `plot_steps`.
+    1 is nothing bought, 0.5 is perfect scaling. Of all that is read off the fit this depends least
+    on the form of the law. Parameters as `plot_steps`.
 
     Raises
     ------
@@ -156,10 +156,9 @@ def plot_gains(fit: Fit, *, ax: Axes | None = None, threshold: Thresholds = None
         If the axis was not varied, no batch has its double in the range tried, or a threshold
         was not fitted.
     """
-    cut = choose_cut(fit, axis, fixed)
+    cut, prob = choose_cut(fit, axis, fixed), reading.ci_prob(fit)
     levels = reading.pick_thresholds(fit, threshold)
-    runs = reading.crossing_table(fit, levels[0])
-    tried = np.unique(runs.loc[cut.contains(runs), cut.column].to_numpy(dtype=float))
+    tried = cut.tried(reading.crossing_table(fit, levels[0]))
     inside = tried[2 * tried <= tried[-1]]
     if not inside.size:
         raise CBSDataError(f"no batch along {cut.axis} was tried together with one twice "
@@ -167,13 +166,17 @@ def plot_gains(fit: Fit, *, ax: Axes | None = None, threshold: Thresholds = None
     grid = np.unique([*np.geomspace(max(tried[0], cut.least), tried[-1] / 2, 25), *inside])
     at = np.isin(grid, inside)
     ax = style.new_axes(ax)
-    scales.log_axis(ax, "x")
+    style.log_axis(ax, "x")
     ends = []
     for level, colour in zip(levels, style.ordered_colours(len(levels)), strict=True):
         after, before = (reading.steps_at(fit, *cut.batches(x), level) for x in (2 * grid, grid))
         with np.errstate(invalid="ignore"):  # where a group never arrives, before nor after
-            median = marks.draw_band(ax, grid, after / before, colour, (reading.ci_prob(fit),))
+            ratio = after / before
+        median = marks.draw_band(ax, grid, ratio, colour, (prob,))
         ax.plot(grid[at], median[at], "o", color=colour, ms=4.5, gid="tried")
+        for x, y, draws in zip(grid[at], median[at], ratio[:, at].T, strict=True):
+            marks.add_tip(ax, x, y, f"{x:g} → {2 * x:g} {cut.unit}, {reading.named(fit, level)}: "
+                                    f"{marks.median_text(draws, prob)}")
         ends.append((median[-1], reading.named(fit, level), colour))
     for value, text in ((1.0, "nothing bought"), (0.5, "half the updates")):
         ax.axhline(value, color=style.GREY, lw=0.9, ls=_DASHED, zorder=1, gid="reference")
@@ -185,6 +188,6 @@ def plot_gains(fit: Fit, *, ax: Axes | None = None, threshold: Thresholds = None
     ax.set_title(f"What doubling {'the batch' if cut.axis == 'total' else cut.axis} buys")
     marks.name_curves(ax, ends)
     style.legend_below(ax, [
-        style.entry(f"posterior median, {100 * reading.ci_prob(fit):g} % band", lw=1.6),
+        style.entry(f"posterior median, {100 * prob:g} % band", lw=1.6),
         style.entry("batch tried with its double", marker="o")])
     return ax

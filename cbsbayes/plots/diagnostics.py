@@ -1,25 +1,32 @@
-"""Is the sampling to be trusted, and what did the data teach: ArviZ's figures of a fit."""
+"""Can the fit be trusted: replicated against observed crossings, what the data taught, other laws.
+
+Traces, ranks and the like ArviZ draws of ``fit.tree``.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from matplotlib import pyplot
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.plots import reading, style
+from cbsbayes.plots import marks, reading, style
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
 
-__all__ = ["plot_convergence", "plot_energy", "plot_law_comparison", "plot_prior_posterior",
-           "plot_ranks", "plot_run_effects", "plot_trace"]
+__all__ = ["interval_coverage", "plot_crossing_check", "plot_law_comparison",
+           "plot_prior_posterior", "plot_run_effects"]
 
 _LOGGED = ("S_min", "B_prompt", "B_rollout", "B_noise", "sigma_run", "sigma_residual")
 _LINEAR = ("alpha", "ceiling_loss")
+_GAP = 0.9  # between batches, in rows
+_ROW = 0.095  # inches a run takes
 
 
 @style.styled
@@ -47,13 +54,8 @@ def _quantities(fit: Fit, group: str, threshold: float | None) -> xr.Dataset:
     return xr.Dataset(kept).drop_vars("threshold")
 
 
-def _panels(name: str, **groups: xr.Dataset) -> Figure:
-    n_rows = -(-len(groups["posterior"].data_vars) // 2)
-    return _arviz(name, xr.DataTree.from_dict(groups), (5.6, 1.9 * n_rows), col_wrap=2)
-
-
-def plot_trace(fit: Fit, *, threshold: float | None = None) -> Figure:
-    """Plot the draws of every chain in the order they were made, one panel a quantity.
+def plot_prior_posterior(fit: Fit, *, threshold: float | None = None) -> Figure:
+    """Plot prior and posterior densities; one as wide as its prior was not taught by the data.
 
     Parameters
     ----------
@@ -64,24 +66,12 @@ def plot_trace(fit: Fit, *, threshold: float | None = None) -> Figure:
     Raises
     ------
     CBSDataError
-        If the threshold was not fitted.
-    """
-    return _panels("plot_trace", posterior=_quantities(fit, "posterior", threshold))
-
-
-def plot_ranks(fit: Fit, *, threshold: float | None = None) -> Figure:
-    """Plot how far each chain's ranks are from uniform; parameters as `plot_trace`."""
-    return _panels("plot_rank", posterior=_quantities(fit, "posterior", threshold))
-
-
-def plot_prior_posterior(fit: Fit, *, threshold: float | None = None) -> Figure:
-    """Plot prior and posterior densities; one as wide as its prior was not taught by the data.
-
-    Raises `CBSDataError` where the fit holds no prior draws.
+        If the threshold was not fitted, or the fit holds no prior draws.
     """
     prior, posterior = (_quantities(fit, group, threshold) for group in ("prior", "posterior"))
     both = [name for name in posterior if name in prior]
-    return _panels("plot_prior_posterior", prior=prior[both], posterior=posterior[both])
+    draws = xr.DataTree.from_dict({"prior": prior[both], "posterior": posterior[both]})
+    return _arviz("plot_prior_posterior", draws, (5.6, 1.9 * -(-len(both) // 2)), col_wrap=2)
 
 
 def plot_run_effects(fit: Fit) -> Figure:
@@ -93,22 +83,6 @@ def plot_run_effects(fit: Fit) -> Figure:
         raise CBSDataError("the fit has no run effects to draw")
     height = 1.0 + 0.14 * fit.posterior.sizes["run"]
     return _arviz("plot_forest", fit.tree, (5.6, height), var_names=["run_effect"], combined=True)
-
-
-def plot_convergence(fit: Fit) -> Figure:
-    """Plot the distribution of r_hat and of effective sample sizes over all sampled quantities."""
-    return _arviz("plot_convergence_dist", fit.tree, (5.6, 3.0))
-
-
-def plot_energy(fit: Fit) -> Figure:
-    """Plot the sampler's energy, its changes between draws, and the E-BFMI of every chain.
-
-    Raises `CBSDataError` where the sampler did not store its energy.
-    """
-    stats = fit.tree.children.get("sample_stats")
-    if stats is None or "energy" not in stats:
-        raise CBSDataError("the sampler stored no energy; use one that does (nutpie or PyMC's)")
-    return _arviz("plot_energy", fit.tree, (5.6, 3.0))
 
 
 def plot_law_comparison(fit: Fit) -> Figure:
@@ -124,3 +98,99 @@ def plot_law_comparison(fit: Fit) -> Figure:
     ranked = table.sort_values("elpd", ascending=False, kind="stable").set_index("law")
     ranked = ranked.assign(elpd_diff=ranked["elpd"] - ranked["elpd"].max())
     return _arviz("plot_compare", ranked, (5.6, 2.6))
+
+
+def _rows(ax: Axes | None, runs: pd.DataFrame) -> tuple[Axes, np.ndarray]:
+    """Return axes with a row per run, those of one batch together, and where each run stands."""
+    batches = runs.groupby(["total_batch", "n_prompts", "n_rollouts"]).ngroup().to_numpy()
+    order = np.argsort(batches, kind="stable")
+    y = np.empty(len(runs))
+    y[order] = -np.arange(len(runs)) - _GAP * batches[order]
+    ax = style.new_axes(ax, (5.6, min(1.8 - _ROW * y.min(), 11.0)))
+    placed = runs.assign(y=y).groupby(batches)
+    ax.set_yticks(placed["y"].mean(), labels=[reading.batch_of(part.iloc[0])
+                                              for _, part in placed])
+    ax.set_ylim(y.min() - 1, 1)
+    ax.grid(visible=False, axis="y")
+    ax.set_ylabel("Prompts × rollouts" if (runs["n_prompts"] > 0).all() else "Batch size")
+    return ax, y
+
+
+def interval_coverage(replicates: np.ndarray, lower: np.ndarray, upper: np.ndarray,
+                      prob: float) -> float:
+    """Return the share of observations inside the central predictive interval.
+
+    An observation known only to lie in (lower, upper] covers a stretch of the predictive
+    distribution; what counts is the part of that stretch inside the central `prob`, so that
+    a calibrated model scores `prob` on average whatever the censoring (the non-randomised
+    probability integral transform of Czado, Gneiting & Held 2009, Biometrics 65:1254).
+
+    Parameters
+    ----------
+    replicates : array, shape (sample, run)
+        Replicated S.
+    lower, upper : array, shape (run,)
+        Bounds of the observed crossings; 0 and inf where censored.
+    prob : float
+
+    Returns
+    -------
+    float
+    """
+    start = (replicates <= lower).mean(axis=0)
+    end = (replicates <= upper).mean(axis=0)
+    tail = (1 - prob) / 2
+    inside = np.clip(np.minimum(end, 1 - tail) - np.maximum(start, tail), 0.0, None)
+    width = end - start
+    point = ((start >= tail) & (start <= 1 - tail)).astype(float)
+    return float(np.where(width > 0, inside / np.where(width > 0, width, 1.0), point).mean())
+
+
+@style.styled
+def plot_crossing_check(fit: Fit, *, ax: Axes | None = None,
+                        threshold: float | None = None) -> Axes:
+    """Plot replicated against observed crossings of one threshold, run by run.
+
+    Bars are the 50 % interval and the fit's interval of replicated S, black marks the
+    observed crossing between two evaluations, open triangles the censored ones. The title
+    gives the share of observations inside each interval.
+
+    Parameters
+    ----------
+    fit : Fit
+    ax : Axes, optional
+        Drawn into; by default a new figure's axes, as tall as there are runs.
+    threshold : float, optional
+        By default the middle one.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    CBSDataError
+        If the fit holds no posterior predictive, or the threshold was not fitted.
+    """
+    if getattr(fit, "predictive", None) is None or "steps" not in fit.predictive:
+        raise CBSDataError("no posterior predictive in the fit; fit again with it switched on")
+    level = reading.one_threshold(fit, threshold)
+    runs = reading.crossing_table(fit, level)
+    steps = fit.predictive["steps"].sel(threshold=level, method="nearest")
+    replicates = steps.sel(run=runs["run"].to_numpy()).transpose("sample", "run").values
+    ax, y = _rows(ax, runs)
+    lower, upper = (runs[name].to_numpy() for name in ("lower", "upper"))
+    shares, entries = [], []
+    for prob, lw, alpha in ((reading.ci_prob(fit), 2.4, 0.35), (0.5, 4.2, 0.6)):
+        _, low, high = marks.quantiles(replicates, prob)
+        ax.hlines(y, low, high, colors=style.BLUE, lw=lw, alpha=alpha, zorder=2)
+        share = interval_coverage(replicates, lower, upper, prob)
+        shares.append(f"{100 * share:.0f} % in the {100 * prob:.0f} % interval")
+        label = f"replicated, {100 * prob:.0f} %"
+        entries.append(style.entry(label, style.BLUE, lw=lw, alpha=alpha))
+    marks.draw_crossings(ax, y, runs, style.INK, across=True)
+    style.log_axis(ax, "x", 10)
+    ax.set_xlabel(f"S: {reading.steps_label(fit)} to {reading.threshold_label(fit, level)}")
+    ax.set_title(f"Observed: {', '.join(shares)}")
+    style.legend_below(ax, [*entries, *marks.crossing_entries(runs["status"], across=True)])
+    return ax

@@ -1,9 +1,9 @@
-"""Estimates side by side: by threshold and law, by method, and of several fits."""
+"""Estimates side by side: by threshold and law, by method, measured noise, and of several fits."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,40 +13,24 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.plots import marks, reading, scales, style
-from cbsbayes.plots.cuts import choose_cut
+from cbsbayes.noise.beside_fit import noise_comparison, shown_rows
+from cbsbayes.plots import marks, reading, style
+from cbsbayes.plots.reading import choose_cut
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
 
-__all__ = ["law_entries", "place", "plot_cbs_against_threshold", "plot_comparison", "plot_forest",
-           "target_axis"]
+__all__ = ["plot_cbs_against_threshold", "plot_comparison", "plot_forest", "plot_noise_against_fit"]
 
-_METHODS = {"posterior": "posterior", "log_least_squares": "log least squares",
-            "least_squares": "least squares"}
-_FORM = ["threshold", "label", "median", "ci_lower", "ci_upper", "status"]
+_METHODS = {"least_squares": "least squares", "log_least_squares": "log least squares",
+            "posterior": "posterior"}
+_ENDS = ["median", "ci_lower", "ci_upper", "status"]
 _OCTAVES = 10  # from the middle, beyond which an estimate is drawn at the edge
-_OPEN = {"not_comparable", "not_identified"}
+_NOISE_OCTAVES = 6.0  # an end that lies further below its interval's top is drawn there
+_MEASURED = "measured"
 
 
-def place(j: int, n: int) -> float:
-    """Return where the j-th of n estimates stands beside the middle of its threshold."""
-    return min(0.24, 0.7 / n) * (j - (n - 1) / 2)
-
-
-def target_axis(ax: Axes, thresholds: Sequence[float], label: str) -> None:
-    """Label an axis of thresholds, one place each, and make the other logarithmic with room."""
-    scales.log_axis(ax, "y")
-    low, high = np.log2(ax.get_ylim())
-    room = max(0.5, (3 - (high - low)) / 2)
-    ax.set_ylim(2.0 ** (low - room), 2.0 ** (high + room))
-    ax.set_xticks(np.arange(len(thresholds)), labels=[f"{t:g}" for t in thresholds])
-    ax.set_xlim(-0.6, len(thresholds) - 0.4)
-    ax.grid(visible=False, axis="x")
-    ax.set_xlabel(label)
-
-
-def law_entries(fit: Fit, colours: Mapping[str, str], filled: Collection[str]) -> list[Line2D]:
+def _law_entries(fit: Fit, colours: Mapping[str, str], filled: set[str]) -> list[Line2D]:
     """Return a legend entry per law, open but for those in `filled`."""
     return [style.entry(f"{law}, {100 * reading.ci_prob(fit):g} %", colour, marker="o",
                         mfc=colour if law in filled else style.PAPER)
@@ -80,24 +64,20 @@ def plot_cbs_against_threshold(fit: Fit, *, ax: Axes | None = None, axis: str | 
     CBSDataError
         If the axis was not varied, or the table has no critical batch size along it.
     """
-    cut = choose_cut(fit, axis, fixed)
-    thresholds = sorted(fit.thresholds)
+    cut, own = choose_cut(fit, axis, fixed), {fit.law.name}
     tables = {fit.law.name: fit.cbs, **fit.others}
-    colours = style.kind_colours(list(tables))
-    ax, drawn = style.new_axes(ax), []
-    for j, (law, table) in enumerate(tables.items()):
-        for i, threshold in enumerate(thresholds):
-            row = cut.critical(table, threshold)
-            if row is not None:
-                drawn.append(marks.draw_estimate(ax, i + place(j, len(tables)), row, colours[law],
-                                                 hollow=law != fit.law.name))
-    if not drawn:
+    rows = [row[_ENDS].to_dict() | {"kind": law, "threshold": threshold}
+            for law, table in tables.items() for threshold in fit.thresholds
+            if (row := cut.critical(table, threshold)) is not None]
+    if not rows:
         raise CBSDataError(f"no critical batch size along {cut.axis}{cut.fixed_text} in the table")
-    target_axis(ax, thresholds, reading.target_text(fit).capitalize())
+    colours = style.kind_colours(list(tables))
+    ax = style.new_axes(ax)
+    drawn = marks.draw_estimates(ax, pd.DataFrame(rows), colours, own)
+    ax.set_xlabel(reading.target_text(fit).capitalize())
     ax.set_ylabel(f"Critical batch ({cut.unit})")
     ax.set_title(f"Critical batch along {cut.axis}{cut.fixed_text}")
-    entries = law_entries(fit, colours, [fit.law.name])
-    style.legend_below(ax, [*entries, *marks.bound_entries(drawn)])
+    style.legend_below(ax, [*_law_entries(fit, colours, own), *marks.bound_entries(drawn)])
     return ax
 
 
@@ -114,41 +94,85 @@ def plot_comparison(fit: Fit, *, ax: Axes | None = None, axis: str | None = None
     CBSDataError
         If the table has no row along the axis, or no method gave a finite B_noise.
     """
-    cut = choose_cut(fit, axis, fixed)
-    table = fit.comparison
-    along = [row["axis"] == cut.axis and reading.fixed_values(row["at"]) == cut.at
-             for _, row in table.iterrows()]
-    rows = table[along] if len(table) else table
+    cut, table = choose_cut(fit, axis, fixed), fit.comparison
+    rows = table[(table["axis"] == cut.axis) & (table["at"] == cut.at)]
     if rows.empty:
         raise CBSDataError(f"nothing to compare along {cut.axis}{cut.fixed_text}: the "
                            "least-squares table has no row for it; draw an axis that was varied")
-    values = rows["B_noise"].to_numpy(dtype=float)
-    usable = values[np.isfinite(values) & (values > 0)]
-    if not usable.size:
+    value = rows["B_noise"].astype(float)
+    usable = value[np.isfinite(value) & (value > 0)]
+    if usable.empty:
         raise CBSDataError("no method gave a finite B_noise, so there is nothing to compare")
-    limits = np.median(usable) * 2.0 ** np.array([-_OCTAVES, _OCTAVES])
-    thresholds = sorted(rows["threshold"].unique())
-    methods = [method for method in reversed(_METHODS) if (rows["method"] == method).any()]
-    colours = style.kind_colours(list(_METHODS))
+    low, high = usable.median() * 2.0 ** np.array([-_OCTAVES, _OCTAVES])
+    beyond = np.select([value < low, value > high], ["upper_bound", "lower_bound"], "identified")
+    inside = beyond == "identified"
+    ends = {end: rows[end].where(rows[end].notna(), value).clip(low, high).where(inside, edge)
+            for end, edge in (("ci_lower", high), ("ci_upper", low))}
+    rows = rows.assign(kind=rows["method"], median=value, status=beyond, **ends)
+    methods = [method for method in _METHODS if (rows["method"] == method).any()]
+    colours = {method: style.kind_colours(list(_METHODS)[::-1])[method] for method in methods}
     ax = style.new_axes(ax)
-    for _, row in rows[rows["method"].isin(methods)].iterrows():
-        x = thresholds.index(row["threshold"]) + place(methods.index(row["method"]), len(methods))
-        marks.draw_estimate(ax, x, _inside(row, *limits), colours[row["method"]])
-    target_axis(ax, thresholds, reading.target_text(fit).capitalize())
+    marks.draw_estimates(ax, rows[rows["method"].isin(methods)], colours)
+    ax.set_xlabel(reading.target_text(fit).capitalize())
     ax.set_ylabel(f"B_noise ({cut.unit})")
     ax.set_title(f"B_noise along {cut.axis} by method{cut.fixed_text}")
-    style.legend_below(ax, [style.entry(_METHODS[name], colours[name], marker="o")
-                            for name in methods])
+    style.legend_below(ax, [style.entry(_METHODS[name], colour, marker="o")
+                            for name, colour in colours.items()])
     return ax
 
 
-def _inside(row: pd.Series, low: float, high: float) -> pd.Series:
-    """Return an estimate between two limits: beyond them a bound at the limit."""
-    value = float(row["B_noise"])
-    status = "upper_bound" if value < low else "lower_bound" if value > high else "identified"
-    lower, upper = (value if np.isnan(row[end]) else row[end] for end in ("ci_lower", "ci_upper"))
-    ends = (max(lower, low), min(upper, high)) if status == "identified" else (high, low)
-    return pd.Series({"median": value, "ci_lower": ends[0], "ci_upper": ends[1], "status": status})
+@style.styled
+def plot_noise_against_fit(fit: Fit) -> Figure:
+    """Plot each noise scale as measured and as every law has it, averaged up to each threshold.
+
+    A triangle is a bound: the denominator of the measurement is not told from zero, or the batches
+    tried do not settle the fitted scale.
+
+    Parameters
+    ----------
+    fit : Fit
+
+    Returns
+    -------
+    Figure
+        One panel per noise scale.
+
+    Raises
+    ------
+    CBSDataError
+        If no gradient noise was logged, or too little of it.
+    """
+    table = shown_rows(noise_comparison(fit), fit)
+    table = table[table["average"] == "up_to"]
+    if (table["measured_status"] == "too_few").all():
+        raise CBSDataError("the runs fitted made too few probes of gradient noise to average; "
+                           "probe more often during training")
+    rows = pd.concat([_side(table[table["law"] == fit.law.name], _MEASURED).assign(kind=_MEASURED),
+                      _side(table, "fitted").assign(kind=table["law"])])
+    own = {_MEASURED, fit.law.name}
+    colours = {_MEASURED: style.INK, **style.kind_colours(list(dict.fromkeys(table["law"])))}
+    panels = rows.groupby(["quantity", "at"], sort=False)
+    figure, axes = style.new_grid(len(panels), 1, (5.6, 2.1))
+    drawn = []
+    for ax, ((quantity, at), part) in zip(axes, panels, strict=True):
+        drawn += marks.draw_estimates(ax, part, colours, own)
+        held = str(at).replace("n_rollouts=", "")
+        ax.set_title(f"{quantity} at {held} rollouts" if held else str(quantity))
+        ax.set_xlabel(f"Up to {reading.target_text(fit)}")
+        ax.set_ylabel(str(part["unit"].iloc[0]))
+    style.legend_below(axes[0], [*_law_entries(fit, colours, own), *marks.bound_entries(drawn)])
+    return figure
+
+
+def _side(table: pd.DataFrame, side: str) -> pd.DataFrame:
+    """Return one side of rows in the form of ``cbs.csv``."""
+    high = table[f"{side}_upper"]
+    least = (high / 2.0**_NOISE_OCTAVES).where(np.isfinite(high), 0.0)
+    status = table[f"{side}_status"].replace({"resolved": "identified",
+                                              "not_resolved": "lower_bound"})
+    return table[["quantity", "at", "unit", "threshold"]].assign(
+        median=table[side], ci_lower=np.fmax(table[f"{side}_lower"], least), ci_upper=high,
+        status=status)
 
 
 @style.styled
@@ -181,17 +205,19 @@ def plot_forest(table: pd.DataFrame, panels: Mapping[str, tuple[str, str]]) -> F
     if not kept:
         raise CBSDataError("none of the quantities to draw is in the comparison")
     labels = list(dict.fromkeys([*table["first"], *table["second"]]))
+    colours = style.kind_colours(labels)
     most = max(rows["threshold"].nunique(dropna=False) for rows in kept.values())
     figure, axes = style.new_grid(2 * len(kept), 2, (3.4, 0.9 + 0.13 * most * len(labels)))
     others = style.short_text(labels[1], 20) if len(labels) == 2 else "each of the others"
     for k, (title, rows) in enumerate(kept.items()):
         left, right = axes[2 * k:2 * k + 2]
-        colours = _panel(left, _values(rows), labels, "not identified")
+        sides = [_form(rows, side, f"{side}_median", f"{side}_{{}}")
+                 for side in ("first", "second")]
+        _panel(left, pd.concat(sides).drop_duplicates(["threshold", "kind"]), colours)
         left.set_title("\n".join(textwrap.wrap(title, 44)))
         left.set_xlabel("" if rows["unit"].iloc[0] == "1" else str(rows["unit"].iloc[0]))
-        incomparable = (rows["status"] == "not_comparable").any()
-        _panel(right, _ratios(rows, labels[0]), labels,
-               "laws differ: not compared" if incomparable else "not identified")
+        ratios = rows[rows["first"] == labels[0]].assign(ratio_status=rows["status"])
+        _panel(right, _form(ratios, "second", "ratio", "ratio_{}"), colours)
         right.axvline(1.0, color=style.GREY, lw=1.0, zorder=1)
         right.set_title(f"{style.short_text(labels[0], 20)} / {others}")
         right.set_xlabel("ratio")
@@ -200,36 +226,19 @@ def plot_forest(table: pd.DataFrame, panels: Mapping[str, tuple[str, str]]) -> F
     return figure
 
 
-def _values(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return each fit's estimates, once each, from the pairs that it is part of."""
-    ends = ("median", "lower", "upper", "status")
-    sides = [rows[["threshold", side, *(f"{side}_{end}" for end in ends)]].set_axis(_FORM, axis=1)
-             for side in ("first", "second")]
-    return pd.concat(sides).drop_duplicates(["threshold", "label"])
+def _form(rows: pd.DataFrame, kind: str, median: str, ends: str) -> pd.DataFrame:
+    """Return one side of a comparison, or its ratios, in the form of ``cbs.csv``."""
+    columns = ["threshold", kind, median, *map(ends.format, ("lower", "upper", "status"))]
+    return rows[columns].set_axis(["threshold", "kind", *_ENDS], axis=1)
 
 
-def _ratios(rows: pd.DataFrame, first: str) -> pd.DataFrame:
-    columns = ["threshold", "second", "ratio", "ratio_lower", "ratio_upper", "status"]
-    return rows[rows["first"] == first][columns].set_axis(_FORM, axis=1)
-
-
-def _panel(ax: Axes, rows: pd.DataFrame, labels: Sequence[str], nothing: str) -> dict[str, str]:
-    """Draw estimates of several fits, a row per threshold; return the colours of the fits."""
-    colours = style.kind_colours(labels)
+def _panel(ax: Axes, rows: pd.DataFrame, colours: dict[str, str]) -> None:
+    """Draw estimates of several fits, a row per threshold, or why there are none."""
     rows = rows.assign(threshold=rows["threshold"].fillna(-np.inf))  # of all thresholds
-    levels = sorted(rows["threshold"].unique())
-    drawn = []
-    for _, row in rows[~rows["status"].isin(_OPEN)].iterrows():
-        y = levels.index(row["threshold"]) + place(labels.index(row["label"]), len(labels))
-        drawn.append(marks.draw_estimate(ax, y, row, colours[row["label"]], across=True))
+    open_ones = rows["status"].isin(["not_comparable", "not_identified"])
+    drawn = marks.draw_estimates(ax, rows.assign(
+        status=rows["status"].where(~open_ones, "")), colours, across=True)
     if not any(drawn):
-        ax.text(0.5, 0.5, nothing, transform=ax.transAxes, ha="center", va="center",
-                color=style.GREY)
-    scales.log_axis(ax, "x", most=6)
-    low, high = np.log2(ax.get_xlim())
-    room = max(0.25, (1.0 - (high - low)) / 2)
-    ax.set_xlim(2.0 ** (low - room), 2.0 ** (high + room))
-    ax.set_ylim(len(levels) - 0.4, -0.6)
-    ax.set_yticks(range(len(levels)), labels=[scales.plain_number(level) for level in levels])
-    ax.grid(visible=False, axis="y")
-    return colours
+        unlike = (rows["status"] == "not_comparable").any()
+        ax.text(0.5, 0.5, "laws differ: not compared" if unlike else "not identified",
+                transform=ax.transAxes, ha="center", va="center", color=style.GREY)

@@ -1,7 +1,8 @@
 """The marks that figures share: crossing intervals, posterior bands, estimates, names of curves.
 
 Every artist carries a gid (`crossing-interval`, `crossing-left`, `crossing-right`, `median`,
-`band-50`, `estimate`, …), so that a figure can be asked what it shows.
+`band-50`, `estimate`, …), so that a figure can be asked what it shows. Tips are artists that are
+not drawn: what the page tells the pointer at their places.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cbsbayes.plots.reading import INTERVAL, LEFT, RIGHT
-from cbsbayes.plots.style import INK, PAPER, entry
+from cbsbayes.plots.style import INK, PAPER, entry, log_axis, plain_number
 
-__all__ = ["bound_entries", "crossing_entries", "draw_band", "draw_crossings", "draw_estimate",
-           "name_curves", "quantiles", "spread"]
+__all__ = ["add_tip", "bound_entries", "crossing_entries", "draw_band", "draw_crossings",
+           "draw_estimate", "draw_estimates", "median_text", "name_curves", "quantiles",
+           "spread", "tips_of"]
 
 _LINE = 0.06  # height of a line of text as a share of usual axes
 
@@ -54,14 +57,6 @@ def draw_band(ax: Axes, x: np.ndarray, draws: np.ndarray, colour: str,
     return median
 
 
-def _bars(ax: Axes, at: np.ndarray, low: np.ndarray, high: np.ndarray, *, across: bool,
-          **style: Any) -> None:
-    """Draw bars as one broken line, a fraction of the bytes of a line each."""
-    ends = np.stack([low, high, np.full(len(low), np.nan)], axis=1).ravel()
-    place = np.repeat(at, 3)
-    ax.plot(*((ends, place) if across else (place, ends)), solid_capstyle="butt", **style)
-
-
 def draw_crossings(ax: Axes, at: np.ndarray, crossings: pd.DataFrame, colour: str, *,
                    scale: np.ndarray | float = 1.0, across: bool = False) -> None:
     """Draw observed crossings: bars over the interval, open triangles where censored.
@@ -82,7 +77,11 @@ def draw_crossings(ax: Axes, at: np.ndarray, crossings: pd.DataFrame, colour: st
     lower, upper = (crossings[name].to_numpy() * scale for name in ("lower", "upper"))
     status = crossings["status"].to_numpy()
     known = status == INTERVAL
-    _bars(ax, at[known], lower[known], upper[known], across=across, color=colour, lw=1.3, zorder=4)
+    # bars as one broken line: a fraction of the bytes of a line each
+    ends = np.stack([lower, upper, np.full(len(at), np.nan)], axis=1)[known].ravel()
+    place = np.repeat(at[known], 3)
+    ax.plot(*((ends, place) if across else (place, ends)), solid_capstyle="butt", color=colour,
+            lw=1.3, zorder=4)
     middle = np.sqrt(np.where(known, lower * np.where(known, upper, 1.0), 1.0))
     for code, value, marker, gid in ((INTERVAL, middle, "o", "crossing-interval"),
                                      (LEFT, upper, "<" if across else "v", "crossing-left"),
@@ -140,6 +139,56 @@ def draw_estimate(ax: Axes, at: float, row: pd.Series, colour: str, *, hollow: b
     return status
 
 
+def draw_estimates(ax: Axes, rows: pd.DataFrame, colours: dict[str, str],
+                   filled: Iterable[str] | None = None, *, across: bool = False) -> list[str]:
+    """Draw estimates side by side at every threshold, a place for each kind; return statuses.
+
+    Parameters
+    ----------
+    ax : Axes
+        One axis gets the thresholds, the other becomes logarithmic with room at its ends.
+    rows : DataFrame
+        Columns `threshold, kind, median, ci_lower, ci_upper, status`.
+    colours : dict
+        By kind, in the order of their places.
+    filled : iterable of str, optional
+        Kinds whose points are filled; all unless given.
+    across : bool
+        Thresholds from top to bottom instead of from left to right.
+    """
+    kinds, levels = list(colours), sorted(rows["threshold"].unique())
+    full = set(kinds if filled is None else filled)
+    drawn = [draw_estimate(ax, levels.index(row["threshold"]) + _offset(kinds.index(row["kind"]),
+                                                                       len(kinds)), row,
+                           colours[row["kind"]], hollow=row["kind"] not in full, across=across)
+             for _, row in rows.iterrows()]
+    labels = [plain_number(level) for level in levels]
+    if across:
+        log_axis(ax, "x", most=6)
+        ax.set_xlim(_room(ax.get_xlim(), 0.25, 1.0))
+        ax.set_ylim(len(levels) - 0.4, -0.6)
+        ax.set_yticks(range(len(levels)), labels=labels)
+    else:
+        log_axis(ax, "y")
+        ax.set_ylim(_room(ax.get_ylim(), 0.5, 3.0))
+        ax.set_xlim(-0.6, len(levels) - 0.4)
+        ax.set_xticks(range(len(levels)), labels=labels)
+    ax.grid(visible=False, axis="y" if across else "x")
+    return drawn
+
+
+def _offset(k: int, n: int) -> float:
+    """Return where the k-th of n estimates stands beside the middle of its threshold."""
+    return min(0.24, 0.7 / n) * (k - (n - 1) / 2)
+
+
+def _room(limits: tuple[float, float], least: float, whole: float) -> tuple[float, float]:
+    """Return limits with `least` octaves more at each end, at least `whole` octaves in all."""
+    low, high = np.log2(limits)
+    more = max(least, (whole - (high - low)) / 2)
+    return 2.0 ** (low - more), 2.0 ** (high + more)
+
+
 def spread(sorted_values: np.ndarray, least: float) -> np.ndarray:
     """Return values moved up, and all down again below 1, until neighbours are `least` apart."""
     moved = np.array(sorted_values, dtype=float)
@@ -178,11 +227,32 @@ def crossing_entries(status: Iterable[int], *, across: bool = False) -> list[Lin
 
 def bound_entries(drawn: Iterable[str], *, across: bool = False) -> list[Line2D]:
     """Return legend entries for the statuses that `draw_estimate` drew, points left out."""
-    kinds = (("upper_bound", "<" if across else "v", "upper bound only"),
-             ("lower_bound", ">" if across else "^", "lower bound only"))
+    kinds: tuple[tuple[str, str, dict[str, Any]], ...] = (
+        ("upper_bound", "upper bound only", {"marker": "<" if across else "v", "mfc": PAPER}),
+        ("lower_bound", "lower bound only", {"marker": ">" if across else "^", "mfc": PAPER}),
+        ("not_identified", "not identified", {"ls": (0, (1, 1.5))}))
     present = set(drawn)
-    found = [entry(label, marker=marker, mfc=PAPER)
-             for status, marker, label in kinds if status in present]
-    if "not_identified" in present:
-        found.append(entry("not identified", ls=(0, (1, 1.5))))
+    return [entry(label, **style) for status, label, style in kinds if status in present]
+
+
+def median_text(draws: np.ndarray, prob: float) -> str:
+    """Return median and interval of draws as text."""
+    median, low, high = (plain_number(float(f"{value:.3g}")) for value in quantiles(draws, prob))
+    return f"{median} ({low}–{high})"
+
+
+def add_tip(ax: Axes, x: float, y: float, text: str) -> None:
+    """Say what the pointer is told at a place of the axes."""
+    ax.plot([x], [y], ls="none", visible=False, gid="tip", label=f"_{text}", scalex=False,
+            scaley=False)
+
+
+def tips_of(figure: Figure) -> list[tuple[float, float, str]]:
+    """Return the tips of a drawn figure, in its points from the top left."""
+    scale = 72 / figure.dpi
+    found = []
+    for line in (line for ax in figure.axes for line in ax.lines if line.get_gid() == "tip"):
+        ((x, y),) = line.get_transform().transform(line.get_xydata())
+        found.append((float(x * scale), float((figure.bbox.height - y) * scale),
+                      str(line.get_label())[1:]))
     return found

@@ -1,8 +1,13 @@
-"""What figures read off a fit: thresholds, runs, rows of tables, and the text for them."""
+"""What figures read off a fit: targets, runs, rows of tables, and the cut along which a curve runs.
+
+A two-axis law is a surface; a figure shows it along prompts at a fixed number of rollouts, or along
+rollouts at a fixed number of prompts. Data and laws of one axis have the total batch alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,19 +16,25 @@ import xarray as xr
 
 from cbsbayes.decisions.batches import fitted_threshold, middle_threshold
 from cbsbayes.errors import CBSDataError
-from cbsbayes.plots.scales import plain_number
+from cbsbayes.plots.style import plain_number
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
 
-__all__ = ["INTERVAL", "LEFT", "RIGHT", "batch_label", "batch_of", "cbs_row", "ci_prob",
-           "crossing_table", "fixed_values", "metric_of", "named", "one_threshold",
-           "pick_thresholds", "run_table", "steps_at", "steps_label", "sweep_of", "target_text",
-           "threshold_label"]
+__all__ = ["AXES", "INTERVAL", "LEFT", "RIGHT", "Cut", "axes_of", "batch_of", "cbs_row",
+           "choose_cut", "ci_prob", "crossing_table", "metric_of", "named",
+           "one_threshold", "pick_thresholds", "run_table", "steps_at", "steps_label", "sweep_of",
+           "target_text", "threshold_label"]
 
 LEFT, INTERVAL, RIGHT = 0, 1, 2
-_RUN_COORDS = {"name": "", "phase": "", "seed": -1, "n_prompts": -1, "n_rollouts": -1,
-               "total_batch": -1}
+AXES = ("prompts", "rollouts", "total")
+_COLUMN = {"prompts": "n_prompts", "rollouts": "n_rollouts", "total": "total_batch"}
+_OTHER = {"prompts": "n_rollouts", "rollouts": "n_prompts"}
+_CBS = {"prompts": ("cbs_prompts",), "rollouts": ("cbs_rollouts",),
+        "total": ("cbs_samples", "B_noise")}
+_TEXT = {"n_prompts": "prompts per update", "n_rollouts": "rollouts per prompt",
+         "total_batch": "samples per update"}
+_RUN_COORDS = {"phase": "", "n_prompts": -1, "n_rollouts": -1, "total_batch": -1}
 
 
 def sweep_of(fit_or_data: Fit | xr.Dataset) -> xr.Dataset:
@@ -42,7 +53,7 @@ def steps_at(fit: Fit, n_prompts: Any, n_rollouts: Any, threshold: float) -> np.
 
 
 def one_threshold(fit: Fit, threshold: float | None) -> float:
-    """Return the threshold asked for, or the middle one, of which texts speak too."""
+    """Return the threshold asked for, or the middle one, which texts are about too."""
     return middle_threshold(fit) if threshold is None else fitted_threshold(fit, threshold)
 
 
@@ -61,8 +72,8 @@ def target_text(fit_or_data: Fit | xr.Dataset) -> str:
     """Return what a threshold is one of: "accuracy ≥", or "target ≤" for a loss."""
     sweep = sweep_of(fit_or_data)
     falling = sweep.attrs.get("direction", "increasing") == "decreasing"
-    named = "target" if falling or "accuracy" not in sweep else "accuracy"
-    return f"{named} {'≤' if falling else '≥'}"
+    name = "target" if falling or "accuracy" not in sweep else "accuracy"
+    return f"{name} {'≤' if falling else '≥'}"
 
 
 def named(fit_or_data: Fit | xr.Dataset, threshold: float) -> str:
@@ -123,29 +134,131 @@ def crossing_table(fit: Fit, threshold: float) -> pd.DataFrame:
     return table[table["status"] >= LEFT].reset_index(drop=True)
 
 
-def batch_label(n_prompts: float, n_rollouts: float, total_batch: float) -> str:
-    """Return a batch as text: "128 × 8", or the total where the axes are unknown."""
-    if n_prompts > 0 and n_rollouts > 0:
-        return f"{n_prompts:,.0f} × {n_rollouts:,.0f}"
-    return plain_number(float(total_batch))
-
-
 def batch_of(run: pd.Series) -> str:
-    """Return a run's batch as text."""
-    return batch_label(run["n_prompts"], run["n_rollouts"], run["total_batch"])
+    """Return a run's batch as text: "128 × 8", or the total where the axes are unknown."""
+    if run["n_prompts"] > 0 and run["n_rollouts"] > 0:
+        return f"{run['n_prompts']:,.0f} × {run['n_rollouts']:,.0f}"
+    return plain_number(float(run["total_batch"]))
 
 
-def fixed_values(at: object) -> dict[str, float]:
-    """Return what a table's `at` holds fixed: "n_prompts=128,n_rollouts=8" as a dict."""
-    pairs = (part.partition("=") for part in str(at).split(",") if "=" in part)
-    return {name.strip(): float(value) for name, _, value in pairs}
+def cbs_row(table: pd.DataFrame, quantity: str, threshold: float, at: str) -> pd.Series | None:
+    """Return the row of a CBS table for a quantity held at `at`, or None."""
+    rows = table[(table["quantity"] == quantity) & (table["at"] == at)
+                 & np.isclose(table["threshold"].astype(float), threshold)]
+    return rows.iloc[0] if len(rows) else None
 
 
-def cbs_row(
-    table: pd.DataFrame, quantity: str, threshold: float, fixed: Mapping[str, float]
-) -> pd.Series | None:
-    """Return the row of a CBS table for a quantity held at `fixed`, or None."""
-    near = np.isclose(table["threshold"].to_numpy(dtype=float), threshold)
-    rows = np.flatnonzero((table["quantity"] == quantity).to_numpy(dtype=bool) & near)
-    matching = [row for row in rows if fixed_values(table["at"].array[row]) == dict(fixed)]
-    return table.iloc[matching[0]] if matching else None
+@dataclass(frozen=True)
+class Cut:
+    """One cut: the axis that varies and what is held fixed.
+
+    Attributes
+    ----------
+    axis : {"prompts", "rollouts", "total"}
+    fixed : int or None
+        Rollouts (along prompts) or prompts (along rollouts) held fixed; None along the total.
+    least : float
+        The smallest value of the axis at which the law holds (2 rollouts where groups need a
+        baseline).
+    """
+
+    axis: str
+    fixed: int | None = None
+    least: float = 0.0
+
+    @property
+    def column(self) -> str:
+        """Return the run coordinate along the axis."""
+        return _COLUMN[self.axis]
+
+    @property
+    def at(self) -> str:
+        """Return what is held fixed, as in the column `at` of the tables."""
+        return "" if self.fixed is None else f"{_OTHER[self.axis]}={self.fixed}"
+
+    @property
+    def unit(self) -> str:
+        """Return the unit of a batch along the axis."""
+        return "samples" if self.axis == "total" else self.axis
+
+    @property
+    def fixed_text(self) -> str:
+        """Return what is held fixed as text after a comma, '' where nothing is."""
+        return f", at {self.fixed:,d} {_TEXT[_OTHER[self.axis]]}" if self.fixed else ""
+
+    @property
+    def label(self) -> str:
+        """Return the text for an axis along the cut."""
+        return f"{_TEXT[self.column].capitalize()}{self.fixed_text}"
+
+    def critical(self, table: pd.DataFrame, threshold: float) -> pd.Series | None:
+        """Return the row of a CBS table with the critical batch size along the cut, or None."""
+        rows = [cbs_row(table, name, threshold, at) for name in _CBS[self.axis]
+                for at in (self.at, "")]
+        return next((row for row in rows if row is not None), None)
+
+    def batches(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return (n_prompts, n_rollouts) at positions `x` along the axis."""
+        x = np.asarray(x, dtype=float)
+        held = np.full_like(x, 1.0 if self.fixed is None else self.fixed)
+        return (held, x) if self.axis == "rollouts" else (x, held)
+
+    def contains(self, runs: pd.DataFrame) -> np.ndarray:
+        """Return which runs lie on the cut."""
+        if self.fixed is None:
+            return np.full(len(runs), True)
+        return (runs[_OTHER[self.axis]] == self.fixed).to_numpy()
+
+    def tried(self, runs: pd.DataFrame) -> np.ndarray:
+        """Return the batches tried along the axis, sorted."""
+        return np.unique(runs.loc[self.contains(runs), self.column].to_numpy(dtype=float))
+
+
+def choose_cut(fit: Fit, axis: str | None = None, fixed: int | None = None) -> Cut:
+    """Return the cut asked for, or the one along which most batches were tried.
+
+    Parameters
+    ----------
+    fit : Fit
+    axis : {"prompts", "rollouts", "total"}, optional
+        Default: prompts where both axes are known and the law has both, else total.
+    fixed : int, optional
+        What to hold fixed; by default the value with most batches along the axis.
+
+    Raises
+    ------
+    CBSDataError
+        If the axis is unknown, does not vary in the fitted runs, or no run has the fixed value.
+    """
+    runs = run_table(fit.crossings)
+    one_axis = bool((runs["n_prompts"] <= 0).all()) or not fit.law.two_axis
+    axis = axis or ("total" if one_axis else "prompts")
+    if axis not in AXES:
+        raise CBSDataError(f"unknown axis {axis!r}; valid axes: {', '.join(AXES)}")
+    if one_axis != (axis == "total"):
+        raise CBSDataError(f"nothing to draw along {axis}: " + (
+            "data or law know the total batch only; use the total axis" if one_axis else
+            "prompts and rollouts are known; use either"))
+    if one_axis:
+        return Cut(axis)
+    held, varied = _OTHER[axis], _COLUMN[axis]
+    counts = runs.groupby(held)[varied].agg(["nunique", "size"]).sort_index()
+    if fixed is None:
+        fixed = int(counts.sort_values(["nunique", "size"], kind="stable").index[-1])
+    n_values = int(counts["nunique"].get(fixed, 0))
+    if n_values < 2:
+        raise CBSDataError(f"nothing to draw along {axis}: the fitted runs have {n_values} "
+                           f"value of {varied} at {held}={fixed}; two are needed")
+    least = 2.0 if axis == "rollouts" and fit.law.needs_baseline_group else 0.0
+    return Cut(axis, fixed, least)
+
+
+def axes_of(fit: Fit) -> list[str]:
+    """Return the axes along which a fit can be drawn."""
+    found = []
+    for axis in AXES:
+        try:
+            found.append(choose_cut(fit, axis).axis)
+        except CBSDataError:
+            continue
+    return found

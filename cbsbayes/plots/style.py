@@ -4,7 +4,7 @@ Nothing here changes matplotlib's settings for the caller: `styled` wraps a plot
 context that is left again when it returns. Colours are colour-blind-safe, Okabe-Ito [1]_ for kinds
 (methods, phases) and viridis for ordered batches and thresholds, and dark and light enough for
 white and for black pages; `INK`, `GREY`, `GRID` and `PAPER` are exchanged on a dark page
-(`cbsbayes.plots.files`).
+(`cbsbayes.plots.gallery`).
 
 References
 ----------
@@ -14,6 +14,7 @@ References
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -25,11 +26,14 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, Locator, NullLocator
 
-__all__ = ["BLUE", "GREY", "GRID", "INK", "OKABE_ITO", "ORANGE", "PAPER", "SETTINGS", "colour_of",
-           "detached", "entry", "is_detached", "kind_colours", "legend_below", "legend_outside",
-           "new_axes", "new_grid",
-           "ordered_colours", "plain_text", "short_text", "styled", "visible_text"]
+from cbsbayes.errors import one_line
+
+__all__ = ["BLUE", "GREY", "GRID", "INK", "OKABE_ITO", "ORANGE", "PAPER", "SETTINGS", "LogTicks",
+           "colour_of", "detached", "entry", "is_detached", "kind_colours", "legend_below",
+           "legend_outside", "log_axis", "new_axes", "new_grid", "ordered_colours", "plain_number",
+           "plain_text", "short_text", "styled", "time_unit"]
 
 INK, GREY, GRID, PAPER = "#1a1a1a", "#6e6e6e", "#e3e3e3", "#ffffff"
 OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d1f")
@@ -49,6 +53,12 @@ SETTINGS: Any = {
     "figure.dpi": 110, "text.usetex": False,
 }
 
+_LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
+_STRIDES = (4, 3, 2)
+_PARTS: dict[int, tuple[tuple[float, ...], ...]] = {
+    2: ((1,), (1, 1.5), (1, 1.25, 1.5, 1.75)),
+    10: ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(np.arange(1, 10, 0.5)),
+         tuple(np.arange(1, 10, 0.1)))}
 _DETACHED: ContextVar[bool] = ContextVar("cbsbayes_detached_figures", default=False)
 
 
@@ -121,15 +131,9 @@ def colour_of(values: Iterable[Any]) -> dict[Any, str]:
     return dict(zip(distinct, ordered_colours(len(distinct)), strict=True))
 
 
-def visible_text(text: object) -> str:
-    r"""Return text on one line: newlines and other control characters as ``\n``, ``\x07``."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode()
-                   for char in str(text))
-
-
 def plain_text(text: object) -> str:
     r"""Return text that matplotlib shows as it is: no mathtext, newlines as ``\n``."""
-    return visible_text(text).replace("$", r"\$")
+    return one_line(text).replace("$", r"\$")
 
 
 def short_text(text: object, width: int = 36) -> str:
@@ -170,3 +174,77 @@ def legend_outside(ax: Axes, *, title: str | None = None, **kwargs: Any) -> None
         ax.legend(handles=handles, title=title, loc="upper left", bbox_to_anchor=(1.01, 1.0),
                   borderaxespad=0.0, alignment="left", handlelength=1.6, labelspacing=0.35,
                   ncols=1 if len(handles) <= 13 else 2, **kwargs)
+
+
+def plain_number(value: float) -> str:
+    """Return a number as a reader would write it: 0.25, 32, 1,024, 2.1M."""
+    if not math.isfinite(value):
+        return ""
+    for size, letter in _LARGE:
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    if abs(value) >= 100 or value == round(value):
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+class LogTicks(Locator):
+    """Ticks of a logarithmic axis: as many as fit, all of one kind.
+
+    Parameters
+    ----------
+    base : {2, 10}
+        Powers of two with halves and quarters between, or 1, 2, 5, 10 …
+    most : int
+        The largest number of ticks wanted.
+    """
+
+    def __init__(self, base: int, most: int = 8) -> None:
+        self.base, self.most = base, most
+
+    def __call__(self) -> Sequence[float]:
+        """Return the ticks of the axis' present limits."""
+        low, high = sorted(self.axis.get_view_interval()) if self.axis else (0.0, 0.0)
+        return self.tick_values(low, high)
+
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+        """Return tick positions between `vmin` and `vmax`."""
+        if not 0 < vmin < vmax < math.inf:
+            return []
+        low, high = (math.floor(math.log(end, self.base)) for end in (vmin, vmax))
+        powers = np.arange(low - 1, high + 2)
+        coarse = [float(self.base) ** powers[powers % stride == 0] for stride in _STRIDES]
+        fine = [np.outer(float(self.base) ** powers, parts).ravel() for parts in _PARTS[self.base]]
+        shown: list[float] = []
+        for ticks in coarse + fine:
+            inside = ticks[(ticks >= vmin * (1 - 1e-9)) & (ticks <= vmax * (1 + 1e-9))]
+            if len(inside) <= self.most or not shown:
+                shown = inside.tolist()
+        return shown
+
+
+def log_axis(ax: Axes, which: str, base: int = 2, *, most: int = 8) -> None:
+    """Make axes logarithmic with plain-number ticks.
+
+    Parameters
+    ----------
+    ax : Axes
+    which : {"x", "y", "xy"}
+    base : {2, 10}
+        2 for batches; 10 for updates, samples and time.
+    most : int
+        The largest number of ticks wanted.
+    """
+    for letter in which:
+        getattr(ax, f"set_{letter}scale")("log", base=base)
+        axis = getattr(ax, f"{letter}axis")
+        axis.set_major_locator(LogTicks(base, most))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
+
+
+def time_unit(seconds: float) -> tuple[float, str]:
+    """Return (seconds per unit, unit) that suits a duration: seconds, minutes or hours."""
+    if seconds >= 2 * 3600:
+        return 3600.0, "hours"
+    return (60.0, "minutes") if seconds >= 120 else (1.0, "seconds")

@@ -1,4 +1,4 @@
-"""Training curves: accuracy against updates or samples."""
+"""What runs logged: accuracy, gradient noise and step times."""
 
 from __future__ import annotations
 
@@ -8,22 +8,28 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from cbsbayes.decisions.step_times import step_times_of
 from cbsbayes.errors import CBSDataError
-from cbsbayes.plots import reading, scales, style
+from cbsbayes.plots import marks, reading, style
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
 
-__all__ = ["plot_training_curves"]
+__all__ = ["logged_noise", "plot_gradient_noise", "plot_step_time", "plot_training_curves"]
 
 _BATCH = ("total_batch", "n_prompts", "n_rollouts")
+_TEXT = {"noise_B_noise_estimate": "B_noise estimate (samples)",
+         "noise_grad_norm": "Gradient norm", "noise_g_sq": "|G|², unbiased",
+         "noise_tr_sigma": "tr Σ per sample", "noise_tr_between": "tr Σ between prompts",
+         "noise_tr_within": "tr Σ within prompts", "noise_gbar_sq": "|ḡ|²",
+         "noise_frac_zero_adv": "Share of groups without signal"}
+_MODELLED = 3  # timed runs from which a step-time model is fitted
 
 
 @style.styled
 def plot_training_curves(fit_or_data: Fit | xr.Dataset, *, ax: Axes | None = None,
-                         phase: str | None = None, total_batch: float | None = None,
-                         against: str = "updates", metric: str | None = None) -> Axes:
-    """Plot validation accuracy during training, coloured by what tells most batches apart.
+                         phase: str | None = None, metric: str | None = None) -> Axes:
+    """Plot validation accuracy against updates, coloured by what tells most batches apart.
 
     Thin lines are seeds, thick ones their mean over the steps at which every seed was evaluated;
     runs with one rollout per prompt are dotted. Grey lines are the thresholds of the fit, where a
@@ -36,10 +42,6 @@ def plot_training_curves(fit_or_data: Fit | xr.Dataset, *, ax: Axes | None = Non
         Drawn into; by default a new figure's axes.
     phase : str, optional
         Only the runs of this phase; by default all runs.
-    total_batch : float, optional
-        Only the runs of this total batch, which shows its splits.
-    against : {"updates", "samples"}
-        What is on the x axis; samples on a log axis.
     metric : str, optional
         Validation set; by default the sweep's own choice.
 
@@ -50,42 +52,34 @@ def plot_training_curves(fit_or_data: Fit | xr.Dataset, *, ax: Axes | None = Non
     Raises
     ------
     CBSDataError
-        If the sweep holds no curves (a table of crossings), the phase has no evaluated runs, or an
-        option is unknown.
+        If the sweep holds no curves (a table of crossings), or the phase has no evaluated runs.
     """
-    if against not in {"updates", "samples"}:
-        raise CBSDataError(f"unknown x axis {against!r}; valid: updates, samples")
     sweep = reading.sweep_of(fit_or_data)
-    table = reading.run_table(sweep)
-    shown, names = np.full(len(table), True), []
-    for column, value in (("phase", phase), ("total_batch", total_batch)):
-        if value:
-            shown &= (table[column] == value).to_numpy()
-            names.append(f"{column.replace('_', ' ')} {value}")
-    name = ", ".join(names)
     ax = style.new_axes(ax, (5.6, 3.0))
-    _draw(ax, _evaluated(sweep, metric, shown, name or "the sweep"), against == "samples")
+    _draw(ax, _evaluated(sweep, metric, phase))
     if fit_or_data is not sweep:
         for threshold in fit_or_data.thresholds:
             ax.axhline(threshold, color=style.GREY, lw=0.6, zorder=1, gid="threshold")
     ax.set_ylabel(style.plain_text(f"Accuracy ({reading.metric_of(sweep, metric)})"))
-    ax.set_title(style.plain_text(f"Training curves{', ' if name else ''}{name}"))
+    ax.set_title(style.plain_text(f"Training curves{f', phase {phase}' if phase else ''}"))
     return ax
 
 
-def _evaluated(sweep: xr.Dataset, metric: str | None, mask: np.ndarray, name: str) -> xr.Dataset:
-    """Return the usable runs in `mask` that were evaluated, with `accuracy(run, step)`."""
-    if "usable" in sweep.coords:
-        mask = mask & (sweep["usable"].values == 1)
-    chosen = sweep.sel(metric=reading.metric_of(sweep, metric)).isel(run=np.flatnonzero(mask))
+def _evaluated(sweep: xr.Dataset, metric: str | None, phase: str | None) -> xr.Dataset:
+    """Return the usable runs of a phase that were evaluated, with `accuracy(run, step)`."""
+    chosen = sweep.sel(metric=reading.metric_of(sweep, metric))
+    phases = reading.run_table(sweep)["phase"]
     seen = np.isfinite(chosen["accuracy"].values).any(axis=1)
+    seen &= (phases == phase).to_numpy() if phase else True
+    seen &= chosen["usable"].values == 1 if "usable" in chosen.coords else True
     if not seen.any():
-        phases = ", ".join(sorted(set(reading.run_table(sweep)["phase"]) - {""})) or "none named"
-        raise CBSDataError(f"no evaluated runs of {name}; phases in the sweep: {phases}")
+        names = ", ".join(sorted(set(phases) - {""})) or "none named"
+        raise CBSDataError(f"no evaluated runs of {f'phase {phase}' if phase else 'the sweep'}; "
+                           f"phases in the sweep: {names}")
     return chosen.isel(run=np.flatnonzero(seen))
 
 
-def _draw(ax: Axes, runs: xr.Dataset, in_samples: bool) -> None:
+def _draw(ax: Axes, runs: xr.Dataset) -> None:
     """Draw the curves of `runs`, those of one batch in one colour."""
     table = reading.run_table(runs)
     by = max(_BATCH, key=lambda name: table[name].nunique())
@@ -94,18 +88,145 @@ def _draw(ax: Axes, runs: xr.Dataset, in_samples: bool) -> None:
     for _, batch in table.groupby([by, *(name for name in _BATCH if name != by)]):
         first = batch.iloc[0]
         seeds = runs["accuracy"].values[batch.index.to_numpy()]
-        x = step * first["total_batch"] if in_samples else step
         line: dict[str, Any] = {"color": colours[first[by]],
                                 "ls": (0, (1, 1.2)) if first["n_rollouts"] == 1 else "-"}
         for seed in seeds:
-            seen = np.isfinite(seed) & (x > 0)
-            ax.plot(x[seen], seed[seen], lw=0.7, alpha=0.55, zorder=2, gid="seed", **line)
+            seen = np.isfinite(seed)
+            ax.plot(step[seen], seed[seen], lw=0.7, alpha=0.55, zorder=2, gid="seed", **line)
         mean = seeds.mean(axis=0)  # where a seed has stopped, a mean of the others would jump
-        seen = np.isfinite(mean) & (x > 0)
-        ax.plot(x[seen], mean[seen], lw=1.8, zorder=3, label=reading.batch_of(first), gid="mean",
+        seen = np.isfinite(mean)
+        ax.plot(step[seen], mean[seen], lw=1.8, zorder=3, label=reading.batch_of(first), gid="mean",
                 **line)
-    if in_samples:
-        scales.log_axis(ax, "x", 10)
-    ax.set_xlabel("Samples (updates × batch size)" if in_samples else "Updates")
+    ax.set_xlabel("Updates")
     two_axes = (table["n_prompts"] > 0).all()
     style.legend_outside(ax, title="prompts ×\nrollouts" if two_axes else "batch")
+
+
+def logged_noise(sweep: xr.Dataset) -> list[str]:
+    """Return the logged gradient-noise variables that hold a value, the usual ones first.
+
+    Raises
+    ------
+    CBSDataError
+        If no gradient noise was logged.
+    """
+    names = [str(name) for name in sweep.data_vars if str(name).startswith("noise_")]
+    rank = {name: k for k, name in enumerate(_TEXT)}
+    held = sorted((name for name in names if np.isfinite(sweep[name].values).any()),
+                  key=lambda name: (rank.get(name, len(rank)), name))
+    if not held:
+        raise CBSDataError("no gradient noise was logged: no run has grad_noise/ metrics; "
+                           "log them during training to draw this")
+    return held
+
+
+@style.styled
+def plot_gradient_noise(fit_or_data: Fit | xr.Dataset, *, ax: Axes | None = None,
+                        variable: str | None = None) -> Axes:
+    """Plot one logged gradient-noise variable over training, coloured by total batch.
+
+    Values that are not positive cannot stand on the log axis (a noise-scale estimate with a
+    negative denominator is "not resolved"); a note says how many there are.
+
+    Parameters
+    ----------
+    fit_or_data : Fit or Dataset
+    ax : Axes, optional
+        Drawn into; by default a new figure's axes.
+    variable : str, optional
+        A variable ``noise_*`` of the sweep; by default the B_noise estimate or the first.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    CBSDataError
+        If no gradient noise was logged, or not this variable.
+    """
+    sweep = reading.sweep_of(fit_or_data)
+    names = logged_noise(sweep)
+    name = variable or names[0]
+    if name not in names:
+        raise CBSDataError(f"{name!r} was not logged; logged: {', '.join(names)}")
+    values = sweep[name].values
+    total = reading.run_table(sweep)["total_batch"].to_numpy()
+    probed = np.isfinite(values).any(axis=1)
+    colours = style.colour_of(total[probed])
+    log = bool((values > 0).any())
+    ax = style.new_axes(ax)
+    for i in np.flatnonzero(probed):
+        shown = values[i] > 0 if log else np.isfinite(values[i])
+        ax.plot(sweep["train_step"].values[shown], values[i][shown], "o-", ms=2.6, lw=1.0,
+                color=colours[total[i]], alpha=0.85, gid="run")
+    if log:
+        style.log_axis(ax, "y", 10)
+        hidden = int((np.isfinite(values) & ~(values > 0)).sum())
+        ax.text(0.99, 0.01, f"{hidden} values ≤ 0 not shown" if hidden else "", ha="right",
+                va="bottom", transform=ax.transAxes, fontsize=7, color=style.GREY)
+    ax.set_xlabel("Updates")
+    ax.set_ylabel(style.plain_text(_TEXT.get(name, name.removeprefix("noise_"))))
+    ax.set_title("Gradient noise over training")
+    style.legend_below(ax, [style.entry(f"B = {style.plain_number(batch)}", colour, marker="o")
+                            for batch, colour in colours.items()], 6)
+    return ax
+
+
+@style.styled
+def plot_step_time(fit: Fit, *, ax: Axes | None = None) -> Axes:
+    """Plot seconds per trainer step of every run against its batch.
+
+    With three and more timed runs, lines and bands are the fitted step-time model: the population's
+    median and interval.
+
+    Parameters
+    ----------
+    fit : Fit
+    ax : Axes, optional
+        Drawn into; by default a new figure's axes.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    CBSDataError
+        If no step time is known.
+    """
+    sweep = fit.sweep
+    seconds = sweep["step_time"].values if "step_time" in sweep else np.nan
+    runs = reading.run_table(sweep).assign(seconds=seconds).dropna(subset="seconds")
+    if runs.empty:
+        raise CBSDataError("no step time is known in any run, so time cannot be drawn; log "
+                           "perf/time_per_step (or a column seconds_per_step)")
+    ax = style.new_axes(ax)
+    colours = style.colour_of(runs["n_rollouts"])
+    for n_rollouts, group in runs.groupby("n_rollouts"):
+        ax.plot(group["total_batch"], group["seconds"], "o", ms=4.6, mec=style.PAPER, mew=0.4,
+                color=colours[n_rollouts], label=f"{n_rollouts}", gid="step-time")
+    if len(runs) >= _MODELLED:
+        _draw_model(ax, fit, colours)
+    style.log_axis(ax, "x")
+    style.log_axis(ax, "y", 10)
+    ax.set_xlabel("Batch size B (samples per update)")
+    ax.set_ylabel("Seconds per trainer step")
+    ax.set_title("Time per step")
+    if (runs["n_rollouts"] > 0).all():
+        style.legend_outside(ax, title="rollouts")
+    return ax
+
+
+def _draw_model(ax: Axes, fit: Fit, colours: dict[int, str]) -> None:
+    """Draw the step-time model along the prompts timed, a line per number of rollouts."""
+    model = step_times_of(fit)
+    for n_rollouts in np.unique(model.batches[:, 1]):
+        timed = model.batches[model.batches[:, 1] == n_rollouts, 0]
+        if len(timed) < 2:
+            continue
+        line = np.geomspace(timed.min(), timed.max(), 40)
+        seconds = model.seconds_per_update(np.stack([line, np.full(40, n_rollouts)], axis=1))
+        marks.draw_band(ax, line * n_rollouts, seconds * model.updates_per_step,
+                        colours.get(-1 if model.one_axis else int(n_rollouts), style.INK),
+                        (reading.ci_prob(fit),))

@@ -79,8 +79,9 @@ def fit_sweep(
     selected = select(sweep, FitOptions(**options))
     law = selected.law
     fits: dict[str, LawFit] = {}
-    for name in (law.name, *selected.alternatives):
-        stage(f"sampling {name}")
+    names = (law.name, *selected.alternatives)
+    for k, name in enumerate(names, start=1):
+        stage(f"sampling {name}, law {k} of {len(names)}")
         fits[name] = fit_law(get_law(name), selected)
     main = fits[law.name]
     stage("comparing laws, predictive checks, tables")

@@ -1,4 +1,4 @@
-"""Which batch to run: sentences, tables of text, and the page of ``allocate``."""
+"""Which batch to run: sentences, tables, and the page of ``allocate``; time and cost with them."""
 
 from __future__ import annotations
 
@@ -10,94 +10,61 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cbsbayes.decisions.batches import NEW_RUN, POPULATION
 from cbsbayes.decisions.decision import Decision
-from cbsbayes.decisions.time_to_target import TimeAnswer
+from cbsbayes.decisions.time_to_target import HOURS, MONEY, TimeAnswer
 from cbsbayes.plots.gallery import all_figures
+from cbsbayes.plots.style import time_unit
 from cbsbayes.posterior.fit import versions
-from cbsbayes.report import numbers
-from cbsbayes.report.facts import Facts, batch_text
-from cbsbayes.report.numbers import Estimate, estimate, estimate_of
-from cbsbayes.report.page import Page, PageFigure, Section, page_figure
-from cbsbayes.report.tables import Cell, Table, from_columns
-from cbsbayes.report.text import paragraph, parse_at, plain, sentences
-from cbsbayes.report.times import time_notes, time_sentences, time_tables
+from cbsbayes.report.facts import Facts
+from cbsbayes.report.page import Page, PageFigure, page_figure, sections_of
+from cbsbayes.report.tables import Table, laid_out
+from cbsbayes.report.text import batch_text, count, estimate, paragraph, parse_at, plain, sentences
+from cbsbayes.report.text import spec as layout_of
 
 __all__ = ["SETTINGS", "allocate_notes", "allocate_page", "allocate_sentences", "allocate_tables",
-           "estimates"]
+           "time_notes", "time_sentences", "time_tables"]
 
 SETTINGS = ("law", "metric", "thresholds", "ci_prob", "draws", "chains", "random_seed",
             "data_digest")
 """Settings of a fit that pages of commands repeat."""
 
-_SECTIONS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
-    "splits": ("Splits of the batch", ("splits", "group_size"), ("split_choice",)),
-    "targets": ("Batches that meet the target", ("targets",), ()),
-    "front": ("Updates against samples", ("front",), ("front",)),
-    "check": ("Checked against runs of the batch", ("iso_batch",), ()),
-    "times": ("Time and cost", ("clock", "times"), ("clock_map", "time_cost", "step_time")),
-}
-"""Sections by slug: title, tables and figures."""
-
-_DEFINITIONS = {
-    "P(best)": "Share of posterior draws in which a split takes the fewest updates in the "
-               "population of runs, among all splits, and among those inside the range tried. It "
-               "holds as far as the law does: where small groups saturate at a lower accuracy it "
-               "is too sure of small groups.",
-    "regret": "Share of updates that a split takes more than the best one.",
-    "range": "tried: was run; inside: between batches tried; extrapolated: beyond them.",
-    "population, new run": "The population has no run effect and no slow machine; one new run has "
-                           "both drawn anew.",
-    "P(met)": "Probability that a run with the batch meets the target; the largest P is the most "
-              "that any batch along that line can do.",
-    "front": "Batches than which no other takes fewer updates and no more samples.",
-    "bound": "Of a number of GPUs that was not measured: as if work divided perfectly.",
-}
-
-
-def estimates(table: pd.DataFrame, name: str) -> list[Estimate | None]:
-    """Return columns ``name, name_lower, name_upper`` as text; None where there is no number."""
-    ends = table[[name, f"{name}_lower", f"{name}_upper"]].to_numpy(dtype=float)
-    return [None if np.isnan(median) else estimate_of(  # a batch may never arrive
-        median, lower, upper, "identified" if np.isfinite(median) else "lower_bound")
-        for median, lower, upper in ends.tolist()]
+_SHOWN, _BOUNDS = 12, 4  # batches of the table of times, and on GPU counts other than the runs' own
+_WHO = {POPULATION: "a typical run", NEW_RUN: "one new run"}
 
 
 def allocate_sentences(facts: Facts, decision: Decision) -> list[str]:
-    """Return the answer in words."""
-    splits, check = decision.at_threshold("splits"), decision.tables.get("iso_batch")
-    best, other = (None, None) if splits.empty else _compared(splits, facts)
+    """Return the answer in sentences."""
     sizes = decision.at_threshold("group_size")
-    beside = {law: facts.fact("best_n_rollouts", cbs) for law, cbs in facts.fit.others.items()}
+    alternatives = {law: facts.fact("best_n_rollouts", cbs)
+                    for law, cbs in facts.fit.others.items()} if len(sizes) else {}
+    best, other = _compared(decision.at_threshold("splits"), facts)
+    check = decision.tables.get("iso_batch")
     return sentences(
         "allocate", facts=facts, decision=decision, infinity=np.inf, best=best, other=other,
-        sizes=[{"quantity": row["quantity"], "estimate": estimate(row), "note": _size_note(row)}
-               for _, row in sizes.iterrows()],
-        beside=[f"{fact.estimate} under {law}" for law, fact in beside.items() if fact]
-        if len(sizes) else [],
+        sizes=[{**row, "note": _size_note(row)} for row in sizes.to_dict("records")],
+        alternatives={law: fact.estimate for law, fact in alternatives.items() if fact},
         targets=_target_rows(decision), check=None if check is None else _check_facts(check))
 
 
-def _compared(
-    splits: pd.DataFrame, facts: Facts
-) -> tuple[dict[Hashable, Any] | None, dict[Hashable, Any] | None]:
+def _compared(splits: pd.DataFrame, facts: Facts) -> tuple[dict[Hashable, Any] | None, ...]:
     """Return the split chosen, and the one at the usual group size, else the runner-up."""
-    rows = splits.assign(batch=[batch_text(row) for _, row in splits.iterrows()],
-                         p=splits["p_best_inside"].fillna(splits["p_best"]))
-    chosen = rows[rows["chosen"].astype(bool)].to_dict("records")
-    rest = rows[~rows["chosen"].astype(bool) & (rows["range"] != "extrapolated")]
-    usual = rest[rest["n_rollouts"] == facts.batch.get("n_rollouts")]
-    others = (usual if len(usual) else rest.sort_values("regret")).to_dict("records")
-    if not chosen:
+    if splits.empty or not splits["chosen"].any():
         return None, None
-    return chosen[0], others[0] if others else None
+    rows = splits.assign(p=splits["p_best_inside"].fillna(splits["p_best"]))
+    chosen = rows["chosen"].astype(bool)
+    rest = rows[~chosen & (rows["range"] != "extrapolated")].sort_values("regret")
+    usual = rest[rest["n_rollouts"] == facts.batch.get("n_rollouts")]
+    others = [*usual.to_dict("records"), *rest.to_dict("records"), None]
+    return rows[chosen].to_dict("records")[0], others[0]
 
 
-def _size_note(row: pd.Series) -> str:
+def _size_note(row: Mapping[Hashable, Any]) -> str:
     held = parse_at(row["at"])
     if "total_batch" in held:
-        return f" (of {numbers.count(float(held['total_batch']))} samples)"
+        return f"of {count(float(held['total_batch']))} samples"
     ratio = held.get("prompt_over_rollout")
-    return f", a prompt costing {ratio} rollouts" if ratio else ""
+    return f"a prompt costing {ratio} rollouts" if ratio else ""
 
 
 def _target_rows(decision: Decision) -> list[dict[Hashable, Any]]:
@@ -108,10 +75,8 @@ def _target_rows(decision: Decision) -> list[dict[Hashable, Any]]:
         end = "smallest" if table["target"].iloc[0] == "updates" else "largest"
         met = table[table["met"].astype(bool) & (table["end"] == end)]
         best = met.sort_values(["total_batch", "steps"], ascending=[end == "smallest", True])
-        first = table.iloc[0] if met.empty else best.iloc[0]
-        one_axis = first["along"] == "total_batch"
-        rows.append({**first.to_dict(), "p_most": table["p_most"].max(), "met": not met.empty,
-                     "batch": "" if met.empty else batch_text(first, one_axis=one_axis)})
+        first = (table if met.empty else best).iloc[0]
+        rows.append({**first.to_dict(), "p_most": table["p_most"].max(), "met": not met.empty})
     return rows
 
 
@@ -125,19 +90,9 @@ def _check_facts(table: pd.DataFrame) -> dict[str, Any]:
         "seen": bool(table["runs_seen"].iloc[0]), "n": len(table), "agree": len(table) - len(wrong),
         "by_chance": len(table) * (1.0 - float(table["ci_prob"].iloc[0])),
         "ranked": len(likeliest), "first": int(likeliest["observed_least"].sum()),
-        "due": float(likeliest["p_least"].sum()),
-        "wrong": [{**row, "batch": batch_text(row), "observed_text": _observed(row),
-                   "predicted_text": numbers.interval(row["predicted_lower"],
-                                                      row["predicted_upper"])}
-                  for _, row in wrong.iterrows()],
+        "due": float(likeliest["p_least"].sum()), "wrong": wrong.to_dict("records"),
         "saturated": bool(((smallest["verdict"] == "slower")
                            & (smallest["n_not_reached"] > 0)).any())}
-
-
-def _observed(row: pd.Series) -> str:
-    if np.isinf(row["observed_upper"]):
-        return f"> {numbers.short(row['observed_lower'])}"
-    return numbers.interval(row["observed_lower"], row["observed_upper"])
 
 
 def allocate_notes(facts: Facts, decision: Decision) -> list[str]:
@@ -150,91 +105,26 @@ def allocate_notes(facts: Facts, decision: Decision) -> list[str]:
         extrapolated=len(splits) and bool((splits["range"] == "extrapolated").all()))
 
 
-def allocate_tables(decision: Decision) -> dict[str, Table]:
-    """Return the tables of a decision as text by the names of their files; absent ones are not."""
-    made = {"splits": _splits, "group_size": _group_sizes, "targets": _targets, "front": _front,
-            "iso_batch": _check}
-    return {name: make(decision) for name, make in made.items()
-            if len(decision.at_threshold(name))}
-
-
-def _splits(decision: Decision) -> Table:
-    table = decision.at_threshold("splits")
-    regret = [Cell(numbers.MISSING) if np.isnan(row["regret"]) else Cell(
-        numbers.percent(row["regret"]), f"{numbers.percent(row['regret_lower'])} to "
-                                        f"{numbers.percent(row['regret_upper'])}")
-              for _, row in table.iterrows()]
-    return from_columns(
-        f"Splits of {decision.batch.total:,d} samples at threshold {plain(decision.threshold)}, in "
-        "the population of runs. Regret: share of updates lost against the best split, with its "
-        "interval below.",
-        {"prompts × rollouts": [Cell(_short(row), mark="ours" if row["chosen"] else "")
-                                for _, row in table.iterrows()],
-         "range": table["range"], "S, updates": estimates(table, "steps"),
-         "P(best)": _chances(table["p_best"]), "P(best) inside": _chances(table["p_best_inside"]),
-         "expected regret": regret, "P(within 5 %)": _chances(table["p_close"])})
-
-
-def _short(row: pd.Series) -> str:
-    if not row.get("n_rollouts", np.nan) > 0:
-        return numbers.count(row["total_batch"])
-    return f"{numbers.count(row['n_prompts'])} × {numbers.count(row['n_rollouts'])}"
-
-
-def _chances(values: pd.Series) -> list[Cell]:
-    return [Cell(numbers.probability(float(p))) for p in values]
-
-
-def _group_sizes(decision: Decision) -> Table:
-    table = decision.tables["group_size"]
-    thresholds = list(dict.fromkeys(table["threshold"]))
-    parts = dict(iter(table.groupby("at", sort=False)))
-    heads = [(_size_note(part.iloc[0]).strip(" ,()") or "at a fixed batch")
-             for part in parts.values()]
-    columns = {plain(t): [estimate(part[part["threshold"] == t].iloc[0]) for part in parts.values()]
-               for t in thresholds}
-    return from_columns("Cheapest group size in rollouts, by threshold.",
-                        {"group size": heads, **columns})
-
-
-def _targets(decision: Decision) -> Table:
-    table = decision.at_threshold("targets")
-    first, met = table.iloc[0], table["met"].astype(bool)
-    along = table["along"] + table["at"].map(lambda at: f" at {at}" if at else "")
-    return from_columns(
-        f"At most {numbers.count(first['value'])} {first['target']} to threshold "
-        f"{plain(decision.threshold)} with probability {first['probability']:.12g}.",
-        {"along": along, "for": table["applies_to"], "end": table["end"].where(met, ""),
-         "batch": [_short(row) if row["met"] else "cannot be met" for _, row in table.iterrows()],
-         "samples": [Cell(plain(value)) for value in table["total_batch"]],
-         "range": table["range"].fillna(""), "P(met)": _chances(table["p_met"]),
-         "largest P": _chances(table["p_most"])})
-
-
-def _front(decision: Decision) -> Table:
-    table = decision.at_threshold("front")
-    tried = table[table["kind"] == "tried"].sort_values(["total_batch", "steps"])
-    return from_columns(
-        f"Updates against samples at threshold {plain(decision.threshold)}, in the population of "
-        "runs: P(on the front) is the probability that no other batch tried takes no more of both.",
-        {"batch tried": [_short(row) for _, row in tried.iterrows()],
-         "S, updates": estimates(tried, "steps"), "E, samples": estimates(tried, "samples"),
-         "P(on the front)": _chances(tried["p_on_front"])})
-
-
-def _check(decision: Decision) -> Table:
-    table = decision.at_threshold("iso_batch")
-    seen = "which has seen them" if table["runs_seen"].iloc[0] else "which left them out"
-    return from_columns(
-        f"Runs of {decision.batch.total:,d} samples at threshold {plain(decision.threshold)} "
-        f"beside a fit {seen}: geometric means over runs, and the prediction for the mean of so "
-        "many new runs.",
-        {"prompts × rollouts": [_short(row) for _, row in table.iterrows()],
-         "runs": [Cell(str(row["n_runs"]), f"{row['n_not_reached']} never"
-                       if row["n_not_reached"] else "") for _, row in table.iterrows()],
-         "observed, updates": [Cell(_observed(row)) for _, row in table.iterrows()],
-         "predicted": estimates(table, "predicted"),
-         "P(best) of those run": _chances(table["p_best"]), "verdict": table["verdict"]})
+def allocate_tables(decision: Decision) -> dict[str, Table | None]:
+    """Return the tables of a decision as text by the names of their files; None where absent."""
+    rows = {name: decision.at_threshold(name) for name in ("splits", "targets", "front",
+                                                            "iso_batch")}
+    sizes = decision.tables.get("group_size", pd.DataFrame({"at": [], "threshold": []}))
+    parts = dict(iter(sizes.groupby("at", sort=False)))
+    places = [{"place": _size_note(part.iloc[0].to_dict()) or "at a fixed batch"}
+              for part in parts.values()]
+    by_target = {plain(t): [estimate(part[part["threshold"] == t].iloc[0])
+                            for part in parts.values()] for t in sizes["threshold"].unique()}
+    asked = dict(rows["targets"].iloc[0]) if len(rows["targets"]) else {}
+    seen = bool(rows["iso_batch"].get("runs_seen", pd.Series([True])).all())
+    context = {"target": decision.threshold, "total": decision.batch.total, "seen": seen,
+               "value": asked.get("value"), "unit": asked.get("target"),
+               "probability": asked.get("probability"), "infinity": np.inf}
+    front = rows["front"]
+    if len(front):
+        rows["front"] = front[front["kind"] == "tried"].sort_values(["total_batch", "steps"])
+    return {"group_size": laid_out("group_size", places, by_target),
+            **{name: laid_out(name, table, **context) for name, table in rows.items()}}
 
 
 def allocate_page(
@@ -256,45 +146,94 @@ def allocate_page(
     made : mapping
         The command line and what was asked.
     """
-    fit, timed = facts.fit, None if isinstance(times, str) else times
-    tables = allocate_tables(decision) | (time_tables(facts, timed) if timed else {})
-    lines = [*allocate_sentences(facts, decision), *(time_sentences(facts, timed) if timed else [])]
-    notes = [*allocate_notes(facts, decision),
-             *(time_notes(timed) if timed else [times] if times else [])]
+    fit, layout = facts.fit, layout_of("pages")["allocate"]
+    others = {f"{name}_at_{level:g}": table
+              for level in sorted(decision.tables["front"]["threshold"].unique())
+              if level != decision.threshold
+              for name, table in allocate_tables(replace(decision, threshold=level)).items()}
+    tables = {**allocate_tables(decision), **others}
+    answer, notes = allocate_sentences(facts, decision), allocate_notes(facts, decision)
+    if isinstance(times, str):
+        notes += [times] if times else []
+    else:
+        tables |= time_tables(facts, times)
+        answer, notes = [*answer, *time_sentences(facts, times)], [*notes, *time_notes(times)]
     figures = _figures(facts, folder)
     passed = bool(fit.verdict["sampling"]["passed"])
     return Page(
-        kicker="Which batch to run", title="Which batch is best, and how sure is that?",
-        asked=f"Read off the fit of {fit.crossings.sizes['run']} runs of {fit.group}, law "
-              f"{fit.law.name}; batch: {decision.batch.reason}; threshold {decision.threshold:g}.",
+        kicker=layout["kicker"], title=layout["title"], definitions=layout["definitions"],
+        asked=paragraph("allocate_asked", facts=facts, decision=decision), answer=answer,
         level=fit.verdict["level"], verdict=fit.verdict["title"],
-        cautions=[*([] if passed else fit.verdict["sentences"]), *notes], answer=lines,
-        sections=_sections(decision, tables, figures), definitions=_DEFINITIONS,
-        paper=paragraph("decision_paper", facts=facts, lines=[*lines, *notes]), laws=[fit.law],
+        cautions=[*([] if passed else fit.verdict["sentences"]), *notes],
+        sections=sections_of("allocate", tables, figures),
+        paper=paragraph("decision_paper", facts=facts, lines=[*answer, *notes]), laws=[fit.law],
         made={**made, "fit": {name: fit.settings.get(name, "") for name in SETTINGS},
               "versions": versions()},
-        files=[*(f"{name}.csv" for name in decision.tables), *(f"{slug}.svg" for slug in figures)])
+        files=[*(f"{name}.csv" for name in decision.tables),
+               *(f"{figure.slug}.svg" for figure in figures)])
 
 
-def _figures(facts: Facts, folder: Path) -> dict[str, PageFigure]:
+def _figures(facts: Facts, folder: Path) -> list[PageFigure]:
     """Return the figures that were drawn, with the titles and captions of the fit's page."""
-    wanted = {slug for _, _, slugs in _SECTIONS.values() for slug in slugs}
-    return {item.slug: page_figure(folder, item.slug, item.title, item.caption)
-            for item in all_figures(facts.fit)
-            if item.slug in wanted and (folder / f"{item.slug}.svg").exists()}
+    return [page_figure(folder, item.slug, item.title, item.caption)
+            for item in all_figures(facts.fit) if (folder / f"{item.slug}.svg").exists()]
 
 
-def _sections(
-    decision: Decision, tables: Mapping[str, Table], figures: Mapping[str, PageFigure]
-) -> list[Section]:
-    """Return the sections; tables at other targets are folded."""
-    levels = sorted(decision.tables["front"]["threshold"].unique())
-    others = {f"{name}_at_{level:g}": table for level in levels if level != decision.threshold
-              for name, table in allocate_tables(replace(decision, threshold=level)).items()
-              if name != "group_size"}  # holds all targets
-    sections = [Section(
-        slug, title, tables={name: tables[name] for name in names if name in tables},
-        folded={key: table for key, table in others.items() if key.split("_at_")[0] in names},
-        figures=[figures[name] for name in drawn if name in figures])
-        for slug, (title, names, drawn) in _SECTIONS.items()]
-    return [section for section in sections if section.tables or section.figures]
+def time_sentences(facts: Facts, answer: TimeAnswer) -> list[str]:
+    """Return the step-time model in one sentence, and one for each limit and kind of run."""
+    table, model = answer.tables["clock"], answer.step_times.model
+    return sentences(
+        "times", target=facts.target, step_times=answer.step_times, infinity=np.inf,
+        terms=table[table["quantity"].isin(model.names)].to_dict("records"),
+        kappa=table[table["quantity"] == "kappa"].iloc[0],
+        spread=float(np.expm1(model.draws["sigma_time"].median())),
+        choices=[_choice(answer, row) for row in
+                 answer.tables["clock_choices"].to_dict("records")])
+
+
+def _choice(answer: TimeAnswer, row: dict[Hashable, Any]) -> dict[Hashable, Any]:
+    """Return a choice with its batch on one axis or two, its unit of time, and P(fastest)."""
+    per, unit = time_unit(3600 * float(row["hours"]))
+    times = answer.tables["times"]
+    here = times[np.isclose(times["threshold"], answer.threshold) & times["gpus_measured"]
+                 & (times["applies_to"] == row["applies_to"])
+                 & (times["n_prompts"] == row["n_prompts"])
+                 & (times["n_rollouts"] == row["n_rollouts"])]
+    beyond = {"n_prompts": row["beyond_n_prompts"], "n_rollouts": row["beyond_n_rollouts"]}
+    return {**row, "who": _WHO[row["applies_to"]], "unit": unit, "factor": 3600 / per,
+            "cost_name": {MONEY: "price", HOURS: ""}.get(row["cost_unit"], "GPU-hours"),
+            "batch": batch_text(_on_axes(answer, row)),
+            "p_fastest": float(here["p_fastest"].iloc[0]),
+            "beyond": "" if np.isnan(beyond["n_prompts"]) else batch_text(_on_axes(answer, beyond))}
+
+
+def _on_axes(answer: TimeAnswer, row: Any) -> Any:
+    """Return a row (or rows) of times, which on one axis have the total batch as prompts."""
+    if not answer.step_times.one_axis:
+        return row
+    changed = {"total_batch": row["n_prompts"], "n_rollouts": np.nan}
+    return row.assign(**changed) if isinstance(row, pd.DataFrame) else {**row, **changed}
+
+
+def time_notes(answer: TimeAnswer) -> list[str]:
+    """Return what a reader of times must know."""
+    return sentences("times_notes", notes=answer.step_times.notes, machine=answer.times.machine)
+
+
+def time_tables(facts: Facts, answer: TimeAnswer) -> dict[str, Table | None]:
+    """Return the step-time coefficients, and times of the fastest batches, by file name."""
+    clock, table, machine = answer.tables["clock"], answer.tables["times"], answer.times.machine
+    here = table[np.isclose(table["threshold"], answer.threshold)]
+    keys = ["n_prompts", "n_rollouts", *(["gpus"] if machine.gpus else [])]
+    new = here[here["applies_to"] == NEW_RUN].rename(
+        columns={f"hours{end}": f"new{end}" for end in ("", "_lower", "_upper")})
+    wide = here[here["applies_to"] == POPULATION].merge(
+        new[[*keys, "new", "new_lower", "new_upper"]], on=keys).sort_values("hours")
+    measured = wide["gpus_measured"].astype(bool)
+    rows = _on_axes(answer, pd.concat([wide[measured].head(_SHOWN),
+                                       wide[~measured].head(_BOUNDS)]))
+    per, unit = time_unit(3600 * float(rows["hours"].iloc[0]))
+    return {"clock": laid_out("clock", clock, prob=float(clock["ci_prob"].iloc[0])),
+            "times": laid_out("times", rows, target=facts.target, machine=machine, unit=unit,
+                              factor=3600 / per, measured=int(measured.sum()),
+                              shown=min(_SHOWN, int(measured.sum())))}

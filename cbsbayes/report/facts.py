@@ -1,14 +1,14 @@
 """What a report says of a fit, chosen once: one target, one batch, one set of numbers.
 
 The terminal, the page, the paragraph for a paper, decisions and the README's numbers all read
-`Facts`; none of them chooses a threshold or a batch of its own. Nothing here is prose: sentences
+`Facts`; none of them chooses a target or a batch of its own. Nothing here is prose: sentences
 are templates over these attributes (`cbsbayes.report.text`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,30 +21,36 @@ from cbsbayes.decisions.decision import Decision, decide
 from cbsbayes.decisions.time_to_target import TimeAnswer, answer_times
 from cbsbayes.errors import CBSDataError
 from cbsbayes.noise.beside_fit import FACTOR, noise_comparison, verdict_of
+from cbsbayes.plots.style import time_unit
 from cbsbayes.posterior.cautions import LARGE_OFFSET
 from cbsbayes.posterior.definitions import overhead_table
-from cbsbayes.report.numbers import Estimate, compared_estimate, count, estimate, estimate_of
-from cbsbayes.report.text import QUANTITIES, at_text, formula, parse_at, plain
+from cbsbayes.report.tables import AXES, chosen_ats, find, usual_batch
+from cbsbayes.report.text import (
+    Estimate,
+    at_text,
+    batch_text,
+    count,
+    doubled_text,
+    estimate,
+    formula,
+    percent,
+    plain,
+)
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
 
-__all__ = ["Advice", "Fact", "Facts", "batch_text", "chosen_ats", "doubled_text", "find",
-           "known_quantities", "usual_batch"]
+__all__ = ["Advice", "Fact", "Facts"]
 
-MAX_ROWS = 4  # rows of one quantity in the main table
-_AXES = {"n_prompts": "prompts per update", "n_rollouts": "rollouts per prompt",
-         "total_batch": "samples per update"}
-_DOUBLED = {"gain_prompts": "n_prompts", "gain_rollouts": "n_rollouts", "gain_total": "total_batch"}
-_ALONG_ROLLOUTS = ("gain_rollouts", "cbs_prompts", "cbs_samples")  # the others vary with prompts
+_GAINS = ("gain_prompts", "gain_rollouts", "gain_total")
 _CRITICAL = ("cbs_prompts", "cbs_samples", "B_noise", "cbs_rollouts")  # the first a fit has
-_UNITS = {"seconds": "s", "minutes": "min", "hours": "h"}
 _EXPONENT_ONE = ("two_axis", "two_axis_plain", "total")
+_UNITS = {"seconds": "s", "minutes": "min", "hours": "h"}
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One row of the quantity table at the main threshold.
+    """One row of the quantity table at the main target.
 
     Attributes
     ----------
@@ -80,7 +86,7 @@ class Advice:
     Attributes
     ----------
     batch, next_batch : str
-        In words; `next_batch` is empty where there is no other.
+        As text; `next_batch` is empty where there is no other.
     amount : str
         Time where step times are known, updates elsewhere, with its interval.
     samples : str
@@ -88,9 +94,7 @@ class Advice:
     next_more : float
         What the next best takes more, as a share.
     probability : float
-        That the batch is the best of those compared.
-    compared : str
-        Which were compared, and by what.
+        That the batch is the best of those compared; NaN where that was not asked.
     axes : tuple of float, optional
         Prompts and rollouts of the batch; None on one axis.
     """
@@ -101,7 +105,6 @@ class Advice:
     next_batch: str
     next_more: float
     probability: float
-    compared: str
     axes: tuple[float, float] | None = None
 
 
@@ -114,17 +117,23 @@ class Facts:
         The fit; its tables are read, and decisions computed on first use.
     threshold : float, optional
         The fitted target to speak of: the middle one unless given, the upper of two.
+    budget : float, optional
+        Samples that the run advised may take to the target at most.
 
     Raises
     ------
     CBSDataError
-        If the threshold was not fitted, or the fit has no quantities.
+        If the threshold was not fitted, the budget is not positive, or the fit has no quantities.
     """
 
-    def __init__(self, fit: Fit, threshold: float | None = None) -> None:
+    def __init__(
+        self, fit: Fit, threshold: float | None = None, budget: float | None = None
+    ) -> None:
         if fit.cbs.empty:
             raise CBSDataError("the fit has no quantities to report (0 rows); fit it again")
-        self.fit = fit
+        if budget is not None and not budget > 0:
+            raise CBSDataError(f"the budget is {budget:g} samples; valid: a positive number")
+        self.fit, self.budget, self.chosen = fit, budget, threshold is not None
         self.threshold = (middle_threshold(fit) if threshold is None
                           else fitted_threshold(fit, threshold))
 
@@ -137,7 +146,7 @@ class Facts:
 
     @cached_property
     def target(self) -> str:
-        """The main threshold in words, e.g. ``accuracy 0.7 on gsm8k``."""
+        """The main target as text, e.g. ``accuracy 0.7 on gsm8k``."""
         attrs = self.fit.sweep.attrs
         metric = plain(attrs.get("metric", ""))
         word = "target" if attrs.get("direction") == "decreasing" else "accuracy"
@@ -152,6 +161,11 @@ class Facts:
     def ci_prob(self) -> float:
         """Probability of the intervals."""
         return float(self.fit.cbs["ci_prob"].iloc[0])
+
+    @cached_property
+    def interval(self) -> str:
+        """What the intervals are, for captions."""
+        return f"equal-tailed {percent(self.ci_prob)} interval"
 
     @cached_property
     def formula(self) -> str:
@@ -171,15 +185,18 @@ class Facts:
     @cached_property
     def spans(self) -> list[str]:
         """The range of each axis tried, e.g. ``4 to 64 prompts per update``."""
-        found = {axis: self.used.loc[self.used[axis] > 0, axis] for axis in _AXES}
-        told = [f"{_span(values)} {_AXES[axis]}" for axis, values in found.items() if len(values)]
-        return told[:-1] if len(told) > 1 else told  # the total where there is no other axis
+        found = []
+        for axis, unit in AXES.items():
+            known = self.used.loc[self.used[axis] > 0, axis]
+            if len(known):
+                ends = dict.fromkeys((count(known.min()), count(known.max())))
+                found.append(f"{' to '.join(ends)} {unit}")
+        return found[:-1] if len(found) > 1 else found  # the total where there is no other axis
 
     @cached_property
     def n_seeds(self) -> int:
         """How many seeds were used."""
-        runs = self.used
-        return runs.loc[runs["seed"] >= 0, "seed"].nunique() if "seed" in runs else 0
+        return self.used.loc[self.used["seed"] >= 0, "seed"].nunique() if "seed" in self.used else 0
 
     @cached_property
     def n_items(self) -> float:
@@ -193,41 +210,38 @@ class Facts:
         """What was noted while the logs were read."""
         return [plain(note) for note in json.loads(self.fit.sweep.attrs.get("notes") or "[]")]
 
-    # one batch
-
     @cached_property
     def batch(self) -> dict[str, float]:
         """The usual batch: the value of each axis that most runs had (`usual_batch`)."""
         return usual_batch(self.fit.runs)
 
-    def at_usual(self, table: pd.DataFrame) -> str:
-        """Return the value of ``at`` that holds the usual group size, else the table's first."""
-        ats = list(dict.fromkeys(table["at"].map(plain)))
+    def at_usual(self, ats: pd.Series) -> str:
+        """Return the value of ``at`` that holds the usual group size, else the first."""
         usual = f"n_rollouts={self.batch.get('n_rollouts', 0):g}"
-        return usual if usual in ats else ats[0]
+        return usual if (ats.map(plain) == usual).any() else plain(ats.iloc[0])
 
-    # numbers at the main threshold
+    # numbers at the main target
 
     def fact(self, quantity: str, table: pd.DataFrame | None = None) -> Fact | None:
-        """Return a quantity at the main threshold and the usual batch, None where not there."""
+        """Return a quantity at the main target and the usual batch, None where not there."""
         cbs = self.fit.cbs if table is None else table
         ats = chosen_ats(cbs, quantity, self.batch, limit=1)
         row = find(cbs, quantity, self.threshold, ats[0]) if ats else None
-        if row is None:
+        found = None if row is None else estimate(row)
+        if row is None or found is None:
             return None
-        saved = Estimate("", "", "")
-        if quantity in _DOUBLED:
+        saved = None
+        if quantity in _GAINS:
             flipped = {"upper_bound": "lower_bound", "lower_bound": "upper_bound"}
-            median, least, most = (100 * (1 - float(row[name]))
-                                   for name in ("median", "ci_upper", "ci_lower"))
-            saved = estimate_of(median, least, most,
-                                flipped.get(str(row["status"]), str(row["status"])))
-        return Fact(quantity, plain(row["at"]), plain(row["unit"]), estimate(row), saved)
+            ends = {"median": "median", "ci_lower": "ci_upper", "ci_upper": "ci_lower"}
+            saved = estimate({name: 100 * (1 - float(row[end])) for name, end in ends.items()}
+                             | {"status": flipped.get(str(row["status"]), row["status"])})
+        return Fact(quantity, plain(row["at"]), plain(row["unit"]), found, saved or Estimate(""))
 
     @cached_property
     def gains(self) -> list[Fact]:
         """What doubling buys, along every axis the fit has."""
-        return [fact for fact in map(self.fact, _DOUBLED) if fact is not None]
+        return [fact for fact in map(self.fact, _GAINS) if fact is not None]
 
     @cached_property
     def critical(self) -> Fact | None:
@@ -250,44 +264,52 @@ class Facts:
 
     @cached_property
     def definitions(self) -> pd.DataFrame:
-        """Other definitions of a critical batch, at the main threshold and usual group size."""
+        """Other definitions of a critical batch, at the main target and usual group size."""
         table = overhead_table(self.fit)
         if table.empty:
             return table
-        return table[(table["at"].map(plain) == self.at_usual(table))
+        return table[(table["at"].map(plain) == self.at_usual(table["at"]))
                      & np.isclose(table["threshold"], self.threshold)]
 
     @cached_property
-    def definition(self) -> dict[str, dict[Hashable, Any]]:
-        """The same by name, each row with its ``estimate``."""
-        return {str(row["definition"]): {**row, "estimate": estimate(row)}
-                for row in self.definitions.to_dict("records")}
+    def definition(self) -> dict[Hashable, dict[Hashable, Any]]:
+        """The same by name."""
+        return {row["definition"]: row for row in self.definitions.to_dict("records")}
+
+    @cached_property
+    def comparison(self) -> list[dict[str, Any]]:
+        """Noise scales by method, a row per axis and target; ``runs`` counts those of each."""
+        table = self.fit.comparison.assign(at=self.fit.comparison["at"].map(plain)).rename(
+            columns={"ci_lower": "B_noise_lower", "ci_upper": "B_noise_upper"})
+        found = []
+        for (axis, at, threshold), part in table.groupby(["axis", "at", "threshold"], sort=False):
+            rows = part.set_index("method").to_dict("index")
+            scales = {str(method): estimate(row, "B_noise") for method, row in rows.items()}
+            if scales.get("posterior", ...) is None:
+                scales["posterior"] = Estimate("not identified", "", "not_identified")
+            runs = {method: (row["n_runs_used"], row["n_runs_dropped"])
+                    for method, row in rows.items()}
+            found.append({"axis": axis, "at": at, "threshold": threshold, "runs": runs,
+                          **dict.fromkeys(("least_squares", "log_least_squares", "posterior")),
+                          **scales})
+        return found
 
     @cached_property
     def compared(self) -> dict[str, Any] | None:
         """Each method's noise scale at the main target, on the prompt axis if it can be."""
-        table = self.fit.comparison
-        here = table[np.isclose(table["threshold"], self.threshold)]
         usual = ("prompts", f"n_rollouts={self.batch.get('n_rollouts', 0):g}")
-        rows = {key: part.set_index("method") for key, part in
-                here.assign(at=here["at"].map(plain)).groupby(["axis", "at"], sort=False)}
-        known = [key for key, part in rows.items() if "posterior" in part.index]
-        if not known:
-            return None
-        key = usual if usual in known else known[0]
-        found = {str(method): {"scale": compared_estimate({**row, "method": method}),
-                               "n_used": row["n_runs_used"], "n_dropped": row["n_runs_dropped"]}
-                 for method, row in rows[key].to_dict("index").items()}
-        return {"axis": key[0], "at": key[1], **found}
+        here = [row for row in self.comparison if np.isclose(row["threshold"], self.threshold)
+                and row["posterior"] is not None]
+        return next((row for row in here if (row["axis"], row["at"]) == usual),
+                    here[0] if here else None)
 
     @cached_property
     def noise(self) -> pd.DataFrame | str:
-        """Measured gradient noise beside the fit, or the sentence why there is none."""
+        """Measured gradient noise beside the fit, or why there is none."""
         try:
             return noise_comparison(self.fit)
         except CBSDataError as error:
-            text = str(error)
-            return f"{text[:1].upper()}{text[1:]}."
+            return str(error)
 
     @cached_property
     def joint(self) -> dict[str, Any] | None:
@@ -323,143 +345,50 @@ class Facts:
             return str(error)
 
     @cached_property
-    def advice(self) -> Advice | None:
-        """The batch to run: the fastest where steps are timed, else the best split."""
+    def candidates(self) -> pd.DataFrame:
+        """Batches to choose among, the best first: by time, else splits, else those tried.
+
+        ``p`` is the probability to be the best. Splits of the sweep's batch are compared unless
+        steps are timed or there is a budget.
+        """
         if not isinstance(self.times, str):
-            return _fastest(self.times)
-        return None if isinstance(self.decision, str) else _best_split(self.decision)
+            rows, by = self.times.tables["times"], "hours"
+            rows = rows[np.isclose(rows["threshold"], self.threshold)
+                        & (rows["applies_to"] == POPULATION) & rows["gpus_measured"].astype(bool)]
+            rows = rows.assign(p=rows["p_fastest"])
+            if self.times.step_times.one_axis:
+                rows = rows.assign(n_rollouts=np.nan)
+        elif isinstance(self.decision, str):
+            return pd.DataFrame()
+        elif self.budget is None:
+            rows, by = self.decision.at_threshold("splits"), "regret"
+            if rows.empty:
+                return rows
+            rows = rows[np.isfinite(rows["regret"])]
+            rows = rows.assign(p=rows["p_best_inside"], samples=rows["steps"] * rows["total_batch"])
+        else:
+            rows, by = self.decision.at_threshold("front"), "steps"
+            rows = rows[rows["kind"] == "tried"].assign(p=np.nan)
+        return rows[rows["range"] != "extrapolated"].sort_values(by)
 
-
-def doubled_text(quantity: str, at: str) -> str:
-    """Return the step of a gain and what is held fixed: ``16 → 32 prompts at 8 rollouts``."""
-    fixed = parse_at(at)
-    start = float(fixed.pop(_DOUBLED[quantity]))
-    unit = {"gain_total": "samples"}.get(quantity, quantity.removeprefix("gain_"))
-    held = at_text(",".join(f"{key}={value}" for key, value in fixed.items()))
-    step = f"{count(start)} → {count(2 * start)} {unit}"
-    return f"{step} at {held}" if held else step
-
-
-def find(cbs: pd.DataFrame, quantity: str, threshold: float, at: str) -> pd.Series | None:
-    """Return a row of the quantity table, None where it has no such row.
-
-    A row without a threshold (the exponent) holds at every threshold.
-    """
-    rows = cbs[(cbs["quantity"] == quantity) & (cbs["at"].map(plain) == at)]
-    level = rows["threshold"].astype(float)
-    rows = rows[np.isclose(level, threshold) | level.isna()]
-    return rows.iloc[0] if len(rows) else None
-
-
-def usual_batch(runs: pd.DataFrame) -> dict[str, float]:
-    """Return the value of each axis that most of the used runs had (the larger of equals)."""
-    used = runs.loc[runs["used"].astype(bool)]
-    known = {axis: used.loc[used[axis] > 0, axis] for axis in _AXES}
-    return {axis: float(values.mode().max()) for axis, values in known.items() if len(values)}
-
-
-def chosen_ats(
-    cbs: pd.DataFrame, quantity: str, usual: Mapping[str, float], limit: int = MAX_ROWS,
-) -> list[str]:
-    """Return at most `limit` of the batches a quantity was read off at, the usual one included.
-
-    Parameters
-    ----------
-    cbs : pandas.DataFrame
-        The quantity table.
-    quantity : str
-        A name in its column ``quantity``.
-    usual : mapping
-        The usual batch (`usual_batch`).
-    limit : int
-        How many to return at most.
-
-    Returns
-    -------
-    list of str
-        Values of the column ``at`` in the table's order: of those on the axis a quantity
-        varies along, evenly spread ones.
-    """
-    ats = list(dict.fromkeys(cbs.loc[cbs["quantity"] == quantity, "at"].map(plain)))
-    held = "n_prompts" if quantity in _ALONG_ROLLOUTS else "n_rollouts"
-    fixed = {at: _distance(at, {k: v for k, v in usual.items() if k == held}) for at in ats}
-    line = [at for at in ats if fixed[at] == min(fixed.values())]
-    if len(line) <= limit:
-        return line
-    nearest = min(line, key=lambda at: _distance(at, usual))
-    spread = np.linspace(0, len(line) - 1, limit).round().astype(int).tolist() if limit > 1 else []
-    if line.index(nearest) not in spread:  # it takes the place of the closest one
-        spread = sorted(spread, key=lambda i: abs(i - line.index(nearest)))[1:]
-    return [at for i, at in enumerate(line) if i in spread or at == nearest]
-
-
-def _distance(at: str, usual: Mapping[str, float]) -> float:
-    """Return how far a batch lies from the usual one, in doublings summed over the axes."""
-    fixed = parse_at(at)
-    return float(sum(abs(np.log2(float(fixed[axis]) / usual[axis])) for axis in usual
-                     if axis in fixed))
-
-
-def _span(values: pd.Series) -> str:
-    low, high = count(float(values.min())), count(float(values.max()))
-    return low if low == high else f"{low} to {high}"
-
-
-def batch_text(row: pd.Series, *, one_axis: bool = False) -> str:
-    """Return a batch in words: ``256 prompts × 4 rollouts``, or its samples on one axis."""
-    if one_axis:
-        return f"{count(row['total_batch'])} samples"
-    return f"{count(row['n_prompts'])} prompts × {count(row['n_rollouts'])} rollouts"
-
-
-def _amount(row: pd.Series, name: str, unit: str, factor: float = 1.0) -> str:
-    median, lower, upper = (factor * float(row[f"{name}{end}"])
-                            for end in ("", "_lower", "_upper"))
-    found = estimate_of(median, lower, upper, "identified")
-    return f"{found.value} {unit} ({found.interval})"
-
-
-def _axes(row: pd.Series) -> tuple[float, float]:
-    return float(row["n_prompts"]), float(row["n_rollouts"])
-
-
-def _fastest(times: TimeAnswer) -> Advice:
-    """Return the fastest of the batches inside the range tried, on the GPUs of the runs."""
-    from cbsbayes.plots.scales import time_unit
-
-    table = times.tables["times"]
-    rows = table[np.isclose(table["threshold"], times.threshold)
-                 & (table["applies_to"] == POPULATION) & table["gpus_measured"].astype(bool)
-                 & (table["range"] != "extrapolated")].sort_values("hours")
-    best = rows.iloc[0]
-    per, unit = time_unit(3600 * float(best["hours"]))
-    samples = estimate_of(best["samples"], best["samples_lower"], best["samples_upper"],
-                          "identified")
-    names = [batch_text(row, one_axis=times.step_times.one_axis) for _, row in rows.iterrows()]
-    more = [float(hours / best["hours"] - 1) for hours in rows["hours"]]
-    return Advice(
-        names[0], _amount(best, "hours", _UNITS[unit], 3600 / per), samples.value,
-        "".join(names[1:2]), sum(more[1:2]),
-        float(best["p_fastest"]), "batches inside the range tried, by time",
-        None if times.step_times.one_axis else _axes(best))
-
-
-def _best_split(decision: Decision) -> Advice | None:
-    table = decision.at_threshold("splits")
-    rows = table if table.empty else table[table["range"] != "extrapolated"]
-    if rows.empty or not rows["chosen"].any():
-        return None
-    best = rows[rows["chosen"]].iloc[0]
-    rest = rows[~rows["chosen"] & np.isfinite(rows["regret"])].sort_values("regret")
-    samples = float(best["steps"]) * decision.batch.total
-    return Advice(
-        batch_text(best), _amount(best, "steps", "updates"), count(float(f"{samples:.3g}")),
-        batch_text(rest.iloc[0]) if len(rest) else "",
-        float(rest.iloc[0]["steps"] / best["steps"] - 1) if len(rest) else 0.0,
-        float(best["p_best_inside"]), f"splits of {decision.batch.total:,d} samples, by updates",
-        _axes(best))
-
-
-def known_quantities(cbs: pd.DataFrame) -> list[str]:
-    """Return the quantities of a table in the order in which tables print them."""
-    return [name for name in QUANTITIES if name in set(cbs["quantity"])]
+    @cached_property
+    def advice(self) -> Advice | None:
+        """The batch to run, with the least time or updates of those within the budget."""
+        rows, column, unit, factor = self.candidates, "steps", "updates", 1.0
+        if self.budget is not None and len(rows):
+            rows = rows[rows["samples"] <= self.budget]
+        if rows.empty:
+            return None
+        best = rows.iloc[0]
+        if not isinstance(self.times, str):
+            per, name = time_unit(3600 * float(best["hours"]))
+            column, unit, factor = "hours", _UNITS[name], 3600 / per
+        amount = estimate(best, column, factor)
+        if amount is None or not amount.identified:
+            return None
+        more = float(rows[column].iloc[1] / best[column] - 1) if len(rows) > 1 else 0.0
+        axes = float(best["n_prompts"]), float(best["n_rollouts"])
+        return Advice(batch_text(best), f"{amount.value} {unit} ({amount.interval})",
+                      count(float(f"{best['samples']:.3g}")),
+                      batch_text(rows.iloc[1]) if len(rows) > 1 else "", more, float(best["p"]),
+                      axes if axes[1] > 0 else None)

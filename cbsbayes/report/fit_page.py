@@ -1,48 +1,54 @@
-"""The page of a fit: the answer first, what it rests on next, everything else folded."""
+"""The page of a fit, and what the command prints of it: the answer first, then what it rests on."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from rich.console import Console
 
 from cbsbayes.decisions.decision import iso_runs
 from cbsbayes.errors import CBSDataError
+from cbsbayes.noise.beside_fit import shown_rows
+from cbsbayes.posterior.cautions import CROSS_CHECK
 from cbsbayes.posterior.ceilings import OPTION
-from cbsbayes.report import tables
-from cbsbayes.report.allocate import allocate_notes, allocate_sentences, allocate_tables
+from cbsbayes.posterior.tidy import AVERAGE
+from cbsbayes.report.allocate import (
+    allocate_notes,
+    allocate_sentences,
+    allocate_tables,
+    time_notes,
+    time_sentences,
+    time_tables,
+)
 from cbsbayes.report.facts import Facts
-from cbsbayes.report.page import Page, PageFigure, Section
-from cbsbayes.report.tables import Table
-from cbsbayes.report.text import paragraph, plain, section_text, sentences
-from cbsbayes.report.times import time_notes, time_sentences, time_tables
+from cbsbayes.report.page import Page, PageFigure, Section, sections_of, standard_output
+from cbsbayes.report.tables import (
+    MAX_ROWS,
+    Table,
+    cell_text,
+    chosen_ats,
+    find,
+    key_values,
+    laid_out,
+    print_table,
+    shown,
+)
+from cbsbayes.report.text import estimate, paragraph, plain, quantities, sentences, spec
 
-if TYPE_CHECKING:
-    import xarray as xr
-
-__all__ = ["MAP", "PAGE_FIGURES", "fit_page", "next_lines"]
+__all__ = ["MAP", "answer_table", "fit_page", "fit_tables", "next_lines", "print_fit"]
 
 MAP = "map"
-PAGE_FIGURES: dict[str, tuple[str, ...]] = {
-    "quantities": ("gains",),
-    "curves": ("steps_prompts", "steps_rollouts", "steps_total"),
-    "splits": ("split_choice", "front"),
-    "training": ("training",),
-    "predictive": ("crossing_check",),
-    "comparison": ("comparison",),
-    "thresholds": ("cbs",),
-    "times": ("clock_map",),
-    "noise": ("noise_against_fit",),
-}
-"""Sections of the page and the slugs of their figures."""
-
-_SECTIONS = ("quantities", "curves", "splits", "training", "predictive", "comparison", "left-out",
-             "thresholds", "laws", "times", "noise", "diagnostics")
-_CLOSED = _SECTIONS[7:]
+_DERIVED = ("cbs_samples", "E_min")  # follow from rows that are printed
+_SCALES = ("cbs_prompts", "cbs_rollouts", "B_noise", "B_prompt", "B_rollout", "S_min", "alpha")
+_JOINT = ("steps", "steps_new_run")  # of the joint table, beside the quantities
 _TIMED = 3  # runs that a step-time model needs
+_COLOURS = {"good": "green", "limited": "yellow", "failed": "red"}
+_GAP, _LABELS = 2, 24  # between columns of the terminal, and what labels need at least
 
 
 def fit_page(
@@ -56,88 +62,151 @@ def fit_page(
     facts : Facts
         The fit's.
     figures : sequence of PageFigure
-        Drawn or skipped; those of no section are left to the folder.
+        Drawn or skipped; those of no section are left to the folder. Maps at other targets are
+        named ``map_at_<target>``.
     command : str
         The command line.
     next_steps : sequence of str
         Lines that go on from this fit (`next_lines`).
     """
-    fit = facts.fit
-    going_on = Section("next", "Going on from here", lines=next_steps, closed=True)
-    return Page(
-        kicker=f"Critical batch size of {facts.group or 'these runs'}",
-        title="How large a batch still pays, and how sure are we?",
-        asked="", level=fit.verdict["level"], verdict=fit.verdict["title"],
-        checks=fit.verdict["sentences"][:3], cautions=fit.verdict["sentences"][3:],
-        answer=sentences("card", facts=facts), note=paragraph("card_note", facts=facts),
-        sections=[*(_section(slug, facts, figures) for slug in _SECTIONS),
-                  *([going_on] if next_steps else [])],
-        definitions={}, paper=paragraph("paper", facts=facts), laws=[fit.law],
-        made=_made(facts, command),
-        files=["cbs.csv", "averaged.csv", "overhead.csv", "comparison.csv", "runs.csv", "fit.nc"],
-        map=next((figure for figure in figures if figure.slug == MAP), None))
-
-
-def _section(slug: str, facts: Facts, figures: Sequence[PageFigure]) -> Section:
-    """Return a section: text from its template, tables from `_tables`, figures by their slugs."""
-    title, intro, said = section_text(slug, facts=facts)
-    shown, folded, more = _tables(slug, facts)
-    return Section(
-        slug, title, intro, [*said, *more],
-        {name: table for name, table in shown.items() if table is not None},
-        {name: table for name, table in folded.items() if table is not None},
-        [figure for figure in figures if figure.slug in PAGE_FIGURES.get(slug, ())],
-        kind="wide-text" if slug in ("times", "noise") else "", closed=slug in _CLOSED)
-
-
-type _Tables = Mapping[str, Table | None]
-
-
-def _tables(slug: str, facts: Facts) -> tuple[_Tables, _Tables, Sequence[str]]:
-    """Return what a section shows, what it folds, and what decisions say in it."""
-    nothing: _Tables = {}
-    match slug:
-        case "quantities":
-            return ({"main": tables.answer_table(facts)},
-                    {"spread": tables.answer_table(facts, tables.MAX_ROWS)}, [])
-        case "splits" if not isinstance(facts.decision, str):
-            named = list(allocate_tables(facts.decision).items())
-            return dict(named[:1]), dict(named[1:]), [
-                *allocate_sentences(facts, facts.decision), *allocate_notes(facts, facts.decision)]
-        case "splits":
-            return nothing, nothing, [f"Not answered: {facts.decision}."]
-        case "comparison":
-            return nothing, {"comparison": tables.comparison_table(facts)}, []
-        case "left-out":
-            return {"left_out": tables.left_out_table(facts.fit)}, nothing, []
-        case "thresholds":
-            return {"overhead": tables.definitions_table(facts)}, nothing, []
-        case "laws":
-            return ({"law_comparison": tables.law_comparison_table(facts)},
-                    {"laws": tables.laws_table(facts)}, [])
-        case "times" if not isinstance(facts.times, str):
-            return time_tables(facts, facts.times), nothing, [
-                *time_sentences(facts, facts.times), *time_notes(facts.times)]
-        case "noise":
-            return {"noise": tables.noise_table(facts), "joint": tables.joint_table(facts)}, \
-                nothing, []
-        case "diagnostics":
-            return ({"diagnostics": tables.checks_table(facts),
-                     "convergence": tables.worst_table(facts)}, nothing, [])
-    return nothing, nothing, []
-
-
-def _made(facts: Facts, command: str) -> Mapping[str, object]:
-    attrs = facts.fit.sweep.attrs
+    fit, layout, attrs = facts.fit, spec("pages")["fit"], facts.fit.sweep.attrs
     data = {f"sweep.{name}": plain(attrs[name])
             for name in ("title", "metric", "direction", "digest", "history")
             if plain(attrs.get(name, ""))}
-    return {**({"command": command} if command else {}), "settings": facts.fit.settings, **data}
+    sections = sections_of("fit", fit_tables(facts), figures, _decisions(facts), facts=facts)
+    if next_steps:
+        sections.append(Section("next", "Going on from here", lines=next_steps, closed=True))
+    return Page(
+        kicker=f"{layout['kicker']} of {facts.group or 'these runs'}", title=layout["title"],
+        level=fit.verdict["level"], verdict=fit.verdict["title"],
+        checks=fit.verdict["sentences"][:3], cautions=fit.verdict["sentences"][3:],
+        answer=sentences("card", facts=facts), note=paragraph("card_note", facts=facts),
+        sections=sections, paper=paragraph("paper", facts=facts), laws=[fit.law],
+        made={**({"command": command} if command else {}), "settings": fit.settings, **data},
+        files=layout["files"], map=_map(facts, figures))
 
 
-def next_lines(
-    facts: Facts, folder: Path, sweep: xr.Dataset | None = None, source: Path | None = None
-) -> list[str]:
+def _map(facts: Facts, figures: Sequence[PageFigure]) -> PageFigure | None:
+    """Return the map at the main target, with those at the other targets to choose from."""
+    known = {figure.slug: figure for figure in figures}
+    if MAP not in known:
+        return None
+    main = plain(facts.threshold)
+    maps = {plain(t): known.get(f"{MAP}_at_{t:g}") for t in facts.thresholds} | {main: known[MAP]}
+    choices = {name: figure for name, figure in maps.items() if figure and figure.svg}
+    return replace(known[MAP], choices=choices if len(choices) > 1 else {}, chosen=main)
+
+
+def _decisions(facts: Facts) -> dict[str, list[str]]:
+    """Return what decisions add to their sections."""
+    decision, times = facts.decision, facts.times
+    splits = [] if isinstance(decision, str) else [
+        *allocate_sentences(facts, decision), *allocate_notes(facts, decision)]
+    clock = [] if isinstance(times, str) else [*time_sentences(facts, times), *time_notes(times)]
+    return {"splits": splits, "times": clock}
+
+
+def fit_tables(facts: Facts) -> dict[str, Table | None]:
+    """Return every table of the page by the name of its files; None where there is none."""
+    fit, verdict = facts.fit, facts.fit.verdict
+    decision, times, definitions = facts.decision, facts.times, facts.definitions
+    context = {"target": facts.target, "interval": facts.interval}
+    first = dict(definitions.iloc[0]) if len(definitions) else {}
+    noise = (pd.DataFrame() if isinstance(facts.noise, str)
+             else shown_rows(facts.noise, fit).query("average == 'up_to'"))
+    joint = pd.DataFrame() if fit.noise_joint is None else fit.noise_joint
+    if len(joint):
+        near = np.isclose(joint["threshold"], facts.threshold) | joint["threshold"].isna()
+        joint = joint[near & joint["quantity"].isin([*quantities(), *_JOINT])]
+    worst = fit.cbs.groupby("quantity", as_index=False, sort=False).agg(
+        r_hat=("r_hat", "max"), ess_bulk=("ess_bulk", "min"), ess_tail=("ess_tail", "min"))
+    checks = {name.replace("_", " "): "passed" if passed else "failed or not made"
+              for name, passed in sorted(verdict["checks_made"].items())}
+    return {
+        "answer": answer_table(facts), "spread": answer_table(facts, MAX_ROWS),
+        **({} if isinstance(decision, str) else allocate_tables(decision)),
+        "comparison": laid_out("comparison", facts.comparison),
+        "truth": laid_out("truth", _truth(facts), **context),
+        "left_out": laid_out("left_out", fit.runs[~fit.runs["used"].astype(bool)]),
+        "overhead": laid_out("overhead", definitions, **context, at=first.get("at"),
+                             unit=first.get("unit")),
+        "law_comparison": laid_out("law_comparison",
+                                   fit.law_table if len(fit.law_table) > 1 else []),
+        "laws": _laws_table(facts),
+        **({} if isinstance(times, str) else time_tables(facts, times)),
+        "noise": laid_out("noise", noise, **context),
+        "joint": laid_out("joint", joint, **context),
+        "diagnostics": key_values({**checks, **verdict.get("diagnostics", {})},
+                                  "Checks of the sampler."),
+        "convergence": laid_out("convergence", worst)}
+
+
+def answer_table(
+    facts: Facts, limit: int = 1, thresholds: Sequence[float] | None = None
+) -> Table:
+    """Return every quantity against the targets, what leans least on the law first.
+
+    Parameters
+    ----------
+    facts : Facts
+        The fit's.
+    limit : int
+        Rows of one quantity: the usual batch alone, or those next to it as well.
+    thresholds : sequence of float, optional
+        The columns; all unless given.
+    """
+    cbs = facts.fit.cbs
+    rows = [_row(cbs, name, at) for name in quantities() if name not in _DERIVED
+            for at in chosen_ats(cbs, name, facts.batch, limit)]
+    by_target = {plain(t): [_at(cbs, row, t) for row in rows]
+                 for t in (facts.thresholds if thresholds is None else thresholds)}
+    table = laid_out("answer", rows, by_target, interval=facts.interval, law=facts.fit.law.name)
+    assert table is not None  # facts are of a fit that has quantities
+    return table
+
+
+def _row(cbs: pd.DataFrame, name: str, at: str, law: str = "") -> dict[str, str]:
+    units = cbs.loc[(cbs["quantity"] == name) & (cbs["at"].map(plain) == at), "unit"]
+    return {"quantity": name, "at": at, "unit": str(units.iloc[0]), "law": law}
+
+
+def _at(cbs: pd.DataFrame, row: Mapping[str, str], threshold: float) -> object:
+    found = find(cbs, row["quantity"], threshold, row["at"])
+    return None if found is None else estimate(found)
+
+
+def _laws_table(facts: Facts) -> Table | None:
+    """Return the scales under every law fitted, None where there is only one."""
+    fit = facts.fit
+    if not fit.others:
+        return None
+    laws = {fit.law.name: fit.cbs, **fit.others, AVERAGE: fit.averaged}
+    if fit.cross_check is not None:
+        laws[f"{fit.law.name}, {CROSS_CHECK}"] = fit.cross_check
+    rows = [_row(cbs, scale, at, law) for scale in _SCALES for law, cbs in laws.items()
+            for at in chosen_ats(cbs, scale, facts.batch, limit=1)]
+    by_target = {plain(t): [_at(laws[row["law"]], row, t) for row in rows]
+                 for t in facts.thresholds}
+    return laid_out("laws", rows, by_target, interval=facts.interval, law=fit.law.name)
+
+
+def _truth(facts: Facts) -> list[dict[str, object]]:
+    """Return what a simulated sweep was made with at the main target, beside the fit."""
+    sweep, found = facts.fit.sweep, []
+    for name in quantities():
+        truth = np.nan
+        if f"true_{name}" in sweep and sweep[f"true_{name}"].dims == ("threshold",):
+            known = np.log(sweep[f"true_{name}"].to_series().sort_index())
+            truth = float(np.exp(np.interp(facts.threshold, known.index, known, np.nan, np.nan)))
+        elif f"true_{name}" in sweep.attrs:
+            truth = float(sweep.attrs[f"true_{name}"])
+        fact = facts.fact(name)
+        if np.isfinite(truth) and fact is not None:
+            found.append({"quantity": name, "truth": truth, "estimate": fact.estimate})
+    return found
+
+
+def next_lines(facts: Facts, folder: Path, source: Path | None = None) -> list[str]:
     """Return the command lines that go on from a fit, each with what it does as a comment.
 
     Parameters
@@ -146,13 +215,10 @@ def next_lines(
         The fit's.
     folder : Path
         Where it is written.
-    sweep : xarray.Dataset, optional
-        All runs that were read, this group's and others'; those of the fit unless given.
     source : Path, optional
-        The file of that sweep.
+        The file of the sweep.
     """
     fit = facts.fit
-    everyone = fit.sweep if sweep is None else sweep
     try:
         iso_runs(fit, 0 if isinstance(facts.decision, str) else facts.decision.batch.total)
         split = True
@@ -164,7 +230,45 @@ def next_lines(
         "next", folder=shlex.quote(str(folder)), split=split,
         timed=int((np.isfinite(seconds) & (seconds > 0)).sum()) >= _TIMED,
         model=fit.settings.get("model", "crossing"), ceilings=ceilings and not facts.ceilings,
-        folder_ceilings=shlex.quote(f"{folder}_ceilings"),
-        reused="ppo_epochs" in everyone and np.unique(everyone["ppo_epochs"]).size > 1,
-        parent=shlex.quote(str(folder.parent)),
+        folder_ceilings=shlex.quote(f"{folder}_ceilings"), target=facts.thresholds[-1],
         sweep="" if source is None else shlex.quote(str(source)))
+
+
+def print_fit(facts: Facts, source: str, page: Path, console: Console | None = None) -> None:
+    """Print the card of a fit, its verdict, and its answer in as many columns as fit.
+
+    Parameters
+    ----------
+    facts : Facts
+        The fit's.
+    source : str
+        Where it came from.
+    page : Path
+        Where the rest is.
+    console : rich.console.Console, optional
+        Standard output unless given.
+    """
+    console, fit = console or standard_output(), facts.fit
+    console.print(f"[bold]{shown(fit.group)}[/bold]: {fit.crossings.sizes['run']} of "
+                  f"{len(fit.runs)} runs from {shown(source)}")
+    for sentence in [*sentences("card", facts=facts), paragraph("card_note", facts=facts)]:
+        console.print(shown(sentence))
+    console.print(f"[bold {_COLOURS[fit.verdict['level']]}]{shown(fit.verdict['title'])}[/]")
+    for sentence in fit.verdict["sentences"]:
+        console.print(f"  · {shown(sentence)}")
+    console.print(shown(fit.settings["law_reason"]))
+    print_table(_fitting(facts, console.width), console)
+    console.print(f"Page, figures, tables and draws: {shown(str(page))}", soft_wrap=True)
+
+
+def _fitting(facts: Facts, width: int) -> Table:
+    """Return the answer with as many targets as the width holds, the main one first of all."""
+    levels = facts.thresholds
+    order = list(dict.fromkeys([facts.threshold, levels[-1], levels[0]]))
+    for most in range(len(order), 0, -1):
+        table = answer_table(facts, thresholds=sorted(order[:most]))
+        numbers = sum(_GAP + max(len(cell_text(row[k])) for row in table.rows)
+                      for k in range(1, most + 1))
+        if numbers + _LABELS <= width:
+            break
+    return table

@@ -24,14 +24,17 @@ if TYPE_CHECKING:
     from cbsbayes.report.facts import Facts
 
 __all__ = ["FIGURES", "TABLES", "draw_figures", "finite", "fit_summary", "table_of",
-           "write_answer", "write_files", "write_fit", "write_stacked"]
+           "write_answer", "write_files", "write_fit", "write_groups"]
 
 TABLES = ("cbs", "averaged", "overhead", "comparison", "runs")
 FIGURES = {"page": "those of the page", "all": "every one", "none": "none",
            "pdf": "every one, as PDF too"}
 
 
-def write_fit(fit: Fit, folder: Path, **options: Any) -> Facts:
+def write_fit(
+    fit: Fit, folder: Path, *, target: float | None = None, budget: float | None = None,
+    **options: Any,
+) -> Facts:
     """Write everything about a fit into a folder, whole or not at all.
 
     Parameters
@@ -40,6 +43,10 @@ def write_fit(fit: Fit, folder: Path, **options: Any) -> Facts:
         The fit.
     folder : Path
         Made where it does not exist; an earlier fit in it is replaced.
+    target : float, optional
+        The fitted target that card, page and figures are about; the middle one unless given.
+    budget : float, optional
+        Samples that the run advised may take at most.
     **options
         As of `write_files`.
 
@@ -53,21 +60,26 @@ def write_fit(fit: Fit, folder: Path, **options: Any) -> Facts:
     CBSDataError
         If the folder cannot be written or holds what is no earlier fit; it is as it was.
     """
+    from cbsbayes.baselines.table import with_comparison
+    from cbsbayes.report.facts import Facts
+
+    facts = Facts(with_comparison(fit), target, budget)
     with output_folder(folder, "cbsbayes.fit") as new:
-        return write_files(fit, new, shown=folder, **options)
+        write_files(facts, new, shown=folder, **options)
+    return facts
 
 
 def write_files(
-    fit: Fit, folder: Path, *, shown: Path, command: str = "",
+    facts: Facts, folder: Path, *, shown: Path, command: str = "",
     stage: Callable[[str], None] = lambda text: None, figures: str = "page",
-    sweep: xr.Dataset | None = None, source: Path | None = None,
-) -> Facts:
+    source: Path | None = None,
+) -> None:
     """Write everything about a fit into a new folder.
 
     Parameters
     ----------
-    fit : Fit
-        The fit.
+    facts : Facts
+        The fit's, compared with least squares.
     folder : Path
         Made where it does not exist.
     shown : Path
@@ -78,23 +90,13 @@ def write_files(
         Told what is being done.
     figures : {"page", "all", "none", "pdf"}
         Which figures to draw (`FIGURES`).
-    sweep : xarray.Dataset, optional
-        All runs that were read, where they are more than this fit's group.
     source : Path, optional
-        Their file.
-
-    Returns
-    -------
-    Facts
-        What was reported of the fit.
+        The file of the sweep.
     """
-    from cbsbayes.baselines.table import with_comparison
-    from cbsbayes.report.facts import Facts
     from cbsbayes.report.fit_page import fit_page, next_lines
     from cbsbayes.report.page import write_page
 
-    fit = with_comparison(fit)
-    facts = Facts(fit)
+    fit, noise = facts.fit, facts.noise
     folder.mkdir(exist_ok=True)
     stage("writing fit.nc")
     fit.save(folder / "fit.nc")
@@ -103,17 +105,14 @@ def write_files(
     write_whole(folder / "fit.json", summary + "\n")
     for name in TABLES:
         write_csv(folder / f"{name}.csv", table_of(fit, name))
-    noise, joint = facts.noise, fit.noise_joint
-    write_stacked([] if isinstance(noise, str) else [noise], folder / "noise.csv")
-    write_stacked([] if joint is None else [joint], folder / "noise_joint.csv")
+    _write_stacked([] if isinstance(noise, str) else [noise], folder / "noise.csv")
+    _write_stacked([] if fit.noise_joint is None else [fit.noise_joint], folder / "noise_joint.csv")
     stage("drawing figures")
-    advice = facts.advice.axes if facts.advice else None
     drawn = draw_figures(fit, folder / "figures", figures, threshold=facts.threshold,
-                         advice=advice)
+                         advice=facts.advice.axes if facts.advice else None)
     stage("writing the page")
     write_page(fit_page(facts, drawn, command=command,
-                        next_steps=next_lines(facts, shown, sweep, source)), folder)
-    return facts
+                        next_steps=next_lines(facts, shown, source)), folder)
 
 
 def table_of(fit: Fit, name: str) -> pd.DataFrame:
@@ -123,12 +122,55 @@ def table_of(fit: Fit, name: str) -> pd.DataFrame:
     return overhead_table(fit) if name == "overhead" else getattr(fit, name)
 
 
-def write_stacked(tables: Sequence[pd.DataFrame], path: Path) -> None:
+def _write_stacked(tables: Sequence[pd.DataFrame], path: Path) -> None:
     """Write tables one below the other; without one, no file."""
     import pandas as pd
 
     if tables:
         write_csv(path, pd.concat(tables))
+
+
+def write_groups(
+    done: Mapping[Path, Facts], refused: Mapping[str, str], sweep: xr.Dataset, folder: Path
+) -> None:
+    """Write the tables of all groups of a sweep stacked, and a page that lists them.
+
+    Parameters
+    ----------
+    done : mapping of Path to Facts
+        The groups fitted by their folders.
+    refused : mapping of str to str
+        Why others are not fitted.
+    sweep : xarray.Dataset
+        All runs.
+    folder : Path
+        Of all groups.
+    """
+    from cbsbayes.posterior.selection import runs_table
+    from cbsbayes.report.page import IndexEntry, render_index
+    from cbsbayes.report.text import paragraph
+    from cbsbayes.sweep.groups import of_group
+
+    fits = [facts.fit for facts in done.values()]
+    tables = {name: [table_of(fit, name).assign(group=fit.group) for fit in fits]
+              for name in TABLES}
+    for group, reason in refused.items():
+        runs = of_group(sweep, group)
+        why = dict.fromkeys(runs["run"].values.astype(str), f"its group is not fitted: {reason}")
+        tables["runs"].append(runs_table(runs, why).assign(group=group))
+    tables["noise"] = [facts.noise for facts in done.values() if not isinstance(facts.noise, str)]
+    tables["noise_joint"] = [fit.noise_joint for fit in fits if fit.noise_joint is not None]
+    for name, parts in tables.items():
+        _write_stacked(parts, folder / f"{name}.csv")
+    groups = [*map(fit_summary, done.values()),
+              *({"group": group, "not_fitted": reason} for group, reason in refused.items())]
+    write_whole(folder / "fit.json",
+                json.dumps({"groups": groups}, indent=2, allow_nan=False) + "\n")
+    entries = [IndexEntry(facts.fit.group, f"{place.name}/index.html",
+                          paragraph("critical", facts=facts), facts.fit.verdict["level"])
+               for place, facts in done.items()]
+    entries += [IndexEntry(group, "", reason, "") for group, reason in refused.items()]
+    write_whole(folder / "index.html", render_index(entries))
 
 
 def fit_summary(facts: Facts) -> dict[str, Any]:
@@ -170,8 +212,8 @@ def draw_figures(fit: Fit, folder: Path, which: str, **options: Any) -> list[Pag
     **options
         Target and advice, as `cbsbayes.plots.page_figures` takes them.
     """
-    from cbsbayes.plots.files import write_figure
-    from cbsbayes.plots.gallery import all_figures, page_figures
+    from cbsbayes.plots.gallery import all_figures, page_figures, write_figure
+    from cbsbayes.plots.marks import tips_of
 
     folder.mkdir()
     formats = ("svg", "pdf") if which == "pdf" else ("svg",)
@@ -180,11 +222,12 @@ def draw_figures(fit: Fit, folder: Path, which: str, **options: Any) -> list[Pag
     found = []
     for item in items if which != "none" else []:
         try:
-            write_figure(item.draw(), folder / item.slug, formats)
+            figure = item.draw()
+            write_figure(figure, folder / item.slug, formats)
         except CBSDataError as error:
             found.append(PageFigure(item.slug, item.title, item.caption, None, str(error)))
             continue
-        found.append(page_figure(folder, item.slug, item.title, item.caption))
+        found.append(page_figure(folder, item.slug, item.title, item.caption, tips_of(figure)))
     return found
 
 
@@ -202,7 +245,7 @@ def write_answer(
     figures : mapping of str to callable
         What draws each, returning its axes or figure.
     """
-    from cbsbayes.plots.files import draw_figure, write_figure
+    from cbsbayes.plots.gallery import draw_figure, write_figure
 
     for name, table in tables.items():
         write_csv(folder / f"{name}.csv", table)

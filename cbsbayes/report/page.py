@@ -1,14 +1,18 @@
 """The page of every command: one self-contained HTML file that asks nothing of any network.
 
-A command says what stands on its page (`Page`, in `Section`); how it looks is one template.
-Figures are inlined as data, the style sheet is named in the content security policy by its hash,
-and there is no script. Everything that comes from data passes through Jinja's autoescape.
+A command says what stands on its page (`Page`, in `Section`), ``templates/pages.toml`` in which
+order, one template how it looks. Figures are inlined as data, the style sheet is named in the
+content security policy by its hash, and there is no script: a target is chosen by radio buttons,
+values are shown by titles of an SVG laid over a figure. Everything that comes from data passes
+through Jinja's autoescape.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,18 +22,27 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from rich.console import Console
 
-from cbsbayes.errors import one_line
 from cbsbayes.models.laws import Law
-from cbsbayes.report.latex import latex_formula, latex_table, latex_text
-from cbsbayes.report.numbers import NO_BREAK
-from cbsbayes.report.tables import Table, key_values, text_frame
-from cbsbayes.report.text import formula
+from cbsbayes.report.tables import (
+    Table,
+    key_values,
+    latex_formula,
+    latex_table,
+    latex_text,
+    print_table,
+    shown,
+    text_frame,
+)
+from cbsbayes.report.text import formula, plain, section_text, spec
 from cbsbayes.sweep.files import write_csv, write_whole
 
 __all__ = ["IndexEntry", "Page", "PageFigure", "Section", "page_figure", "page_tables",
-           "render_index", "render_page", "write_page"]
+           "print_answer", "render_index", "render_page", "sections_of", "standard_output",
+           "write_page"]
 
+_WIDTH = 80  # where output is no terminal
 _SAFE = " !$*+,-./:;=?[]^_`{|}~"  # of a data address, in an attribute too
 
 
@@ -47,6 +60,10 @@ class PageFigure:
         None where the figure was not drawn.
     skipped_reason : str
         One sentence that says why it was not.
+    tips : sequence of (x, y, text)
+        What the pointer is told at places of the figure, in its points from the top left.
+    choices : mapping of str to PageFigure
+        The same figure at every target, by name; the first that is shown is the one of `chosen`.
     """
 
     slug: str
@@ -54,6 +71,9 @@ class PageFigure:
     caption: str
     svg: bytes | None
     skipped_reason: str = ""
+    tips: Sequence[tuple[float, float, str]] = ()
+    choices: Mapping[str, PageFigure] = field(default_factory=dict)
+    chosen: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,6 +112,12 @@ class Section:
     kind: str = ""
     closed: bool = False
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing stands in it."""
+        return not any((self.intro, self.sentences, self.tables, self.folded, self.figures,
+                        self.lines))
+
 
 @dataclass(frozen=True)
 class Page:
@@ -101,26 +127,26 @@ class Page:
     ----------
     kicker, title : str
         What kind of page it is, and the question it answers.
-    asked : str
-        What was asked of the command, as a paragraph; may be empty.
     level : {"good", "limited", "failed"}
         The verdict on what it starts from.
     verdict : str
         The same in one line.
-    cautions : sequence of str
-        What a reader must know before the answer.
     answer : sequence of str
         The sentences that the command prints, the first the shortest answer.
     sections : sequence of Section
         In their order.
-    definitions : mapping of str to str
-        Terms of the tables and what they mean.
     paper : str
         A paragraph for a paper.
     made : mapping
         The command line, settings, versions and data.
     files : sequence of str
         What was written beside the page.
+    asked : str
+        What was asked of the command, as a paragraph; may be empty.
+    cautions : sequence of str
+        What a reader must know before the answer.
+    definitions : mapping of str to str
+        Terms of the tables and what they mean.
     laws : sequence of Law
         Whose formulas stand in the paragraph.
     note : str
@@ -133,16 +159,16 @@ class Page:
 
     kicker: str
     title: str
-    asked: str
     level: str
     verdict: str
-    cautions: Sequence[str]
     answer: Sequence[str]
     sections: Sequence[Section]
-    definitions: Mapping[str, str]
     paper: str
     made: Mapping[str, object]
     files: Sequence[str]
+    asked: str = ""
+    cautions: Sequence[str] = ()
+    definitions: Mapping[str, str] = field(default_factory=dict)
     laws: Sequence[Law] = ()
     note: str = ""
     checks: Sequence[str] = ()
@@ -172,9 +198,54 @@ class IndexEntry:
     level: str
 
 
-def page_figure(folder: Path, slug: str, title: str, caption: str) -> PageFigure:
-    """Return a figure from the PNG of that name in the folder."""
-    return PageFigure(slug, title, caption, (folder / f"{slug}.svg").read_bytes())
+def sections_of(
+    command: str, tables: Mapping[str, Table | None], figures: Iterable[PageFigure] = (),
+    notes: Mapping[str, Sequence[str]] | None = None,
+    lines: Mapping[str, Sequence[str]] | None = None, **context: object,
+) -> list[Section]:
+    """Return the sections of a command's page as ``pages.toml`` lists them, empty ones left out.
+
+    Parameters
+    ----------
+    command : str
+        In ``templates/pages.toml``.
+    tables : mapping of str to Table
+        Every table by the name of its files; None where there is none.
+    figures : iterable of PageFigure
+        Those of no section are left to the folder.
+    notes : mapping of str to sequence of str
+        Sentences that were made elsewhere, by the slug of their section.
+    lines : mapping of str to sequence of str
+        Lines to be typed, by the slug of their section.
+    **context
+        For the sections' own text, ``templates/text/sections``.
+    """
+    known = {name: table for name, table in tables.items() if table is not None}
+    drawn, found = list(figures), []
+    for part in spec("pages")[command]["sections"]:
+        slug, wanted = part["slug"], part.get("tables", [])
+        top = {name: table for name, table in known.items() if _is_one_of(name, wanted)}
+        folded = {name: table for name, table in known.items() if name not in top
+                  and _is_one_of(name.partition("_at_")[0], part.get("folded", []))}
+        intro, own = section_text(slug, **context)
+        found.append(Section(
+            slug, part["title"], intro, [*own, *(notes or {}).get(slug, [])], top, folded,
+            [figure for figure in drawn if figure.slug in part.get("figures", [])],
+            (lines or {}).get(slug, []), part.get("kind", ""), part.get("closed", False)))
+    return [section for section in found if not section.empty]
+
+
+def _is_one_of(name: str, wanted: Sequence[str]) -> bool:
+    """Whether a table is wanted; a name that ends with _ stands for all that begin so."""
+    return any(name == one or (one.endswith("_") and name.startswith(one)) for one in wanted)
+
+
+def page_figure(
+    folder: Path, slug: str, title: str, caption: str,
+    tips: Sequence[tuple[float, float, str]] = (),
+) -> PageFigure:
+    """Return a figure from the SVG of that name in the folder."""
+    return PageFigure(slug, title, caption, (folder / f"{slug}.svg").read_bytes(), tips=tips)
 
 
 def page_tables(page: Page) -> dict[str, Table]:
@@ -197,7 +268,10 @@ def write_page(page: Page, folder: Path) -> Path:
     OSError
         If the folder cannot be written; every file is whole or as it was.
     """
-    _write_tables(page_tables(page), folder / "tables")
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    for name, table in page_tables(page).items():
+        write_csv(folder / f"tables/{name}.csv", text_frame(table))
+        write_whole(folder / f"tables/{name}.tex", latex_table(table, name))
     write_whole(folder / "paper.txt", page.paper + "\n")
     write_whole(folder / "paper.tex", _paper_tex(page.paper, list(page.laws)) + "\n")
     return write_whole(folder / "index.html", render_page(page))
@@ -207,13 +281,6 @@ def render_index(entries: Iterable[IndexEntry]) -> str:
     """Return a short page that lists the reports of several groups."""
     listed = [(entry, f"./{quote(entry.href)}") for entry in entries]  # "./": never a scheme
     return _render("index.html.j2", entries=listed)
-
-
-def _write_tables(tables: Mapping[str, Table], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, table in tables.items():
-        write_csv(folder / f"{name}.csv", text_frame(table))
-        write_whole(folder / f"{name}.tex", latex_table(table, name))
 
 
 def _paper_tex(text: str, laws: Sequence[Law]) -> str:
@@ -240,17 +307,18 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("cbsbayes.report", "templates"), autoescape=True,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"data_uri": _data_uri, "visible": _visible}
+    environment.filters |= {"data_uri": _data_uri, "view_box": _view_box, "visible": plain}
     return environment
-
-
-def _visible(text: str) -> str:
-    """Return text with line breaks and control characters as escapes, spaces of print kept."""
-    return NO_BREAK.join(one_line(part) for part in text.split(NO_BREAK))
 
 
 def _data_uri(svg: bytes) -> str:
     return f"data:image/svg+xml,{quote(svg, safe=_SAFE)}"
+
+
+def _view_box(svg: bytes) -> str:
+    """Return the view box of an SVG, so that another one fits on it."""
+    found = re.search(rb'viewBox="([\d. -]*)"', svg)
+    return found[1].decode() if found else "0 0 1 1"
 
 
 @cache
@@ -259,3 +327,35 @@ def _style() -> tuple[str, str]:
     sheet = files("cbsbayes.report").joinpath("templates/style.css").read_text(encoding="utf-8")
     digest = hashlib.sha256(sheet.encode()).digest()
     return sheet, f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def standard_output() -> Console:
+    """Return the terminal, 80 columns wide where it is none."""
+    return Console(emoji=False, highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+
+
+def print_answer(
+    head: str, lines: Sequence[str], notes: Sequence[str], tables: Sequence[Table | None],
+    page: Path,
+) -> None:
+    """Print what a command answers: the question in bold, sentences, tables, where the rest is.
+
+    Parameters
+    ----------
+    head : str
+        What was asked.
+    lines, notes : sequence of str
+        The answer, and its reservations.
+    tables : sequence of Table
+        Below them, those there are.
+    page : Path
+        Where the rest is.
+    """
+    console = standard_output()
+    console.print(f"[bold]{shown(head)}[/bold]")
+    for line in [*lines, *(f"  · {note}" for note in notes)]:
+        console.print(shown(line))
+    for table in filter(None, tables):
+        console.print()
+        print_table(table, console)
+    console.print(f"Page, figures, tables: {shown(str(page))}", soft_wrap=True)

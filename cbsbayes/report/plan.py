@@ -1,71 +1,70 @@
-"""Which run next: sentences, tables of text, and the page of ``plan``."""
+"""Which run next: sentences, tables, the page of ``plan``, and planned runs as phase files.
+
+A phase has one horizon and one list of seeds, so runs of one length and the same seeds share a
+file. What is held constant is taken over from the phase that made the earlier runs, where it is
+given; otherwise the head says what the sweep says, and the rest is the training side's controls.
+"""
 
 from __future__ import annotations
 
+import json
 import math
+import re
+import shlex
+import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from cbsbayes.decisions.batches import interval_columns
 from cbsbayes.decisions.next_runs import Plan
+from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit import versions
-from cbsbayes.report import numbers
 from cbsbayes.report.allocate import SETTINGS
 from cbsbayes.report.facts import Facts
-from cbsbayes.report.page import Page, Section, page_figure
-from cbsbayes.report.tables import Cell, Table, from_columns
-from cbsbayes.report.text import at_text, paragraph, plain, quantity_label, sentences
+from cbsbayes.report.page import Page, page_figure, sections_of
+from cbsbayes.report.tables import Table, laid_out
+from cbsbayes.report.text import at_text, paragraph, plain, quantity_label, sentences, spec
+from cbsbayes.sweep.files import write_whole
 
-__all__ = ["candidates_table", "plan_label", "plan_notes", "plan_page", "plan_sentences",
-           "runs_table"]
+__all__ = ["SHOWN", "Head", "PhaseFile", "candidates_table", "command_lines", "head_of",
+           "phase_files", "plan_label", "plan_notes", "plan_page", "plan_sentences",
+           "read_like", "runs_table", "write_phases"]
 
 SHOWN = 12  # candidates in the terminal and that need no click; all are in plan.csv
 _WEIGHT = 0.05  # of another law, from which it is named
-_DEFINITIONS = {
-    "information": "Expected gain about the quantity in nats: by how much the log of its standard "
-                   "deviation, on the scale of its normal scores, is expected to fall.",
-    "interval": "Expected (geometric mean) width of the quantity's interval after the run, over "
-                "its width now.",
-    "reach": "Probability that one new run of that length passes the target's threshold.",
-    "runs": "Runs of that batch made so far.",
-    "added, together": "What a planned run says beyond those before it, and all up to it.",
-    "*": "The batch lies outside the range of prompts, rollouts or samples tried; of a cost, "
-         "outside those whose steps were timed.",
-    "below": "Less than twice its Monte Carlo error: not told from nothing.",
-}
+_MARK = "# Planned by python -m cbsbayes.plan"
+_HEAD = ("hardware", "model", "dataset", "algorithm")
+_OWN = ("horizon", "seeds", "block", "title")
+_RUNS = "p9"  # the phase in the runs' names, which read back only as p and digits
+_LABEL = re.compile(r"[A-Za-z0-9_]+")
 
 
 def plan_label(plan: Plan) -> str:
-    """Return the quantity in words, e.g. ``Prompt CBS at 8 rollouts, threshold 0.9``."""
+    """Return the quantity as text, e.g. ``Prompt CBS at 8 rollouts, target 0.9``."""
     quantity = plan.quantity
     at = f" at {at_text(quantity.at)}" if quantity.at else ""
-    where = f", threshold {quantity.threshold:g}" if math.isfinite(quantity.threshold) else ""
+    where = f", target {quantity.threshold:g}" if math.isfinite(quantity.threshold) else ""
     return f"{quantity_label(quantity.name)}{at}{where}"
 
 
 def plan_sentences(plan: Plan) -> list[str]:
     """Return what comes next, and what it is for."""
-    quantity, table, runs = plan.quantity, plan.table, plan.runs
-    unit = "" if quantity.unit == "1" else f" {quantity.unit}"
-    ends = interval_columns("now", quantity.values, plan.ci_prob).values()
-    value, between = numbers.value_with_interval(*(float(end) for end in ends))
-    resolved = table[table["resolved"]]
-    best = table.iloc[0]
+    table, runs = plan.table, _on_axes(plan, plan.runs)
+    resolved, best = table[table["resolved"]], table.iloc[0]
     near = (resolved["per_cost"] + 2 * resolved["per_cost_error"]
             >= best["per_cost"] - 2 * best["per_cost_error"]).sum()
     dear = any(runs.iloc[0][key] != best[key] for key in ("n_prompts", "n_rollouts", "updates"))
-    first, last = runs.iloc[0], runs.iloc[-1]
+    now = interval_columns("now", plan.quantity.values, plan.ci_prob)
     return sentences(
-        "plan", plan=plan, quantity=quantity, label=plan_label(plan), now=f"{value} ({between})"
-        f"{unit}", between=f"{between}{unit}", resolved=resolved, near=near, dear=dear,
-        first={**first, "batch": _batch_text(plan, first), "cost_text": _cost(plan, first["cost"]),
-               "added_text": _pm(first, "added"), "narrower": 1.0 - math.exp(-first["added"])},
-        last={**last, "so_far_text": _cost(plan, last["cost_so_far"]),
-              "together_text": _pm(last, "together"), "narrower": 1.0 - last["width_ratio"]})
+        "plan", plan=plan, label=plan_label(plan), resolved=resolved, near=near, dear=dear,
+        now={name: float(value) for name, value in now.items()},
+        first=runs.iloc[0].to_dict(), last=runs.iloc[-1].to_dict(), exp=math.exp)
 
 
 def plan_notes(plan: Plan, facts: Facts) -> list[str]:
@@ -75,72 +74,28 @@ def plan_notes(plan: Plan, facts: Facts) -> list[str]:
     others = weight[(weight.index != law) & (weight >= _WEIGHT)]
     return sentences(
         "plan_notes", plan=plan, resolved=plan.table[plan.table["resolved"]], law=law,
-        weight=float(weight.get(law, np.nan)),
-        other_laws=[f"{name} {share:.2g}" for name, share in others.items()])
+        weight=float(weight.get(law, np.nan)), others=others.to_dict())
 
 
-def _batch_text(plan: Plan, row: pd.Series) -> str:
-    if plan.tried.one_axis:
-        return f"total batch {row['total_batch']:g}"
-    return f"n_prompts {row['n_prompts']:g}, n_rollouts {row['n_rollouts']:g}"
+def _on_axes(plan: Plan, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows whose rollouts are empty on one axis."""
+    return rows.assign(n_rollouts=np.nan) if plan.tried.one_axis else rows
 
 
-def _number(plan: Plan, cost: float) -> str:
-    return f"{cost:,.0f}" if plan.cost.unit == "samples" else f"{cost:,.3g}"
-
-
-def _cost(plan: Plan, cost: float) -> str:
-    return f"{_number(plan, cost)} {plan.cost.unit}"
-
-
-def _pm(row: pd.Series, name: str) -> str:
-    return f"{row[name]:.3g} ± {row[f'{name}_error']:.1g}"
-
-
-def candidates_table(plan: Plan, shown: int | None = None) -> Table:
+def candidates_table(plan: Plan, shown: int | None = None) -> Table | None:
     """Return the candidates, best per price first; all unless told how many."""
     best = float(plan.table["per_cost"].max())
-    power = 0 if best <= 0 else -3 * math.floor(math.log10(best) / 3)
-    unit = f"nats per {f'10^{power} ' if power else ''}{plan.cost.unit}"
     rows = plan.table.head(len(plan.table) if shown is None else shown)
-    each = [row for _, row in rows.iterrows()]
-    return from_columns(
-        f"{len(rows)} of {len(plan.table)} candidates; information in nats about the quantity, "
-        "± Monte Carlo error; runs: made so far; reach: of one new run; * extrapolated.",
-        {"rank": [Cell(f"{row['rank']}", mark="ours" if row["chosen"] else "") for row in each],
-         **_batch_columns(plan, each),
-         "runs": rows["runs_tried"], "reach": [Cell(f"{row['reach']:.2f}") for row in each],
-         "information": [Cell(_pm(row, "information") if row["resolved"] else
-                              f"below {2 * row['information_error']:.1g}") for row in each],
-         "interval": [Cell(f"× {row['width_ratio']:.3f}") for row in each],
-         unit: [Cell(f"{10.0**power * row['per_cost']:.3g} ± "
-                     f"{10.0**power * row['per_cost_error']:.1g}") for row in each]})
+    return laid_out(
+        "candidates", _on_axes(plan, rows), one_axis=plan.tried.one_axis, unit=plan.cost.unit,
+        power=0 if best <= 0 else -3 * math.floor(math.log10(best) / 3), shown=len(rows),
+        candidates=len(plan.table))
 
 
-def runs_table(plan: Plan) -> Table:
+def runs_table(plan: Plan) -> Table | None:
     """Return the planned runs in their order."""
-    each = [row for _, row in plan.runs.iterrows()]
-    return from_columns("Planned, each beyond those before it; * extrapolated.", {
-        "order": plan.runs["order"], **_batch_columns(plan, each),
-        "so far": [Cell(_number(plan, row["cost_so_far"])) for row in each],
-        "added, nats": [Cell(_pm(row, "added")) for row in each],
-        "together, nats": [Cell(_pm(row, "together")) for row in each],
-        "interval": [Cell(f"× {row['width_ratio']:.3f}") for row in each]})
-
-
-def _batch_columns(plan: Plan, rows: Sequence[pd.Series]) -> dict[str, list[Cell]]:
-    """Return batch, length, seed and price; a cost from step times has its interval below."""
-    batches = [f"{row['total_batch']:g}" if plan.tried.one_axis
-               else f"{row['n_prompts']:g} × {row['n_rollouts']:g}" for row in rows]
-    marks = [" *" if row["extrapolated"] else "" for row in rows]
-    costs = [Cell(_number(plan, row["cost"])
-                  + (" *" if row["cost_range"] == "extrapolated" else ""),
-                  "–".join(_number(plan, row[end]) for end in ("cost_lower", "cost_upper"))
-                  if math.isfinite(row["cost_lower"]) else "") for row in rows]
-    head = "total batch" if plan.tried.one_axis else "prompts × rollouts"
-    return {head: [Cell(batch + mark) for batch, mark in zip(batches, marks, strict=True)],
-            "updates": [Cell(f"{row['updates']:g}") for row in rows],
-            "seed": [Cell(f"{row['seed']:g}") for row in rows], plan.cost.unit: costs}
+    return laid_out("planned", _on_axes(plan, plan.runs), one_axis=plan.tried.one_axis,
+                    unit=plan.cost.unit)
 
 
 def plan_page(plan: Plan, facts: Facts, record: Mapping[str, Any], folder: Path) -> Page:
@@ -157,23 +112,20 @@ def plan_page(plan: Plan, facts: Facts, record: Mapping[str, Any], folder: Path)
     folder : Path
         With the figure, ``plan.svg``, drawn.
     """
-    fit, request = facts.fit, plan.request
+    fit, layout = facts.fit, spec("pages")["plan"]
     passed = bool(fit.verdict["sampling"]["passed"])
-    budget = (f" within {_cost(plan, request.budget)} together" if np.isfinite(request.budget)
-              else "")
-    runs = "The next run was" if request.runs == 1 else f"Up to {request.runs} runs were"
-    chosen = (f"The next runs were chosen among {len(plan.table)} candidate batches and lengths by "
-              f"the expected information about one quantity ({plan_label(plan)}): for each "
-              f"candidate, {request.data_sets} data sets were simulated from the posterior and "
-              f"each used to reweight up to {numbers.count(request.draws)} posterior draws.")
+    figure = page_figure(folder, "plan", **layout["figures"]["plan"])
+    more = len(plan.table) > SHOWN
+    tables = {"planned": runs_table(plan), "candidates": candidates_table(plan, SHOWN),
+              "all_candidates": candidates_table(plan) if more else None}
+    chosen, asked = sentences("plan_asked", plan=plan, facts=facts, label=plan_label(plan))
     return Page(
-        kicker="Which run next", title=f"Which run says most about: {plan_label(plan)}?",
-        asked=f"{runs} asked for{budget}, of {len(plan.table)} candidates, from the fit of "
-              f"{fit.crossings.sizes['run']} runs of {fit.group}, law {fit.law.name}.",
-        level=fit.verdict["level"], verdict=fit.verdict["title"],
+        kicker=layout["kicker"], title=f"Which run says most about: {plan_label(plan)}?",
+        asked=asked, level=fit.verdict["level"], verdict=fit.verdict["title"],
         cautions=[*([] if passed else fit.verdict["sentences"]), *record["notes"]],
-        answer=record["sentences"], sections=_sections(plan, record, folder),
-        definitions=_DEFINITIONS, laws=[fit.law],
+        answer=record["sentences"], definitions=layout["definitions"], laws=[fit.law],
+        sections=sections_of("plan", tables, [figure], {"start": [record["lines_from"]]},
+                             {"start": record["lines"]}),
         paper=paragraph("decision_paper", facts=facts, lines=[chosen, *record["sentences"]]),
         made={"command": record["command"],
               "request": {name: "" if value is None else plain(value) for name, value in
@@ -181,20 +133,162 @@ def plan_page(plan: Plan, facts: Facts, record: Mapping[str, Any], folder: Path)
               "evaluated_every": plan.tried.every, "cost": plan.cost.how,
               "fit": {name: fit.settings.get(name, "") for name in SETTINGS},
               "versions": versions()},
-        files=["plan.csv", "runs.csv", "plan.json", "plan.svg"])
+        files=layout["files"])
 
 
-def _sections(plan: Plan, record: Mapping[str, Any], folder: Path) -> list[Section]:
-    figure = page_figure(
-        folder, "plan", "Information per price",
-        "What a run of every batch is expected to say for its price, at its best length. A dot "
-        "stands for every run made so far, an orange frame for a planned run with its place in "
-        "the order, hatching for a batch outside the range tried, grey for information below "
-        "twice its Monte Carlo error.")
-    more = len(plan.table) > SHOWN
-    return [
-        Section("runs", "The planned runs", tables={"runs": runs_table(plan)}, kind="narrow"),
-        Section("start", "How to start them", intro=record["lines_from"], lines=record["lines"]),
-        Section("candidates", "All candidates, best per price first",
-                tables={"candidates": candidates_table(plan, SHOWN)}, figures=[figure],
-                folded={"all_candidates": candidates_table(plan)} if more else {}, kind="narrow")]
+@dataclass(frozen=True)
+class Head:
+    """What planned runs share: labels, and sections as in a phase file.
+
+    Attributes
+    ----------
+    labels : dict
+        ``hardware, model, dataset, algorithm``.
+    sections : dict
+        Section to its keys.
+    how : str
+        Where it is from, in one sentence.
+    """
+
+    labels: dict[str, str]
+    sections: dict[str, dict[str, Any]]
+    how: str
+
+
+@dataclass(frozen=True)
+class PhaseFile:
+    """One phase file: its name and its text."""
+
+    name: str
+    text: str
+
+
+def read_like(path: Path) -> Head:
+    """Return the head of an existing phase file.
+
+    Raises
+    ------
+    CBSDataError
+        If it is not one.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CBSDataError(f"{path} cannot be read as TOML: {error}") from None
+    missing = [key for key in _HEAD if not isinstance(table.get(key), str)]
+    if missing:
+        raise CBSDataError(f"{path} is no phase file: it does not say its {missing[0]}; give one "
+                           "of training/phases/")
+    sections = {key: dict(value) for key, value in table.items()
+                if isinstance(value, Mapping) and key not in _OWN}
+    return Head({key: table[key] for key in _HEAD}, sections,
+                f"Everything else is as in {path.name}.")
+
+
+def head_of(runs: xr.Dataset) -> Head:
+    """Return what the runs of a sweep say of themselves; hardware is taken to be ``gpu``."""
+    known = {name: np.unique(runs[name]) for name in (*_HEAD, "learning_rate", "ppo_epochs")
+             if name in runs.coords}
+    labels = {key: str(known[key][0]) if len(known.get(key, ())) == 1 else "" for key in _HEAD}
+    optimizer: dict[str, Any] = {}
+    if np.isfinite(known.get("learning_rate", [np.nan])[0]):
+        optimizer["learning_rate"] = float(known["learning_rate"][0])
+    if known.get("ppo_epochs", [1])[0] > 1:
+        optimizer["ppo_epochs"] = int(known["ppo_epochs"][0])
+    return Head(labels | {"hardware": "gpu"}, {"optimizer": optimizer} if optimizer else {},
+                "Hardware gpu and the controls of training/controls.toml are assumed; give "
+                "--like PHASE_FILE to take over those of the earlier runs.")
+
+
+def phase_files(planned: pd.DataFrame, head: Head, every: float, name: str) -> list[PhaseFile]:
+    """Return the phases of planned runs, in the order in which they are planned.
+
+    Parameters
+    ----------
+    planned : pandas.DataFrame
+        Columns ``n_prompts, n_rollouts, updates, seed``, in order.
+    head : Head
+        What they share.
+    every : float
+        Updates between evaluations.
+    name : str
+        Of the phase; numbered where there are several.
+
+    Raises
+    ------
+    CBSDataError
+        If the name is no label, or a batch is not a whole number.
+    """
+    if not _LABEL.fullmatch(name):
+        raise CBSDataError(f"the phase is called {name!r}; valid: letters, digits and _")
+    runs = planned[["updates", "n_prompts", "n_rollouts", "seed"]]
+    for key, values in runs.items():
+        broken = values[values % 1 != 0]
+        if len(broken):
+            raise CBSDataError(f"{key} is {broken.iloc[0]:g}, which no training run can have; "
+                               "valid: whole numbers")
+    seeds = runs.astype(int).groupby(["updates", "n_prompts", "n_rollouts"], sort=False)["seed"]
+    shared = seeds.agg(tuple).reset_index().groupby(["updates", "seed"], sort=False)
+    names = [name] if len(shared) == 1 else [f"{name}_{k}" for k in range(1, len(shared) + 1)]
+    return [PhaseFile(label, _phase(head, part, every))
+            for label, (_, part) in zip(names, shared, strict=True)]
+
+
+def _phase(head: Head, batches: pd.DataFrame, every: float) -> str:
+    """Return the text of the phase file of batches with the same updates and seeds."""
+    prompts, rollouts = (batches[name].tolist() for name in ("n_prompts", "n_rollouts"))
+    updates, seeds = int(batches["updates"].iloc[0]), list(batches["seed"].iloc[0])
+    runs = ", ".join(f"{p} × {g}" for p, g in zip(prompts, rollouts, strict=True))
+    sections = {key: dict(value) for key, value in head.sections.items()}
+    sections.setdefault("validation", {})["every_updates"] = max(1, round(every))
+    sections |= {"horizon": {"updates": updates, "samples": 0}, "seeds": {"replicates": seeds},
+                 "[block]": {"phase": _RUNS, "combine": "pair", "n_prompts": prompts,
+                             "n_rollouts": rollouts}}
+    top = {"title": f"planned: {runs}, {updates} updates", **head.labels}
+    lines = [_MARK, *(f"{key} = {_toml(value)}" for key, value in top.items())]
+    for section, keys in sections.items():
+        lines += ["", f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in keys.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(entry) for entry in value) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def write_phases(phases: Sequence[PhaseFile], folder: Path) -> list[Path]:
+    """Write phase files into a folder; only files planned before are replaced.
+
+    Raises
+    ------
+    CBSDataError
+        If a file of another origin has the name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    places = [folder / f"{phase.name}.toml" for phase in phases]
+    for place in places:
+        if place.exists() and not place.read_text(encoding="utf-8").startswith(_MARK):
+            raise CBSDataError(f"{place} exists and was not planned by this command; choose "
+                               "another name with --write-phase")
+    for place, phase in zip(places, phases, strict=True):
+        write_whole(place, phase.text)
+    return places
+
+
+def command_lines(places: Sequence[Path]) -> list[str]:
+    """Return the lines that start the planned runs, from the repository's root.
+
+    Parameters
+    ----------
+    places : sequence of Path
+        The phase files, as written.
+    """
+    phases = Path("training/phases")
+    elsewhere = [str(place) for place in places if place.parent != phases]
+    copied = [shlex.join(["cp", *elsewhere, f"{phases}/"])] if elsewhere else []
+    logs = " ".join(f"outputs/{place.stem}/logs" for place in places)
+    return [*copied, *(f"python -m training.sweep {place.stem} --run" for place in places),
+            f"python -m cbsbayes.ingest EARLIER_LOGS {logs} -o sweep.nc"]

@@ -13,7 +13,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from cbsbayes.plots.files import figure_bytes
+from cbsbayes.plots.gallery import figure_bytes
 from cbsbayes.plots.style import GREY, detached, legend_outside, new_grid, styled
 from cbsbayes.posterior.fit import versions
 from cbsbayes.sweep.files import write_csv, write_whole

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from fitted import QUICK, few_figures, groups_sweep, narrow_draws, quick_sampling, run
 
+from cbsbayes.__main__ import command_of
 from cbsbayes.fit import main
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.sweep.files import default_sweep_path, write_sweep
@@ -68,6 +69,7 @@ def test_one_group_one_folder(sweep_file, tmp_path, capsys):
     assert listing(out) == FILES
     assert said.splitlines()[-1] == f"Page, figures, tables and draws: {out / 'index.html'}"
     assert err.startswith("cbsbayes.fit: importing …\n")
+    assert "cbsbayes.fit: sampling power, law 2 of 2, " in err
     assert err.endswith("cbsbayes.fit: writing the page …\n")
     page = (out / "index.html").read_text("utf-8")
     assert "python -m cbsbayes.fit" in page
@@ -197,6 +199,25 @@ def test_one_failed_group_decides_the_status(tmp_path):
         assert main([str(path), "-o", str(tmp_path / "out"), "--quiet", *QUICK]) == 3
     groups = json.loads((tmp_path / "out" / "fit.json").read_text())["groups"]
     assert [g["sampling"]["passed"] for g in groups] == [True, False]
+
+
+def test_the_page_is_about_the_target_asked_for_and_can_be_made_again(sweep_file, tmp_path, capsys):
+    fit = tmp_path / "fit"
+    assert run(sweep_file, "-o", fit, "--quiet", "--thresholds", "0.6,0.65,0.7", "--target", "0.7",
+               "--budget", "1e9") == 0
+    assert "accuracy 0.7" in json.loads((fit / "fit.json").read_text())["answer"][0]
+    table = (fit / "cbs.csv").read_bytes()
+    with few_figures():
+        assert command_of("report")([str(fit), "--target", "0.6"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "accuracy 0.6" in out
+    assert "Target: as asked; budget: none (--budget)." in out
+    assert listing(fit) == FILES
+    assert (fit / "cbs.csv").read_bytes() == table
+    assert command_of("report")([str(fit), "--target", "0.123"]) == 1
+    assert "threshold 0.123 was not fitted; fitted: 0.6, 0.65, 0.7" in capsys.readouterr().err
+    assert run(sweep_file, "-o", tmp_path / "x", "--thresholds", "0.6", "--target", "0.7") == 1
+    assert "--target is 0.7, which is not among --thresholds" in capsys.readouterr().err
 
 
 def test_watching_fits_again_when_the_dataset_changes(sweep_file, tmp_path, monkeypatch):

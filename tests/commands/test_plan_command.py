@@ -123,7 +123,7 @@ def test_a_table_of_losses_with_total_batches_is_fitted_first(tmp_path, capsys):
     assert "sampling total" in err
     words = " ".join(out.split())
     assert "The sweep was fitted with the law total" in words
-    assert "Next: total batch" in words
+    assert " samples, " in words
     record = json.loads((tmp_path / "plan" / "plan.json").read_text())
     assert record["quantity"]["name"] == "cbs_samples"
     assert not (tmp_path / "plan" / "phases").exists()

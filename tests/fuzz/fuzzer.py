@@ -33,7 +33,7 @@ from cbsbayes.ingest import ingest
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.report.folder import write_fit
-from cbsbayes.report.phases import read_like
+from cbsbayes.report.plan import read_like
 from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.sweep.dataset import notes_of
 from cbsbayes.sweep.files import read_sweep, write_sweep

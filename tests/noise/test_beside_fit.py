@@ -234,7 +234,8 @@ class TestShown:
 
     def test_one_sentence_says_that_nothing_was_logged(self, fit):
         section = noise_section(fit)
-        assert section.sentences == [Facts(fit).noise]
+        reason = Facts(fit).noise
+        assert section.sentences == [f"{reason[:1].upper()}{reason[1:]}."]
         assert section.tables == {}
 
     def test_the_file_is_written_and_goes_with_the_noise(self, noisy, fit, tmp_path):

@@ -1,4 +1,4 @@
-"""The figures of splits, of the front and of time against cost show what their tables hold."""
+"""The figures of splits, front, times and plans show what their tables hold."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from drawn import legend, lines, points, texts, title
 from fit_fixture import make_fit
+from plan_fixture import make_plan
 
 from cbsbayes import plots
 from cbsbayes.decisions.front import front_table
@@ -60,12 +61,36 @@ def test_the_front_fills_and_names_likely_batches(fit):
     np.testing.assert_allclose(front.get_xydata(), curve[["samples", "steps"]])
 
 
-def test_time_and_cost_are_open_where_they_are_extrapolated_or_bounds(timed, times):
-    ax = plots.plot_time_cost(timed, times=times)
+def test_batches_are_open_where_they_are_extrapolated_and_the_likely_named(timed, times):
+    ax = plots.plot_time_cost(timed)
     assert len(points(ax, "filled")) == times.inside.sum()
-    assert len(points(ax, "open")) == 2 * len(times.batches) - times.inside.sum()
-    assert ax.get_xlabel() == "GPU-hours to target"
-    assert plots.plot_time_cost(timed).get_xlabel() == "Samples to target"
+    assert len(points(ax, "open")) == len(times.batches) - times.inside.sum()
     named = [float(text.partition(": ")[2].strip(">")) for text in texts(ax)]
     assert 0.5 < sum(named) < 1.01
     assert legend(ax)
+
+
+def scattered(ax, gid):
+    return sorted(tuple(xy) for c in ax.collections if c.get_gid() == gid
+                  for xy in np.asarray(c.get_offsets()).tolist())
+
+
+def test_every_batch_says_its_worth_its_length_and_its_runs():
+    ax = plots.plot_plan(make_plan(), title="CBS")
+    assert title(ax) == "CBS"
+    said = texts(ax)
+    assert "1.00\n100 updates" in said
+    assert "~0\n100 updates" in said  # 32 × 4 is lost in its error
+    assert "••" in said
+    assert "1, 2" in said
+    assert scattered(ax, "inside") == [(32.0, 4.0), (32.0, 8.0)]
+    assert scattered(ax, "extrapolated") == [(64.0, 8.0)]
+    assert points(ax, "beyond-budget").tolist() == [[64.0, 16.0]]
+    assert points(ax, "planned").tolist() == [[32.0, 8.0]]
+
+
+def test_one_axis_is_drawn_as_information_over_the_batch():
+    ax = plots.plot_plan(make_plan(one_axis=True))
+    assert ax.get_xlabel() == "Samples per update"
+    assert scattered(ax, "inside")[0] == (32.0, 1.0)
+    assert ax.get_ylabel() == "Information per price"

@@ -9,6 +9,7 @@ from drawn import legend, lines, texts, title
 from cbsbayes import plots
 from cbsbayes.decisions.time_to_target import HOURS
 from cbsbayes.errors import CBSDataError
+from cbsbayes.plots.marks import tips_of
 from cbsbayes.posterior.surface import steps_ratio
 
 
@@ -72,12 +73,25 @@ def test_one_axis_has_no_map(one_axis):
             plot(one_axis)
 
 
-@pytest.mark.parametrize("known_gpus", [True, False])
-def test_the_clock_map_has_times_and_costs(timed, times, known_gpus):
+def test_tips_tell_values_at_the_batches_tried(fit):
+    ax = plots.plot_map(fit, threshold=0.8)
+    tips = {line.get_label().partition(":")[0].strip("_"): line for line in lines(ax, "tip")}
+    runs = fit.crossings["n_prompts"].values, fit.crossings["n_rollouts"].values
+    assert {f"{p:g} × {g:g}" for p, g in zip(*runs, strict=True)} <= set(tips)
+    made = int(((runs[0] == 64) & (runs[1] == 8)).sum())
+    assert tips["64 × 8"].get_label().endswith(f"samples; runs: {made}")
+    ax.figure.canvas.draw()
+    width, height = 72 * ax.figure.get_size_inches()
+    assert all(0 < x < width and 0 < y < height for x, y, _ in tips_of(ax.figure))
+    assert len(tips_of(ax.figure)) == len(tips)
+
+
+def test_the_clock_map_has_times_and_samples(timed, times):
     level = float(timed.thresholds[0])
-    ax = plots.plot_clock_map(timed, threshold=level, times=times if known_gpus else None)
-    assert {"GPU-hours", "samples"} & set(legend(ax)) == {"GPU-hours" if known_gpus else "samples"}
+    ax = plots.plot_clock_map(timed, threshold=level)
     hours = np.median(times.amount(HOURS, float(times.draws["threshold"][0]))[..., 0], axis=0)
     levels = [level for level, _ in contours(ax, "#0072b2")]
-    per = {"hours": 1, "minutes": 60, "seconds": 3600}[legend(ax)[0]]
+    unit, _, cost = legend(ax)
+    per = {"hours": 1, "minutes": 60, "seconds": 3600}[unit]
     assert per * hours.min() <= min(levels) <= max(levels) <= per * hours.max()
+    assert cost == "samples"

@@ -9,8 +9,9 @@ from fitted import timed_fit
 
 from cbsbayes.decisions.batches import middle_threshold
 from cbsbayes.errors import CBSDataError
-from cbsbayes.report.facts import Facts, chosen_ats, find, usual_batch
-from cbsbayes.report.text import sentences
+from cbsbayes.report.facts import Facts
+from cbsbayes.report.tables import chosen_ats, find, usual_batch
+from cbsbayes.report.text import paragraph, sentences
 
 
 def table(quantity, ats, **columns):
@@ -71,6 +72,22 @@ def test_without_step_times_the_best_split_is_advised(fit):
     assert card[1].startswith("Next best ")
 
 
+def test_a_budget_bounds_the_samples_of_the_batch_advised(fit):
+    free = Facts(fit)
+    bounded = Facts(fit, budget=0.999 * free.decision.tables["front"]["samples"].median())
+    front = bounded.candidates
+    assert front.loc[front["steps"].idxmin(), "samples"] > bounded.budget
+    assert float(bounded.advice.samples.replace(",", "")) <= 1.01 * bounded.budget
+    nothing = Facts(fit, budget=1.0)
+    assert nothing.advice is None
+    assert "No batch tried takes at most 1 samples; the least is" in paragraph(
+        "card_note", facts=nothing)
+    assert "Target: the middle one of those fitted (--target); budget: none" in paragraph(
+        "card_note", facts=free)
+    with pytest.raises(CBSDataError, match="the budget is 0 samples; valid: a positive number"):
+        Facts(fit, budget=0.0)
+
+
 def test_with_step_times_the_fastest_batch_is_advised():
     facts = Facts(timed_fit("p1"))
     times = facts.times.tables["times"]
@@ -82,14 +99,12 @@ def test_with_step_times_the_fastest_batch_is_advised():
     assert facts.advice.next_more >= 0
 
 
-def test_a_quantity_read_off_at_many_batches_is_thinned_around_the_usual_one():
+def test_of_many_batches_those_nearest_to_the_usual_one_are_kept():
     gains = table("gain_prompts", [f"n_prompts={p},n_rollouts={g}" for g in (2, 8)
                                    for p in (4, 8, 16, 32, 64, 128, 256)])
     usual = {"n_prompts": 16.0, "n_rollouts": 8.0}
-    ats = chosen_ats(gains, "gain_prompts", usual)
-    assert len(ats) == 4
-    assert [ats[0], ats[-1]] == ["n_prompts=4,n_rollouts=8", "n_prompts=256,n_rollouts=8"]
-    assert "n_prompts=16,n_rollouts=8" in ats
+    assert chosen_ats(gains, "gain_prompts", usual) == [
+        f"n_prompts={p},n_rollouts=8" for p in (4, 8, 16, 32)]
     assert chosen_ats(gains, "gain_prompts", usual, 1) == ["n_prompts=16,n_rollouts=8"]
     assert chosen_ats(table("best_n_rollouts", [""]), "best_n_rollouts", usual) == [""]
     assert chosen_ats(gains, "no_such", usual) == []

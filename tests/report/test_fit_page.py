@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shlex
 from importlib import import_module
 from pathlib import Path
 
-import numpy as np
 import pytest
 from fitted import SETTINGS, quick_sampling, timed_fit, verdict_of
 from page_reader import Page
+from rich.console import Console
 
 from cbsbayes.baselines.table import with_comparison
 from cbsbayes.posterior.ceilings import OPTION
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.report.facts import Facts
-from cbsbayes.report.fit_page import fit_page, next_lines
+from cbsbayes.report.fit_page import answer_table, fit_page, next_lines, print_fit
 from cbsbayes.report.page import PageFigure, page_tables, render_page
 from cbsbayes.report.text import paragraph
 from cbsbayes.simulation.sweep import simulate_sweep
@@ -75,7 +76,7 @@ def test_the_page_reads_in_order(written, fit):
 
 def test_every_table_has_a_row_and_no_number_is_a_power_of_ten(fit):
     tables = page_tables(fit_page(Facts(fit), []))
-    assert {"main", "spread", "overhead", "laws", "law_comparison", "comparison", "diagnostics",
+    assert {"answer", "spread", "overhead", "laws", "law_comparison", "comparison", "diagnostics",
             "convergence", "left_out", "made"} <= set(tables)
     for name, table in tables.items():
         assert table.rows, name
@@ -88,9 +89,9 @@ def test_card_paragraph_and_table_give_one_number_for_one_thing(fit):
     facts = Facts(fit)
     page = fit_page(facts, [])
     gain = facts.gains[0]
-    column = [column.label for column in page.sections[0].tables["main"].columns].index(
+    column = [column.label for column in page.sections[0].tables["answer"].columns].index(
         f"{facts.threshold:g}")
-    row = page.sections[0].tables["main"].rows[0]
+    row = page.sections[0].tables["answer"].rows[0]
     assert row[0].below == gain.doubled
     assert str(gain.estimate) == f"{row[column].text} ({row[column].below})"
     assert str(gain.estimate) in page.paper
@@ -170,22 +171,78 @@ def lines(fit, **more):
 
 def test_the_lines_that_go_on_fit_what_the_fit_holds(fit):
     assert lines(fit) == [
-        "python -m cbsbayes.allocate 'out dir/fit' --check",
-        "python -m cbsbayes.plan 'out dir/fit' --runs 2",
-        "python -m cbsbayes.compare 'out dir/fit' OTHER_FIT"]
+        "cbsbayes allocate 'out dir/fit' --check", "cbsbayes plan 'out dir/fit' --runs 2",
+        "cbsbayes compare 'out dir/fit' OTHER_FIT",
+        f"cbsbayes report 'out dir/fit' --target {fit.thresholds.max():g}"]
     timed = timed_fit("p1")
     assert lines(timed)[:3] == [
-        "python -m cbsbayes.allocate 'out dir/fit'",
-        "python -m cbsbayes.allocate 'out dir/fit' --clock",
-        "python -m cbsbayes.plan 'out dir/fit' --runs 2 --cost gpu-hours"]
-    several = fit.sweep.copy(deep=True)
-    several["ppo_epochs"].values[:] = np.arange(several.sizes["run"]) % 2 + 1
-    assert lines(fit, sweep=several)[-1] == "python -m cbsbayes.compare 'out dir'"
+        "cbsbayes allocate 'out dir/fit'",
+        "cbsbayes allocate 'out dir/fit' --clock",
+        "cbsbayes plan 'out dir/fit' --runs 2 --cost gpu-hours"]
     said = [*fit.verdict["sentences"], f"Small groups saturate; use {OPTION}."]
     warned = changed(fit, verdict={**fit.verdict, "sentences": said})
-    ceilings = ("python -m cbsbayes.fit 'my sweep.nc' -o 'out dir/fit_ceilings' --model trajectory "
+    ceilings = ("cbsbayes fit 'my sweep.nc' -o 'out dir/fit_ceilings' --model trajectory "
                 f"{OPTION}")
     assert ceilings in lines(warned, source=Path("my sweep.nc"))
-    for line in [*lines(timed), *lines(fit, sweep=several), ceilings]:
-        module, *arguments = shlex.split(line)[2:]
-        import_module(module)._parser().parse_args(arguments)
+    for line in [*lines(timed), *lines(fit), ceilings]:
+        _, command, *arguments = shlex.split(line)
+        module = "report.__main__" if command == "report" else command
+        import_module(f"cbsbayes.{module}")._parser().parse_args(arguments)
+
+
+def printed(fit, source="sweep.nc", folder="out", width=400, **options):
+    stream = io.StringIO()
+    options = {"emoji": False, "highlight": False, **options}
+    print_fit(Facts(fit), source, Path(folder) / "index.html",
+              Console(file=stream, width=width, **options))
+    return stream.getvalue()
+
+
+def test_card_verdict_table_and_places(fit):
+    text = printed(fit)
+    lines = text.splitlines()
+    n = fit.crossings.sizes["run"]
+    assert lines[0] == f"{fit.group}: {n} of {len(fit.runs)} runs from sweep.nc"
+    assert lines[1].startswith(f"Run {Facts(fit).advice.batch}: ")
+    assert "Sampling checks passed" in lines
+    for sentence in fit.verdict["sentences"]:
+        assert f"· {sentence}" in text
+    assert lines[-1] == "Page, figures, tables and draws: out/index.html"
+    for words in ("Doubling the prompts", "Prompt CBS", "B_rollout", "S_min"):
+        assert words in text
+
+
+@pytest.mark.parametrize("width", [50, 80, 120])
+def test_no_number_is_cut_however_narrow_the_terminal(fit, width):
+    text = printed(fit, width=width)
+    assert max(map(len, text.splitlines()[:-1])) <= width
+    table = answer_table(Facts(fit), thresholds=[Facts(fit).threshold])
+    for row in table.rows:
+        cell = f"{row[1].text} ({row[1].below})" if row[1].below else row[1].text
+        assert cell.replace("\N{NO-BREAK SPACE}", " ") in text
+
+
+def test_sampling_that_failed_is_printed(fit):
+    text = printed(changed(fit, verdict=verdict_of(failed=True)))
+    assert "Sampling checks not passed" in text
+    assert "  · Sampling not passed: the chains do not agree" in text
+
+
+@pytest.mark.parametrize(("name", "shown"), [
+    ("[red]qwen[/red] [link=x]y[/link]", "[red]qwen[/red] [link=x]y[/link]"),
+    ("a\nfake: 3 runs", "a\\nfake: 3 runs"),
+    ("\x1b[31mred\x1b[0m", "\\x1b[31mred\\x1b[0m"),
+    ("<b>bold</b> :bug: \\[x]", "<b>bold</b> :bug: \\[x]"),
+    ("back\rover", "back\\rover"),
+])
+def test_names_are_printed_as_text(fit, name, shown):
+    text = printed(changed(fit, group=name), force_terminal=True, color_system=None)
+    assert text.splitlines()[0].startswith(f"{shown}: ")
+    text = printed(fit, source=f"{name}.nc", folder=name)
+    assert f"from {shown}.nc" in text.splitlines()[0]
+    assert text.splitlines()[-1].startswith(f"Page, figures, tables and draws: {shown}")
+
+
+def test_the_place_is_one_line_to_copy_however_narrow_the_terminal(fit):
+    folder = "a folder/" + "x" * 90
+    assert printed(fit, folder=folder, width=60).splitlines()[-1].endswith(f"{folder}/index.html")

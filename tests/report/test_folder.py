@@ -125,13 +125,13 @@ def test_the_page_shows_the_figures_and_the_command(written, fit):
     ("none", set()), ("page", {".svg"}), ("pdf", {".svg", ".pdf"}), ("all", {".svg"})])
 def test_figures_can_be_chosen(fit, tmp_path, monkeypatch, which, kinds):
     items = {item.slug: item for item in gallery.all_figures(fit)}
-    few = [items["gains"], items["energy"]]
+    few = [items["gains"], items["laws"]]
     monkeypatch.setattr(gallery, "page_figures", lambda fit: few[:1])
     monkeypatch.setattr(gallery, "all_figures", lambda fit: few)
     draw_figures(fit, tmp_path / "figures", which)
     files = list((tmp_path / "figures").iterdir())
     assert {path.suffix for path in files} == kinds
-    assert ("energy" in {path.stem for path in files}) == (which in ("all", "pdf"))
+    assert ("laws" in {path.stem for path in files}) == (which in ("all", "pdf"))
 
 
 def test_an_earlier_fit_in_the_folder_is_replaced_cleanly(written, fit, tmp_path):

@@ -124,3 +124,10 @@ def _images(browser, path):
     """Return the bytes of images that the browser could decode."""
     seen = browser.visit(path)
     return [unquote_to_bytes(address.partition(",")[2]) for address in seen.decoded]
+
+
+@pytest.mark.parametrize(("width", "height"), [(1400, 900), (390, 844)])
+def test_card_verdict_and_map_stand_on_the_first_screen(browser, page, width, height):
+    bottoms = browser.visit(page, width=width, height=height).bottoms
+    assert {"answer", "verdict", "map"} == bottoms.keys()
+    assert max(bottoms.values()) <= height

@@ -1,44 +1,34 @@
-"""A plan in words: what is planned, and what to doubt."""
+"""A plan in sentences and tables, and its phase files, which the training side lays out again."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from fit_fixture import make_fit
+from plan_fixture import make_plan
 
-from cbsbayes.decisions.candidates import Request, TriedRuns
-from cbsbayes.decisions.information import PlannedQuantity
-from cbsbayes.decisions.next_runs import Plan
-from cbsbayes.decisions.step_times import sample_cost
+from cbsbayes.errors import CBSDataError
 from cbsbayes.report.facts import Facts
-from cbsbayes.report.plan import candidates_table, plan_notes, plan_sentences
+from cbsbayes.report.plan import (
+    Head,
+    candidates_table,
+    command_lines,
+    head_of,
+    phase_files,
+    plan_notes,
+    plan_sentences,
+    read_like,
+    write_phases,
+)
+from training.definitions import PHASES_FOLDER, read_phase
 
 
 @pytest.fixture
 def plan():
-    """A plan of three batches, the third not resolved, the first chosen twice."""
-    table = pd.DataFrame({
-        "rank": [1, 2, 3], "n_prompts": [32.0, 64, 32], "n_rollouts": [8.0, 8, 4],
-        "updates": 100.0, "seed": 1, "cost": [25600.0, 51200, 12800], "cost_lower": np.nan,
-        "cost_upper": np.nan, "cost_range": "", "runs_tried": [2, 0, 1],
-        "extrapolated": [False, True, False], "reach": 0.9, "information": [0.2, 0.3, 0.001],
-        "information_error": 0.01, "resolved": [True, True, False], "width_ratio": 0.8,
-        "effective_draws": 500.0, "chosen": [2, 0, 0]})
-    table["total_batch"] = table["n_prompts"] * table["n_rollouts"]
-    table["per_cost"] = table["information"] / table["cost"]
-    table["per_cost_error"] = table["information_error"] / table["cost"]
-    runs = table.iloc[[0, 0]].assign(order=[1, 2], added=[0.2, 0.1], added_error=0.01,
-                                     together=[0.2, 0.3], together_error=0.01,
-                                     width_ratio=np.exp([-0.2, -0.3]),
-                                     cost_so_far=[25600.0, 51200.0])
-    quantity = PlannedQuantity("cbs_prompts", "n_rollouts=8", "prompts", 0.9,
-                               np.array([20.0, 22.0, 25.0]), "identified")
-    tried = TriedRuns(np.array([(32.0, 8.0)]), np.array([1]), 25.0, 600.0)
-    return Plan(table, runs.reset_index(drop=True), quantity, tried, sample_cost(),
-                Request(runs=2, budget=60000), 0.9)
+    return make_plan()
 
 
 def notes(plan):
@@ -47,10 +37,10 @@ def notes(plan):
 
 def test_sentences_say_what_is_planned(plan):
     text = " ".join(plan_sentences(plan))
-    assert text.startswith("Next: n_prompts 32, n_rollouts 8, 100 updates, seed 1 (25,600 samples)")
-    assert "Prompt CBS at 8 rollouts, threshold 0.9: 22" in text
+    assert text.startswith("Next: 32 prompts × 8 rollouts, 100 updates, seed 1 (25,600 samples)")
+    assert "Prompt CBS at 8 rollouts, target 0.9: 22" in text
     assert "narrows the interval by 18" in text
-    assert "Together the 2 runs cost 51,200 samples and say 0.3 ±" in text
+    assert "Together the 2 runs cost 51,200 samples and tell 0.30 ±" in text
     alone = " ".join(plan_sentences(replace(plan, runs=plan.runs.head(1))))
     assert "The budget has room for one run, not for 2." in alone
     bound = replace(plan, quantity=replace(plan.quantity, status="upper_bound"))
@@ -63,10 +53,10 @@ def test_notes_say_what_to_doubt(plan):
     assert "outside the range tried" not in text
     doubt = replace(plan, runs=plan.runs.assign(extrapolated=True, effective_draws=12.0))
     assert "outside the range tried" in notes(doubt)
-    assert "Rough: the set leaves 12 effective draws" in notes(doubt)
+    assert "Rough: these runs leave 12 effective draws" in notes(doubt)
     untimed = replace(plan, runs=plan.runs.assign(cost_range="extrapolated"))
     assert "step time of a planned batch is extrapolated" in notes(untimed)
-    assert "No candidate says anything" in notes(
+    assert "No candidate tells more" in notes(
         replace(plan, table=plan.table.assign(resolved=False)))
 
 
@@ -74,3 +64,105 @@ def test_the_unit_of_a_price_is_one_to_read(plan):
     assert candidates_table(plan).columns[-1].label == "nats per 10^6 samples"
     nothing = replace(plan, table=plan.table.assign(per_cost=0.0))
     assert candidates_table(nothing).columns[-1].label == "nats per samples"
+
+
+def planned(*runs):
+    return pd.DataFrame(runs, columns=["n_prompts", "n_rollouts", "updates", "seed"], dtype=float)
+
+
+@pytest.fixture
+def head():
+    return read_like(PHASES_FOLDER / "tiny.toml")
+
+
+def laid_out(files, folder):
+    write_phases(files, folder)
+    return [read_phase(file.name, folder=folder) for file in files]
+
+
+def test_the_training_side_lays_out_the_planned_runs(head, tmp_path):
+    runs = planned((64, 8, 44, 4), (64, 8, 44, 5), (16, 4, 44, 4), (16, 4, 44, 5), (8, 2, 100, 7))
+    phases = laid_out(phase_files(runs, head, 2.0, "planned"), tmp_path)
+    assert [phase.name for phase in phases] == ["planned_1", "planned_2"]
+    cells = [cell for phase in phases for cell in phase.cells]
+    found = {(cell.n_prompts, cell.n_rollouts, cell.steps * cell.updates_per_step, cell.seed)
+             for cell in cells}
+    assert found == {tuple(map(int, row)) for row in runs.to_numpy()}
+    assert len(cells) == len(runs)
+    assert {cell.controls.validation.every_updates for cell in cells} == {2}
+
+
+def test_everything_else_is_as_in_the_phase_of_the_earlier_runs(head, tmp_path):
+    phase = laid_out(phase_files(planned((64, 8, 44, 4)), head, 2.0, "planned"), tmp_path)[0]
+    cell, like = phase.cells[0], read_phase("tiny").cells[0]
+    for name in ("optimizer", "sampling", "gradient_noise", "checkpoint"):
+        assert getattr(cell.controls, name) == getattr(like.controls, name)
+    for name in ("model", "dataset", "algorithm", "hardware", "checkpoint", "data"):
+        assert getattr(cell, name) == getattr(like, name)
+    assert cell.name == "cbs_p9_tiny_add3_np64_nr8_s4"
+
+
+@pytest.mark.parametrize("name", ["p1", "p3", "lr", "p4_rpp", "smoke"])
+def test_every_phase_can_be_the_model(name, tmp_path):
+    files = phase_files(planned((64, 8, 44, 4)), read_like(PHASES_FOLDER / f"{name}.toml"), 10.0,
+                        "planned")
+    assert laid_out(files, tmp_path)[0].cells[0].n_prompts == 64
+
+
+def test_without_one_the_head_says_what_the_sweep_says(fit, tmp_path):
+    head = head_of(fit.sweep.assign_coords(learning_rate=("run", [3e-6] * fit.sweep.sizes["run"])))
+    assert head.labels == {"hardware": "gpu", "model": "simulated", "dataset": "",
+                           "algorithm": "grpo"}
+    text = phase_files(planned((64, 8, 44, 4)), head, 2.0, "planned")[0].text
+    assert "learning_rate = 3e-06" in text
+    assert "--like" in head.how
+    with pytest.raises(CBSDataError, match="dataset is ''; valid: a text"):
+        laid_out(phase_files(planned((64, 8, 44, 4)), head, 2.0, "planned"), tmp_path)
+
+
+def test_text_with_quotes_and_tables_comes_back(tmp_path):
+    head = Head({"hardware": "gpu", "model": 'a "b" \\ c', "dataset": "d", "algorithm": "grpo"},
+                {"optimizer": {"kl_loss": True, "x": [1, 2.5], "y": {"z w": "ü"}}}, "")
+    path = tmp_path / "planned.toml"
+    path.write_text(phase_files(planned((64, 8, 44, 4)), head, 2.0, "planned")[0].text)
+    back = read_like(path)
+    assert back.labels == head.labels
+    assert back.sections["optimizer"] == head.sections["optimizer"]
+
+
+def test_a_file_of_another_origin_is_not_replaced(head, tmp_path):
+    files = phase_files(planned((64, 8, 44, 4)), head, 2.0, "tiny")
+    (tmp_path / "tiny.toml").write_text("title = 'mine'\n")
+    with pytest.raises(CBSDataError, match="exists and was not planned by this command"):
+        write_phases(files, tmp_path)
+    assert (tmp_path / "tiny.toml").read_text() == "title = 'mine'\n"
+    (tmp_path / "tiny.toml").unlink()
+    write_phases(files, tmp_path)
+    write_phases(files, tmp_path)  # its own it does
+
+
+def test_the_lines():
+    inside = command_lines([Path("training/phases/planned.toml")])
+    assert inside == ["python -m training.sweep planned --run", "python -m cbsbayes.ingest "
+                      "EARLIER_LOGS outputs/planned/logs -o sweep.nc"]
+    outside = command_lines([Path("my plan/a_1.toml"), Path("my plan/a_2.toml")])
+    assert outside[0] == "cp 'my plan/a_1.toml' 'my plan/a_2.toml' training/phases/"
+    assert outside[1:3] == ["python -m training.sweep a_1 --run",
+                            "python -m training.sweep a_2 --run"]
+
+
+@pytest.mark.parametrize(("row", "name", "message"), [
+    ((64.5, 8, 44, 1), "planned", "n_prompts is 64.5"), ((64, 8, 44.5, 1), "p", "updates is 44.5"),
+    ((64, 8, 44, 1), "not a-label", "the phase is called 'not a-label'")])
+def test_what_cannot_be_run(head, row, name, message):
+    with pytest.raises(CBSDataError, match=message):
+        phase_files(planned(row), head, 2.0, name)
+
+
+def test_a_file_that_is_no_phase(tmp_path):
+    (tmp_path / "a.toml").write_text("title = 'x'")
+    with pytest.raises(CBSDataError, match="does not say its hardware"):
+        read_like(tmp_path / "a.toml")
+    (tmp_path / "b.toml").write_text("[[")
+    with pytest.raises(CBSDataError, match="cannot be read as TOML"):
+        read_like(tmp_path / "b.toml")

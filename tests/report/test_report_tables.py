@@ -1,32 +1,69 @@
-"""Tables of text: what is printed, what is a bound, what is left out, and their CSV."""
+"""Tables of text: what is printed, what is a bound, and as CSV and LaTeX that compiles."""
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from cbsbayes.models.laws import LAWS
 from cbsbayes.report.facts import Facts
-from cbsbayes.report.numbers import Estimate
+from cbsbayes.report.fit_page import answer_table, fit_tables
 from cbsbayes.report.tables import (
     MAX_ROWS,
     Cell,
-    answer_table,
-    comparison_table,
-    definitions_table,
+    Column,
+    Table,
+    escape,
     from_columns,
     key_values,
-    law_comparison_table,
-    laws_table,
-    left_out_table,
+    latex_formula,
+    latex_table,
+    latex_text,
     text_frame,
-    worst_table,
 )
-from cbsbayes.report.text import QUANTITIES
+from cbsbayes.report.text import Estimate, quantities
+
+HOSTILE = r"\input{/etc/passwd} 50% & #1 $x$ a_b ^ ~ {open} \\ <b> | \"q\""
+
+
+def balanced(tex):
+    """Whether braces close, every dollar has its other, and environments nest."""
+    bare = re.sub(r"\\[\\{}$&#_%]", "", tex)
+    depth = 0
+    for sign in bare:
+        depth += (sign == "{") - (sign == "}")
+        if depth < 0:
+            return False
+    begun = re.findall(r"\\(begin|end)\{(\w+)\}", tex)
+    open_now = []
+    for way, name in begun:
+        if way == "begin":
+            open_now.append(name)
+        elif not open_now or open_now.pop() != name:
+            return False
+    return depth == 0 and bare.count("$") % 2 == 0 and not open_now
+
+
+def unescaped(tex):
+    """Return the special characters of a cell's text that stand bare, outside mathematics."""
+    text = re.sub(r"\\[a-zA-Z]+(\{\})?|\\[{}$&#_%]", "", tex)
+    return set(re.sub(r"\$[^$]*\$", "", text)) & set("\\$&#_%^{}")
 
 
 @pytest.fixture
 def facts(fit):
     return Facts(fit)
+
+
+@pytest.fixture(scope="module")
+def tables(fit):
+    return fit_tables(Facts(fit))
 
 
 def texts(table):
@@ -38,7 +75,7 @@ def test_the_answer_starts_with_gains_and_ends_with_what_leans_on_the_law(facts)
     heads = [row[0] for row in texts(table)]
     assert [c.label for c in table.columns] == ["quantity", *(f"{t:g}" for t in facts.thresholds)]
     assert heads[0] == "Doubling the prompts"
-    labels = [label for label, _ in QUANTITIES.values()]
+    labels = list(quantities().values())
     assert [labels.index(head) for head in heads] == sorted(labels.index(head) for head in heads)
     assert len(heads) == len(set(heads))
     assert all(column.numeric for column in table.columns[1:])
@@ -63,42 +100,45 @@ def test_bounds_are_marked_and_missing_values_are_a_dash():
     assert [column.numeric for column in table.columns] == [False, True, False]
 
 
-def test_the_laws_stand_side_by_side(facts, fit):
-    rows = texts(laws_table(facts))
-    first = [row[1] for row in rows if row[0] == "Prompt CBS"]
+def test_the_laws_stand_side_by_side(tables, fit):
+    rows = tables["laws"].rows
+    first = [row[1].text for row in rows if row[0].text == "Prompt CBS"]
     assert first == [fit.law.name, *(name for name in fit.others if name in first), "average"]
-    marked = [row[1].text for row in laws_table(facts).rows if row[1].mark == "ours"]
-    assert set(marked) == {fit.law.name}
-    ranked = law_comparison_table(facts)
-    assert [row[0] for row in texts(ranked)] == fit.law_table["law"].tolist()
+    assert {row[1].text for row in rows if row[1].mark == "ours"} == {fit.law.name}
+    assert [row[0] for row in texts(tables["law_comparison"])] == fit.law_table["law"].tolist()
 
 
-def test_the_comparison_has_a_row_per_axis_and_target(facts, fit):
-    table = comparison_table(facts)
+def test_the_comparison_has_a_row_per_axis_and_target(tables, fit):
+    table = tables["comparison"]
     assert [c.label for c in table.columns] == [
         "along", "target", "least squares", "log least squares", "this fit"]
     assert len(table.rows) == len(fit.comparison.groupby(["axis", "at", "threshold"]))
 
 
-def test_definitions_are_those_of_the_main_target(facts):
-    table = definitions_table(facts)
-    assert len(table.rows) == len(facts.definitions)
-    anchor = next(row for row in texts(table) if row[0].startswith("steps_2"))
+def test_definitions_are_those_of_the_main_target(tables, facts):
+    assert len(tables["overhead"].rows) == len(facts.definitions)
+    anchor = next(row for row in texts(tables["overhead"]) if row[0].startswith("steps_2"))
     assert anchor[-2:] == ["1", "2"]
 
 
-def test_runs_left_out_come_with_their_reason(fit):
-    table = left_out_table(fit)
-    assert [c.label for c in table.columns] == ["run", "reason"]
-    assert "an orphan tail" in table.rows[0][1].text
-    assert len(table.rows) == (~fit.runs["used"].astype(bool)).sum()
+def test_runs_left_out_come_with_their_reason(tables, fit):
+    assert "an orphan tail" in tables["left_out"].rows[0][1].text
+    assert len(tables["left_out"].rows) == (~fit.runs["used"].astype(bool)).sum()
 
 
-def test_diagnostics_are_the_worst_of_each_quantity(facts, fit):
-    rows = {row[0]: row for row in texts(worst_table(facts))}
+def test_diagnostics_are_the_worst_of_each_quantity(tables, fit):
+    rows = {row[0]: row for row in texts(tables["convergence"])}
     worst = fit.cbs[fit.cbs["quantity"] == "S_min"]["ess_bulk"].min()
     assert rows["S_min"][2] == f"{round(worst):,}"
     assert len(rows) == fit.cbs["quantity"].nunique()
+
+
+def test_a_simulated_sweep_shows_its_truth(tables, fit):
+    rows = {row[0]: row for row in tables["truth"].rows}
+    assert {"S_min", "B_prompt", "B_rollout", "Exponent α"} <= {cell.text for cell in rows}
+    truth = fit.sweep["true_S_min"].to_series()
+    (shown,) = (row[1].text for row in tables["truth"].rows if row[0].text == "S_min")
+    assert truth.min() <= float(shown.replace(",", "")) <= truth.max()
 
 
 def test_nested_settings_get_dotted_names():
@@ -108,7 +148,67 @@ def test_nested_settings_get_dotted_names():
 
 def test_what_stands_below_has_a_column_of_its_own_in_files():
     table = from_columns("c", {"name": [Cell("a", "at 8"), Cell("b")],
-                               "S / S_min": [Estimate("0.86", "0.8–0.9", "identified"), None]})
+                               "S / S_min": [Estimate("0.86", "0.8–0.9"), None]})
     assert text_frame(table).to_dict("list") == {
         "name": ["a", "b"], "name, below": ["at 8", ""], "S / S_min": ["0.86", "—"],
         "S / S_min, below": ["0.8–0.9", ""]}
+
+
+@pytest.fixture
+def table():
+    columns = (Column("name_1"), Column("S / S_min", True))
+    return Table(f"A caption with {HOSTILE}", columns, [
+        (Cell(HOSTILE), Cell("0.86", "0.8–0.9")),
+        (Cell("[1] in brackets"), Cell("−3 × 10⁻⁴", mark="upper_bound"))])
+
+
+def test_every_special_character_is_escaped():
+    assert escape("50 % of a_b & {c} #1 $5") == r"50 \% of a\_b \& \{c\} \#1 \$5"
+    assert escape("\\") == r"\textbackslash{}"
+    assert escape("−1 ≤ α–β × ½") == r"$-$1 $\le$ $\alpha$--$\beta$ $\times$ $\frac{1}{2}$"
+    assert escape("two\nlines") == "two lines"
+
+
+@given(st.text())
+def test_any_text_is_escaped_and_balanced(text):
+    assert unescaped(escape(text)) == set()
+    assert balanced(latex_text(text))
+    assert "\n" not in latex_text(text)
+
+
+def test_symbols_are_set_as_mathematics():
+    assert latex_text("S = 2 S_min") == r"S = 2 $S_{\min}$"
+    assert latex_text("B_prompt and not_B_prompt_x") == (
+        r"$B_{\mathrm{prompt}}$ and not\_B\_prompt\_x")
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_laws_are_formulas(name):
+    formula = latex_formula(LAWS[name])
+    assert balanced(formula)
+    assert formula.startswith(r"$S = S_{\min}")
+    assert "_min" not in formula
+    assert "^alpha" not in formula
+
+
+def test_a_table_is_balanced_and_every_row_has_its_cells(table):
+    tex = latex_table(table, "odd/name {x}")
+    assert balanced(tex)
+    assert r"\label{tab:odd-name-x-}" in tex
+    rows = tex.split("\\midrule\n")[1].split("\n\\bottomrule")[0].split("\n")
+    assert len(rows) == 2
+    assert all(row.endswith(r" \\") for row in rows)
+    assert all(len(re.findall(r"(?<!\\)&", row)) == 1 for row in rows)
+    assert rows[1].startswith("{}[1]")
+    assert r"\begin{tabular}{lr}" in tex
+    assert "(0.8--0.9)" in tex
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX engine on this machine")
+def test_a_latex_engine_takes_it(tmp_path, table):
+    text = ("\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs,longtable}"
+            "\\begin{document}" + latex_table(table, "x") + "\\end{document}")
+    (tmp_path / "x.tex").write_text(text)
+    done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "x.tex"],
+                          cwd=tmp_path, capture_output=True, check=False, timeout=900)
+    assert done.returncode == 0, done.stdout[-800:]

@@ -1,4 +1,4 @@
-"""Stages are timed one after the other, and nothing is counted twice."""
+"""Stages are shown with the time left, timed one after the other, and nothing is counted twice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from cbsbayes._command import Timings, timings_table
+from cbsbayes._command import Timings, shown_stages, timings_table
 
 
 @pytest.fixture
@@ -22,6 +22,18 @@ def clock(monkeypatch):
         now[0] += seconds
 
     return wait
+
+
+def test_numbered_stages_tell_the_time_left(clock, capsys):
+    with shown_stages("fit", quiet=False) as show:
+        for text in ("reading", "law 1 of 3", "law 2 of 3", "law 3 of 3", "writing"):
+            show(text)
+            clock(4)
+    with shown_stages("fit", quiet=True) as show:
+        show("nothing")
+    assert capsys.readouterr().err.splitlines() == [
+        "fit: reading …", "fit: law 1 of 3 …", "fit: law 2 of 3, 8 s left …",
+        "fit: law 3 of 3, 4 s left …", "fit: writing …"]
 
 
 def test_a_stage_ends_where_the_next_begins_and_is_summed_when_met_again(clock):

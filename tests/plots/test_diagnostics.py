@@ -11,7 +11,7 @@ from fit_fixture import make_fit
 
 from cbsbayes import plots
 from cbsbayes.errors import CBSDataError
-from cbsbayes.plots.checks import interval_coverage
+from cbsbayes.plots.diagnostics import interval_coverage
 
 
 def test_marks_by_kind_are_counted_and_batches_named(fit):
