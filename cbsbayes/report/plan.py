@@ -286,9 +286,9 @@ def command_lines(places: Sequence[Path]) -> list[str]:
     places : sequence of Path
         The phase files, as written.
     """
-    phases = Path("training/phases")
-    elsewhere = [str(place) for place in places if place.parent != phases]
-    copied = [shlex.join(["cp", *elsewhere, f"{phases}/"])] if elsewhere else []
+    phases = Path("training/phases")  # named there; elsewhere by their path
+    lines = [shlex.join(["python", "-m", "training.sweep",
+                         place.stem if place.parent == phases else str(place), "--run"])
+             for place in places]
     logs = " ".join(f"outputs/{place.stem}/logs" for place in places)
-    return [*copied, *(f"python -m training.sweep {place.stem} --run" for place in places),
-            f"python -m cbsbayes.ingest EARLIER_LOGS {logs} -o sweep.nc"]
+    return [*lines, f"python -m cbsbayes.ingest EARLIER_LOGS {logs} -o sweep.nc"]

@@ -146,9 +146,8 @@ def test_the_lines():
     assert inside == ["python -m training.sweep planned --run", "python -m cbsbayes.ingest "
                       "EARLIER_LOGS outputs/planned/logs -o sweep.nc"]
     outside = command_lines([Path("my plan/a_1.toml"), Path("my plan/a_2.toml")])
-    assert outside[0] == "cp 'my plan/a_1.toml' 'my plan/a_2.toml' training/phases/"
-    assert outside[1:3] == ["python -m training.sweep a_1 --run",
-                            "python -m training.sweep a_2 --run"]
+    assert outside[:2] == ["python -m training.sweep 'my plan/a_1.toml' --run",
+                           "python -m training.sweep 'my plan/a_2.toml' --run"]
 
 
 @pytest.mark.parametrize(("row", "name", "message"), [
