@@ -208,10 +208,10 @@ def test_the_page_is_about_the_target_asked_for_and_can_be_made_again(sweep_file
     assert "accuracy 0.7" in json.loads((fit / "fit.json").read_text())["answer"][0]
     table = (fit / "cbs.csv").read_bytes()
     with few_figures():
-        assert command_of("report")([str(fit), "--target", "0.6"]) == 0
+        assert command_of("report")([str(fit), "--target", "0.6", "--budget", "1e9"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "accuracy 0.6" in out
-    assert "Target: as asked; budget: none (--budget)." in out
+    assert "Target: as asked; budget: at most 1,000,000,000 samples." in out
     assert listing(fit) == FILES
     assert (fit / "cbs.csv").read_bytes() == table
     assert command_of("report")([str(fit), "--target", "0.123"]) == 1
