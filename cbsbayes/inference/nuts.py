@@ -218,7 +218,8 @@ def _sample_once(
         running.cancel()
         raise
     stats = tree["sample_stats"].to_dataset().drop_attrs()
-    return mode + tree["posterior"]["z"].values @ root.T, stats
+    numbers = [name for name, value in stats.data_vars.items() if value.dtype.kind in "biuf"]
+    return mode + tree["posterior"]["z"].values @ root.T, stats[numbers]
 
 
 def _standardised(

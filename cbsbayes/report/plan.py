@@ -173,6 +173,8 @@ def read_like(path: Path) -> Head:
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CBSDataError(f"--like: {error.strerror}: {path}; give a phase file") from None
     except (ValueError, RecursionError) as error:
         raise CBSDataError(f"{path} cannot be read as TOML: {error}") from None
     missing = [key for key in _HEAD if not isinstance(table.get(key), str)]

@@ -50,7 +50,7 @@ def test_stages_name_every_law_in_the_order_they_are_fitted(prompts_sweep):
         fit = fit_sweep(prompts_sweep, stage=said.append,
                         sampler=SETTINGS)
     laws = [fit.law.name, *fit.others]
-    assert said == [*(f"sampling {name}" for name in laws),
+    assert said == [*(f"sampling {name}, law {k} of {len(laws)}" for k, name in enumerate(laws, 1)),
                     "comparing laws, predictive checks, tables"]
     assert sorted(fit.law_table["law"]) == sorted(laws)
 
