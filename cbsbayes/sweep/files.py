@@ -228,7 +228,7 @@ def read_tree(path: str | os.PathLike[str]) -> xr.DataTree:
     except _UNREADABLE as error:
         raise CBSDataError(_damaged(file, error)) from error
     if "schema_version" in tree.attrs:
-        raise CBSDataError(f"{file} is a sweep and is not a fit; give the folder or fit.nc that "
+        raise CBSDataError(f"{file} is not a fit; give the folder or fit.nc that "
                            "python -m cbsbayes.fit wrote")
     if tree.attrs.pop("digest", None) != found:
         raise CBSDataError(f"{file}: the content does not match its digest; the file was damaged "
