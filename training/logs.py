@@ -75,12 +75,18 @@ def read_progress(path: Path) -> RunProgress:
 
 
 def has_passed(path: Path, score: float, evaluations: int) -> bool:
-    """Return whether every ``val-core`` metric of the last so many evaluations is at a score."""
-    if not evaluations:
-        return False
-    core = [list(_scores(data).values()) for _, data in read_rows(path)]
-    last = [scores for scores in core if scores][-evaluations:]
-    return len(last) == evaluations and min(map(min, last)) >= score
+    """Return whether every ``val-core`` metric was at a score in so many evaluations in a row.
+
+    Once true it stays so, whatever is logged until the trainer has ended: a run that slides back
+    below the score in those seconds is finished all the same.
+    """
+    in_a_row = 0
+    for _, data in read_rows(path):
+        if scores := _scores(data).values():
+            in_a_row = in_a_row + 1 if min(scores) >= score else 0
+            if 0 < evaluations == in_a_row:
+                return True
+    return False
 
 
 def _scores(data: dict[str, Any]) -> dict[str, float]:

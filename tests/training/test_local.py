@@ -106,11 +106,13 @@ def test_a_run_that_has_reached_its_score_is_stopped_and_stays_finished(tmp_path
     cell = tiny_cells()[0]
     horizon = dataclasses.replace(cell.controls.horizon, stop_score=0.115, stop_evaluations=1)
     cell = dataclasses.replace(cell, controls=dataclasses.replace(cell.controls, horizon=horizon))
-    outcome, said = run([cell], tmp_path, {"after": 3, "sleep": 600})
+    outcome, said = run([cell], tmp_path, {"after": 2, "sleep": 600})
     assert dataclasses.astuple(outcome) == (1, 0, 0, 0)
-    assert "finished, 3 steps of 4, its score reached, in" in said[1]
+    assert "finished, 2 steps of 4, its score reached, in" in said[1]
     (attempt,) = read_record(cell, places(tmp_path))["attempts"]
     assert attempt["stopped_at_score"]
+    with places(tmp_path).log(cell.name).open("a") as log:  # it slid back until it had ended
+        log.write(json.dumps({"step": 3, "data": {KEY: 0.05}}) + "\n")
     assert run([cell], tmp_path)[0].skipped == 1
     more = dataclasses.replace(cell, controls=tiny_cells()[0].controls)
     assert run([more], tmp_path)[0].finished == 1  # without the rule it goes on to its horizon
