@@ -8,6 +8,7 @@ from fit_fixture import make_fit, make_one_axis_fit
 
 from cbsbayes.decisions.batches import (
     batches_run,
+    find_fits,
     fitted_threshold,
     interval_columns,
     middle_threshold,
@@ -15,6 +16,7 @@ from cbsbayes.decisions.batches import (
     share_least,
 )
 from cbsbayes.errors import CBSDataError
+from cbsbayes.sweep.output_folder import output_folder
 
 TRIED = np.array([(32, 8), (64, 8), (128, 2), (128, 8), (128, 16)], dtype=float)
 
@@ -57,3 +59,16 @@ def test_thresholds_of_a_fit():
     assert fitted_threshold(fit, 0.7) == 0.7
     with pytest.raises(CBSDataError, match=r"threshold 0.75 was not fitted; fitted: 0.5, 0.7"):
         fitted_threshold(fit, 0.75)
+
+
+def test_of_a_folder_only_fits_that_its_manifest_names_are_found(tmp_path):
+    out = tmp_path / "out"
+    with output_folder(out, "cbsbayes.fit") as folder:
+        for name in ("a", "b"):
+            (folder / name).mkdir()
+            (folder / name / "fit.nc").touch()
+    (out / "of_last_week").mkdir()
+    (out / "of_last_week" / "fit.nc").touch()
+    assert find_fits([out]) == [out / "a" / "fit.nc", out / "b" / "fit.nc"]
+    (out / "manifest.json").unlink()
+    assert len(find_fits([out])) == 3

@@ -124,6 +124,11 @@ def test_folder_that_slurm_would_misread(tmp_path):
         script(tmp_path, logs=Path("/a b"))
 
 
+def test_script_name_that_would_end_its_comment(tmp_path):
+    with pytest.raises(CBSDataError, match=r"--slurm is 'a\\nrm -rf x'; valid: a path without line"):
+        script(tmp_path, script=Path("a\nrm -rf x"))
+
+
 def test_ray_job_calls_the_same_command():
     command = submit_command("http://head:8265", ["p1", "--nodes", "2"], root=Path("/shared/repo"))
     assert command[:5] == ["ray", "job", "submit", "--address", "http://head:8265"]
