@@ -125,7 +125,7 @@ def test_folder_that_slurm_would_misread(tmp_path):
 
 
 def test_script_name_that_would_end_its_comment(tmp_path):
-    with pytest.raises(CBSDataError, match=r"--slurm is 'a\\nrm -rf x'; valid: a path without line"):
+    with pytest.raises(CBSDataError, match=r"--slurm is 'a\\nrm -rf x'; valid: a path without"):
         script(tmp_path, script=Path("a\nrm -rf x"))
 
 
