@@ -1,29 +1,78 @@
-"""What all commands share: exit statuses, one-line errors instead of tracebacks, stages timed."""
+"""What all commands share: options, exit statuses, one-line errors, stages timed, answers shown."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import resource
+import shlex
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+import tomllib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from cbsbayes.errors import CBSDataError, one_line
 
-__all__ = ["EXIT_INPUT", "EXIT_OK", "EXIT_SAMPLING", "Stage", "StageTime", "Timings", "numbers",
-           "peak_memory", "run_command", "shown_stages", "timings_table"]
+if TYPE_CHECKING:
+    from cbsbayes.posterior.fit import Fit
+    from cbsbayes.report.tables import Table
+
+__all__ = ["EXIT_INPUT", "EXIT_OK", "EXIT_SAMPLING", "Stage", "StageTime", "Timings",
+           "command_parser", "exit_status", "peak_memory", "print_result", "run_command",
+           "run_main", "shown_stages", "timings_table"]
 
 EXIT_OK = 0
 EXIT_INPUT = 1  # the user's input is at fault; 2 is argparse's own status for usage
 EXIT_SAMPLING = 3  # everything was written, but sampling checks were not passed
 _NUMBERED = re.compile(r"(\d+) of (\d+)$")
 _LEAST_MEMORY = 3 * 2**30  # bytes of address space; below, libraries abort while they are loaded
+
+
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """Return the parser of a command, by its entry in ``options.toml``."""
+    tables = tomllib.loads(Path(__file__).with_name("options.toml").read_text("utf-8"))
+    about = tables[name]
+    parser = argparse.ArgumentParser(
+        prog=f"python -m cbsbayes.{name}", description=about["description"],
+        epilog=about.get("epilog", tables["epilog"]))
+    exclusive = defaultdict(parser.add_mutually_exclusive_group)
+    for flags, given in about["options"].items():
+        option = tables["shared"].get(flags, {}) | given
+        holder = exclusive[option.pop("one_of")] if "one_of" in option else parser
+        if "type" in option:
+            option["type"] = _TYPES[option["type"]]
+        if "default" in option:
+            option["help"] += " (default: %(default)s)"
+        holder.add_argument(*flags.split(), **option)
+    return parser
+
+
+def run_main(
+    name: str, body: Callable[[argparse.Namespace], int], argv: Sequence[str] | None
+) -> int:
+    """Run a command's body with its options, and return the exit status of `run_command`.
+
+    Parameters
+    ----------
+    name : str
+        The command; errors of usage end the process with status 2.
+    body : callable
+        The command's work; the options' ``command`` is the line as it was typed.
+    argv : sequence of str, optional
+        The arguments; those of the process unless given.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = command_parser(name).parse_args(arguments)
+    options.command = shlex.join(["python", "-m", f"cbsbayes.{name}", *arguments])
+    return run_command(lambda: body(options), f"cbsbayes.{name}")
 
 
 def run_command(body: Callable[[], int], command: str) -> int:
@@ -94,19 +143,63 @@ def _sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def numbers(text: str) -> list[float]:
-    """Return a comma-separated list of numbers, as the type of an option.
+def _separated[T](read: Callable[[str], T], what: str) -> Callable[[str], list[T]]:
+    """Return the type of an option that is a comma-separated list."""
+    def read_all(text: str) -> list[T]:
+        try:
+            return [read(part) for part in text.split(",") if part.strip()]
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
 
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        If a part is no number.
+    return read_all
+
+
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return the type of an option that is a whole number from `least` to `most`."""
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
+            to = "" if most is None else f" to {most}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}{to}")
+        return int(text)
+
+    return read
+
+
+_TYPES: dict[str, Callable[[str], Any]] = {
+    "Path": Path, "int": int, "float": float, "whole": _whole(0), "count": _whole(1),
+    "seed": _whole(0, 2**32 - 1),
+    "counts": _separated(int, "a whole number, or several like 8,16,32"),
+    "numbers": _separated(float, "a list of numbers like 0.60,0.65,0.70")}
+"""Types of options by their names in ``options.toml``."""
+
+
+def exit_status(fits: Iterable[Fit]) -> int:
+    """Return 0 where the sampling of all fits passed its checks, else 3."""
+    passed = all(fit.verdict["sampling"]["passed"] for fit in fits)
+    return EXIT_OK if passed else EXIT_SAMPLING
+
+
+def print_result(
+    options: argparse.Namespace, record: object, head: str, lines: Sequence[str],
+    notes: Sequence[str], tables: Sequence[Table],
+) -> None:
+    """Print what a command answers, or with ``--json`` its record; with ``--quiet`` nothing.
+
+    Parameters
+    ----------
+    options : Namespace
+        Of a parser made by `command_parser`.
+    record : object
+        Plain values.
+    head, lines, notes, tables
+        As of `cbsbayes.report.page.print_answer`.
     """
-    try:
-        return [float(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a list of numbers like 0.60,0.65,0.70") from None
+    if options.json:
+        print(json.dumps(record, allow_nan=False))
+    elif not options.quiet:
+        from cbsbayes.report.page import print_answer
+
+        print_answer(head, lines, notes, tables, options.output / "index.html")
 
 
 Stage = Callable[[str], None]
@@ -200,16 +293,12 @@ def _left() -> Callable[[str], str]:
     return timed
 
 
-def peak_memory() -> float | None:
-    """Return the most memory held, MiB; None where the system cannot tell.
+def peak_memory() -> float:
+    """Return the most memory held, MiB.
 
     The peak of this process and that of the largest it has started and seen end, added up: the
     two need not have been at the same time.
     """
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
     unit = 1024 if sys.platform != "darwin" else 1024**2
     return sum(resource.getrusage(who).ru_maxrss
                for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / unit
@@ -220,5 +309,4 @@ def timings_table(rows: list[StageTime]) -> str:
     total = StageTime("all stages", sum(r.seconds for r in rows), sum(r.cpu_seconds for r in rows))
     lines = [f"{'seconds':>8} {'CPU':>7}  stage"]
     lines += [f"{r.seconds:8.2f} {r.cpu_seconds:7.2f}  {r.stage}" for r in [*rows, total]]
-    memory = peak_memory()
-    return "\n".join(lines + ([] if memory is None else [f"{memory:8.0f} MiB      peak memory"]))
+    return "\n".join([*lines, f"{peak_memory():8.0f} MiB      peak memory"])

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cbsbayes._command import EXIT_OK, EXIT_SAMPLING, run_command
+from cbsbayes._command import exit_status, print_result, run_main
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
@@ -29,84 +27,15 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _TIMES = ("gpus", "price", "gpu_hours", "money", "deadline")  # options that ask for times
-_NOT_ASKED = ("fit", "output", "json", "quiet")  # say nothing of the decision
+_NOT_ASKED = ("fit", "output", "json", "quiet", "command")  # say nothing of the decision
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    options = _parser().parse_args(arguments)
-    command = shlex.join(["python", "-m", "cbsbayes.allocate", *arguments])
-    return run_command(lambda: _run(options, command), "cbsbayes.allocate")
+    return run_main("allocate", _run, argv)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m cbsbayes.allocate",
-        description="Say which split of a batch is best, which batch meets a target, and what the "
-                    "trade of updates against samples is, each with its probability.",
-        epilog="writes splits.csv, group_size.csv, front.csv, targets.csv (with a target), "
-               "iso_batch.csv (where runs of the batch were made), figures and a page. Exit "
-               "status: 0 good; 1 the input is at fault; 2 usage; 3 sampling checks not passed "
-               "(everything is still written)")
-    add = parser.add_argument
-    add("fit", type=Path, metavar="FIT", help="a folder or fit.nc that cbsbayes.fit wrote")
-    add("-o", "--output", type=Path, default=Path("outputs/allocate"), metavar="DIR",
-        help="folder to write (default: %(default)s)")
-    add("--batch", type=_whole, metavar="N",
-        help="samples of one update to split (default: the batch split in most ways, else that "
-             "of most runs)")
-    add("--threshold", type=float, metavar="T",
-        help="one fitted target accuracy (default: tables of all, sentences at the middle one)")
-    aim = parser.add_mutually_exclusive_group()
-    aim.add_argument("--target-updates", type=float, metavar="U",
-                     help="find the smallest batch that takes at most so many updates")
-    aim.add_argument("--target-samples", type=float, metavar="E",
-                     help="find the batches that take at most so many samples")
-    add("--probability", type=float, default=0.9, metavar="P",
-        help="with which a target is to be met (default: %(default)s)")
-    add("--prompt-cost", type=float, metavar="C", help="cost of a prompt (prefill)")
-    add("--rollout-cost", type=float, metavar="C",
-        help="cost of a rollout (decoding), in the same unit")
-    add("--check", action="store_true",
-        help="predict the runs of that batch by a fit that leaves them out, sampled anew; without "
-             "it the fit that has seen them does")
-    _add_time_options(parser)
-    add("--json", action="store_true", help="print everything as JSON")
-    add("--quiet", action="store_true", help="print nothing but errors")
-    return parser
-
-
-def _add_time_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group(
-        "wall clock and cost", "from the step times of the fit's runs: writes clock.csv, times.csv "
-        "and clock_choices.csv; each of these options turns the clock on").add_argument
-    add("--clock", action="store_true", help="time to the target at every batch")
-    add("--gpus", type=_counts, metavar="N[,N…]",
-        help="GPUs the runs used; further counts are bounds, as if work divided perfectly")
-    add("--price", type=float, metavar="X", help="price of a GPU-hour, in any currency")
-    add("--gpu-hours", type=float, metavar="H",
-        help="find the fastest batch that takes at most so many GPU-hours")
-    add("--money", type=float, metavar="M", help="find the fastest batch that costs at most that")
-    add("--deadline", type=float, metavar="HOURS",
-        help="find the cheapest batch that is done in so many hours")
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a whole number, or several like 8,16,32") from None
-
-
-def _run(options: argparse.Namespace, command: str) -> int:
+def _run(options: argparse.Namespace) -> int:
     from cbsbayes.decisions.batches import find_fits
     from cbsbayes.decisions.decision import decide
     from cbsbayes.posterior.fit import Fit, fitted_threshold, middle_threshold
@@ -133,16 +62,12 @@ def _run(options: argparse.Namespace, command: str) -> int:
                  if value not in (None, False) and name not in _NOT_ASKED}
         write_answer(folder, decision.tables, _figures(fit, decision, times))
         page = allocate_page(Facts(fit, decision.threshold), decision, times, folder,
-                             {"command": command, "asked": asked})
+                             {"command": options.command, "asked": asked})
         write_page(page, folder)
-    if options.json:
-        print(json.dumps(_as_json(fit, decision, page.answer, page.cautions), allow_nan=False))
-    elif not options.quiet:
-        from cbsbayes.report.page import print_answer
-
-        tables = [table for section in page.sections for table in section.tables.values()]
-        print_answer(page.asked, page.answer, page.cautions, tables, options.output / "index.html")
-    return EXIT_OK if fit.verdict["sampling"]["passed"] else EXIT_SAMPLING
+    tables = [table for section in page.sections for table in section.tables.values()]
+    print_result(options, _as_json(fit, decision, page.answer, page.cautions), page.asked,
+                 page.answer, page.cautions, tables)
+    return exit_status([fit])
 
 
 def _target(options: argparse.Namespace) -> Target | None:
@@ -173,7 +98,7 @@ def _times(fit: Fit, options: argparse.Namespace, threshold: float) -> TimeAnswe
         return ""
     from cbsbayes.decisions.time_to_target import Limits, Machine, answer_times
 
-    machine = Machine(options.gpus or (), options.price)
+    machine = Machine(tuple(options.gpus or ()), options.price)
     limits = Limits(options.gpu_hours, options.money, options.deadline)
     return answer_times(fit, machine, limits, threshold=threshold, probability=options.probability)
 

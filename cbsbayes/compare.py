@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
-from cbsbayes._command import EXIT_OK, EXIT_SAMPLING, run_command
+from cbsbayes._command import exit_status, print_result, run_main
 from cbsbayes.errors import CBSDataError
 
 __all__ = ["main"]
@@ -22,38 +20,10 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    options = _parser().parse_args(arguments)
-    command = shlex.join(["python", "-m", "cbsbayes.compare", *arguments])
-    return run_command(lambda: _run(options, command), "cbsbayes.compare")
+    return run_main("compare", _run, argv)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m cbsbayes.compare",
-        description="Compare fits of different runs (models, data sets, estimators, learning "
-                    "rates, ppo_epochs): ratios and differences at common thresholds and batches.",
-        epilog="exit status: 0 good; 1 the input is at fault; 2 usage; 3 sampling checks not "
-               "passed by one of the fits (everything is still written)")
-    add = parser.add_argument
-    add("fits", nargs="+", type=Path, metavar="FIT",
-        help="folders or fit.nc files written by cbsbayes.fit; a folder of several groups counts "
-             "as several")
-    add("-o", "--output", type=Path, default=Path("outputs/compare"), metavar="DIR",
-        help="folder to write (default: %(default)s)")
-    add("--quantity", metavar="NAME,…",
-        help="only these quantities, by their names in cbs.csv; default: all")
-    add("--threshold", type=float, metavar="T",
-        help="the target of the sentences; the tables have all (default: the middle common one)")
-    add("--ci-prob", type=float, default=0.9, metavar="P",
-        help="probability of the equal-tailed intervals (default: %(default)s)")
-    add("--seed", type=int, default=0, help="seed of the pairing of draws (default: %(default)s)")
-    add("--json", action="store_true", help="print the tables and remarks as JSON")
-    add("--quiet", action="store_true", help="print nothing but errors")
-    return parser
-
-
-def _run(options: argparse.Namespace, command: str) -> int:
+def _run(options: argparse.Namespace) -> int:
     from cbsbayes.decisions.batches import find_fits, label_fits
     from cbsbayes.decisions.compare_fits import compare_fits, remarks
     from cbsbayes.plots import plot_forest
@@ -81,21 +51,14 @@ def _run(options: argparse.Namespace, command: str) -> int:
         panels = {row_label(row): (row["quantity"], row["at"]) for _, row in first.iterrows()}
         write_answer(folder, {"compare": table},
                      {"compare": partial(plot_forest, table, panels)})
-        page = compare_page(sides, table, shown, folder, command)
+        page = compare_page(sides, table, shown, folder, options.command)
         write_whole(folder / "compare.txt",
                     "\n".join([*page.cautions, how_text(table), *page.answer]) + "\n")
         write_page(page, folder)
-    if options.json:
-        print(json.dumps({"remarks": remarks(fits),
-                          "compare": json.loads(table.to_json(orient="records"))},
-                         allow_nan=False))
-    elif not options.quiet:
-        from cbsbayes.report.page import print_answer
-
-        print_answer(page.title, [how_text(table)], page.cautions,
-                     list(page.sections[0].tables.values()), options.output / "index.html")
-    passed = all(fit.verdict["sampling"]["passed"] for fit in fits.values())
-    return EXIT_OK if passed else EXIT_SAMPLING
+    record = {"remarks": remarks(fits), "compare": json.loads(table.to_json(orient="records"))}
+    print_result(options, record, page.title, [how_text(table)], page.cautions,
+                 list(page.sections[0].tables.values()))
+    return exit_status(loaded)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -17,13 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cbsbayes._command import (
-    EXIT_OK,
-    EXIT_SAMPLING,
     Stage,
     Timings,
-    numbers,
+    command_parser,
+    exit_status,
     peak_memory,
-    run_command,
+    run_main,
     shown_stages,
     timings_table,
 )
@@ -35,123 +33,46 @@ if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
     from cbsbayes.report.facts import Facts
 
-__all__ = ["add_page_options", "exit_status", "main"]
+__all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.watch is not None and options.sweep is None:
-        parser.error("--watch follows a SWEEP; give one")
-    command = shlex.join(["python", "-m", "cbsbayes.fit", *arguments])
-    return run_command(lambda: _follow(options, command), "cbsbayes.fit")
+    return run_main("fit", _follow, argv)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m cbsbayes.fit",
-        description="Fit S_min and the noise scales of a sweep; write tables, figures and a page.",
-        epilog="exit status: 0 good; 1 the input is at fault; 2 usage; 3 the sampling checks did "
-               "not pass (everything is still written, the verdict says why)",
-    )
-    add = parser.add_argument
-    add("sweep", nargs="?", type=Path, metavar="SWEEP",
-        help="a sweep written by cbsbayes.ingest; default: the shipped real sweep")
-    add("-o", "--output", type=Path, default=Path("outputs/fit"), metavar="DIR",
-        help="folder to write (default: %(default)s)")
-    add("--model", choices=["crossing", "trajectory"], default="crossing",
-        help="what is fitted: crossings of thresholds, or whole curves (default: %(default)s)")
-    add("--law", default="auto", metavar="NAME",
-        help="auto (the varied axes decide), total, power, two_axis, two_axis_sqrt, "
-             "two_axis_free, or one of the last three with _plain")
-    add("--thresholds", type=numbers, metavar="T,T,…",
-        help="target accuracies, comma-separated; default: chosen on a round grid")
-    add("--metric", metavar="KEY", help="validation set; default: the sweep's")
-    add("--group", metavar="NAME", help="fit only this group of runs; default: each apart")
-    add("--rule", choices=["isotonic", "first", "consecutive"], default="isotonic",
-        help="what counts as a crossing (default: %(default)s)")
-    add("--use-gradient-noise", action="store_true",
-        help="take gradient noise that the runs logged as data too, up to a free offset "
-             "(crossing model)")
-    add("--ceiling-by-group", action="store_true",
-        help="let small groups saturate lower: a ceiling for every n_rollouts (trajectory model)")
-    add("--ci-prob", type=float, default=0.9, metavar="P",
-        help="probability of the equal-tailed intervals (default: %(default)s)")
-    add("--sampler", choices=["nutpie", "pymc"], default="nutpie",
-        help="nutpie, or PyMC's own NUTS on the PyMC model, much slower (default: %(default)s)")
-    add("--draws", type=int, default=750, help="kept draws of each chain (default: %(default)s)")
-    add("--tune", type=int, default=250, help="warm-up draws of each chain (default: %(default)s)")
-    add("--chains", type=int, default=4, help="(default: %(default)s)")
-    add("--seed", type=_seed, default=0, help="random seed (default: %(default)s)")
-    add_page_options(parser)
-    add("--watch", type=float, metavar="SECONDS",
-        help="look every SECONDS whether SWEEP has changed and fit again, until interrupted")
-    add("--json", action="store_true", help="print fit.json and the tables as JSON")
-    add("--timings", action="store_true",
-        help="print what each stage took (with --json as the last entry) and the peak memory")
-    add("--quiet", action="store_true", help="print nothing but errors and what --timings asks")
-    return parser
-
-
-def add_page_options(parser: argparse.ArgumentParser) -> None:
-    """Add what chooses the content of a fit's page."""
-    add = parser.add_argument
-    add("--target", type=float, metavar="T",
-        help="the threshold that card, page and figures are about (default: the middle one)")
-    add("--budget", type=float, metavar="E",
-        help="advise the batch with the least time (or updates) of those whose median samples to "
-             "the target are at most that (default: none)")
-    add("--figures", choices=["page", "all", "none", "pdf"], default="page",
-        help="which to draw: the page's, all, none, or all as PDF too (default: %(default)s)")
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
-    return int(text)
-
-
-def _follow(options: argparse.Namespace, command: str) -> int:
+def _follow(options: argparse.Namespace) -> int:
     """Fit, and with ``--watch`` again whenever the file has been replaced."""
+    from cbsbayes.sweep.files import default_sweep_path
+
+    if options.watch is not None and options.sweep is None:
+        command_parser("fit").error("--watch follows a SWEEP; give one")
+    sweep = options.sweep or default_sweep_path()
     while True:
-        seen = options.sweep.stat().st_mtime_ns if options.watch is not None else 0
-        status = _run(options, command)
-        while options.watch is not None and options.sweep.stat().st_mtime_ns == seen:
+        seen = sweep.stat().st_mtime_ns if options.watch is not None else 0
+        status = _run(options, sweep)
+        while options.watch is not None and sweep.stat().st_mtime_ns == seen:
             time.sleep(options.watch)
         if options.watch is None:
             return status
 
 
-def _run(options: argparse.Namespace, command: str) -> int:
+def _run(options: argparse.Namespace, sweep: Path) -> int:
     with shown_stages("cbsbayes.fit", quiet=options.quiet or options.json) as show:
         stage = Timings(show)
-        done, refused = _fit_groups(options, command, stage)
+        done, refused = _fit_groups(options, sweep, stage)
         stage.stop()
     if options.json:
         _print_json(done, refused, stage if options.timings else None)
     elif not options.quiet:
-        _print(done, refused, str(_path(options)))
+        _print(done, refused, str(sweep))
     if options.timings and not options.json:
         print(timings_table(stage.rows()))
-    return exit_status(list(done.values()))
-
-
-def _path(options: argparse.Namespace) -> Path:
-    from cbsbayes.sweep.files import default_sweep_path
-
-    return options.sweep or default_sweep_path()
-
-
-def exit_status(fitted: Sequence[Facts]) -> int:
-    """Return 0 where the sampling of all fits passed its checks, else 3."""
-    passed = all(facts.fit.verdict["sampling"]["passed"] for facts in fitted)
-    return EXIT_OK if passed else EXIT_SAMPLING
+    return exit_status(facts.fit for facts in done.values())
 
 
 def _fit_groups(
-    options: argparse.Namespace, command: str, stage: Timings
+    options: argparse.Namespace, path: Path, stage: Timings
 ) -> tuple[dict[Path, Facts], dict[str, str]]:
     """Return what is reported of each group by its folder, and the reasons of those refused."""
     stage("importing")
@@ -163,7 +84,7 @@ def _fit_groups(
     from cbsbayes.sweep.output_folder import output_folder
 
     stage("reading the sweep")
-    sweep = read_sweep(_path(options))
+    sweep = read_sweep(path)
     groups = [options.group] if options.group is not None else group_names(sweep)
     done: dict[Path, Facts] = {}
     refused: dict[str, str] = {}
@@ -177,8 +98,9 @@ def _fit_groups(
                 refused[group] = str(error)
                 continue
             facts = Facts(with_comparison(fit), options.target, options.budget)
-            write_files(facts, new / name, shown=options.output / name, command=command,
-                        stage=stage, figures=options.figures, source=options.sweep)
+            write_files(facts, new / name, shown=options.output / name,
+                        command=options.command, stage=stage, figures=options.figures,
+                        source=options.sweep)
             done[options.output / name] = facts
         if not done:
             raise CBSDataError(_none_fitted(refused))

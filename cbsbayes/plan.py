@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cbsbayes._command import EXIT_OK, EXIT_SAMPLING, numbers, run_command
+from cbsbayes._command import Stage, exit_status, print_result, run_main, shown_stages
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
@@ -34,68 +33,10 @@ _OF_A_SWEEP = {"law": "auto", "thresholds": None, "metric": None, "group": None}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    options = _parser().parse_args(arguments)
-    command = shlex.join(["python", "-m", "cbsbayes.plan", *arguments])
-    return run_command(lambda: _run(options, command), "cbsbayes.plan")
+    return run_main("plan", _run, argv)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m cbsbayes.plan",
-        description="Rank the runs that could be next by what each is expected to tell about one "
-                    "quantity, for its price.",
-        epilog="exit status: 0 good; 1 the input is at fault; 2 usage; 3 sampling checks not "
-               "passed (everything is still written)")
-    add = parser.add_argument
-    add("source", nargs="?", type=Path, metavar="SWEEP|FIT",
-        help="a sweep, which is fitted first, or what cbsbayes.fit wrote; default: the shipped "
-             "real sweep")
-    add("-o", "--output", type=Path, default=Path("outputs/plan"), metavar="DIR",
-        help="folder to write (default: %(default)s)")
-    add("--budget", type=float, metavar="COST", help="for all planned runs together, in the unit "
-        "of the cost; default: none")
-    add("--runs", type=int, default=1, metavar="K", help="plan up to K runs (default: %(default)s)")
-    add("--quantity", metavar="NAME[@AT]", help="what is to be known better, e.g. "
-        "cbs_prompts@n_rollouts=8, S_min, alpha; default: the prompt CBS at the n_rollouts of most "
-        "runs")
-    add("--threshold", type=float, metavar="T", help="at which fitted threshold; default: the "
-        "hardest at which the quantity is identified")
-    add("--cost", choices=["samples", "gpu-hours"], default="samples",
-        help="samples, or GPU-hours from the step times that the sweep logged (default: "
-             "%(default)s)")
-    add("--seconds-per-sample", type=float, metavar="X", help="GPU-hours from this rate instead")
-    add("--gpus", type=float, default=1.0, metavar="N", help="GPUs of a run (default: 1)")
-    add("--n-prompts", type=numbers, metavar="P,P,…", help="choose among these (of one axis: "
-        "total batches); default: those tried")
-    add("--n-rollouts", type=numbers, metavar="G,G,…", help="choose among these; default: those "
-        "tried")
-    add("--updates", type=numbers, metavar="N,N,…", help="run lengths to choose among; default: "
-        "where new runs are past the target, and past the middle threshold, with --reach")
-    add("--reach", type=float, default=0.9, metavar="P",
-        help="share of new runs past a threshold at their end (default: %(default)s)")
-    add("--eval-every", type=float, metavar="N", help="updates between evaluations; default: the "
-        "sweep's")
-    add("--write-phase", type=Path, metavar="FILE", help="write the planned runs as this phase "
-        "file, e.g. training/phases/planned.toml (numbered where they need several); default: "
-        "DIR/phases/planned.toml")
-    add("--like", type=Path, metavar="FILE", help="the phase file of the earlier runs, whose other "
-        "settings are taken over")
-    add("--law", default="auto", metavar="NAME", help="of a sweep: the law, as for cbsbayes.fit")
-    add("--thresholds", type=numbers, metavar="T,T,…", help="of a sweep: the thresholds")
-    add("--metric", metavar="KEY", help="of a sweep: the validation set")
-    add("--group", metavar="NAME", help="of a sweep: the group of runs")
-    add("--data-sets", type=int, default=128, metavar="N",
-        help="simulated data sets per candidate (default: %(default)s)")
-    add("--draws", type=int, default=1000, metavar="N",
-        help="posterior draws that each weights (default: %(default)s)")
-    add("--seed", type=int, default=0, help="random seed (default: %(default)s)")
-    add("--json", action="store_true", help="print plan.json")
-    add("--quiet", action="store_true", help="print nothing but errors")
-    return parser
-
-
-def _run(options: argparse.Namespace, command: str) -> int:
+def _run(options: argparse.Namespace) -> int:
     from cbsbayes.decisions.next_runs import plan_runs
     from cbsbayes.plots import plot_plan
     from cbsbayes.report.facts import Facts
@@ -114,8 +55,8 @@ def _run(options: argparse.Namespace, command: str) -> int:
     from cbsbayes.sweep.output_folder import output_folder
 
     request = _request(options)
-    stage = _stage(options)
-    with output_folder(options.output, "cbsbayes.plan") as folder:
+    with (output_folder(options.output, "cbsbayes.plan") as folder,
+          shown_stages("cbsbayes.plan", quiet=options.quiet or options.json) as stage):
         fit, notes = _planning_fit(options, stage)
         head = read_like(options.like) if options.like else head_of(fit.sweep)
         cost = _cost(options, fit)
@@ -123,21 +64,15 @@ def _run(options: argparse.Namespace, command: str) -> int:
         plan, facts = plan_runs(fit, request, cost), Facts(fit)
         write_answer(folder, {"plan": plan.table, "runs": plan.runs},
                      {"plan": partial(plot_plan, plan, title=plan_label(plan))})
-        record = _record(plan, facts, command, notes, *_phases(options, plan, head, folder))
+        record = _record(plan, facts, options.command, notes, *_phases(options, plan, head, folder))
         write_whole(folder / "plan.json",
                     json.dumps(record, indent=2, allow_nan=False) + "\n")
         page = plan_page(plan, facts, record, folder)
         write_page(page, folder)
-    if options.json:
-        print(json.dumps(record, allow_nan=False))
-    elif not options.quiet:
-        from cbsbayes.report.page import print_answer
-
-        tables = [candidates_table(plan, SHOWN)] + ([runs_table(plan)] if len(plan.runs) > 1
-                                                    else [])
-        print_answer(page.asked, [*page.answer, record["lines_from"], *record["lines"]],
-                     page.cautions, tables, options.output / "index.html")
-    return EXIT_OK if fit.verdict["sampling"]["passed"] else EXIT_SAMPLING
+    tables = [candidates_table(plan, SHOWN)] + ([runs_table(plan)] if len(plan.runs) > 1 else [])
+    print_result(options, record, page.asked,
+                 [*page.answer, record["lines_from"], *record["lines"]], page.cautions, tables)
+    return exit_status([fit])
 
 
 def _request(options: argparse.Namespace) -> Request:
@@ -151,15 +86,7 @@ def _request(options: argparse.Namespace) -> Request:
         choices=choices, data_sets=options.data_sets, draws=options.draws, seed=options.seed)
 
 
-def _stage(options: argparse.Namespace) -> Callable[[str], None]:
-    if options.quiet or options.json:
-        return lambda text: None
-    return lambda text: print(f"cbsbayes.plan: {text} …", file=sys.stderr, flush=True)
-
-
-def _planning_fit(
-    options: argparse.Namespace, stage: Callable[[str], None]
-) -> tuple[Fit, list[str]]:
+def _planning_fit(options: argparse.Namespace, stage: Stage) -> tuple[Fit, list[str]]:
     """Return a fit of the crossing model, and what must be known about it.
 
     A sweep is fitted without alternative laws; a fit of whole curves is made again by the crossing

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cbsbayes._command import EXIT_OK, EXIT_SAMPLING, numbers, run_command
+from cbsbayes._command import EXIT_OK, EXIT_SAMPLING, run_main
 from cbsbayes.errors import CBSDataError, one_line
 
 if TYPE_CHECKING:
@@ -34,66 +31,10 @@ _LINES = 20  # of progress that a batch log gets
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    options = _parser().parse_args(arguments)
-    command = shlex.join(["python", "-m", "cbsbayes.validate", *arguments])
-    return run_command(lambda: _run(options, command), "cbsbayes.validate")
+    return run_main("validate", _run, argv)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m cbsbayes.validate",
-        description="Fit many sweeps whose truth is known and count how often intervals hold it.",
-        epilog="finished sweeps are kept in DIR/sweeps: the same command goes on where it was "
-               "stopped. Exit status: 0 good; 1 the input is at fault; 2 usage; 3 some fits "
-               "failed (they are named, everything else is written)")
-    add, count = parser.add_argument, partial(_whole, least=1)
-    add("what", nargs="?", choices=["coverage", "sbc", "seeds"], default="coverage",
-        help="coverage over simulated sweeps (default), simulation-based calibration, or real "
-             "seeds redrawn")
-    add("-o", "--output", type=Path, default=Path("outputs/validation"), metavar="DIR",
-        help="folder to write; tables of other studies in it are kept (default: %(default)s)")
-    add("--family", default="base", metavar="NAME,…",
-        help="families of simulated truth, comma-separated, or all (default: %(default)s)")
-    add("--eval-every", type=count, metavar="N",
-        help="for coverage: updates between evaluations (default: as the family has it)")
-    add("--table", type=Path, metavar="FILE",
-        help="for seeds: a sweep (.nc) or a table of runs, several of a batch")
-    add("--law", default="auto", metavar="NAME",
-        help=f"law to fit (default: {_DEFAULT_LAW}; of a table what its axes allow)")
-    add("--model", default="crossing", metavar="NAME",
-        help="crossing or trajectory (default: %(default)s)")
-    add("--ceiling-by-group", action="store_true",
-        help="for coverage: small groups may saturate lower in the model fitted (trajectory model)")
-    add("--alarms", action="store_true",
-        help="for coverage: count how often a fit would warn that small groups saturate lower")
-    add("--average", action="store_true",
-        help="for coverage: fit the other laws as well and count what is averaged over them")
-    add("--sweeps", type=count, default=100, help="sweeps a study (default: %(default)s)")
-    add("--first", type=_whole, default=0, metavar="SEED",
-        help="random seed of the first (default: %(default)s)")
-    add("--thresholds", type=lambda text: tuple(sorted(set(numbers(text)))), metavar="T,T,…",
-        help="target accuracies")
-    add("--draws", type=int, default=500, help="kept draws of each chain (default: %(default)s)")
-    add("--tune", type=int, default=250, help="warm-up draws (default: %(default)s)")
-    add("--chains", type=int, default=2, help="(default: %(default)s)")
-    add("--no-least-squares", dest="least_squares", action="store_false",
-        help="fit the posterior alone, which is faster")
-    add("--workers", type=count, default=os.cpu_count() or 1,
-        help="processes on this machine, one thread each (default: all its cores)")
-    add("--scheduler", metavar="ADDRESS",
-        help="fit on the workers of a Dask scheduler instead (pip install 'cbsbayes[cluster]')")
-    add("--quiet", action="store_true", help="print nothing but errors")
-    return parser
-
-
-def _whole(text: str, least: int = 0) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
-    return int(text)
-
-
-def _run(options: argparse.Namespace, command: str) -> int:
+def _run(options: argparse.Namespace) -> int:
     from cbsbayes.sweep.output_folder import growing_folder
     from cbsbayes.validation.engine import executor, run_study
     from cbsbayes.validation.page import study_markdown, write_outcome, write_page
@@ -102,13 +43,13 @@ def _run(options: argparse.Namespace, command: str) -> int:
     say: Callable[[str], object] = (lambda text: None) if options.quiet else print
     wanted = range(options.first, options.first + options.sweeps)
     failed = False
-    say(f"`{command}`")
+    say(f"`{options.command}`")
     with (growing_folder(options.output, "cbsbayes.validate") as folder,
           _progress(options.quiet, len(studies) * len(wanted)) as advance,
-          executor(options.workers, options.scheduler) as pool):
+          executor(options.workers or os.cpu_count() or 1, options.scheduler) as pool):
         for study in studies:
             outcome = run_study(study, wanted, folder, pool, advance)
-            write_outcome(outcome, folder, command)
+            write_outcome(outcome, folder, options.command)
             page = write_page(folder)
             failed |= bool(outcome.summary["failed"])
             say(f"\n{study.name}\n\n"
@@ -152,7 +93,7 @@ def _seeds_study(options: argparse.Namespace) -> Study:
                            "runs of a batch")
     ds = read_sweep(file) if file.suffix == ".nc" else ingest([str(file)])
     check_table(ds, str(file))
-    options.thresholds = options.thresholds or tuple(choose_thresholds(ds).tolist())
+    options.thresholds = options.thresholds or choose_thresholds(ds).tolist()
     settings = _settings(options, law=choose_law(ds, options.law).law.name)
     return seeds_study(ds, file.name.split(".")[0], settings)
 
@@ -163,6 +104,8 @@ def _settings(options: argparse.Namespace, law: str) -> Settings:
 
     given = {field.name: getattr(options, field.name) for field in fields(Settings)
              if getattr(options, field.name, None) is not None}
+    if options.thresholds is not None:
+        given["thresholds"] = tuple(sorted(set(options.thresholds)))
     return Settings(**given | {"law": law})
 
 

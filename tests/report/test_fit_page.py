@@ -6,7 +6,6 @@ import io
 import json
 import re
 import shlex
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from fitted import SETTINGS, quick_sampling, timed_fit, verdict_of
 from page_reader import Page
 from rich.console import Console
 
+from cbsbayes._command import command_parser
 from cbsbayes.baselines.table import with_comparison
 from cbsbayes.posterior.ceilings import OPTION
 from cbsbayes.posterior.fit import Fit
@@ -186,8 +186,7 @@ def test_the_lines_that_go_on_fit_what_the_fit_holds(fit):
     assert ceilings in lines(warned, source=Path("my sweep.nc"))
     for line in [*lines(timed), *lines(fit), ceilings]:
         _, command, *arguments = shlex.split(line)
-        module = "report.__main__" if command == "report" else command
-        import_module(f"cbsbayes.{module}")._parser().parse_args(arguments)
+        command_parser(command).parse_args(arguments)
 
 
 def printed(fit, source="sweep.nc", folder="out", width=400, **options):
