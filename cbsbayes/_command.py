@@ -43,7 +43,7 @@ def command_parser(name: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m cbsbayes.{name}", description=about["description"],
         epilog=about.get("epilog", tables["epilog"]))
-    exclusive = defaultdict(parser.add_mutually_exclusive_group)
+    exclusive: dict[str, Any] = defaultdict(parser.add_mutually_exclusive_group)
     for flags, given in about["options"].items():
         option = tables["shared"].get(flags, {}) | given
         holder = exclusive[option.pop("one_of")] if "one_of" in option else parser
@@ -181,7 +181,7 @@ def exit_status(fits: Iterable[Fit]) -> int:
 
 def print_result(
     options: argparse.Namespace, record: object, head: str, lines: Sequence[str],
-    notes: Sequence[str], tables: Sequence[Table],
+    notes: Sequence[str], tables: Sequence[Table | None],
 ) -> None:
     """Print what a command answers, or with ``--json`` its record; with ``--quiet`` nothing.
 
