@@ -65,11 +65,9 @@ def test_from_a_sweep_to_decisions(sweep_file, fit, tmp_path):
 
 def test_from_logs_to_table_and_axes(sweep_file, tmp_path):
     """The dozen lines of the README, from a table of curves on."""
-    from cbsbayes.sweep.dataset import long_table
-
-    curves = long_table(cb.read_sweep(sweep_file))
-    curves.drop(columns=["phase", "trainer_step", "samples", "total_batch"]).to_csv(
-        tmp_path / "curves.csv", index=False)
+    curves = cb.read_sweep(sweep_file)["accuracy"].to_dataframe().dropna(subset="accuracy")
+    curves.reset_index()[["run", "metric", "step", "accuracy", "n_prompts", "n_rollouts",
+                          "seed"]].to_csv(tmp_path / "curves.csv", index=False)
     sweep = cb.read_logs([str(tmp_path / "curves.csv")])
     with quick_sampling():
         fit = cb.fit_sweep(sweep, thresholds=[0.62, 0.66],

@@ -1,21 +1,23 @@
 """The one record that every source yields, and the one list of what is known of a run.
 
 Nothing downstream knows where data came from. The schema of the sweep, the reader of tables and
-the reader of configurations share `RUN_COLUMNS`; the keys under which trainers write these values
-are in ``trainers.toml``.
+the reader of configurations share `RUN_COLUMNS` (``run_columns.toml``); the keys under which
+trainers write these values are in ``trainers.toml``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-__all__ = ["RUN_COLUMNS", "STATED", "Origin", "RunColumn", "RunLog"]
+__all__ = ["RUN_COLUMNS", "STATED", "Field", "Origin", "RunLog", "read_fields"]
 
 _UNKNOWN = ("", "none", "null", "nan")
 _LARGEST = 2**53  # whole numbers that float64 holds
@@ -77,39 +79,62 @@ class RunLog:
 
 
 @dataclass(frozen=True)
-class RunColumn:
-    """One value per run.
+class Field:
+    """One variable of a sweep.
 
     Attributes
     ----------
-    dtype : type
-        ``numpy.str_``, ``numpy.int64``, ``numpy.int8`` or ``numpy.float64``.
     long_name, units : str
         Meaning and unit.
+    dims : tuple of str
+        Its dimensions.
+    dtype : str
+        ``str``, ``int64``, ``int8`` or ``float64``.
     default : object
-        The value where it is unknown.
+        The value where it is unknown: ``""``, -1 or NaN unless given.
     least : int
         The lowest valid value of a whole number; numbers that are not whole lie above 0.
+    keys : tuple of str
+        Logged metrics, of which the first that was logged is averaged over training.
+    last : bool
+        Whether not the mean but the last value is kept.
+    off_policy : bool
+        Whether it is kept only where some run makes several updates per trainer step; elsewhere
+        it is zero by construction.
     stated : bool
         Whether a user may state it: a column of a table, a key of a configuration.
     always : bool
         Whether every sweep has it; else only those where some run knows it.
     """
 
-    dtype: type
     long_name: str
     units: str = "1"
-    default: Any = ""
+    dims: tuple[str, ...] = ("run",)
+    dtype: str = "float64"
+    default: Any = None
     least: int = 1
+    keys: Sequence[str] = ()
+    last: bool = False
+    off_policy: bool = False
     stated: bool = False
     always: bool = True
+
+    @property
+    def kind(self) -> str:
+        """NumPy's letter for the type: U, i or f."""
+        return np.dtype(self.dtype).kind
+
+    @property
+    def blank(self) -> Any:
+        """The value where it is unknown."""
+        return {"U": "", "i": -1, "f": np.nan}[self.kind] if self.default is None else self.default
 
     def known(self, value: Any) -> bool:
         """Return whether `value` says something: not blank, not NaN, not the default."""
         if value is None or isinstance(value, Mapping | list | tuple):
             return False
         text = str(value).strip().lower()
-        return text not in _UNKNOWN and not (self.default == -1 and text in ("-1", "-1.0"))
+        return text not in _UNKNOWN and not (self.blank == -1 and text in ("-1", "-1.0"))
 
     def read(self, value: Any) -> Any:
         """Return a value as text, int or float.
@@ -119,13 +144,13 @@ class RunColumn:
         ValueError
             If it is impossible; the message says what is valid.
         """
-        if self.dtype is np.str_:
+        if self.kind == "U":
             return str(value).strip()
         try:
             number = math.nan if isinstance(value, bool) else float(value)
         except (TypeError, ValueError, OverflowError):
             number = math.nan
-        if self.dtype is np.float64:
+        if self.kind == "f":
             if not 0 < number < math.inf:
                 raise ValueError("a number above 0")
             return number
@@ -134,43 +159,14 @@ class RunColumn:
         return int(number)
 
 
-def _text(long_name: str, **more: Any) -> RunColumn:
-    return RunColumn(np.str_, long_name, **more)
+def read_fields(package: str, file: str) -> dict[str, Field]:
+    """Return the variables that a TOML file of a package lists, by name."""
+    text = (resources.files(package) / file).read_text(encoding="utf-8")
+    return {name: Field(**{**entry, "dims": tuple(entry.get("dims", ["run"]))})
+            for name, entry in tomllib.loads(text).items()}
 
 
-def _count(long_name: str, units: str = "1", default: int = -1, **more: Any) -> RunColumn:
-    return RunColumn(np.int64, long_name, units, default, **more)
-
-
-RUN_COLUMNS: dict[str, RunColumn] = {
-    "name": _text("display name of the run"),
-    "phase": _text("phase of the sweep", stated=True),
-    "model": _text("model trained", stated=True),
-    "dataset": _text("data trained on", stated=True),
-    "algorithm": _text("advantage estimator", stated=True),
-    "state": _text("how the run ended", default="unknown"),
-    "source": _text("kind of source the run was read from"),
-    "n_prompts": _count("prompts per optimizer update, -1 for one-axis data", "prompts",
-                        stated=True),
-    "n_rollouts": _count("completions per prompt, -1 for one-axis data", "rollouts", stated=True),
-    "total_batch": RunColumn(np.float64, "samples per optimizer update", "samples", np.nan,
-                             stated=True),
-    "train_batch_prompts": _count("prompts per trainer step, -1 unknown", "prompts", stated=True),
-    "mini_batch_prompts": _count("prompts per mini-batch, -1 unknown", "prompts", stated=True),
-    "ppo_epochs": _count("passes over each training batch", default=1, stated=True),
-    "updates_per_step": _count("optimizer updates per trainer step", "updates", 1, stated=True),
-    "learning_rate": RunColumn(np.float64, "learning rate, NaN unknown", default=np.nan,
-                               stated=True),
-    "seed": _count("random seed, -1 unknown", least=0, stated=True),
-    "trainer": _text("trainer that wrote the configuration", stated=True, always=False),
-    "trainer_version": _text("version of the trainer", stated=True, always=False),
-    "n_gpus": _count("GPUs used, -1 unknown", "GPUs", stated=True, always=False),
-    "read_from": _text("where each setting was read", always=False),
-    "attempts": _count("attempts merged into the run", default=1),
-    "usable": RunColumn(np.int8, "1 where the run may be fitted, 0 where it is only kept",
-                        default=1, least=0),
-    "remark": _text("what was mended, merged or is wrong"),
-}
+RUN_COLUMNS = read_fields("cbsbayes.logs", "run_columns.toml")
 """Coordinates along ``run``."""
 
 STATED = tuple(name for name, column in RUN_COLUMNS.items() if column.stated)

@@ -32,7 +32,7 @@ from cbsbayes.logs.history import (
     to_number,
     validation_key,
 )
-from cbsbayes.logs.run_log import RUN_COLUMNS, STATED, Origin, RunColumn, RunLog
+from cbsbayes.logs.run_log import RUN_COLUMNS, STATED, Field, Origin, RunLog
 from cbsbayes.logs.run_name import run_name
 from cbsbayes.logs.text import read_bytes
 
@@ -53,7 +53,7 @@ _VALID = {  # what numbers may be that no later step checks
     "frac_zero_adv": (lambda x: np.isnan(x) | ((x >= 0) & (x <= 1)), "from 0 to 1"),
 }
 _COLUMNS = {**RUN_COLUMNS, "direction": RUN_COLUMNS["phase"],
-            "n_items": RunColumn(np.int64, "validation items", "items", -1)}
+            "n_items": Field("validation items", dtype="int64")}
 _EXTRAS = {"seconds_per_step": "perf/time_per_step", "signal_fraction": "signal_fraction",
            "frac_zero_adv": "frac_zero_adv"}  # to the keys that logs use for them
 
@@ -136,7 +136,7 @@ class Table:
     def values(self, column: str) -> list[Any]:
         """Return each row's setting, None where it is unknown; raise where it is impossible."""
         known, values = _COLUMNS[column], []
-        cells = self.texts(column) if known.dtype is np.str_ else self.numbers(column).tolist()
+        cells = self.texts(column) if known.kind == "U" else self.numbers(column).tolist()
         for row, cell in enumerate(cells):
             try:
                 values.append(known.read(cell) if known.known(cell) else None)

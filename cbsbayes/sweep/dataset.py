@@ -19,21 +19,10 @@ from numpy.typing import ArrayLike
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.run_log import RUN_COLUMNS
-from cbsbayes.sweep.schema import (
-    AXES,
-    RUN_COORDS,
-    SCHEMA_VERSION,
-    VARIABLES,
-    Field,
-    digest,
-    validate,
-)
+from cbsbayes.sweep.schema import ALWAYS, AXES, FIELDS, SCHEMA_VERSION, VARIABLES, digest, validate
 
 __all__ = ["Content", "add_notes", "append", "choose_metric", "clean_text", "is_one_axis",
-           "digest", "long_table", "merge", "new_sweep", "noise_name", "notes_of", "validate"]
-
-_ALWAYS = {"first_step", "last_step", "step_time",
-           *(name for name, column in RUN_COLUMNS.items() if column.always)}
+           "digest", "new_sweep", "noise_name", "notes_of", "validate"]
 
 
 class Content(TypedDict, total=False):
@@ -116,10 +105,9 @@ def new_sweep(
     if "run" not in runs:
         raise CBSDataError(f"the table of runs has columns {list(runs)}; a column 'run' with "
                            "unique ids is needed")
-    columns: dict[str, Any] = {name: _column(field, runs.get(name), len(runs["run"]))
-                               for name, field in {**RUN_COORDS, **VARIABLES}.items()
-                               if field.dims == ("run",) and (name in runs or name in _ALWAYS)}
-    columns["run"] = runs["run"]
+    columns: dict[str, Any] = {name: _column(field.blank, runs.get(name), len(runs["run"]))
+                               for name, field in FIELDS.items()
+                               if field.dims == ("run",) and (name in runs or name in ALWAYS)}
     variables = {name: _variable(name, values) for name, values in columns.items()}
     prompts, rollouts, total = (variables[name][1] for name in ("n_prompts", "n_rollouts",
                                                                 "total_batch"))
@@ -134,7 +122,7 @@ def new_sweep(
         for key, values in given.get("noise", {}).items()}
     try:
         ds = xr.Dataset(variables).set_coords(
-            [name for name in variables if name in AXES or name in RUN_COORDS])
+            [name for name in variables if name in AXES or name in RUN_COLUMNS])
     except ValueError as error:
         raise CBSDataError(f"the arrays do not fit together: {error}") from None
     if "accuracy" in ds:
@@ -174,11 +162,11 @@ def add_notes(ds: xr.Dataset, sentences: Iterable[str]) -> xr.Dataset:
     return ds.assign_attrs(notes=json.dumps(list(notes), ensure_ascii=False))
 
 
-def _column(field: Field, values: Any, count: int) -> np.ndarray:
+def _column(blank: Any, values: Any, count: int) -> np.ndarray:
     """Return a value per run, the default where one is missing."""
     # Object columns: pandas would refuse text that is not valid Unicode, and we escape it.
     column = pd.Series([values] * count if np.ndim(values) == 0 else list(values), dtype=object)
-    return column.where(column.notna(), field.default).to_numpy()
+    return column.where(column.notna(), blank).to_numpy()
 
 
 def _variable(name: str, values: Any) -> tuple[tuple[str, ...], np.ndarray, dict[str, str]]:
@@ -189,15 +177,15 @@ def _variable(name: str, values: Any) -> tuple[tuple[str, ...], np.ndarray, dict
     CBSDataError
         If the values are not of the field's type or dimensions.
     """
-    field = {**AXES, **RUN_COORDS, **VARIABLES}[name]
-    if field.dtype is np.str_:
+    field = FIELDS[name]
+    if field.kind == "U":
         array = np.array([clean_text(value) for value in np.atleast_1d(values)], dtype=np.str_)
     else:
         try:
             given = np.asarray(values, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise CBSDataError(f"{name!r} holds what is no number ({error})") from None
-        odd = given[given != np.round(given)] if np.dtype(field.dtype).kind == "i" else given[:0]
+        odd = given[given != np.round(given)] if field.kind == "i" else given[:0]
         if odd.size:
             raise CBSDataError(f"{name!r} holds {odd.ravel()[0]:g}; valid: whole numbers")
         array = given.astype(field.dtype)
@@ -243,133 +231,66 @@ def choose_metric(ds: xr.Dataset, metric: str | None = None) -> str:
     return wanted
 
 
-def long_table(ds: xr.Dataset) -> pd.DataFrame:
-    """Return one row per evaluation.
+def append(ds: xr.Dataset, other: xr.Dataset) -> xr.Dataset:
+    """Return `ds` with the runs of `other` added; a run of the same id is replaced.
 
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``run, phase, seed, n_prompts, n_rollouts, total_batch, metric, step`` (updates),
-        ``trainer_step, accuracy, n_items, samples`` (used until then); empty for a sweep of
-        crossings.
-    """
-    columns = ["run", "phase", "seed", "n_prompts", "n_rollouts", "total_batch", "metric", "step",
-               "trainer_step", "accuracy", "n_items", "samples"]
-    if "accuracy" not in ds:
-        return pd.DataFrame(columns=columns)
-    accuracy = ds["accuracy"].transpose("run", "metric", "step").values
-    run, metric, step = np.nonzero(~np.isnan(accuracy))
-    table = pd.DataFrame({name: ds[name].values[run] for name in columns[:6]})
-    table["metric"] = ds["metric"].values[metric]
-    table["step"] = ds["step"].values[step]
-    table["trainer_step"] = table["step"] / ds["updates_per_step"].values[run]
-    table["accuracy"] = accuracy[run, metric, step]
-    table["n_items"] = ds["n_items"].values[metric]
-    table["samples"] = table["step"] * table["total_batch"]
-    return table[columns]
-
-
-def merge(sweeps: Sequence[xr.Dataset]) -> xr.Dataset:
-    """Join sweeps run by run, on the sorted union of their steps, metrics and thresholds.
-
-    A run that two sweeps hold with equal content is kept once. Simulated truths (``true_*``)
-    are left out. Notes are joined, and the first sweep's title and default metric hold.
+    Steps, metrics and thresholds are the sorted union of both. Replaced runs are named in the
+    notes. Simulated truths (``true_*``) are left out; the title and default metric of `ds` hold.
 
     Raises
     ------
     CBSDataError
-        If there is nothing to join, kinds or directions differ, one run id has two contents, or
-        a metric has two item counts.
+        If kinds or directions differ, or a metric has two item counts.
     """
-    if not sweeps:
-        raise CBSDataError("no sweep to merge; give at least one")
-    for ds in sweeps:
-        validate(ds)
     for name, of in {"direction": lambda ds: ds.attrs["direction"],
                      "kind": lambda ds: "curves" if "accuracy" in ds else "crossings"}.items():
-        values = {of(ds) for ds in sweeps}
+        values = sorted({of(validate(ds)), of(validate(other))})
         if len(values) > 1:
-            raise CBSDataError(f"the sweeps differ in {name}: {', '.join(sorted(values))}; keep "
-                               "them in two files")
-    kept: list[xr.Dataset] = []
-    home: dict[str, xr.Dataset] = {}
-    for ds in sweeps:
-        runs = ds["run"].values.tolist()
-        for run in runs:
-            if run in home and _content(home[run], run) != _content(ds, run):
-                raise CBSDataError(f"run {run!r} is in two sweeps with different content; rename "
-                                   "it, or append the newer sweep to replace it")
-        fresh = [position for position, run in enumerate(runs) if run not in home]
-        home = {run: ds for run in runs} | home
-        if fresh:
-            kept.append(ds.isel(run=fresh))
-    return _concatenate(kept, [note for ds in sweeps for note in notes_of(ds)])
-
-
-def append(ds: xr.Dataset, other: xr.Dataset) -> xr.Dataset:
-    """Return `ds` with the runs of `other` added; a run of the same id is replaced.
-
-    Replaced runs are named in the notes. Raises as `merge` does.
-    """
-    stale = np.isin(ds["run"].values, other["run"].values)
-    notes = [f"Run {run} was replaced by newer data." for run in ds["run"].values[stale]
-             if _content(ds, run) != _content(other, run)]
-    keep = ds.isel(run=np.flatnonzero(~stale))
-    parts = [keep, other] if keep.sizes["run"] else [other.assign_attrs(ds.attrs)]
-    return _sealed(add_notes(merge(parts), [*notes_of(ds), *notes_of(other), *notes]))
-
-
-def _content(ds: xr.Dataset, run: str) -> str:
-    """Return the digest of one run, without what other runs brought into its row."""
-    row = _complete(ds.sel(run=[run]))
-    row = row.drop_vars([n for n in row.data_vars
-                         if "run" not in row[n].dims or bool(row[n].isnull().all())])
-    for dim in set(row.dims) - {"run"}:
-        having = [n for n in row.data_vars if dim in row[n].dims]
-        row = row.dropna(dim, how="all", subset=having) if having else row.drop_dims([dim])
-    return digest(row.assign_attrs(metric=""))
-
-
-def _complete(ds: xr.Dataset) -> xr.Dataset:
-    """Give a sweep every coordinate of its runs, so that all sweeps have the same."""
-    runs = ds.sizes["run"]
-    return ds.assign_coords({name: _variable(name, np.full(runs, column.default))
-                             for name, column in RUN_COLUMNS.items() if name not in ds})
-
-
-def _concatenate(parts: Sequence[xr.Dataset], notes: Sequence[str]) -> xr.Dataset:
-    items = _joined_items(parts)
-    optional = {name for name, column in RUN_COLUMNS.items() if not column.always}
-    whole = all(optional.isdisjoint(ds.coords) for ds in parts)
-    rows = [(ds if whole else _complete(ds)).drop_vars(
-        [n for n in ds.data_vars if "run" not in ds[n].dims or str(n).startswith("true_")])
-        for ds in parts]
-    joined = xr.concat(rows, "run", join="outer", combine_attrs="override", coords="minimal",
-                       compat="equals", data_vars="all")
-    for name in joined.data_vars:  # concat fills a variable that the first sweep lacks, bare
-        joined[name].attrs = next(ds[name].attrs for ds in parts if name in ds)
+            raise CBSDataError(f"the sweeps differ in {name}: {', '.join(values)}; keep them in "
+                               "two files")
+    columns = {name for name in RUN_COLUMNS if name in ds or name in other}
+    old, new = (_runs_of(part, columns) for part in (ds, other))
+    replaced = [f"Run {run} was replaced by newer data." for run in _changed(old, new)]
+    kept = old.isel(run=np.flatnonzero(~np.isin(old["run"].values, new["run"].values)))
+    joined = xr.concat([kept, new], "run", join="outer", combine_attrs="override",
+                       coords="minimal", compat="equals", data_vars="all")
+    for variable in joined.data_vars.values():  # one that only the second sweep has comes bare
+        variable.attrs = (old if variable.name in old else new)[variable.name].attrs
     joined = joined.sortby([axis for axis in ("step", "train_step", "threshold")
                             if axis in joined.dims])
-    if items:
-        counts = [items[str(m)] for m in joined["metric"].values]
-        joined["n_items"] = _variable("n_items", counts)
+    if "n_items" in ds:
+        joined["n_items"] = _joined_items(ds["n_items"], other["n_items"])
     # One truth no longer describes the whole, but that some of it is simulated must stay.
-    joined.attrs = {key: joined.attrs[key] for key in joined.attrs
+    joined.attrs = {key: value for key, value in ds.attrs.items()
                     if key not in ("truth", "true_alpha")}
-    if any("simulated" in ds.attrs for ds in parts):
+    if "simulated" in other.attrs:
         joined.attrs["simulated"] = 1
-    return _sealed(add_notes(joined, notes))
+    return _sealed(add_notes(joined, [*notes_of(ds), *notes_of(other), *replaced]))
 
 
-def _joined_items(parts: Sequence[xr.Dataset]) -> dict[str, int]:
-    items: dict[str, int] = {}
-    for ds in parts:
-        counts = zip(ds["metric"].values.tolist(), ds["n_items"].values.tolist(),
-                     strict=True) if "accuracy" in ds else ()
-        for metric, count in counts:
-            known = items.get(metric, -1)
-            if -1 not in (known, count) and known != count:
-                raise CBSDataError(f"metric {metric!r} has {known} items in one sweep and {count} "
-                                   "in another; they are different validation sets, rename one")
-            items[metric] = max(known, count)
-    return items
+def _runs_of(ds: xr.Dataset, columns: Iterable[str]) -> xr.Dataset:
+    """Return what a sweep holds of its runs, with every coordinate of `columns`."""
+    blank = {name: _variable(name, np.full(ds.sizes["run"], RUN_COLUMNS[name].blank))
+             for name in columns if name not in ds}
+    return ds.assign_coords(blank).drop_vars(
+        [name for name in ds.data_vars
+         if "run" not in ds[name].dims or str(name).startswith("true_")])
+
+
+def _changed(old: xr.Dataset, new: xr.Dataset) -> list[str]:
+    """Return the runs that are in both, with different content."""
+    shared = [run for run in old["run"].values.tolist() if run in new["run"].values]
+    both = xr.concat([ds.sel(run=shared).reset_coords() for ds in (old, new)], "version",
+                     join="outer", data_vars="all")
+    one, two = both.isel(version=0), both.isel(version=1)
+    equal = (one == two) | (one.isnull() & two.isnull())
+    return [run for run in shared if not equal.sel(run=run).all().to_array().all()]
+
+
+def _joined_items(one: xr.DataArray, two: xr.DataArray) -> xr.DataArray:
+    counts = xr.concat([one, two], "version", join="outer", fill_value=-1)
+    for metric, (a, b) in zip(counts["metric"].values, counts.values.T, strict=True):
+        if -1 not in (a, b) and a != b:
+            raise CBSDataError(f"metric {metric!r} has {a} items in one sweep and {b} in another; "
+                               "they are different validation sets, rename one")
+    return counts.max("version", keep_attrs=True)

@@ -93,7 +93,7 @@ def build_sweep(
         **{key: clean_text(value) if isinstance(value, str) else value
            for key, value in run.coords.items()}} for run, name in zip(runs, ids, strict=True)])
     empty = [name for name, one in RUN_COLUMNS.items() if not one.always
-             and (table[name] == one.default).all()]
+             and (table[name] == one.blank).all()]
     about = Content(direction=direction, history=history,
                     notes=list(dict.fromkeys(map(clean_text, notes))),
                     extra_attrs={"step_time": {"comment": LEFT_OUT}})

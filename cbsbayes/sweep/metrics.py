@@ -33,7 +33,7 @@ import pandas as pd
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.history import Score, canonical_key, column, is_validation, listed, read_score
-from cbsbayes.sweep.schema import MEANS, OFF_POLICY
+from cbsbayes.sweep.schema import VARIABLES
 
 __all__ = ["LEFT_OUT", "MetricPlan", "Series", "plan_metrics", "series_values", "signal_fraction",
            "step_seconds", "training_means"]
@@ -239,7 +239,7 @@ def series_values(history: pd.DataFrame, series: Series) -> tuple[np.ndarray, np
 def training_means(
     histories: Sequence[pd.DataFrame], updates_per_step: Sequence[int]
 ) -> dict[str, list[float]]:
-    """Return each run's facts of training, `cbsbayes.sweep.schema.MEANS`.
+    """Return each run's facts of training: variables of the schema that have keys.
 
     Parameters
     ----------
@@ -252,11 +252,12 @@ def training_means(
     -------
     dict
         Variable to a value per run, NaN where not logged; variables that no run logged are left
-        out, and those of `OFF_POLICY` where every run makes one update per trainer step.
+        out, and the off-policy ones where every run makes one update per trainer step.
     """
     on_policy = max(updates_per_step, default=1) <= 1
-    means = {name: [_mean(history, mean.keys, mean.last) for history in histories]
-             for name, mean in MEANS.items() if not (on_policy and name in OFF_POLICY)}
+    means = {name: [_mean(history, field.keys, field.last) for history in histories]
+             for name, field in VARIABLES.items()
+             if field.keys and not (on_policy and field.off_policy)}
     return {name: values for name, values in means.items() if np.isfinite(values).any()}
 
 

@@ -74,7 +74,7 @@ def run_settings(log: RunLog) -> tuple[dict[str, Any], list[str]]:
     batch = _batch(log, chosen)
     if not batch:
         return {}, notes
-    known = {key: chosen.get(key, RUN_COLUMNS[key].default) for key in STATED}
+    known = {key: chosen.get(key, RUN_COLUMNS[key].blank) for key in STATED}
     known["trainer_version"] = known["trainer_version"] or package_version(
         log.settings, known["trainer"])
     return {**known, **batch, "read_from": _origins(found)}, notes

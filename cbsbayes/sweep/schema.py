@@ -4,7 +4,8 @@ One Dataset, dense in steps (NaN = not evaluated there), because that is the for
 xarray's own verbs are right; run settings are coordinates along ``run``, never dimensions.
 A dataset holds curves, ``accuracy(run, metric, step)``, or a table of crossings,
 ``steps_lower`` and ``steps_upper`` ``(run, threshold)``. Other variables (simulated truths
-``true_*``, say) may ride along where they name their unit.
+``true_*``, say) may ride along where they name their unit. Run settings are listed in
+``cbsbayes/logs/run_columns.toml``, all else in ``variables.toml``.
 """
 
 from __future__ import annotations
@@ -12,115 +13,37 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.run_log import RUN_COLUMNS
+from cbsbayes.logs.run_log import RUN_COLUMNS, read_fields
 
-__all__ = ["AXES", "MEANS", "OFF_POLICY", "RUN_COORDS", "SCHEMA_VERSION", "VARIABLES", "Field",
-           "Mean", "content_digest", "digest", "validate"]
+__all__ = ["ALWAYS", "AXES", "FIELDS", "SCHEMA_VERSION", "VARIABLES", "content_digest", "digest",
+           "validate"]
 
 SCHEMA_VERSION = 1
 
 
-@dataclass(frozen=True)
-class Field:
-    """One variable of the schema: dims, numpy kind, meaning, unit and the default if unknown."""
+_READ = read_fields("cbsbayes.sweep", "variables.toml")
 
-    dims: tuple[str, ...]
-    dtype: type
-    long_name: str
-    units: str = "1"
-    default: Any = None
-
-
-def _run(long_name: str, units: str = "1") -> Field:
-    return Field(("run",), np.float64, long_name, units, np.nan)
-
-
-@dataclass(frozen=True)
-class Mean:
-    """A logged metric of which a run keeps the mean over training, or the last value."""
-
-    keys: tuple[str, ...]  # the first that was logged
-    long_name: str
-    units: str = "1"
-    last: bool = False
-
-
-MEANS: dict[str, Mean] = {
-    "clip_fraction": Mean(("actor/pg_clipfrac",), "share of tokens with a clipped ratio"),
-    "policy_kl": Mean(("actor/ppo_kl",), "KL between sampling and updated policy", "nats"),
-    "reference_kl": Mean(("actor/kl_loss",), "KL loss to the reference policy", "nats"),
-    "grad_norm": Mean(("actor/grad_norm", "train/grad_norm", "grad_norm"),
-                      "gradient norm before clipping"),
-    "entropy": Mean(("actor/entropy", "actor/entropy_loss", "train/entropy", "entropy"),
-                    "entropy of the policy", "nats"),
-    "reward": Mean(("critic/score/mean", "train/reward", "rollout/reward", "reward"),
-                   "training reward"),
-    "response_length": Mean(("response_length/mean", "train/completions/mean_length",
-                             "completions/mean_length", "rollout/response_len/mean"),
-                            "tokens per completion", "tokens"),
-    "throughput": Mean(("perf/throughput",), "tokens per second and GPU", "tokens s-1"),
-    "tokens_per_step": Mean(("perf/total_num_tokens",), "tokens per trainer step", "tokens"),
-    "generation_time": Mean(("timing_s/gen",), "seconds of a trainer step that generate", "s"),
-    "log_prob_time": Mean(("timing_s/old_log_prob",),
-                          "seconds of a trainer step that compute log probabilities", "s"),
-    "update_time": Mean(("timing_s/update_actor",), "seconds of a trainer step that update", "s"),
-    "epoch": Mean(("training/epoch", "train/epoch", "epoch"), "pass over the training data, at "
-                  "the end", last=True),
-}
-"""Variable along ``run`` to what it is read from."""
-
-OFF_POLICY = ("clip_fraction", "policy_kl", "reference_kl")
-"""Kept where some run makes several updates per trainer step; zero by construction elsewhere."""
-
-
-RUN_COORDS: dict[str, Field] = {
-    name: Field(("run",), column.dtype, column.long_name, column.units, column.default)
-    for name, column in RUN_COLUMNS.items()
-}
-"""Coordinates along ``run``."""
-
-VARIABLES: dict[str, Field] = {
-    "accuracy": Field(("run", "metric", "step"), np.float64,
-                      "validation accuracy (or other target), NaN where not evaluated"),
-    "n_items": Field(("metric",), np.int64, "validation items, -1 unknown", "items", -1),
-    "steps_lower": Field(("run", "threshold"), np.float64,
-                         "last update known to be below the threshold, 0 left-censored",
-                         "updates"),
-    "steps_upper": Field(("run", "threshold"), np.float64,
-                         "first update known to have reached the threshold, inf never",
-                         "updates"),
-    "first_step": _run("first logged update", "updates"),
-    "last_step": _run("update of the last evaluation", "updates"),
-    "step_time": _run("seconds per trainer step, NaN unknown", "s"),
-    "signal_fraction": _run("share of prompt groups with non-zero advantage, mean over training"),
-    **{name: _run(mean.long_name + ("" if mean.last else ", mean over training"), mean.units)
-       for name, mean in MEANS.items()},
-}
-"""Data variables: curves or crossings, and always first_step, last_step and step_time."""
-
-AXES: dict[str, Field] = {
-    "run": Field(("run",), np.str_, "unique identifier of the run"),
-    "metric": Field(("metric",), np.str_, "validation set"),
-    "step": Field(("step",), np.float64, "optimizer updates since the start", "updates"),
-    "threshold": Field(("threshold",), np.float64, "target accuracy (or other target)"),
-    "train_step": Field(("train_step",), np.float64, "optimizer updates of the trainer's log",
-                        "updates"),
-}
+AXES = {name: field for name, field in _READ.items() if (name,) == field.dims}
 """Coordinates with a dimension of their own."""
+
+VARIABLES = {name: field for name, field in _READ.items() if name not in AXES}
+"""Data variables: curves or crossings, and what is measured of each run."""
+
+FIELDS = {**AXES, **RUN_COLUMNS, **VARIABLES}
+"""All that a sweep may hold, but for measured gradient noise and simulated truths."""
+
+ALWAYS = [name for name, field in FIELDS.items() if field.always and field.dims == ("run",)]
+"""What every sweep holds of each run."""
 
 _CURVES = ("accuracy", "n_items", "metric", "step")
 _CROSSINGS = ("steps_lower", "steps_upper", "threshold")
-_ALWAYS = [name for name, column in RUN_COLUMNS.items() if column.always]
 _ATTRIBUTES = (str, int, float, np.number, np.ndarray, list)
-_AT_LEAST = {name: min(column.least, column.default) for name, column in RUN_COLUMNS.items()
-             if column.dtype is np.int64}
 
 
 def validate(ds: xr.Dataset) -> xr.Dataset:
@@ -194,8 +117,7 @@ def _problems(ds: xr.Dataset) -> Iterator[str]:
     if curves == crossings:
         yield (f"a sweep holds curves (accuracy) or crossings (steps_lower, steps_upper), got "
                f"{'both' if curves else 'neither'}; keep them in two files")
-    required = ["run", *_ALWAYS, "first_step", "last_step", "step_time",
-                *(_CURVES if curves else _CROSSINGS)]
+    required = [*ALWAYS, *(_CURVES if curves else _CROSSINGS)]
     for name in required:
         if name not in ds.variables:
             yield (f"the sweep has no {name!r}; schema version {SCHEMA_VERSION} needs "
@@ -220,13 +142,13 @@ def _problems(ds: xr.Dataset) -> Iterator[str]:
 
 
 def _of_variable(name: str, variable: xr.Variable) -> Iterator[str]:
-    field = {**AXES, **RUN_COORDS, **VARIABLES}.get(name)
+    field = FIELDS.get(name)
     if "/" in name:
         yield f"variable name {name!r} holds '/', which netCDF refuses; use '_'"
     if field is not None and variable.dims != field.dims:
         yield f"{name!r} has dims {variable.dims}, valid: {field.dims}"
-    if field is not None and variable.dtype.kind != np.dtype(field.dtype).kind:
-        yield f"{name!r} is of type {variable.dtype}, valid: {np.dtype(field.dtype).name}"
+    if field is not None and variable.dtype.kind != field.kind:
+        yield f"{name!r} is of type {variable.dtype}, valid: {field.dtype}"
     for key in ("long_name", "units"):
         if not isinstance(variable.attrs.get(key), str):
             yield (f"{name!r} has no attribute {key!r}; every variable names its meaning and its "
@@ -251,7 +173,8 @@ def _of_runs(ds: xr.Dataset) -> Iterator[str]:
     product = np.where(prompts > 0, prompts * rollouts, total)
     faults = {
         name: (ds[name].values < low, f"at least {low}")
-        for name, low in _AT_LEAST.items() if name in ds
+        for name, column in RUN_COLUMNS.items() if name in ds and column.kind == "i"
+        for low in [min(column.least, column.blank)]
     } | {
         "n_rollouts": ((prompts > 0) != (rollouts > 0),
                        "positive with n_prompts, or both -1 for one-axis data"),

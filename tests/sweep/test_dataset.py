@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
-import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,14 +11,12 @@ from cbsbayes.sweep.dataset import (
     choose_metric,
     digest,
     is_one_axis,
-    long_table,
-    merge,
     new_sweep,
     notes_of,
     validate,
 )
 from cbsbayes.sweep.groups import group_of
-from cbsbayes.sweep.schema import RUN_COORDS
+from cbsbayes.sweep.schema import ALWAYS
 
 
 def curves(runs=("a", "b"), step=(0, 25, 50), metric=("gsm8k",), seed=0, table=None, **options):
@@ -47,7 +43,9 @@ def test_unknown_settings_take_the_defaults():
     assert ds["last_step"].values.tolist() == [50.0, 50.0]
     assert ds["n_items"].values.tolist() == [-1]
     assert ds.attrs["metric"] == "gsm8k"
-    assert set(RUN_COORDS) - {"trainer", "trainer_version", "n_gpus", "read_from"} <= set(ds.coords)
+    assert set(ALWAYS) <= set(ds.variables)
+    assert {"n_prompts", "seed", "remark"} <= set(ALWAYS)
+    assert not {"trainer", "n_gpus", "reward"} & set(ds.variables)
 
 
 def broken(change):
@@ -146,74 +144,47 @@ def test_metric_is_the_one_asked_for_the_default_or_the_only_one():
         choose_metric(several, "c")
 
 
-def test_long_table_has_one_row_per_evaluation():
-    accuracy = [[[0.1, np.nan, 0.3]], [[0.2, 0.4, np.nan]]]
-    ds = new_sweep({"run": ["a", "b"], "n_prompts": [4, 8], "n_rollouts": [2, 2],
-                    "updates_per_step": [1, 5]}, accuracy=accuracy, step=[0, 5, 10],
-                   metric=["m"], n_items=[100])
-    table = long_table(ds)
-    assert table[["run", "step", "accuracy"]].to_numpy().tolist() == [
-        ["a", 0.0, 0.1], ["a", 10.0, 0.3], ["b", 0.0, 0.2], ["b", 5.0, 0.4]]
-    assert table["trainer_step"].tolist() == [0.0, 10.0, 0.0, 1.0]
-    assert table["samples"].tolist() == [0.0, 80.0, 0.0, 80.0]
-    assert (table["n_items"] == 100).all()
-    assert long_table(crossings()).empty
-    assert list(long_table(crossings())) == list(table)
+def evaluations(*sweeps):
+    """Return every run, metric, step and accuracy, sorted."""
+    return sorted((*place, value) for ds in sweeps
+                  for place, value in ds["accuracy"].to_series().dropna().items())
 
 
-def test_merge_joins_on_the_union_of_steps_and_keeps_every_evaluation():
+def test_append_joins_on_the_union_of_steps_and_keeps_every_evaluation():
     one = curves(("a",), (0, 25), seed=1)
-    two = curves(("b",), (0, 10), ("gsm8k", "math"), seed=2, n_items=[1319, 500])
-    both = merge([one, two])
+    two = curves(("b",), (0, 10), ("gsm8k", "math"), seed=2, n_items=[1319, 500],
+                 noise={"grad_noise/x": np.ones((1, 2))}, train_step=[1, 2],
+                 table={"signal_fraction": [0.5], "trainer": ["verl"]})
+    both = append(one, two)
     assert both["step"].values.tolist() == [0.0, 10.0, 25.0]
-    assert dict(zip(both["metric"].values.tolist(), both["n_items"].values.tolist(),
-                    strict=True)) == {"gsm8k": 1319, "math": 500}
-    table = pd.concat([long_table(one), long_table(two)])
-    keys = ["run", "metric", "step", "accuracy"]
-    assert sorted(long_table(both)[keys].to_numpy().tolist()) == sorted(
-        table[keys].to_numpy().tolist())
+    assert both["n_items"].to_series().to_dict() == {"gsm8k": 1319, "math": 500}
+    assert evaluations(both) == evaluations(one, two)
+    np.testing.assert_array_equal(both["noise_x"], [[np.nan] * 2, [1, 1]])
+    np.testing.assert_array_equal(both["signal_fraction"], [np.nan, 0.5])
+    assert both["trainer"].values.tolist() == ["", "verl"]
     validate(both)
 
 
-def test_merge_keeps_equal_runs_once_and_refuses_different_ones():
-    one, two = curves(("a",), seed=1), curves(("a", "b"), (0, 25, 50, 75), seed=2)
-    joined = merge([one, curves(("b",), (0, 7), seed=3)])
-    assert merge([joined, one]).identical(joined)
-    with pytest.raises(CBSDataError, match="run 'a' is in two sweeps"):
-        merge([one, two])
-    with pytest.raises(CBSDataError, match="no sweep to merge"):
-        merge([])
-
-
-def test_merge_refuses_what_does_not_belong_together():
-    with pytest.raises(CBSDataError, match="differ in kind: crossings, curves"):
-        merge([curves(), crossings()])
-    with pytest.raises(CBSDataError, match="differ in direction"):
-        merge([curves(("a",)), curves(("b",), direction="decreasing")])
-    with pytest.raises(CBSDataError, match="10 items in one sweep and 20"):
-        merge([curves(("a",), n_items=[10]), curves(("b",), n_items=[20])])
-
-
-def test_merge_fills_series_that_only_some_runs_have():
-    one = curves(("a",), noise={"grad_noise/x": np.ones((1, 2))}, train_step=[1, 2],
-                 table={"signal_fraction": [0.5]})
-    both = merge([curves(("b",)), one])
-    assert both["noise_x"].sel(run="a").values.tolist() == [1.0, 1.0]
-    assert np.isnan(both["noise_x"].sel(run="b")).all()
-    assert both["signal_fraction"].sel(run="a").item() == 0.5
+@pytest.mark.parametrize(("one", "two", "message"), [
+    (curves(), crossings(), "differ in kind: crossings, curves"),
+    (curves(("a",)), curves(("b",), direction="decreasing"), "differ in direction"),
+    (curves(("a",), n_items=[10]), curves(("b",), n_items=[20]), "10 items in one sweep and 20")])
+def test_append_refuses_what_does_not_belong_together(one, two, message):
+    with pytest.raises(CBSDataError, match=message):
+        append(one, two)
 
 
 def test_append_replaces_runs_and_says_so():
     old = curves(("a", "b"), seed=1, notes=["first"])
-    new = curves(("b", "c"), seed=2, notes=["second"])
+    new = curves(("b", "c"), (0, 30), seed=2, notes=["second"])
     ds = append(old, new)
-    assert sorted(ds["run"].values.tolist()) == ["a", "b", "c"]
-    np.testing.assert_array_equal(ds["accuracy"].sel(run="b"), new["accuracy"].sel(run="b"))
-    np.testing.assert_array_equal(ds["accuracy"].sel(run="a"), old["accuracy"].sel(run="a"))
+    assert ds["run"].values.tolist() == ["a", "b", "c"]
+    assert evaluations(ds) == evaluations(old.sel(run=["a"]), new)
     assert notes_of(ds) == ["first", "second", "Run b was replaced by newer data."]
-    again = append(ds, new)
-    assert notes_of(again) == notes_of(ds)
+    assert notes_of(append(ds, new)) == notes_of(ds)
     assert notes_of(append(new, new)) == ["second"]
+    named = append(new, new.assign_coords(seed=("run", [1, -1], new["seed"].attrs)))
+    assert notes_of(named) == ["second", "Run b was replaced by newer data."]
 
 
 def test_digest_follows_content_and_nothing_else():
@@ -230,11 +201,10 @@ def test_digest_follows_content_and_nothing_else():
 
 
 @settings(max_examples=25)
-@given(st.permutations(["a", "b", "c", "d"]), st.integers(1, 3))
-def test_merging_in_parts_is_merging_at_once(order, cut):
-    parts = {run: curves((run,), (0, 5 * (i + 1)), seed=i) for i, run in enumerate("abcd")}
-    sweeps = [parts[run] for run in order]
-    at_once = merge(sweeps)
-    in_parts = merge([merge(sweeps[:cut]), merge(sweeps[cut:])])
-    assert isinstance(at_once, xr.Dataset)
-    assert in_parts.identical(at_once.assign_attrs(history=in_parts.attrs["history"]))
+@given(st.permutations(["a", "b", "c", "d"]))
+def test_the_order_of_appending_does_not_matter(order):
+    one, two, three, four = (curves((run,), (0, 5 * (i + 1)), seed=i)
+                             for i, run in enumerate(order))
+    at_once = append(append(append(one, two), three), four)
+    in_parts = append(append(one, two), append(three, four))
+    assert in_parts.identical(at_once)

@@ -15,7 +15,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.detect import read_source
 from cbsbayes.logs.history import history_from_rows
 from cbsbayes.logs.run_log import Origin, RunLog
-from cbsbayes.sweep.dataset import merge, notes_of
+from cbsbayes.sweep.dataset import append, notes_of
 from cbsbayes.sweep.files import read_sweep, write_sweep
 from cbsbayes.sweep.from_logs import build_sweep
 
@@ -284,7 +284,7 @@ def test_off_policy_means_are_kept_where_updates_are(epochs, kept):
     assert ds["grad_norm"].values.tolist() == [2.0, 2.0]
     if kept:
         assert ds["clip_fraction"].values.tolist() == pytest.approx([0.04, 0.04])
-        both = merge([ds, build_sweep([make_log()])])
+        both = append(ds, build_sweep([make_log()]))
         assert np.isnan(both["clip_fraction"].sel(run="cbs_p1_np16_nr8"))
 
 
