@@ -31,7 +31,8 @@ def crossings_table(law: Law, n_thresholds: int = 4, n_runs: int = 12, seed: int
         upper[run, at] = upper[run, at] if high is None else high
     coords = {"run": [f"run{i}" for i in range(n_runs)], "threshold": threshold,
               "n_prompts": ("run", n_prompts), "n_rollouts": ("run", n_rollouts),
-              "total_batch": ("run", (prompts * rollouts).astype(float))}
+              "total_batch": ("run", (prompts * rollouts).astype(float)),
+              "learning_rate": ("run", rng.choice([1e-6, 1.5e-6, 2e-6], n_runs))}
     dims = ("run", "threshold")
     return xr.Dataset({"lower": (dims, lower), "upper": (dims, upper), "status": (dims, status)},
                       coords=coords, attrs={"direction": "increasing"})

@@ -9,19 +9,20 @@ is set by the sharpest bend the integrand can have: for analytic functions the s
 exponentially, and the slope of the sum at fixed nodes is that of the integral. From node to node
 e^{-p z} changes by one factor, so that a node costs no exponentials.
 
-Everything compiled stands in this file: numba's cache does not notice changes in another one.
+The law's part of it is `cbsbayes.models.law_density`.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from math import erfc, exp, expm1, log, sqrt
+from math import exp, expm1, log, sqrt
 from typing import NamedTuple
 
 import numpy as np
 
 from cbsbayes.models.compiled import compiled
 from cbsbayes.models.crossing_parameters import CrossingArrays
+from cbsbayes.models.law_density import exponent, law_ratio, reverse_law
 
 __all__ = ["log_density", "run_effects", "run_log_likelihoods"]
 
@@ -48,8 +49,8 @@ def log_density(position: np.ndarray, d: CrossingArrays) -> tuple[float, np.ndar
     """
     gradient = -d.precision * (position - d.center)
     value = d.constant + 0.5 * np.dot(gradient, position - d.center)
-    alpha, alpha_slope = _exponent(position, d)
-    scales, noise, ratio = _law(position, alpha, d)
+    alpha, alpha_slope = exponent(position, d)
+    scales, noise, ratio = law_ratio(position, alpha, d)
     carried, inverse_scale = _links(position, d)
     shared = _expected(position, ratio, d), carried, inverse_scale
     curve_bar, links_bar = np.zeros_like(ratio), np.zeros((len(d.gaps), 2))
@@ -57,7 +58,7 @@ def log_density(position: np.ndarray, d: CrossingArrays) -> tuple[float, np.ndar
     value += _runs(sigma, shared, d, curve_bar, links_bar, gradient)
     _reverse_links(position, carried, links_bar, d, gradient)
     _reverse_expected(position, curve_bar, d, gradient)
-    alpha_bar = _reverse_law(scales, alpha, noise, curve_bar, d, gradient)
+    alpha_bar = reverse_law(position, scales, alpha, noise, curve_bar, d, gradient)
     if d.alpha_at >= 0:
         _, _, mean, precision = d.alpha_prior
         value -= 0.5 * precision * (alpha - mean) ** 2
@@ -125,30 +126,9 @@ def _room(n: int) -> Room:
 
 @_compiled
 def _shared(position: np.ndarray, d: CrossingArrays) -> Shared:
-    ratio = _law(position, _exponent(position, d)[0], d)[2]
+    ratio = law_ratio(position, exponent(position, d)[0], d)[2]
     carried, inverse_scale = _links(position, d)
     return _expected(position, ratio, d), carried, inverse_scale
-
-
-@_compiled
-def _exponent(position: np.ndarray, d: CrossingArrays) -> tuple[float, float]:
-    """Return the exponent and its slope by its coordinate."""
-    if d.alpha_at < 0:
-        return d.alpha, 0.0
-    lower, upper, _, _ = d.alpha_prior
-    v = position[d.alpha_at]
-    alpha = lower + (upper - lower) * 0.5 * erfc(-v / sqrt(2.0))
-    return alpha, (upper - lower) * exp(-0.5 * v * v) / sqrt(2.0 * np.pi)
-
-
-@_compiled
-def _law(
-    position: np.ndarray, alpha: float, d: CrossingArrays
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the noise scales, (scale, threshold), and x and log S/S_min, (batch, threshold)."""
-    scales = np.exp(d.log_scales @ position).reshape((len(d.weights), len(d.threshold_logit)))
-    noise = d.weights.T @ scales
-    return scales, noise, np.log1p(noise**alpha) if d.power else alpha * np.log1p(noise)
 
 
 @_compiled
@@ -384,17 +364,3 @@ def _reverse_expected(
         at = d.growth_at + k - 1
         gradient[at] += exp(position[at]) * (harder - (total if k <= d.middle else 0.0))
     curve_bar[-1, d.middle] -= total
-
-
-@_compiled
-def _reverse_law(
-    scales: np.ndarray, alpha: float, noise: np.ndarray, curve_bar: np.ndarray,
-    d: CrossingArrays, gradient: np.ndarray,
-) -> float:
-    """Add the slopes by what log noise scales are made of; return that by the exponent."""
-    raised = noise**alpha if d.power else noise
-    relative = raised / (1.0 + raised)
-    by_alpha = np.log(noise) * relative if d.power else np.log1p(noise)
-    scales_bar = scales * (d.weights @ (alpha * relative / noise * curve_bar))
-    gradient += scales_bar.reshape(-1) @ d.log_scales
-    return (by_alpha * curve_bar).sum()

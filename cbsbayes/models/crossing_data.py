@@ -53,6 +53,10 @@ class CrossingData:
         Log of the geometric mean S, updates.
     log_batch_scale : dict
         Log of the geometric middle of the batches tried, per noise scale.
+    log_rate : numpy.ndarray
+        Log learning rate over its geometric mean, shape (run,); 0 where the law has none.
+    log_rate_scale : float
+        Log of that mean.
     noise : NoiseData or None
         Measured gradient noise, where it is data too.
     """
@@ -70,6 +74,8 @@ class CrossingData:
     gap: np.ndarray
     log_steps_scale: float
     log_batch_scale: dict[str, float]
+    log_rate: np.ndarray
+    log_rate_scale: float
     noise: NoiseData | None = None
 
 
@@ -90,7 +96,8 @@ def crossing_data(
     Raises
     ------
     CBSDataError
-        If no crossing says anything, or a group law is given groups of one.
+        If no crossing says anything, a group law is given groups of one, or a law of learning
+        rates runs whose rate is not known.
     """
     harder_up = crossings.attrs.get("direction", "increasing") == "increasing"
     ordered = crossings.sortby("threshold", ascending=harder_up).transpose("run", "threshold")
@@ -109,6 +116,7 @@ def crossing_data(
     if law.needs_baseline_group and (n_rollouts < 2).any():
         raise CBSDataError(f"law {law.name!r} has no value at n_rollouts = {n_rollouts.min():g}; "
                            "it needs 2 and more, use its _plain form or leave those runs out")
+    log_rate = _log_rates(ordered, law)
     return CrossingData(
         run=ordered["run"].values.astype(str), threshold=ordered["threshold"].values,
         threshold_logit=x,
@@ -116,7 +124,18 @@ def crossing_data(
         informative=informative, midpoint=np.where(known, (log_lower + log_upper) / 2, 0.0),
         previous=previous, gap=gap, log_steps_scale=scale,
         log_batch_scale=batch_scales(law, n_prompts, n_rollouts),
+        log_rate=log_rate - log_rate.mean(), log_rate_scale=float(log_rate.mean()),
     )
+
+
+def _log_rates(ds: xr.Dataset, law: Law) -> np.ndarray:
+    if not law.learning_rate:
+        return np.zeros(ds.sizes["run"])
+    rates = ds["learning_rate"].values
+    if unknown := int((~(np.isfinite(rates) & (rates > 0))).sum()):
+        raise CBSDataError(f"law {law.name!r} needs every run's learning rate, {unknown} of "
+                           f"{len(rates)} do not state it; use --law two_axis_free")
+    return np.log(rates)
 
 
 def _threshold_logit(ordered: xr.Dataset, harder_up: bool) -> np.ndarray:

@@ -18,7 +18,7 @@ import xarray as xr
 from scipy.special import ndtr
 
 from cbsbayes.models.crossing_data import LOGISTIC_SCALE, CrossingData
-from cbsbayes.models.laws import Law, batch_weights, middle_batch
+from cbsbayes.models.laws import Law, Tuning, batch_weights, middle_batch
 from cbsbayes.models.noise_data import NoiseArrays
 from cbsbayes.models.parameters import PRIORS, AlphaPrior, Block, FlatModel, Priors
 
@@ -53,6 +53,8 @@ class CrossingParameters(FlatModel):
         blocks = [block for name in self.law.scales for block in self._scale_blocks(name)]
         if self.law.alpha is None:
             blocks.append(Block("alpha", 0.0, 1.0, transform="probit"))
+        if self.law.learning_rate:
+            blocks += self._rate_blocks(several=several)
         blocks.append(Block("log_S_level", 0.0, priors.steps_level_sd))
         if several:
             growth = np.log(priors.growth) + np.log(np.diff(self.data.threshold_logit))
@@ -68,6 +70,13 @@ class CrossingParameters(FlatModel):
                        Block("residual_length", np.log(priors.residual_length),
                              priors.residual_length_sd, transform="log")]
         return (*blocks, *self._noise_blocks())
+
+    def _rate_blocks(self, *, several: bool) -> list[Block]:
+        priors = self.priors
+        trend = [Block("rate_trend", 0.0, priors.rate_trend_sd)] if several else []
+        return [Block("gamma", priors.gamma, priors.gamma_sd),
+                Block("steepness", np.log(priors.steepness), priors.steepness_sd, transform="log"),
+                Block("rate_level", 0.0, priors.rate_level_sd), *trend]
 
     def _noise_blocks(self) -> list[Block]:
         """Return the blocks of measured noise; the prior of log_noise is that of its deviations."""
@@ -90,7 +99,7 @@ class CrossingParameters(FlatModel):
     @property
     def alpha_prior(self) -> AlphaPrior:
         """The exponent's prior."""
-        return self.priors.alpha
+        return self.priors.exponent(tuned=self.law.learning_rate)
 
     @cached_property
     def normal(self) -> np.ndarray:
@@ -120,7 +129,9 @@ class CrossingParameters(FlatModel):
         values = {name: v if dims[name] else v[..., 0] for name, v in raw.items()}
         scales = {name: np.exp(self._log_scale(name, raw)) for name in self.law.scales}
         values |= scales | {"S_min": np.exp(self._log_s_min(scales, raw))}
-        dims |= {name: ("threshold",) for name in (*scales, "S_min")}
+        if self.law.learning_rate:
+            values["rate_max"] = np.exp(self._log_rate_max(raw) + self.data.log_rate_scale)
+        dims |= {name: ("threshold",) for name in (*scales, "S_min", "rate_max")}
         coords = {"run": self.data.run, "threshold": self.data.threshold,
                   "chain": np.arange(position.shape[0]), "draw": np.arange(position.shape[1])}
         if self.data.noise is not None:
@@ -148,13 +159,19 @@ class CrossingParameters(FlatModel):
                          + self.priors.scale_deviation * raw[f"{name}_deviation"])
         return log_scale
 
+    def _log_rate_max(self, raw: dict[str, np.ndarray]) -> np.ndarray:
+        """Return the log best rate over the middle of those tried, (chain, draw, threshold)."""
+        return raw["rate_level"] + raw.get("rate_trend", 0.0) * self.data.threshold_logit
+
     def _log_s_min(self, scales: dict[str, np.ndarray], raw: dict[str, np.ndarray]) -> np.ndarray:
         """Return log S_min, shape (chain, draw, threshold)."""
         middle = len(self.data.threshold) // 2
         at_middle = {name: value[..., middle] for name, value in scales.items()}
         alpha = raw["alpha"][..., 0] if "alpha" in raw else None
         middle_axes = middle_batch(self.data.n_prompts, self.data.n_rollouts)
-        law_ratio = self.law.log_ratio(*middle_axes, at_middle, alpha)
+        tuning = Tuning(0.0, self._log_rate_max(raw)[..., middle], raw["gamma"][..., 0],
+                        raw["steepness"][..., 0]) if self.law.learning_rate else None
+        law_ratio = self.law.log_ratio(*middle_axes, at_middle, alpha, tuning)
         base = raw["log_S_level"] + self.data.log_steps_scale - law_ratio[..., None]
         if len(self.data.threshold) == 1:
             return base
@@ -172,7 +189,8 @@ class CrossingArrays(NamedTuple):
         Of the normal priors, shape (n_dim,); precision 0 where the prior is another.
     constant : float
         Normalisers of all priors.
-    alpha_at, level_at, growth_at, sigma_run_at, sigma_at, trend_at, length_at : int
+    alpha_at, gamma_at, steepness_at, level_at, growth_at, sigma_run_at, sigma_at, trend_at, \
+    length_at : int
         Where a block of the position begins; -1 for one that this model does not have.
     alpha : float
         The exponent, where the law fixes it.
@@ -186,10 +204,14 @@ class CrossingArrays(NamedTuple):
         Shape (threshold,).
     log_scales : numpy.ndarray
         Log noise scales are this times the position, shape (scale x threshold, n_dim).
+    log_best : numpy.ndarray
+        The same for the log of the best learning rate at an endless batch, (threshold, n_dim).
+    log_rate : numpy.ndarray
+        Log learning rate of each batch, shape (batch,); 0 at the middle one.
     weights : numpy.ndarray
         Shape (scale, batch): 1/batch in units of each noise scale; last the middle batch.
     batch : numpy.ndarray
-        Index of a run's batch, shape (run,).
+        Index of a run's batch, shape (run,); runs of two learning rates have two.
     pair : numpy.ndarray
         Which of `pairs` a crossing's residual follows, shape (run, threshold); -1 where the
         crossing says nothing of its own.
@@ -207,6 +229,8 @@ class CrossingArrays(NamedTuple):
     precision: np.ndarray
     constant: float
     alpha_at: int
+    gamma_at: int
+    steepness_at: int
     level_at: int
     growth_at: int
     sigma_run_at: int
@@ -219,6 +243,8 @@ class CrossingArrays(NamedTuple):
     middle: int
     threshold_logit: np.ndarray
     log_scales: np.ndarray
+    log_best: np.ndarray
+    log_rate: np.ndarray
     weights: np.ndarray
     batch: np.ndarray
     pair: np.ndarray
@@ -236,19 +262,21 @@ def crossing_arrays(parameters: CrossingParameters) -> CrossingArrays:
     parameters : CrossingParameters
         The data, the law, the priors, and where each parameter stands in the position.
     """
-    data, law, priors = parameters.data, parameters.law, parameters.priors
+    data, law = parameters.data, parameters.law
     start = {name: where.start for name, where in parameters.slices.items()}
     normal = parameters.normal
-    batches, batch = np.unique(np.column_stack([data.n_prompts, data.n_rollouts]), axis=0,
-                               return_inverse=True)
-    batches = np.vstack([batches, middle_batch(data.n_prompts, data.n_rollouts)])
-    mean, sd, lower, upper = priors.alpha
+    batches, batch = np.unique(
+        np.column_stack([data.n_prompts, data.n_rollouts, data.log_rate]), axis=0,
+        return_inverse=True)
+    batches = np.vstack([batches, (*middle_batch(data.n_prompts, data.n_rollouts), 0.0)])
+    mean, sd, lower, upper = parameters.alpha_prior
     pair, pairs, gaps = _pairs(data)
     return CrossingArrays(
         center=parameters.center,
         precision=np.where(normal, parameters.sd**-2.0, 0.0),
         constant=_log_constant(parameters),
-        alpha_at=start.get("alpha", -1), level_at=start["log_S_level"],
+        alpha_at=start.get("alpha", -1), gamma_at=start.get("gamma", -1),
+        steepness_at=start.get("steepness", -1), level_at=start["log_S_level"],
         growth_at=start.get("log_growth", -1), sigma_run_at=start["sigma_run"],
         sigma_at=start["sigma_residual"], trend_at=start.get("residual_trend", -1),
         length_at=start.get("residual_length", -1),
@@ -256,7 +284,8 @@ def crossing_arrays(parameters: CrossingParameters) -> CrossingArrays:
         alpha_prior=np.array([lower, upper, mean, sd**-2.0]),
         power=law.name == "power", middle=len(data.threshold) // 2,
         threshold_logit=data.threshold_logit, log_scales=_log_scales(parameters),
-        weights=batch_weights(law, data.log_batch_scale, *batches.T),
+        log_best=_log_best(parameters), log_rate=batches[:, 2].copy(),
+        weights=batch_weights(law, data.log_batch_scale, *batches[:, :2].T),
         batch=batch.reshape(-1).astype(np.int64), pair=pair, pairs=pairs, gaps=gaps,
         bounds=np.stack([data.log_lower, data.log_upper, data.midpoint], axis=-1),
         logistic=float(LOGISTIC_SCALE))
@@ -290,16 +319,27 @@ def _log_scales(parameters: CrossingParameters) -> np.ndarray:
     return rows.reshape(-1, parameters.n_dim)
 
 
+def _log_best(parameters: CrossingParameters) -> np.ndarray:
+    """Return level and trend of the best learning rate as rows over the position."""
+    rows = np.zeros((len(parameters.data.threshold), parameters.n_dim))
+    if parameters.law.learning_rate:
+        rows[:, parameters.slices["rate_level"].start] = 1.0
+        if "rate_trend" in parameters.slices:
+            rows[:, parameters.slices["rate_trend"].start] = parameters.data.threshold_logit
+    return rows
+
+
 def _log_constant(parameters: CrossingParameters) -> float:
     """Return the normalisers of all priors."""
     normal = parameters.normal
-    constant = 0.0 if parameters.law.alpha is not None else _exponent_constant(parameters.priors)
+    constant = 0.0 if parameters.law.alpha is not None else _exponent_constant(
+        parameters.alpha_prior)
     return constant - float(np.log(parameters.sd[normal]).sum()) - 0.5 * normal.sum() * log(2 * pi)
 
 
-def _exponent_constant(priors: Priors) -> float:
+def _exponent_constant(prior: AlphaPrior) -> float:
     """Return log of (upper - lower) over the normaliser of the truncated normal."""
-    mean, sd, lower, upper = priors.alpha
+    mean, sd, lower, upper = prior
     inside = ndtr((upper - mean) / sd) - ndtr((lower - mean) / sd)
     return log((upper - lower) / (sd * sqrt(2 * pi) * inside))
 

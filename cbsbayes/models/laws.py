@@ -11,11 +11,16 @@ noise scales and the exponent, written once and usable on numpy arrays and PyTen
 ``two_axis_sqrt``   S_min · (1 + N/P)^(1/2)
 ``two_axis_free``   S_min · (1 + N/P)^alpha
 ``*_plain``         N = B_prompt + B_rollout/G, for estimators without a group baseline
+``learning_rate*``  S_min · (1 + N/P)^alpha · f(x), x the learning rate over the best one
 ==================  =====================================================================
 
 The form in 1/(G - 1) is that of a mean-baseline group estimator (GRPO, RLOO; G >= 2). The
 exponent 1/2 is what a normalised update (Adam at one learning rate) gives, because progress
 per update then goes with the cosine between the noisy and the true gradient.
+
+Where the learning rate varies it is part of the law (`Tuning`): noise lowers the rate that is best,
+η* = η_max (1 + N/P)^(-gamma), and a rate off it costs f(x) = (m/x + x^m)/(m + 1), x = η/η*:
+1 at x = 1, as 1/x far below, steep beyond. S_min and every number without a rate hold at x = 1.
 
 References
 ----------
@@ -36,8 +41,36 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.sweep.dataset import is_one_axis
 from cbsbayes.sweep.groups import without_baseline
 
-__all__ = ["LAWS", "Law", "LawChoice", "batch_axes", "batch_scales", "batch_weights", "choose_law",
-           "get_law", "middle_batch"]
+__all__ = ["LAWS", "Law", "LawChoice", "Tuning", "batch_axes", "batch_scales", "batch_weights",
+           "choose_law", "get_law", "middle_batch", "run_axes"]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A learning rate, and what decides the best one; arrays that broadcast with the batches.
+
+    Attributes
+    ----------
+    log_rate : array_like
+        Log of the learning rate.
+    log_best : array_like
+        Log of the best one at an endless batch, in the same unit.
+    gamma : array_like
+        Exponent by which noise lowers the best rate.
+    steepness : array_like
+        m, by which S rises beyond it.
+    """
+
+    log_rate: Any
+    log_best: Any
+    gamma: Any
+    steepness: Any
+
+    def log_cost(self, log_noise: Any, xp: Any = np) -> Any:
+        """Return log f(x), 0 at the best rate, from log(1 + N/P)."""
+        away = self.log_rate - self.log_best + self.gamma * log_noise
+        m = self.steepness
+        return xp.logaddexp(xp.log(m) - away, m * away) - xp.log1p(m)
 
 
 @dataclass(frozen=True)
@@ -57,6 +90,8 @@ class Law:
         The fixed exponent; None where it is estimated.
     group_baseline : bool
         True for 1/(G - 1), the law of estimators with a group baseline; False for 1/G.
+    learning_rate : bool
+        Whether the learning rate is part of it.
     """
 
     name: str
@@ -64,6 +99,7 @@ class Law:
     scales: tuple[str, ...]
     alpha: float | None
     group_baseline: bool = True
+    learning_rate: bool = False
 
     @property
     def two_axis(self) -> bool:
@@ -90,8 +126,8 @@ class Law:
         return n_prompts, n_prompts * self.group_divisor(n_rollouts)
 
     def log_ratio(
-        self, n_prompts: Any, n_rollouts: Any, scales: Mapping[str, Any], alpha: Any = None, *,
-        xp: Any = np,
+        self, n_prompts: Any, n_rollouts: Any, scales: Mapping[str, Any], alpha: Any = None,
+        tuning: Tuning | None = None, *, xp: Any = np,
     ) -> Any:
         """Return log S/S_min at batches (n_prompts, n_rollouts): the formula of every law.
 
@@ -104,6 +140,8 @@ class Law:
             A value per name in `scales`, broadcastable with the batches.
         alpha : array_like, optional
             The exponent, needed where the law leaves it free.
+        tuning : Tuning, optional
+            The learning rate; the best one at every batch unless given.
         xp : module
             ``numpy`` or ``pytensor.tensor``.
 
@@ -113,12 +151,22 @@ class Law:
             Broadcast shape of batches and scales.
         """
         exponent = self.alpha if self.alpha is not None else alpha
-        divisors = self.divisors(n_prompts, n_rollouts)
-        noise = sum(scales[name] / divisor
-                    for name, divisor in zip(self.scales, divisors, strict=True))
         if self.name == "power":
-            return xp.log1p(noise**exponent)
-        return exponent * xp.log1p(noise)
+            return xp.log1p(self._noise(n_prompts, n_rollouts, scales) ** exponent)
+        log_noise = self.log_noise(n_prompts, n_rollouts, scales, xp=xp)
+        ratio = exponent * log_noise
+        return ratio if tuning is None else ratio + tuning.log_cost(log_noise, xp)
+
+    def log_noise(
+        self, n_prompts: Any, n_rollouts: Any, scales: Mapping[str, Any], *, xp: Any = np
+    ) -> Any:
+        """Return log(1 + N/P) at batches; arguments as of `log_ratio`."""
+        return xp.log1p(self._noise(n_prompts, n_rollouts, scales))
+
+    def _noise(self, n_prompts: Any, n_rollouts: Any, scales: Mapping[str, Any]) -> Any:
+        divisors = self.divisors(n_prompts, n_rollouts)
+        return sum(scales[name] / divisor
+                   for name, divisor in zip(self.scales, divisors, strict=True))
 
 
 def _two_axis_laws() -> list[Law]:
@@ -134,10 +182,21 @@ def _two_axis_laws() -> list[Law]:
     return laws
 
 
+def _learning_rate_laws() -> list[Law]:
+    noise = {"learning_rate": "(B_prompt + B_rollout/(n_rollouts - 1))/n_prompts",
+             "learning_rate_plain": "(B_prompt + B_rollout/n_rollouts)/n_prompts",
+             "learning_rate_total": "B_noise/B"}
+    return [Law(name, f"S = S_min (1 + {ratio})^alpha f(x), x = learning rate/best, "
+                      f"best = rate_max (1 + {ratio})^-gamma, f = (m/x + x^m)/(m + 1)",
+                ("B_noise",) if name.endswith("total") else ("B_prompt", "B_rollout"), None,
+                not name.endswith("plain"), learning_rate=True)
+            for name, ratio in noise.items()]
+
+
 LAWS: dict[str, Law] = {law.name: law for law in [
     Law("total", "S = S_min (1 + B_noise/B)", ("B_noise",), 1.0),
     Law("power", "S = S_min (1 + (B_noise/B)^alpha)", ("B_noise",), None),
-    *_two_axis_laws(),
+    *_two_axis_laws(), *_learning_rate_laws(),
 ]}
 """All laws by name."""
 
@@ -219,6 +278,11 @@ def batch_axes(ds: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     one_axis = (prompts < 0) | (rollouts < 0)
     return (np.where(one_axis, ds["total_batch"].values, prompts),
             np.where(one_axis, 1.0, rollouts))
+
+
+def run_axes(law: Law, ds: xr.Dataset) -> tuple[np.ndarray, ...]:
+    """Return `batch_axes`, and the learning rate of every run where the law knows it."""
+    return (*batch_axes(ds), *([ds["learning_rate"].values] if law.learning_rate else []))
 
 
 def batch_scales(law: Law, n_prompts: np.ndarray, n_rollouts: np.ndarray) -> dict[str, float]:

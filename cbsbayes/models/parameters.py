@@ -63,6 +63,17 @@ class Priors:
         1 is McCandlish's case, 1/2 a normalised update at one learning rate. The middle lies
         above that of the two because a smaller exponent goes with a larger noise scale in a
         long ridge, whose volume pulls down: so both are covered alike (`reports/validation`).
+    alpha_tuned : tuple of float
+        The same where the learning rate is part of the law: Normal(1, .35) cut to (.25, 2.5).
+        1 is the theory's, 1.4 to 1.8 was measured where rates decay with the horizon.
+    gamma, gamma_sd : float
+        Exponent of the best learning rate in 1 + N/P: Normal(.5, .2). Theory says 1/2, plain SGD
+        1; .35 to .7 was measured.
+    steepness, steepness_sd : float
+        m, by which S rises beyond the best rate: log-normal around 1, sd .5; measured .6 to 2.3.
+    rate_level_sd, rate_trend_sd : float
+        Log of the best rate at an endless batch: Normal(0, 1.5) around the middle of the rates
+        tried, and its change per unit of threshold logit: Normal(0, .5).
     sigma_run, sigma_run_sd : float
         Run effect: log-normal around .08. Half-normal scales give funnels.
     sigma_residual, sigma_residual_sd : float
@@ -80,6 +91,13 @@ class Priors:
     growth: float = 1.0
     growth_sd: float = 1.2
     alpha: tuple[float, float, float, float] = (0.85, 0.30, 0.25, 1.5)
+    alpha_tuned: tuple[float, float, float, float] = (1.0, 0.35, 0.25, 2.5)
+    gamma: float = 0.5
+    gamma_sd: float = 0.2
+    steepness: float = 1.0
+    steepness_sd: float = 0.5
+    rate_level_sd: float = 1.5
+    rate_trend_sd: float = 0.5
     sigma_run: float = 0.08
     sigma_run_sd: float = 0.6
     sigma_residual: float = 0.08
@@ -87,6 +105,10 @@ class Priors:
     residual_trend_sd: float = 0.5
     residual_length: float = 0.5
     residual_length_sd: float = 1.0
+
+    def exponent(self, *, tuned: bool) -> AlphaPrior:
+        """Return the exponent's prior, another where the law knows learning rates."""
+        return self.alpha_tuned if tuned else self.alpha
 
     def at(self, n_thresholds: int) -> Priors:
         """Return the priors for a number of thresholds.

@@ -34,6 +34,7 @@ References
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,16 +42,16 @@ import pymc as pm
 import pytensor.tensor as pt
 
 from cbsbayes.models.crossing_data import LOGISTIC_SCALE, CrossingData
-from cbsbayes.models.laws import Law
+from cbsbayes.models.laws import Law, Tuning
 from cbsbayes.models.noise_data import NoiseData
 from cbsbayes.models.parameters import PRIORS, Priors
 
 __all__ = ["DATA_NAMES", "build_crossing_model", "model_data"]
 
 _RUN, _PAIR = ("run",), ("run", "threshold")
-DATA_NAMES = {"n_prompts": _RUN, "n_rollouts": _RUN, "log_lower": _PAIR, "log_upper": _PAIR,
-              "informative": _PAIR, "midpoint": _PAIR, "previous": _PAIR, "gap": _PAIR,
-              "threshold_logit": ("threshold",), "log_steps_scale": ()}
+DATA_NAMES = {"n_prompts": _RUN, "n_rollouts": _RUN, "log_rate": _RUN, "log_lower": _PAIR,
+              "log_upper": _PAIR, "informative": _PAIR, "midpoint": _PAIR, "previous": _PAIR,
+              "gap": _PAIR, "threshold_logit": ("threshold",), "log_steps_scale": ()}
 
 
 def model_data(data: CrossingData) -> dict[str, np.ndarray]:
@@ -87,9 +88,10 @@ def build_crossing_model(data: CrossingData, law: Law, priors: Priors = PRIORS) 
              for name, value in model_data(data).items()}
         scales = {name: _noise_scale(name, d, priors) for name in law.scales}
         alpha = _exponent(law, priors)
-        log_s_min = _log_s_min(law, scales, alpha, d, len(data.threshold), priors)
+        tuning = _tuning(data, d, priors) if law.learning_rate else None
+        log_s_min = _log_s_min(law, scales, (alpha, tuning), d, len(data.threshold), priors)
         law_ratio = law.log_ratio(d["n_prompts"][:, None], d["n_rollouts"][:, None],
-                                  {k: v[None, :] for k, v in scales.items()}, alpha, xp=pt)
+                                  {k: v[None, :] for k, v in scales.items()}, alpha, tuning, xp=pt)
         expected = log_s_min[None, :] + law_ratio + _run_effect(priors)[:, None]
         center, scale = _residual(expected, d, len(data.threshold), priors)
         log_p = _log_interval((d["log_lower"] - center) / scale,
@@ -117,21 +119,35 @@ def _noise_scale(name: str, d: dict[str, Any], priors: Priors) -> Any:
 def _exponent(law: Law, priors: Priors) -> Any:
     if law.alpha is not None:
         return law.alpha
-    mean, sd, lower, upper = priors.alpha
+    mean, sd, lower, upper = priors.exponent(tuned=law.learning_rate)
     return pm.TruncatedNormal("alpha", mean, sd, lower=lower, upper=upper)
 
 
+def _tuning(data: CrossingData, d: dict[str, Any], priors: Priors) -> Tuning:
+    """Return every run's learning rate beside the best one, shapes (run, 1) and (threshold,)."""
+    gamma = pm.Normal("gamma", priors.gamma, priors.gamma_sd)
+    steepness = pm.LogNormal("steepness", np.log(priors.steepness), priors.steepness_sd)
+    log_best = pm.Normal("rate_level", 0.0, priors.rate_level_sd) + 0.0 * d["threshold_logit"]
+    if len(data.threshold) > 1:
+        log_best += pm.Normal("rate_trend", 0.0, priors.rate_trend_sd) * d["threshold_logit"]
+    pm.Deterministic("rate_max", pt.exp(log_best + data.log_rate_scale), dims="threshold")
+    return Tuning(d["log_rate"][:, None], log_best, gamma, steepness)
+
+
 def _log_s_min(
-    law: Law, scales: dict[str, Any], alpha: Any, d: dict[str, Any], n_thresholds: int,
-    priors: Priors,
+    law: Law, scales: dict[str, Any], shape: tuple[Any, Tuning | None], d: dict[str, Any],
+    n_thresholds: int, priors: Priors,
 ) -> Any:
     """Return log S_min over the scale of S, increasing with the threshold."""
     middle = n_thresholds // 2
+    alpha, tuning = shape
+    if tuning is not None:
+        tuning = replace(tuning, log_rate=0.0, log_best=tuning.log_best[middle])
     prompts = pt.exp(pt.mean(pt.log(d["n_prompts"])))
     rollouts = pt.exp(pt.mean(pt.log(d["n_rollouts"])))
     at_middle = {name: value[middle] for name, value in scales.items()}
     level = pm.Normal("log_S_level", 0.0, priors.steps_level_sd)
-    log_s_min = level - law.log_ratio(prompts, rollouts, at_middle, alpha, xp=pt)
+    log_s_min = level - law.log_ratio(prompts, rollouts, at_middle, alpha, tuning, xp=pt)
     if n_thresholds > 1:
         expected = np.log(priors.growth) + pt.log(pt.diff(d["threshold_logit"]))
         growth = pm.Normal("log_growth", expected, priors.growth_sd, shape=n_thresholds - 1)

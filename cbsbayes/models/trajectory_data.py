@@ -259,6 +259,9 @@ def trajectory_data(fitted: xr.Dataset, law: Law, metric: str | None) -> Traject
         If the sweep is a table of crossings, its target is not an accuracy, or a group law is
         given groups of one.
     """
+    if law.learning_rate:
+        raise CBSDataError(f"the trajectory model has no form of law {law.name!r}; use --model "
+                           "crossing, or --law two_axis_free for runs of one learning rate")
     _check(fitted, law)
     curves = curves_of(fitted, metric=metric, rule="first")
     step, value = curves.step, curves.value

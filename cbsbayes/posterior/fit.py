@@ -21,7 +21,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from cbsbayes.errors import CBSDataError, one_line
-from cbsbayes.models.laws import Law, batch_axes, get_law
+from cbsbayes.models.laws import Law, get_law, run_axes
 from cbsbayes.posterior.surface import Condition, Surface
 from cbsbayes.sweep.files import read_tree, write_tree
 
@@ -214,7 +214,7 @@ class Fit:
 
     def log_steps(
         self, n_prompts: ArrayLike, n_rollouts: ArrayLike, threshold: float | None = None, *,
-        draws: int = THINNED,
+        learning_rate: ArrayLike | None = None, draws: int = THINNED,
     ) -> xr.DataArray:
         """Return draws of log S at batches, for the population of runs.
 
@@ -225,6 +225,8 @@ class Fit:
             ``np.inf`` is a batch.
         threshold : float, optional
             One fitted threshold; all unless given.
+        learning_rate : array_like, optional
+            Of a law that knows it, as the batches; the best rate of each unless given.
         draws : int
             Draws to use, about.
 
@@ -240,7 +242,7 @@ class Fit:
             If the threshold was not fitted, or the law has no value at a batch.
         """
         log_steps = self._surface(threshold, draws).log_steps(
-            *self._batches(n_prompts, n_rollouts))
+            *self._batches(n_prompts, n_rollouts, learning_rate))
         return log_steps.rename("log_steps").transpose("sample", ..., "batch")
 
     def solve(
@@ -272,7 +274,7 @@ class Fit:
 
     def new_run(
         self, n_prompts: ArrayLike, n_rollouts: ArrayLike, threshold: float | None = None, *,
-        random_seed: int = 0,
+        learning_rate: ArrayLike | None = None, random_seed: int = 0,
     ) -> xr.DataArray:
         r"""Return draws of log S of one new run at each batch, as it would be observed.
 
@@ -284,7 +286,7 @@ class Fit:
 
         Parameters
         ----------
-        n_prompts, n_rollouts, threshold
+        n_prompts, n_rollouts, threshold, learning_rate
             As of `log_steps`.
         random_seed : int
             Picks where the replicates begin.
@@ -294,7 +296,7 @@ class Fit:
         xarray.DataArray
             Log of updates, dims (sample, [threshold], batch).
         """
-        log_steps = self.log_steps(n_prompts, n_rollouts, threshold)
+        log_steps = self.log_steps(n_prompts, n_rollouts, threshold, learning_rate=learning_rate)
         deviation, count = self._deviations
         if threshold is not None:
             k = self._index(threshold)
@@ -314,9 +316,9 @@ class Fit:
         never reaches the threshold; where the law never does at a run's batch it is not known,
         and comes last.
         """
-        prompts, rollouts = (xr.DataArray(axis, dims="run") for axis in batch_axes(self.crossings))
         order = ("sample", "threshold", "run")
-        expected = self._surface(None, THINNED).log_steps(prompts, rollouts)
+        expected = self._surface(None, THINNED).log_steps(
+            *(xr.DataArray(axis, dims="run") for axis in run_axes(self.law, self.crossings)))
         log_steps = expected.transpose(*order).values
         unreached = np.isinf(log_steps)
         replicated = np.log(self.predictive["steps"].transpose(*order).values)
@@ -341,10 +343,10 @@ class Fit:
     def _index(self, threshold: float) -> int:
         return int(np.flatnonzero(self.thresholds == fitted_threshold(self, threshold))[0])
 
-    def _batches(self, n_prompts: ArrayLike, n_rollouts: ArrayLike) -> list[xr.DataArray]:
-        """Return both axes with dim ``batch``, broadcast against each other."""
+    def _batches(self, *given: ArrayLike | None) -> list[xr.DataArray]:
+        """Return what is given of a batch with dim ``batch``, broadcast against each other."""
         axes = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, dtype=float))
-                                     for v in (n_prompts, n_rollouts)))
+                                     for v in given if v is not None))
         least = 1.0 if self.law.needs_baseline_group else 0.0
         if not ((axes[0] > 0) & (axes[1] > least)).all():
             raise CBSDataError(f"the law {self.law.name} has no value at n_prompts "

@@ -256,8 +256,9 @@ def new_runs(posterior: xr.Dataset, data: CrossingData, law: Law) -> NewRuns:
     law : Law
         The law of the posterior.
     """
-    batches = (xr.DataArray(axis, dims="run") for axis in (data.n_prompts, data.n_rollouts))
-    log_steps = Surface(law, posterior).log_steps(*batches).transpose("sample", "run", "threshold")
+    rates = [np.exp(data.log_rate + data.log_rate_scale)] if law.learning_rate else []
+    axes = (xr.DataArray(axis, dims="run") for axis in (data.n_prompts, data.n_rollouts, *rates))
+    log_steps = Surface(law, posterior).log_steps(*axes).transpose("sample", "run", "threshold")
     sd, length = posterior["sigma_residual"].values[:, None], np.zeros(posterior.sizes["sample"])
     if "residual_trend" in posterior:
         sd = sd * np.exp(posterior["residual_trend"].values[:, None] * data.threshold_logit)

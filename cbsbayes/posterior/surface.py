@@ -10,6 +10,9 @@ with N at Gauss-Legendre nodes of progress. Where the group size decides how hig
 progress at the threshold depends on it (`cbsbayes.posterior.ceilings`), and S is infinite where
 a group never gets there.
 
+Where the learning rate is part of the law, S is that at the best rate of each batch
+(`Surface.best_rate`) unless rates are given.
+
 An infinite batch is a batch: ``log_steps(np.inf, 8)`` is log S_min under most laws, and
 ``log_steps(64, np.inf)`` what endless groups need.
 
@@ -33,13 +36,14 @@ References
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.models.laws import Law
+from cbsbayes.models.laws import Law, Tuning
 from cbsbayes.models.parameters import NODE_WEIGHT, SATURATION, path_name
 from cbsbayes.posterior.ceilings import Ceilings, Level
 
@@ -120,10 +124,15 @@ class Surface:
             log_s_min = np.log(self._rows("S_min"))
         self._level = Level(log_s_min,
                             [self._rows(name).reshape(-1, len(self._weight)) for name in names])
+        self._tuning = (Tuning(0.0, np.log(self._rows("rate_max"))[:, None],
+                               self._rows("gamma")[:, None], self._rows("steepness")[:, None])
+                        if "rate_max" in posterior else None)
         self.ceilings = (Ceilings(law, posterior, self._like, self._weight, along=along)
                          if SATURATION in posterior else None)
 
-    def log_steps(self, n_prompts: Any, n_rollouts: Any) -> xr.DataArray:
+    def log_steps(
+        self, n_prompts: Any, n_rollouts: Any, learning_rate: Any = None
+    ) -> xr.DataArray:
         """Return log S (updates) at batches; infinite where the group never gets there.
 
         Parameters
@@ -131,14 +140,17 @@ class Surface:
         n_prompts, n_rollouts : float or xarray.DataArray
             One batch; batches along one dimension; or one batch for every draw and threshold,
             with dims of ``S_min``.
+        learning_rate : float or xarray.DataArray, optional
+            Likewise, of a law that knows it; the best one of each batch unless given.
 
         Returns
         -------
         xarray.DataArray
             Dims of ``S_min``, and that of the batches where they have one.
         """
+        given = (n_prompts, n_rollouts, *(() if learning_rate is None else (learning_rate,)))
         axes = [axis if isinstance(axis, xr.DataArray) else xr.DataArray(float(axis))
-                for axis in (n_prompts, n_rollouts)]
+                for axis in given]
         new = {dim for axis in axes for dim in axis.dims} - set(self._like.dims)
         if not new:
             return self._labelled(self._log_steps(*(self._each(axis) for axis in axes)))
@@ -194,14 +206,31 @@ class Surface:
         batch = np.where(first <= 0, 0.0, np.where(last >= 0, np.inf, least + np.exp(root)))
         return self._labelled(np.where(unknown, np.nan, batch))
 
-    def _log_steps(self, n_prompts: Any, n_rollouts: Any) -> np.ndarray:
+    def best_rate(self, n_prompts: float, n_rollouts: float) -> xr.DataArray:
+        """Return the best learning rate at a batch, dims of ``S_min``."""
+        if self._tuning is None:
+            raise CBSDataError(f"law {self.law.name!r} knows no learning rate; valid: laws whose "
+                               "name begins with learning_rate")
+        scales = dict(zip(self.law.scales, self._level.scales, strict=True))
+        log_noise = self.law.log_noise(n_prompts, n_rollouts, scales)
+        log_best = self._tuning.log_best - self._tuning.gamma * log_noise
+        return self._labelled(np.exp(log_best)[:, 0])
+
+    def _log_steps(
+        self, n_prompts: Any, n_rollouts: Any, learning_rate: Any = None
+    ) -> np.ndarray:
         """Return log S of all draws, shape (row,), at one batch or one for each."""
         level = self._level_at(n_rollouts)
         prompts, rollouts = (axis[:, None] if isinstance(axis, np.ndarray) else axis
                              for axis in (n_prompts, n_rollouts))
+        tuning = None
+        if learning_rate is not None and self._tuning is not None:
+            log_rate = np.log(learning_rate)
+            tuning = replace(self._tuning, log_rate=log_rate[:, None] if isinstance(
+                log_rate, np.ndarray) else log_rate)
         scales = dict(zip(self.law.scales, level.scales, strict=True))
         with np.errstate(divide="ignore", invalid="ignore"):  # no batch at all, endless noise
-            ratio = self.law.log_ratio(prompts, rollouts, scales, self._alpha)
+            ratio = self.law.log_ratio(prompts, rollouts, scales, self._alpha, tuning)
         mean = ratio[:, 0] if ratio.shape[1] == 1 else np.log(np.exp(ratio) @ self._weight)
         return level.log_s_min + mean
 

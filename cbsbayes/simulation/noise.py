@@ -62,8 +62,7 @@ def with_gradient_noise(
     updates = np.arange(0.0, ds["step"].values.max(), every)
     prompts, rollouts = (ds[n].values[:, None].astype(float) for n in ("n_prompts", "n_rollouts"))
     trained = np.broadcast_to(updates, (ds.sizes["run"], updates.size))
-    level = levels(truth, ds["total_batch"].values, ds["n_rollouts"].values,
-                   ds["true_run_effect"].values, trained)
+    level = levels(truth, ds, ds["true_run_effect"].values, trained)
     scales = {name: np.exp(offset) * value for name, value in truth.scales(level).items()}
     divisor = np.maximum(get_law(truth.law).group_divisor(rollouts), 1.0)
     signal = _TRACE / scales["B_prompt"]

@@ -6,6 +6,7 @@ The batches of a sweep, phase by phase, as the study this package grew from laid
 p1    prompts varied: n_prompts 32 … 1024 at n_rollouts 8
 p2b   rollouts varied: n_rollouts 1 … 64 at n_prompts 128
 p2c   iso-batch: 2048 samples split (2048, 1) … (64, 32)
+lr    for grids of learning rates: n_prompts 32 … 512 at n_rollouts 8
 batch one axis: total batch 32 … 8192, no prompts and rollouts told apart
 ===== =========================================================================
 
@@ -25,7 +26,7 @@ wandering, v a Brownian motion in log s': always forwards, and the population is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,6 +53,7 @@ DESIGNS: dict[str, list[tuple[int, int]]] = {
     "p1": [(2**k, 8) for k in range(5, 11)],
     "p2b": [(128, 2**k) for k in range(7)],
     "p2c": [(2048 // 2**k, 2**k) for k in range(6)],
+    "lr": [(2**k, 8) for k in range(5, 10)],
     "batch": [(2**k, 1) for k in range(5, 14)],
 }
 """Cells (n_prompts, n_rollouts) by phase; of ``batch`` only the product counts."""
@@ -192,6 +194,8 @@ def simulate_sweep(
     item_set: bool = False,
     checkpoint_noise: float = 0.0,
     disturbances: Disturbances = Disturbances(),
+    rates: Sequence[float] = (),
+    rate_exponent: float = 0.0,
     random_seed: int = 0,
 ) -> xr.Dataset:
     """Return a simulated sweep that carries its truth.
@@ -214,7 +218,7 @@ def simulate_sweep(
         A name of `cbsbayes.models.laws`: which noise scales there are and how rollouts divide.
     curve : mapping, optional
         Other parameters of `Truth`: ``start, gain, scale, shape, noise, reference, form,
-        ceiling``.
+        ceiling, rate_max, gamma, steepness``.
     item_set : bool
         One fixed validation set for all runs: it bends the accuracy scale of all alike, and
         thresholds are statements on that scale.
@@ -222,6 +226,10 @@ def simulate_sweep(
         Sd of the level of accuracy from checkpoint to checkpoint.
     disturbances : Disturbances
         What else disturbs runs: heavy tails, correlated evaluations, wander.
+    rates : sequence of float
+        Learning rates, at each of which every run is repeated; none: each batch has its best.
+    rate_exponent : float
+        k of rates that go with the total batch to the k; they are those of the middle batch.
     random_seed : int
         Seed of all that is random.
 
@@ -244,13 +252,14 @@ def simulate_sweep(
     rng = np.random.default_rng(random_seed)
     truth = replace(Truth(law=law, alpha=exponent), **(curve or {}))
     runs = design_table(design, seeds)
+    if rates:
+        runs = _at_rates(runs, rates, rate_exponent)
     if get_law(law).two_axis and (runs["n_prompts"] < 0).any():
         raise CBSDataError(f"law {law!r} has two axes, design {design!r} one; use --law total")
     effect = disturbances.run_effects(rng, sigma_run, len(runs))
     step = np.arange(0, max_updates + 1, eval_every, dtype=float)
     trained = disturbances.trained_steps(rng, len(runs), step)
-    level = levels(truth, runs["total_batch"].to_numpy(), runs["n_rollouts"].to_numpy(), effect,
-                    trained)
+    level = levels(truth, runs, effect, trained)
     level[:, 1:] += rng.normal(0.0, checkpoint_noise, level[:, 1:].shape)
     level += disturbances.drift(rng, len(runs), step)
     if item_set:
@@ -284,15 +293,28 @@ def _settings(law: str) -> dict[str, str]:
             "algorithm": estimators[get_law(law).needs_baseline_group] if two_axis else ""}
 
 
+def _at_rates(runs: pd.DataFrame, rates: Sequence[float], exponent: float) -> pd.DataFrame:
+    """Return the runs repeated at learning rates."""
+    batch = runs["total_batch"]
+    scaling = (batch / np.exp(np.log(batch).mean())) ** exponent
+    parts = []
+    for rate in rates:
+        names = [f"{run}_lr{value:.3g}" for run, value in zip(runs["run"], rate * scaling,
+                                                              strict=True)]
+        parts.append(runs.assign(run=names, name=names, learning_rate=rate * scaling))
+    return pd.concat(parts, ignore_index=True)
+
+
 def levels(
-    truth: Truth, total_batch: np.ndarray, n_rollouts: np.ndarray, effect: np.ndarray,
-    trained: np.ndarray,
+    truth: Truth, runs: pd.DataFrame | xr.Dataset, effect: np.ndarray, trained: np.ndarray
 ) -> np.ndarray:
     """Return each run's level of accuracy after `trained` updates, both of shape (run, step)."""
+    total_batch, n_rollouts = np.asarray(runs["total_batch"]), np.asarray(runs["n_rollouts"])
+    rates = np.asarray(runs["learning_rate"]) if "learning_rate" in runs else None
     rollouts = np.where(n_rollouts > 0, n_rollouts, 1)
     # No batch is faster than an infinite one: progress never exceeds updates times e^-u.
     tau = np.linspace(0.0, trained.max() * np.exp(np.abs(effect).max()), _TAU_NODES)
-    needed = steps_over_progress(truth, total_batch / rollouts, rollouts, tau)
+    needed = steps_over_progress(truth, total_batch / rollouts, rollouts, tau, rates)
     progress = [np.interp(updates, np.exp(u) * row, tau)
                 for updates, u, row in zip(trained, effect, needed, strict=True)]
     return truth.level(np.array(progress), rollouts[:, None])

@@ -10,7 +10,8 @@ with momentary noise scales log-linear in accuracy. For alpha = 1 McCandlish's l
 exactly at every threshold, with S_min(t) = τ_t and the *progress-averaged* noise scales
 :math:`B(t) = \tau_t^{-1} \int_0^{\tau_t} B\,d\tau`; for other exponents the same averages
 describe the noise and S itself is the integral. Where small groups saturate lower, g is
-:math:`g (1 - c/G)`.
+:math:`g (1 - c/G)`. Where a run's learning rate is known, dτ/ds is divided by what a rate off the
+best one of the moment costs (`cbsbayes.models.laws.Tuning`).
 """
 
 from __future__ import annotations
@@ -25,13 +26,16 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 from scipy.integrate import cumulative_trapezoid
+from scipy.optimize import minimize_scalar
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.models.laws import Law, get_law
+from cbsbayes.models.laws import Law, Tuning, get_law
 
-__all__ = ["Truth", "mean_noise", "progress_at", "steps_over_progress", "true_steps", "truth_of"]
+__all__ = ["Truth", "best_rate", "mean_noise", "progress_at", "steps_over_progress", "true_steps",
+           "truth_of"]
 
 _NODES = 801  # trapezoid error below 1e-6 of S on the default curve
+_RATES = 1e3  # best rates are looked for up to so many times more and less than at no noise
 _FORMS = ("exponential", "hill")
 _NOISE = MappingProxyType({"B_prompt": (90.0, 6.0), "B_rollout": (500.0, 9.0),
                            "B_noise": (1200.0, 8.0)})
@@ -60,6 +64,8 @@ class Truth:
         Of the curve.
     ceiling : float
         c, from 0 to below 1: training at group size G adds gain times 1 - c/G at most.
+    rate_max, gamma, steepness : float
+        Best learning rate at an endless batch, exponent by which noise lowers it, and m.
     items : tuple of float
         Difficulties of one fixed validation set, sorted: an item is solved where the model's
         level of accuracy exceeds its difficulty. Empty: accuracy is the level itself.
@@ -75,6 +81,9 @@ class Truth:
     reference: float = 0.65
     form: str = "exponential"
     ceiling: float = 0.0
+    rate_max: float = 1e-6
+    gamma: float = 0.5
+    steepness: float = 1.0
     items: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -87,7 +96,8 @@ class Truth:
             raise CBSDataError(f"form is {self.form!r}; valid: {', '.join(_FORMS)}")
         if not 0 <= self.ceiling < 1:
             raise CBSDataError(f"ceiling is {self.ceiling}; valid: from 0 to below 1")
-        valid = {"alpha": self.alpha > 0, "scale": self.scale > 0, "shape": self.shape > 0,
+        valid = {"alpha": self.alpha > 0, "rate_max": self.rate_max > 0,
+                 "steepness": self.steepness > 0, "scale": self.scale > 0, "shape": self.shape > 0,
                  "start": 0 < self.start < 1, "gain": 0 < self.gain <= 1 - self.start}
         for name, holds in valid.items():
             if not holds:
@@ -150,7 +160,8 @@ def mean_noise(truth: Truth, threshold: float) -> dict[str, float]:
 
 
 def steps_over_progress(
-    truth: Truth, n_prompts: ArrayLike, n_rollouts: ArrayLike, tau: np.ndarray
+    truth: Truth, n_prompts: ArrayLike, n_rollouts: ArrayLike, tau: np.ndarray,
+    learning_rate: ArrayLike | None = None,
 ) -> np.ndarray:
     """Return the updates each batch needs to get through a grid of progress.
 
@@ -162,6 +173,8 @@ def steps_over_progress(
         Batches, shape (batch,).
     tau : numpy.ndarray
         Progress, shape (batch, node) or (node,), starting at 0.
+    learning_rate : array_like, optional
+        Of each batch, shape (batch,); the best one of every moment unless given.
 
     Returns
     -------
@@ -169,12 +182,13 @@ def steps_over_progress(
         Updates, shape (batch, node), without a run effect.
     """
     prompts, rollouts = (np.asarray(x, dtype=float)[:, None] for x in (n_prompts, n_rollouts))
-    slowness = _slowness(truth, prompts, rollouts, truth.level(tau, rollouts))
+    slowness = _slowness(truth, prompts, rollouts, truth.level(tau, rollouts), learning_rate)
     return cumulative_trapezoid(slowness, np.broadcast_to(tau, slowness.shape), axis=1, initial=0)
 
 
 def true_steps(
-    truth: Truth | xr.Dataset, n_prompts: ArrayLike, n_rollouts: ArrayLike, threshold: ArrayLike
+    truth: Truth | xr.Dataset, n_prompts: ArrayLike, n_rollouts: ArrayLike, threshold: ArrayLike,
+    learning_rate: ArrayLike | None = None,
 ) -> np.ndarray:
     """Return the true S: updates the population (run effect 0) needs to reach a threshold.
 
@@ -186,6 +200,8 @@ def true_steps(
         Batches; of one-axis data the total batch and 1.
     threshold : array_like
         Target accuracies.
+    learning_rate : array_like, optional
+        The best one of every moment unless given.
 
     Returns
     -------
@@ -193,11 +209,24 @@ def true_steps(
         Updates, broadcast shape of the arguments; NaN where the accuracy is never reached.
     """
     truth = truth_of(truth) if isinstance(truth, xr.Dataset) else truth
-    prompts, rollouts, target = np.broadcast_arrays(n_prompts, n_rollouts, threshold)
+    rates = np.nan if learning_rate is None else learning_rate
+    prompts, rollouts, target, rates = np.broadcast_arrays(n_prompts, n_rollouts, threshold, rates)
     end = progress_at(truth, target.ravel(), rollouts.ravel())
     tau = end[:, None] * np.linspace(0.0, 1.0, _NODES)
-    steps = steps_over_progress(truth, prompts.ravel(), rollouts.ravel(), tau)[:, -1]
+    steps = steps_over_progress(truth, prompts.ravel(), rollouts.ravel(), tau, rates.ravel())[:, -1]
     return steps.reshape(prompts.shape)
+
+
+def best_rate(
+    truth: Truth, n_prompts: float, n_rollouts: float, threshold: float
+) -> tuple[float, float]:
+    """Return the one learning rate that needs the fewest updates to a threshold, and these."""
+    def log_steps(log_rate: float) -> float:
+        return float(np.log(true_steps(truth, n_prompts, n_rollouts, threshold, np.exp(log_rate))))
+
+    away, top = np.log(_RATES), np.log(truth.rate_max)
+    found = minimize_scalar(log_steps, bounds=(top - away, top + away), method="bounded")
+    return float(np.exp(found.x)), float(np.exp(found.fun))
 
 
 def truth_of(ds: xr.Dataset) -> Truth:
@@ -223,12 +252,21 @@ def truth_json(truth: Truth) -> str:
     return json.dumps({f.name: stored[f.name] for f in fields(truth) if f.name != "items"})
 
 
-def _slowness(truth: Truth, prompts: Any, rollouts: Any, level: np.ndarray) -> np.ndarray:
+def _slowness(
+    truth: Truth, prompts: Any, rollouts: Any, level: np.ndarray, learning_rate: Any = None
+) -> np.ndarray:
     law = get_law(truth.law)
     scales = truth.scales(level)
     if not law.two_axis:
         return 1.0 + (scales["B_noise"] / (prompts * rollouts)) ** truth.alpha
-    return (1.0 + _noise(law, rollouts, scales) / prompts) ** truth.alpha
+    noise = _noise(law, rollouts, scales) / prompts
+    slowness = (1.0 + noise) ** truth.alpha
+    if learning_rate is None:
+        return slowness
+    log_rate = np.log(np.asarray(learning_rate, dtype=float))[:, None]
+    tuning = Tuning(log_rate, np.log(truth.rate_max), truth.gamma, truth.steepness)
+    with np.errstate(invalid="ignore"):  # NaN: not known
+        return slowness * np.exp(np.nan_to_num(tuning.log_cost(np.log1p(noise)), nan=0.0))
 
 
 def _noise(law: Law, rollouts: np.ndarray, scales: dict[str, np.ndarray]) -> np.ndarray:

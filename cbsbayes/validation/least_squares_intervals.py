@@ -10,7 +10,7 @@
 Intervals from a covariance carry over to derived quantities by the delta method: as value ± 1.645
 standard errors for ``curve_fit``, on the log scale for ``log_fit_t``. A log fit that ended at a
 limit (a scale of 0 or infinity) has no t-interval, a ``curve_fit`` that did not converge has none.
-The exponent is the law's, 1 where the law leaves it free.
+The exponent is the law's, 1 where the law leaves it free; learning rates are not looked at.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def fixed_law(law: Law) -> Law:
     """Return the law of the same form whose exponent is 1, or the law itself if it has one."""
     if law.alpha is not None:
         return law
-    return get_law("total" if law.name == "power" else law.name.replace("_free", ""))
+    if not law.two_axis:
+        return get_law("total")
+    return get_law(law.name.replace("_free", "").replace("learning_rate", "two_axis"))
 
 
 def least_squares_intervals(

@@ -30,6 +30,7 @@ from cbsbayes.validation.families import FAMILIES, family_sweep
 from cbsbayes.validation.models import fitted_runs
 
 CASES = [*((name, 4) for name in LAWS), ("total", 1), ("two_axis_free", 1), ("two_axis_free", 2),
+         ("learning_rate", 1), ("learning_rate+noise", 1),
          ("power+noise", 4), ("two_axis_free+noise", 4), ("two_axis_free+N", 4),
          ("two_axis+noise", 2), ("two_axis_free_plain+noise", 1)]
 MODE = "FAST_COMPILE"  # compiling the graph would take longer than all these evaluations
@@ -92,7 +93,7 @@ def test_the_density_is_the_pymc_model_s_with_run_effects_integrated_out(name, n
     logp = pymc.compile_logp(mode=MODE)
     by_run = pymc.compile_fn(pymc.replace_rvs_by_values([pymc["crossings"].sum(axis=1)])[0],
                              inputs=pymc.value_vars, mode=MODE, on_unused_input="ignore")
-    effects = np.linspace(-9.0, 9.0, 301)
+    effects = np.linspace(-18.0, 18.0, 601)
     for position in points(own, 0.3, 1):
         runs = np.array([by_run(as_values(own, position, z)) for z in effects])
         weight = np.exp(runs - runs.max(axis=0) - 0.5 * effects[:, None] ** 2)

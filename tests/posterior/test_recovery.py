@@ -11,9 +11,9 @@ from cbsbayes.models.crossing_data import crossing_data
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.posterior.surface import Surface
+from cbsbayes.posterior.surface import Surface, steps_ratio
 from cbsbayes.simulation.sweep import simulate_sweep
-from cbsbayes.simulation.truth import mean_noise, progress_at, true_steps, truth_of
+from cbsbayes.simulation.truth import best_rate, mean_noise, progress_at, true_steps, truth_of
 from cbsbayes.sweep.files import read_sweep
 from cbsbayes.sweep.groups import choose_runs
 
@@ -70,6 +70,32 @@ def test_two_axis_posteriors_hold_the_truth():
         assert np.abs(z).max() < 4, name
         assert 0.4 < np.sqrt((z**2).mean()) < 1.6, name
         assert abs(z.mean(axis=0)).max() < 1.3, name  # 1.3: 3.7 standard errors of eight sweeps
+
+
+def rate_deviations(seed):
+    """Return (posterior mean - truth)/sd of a grid of learning rates, five batches at one G."""
+    law = get_law("learning_rate_total")
+    ds = simulate_sweep("lr", rates=(1e-7, 3e-7, 1e-6, 2e-6), max_updates=2000, random_seed=seed)
+    post, truth = posterior_of(ds, law), truth_of(ds)
+    surface = Surface(law, post)
+    logs = {"alpha": (np.log(post["alpha"]), [0.0]), "gamma": (post["gamma"], [truth.gamma])}
+    for p in (32, 512):
+        best = [best_rate(truth, p, 8, t) for t in THRESHOLDS]
+        logs[f"rate {p}"] = (np.log(surface.best_rate(8 * p, 1)), np.log([r for r, _ in best]))
+        logs[f"S {p}"] = (surface.log_steps(8 * p, 1), np.log([s for _, s in best]))
+    noise = [mean_noise(truth, t) for t in THRESHOLDS]
+    logs["cbs"] = (np.log(surface.solve(steps_ratio(2.0), "total")),
+                   np.log([8 * n["B_prompt"] + 8 / 7 * n["B_rollout"] for n in noise]))
+    return {name: (draws.mean(("chain", "draw")).values - true)
+            / draws.std(("chain", "draw")).values for name, (draws, true) in logs.items()}
+
+
+def test_a_grid_of_learning_rates_gives_back_the_best_one_and_the_critical_batch():
+    z = [rate_deviations(seed) for seed in range(4)]
+    for name in z[0]:
+        found = np.array([one[name] for one in z])
+        assert np.abs(found).max() < 3.5, name
+        assert np.sqrt((found**2).mean()) < 1.7, name
 
 
 @pytest.mark.parametrize("phase", ["p1", "p2b"])
