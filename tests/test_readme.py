@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 
+import nbclient
+import nbformat
 import pandas as pd
 import pytest
 from fitted import QUICK, few_figures, quick_sampling
@@ -65,6 +67,30 @@ def test_the_commands_and_the_python_example_run_as_printed(readme, root, tmp_pa
         assert (tmp_path / "fit" / name).stat().st_size > 0
     for name in ("fit.nc", "steps.png", "decision/splits.csv", "plan/plan.csv"):
         assert (tmp_path / name).exists()
+
+
+def test_the_tutorial_s_commands_run_as_printed(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.unpack_archive(root / "data" / "verl_tiny" / "logs.tar.xz", "logs", filter="data")
+    commands = _commands((root / "docs" / "tutorial.md").read_text(encoding="utf-8"))
+    assert len(commands) >= 7
+    with quick_sampling(), few_figures():
+        for _, _, name, *arguments in commands:
+            quick = QUICK if name == "cbsbayes.fit" else []
+            assert importlib.import_module(name).main([*arguments, *quick]) in (0, 3), name
+    assert (tmp_path / "plan" / "phases").is_dir()
+
+
+@pytest.mark.mcmc
+def test_the_notebook_runs(root, tmp_path):
+    notebook = nbformat.read(root / "docs" / "decision.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+    nbclient.NotebookClient(notebook, timeout=600, resources={
+        "metadata": {"path": str(tmp_path)}}).execute()
+    shown = [output.data for cell in notebook.cells if cell.cell_type == "code"
+             for output in cell.outputs if output.output_type == "execute_result"]
+    assert ["image/png" in data for data in shown].count(True) == 2
+    assert len(shown) == sum(cell.cell_type == "code" for cell in notebook.cells)
 
 
 def test_numbers_of_the_shipped_sweep_are_those_of_its_report(readme, root):
