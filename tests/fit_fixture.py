@@ -16,6 +16,8 @@ from fitted import verdict_of
 from cbsbayes.baselines.table import comparison_rows
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.selection import runs_table
+from cbsbayes.sweep.dataset import new_sweep
 
 THRESHOLDS = np.array([0.5, 0.7, 0.8, 0.9])
 SCALES = {"B_prompt": 90.0, "B_rollout": 420.0}
@@ -55,39 +57,25 @@ def _cells():
 
 
 def _sweep(rng):
-    cells = _cells()
-    phase, n_prompts, n_rollouts, seed = (np.array(v) for v in zip(*cells, strict=True))
-    step = np.arange(4.0, 301.0, 4.0)
+    phase, n_prompts, n_rollouts, seed = (np.array(v) for v in zip(*_cells(), strict=True))
+    step, train_step = np.arange(4.0, 301.0, 4.0), np.arange(10.0, 301.0, 10.0)
     divisor = np.where(n_rollouts > 1, n_rollouts - 1, 0.4)
     noise = (SCALES["B_prompt"] + SCALES["B_rollout"] / divisor) / n_prompts
-    slow = (1 + noise) ** ALPHA * np.exp(rng.normal(0, 0.08, len(cells)))
+    slow = (1 + noise) ** ALPHA * np.exp(rng.normal(0, 0.08, len(phase)))
     accuracy = curve(step / slow[:, None])
     every = np.where(n_prompts >= 256, 24, 4)
     accuracy[(step[None, :] % every[:, None]) != 0] = np.nan
-    run = [f"cbs_{ph}_np{p}_nr{g}_s{s}" for ph, p, g, s in cells]
-    train_step = np.arange(10.0, 301.0, 10.0)
-    measured = np.full((len(cells), train_step.size), np.nan)
+    run = [f"cbs_{ph}_np{p}_nr{g}_s{s}" for ph, p, g, s in _cells()]
+    measured = np.full((len(run), train_step.size), np.nan)
     measured[:14] = np.geomspace(300, 900, train_step.size) * np.exp(
         rng.normal(0, 0.4, (14, train_step.size)))
-    n = len(cells)
-    ds = xr.Dataset(
-        {"accuracy": (("run", "metric", "step"), accuracy[:, None, :]),
-         "n_items": ("metric", np.array([1024])),
-         "noise_B_noise_estimate": (("run", "train_step"), measured,
-                                    {"source_key": "grad_noise/B_noise_estimate"}),
-         "noise_grad_norm": (("run", "train_step"), np.sqrt(measured) / 40,
-                             {"source_key": "grad_noise/grad_norm"}),
-         "step_time": ("run", 2.0 + 0.004 * n_prompts * n_rollouts, {"units": "s"}),
-         "first_step": ("run", np.full(n, 1.0)), "last_step": ("run", np.full(n, 300.0))},
-        coords={"run": run, "step": step, "train_step": train_step, "metric": ["tiny_add"],
-                "name": ("run", run), "phase": ("run", phase), "seed": ("run", seed),
-                "n_prompts": ("run", n_prompts), "n_rollouts": ("run", n_rollouts),
-                "total_batch": ("run", (n_prompts * n_rollouts).astype(float)),
-                "updates_per_step": ("run", np.ones(n, dtype=int)),
-                "model": ("run", ["tiny"] * n), "usable": ("run", np.ones(n, dtype=np.int8))},
-        attrs={"direction": "increasing", "metric": "tiny_add", "title": "made up"},
-    )
-    return ds
+    runs = {"run": run, "name": run, "phase": phase, "seed": seed, "n_prompts": n_prompts,
+            "n_rollouts": n_rollouts, "model": "tiny", "first_step": 1.0, "last_step": 300.0,
+            "step_time": 2.0 + 0.004 * n_prompts * n_rollouts}
+    return new_sweep(runs, accuracy=accuracy[:, None, :], step=step, metric=["tiny_add"],
+                     n_items=[1024], train_step=train_step, title="made up",
+                     noise={"grad_noise/B_noise_estimate": measured,
+                            "grad_noise/grad_norm": np.sqrt(measured) / 40})
 
 
 def _draws(rng, medians, sds, scale=1.0):
@@ -186,7 +174,10 @@ def make_fit(seed: int = 3) -> FakeFit:
                         "diverging": (("chain", "draw"), np.zeros((CHAINS, DRAWS), bool))})
     fit = _as_fit("two_axis_free", posterior=posterior, prior=prior, sample_stats=stats,
                   observed_data=crossings, sweep=sweep)
-    fit.runs, fit.law_table = _runs(sweep, crossings), _laws()
+    reasons = {run: "" if run in crossings["run"] else "one rollout per prompt"
+               for run in sweep["run"].values}
+    fit.runs = runs_table(sweep, reasons, find_crossings(sweep, THRESHOLDS))
+    fit.law_table = _laws()
     fit.predictive = _predictive(fit, crossings, rng)
     fit.prior_predictive = fit.predictive
     fit.cbs, fit.comparison = cbs_table(fit), _comparison(fit)
@@ -197,20 +188,6 @@ def make_fit(seed: int = 3) -> FakeFit:
     return fit
 
 
-def _runs(sweep, crossings):
-    fitted = set(crossings["run"].values)
-    frame = pd.DataFrame({name: sweep[name].values for name in
-                          ("run", "name", "phase", "n_prompts", "n_rollouts", "total_batch",
-                           "seed", "first_step", "last_step")})
-    frame["used"] = [run in fitted for run in frame["run"]]
-    frame["reason"] = np.where(frame["used"], "", "one rollout per prompt")
-    everyone = find_crossings(sweep, THRESHOLDS)
-    for t in THRESHOLDS:
-        frame[f"lower_{t:g}"] = everyone["lower"].sel(threshold=t).values
-        frame[f"upper_{t:g}"] = everyone["upper"].sel(threshold=t).values
-    return frame
-
-
 def make_one_axis_fit(seed: int = 4) -> FakeFit:
     """Return a total-batch fit of a loss, given as crossings: no curves, no times, no laws."""
     rng = np.random.default_rng(seed)
@@ -219,16 +196,10 @@ def make_one_axis_fit(seed: int = 4) -> FakeFit:
     s_min, b_noise = np.array([4000.0, 2500.0]), 900.0
     steps = s_min * (1 + b_noise / batch[:, None]) * np.exp(rng.normal(0, 0.05, (16, 1)))
     run = [f"b{int(b)}_s{i % 2}" for i, b in enumerate(batch)]
-    dims = ("run", "threshold")
-    coords = {"run": run, "threshold": thresholds, "name": ("run", run),
-              "phase": ("run", [""] * 16), "seed": ("run", np.arange(16) % 2),
-              "n_prompts": ("run", np.full(16, -1)), "n_rollouts": ("run", np.full(16, -1)),
-              "total_batch": ("run", batch), "updates_per_step": ("run", np.ones(16, dtype=int))}
-    crossings = xr.Dataset({"lower": (dims, steps * 0.97), "upper": (dims, steps),
-                            "status": (dims, np.ones((16, 2), dtype=np.int8))}, coords=coords)
-    sweep = xr.Dataset({"steps_lower": crossings["lower"], "steps_upper": crossings["upper"],
-                        "step_time": ("run", np.full(16, np.nan))}, coords=coords,
-                       attrs={"direction": "decreasing", "metric": ""})
+    sweep = new_sweep({"run": run, "name": run, "seed": np.arange(16) % 2, "total_batch": batch,
+                       "step_time": np.nan}, steps_lower=steps * 0.97, steps_upper=steps,
+                      threshold=thresholds, direction="decreasing")
+    crossings = find_crossings(sweep, thresholds)
     shape = (CHAINS, DRAWS, 2)
     posterior = xr.Dataset(
         {"S_min": (("chain", "draw", "threshold"), s_min * np.exp(rng.normal(0, 0.03, shape))),

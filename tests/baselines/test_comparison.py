@@ -47,13 +47,17 @@ TOTAL = [(t, name, "", v + k, v / 3, v * 3) for k, t in enumerate(THRESHOLDS)
          for name, v in [("B_noise", 900.0), ("S_min", 50.0)]]
 
 
+def table_of(baselines, main=MAIN, law="two_axis_free", total=TOTAL):
+    return comparison_table(baselines, cbs(law, main), total and cbs("total", total), "tiny",
+                            n_runs=17)
+
+
 def posterior_rows(table):
     return table[table["method"] == "posterior"].set_index(["threshold", "axis", "at"])
 
 
 def test_a_posterior_row_per_axis_and_threshold(baselines):
-    table = comparison_table(baselines, cbs("two_axis_free", MAIN), cbs("total", TOTAL), "tiny",
-                             n_runs=17)
+    table = table_of(baselines)
     assert list(table.columns) == list(comparison_rows(baselines, "tiny").columns)
     rows = posterior_rows(table)
     assert list(rows.index) == [(t, axis, at) for t in THRESHOLDS for axis, at in [
@@ -68,41 +72,32 @@ def test_a_posterior_row_per_axis_and_threshold(baselines):
 
 
 def test_the_limit_along_rollouts_is_not_the_two_axis_s_min(baselines):
-    rows = posterior_rows(comparison_table(baselines, cbs("two_axis_free", MAIN),
-                                           cbs("total", TOTAL), "tiny", n_runs=17))
+    rows = posterior_rows(table_of(baselines))
     assert np.isnan(rows.loc[(0.62, "rollouts", "n_prompts=128"), "S_min"])
     assert rows.loc[(0.62, "rollouts", "n_prompts=128"), "B_noise"] == 5.0
     main = [*TOTAL, *[row for row in MAIN if row[1] == "cbs_rollouts"]]
-    rows = posterior_rows(comparison_table(baselines, cbs("total", main), None, "tiny", n_runs=17))
+    rows = posterior_rows(table_of(baselines, main, "total", None))
     assert rows.loc[(0.62, "rollouts", "n_prompts=128"), "S_min"] == 50.0
 
 
 def test_least_squares_rows_stay_as_they_are_and_come_first(baselines):
-    table = comparison_table(baselines, cbs("two_axis_free", MAIN), cbs("total", TOTAL), "tiny",
-                             n_runs=17)
+    table = table_of(baselines)
     kept = table[table["method"] != "posterior"].reset_index(drop=True)
     expected = comparison_rows(baselines, "tiny").sort_values(
         ["threshold"], kind="stable", ignore_index=True)
     pd.testing.assert_frame_equal(kept, expected)
     for _, rows in table.groupby(["threshold", "axis", "at"]):
         assert list(rows["method"]) == ["least_squares", "log_least_squares", "posterior"]
-
-
-def test_least_squares_counts_the_runs_of_its_axis_the_posterior_all_it_was_fitted_to(baselines):
-    table = comparison_table(baselines, cbs("two_axis_free", MAIN), cbs("total", TOTAL), "tiny",
-                             n_runs=17)
-    theirs = table[table["method"] != "posterior"]
-    for _, rows in theirs.groupby(["threshold", "axis", "at"]):
-        assert (rows["n_runs_used"] + rows["n_runs_dropped"]).nunique() == 1
-    assert set(posterior_rows(table)["n_runs_used"]) == {17}
-    assert set(posterior_rows(table)["n_runs_dropped"]) == {0}
+        theirs = rows[rows["method"] != "posterior"]  # the runs of their axis
+        assert (theirs["n_runs_used"] + theirs["n_runs_dropped"]).nunique() == 1
+    assert posterior_rows(table)[["n_runs_used", "n_runs_dropped"]].drop_duplicates().to_numpy(
+        ).tolist() == [[17, 0]]
 
 
 def test_what_the_data_do_not_say_stays_empty(baselines):
     nan = float("nan")
     main = [(t, name, at, nan, nan, v) for t, name, at, v, _, _ in MAIN]
-    rows = posterior_rows(comparison_table(baselines, cbs("two_axis", main), cbs("total", TOTAL),
-                                           "tiny", n_runs=17))
+    rows = posterior_rows(table_of(baselines, main, "two_axis"))
     row = rows.loc[(0.62, "prompts", "n_rollouts=8")]
     assert np.isnan(row["B_noise"])
     assert np.isnan(row["ci_lower"])
@@ -111,19 +106,8 @@ def test_what_the_data_do_not_say_stays_empty(baselines):
 
 def test_axes_without_a_posterior_get_no_row(baselines):
     main = [row for row in MAIN if row[1] in ("cbs_prompts", "S_min")]
-    rows = posterior_rows(comparison_table(baselines, cbs("two_axis", main), None, "tiny",
-                                           n_runs=17))
+    rows = posterior_rows(table_of(baselines, main, "two_axis", None))
     assert set(rows.index.get_level_values("axis")) == {"prompts"}
-
-
-def test_one_axis_data_have_the_total_batch_only():
-    ds = simulate_sweep("batch", seeds=1, law="total", random_seed=1)
-    fits = fit_baselines(ds, find_crossings(ds, THRESHOLDS), THRESHOLDS, n_bootstrap=20)
-    power = [(t, name, "", v, v / 2, v * 2) for t in THRESHOLDS
-             for name, v in [("B_noise", 700.0), ("cbs_samples", 750.0), ("S_min", 30.0)]]
-    table = comparison_table(fits, cbs("power", power), None, "g", n_runs=17)
-    assert set(table["axis"]) == {"total"}
-    assert set(posterior_rows(table)["B_noise"]) == {750.0}  # where S = 2 S_min
 
 
 @pytest.fixture
@@ -188,9 +172,13 @@ def test_one_axis_data_have_the_total_axis_only():
     ds = new_sweep(runs, steps_lower=steps[:, None], steps_upper=steps[:, None], threshold=[3.2],
                    direction="decreasing")
     fits = fit_baselines(ds, find_crossings(ds, [3.2]), [3.2])
-    assert [(f.axis, f.method) for f in fits] == [("total", "least_squares"),
-                                                  ("total", "log_least_squares")]
-    assert [f.B_noise for f in fits] == pytest.approx([700, 700], rel=1e-3)
+    power = cbs("power", [(3.2, name, "", v, v / 2, v * 2) for name, v in [
+        ("B_noise", 700.0), ("cbs_samples", 750.0), ("S_min", 30.0)]])
+    table = comparison_table(fits, power, None, "g", n_runs=6)
+    assert table[["axis", "method"]].to_numpy().tolist() == [
+        ["total", method] for method in ("least_squares", "log_least_squares", "posterior")]
+    # 750: where S = 2 S_min
+    assert table["B_noise"].tolist() == pytest.approx([700, 700, 750], rel=1e-3)
 
 
 def test_only_the_practice_depends_on_the_unit_of_steps(public_data):

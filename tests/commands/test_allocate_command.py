@@ -164,13 +164,3 @@ def test_sources_and_folders_that_will_not_do(saved, saved_total, fit, sweep_fil
         assert run(*arguments) == 1
         assert message in capsys.readouterr().err
     assert listing(saved.parent) == {"fit.nc"}
-
-
-@pytest.mark.parametrize("options", [
-    ["--batch", "8.5"], ["--batch", "0"], ["--target-updates", "1", "--target-samples", "1"],
-    ["--gpus", "eight"]])
-def test_usage_is_status_2(saved, options, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        run(saved, *options)
-    assert stopped.value.code == 2
-    assert capsys.readouterr().err.startswith("usage: python -m cbsbayes.allocate ")

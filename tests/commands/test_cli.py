@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cbsbayes.__main__ import command_of
 from cbsbayes._command import EXIT_INPUT, EXIT_OK, EXIT_SAMPLING, run_command
 from cbsbayes.errors import CBSDataError, one_line
 
@@ -96,3 +97,24 @@ def test_a_command_has_one_thread_of_blas_unless_told_otherwise(monkeypatch):
     assert run_command(lambda: int(os.environ["OPENBLAS_NUM_THREADS"]), "x") == 1
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
     assert run_command(lambda: int(os.environ["OPENBLAS_NUM_THREADS"]), "x") == 7
+
+
+@pytest.mark.parametrize(("command", "arguments"), [
+    *(("fit", arguments) for arguments in (
+        ["--draws", "many"], ["--thresholds", "0.5,high"], ["--sampler", "gibbs"], ["--nothing"],
+        ["--seed", "-1"], ["--seed", "1.5"], ["--seed", str(2**32)], ["--rule", "last"],
+        ["--model", "oracle"], ["a.nc", "b.nc"], ["--watch", "5"])),
+    *(("allocate", ["fit", *options]) for options in (
+        ["--batch", "8.5"], ["--batch", "0"], ["--target-updates", "1", "--target-samples", "1"],
+        ["--gpus", "eight"])),
+    *(("validate", arguments) for arguments in (
+        ["--sweeps", "0"], ["--first", "-1"], ["--workers", "x"], ["--thresholds", "low"],
+        ["everything"])),
+    ("compare", ["fit", "--seed", "-1"]), ("compare", []), ("simulate", [])])
+def test_usage_is_status_2(command, arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        command_of(command)(arguments)
+    assert stopped.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"usage: python -m cbsbayes.{command} ")

@@ -137,20 +137,6 @@ def test_chains_too_short_to_agree_do_not_pass(sweep_file, tmp_path):
     assert "too few effective draws" in " ".join(found["sentences"])
 
 
-@pytest.mark.parametrize("arguments", [
-    ["--draws", "many"], ["--thresholds", "0.5,high"], ["--sampler", "gibbs"], ["--nothing"],
-    ["--seed", "-1"], ["--seed", "1.5"], ["--seed", str(2**32)], ["--rule", "last"],
-    ["--model", "oracle"], ["a.nc", "b.nc"],
-])
-def test_usage_is_status_two(arguments, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    assert stopped.value.code == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "usage: python -m cbsbayes.fit" in err
-
-
 def test_a_folder_per_group_and_tables_of_all(together):
     folder, printed = together
     assert listing(folder) == ["02_large_b_wide_b", "03_small", "averaged.csv", "cbs.csv",
@@ -234,5 +220,3 @@ def test_watching_fits_again_when_the_dataset_changes(sweep_file, tmp_path, monk
     monkeypatch.setattr("time.sleep", wait)
     assert run(copy, "-o", tmp_path / "fit", "--quiet", "--watch", "5") == 130
     assert waits[0] == waits[1] < waits[2]
-    with pytest.raises(SystemExit):
-        main(["--watch", "5"])

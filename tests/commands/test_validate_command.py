@@ -102,12 +102,3 @@ def test_what_cannot_be_done_is_refused_before_anything_is_fitted(arguments, mes
     assert run("-o", tmp_path / "out", *arguments) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("arguments", [["--sweeps", "0"], ["--first", "-1"], ["--workers", "x"],
-                                       ["--thresholds", "low"], ["everything"]])
-def test_usage(arguments, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        run(*arguments)
-    assert stopped.value.code == 2
-    assert "usage: python -m cbsbayes.validate" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.crossings.thresholds import choose_thresholds
-from cbsbayes.inference.loo import GOOD_K, compare_laws, leave_one_run_out
+from cbsbayes.inference.loo import GOOD_K, compare_laws, law_weights, leave_one_run_out
 from cbsbayes.inference.sampling import SamplerSettings, crossing_log_likelihoods, sample_crossings
 from cbsbayes.models.crossing_data import crossing_data
 from cbsbayes.models.crossing_parameters import CrossingParameters
@@ -87,6 +87,8 @@ def test_a_law_of_unknown_score_comes_last_and_spoils_no_other(order):
     assert list(table.index) == ["power", "total"]
     assert table.loc["power", ["elpd", "elpd_diff"]].tolist() == [-4, 0]
     assert table.loc["total", ["elpd", "elpd_diff", "dse"]].isna().all()
+    assert table["weight"].to_dict() == {"power": 1.0, "total": 0.0}
+    assert law_weights({"total": scores["total"]}) == {"total": 0.0}
 
 
 def test_one_run_has_no_standard_error():

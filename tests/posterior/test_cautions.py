@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -54,78 +56,58 @@ def warned(*, law=FREE, post=None, table=None, others=None, main=None, runs=None
                     cbs() if main is None else main, PRIORS.alpha)
 
 
-def test_a_clean_fit_has_no_caution():
-    assert warned() == []
-
-
-def test_an_exponent_that_is_the_priors():
-    assert warned(post=posterior(alpha_sd=0.17)) == []
-    [text] = warned(post=posterior(alpha_sd=0.19))
-    assert text.startswith("The exponent is hardly identified (posterior sd 0.19, prior 0.30)")
-    assert warned(law=FIXED, post=posterior(alpha_sd=0.5).drop_vars("alpha")) == []
-
-
-def test_an_exponent_at_an_end_of_its_range():
-    for end in (0.3, 1.45):
-        [text] = warned(post=posterior(alpha_mean=end))
-        assert text.startswith("The exponent sits at an end of its range")
-    assert warned(post=posterior(alpha_mean=1.2)) == []
-
-
-@pytest.mark.parametrize("ending", ["", "_plain"])
-def test_exponents_that_predict_alike_but_disagree_on_the_cbs(ending):
+def two_laws(ending="", elpd=-13, median=40.0, status="identified"):
+    """Return a fit with exponent 1 and 1/2 beside it: scores -10 and `elpd`, their CBS."""
     names = f"two_axis{ending}", f"two_axis_sqrt{ending}"
-    law = get_law(f"two_axis_free{ending}")
-    alike, apart = law_table(**{names[0]: -10, names[1]: -13}), law_table(
-        **{names[0]: -10, names[1]: -15})
-    disagree, agree = ({names[0]: cbs(100), names[1]: cbs(m)} for m in (40.0, 60.0))
-    [text] = warned(law=law, table=alike, others=disagree)
-    assert text.endswith("differ by up to 2.5 times: quote the CBS only together with its law.")
-    assert warned(law=law, table=alike, others=agree) == []
-    assert warned(law=law, table=apart, others=disagree) == []
-    unknown = {names[0]: cbs(100), names[1]: cbs(40, status="upper_bound")}
-    assert warned(law=law, table=alike, others=unknown) == []
+    return {"law": get_law(f"two_axis_free{ending}"),
+            "table": law_table(**{names[0]: -10, names[1]: elpd}),
+            "others": {names[0]: cbs(100), names[1]: cbs(median, status=status)}}
 
 
-def test_runs_that_differ_more_than_seeds_do():
-    [text] = warned(post=posterior(sigma_run=0.2))
-    assert text.startswith("Runs differ by 0.20 in log S at one batch")
-    assert warned(post=posterior(sigma_run=0.14)) == []
+BOTH = {"two_axis_free": -10.0, "total": -12.0}
+TOTAL = {"law": get_law("total"), "post": posterior().drop_vars("alpha"),
+         "table": law_table(total=-10.0)}
+ONE_AXIS = crossings().assign_coords(n_rollouts=("run", [8] * 4))
 
 
-def test_laws_that_count_batches_otherwise():
-    both = {"two_axis_free": -10.0, "total": -12.0}
-    assert warned(table=law_table({"two_axis_free": 0.75, "total": 0.25}, **both)) == []
-    [text] = warned(table=law_table({"two_axis_free": 0.6, "total": 0.4}, **both))
-    assert text.startswith("Only the total batch may count: the law that knows nothing else holds "
-                           "0.40 of the weight")
-    assert "averaged.csv" in text
-    apart = {"total": 0.5, "power": 0.1, "two_axis": 0.4}
-    [text] = structure_caution(get_law("total"), apart)
+@pytest.mark.parametrize("given", [
+    {}, {"post": posterior(alpha_sd=0.17)}, {"post": posterior(alpha_mean=1.2)},
+    {"law": FIXED, "post": posterior(alpha_sd=0.5).drop_vars("alpha")},
+    {"post": posterior(sigma_run=0.14)}, two_laws(median=60.0), two_laws(elpd=-15),
+    two_laws(status="upper_bound"), two_laws("_plain", median=60.0), two_laws("_plain", elpd=-15),
+    two_laws("_plain", status="upper_bound"),
+    {"table": law_table({"two_axis_free": 0.75, "total": 0.25}, **BOTH)},
+    {"table": law_table(two_axis_free=(-10.0, 0), total=(-20.0, 5))}, TOTAL,
+    {"law": FIXED, "post": TOTAL["post"], "table": law_table(two_axis=-10.0), "runs": ONE_AXIS}])
+def test_a_clean_fit_has_no_caution(given):
+    assert warned(**given) == []
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ({"post": posterior(alpha_sd=0.19)},
+     "^The exponent is hardly identified .posterior sd 0.19, prior 0.30"),
+    ({"post": posterior(alpha_mean=0.3)}, "^The exponent sits at an end of its range"),
+    ({"post": posterior(alpha_mean=1.45)}, "^The exponent sits at an end of its range"),
+    (two_laws(), "differ by up to 2.5 times: quote the CBS only together with its law.$"),
+    (two_laws("_plain"), "differ by up to 2.5 times: quote the CBS only together with its law.$"),
+    ({"post": posterior(sigma_run=0.2)}, "^Runs differ by 0.20 in log S at one batch"),
+    ({"table": law_table({"two_axis_free": 0.6, "total": 0.4}, **BOTH)},
+     "^Only the total batch may count: the law that knows nothing else holds 0.40 of the weight"
+     ".*averaged.csv"),
+    ({"table": law_table(two_axis_free=(-10.0, 2), total=(-20.0, 5))},
+     "^Runs that carry so much weight"),
+    *(({"main": cbs(scale_status=status)}, "^B_rollout not identified at 1 of 2 entries")
+      for status in ("upper_bound", "lower_bound", "not_identified")),
+    (TOTAL | {"runs": ONE_AXIS}, "takes exponent 1")])
+def test_what_limits_the_numbers_is_said_once(given, said):
+    [text] = warned(**given)
+    assert re.search(said, text)
+
+
+def test_laws_of_one_axis_beside_those_of_two():
+    [text] = structure_caution(get_law("total"), {"total": 0.5, "power": 0.1, "two_axis": 0.4})
     assert text.startswith("Prompts and rollouts may count apart: laws of two axes hold 0.40 of")
     assert structure_caution(get_law("power"), {"power": 0.5, "total": 0.5}) == []
-
-
-def test_scales_that_are_bounds_or_nothing():
-    for status in ("upper_bound", "lower_bound", "not_identified"):
-        [text] = warned(main=cbs(scale_status=status))
-        assert text.startswith("B_rollout not identified at 1 of 2 entries")
-
-
-def test_runs_that_cannot_be_left_out_by_reweighting():
-    [text] = warned(table=law_table(two_axis_free=(-10.0, 2), total=(-20.0, 5)))
-    assert text.startswith("Runs that carry so much weight")
-    assert warned(table=law_table(two_axis_free=(-10.0, 0), total=(-20.0, 5))) == []
-
-
-def test_along_one_axis_the_exponent_is_taken_not_estimated():
-    total, table = get_law("total"), law_table(total=-10.0)
-    post = posterior().drop_vars("alpha")
-    one = crossings().assign_coords(n_rollouts=("run", [8] * 4))
-    [text] = warned(law=total, post=post, table=table, runs=one)
-    assert "takes exponent 1" in text
-    assert warned(law=total, post=post, table=table) == []
-    assert warned(law=FIXED, post=post, table=law_table(two_axis=-10.0), runs=one) == []
 
 
 P = [8, 8, 16, 16, 32, 32, 64, 64]
@@ -163,14 +145,9 @@ def test_the_odd_run_is_named(by):
     assert odd.factor == pytest.approx(np.exp(by), rel=0.1)
 
 
-@pytest.mark.parametrize("effects", [SMALL, shifted(3, np.log(2)), np.linspace(-1.5, 1.5, 8)])
+@pytest.mark.parametrize("effects", [SMALL, shifted(3, np.log(2)), np.linspace(-1.5, 1.5, 8),
+                                     shifted([6, 7], 2.5)])  # a batch that is off as a whole
 def test_ordinary_scatter_has_no_odd_run(effects):
-    assert odd_run(*fitted(effects)) is None
-
-
-def test_a_batch_that_is_off_as_a_whole_has_no_odd_run():
-    effects = shifted(6, 2.5)
-    effects[7] += 2.5
     assert odd_run(*fitted(effects)) is None
 
 
@@ -209,14 +186,9 @@ def intervals(shift=0.0, n=5, quantity="gain_prompts"):
                          "ci_upper": lower + shift + 0.05})
 
 
-def test_intervals_apart_are_counted():
-    found = disagreements(intervals(), intervals(0.2))
-    assert len(found) == 1
-    assert "5 of 5 numbers (gain_prompts)" in found[0]
-
-
-def test_what_is_not_identified_or_not_asked_is_not_compared():
-    other = intervals(0.2)
-    other[["ci_lower", "ci_upper"]] = np.nan
-    assert disagreements(intervals(), other) == []
+def test_intervals_apart_are_counted_where_both_are_known_and_asked():
+    [text] = disagreements(intervals(), intervals(0.2))
+    assert "5 of 5 numbers (gain_prompts)" in text
+    unknown = intervals(0.2).assign(ci_lower=np.nan, ci_upper=np.nan)
+    assert disagreements(intervals(), unknown) == []
     assert disagreements(intervals(quantity="alpha"), intervals(0.2, quantity="alpha")) == []

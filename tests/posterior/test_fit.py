@@ -169,15 +169,6 @@ def test_what_is_not_a_fit_is_refused(tmp_path, sweep_file):
         Fit.load(tmp_path / "other.nc")
 
 
-def test_stacked_runs_through_one_chain_after_the_other():
-    values = np.arange(6.0).reshape(2, 3)
-    ds = xr.Dataset({"x": (("chain", "draw"), values),
-                     "y": (("threshold", "chain", "draw"), values[None])})
-    found = stacked(ds)
-    assert found["x"].values.tolist() == [0, 1, 2, 3, 4, 5]
-    assert found["y"].dims == ("sample", "threshold")
-
-
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.text(max_size=6), st.floats(), st.integers(-9, 10**12),
                           st.booleans()), min_size=1, max_size=5))

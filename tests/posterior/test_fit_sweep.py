@@ -190,16 +190,12 @@ def test_groups_are_never_pooled():
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"law": "best"}, r"unknown law 'best'; valid laws: total, power"),
-    ({"group": "other"}, r"no group 'other'; the sweep's groups are: simulated"),
-    ({"metric": "math"}, r"no metric 'math'; choose one of: simulated/accuracy"),
-    ({"ci_prob": 1.0}, r"ci_prob is 1\.0; valid: from 0\.5 to below 1"),
     ({"ci_prob": float("nan")}, r"ci_prob is nan"),
     ({"rule": "second"}, r"second"),
-    ({"thresholds": [float("nan")]}, r"thresholds are \[nan\]; give at least one finite number"),
     ({"thresholds": []}, r"thresholds are \[\]"),
 ])
-def test_what_cannot_be_asked_for(options, message):
+def test_what_else_cannot_be_asked_for(options, message):
+    """Most is refused through the command: tests/commands/test_bad_input.py."""
     with pytest.raises(CBSDataError, match=message):
         fit_sweep(simulate_sweep("p1", 1), **options)
 

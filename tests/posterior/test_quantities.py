@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from scipy.optimize import brentq
 
 from cbsbayes.models.laws import LAWS, get_law
 from cbsbayes.posterior.quantities import design_of, quantities
@@ -150,20 +149,3 @@ def test_batches_of_a_sweep():
     one_axis = design_of(simulate_sweep("batch", seeds=1, law="total"))
     assert one_axis.one_axis
     assert one_axis.batches == ()
-
-
-def test_the_truth_of_a_simulated_sweep_is_found_in_closed_form():
-    """Updates of the simulator, which integrates over training, against the averaged law."""
-    from cbsbayes.simulation.truth import true_steps
-
-    ds = simulate_sweep("p1", seeds=1)
-    post = xr.Dataset({name: ds[f"true_{name}"].expand_dims(chain=1, draw=1)
-                       for name in ("S_min", "B_prompt", "B_rollout")})
-    values = {(q.name, q.at): q.draws
-              for q in quantities(get_law("two_axis"), post, design_of(ds))}
-    cbs = values["cbs_prompts", "n_rollouts=8"].values.ravel()
-    for threshold, by_law in zip(ds["threshold"].values, cbs, strict=True):
-        s_min = float(ds["true_S_min"].sel(threshold=threshold))
-        by_root = brentq(lambda p, t=threshold, s=s_min: float(true_steps(ds, p, 8, t)) - 2 * s,
-                         1, 1e5)
-        assert by_law == pytest.approx(by_root, rel=1e-4)

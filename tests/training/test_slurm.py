@@ -108,25 +108,15 @@ def test_ray_is_told_the_cpus_that_slurm_gave(tmp_path, monkeypatch):
     assert compose(attempt["command"][1:]).ray_kwargs.ray_init.num_cpus == 24
 
 
-@pytest.mark.parametrize("bad", ["time=3", "--time 3\nrm -rf ~", "-p gpu", "--Time=3"])
-def test_directive_that_is_none(tmp_path, bad):
-    with pytest.raises(CBSDataError, match="is no option of sbatch"):
-        script(tmp_path, directives=[bad])
-
-
-def test_more_nodes_belong_to_ray(tmp_path):
-    with pytest.raises(CBSDataError, match=r"runs on one node; .*--ray ADDRESS"):
-        script(tmp_path, phase=with_machines(read_phase("p1"), None, 2))
-
-
-def test_folder_that_slurm_would_misread(tmp_path):
-    with pytest.raises(CBSDataError, match="Slurm cannot write logs under '/a b'"):
-        script(tmp_path, logs=Path("/a b"))
-
-
-def test_script_name_that_would_end_its_comment(tmp_path):
-    with pytest.raises(CBSDataError, match=r"--slurm is 'a\\nrm -rf x'; valid: a path without"):
-        script(tmp_path, script=Path("a\nrm -rf x"))
+@pytest.mark.parametrize(("options", "message"), [
+    *(({"directives": [bad]}, "is no option of sbatch")
+      for bad in ("time=3", "--time 3\nrm -rf ~", "-p gpu", "--Time=3")),
+    ({"phase": with_machines(read_phase("p1"), None, 2)}, r"runs on one node; .*--ray ADDRESS"),
+    ({"logs": Path("/a b")}, "Slurm cannot write logs under '/a b'"),
+    ({"script": Path("a\nrm -rf x")}, r"--slurm is 'a\\nrm -rf x'; valid: a path without")])
+def test_what_slurm_would_misread(tmp_path, options, message):
+    with pytest.raises(CBSDataError, match=message):
+        script(tmp_path, **options)
 
 
 def test_ray_job_calls_the_same_command():
