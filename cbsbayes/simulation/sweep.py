@@ -27,7 +27,7 @@ wandering, v a Brownian motion in log s': always forwards, and the population is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -41,13 +41,15 @@ from cbsbayes.simulation.truth import (
     Truth,
     mean_noise,
     progress_at,
+    refuse,
     steps_over_progress,
     truth_json,
 )
 from cbsbayes.sweep.dataset import digest, new_sweep, validate
 from cbsbayes.sweep.schema import AXES
 
-__all__ = ["DESIGNS", "Disturbances", "cells", "design_table", "levels", "simulate_sweep"]
+__all__ = ["DESIGNS", "Disturbances", "SweepOptions", "cells", "design_table",
+           "levels", "simulate_sweep"]
 
 DESIGNS: dict[str, list[tuple[int, int]]] = {
     "p1": [(2**k, 8) for k in range(5, 11)],
@@ -91,13 +93,10 @@ class Disturbances:
 
     def __post_init__(self) -> None:
         """Refuse values that disturb nothing or everything."""
-        valid = {"run_freedom": self.run_freedom > 0, "drift_memory": self.drift_memory > 0,
-                 "drift_sd": 0 <= self.drift_sd < np.inf, "wander": 0 <= self.wander < np.inf,
-                 "offset_sd": 0 <= self.offset_sd < np.inf}
-        for name, holds in valid.items():
-            if not holds:
-                raise CBSDataError(f"{name} is {getattr(self, name)}; valid: positive, or 0 and "
-                                   "finite for drift_sd, wander and offset_sd")
+        refuse(self, "positive", run_freedom=self.run_freedom > 0,
+               drift_memory=self.drift_memory > 0)
+        refuse(self, "0 and more", drift_sd=0 <= self.drift_sd < np.inf,
+               wander=0 <= self.wander < np.inf, offset_sd=0 <= self.offset_sd < np.inf)
 
     def run_effects(self, rng: np.random.Generator, sigma_run: float, n_runs: int) -> np.ndarray:
         """Return each run's effect on log S, shape (run,)."""
@@ -180,32 +179,12 @@ def design_table(design: str, seeds: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def simulate_sweep(
-    design: str = "all",
-    seeds: int = 1,
-    *,
-    eval_every: int = 25,
-    n_items: int = 1319,
-    max_updates: int = 600,
-    sigma_run: float = 0.08,
-    alpha: float | None = None,
-    law: str = "two_axis",
-    curve: Mapping[str, Any] | None = None,
-    item_set: bool = False,
-    checkpoint_noise: float = 0.0,
-    disturbances: Disturbances = Disturbances(),
-    rates: Sequence[float] = (),
-    rate_exponent: float = 0.0,
-    random_seed: int = 0,
-) -> xr.Dataset:
-    """Return a simulated sweep that carries its truth.
+@dataclass(frozen=True)
+class SweepOptions:
+    """What may be asked of a simulated sweep besides its design.
 
-    Parameters
+    Attributes
     ----------
-    design : str
-        ``p1``, ``p2b``, ``p2c`` joined by ``+``, ``all`` of them, or ``batch`` (one axis).
-    seeds : int
-        Replicates of every cell.
     eval_every, max_updates : int
         Updates between evaluations (the first before training), and length of every run.
     n_items : int
@@ -216,7 +195,7 @@ def simulate_sweep(
         Exponent of the truth; by default the law's own, or 1 where it leaves it free.
     law : str
         A name of `cbsbayes.models.laws`: which noise scales there are and how rollouts divide.
-    curve : mapping, optional
+    curve : mapping
         Other parameters of `Truth`: ``start, gain, scale, shape, noise, reference, form,
         ceiling, rate_max, gamma, steepness``.
     item_set : bool
@@ -230,8 +209,51 @@ def simulate_sweep(
         Learning rates, at each of which every run is repeated; none: each batch has its best.
     rate_exponent : float
         k of rates that go with the total batch to the k; they are those of the middle batch.
+    """
+
+    eval_every: int = 25
+    max_updates: int = 600
+    n_items: int = 1319
+    sigma_run: float = 0.08
+    alpha: float | None = None
+    law: str = "two_axis"
+    curve: Mapping[str, Any] = field(default_factory=dict)
+    item_set: bool = False
+    checkpoint_noise: float = 0.0
+    disturbances: Disturbances = Disturbances()
+    rates: Sequence[float] = ()
+    rate_exponent: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be simulated."""
+        refuse(self, "1 and more", eval_every=self.eval_every >= 1, n_items=self.n_items >= 1,
+               max_updates=self.max_updates >= 1)
+        refuse(self, "0 and more", sigma_run=0 <= self.sigma_run < np.inf,
+               checkpoint_noise=0 <= self.checkpoint_noise < np.inf)
+
+    @property
+    def truth(self) -> Truth:
+        """The parameters of training."""
+        alpha = get_law(self.law).alpha or 1.0 if self.alpha is None else self.alpha
+        return Truth(law=self.law, alpha=alpha, **self.curve)
+
+
+def simulate_sweep(
+    design: str = "all", seeds: int = 1, *, random_seed: int = 0, **options: Any
+) -> xr.Dataset:
+    """Return a simulated sweep that carries its truth.
+
+    Parameters
+    ----------
+    design : str
+        ``p1``, ``p2b``, ``p2c`` joined by ``+``, ``all`` of them, or ``batch`` (one axis).
+    seeds : int
+        Replicates of every cell.
     random_seed : int
         Seed of all that is random.
+    **options
+        Of `SweepOptions`: eval_every, max_updates, n_items, sigma_run, alpha, law, curve,
+        item_set, checkpoint_noise, disturbances, rates, rate_exponent.
 
     Returns
     -------
@@ -245,45 +267,33 @@ def simulate_sweep(
     CBSDataError
         If an argument is not valid.
     """
-    _check(eval_every, n_items, max_updates, sigma_run, checkpoint_noise)
+    asked = SweepOptions(**options)
     if random_seed < 0:
         raise CBSDataError(f"the random seed is {random_seed}; valid: 0 and more")
-    exponent = alpha if alpha is not None else get_law(law).alpha or 1.0
-    rng = np.random.default_rng(random_seed)
-    truth = replace(Truth(law=law, alpha=exponent), **(curve or {}))
+    rng, truth, disturbances = np.random.default_rng(random_seed), asked.truth, asked.disturbances
     runs = design_table(design, seeds)
-    if rates:
-        runs = _at_rates(runs, rates, rate_exponent)
-    if get_law(law).two_axis and (runs["n_prompts"] < 0).any():
-        raise CBSDataError(f"law {law!r} has two axes, design {design!r} one; use --law total")
-    effect = disturbances.run_effects(rng, sigma_run, len(runs))
-    step = np.arange(0, max_updates + 1, eval_every, dtype=float)
+    if asked.rates:
+        runs = _at_rates(runs, asked.rates, asked.rate_exponent)
+    if get_law(truth.law).two_axis and (runs["n_prompts"] < 0).any():
+        raise CBSDataError(f"law {truth.law!r} has two axes, design {design!r} one; use "
+                           "--law total")
+    effect = disturbances.run_effects(rng, asked.sigma_run, len(runs))
+    step = np.arange(0, asked.max_updates + 1, asked.eval_every, dtype=float)
     trained = disturbances.trained_steps(rng, len(runs), step)
     level = levels(truth, runs, effect, trained)
-    level[:, 1:] += rng.normal(0.0, checkpoint_noise, level[:, 1:].shape)
+    level[:, 1:] += rng.normal(0.0, asked.checkpoint_noise, level[:, 1:].shape)
     level += disturbances.drift(rng, len(runs), step)
-    if item_set:
+    n_items = asked.n_items
+    if asked.item_set:
         truth = replace(truth, items=tuple(np.sort(rng.random(n_items)).tolist()))
         accuracy = truth.observed(level)
     else:
         accuracy = rng.binomial(n_items, np.clip(level, 0.0, 1.0)) / n_items
     ds = new_sweep(
-        runs.assign(**_settings(law)), accuracy=accuracy[:, None], step=step, metric=[_METRIC],
-        n_items=[n_items], title=f"simulated sweep, design {design}, law {law}, "
-        f"alpha {exponent:g}", notes=["Simulated data, not measured."])
+        runs.assign(**_settings(truth.law)), accuracy=accuracy[:, None], step=step,
+        metric=[_METRIC], n_items=[n_items], title=f"simulated sweep, design {design}, law "
+        f"{truth.law}, alpha {truth.alpha:g}", notes=["Simulated data, not measured."])
     return _with_truth(ds, truth, effect)
-
-
-def _check(
-    eval_every: int, n_items: int, max_updates: int, sigma_run: float, checkpoint_noise: float
-) -> None:
-    for name, value in {"eval_every": eval_every, "n_items": n_items,
-                        "max_updates": max_updates}.items():
-        if value < 1:
-            raise CBSDataError(f"{name} is {value}; valid: 1 and more")
-    for name, sd in {"sigma_run": sigma_run, "checkpoint_noise": checkpoint_noise}.items():
-        if not 0 <= sd < np.inf:
-            raise CBSDataError(f"{name} is {sd}; valid: 0 and more")
 
 
 def _settings(law: str) -> dict[str, str]:
@@ -322,9 +332,9 @@ def levels(
 
 def _with_truth(ds: xr.Dataset, truth: Truth, effect: np.ndarray) -> xr.Dataset:
     thresholds = np.round(truth.start + truth.gain * np.array([0.25, 0.4, 0.55, 0.7, 0.85]), 4)
-    field = AXES["threshold"]
-    ds = ds.assign_coords(threshold=(field.dims, thresholds, {"long_name": field.long_name,
-                                                              "units": field.units}))
+    axis = AXES["threshold"]
+    ds = ds.assign_coords(threshold=(axis.dims, thresholds, {"long_name": axis.long_name,
+                                                             "units": axis.units}))
     means = [mean_noise(truth, t) for t in thresholds.tolist()]
     columns = {"S_min": (progress_at(truth, thresholds), "updates with an infinite batch",
                          "updates"),

@@ -31,14 +31,21 @@ from scipy.optimize import minimize_scalar
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law, Tuning, get_law
 
-__all__ = ["Truth", "best_rate", "mean_noise", "progress_at", "steps_over_progress", "true_steps",
-           "truth_of"]
+__all__ = ["Truth", "best_rate", "mean_noise", "progress_at", "refuse", "steps_over_progress",
+           "true_steps", "truth_of"]
 
 _NODES = 801  # trapezoid error below 1e-6 of S on the default curve
 _RATES = 1e3  # best rates are looked for up to so many times more and less than at no noise
 _FORMS = ("exponential", "hill")
 _NOISE = MappingProxyType({"B_prompt": (90.0, 6.0), "B_rollout": (500.0, 9.0),
                            "B_noise": (1200.0, 8.0)})
+
+
+def refuse(of: object, valid: str, **holds: bool) -> None:
+    """Refuse the first attribute of an object that is not what is valid, named with its value."""
+    for name, fine in holds.items():
+        if not fine:
+            raise CBSDataError(f"{name} is {getattr(of, name)!r}; valid: {valid}")
 
 
 @dataclass(frozen=True)
@@ -92,17 +99,11 @@ class Truth:
         if missing:
             raise CBSDataError(f"noise has no {missing[0]!r}; law {self.law!r} needs "
                                f"{', '.join(get_law(self.law).scales)}")
-        if self.form not in _FORMS:
-            raise CBSDataError(f"form is {self.form!r}; valid: {', '.join(_FORMS)}")
-        if not 0 <= self.ceiling < 1:
-            raise CBSDataError(f"ceiling is {self.ceiling}; valid: from 0 to below 1")
-        valid = {"alpha": self.alpha > 0, "rate_max": self.rate_max > 0,
-                 "steepness": self.steepness > 0, "scale": self.scale > 0, "shape": self.shape > 0,
-                 "start": 0 < self.start < 1, "gain": 0 < self.gain <= 1 - self.start}
-        for name, holds in valid.items():
-            if not holds:
-                raise CBSDataError(f"{name} is {getattr(self, name)}; valid: positive, with start "
-                                   "and start + gain inside (0, 1]")
+        refuse(self, ", ".join(_FORMS), form=self.form in _FORMS)
+        refuse(self, "from 0 to below 1", ceiling=0 <= self.ceiling < 1)
+        refuse(self, "positive, with start and start + gain inside (0, 1]", alpha=self.alpha > 0,
+               rate_max=self.rate_max > 0, steepness=self.steepness > 0, scale=self.scale > 0,
+               shape=self.shape > 0, start=0 < self.start < 1, gain=0 < self.gain <= 1 - self.start)
 
     def level(self, tau: ArrayLike, n_rollouts: ArrayLike = np.inf) -> np.ndarray:
         """Return the level of accuracy after progress `tau` (updates of an infinite batch)."""

@@ -13,7 +13,7 @@ from cbsbayes.models.laws import LAWS
 from cbsbayes.simulate import main
 from cbsbayes.simulation.sweep import cells, design_table, simulate_sweep
 from cbsbayes.simulation.truth import Truth, mean_noise, progress_at, true_steps, truth_of
-from cbsbayes.sweep.dataset import merge, notes_of
+from cbsbayes.sweep.dataset import append, notes_of
 from cbsbayes.sweep.files import read_sweep
 
 
@@ -161,12 +161,12 @@ def test_designs_are_those_of_the_study():
         cells("p1+batch")
 
 
-def test_simulated_sweeps_say_so_even_after_merging():
+def test_simulated_sweeps_say_so_even_when_joined():
     ds = simulate_sweep("p1")
     assert ds.attrs["simulated"] == 1
     assert set(ds["source"].values) == {"simulate"}
     assert ds.attrs["title"].startswith("simulated")
-    both = merge([simulate_sweep("p1"), simulate_sweep("p2b")])
+    both = append(simulate_sweep("p1"), simulate_sweep("p2b"))
     assert both.attrs["simulated"] == 1
     assert notes_of(both) == ["Simulated data, not measured."]
     assert not any(str(name).startswith("true_") for name in both.data_vars)
