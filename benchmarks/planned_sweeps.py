@@ -129,11 +129,10 @@ def planned_run(state: Known, seed: int, rule: str) -> tuple[int, int, int]:
     """Return batch and length of the run ranked first per sample, or of any."""
     choices = Choices(PROMPTS, GROUPS, every=EVERY)
     if rule == "random":
-        options = [option for option in candidates(
-            state.fit, tried_runs(state.fit), choices, sample_cost(), TARGET, seed)
-            if option.n_prompts * option.n_rollouts <= LARGEST]
-        drawn = options[np.random.default_rng([seed, 5]).integers(len(options))]
-        return int(drawn.n_prompts), int(drawn.n_rollouts), int(drawn.updates)
+        options = candidates(state.fit, tried_runs(state.fit), choices, sample_cost(), TARGET, seed)
+        options = options[options["total_batch"] <= LARGEST]
+        drawn = options.iloc[np.random.default_rng([seed, 5]).integers(len(options))]
+        return int(drawn["n_prompts"]), int(drawn["n_rollouts"]), int(drawn["updates"])
     plan = plan_runs(state.fit, Request(QUANTITY, TARGET, choices=choices, data_sets=64, draws=600,
                                         seed=seed))
     first = plan.table[plan.table["total_batch"] <= LARGEST].iloc[0]

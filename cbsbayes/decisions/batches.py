@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,12 +16,14 @@ from numpy.typing import ArrayLike
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import batch_axes
 from cbsbayes.posterior.fit import THINNED, Fit, fitted_threshold, middle_threshold
+from cbsbayes.posterior.surface import LINES
 from cbsbayes.posterior.tidy import quantiles
 from cbsbayes.sweep.output_folder import named_files
 
-__all__ = ["NEW_RUN", "POPULATION", "as_fit", "at_levels", "find_fits", "fitted_threshold",
-           "interval_columns", "label_fits", "log_steps_at", "middle_threshold",
-           "positive", "range_of", "share_least", "batches_run"]
+__all__ = ["NEW_RUN", "POPULATION", "Line", "as_fit", "batches_run", "find_fits", "find_row",
+           "fitted_threshold", "interval_columns", "label_fits", "log_steps_at",
+           "middle_threshold", "one_threshold", "positive", "range_of", "share_least",
+           "table_of_fit"]
 
 POPULATION, NEW_RUN = "population", "new run"
 """What a statement is about: the population of runs, or one run with an effect of its own."""
@@ -100,6 +104,36 @@ def label_fits(fits: Sequence[Fit], paths: Sequence[Path] = ()) -> list[str]:
     return [f"{k}. {folder}" for k, folder in enumerate(folders, start=1)]
 
 
+def one_threshold(fit: Fit, threshold: float | None) -> float:
+    """Return the fitted threshold asked for, or the middle one."""
+    return middle_threshold(fit) if threshold is None else fitted_threshold(fit, threshold)
+
+
+def find_row(
+    table: pd.DataFrame, quantity: str, threshold: float | None = None, at: str | None = None,
+) -> pd.Series | None:
+    """Return the first row of a quantity in a table like ``cbs.csv``, None where there is none.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns ``quantity, at, threshold`` and others.
+    quantity : str
+        Its name.
+    threshold : float, optional
+        At which it holds; a row without a threshold (the exponent) holds at every one.
+    at : str, optional
+        What is held fixed there.
+    """
+    rows = table[table["quantity"] == quantity]
+    if at is not None:
+        rows = rows[rows["at"] == at]
+    if threshold is not None:
+        level = rows["threshold"].astype(float)
+        rows = rows[np.isclose(level, threshold) | level.isna()]
+    return rows.iloc[0] if len(rows) else None
+
+
 def positive(name: str, value: float | None) -> None:
     """Refuse a number that is not positive and finite; None, which was not given, passes.
 
@@ -138,12 +172,51 @@ def range_of(batches: ArrayLike, tried: np.ndarray) -> np.ndarray:
     return np.where(known, "tried", np.where(inside, "inside", "extrapolated"))
 
 
+@dataclass(frozen=True)
+class Line:
+    """Batches along one axis, the other held.
+
+    Attributes
+    ----------
+    axis : {"prompts", "rollouts", "total"}
+        What moves.
+    fixed : int or None
+        Rollouts (along prompts) or prompts (along rollouts) held fixed; None along the total.
+    least : float
+        The smallest value of the axis at which the law holds (2 rollouts where groups need a
+        baseline).
+    """
+
+    axis: str
+    fixed: int | None = None
+    least: float = 0.0
+
+    @property
+    def column(self) -> str:
+        """The axis as a coordinate of runs."""
+        return "total_batch" if self.axis == "total" else f"n_{self.axis}"
+
+    @property
+    def held(self) -> str:
+        """The other axis as a coordinate of runs, '' along the total."""
+        return {"prompts": "n_rollouts", "rollouts": "n_prompts"}.get(self.axis, "")
+
+    @property
+    def at(self) -> str:
+        """What is held fixed, as in the column ``at`` of tables."""
+        return f"{self.held}={self.fixed}" if self.held else ""
+
+    def batches(self, sizes: ArrayLike) -> np.ndarray:
+        """Return n_prompts and n_rollouts at sizes along the line, shape (batch, 2)."""
+        axes = LINES[self.axis](np.asarray(sizes, dtype=float), self.fixed or 1.0)
+        return np.column_stack(np.broadcast_arrays(*axes))
+
+
 def log_steps_at(
     fit: Fit, batches: np.ndarray, threshold: float, draws: int = THINNED
 ) -> np.ndarray:
     """Return draws of log S at batches, shape (batch, 2), of one threshold: (sample, batch)."""
-    log_steps = fit.log_steps(batches[:, 0], batches[:, 1], threshold, draws=draws)
-    return np.asarray(log_steps.transpose("sample", "batch").values)
+    return fit.log_steps(batches[:, 0], batches[:, 1], threshold, draws=draws).values
 
 
 def interval_columns(name: str, draws: np.ndarray, ci_prob: float) -> dict[str, np.ndarray]:
@@ -168,7 +241,22 @@ def share_least(values: np.ndarray) -> np.ndarray:
     return np.bincount(best, minlength=values.shape[1]) / len(values)
 
 
-def at_levels(table: pd.DataFrame, levels: list[float]) -> pd.DataFrame:
-    """Return the rows of a table at some thresholds."""
-    near = np.isclose(table["threshold"].to_numpy(dtype=float)[:, None], levels).any(axis=1)
-    return table[near].reset_index(drop=True)
+def table_of_fit(
+    fit: Fit, parts: Iterable[pd.DataFrame], columns: list[str], **shared: Any
+) -> pd.DataFrame:
+    """Return tables below one another, with the fit's group, law and ci_prob and what is shared.
+
+    Parameters
+    ----------
+    fit : Fit
+        The fit.
+    parts : iterable of DataFrame
+        At least one.
+    columns : list of str
+        All columns in their order; one that no part has is empty.
+    **shared
+        Columns of one value.
+    """
+    return pd.concat(parts, ignore_index=True).assign(
+        group=fit.group, law=fit.law.name, ci_prob=float(fit.settings["ci_prob"]), **shared,
+    ).reindex(columns=columns)

@@ -11,16 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from cbsbayes.decisions.batches import range_of
+from cbsbayes.decisions.batches import interval_columns, range_of
 from cbsbayes.decisions.step_times import Cost
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import batch_axes
 from cbsbayes.posterior.fit import Fit
 
-__all__ = ["Candidate", "Choices", "Request", "TriedRuns", "candidates", "tried_runs"]
+__all__ = ["Choices", "Request", "TriedRuns", "candidates", "tried_runs"]
 
 _MOST_TIMES = 10.0  # the longest run tried: a fit says little of S far beyond
 
@@ -133,35 +134,6 @@ class Request:
                 raise CBSDataError(f"{name} is {value}; valid: {valid}")
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """One run that could be next.
-
-    Attributes
-    ----------
-    n_prompts, n_rollouts : float
-        The batch; of one axis the total batch and 1.
-    updates : float
-        How long it lasts.
-    cost : float
-        In the unit of the plan.
-    runs_tried : int
-        Runs of this batch so far.
-    extrapolated : bool
-        Whether the batch is outside the range tried.
-    reach : float
-        Probability that one new run passes the target's threshold by then.
-    """
-
-    n_prompts: float
-    n_rollouts: float
-    updates: float
-    cost: float
-    runs_tried: int
-    extrapolated: bool
-    reach: float
-
-
 def tried_runs(fit: Fit) -> TriedRuns:
     """Return what the runs fitted are."""
     fitted = fit.crossings
@@ -190,8 +162,8 @@ def _every(sweep: xr.Dataset, fitted: xr.Dataset) -> float:
 def candidates(
     fit: Fit, tried: TriedRuns, choices: Choices, cost: Cost, threshold: float,
     random_seed: int = 0,
-) -> list[Candidate]:
-    """Return all runs to choose from.
+) -> pd.DataFrame:
+    """Return all runs to choose from, a row each.
 
     Parameters
     ----------
@@ -208,30 +180,45 @@ def candidates(
     random_seed : int
         Of the new runs.
 
+    Returns
+    -------
+    pandas.DataFrame
+        ``n_prompts, n_rollouts`` (of one axis the total batch and 1), ``total_batch, updates`` and
+        ``seed`` of the run; ``cost, cost_lower, cost_upper, cost_unit, cost_range``, the interval
+        of a cost from step times; ``runs_tried`` of that batch so far; ``extrapolated`` where it is
+        outside the range tried; ``reach``, the probability that one new run passes the target's
+        threshold by then.
+
     Raises
     ------
     CBSDataError
         If the law has no value at a batch, or a price is not positive.
     """
-    levels = fit.thresholds
+    levels, prob = fit.thresholds, float(fit.settings["ci_prob"])
     target = len(levels) - 1 if np.isnan(threshold) else int(np.abs(levels - threshold).argmin())
-    out = []
-    for batch in _batches(fit, tried, choices):
-        prompts, rollouts = batch.tolist()
-        new = fit.new_run(prompts, rollouts, random_seed=random_seed).transpose(
-            "sample", "threshold", "batch").values[..., 0]
-        lengths = choices.updates or _lengths(new[:, sorted({target, len(levels) // 2})], tried,
-                                              choices.reach)
-        for length in lengths:
-            price = cost.price(prompts, rollouts, length)
+    rows = []
+    for prompts, rollouts in _batches(fit, tried, choices).tolist():
+        batch = (prompts, rollouts)
+        new = fit.new_run(*batch, random_seed=random_seed).values[..., 0]
+        shared = {
+            "n_prompts": prompts, "n_rollouts": rollouts, "total_batch": prompts * rollouts,
+            "seed": tried.next_seeds(batch)[0], "cost_unit": cost.unit,
+            "cost_range": cost.range(*batch),
+            "runs_tried": int((tried.batches == batch).all(axis=1).sum()),
+            "extrapolated": bool(range_of([batch], tried.batches)[0] == "extrapolated")}
+        for length in choices.updates or _lengths(new[:, sorted({target, len(levels) // 2})],
+                                                  tried, choices.reach):
+            price = cost.price(*batch, length)
             if not (np.isfinite(price) and price > 0):
                 raise CBSDataError(f"the price of n_prompts {prompts:g}, n_rollouts {rollouts:g}, "
                                    f"{length:g} updates is {price:g} {cost.unit}; valid: above 0")
-            out.append(Candidate(
-                prompts, rollouts, length, price, int((tried.batches == batch).all(axis=1).sum()),
-                bool(range_of([batch], tried.batches)[0] == "extrapolated"),
-                float((new[:, target] <= np.log(max(length, 1e-9))).mean())))
-    return out
+            ends = interval_columns("cost", cost.draws(*batch) * length, prob)
+            known = cost.step_times is not None
+            rows.append({
+                **{name: float(end) if known else np.nan for name, end in ends.items()}, **shared,
+                "updates": length, "cost": price,
+                "reach": float((new[:, target] <= np.log(max(length, 1e-9))).mean())})
+    return pd.DataFrame(rows)
 
 
 def _batches(fit: Fit, tried: TriedRuns, choices: Choices) -> np.ndarray:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from cbsbayes.decisions.batches import as_fit, label_fits
+from cbsbayes.decisions.batches import as_fit, find_row, label_fits
 from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.quantities import OF_ONE_LAW, Quantity, design_of, quantities
@@ -61,11 +61,8 @@ class _Side:
 
     def status(self, key: tuple[str, str], threshold: float) -> str:
         """Return what the data settle of a quantity at a threshold (NaN where it has none)."""
-        table = self.fit.cbs
-        level = table["threshold"].to_numpy(dtype=float)
-        here = (table["quantity"] == key[0]) & (table["at"].fillna("") == key[1])
-        return str(table.loc[here & (np.isclose(level, threshold) | np.isnan(level)),
-                             "status"].iloc[0])
+        row = find_row(self.fit.cbs, key[0], threshold, key[1])
+        return "not_identified" if row is None else str(row["status"])
 
     def draws(self, key: tuple[str, str], threshold: float) -> np.ndarray:
         """Return draws of a quantity at a threshold (NaN where it has none), shape (draw,)."""

@@ -23,11 +23,10 @@ import xarray as xr
 from cbsbayes.crossings.intervals import INTERVAL, RIGHT, UNUSABLE
 from cbsbayes.decisions.batches import (
     as_fit,
-    at_levels,
-    fitted_threshold,
     interval_columns,
-    middle_threshold,
+    one_threshold,
     share_least,
+    table_of_fit,
 )
 from cbsbayes.decisions.front import Target, front_table, target_table
 from cbsbayes.decisions.splits import (
@@ -112,7 +111,7 @@ def decide(
         If this is no fit, or the batch, the threshold or what is to be left out is not possible.
     """
     fit = as_fit(fit)
-    main = middle_threshold(fit) if threshold is None else fitted_threshold(fit, threshold)
+    main = one_threshold(fit, threshold)
     levels = sorted(fit.thresholds.tolist()) if threshold is None else [main]
     choice = default_batch(fit.crossings)
     if batch is not None:
@@ -129,7 +128,7 @@ def decide(
         raise CBSDataError(f"costs were given, but the law {fit.law.name} has no group size to "
                            "choose; leave them out, or fit a two-axis law")
     if not group_sizes.empty:
-        tables["group_size"] = at_levels(group_sizes, levels)
+        tables["group_size"] = group_sizes[group_sizes["threshold"].isin(levels)]
     if target is not None:
         tables["targets"] = target_table(fit, target, levels)
     tables["front"] = front_table(fit, levels)
@@ -137,7 +136,8 @@ def decide(
     if predictor is not None:
         trusted = bool(predictor.verdict["sampling"]["passed"])
     if left_out or _splits_run(fit, choice.total) > 1:
-        tables["iso_batch"] = at_levels(check_table(fit, choice.total, predictor), levels)
+        check = check_table(fit, choice.total, predictor)
+        tables["iso_batch"] = check[check["threshold"].isin(levels)]
     return Decision(choice, main, tables, no_splits, trusted)
 
 
@@ -216,9 +216,8 @@ def check_table(fit: Fit, total: int, predictor: Fit | None = None) -> pd.DataFr
     tables = [_beside_prediction(
         by, threshold, _observed(runs.sel(threshold=threshold, method="nearest")), seed)
         for threshold in by.thresholds.tolist()]
-    return pd.concat(tables, ignore_index=True).assign(
-        group=fit.group, law=fit.law.name, total_batch=total, ci_prob=fit.settings["ci_prob"],
-        applies_to="mean of new runs", runs_seen=predictor is None)[CHECK_COLUMNS]
+    return table_of_fit(fit, tables, CHECK_COLUMNS, total_batch=total,
+                        applies_to="mean of new runs", runs_seen=predictor is None)
 
 
 def _observed(at: xr.Dataset) -> pd.DataFrame:

@@ -29,11 +29,13 @@ import pandas as pd
 from cbsbayes.decisions.batches import (
     NEW_RUN,
     POPULATION,
+    Line,
     batches_run,
     interval_columns,
     log_steps_at,
     positive,
     range_of,
+    table_of_fit,
 )
 from cbsbayes.decisions.splits import split_status
 from cbsbayes.errors import CBSDataError
@@ -79,8 +81,8 @@ def best_tried_group(fit: Fit, threshold: float) -> int:
     design = design_of(fit.crossings)
     groups = np.unique([g for _, g in design.batches])
     middle = np.exp(np.log(design.total).mean())
-    batches = np.column_stack([middle / groups, groups])
-    return int(groups[log_steps_at(fit, batches, threshold).mean(axis=0).argmin()])
+    log_steps = fit.log_steps(middle / groups, groups, threshold)
+    return int(groups[int(log_steps.mean("sample").argmin("batch"))])
 
 
 def front_table(fit: Fit, thresholds: Sequence[float]) -> pd.DataFrame:
@@ -114,11 +116,10 @@ def front_table(fit: Fit, thresholds: Sequence[float]) -> pd.DataFrame:
                 "range": range_of(batches, tried), **interval_columns("steps", steps, prob),
                 **interval_columns("samples", total * steps, prob),
                 "p_on_front": on_front(log_steps, total) if kind == "tried" else np.nan}))
-    table = pd.concat(tables, ignore_index=True).assign(
-        group=fit.group, law=fit.law.name, applies_to=POPULATION, ci_prob=prob)
+    table = table_of_fit(fit, tables, FRONT_COLUMNS, applies_to=POPULATION)
     axes = ["n_prompts", "n_rollouts"]
     table[axes] = np.nan if design_of(fit.crossings).one_axis else table[axes].astype(int)
-    return table[FRONT_COLUMNS]
+    return table
 
 
 def _settled(fit: Fit, threshold: float) -> bool:
@@ -170,39 +171,18 @@ class Target:
                                "1, usually 0.9")
 
 
-@dataclass(frozen=True)
-class _Line:
-    """Batches along one axis, the other held; along the total batch nothing is."""
-
-    along: str
-    held: int
-    least: int = 1
-
-    @property
-    def at(self) -> str:
-        """What is held, as in ``cbs.csv``."""
-        other = {"n_prompts": "n_rollouts", "n_rollouts": "n_prompts"}.get(self.along)
-        return f"{other}={self.held}" if other else ""
-
-    def batches(self, sizes: Sequence[float] | np.ndarray) -> np.ndarray:
-        """Return n_prompts and n_rollouts at sizes along the line, shape (batch, 2)."""
-        moved = np.asarray(sizes, dtype=float)
-        pair = [moved, np.full_like(moved, self.held)]
-        return np.column_stack(pair[::-1] if self.along == "n_rollouts" else pair)
-
-
-def _lines(fit: Fit, threshold: float) -> list[_Line]:
+def _lines(fit: Fit, threshold: float) -> list[Line]:
     """Return the lines to look along; unless both scales are known, those that were run."""
     design = design_of(fit.crossings)
     if design.one_axis:
-        return [_Line("total_batch", 1)]
+        return [Line("total", least=1)]
     groups, prompts = set(design.prompts_at), set(design.rollouts_at)
     if _settled(fit, threshold):
         prompts, groups = (set(axis) for axis in zip(*design.batches, strict=True))
     # a group of one is another estimator
     least = 2 if fit.law.group_baseline and 1 not in groups else 1
-    return [*(_Line("n_prompts", g) for g in sorted(groups)),
-            *(_Line("n_rollouts", n, least) for n in sorted(prompts))]
+    return [*(Line("prompts", g, 1) for g in sorted(groups)),
+            *(Line("rollouts", n, least) for n in sorted(prompts))]
 
 
 def target_table(fit: Fit, target: Target, thresholds: Sequence[float]) -> pd.DataFrame:
@@ -231,9 +211,8 @@ def target_table(fit: Fit, target: Target, thresholds: Sequence[float]) -> pd.Da
     rows = [row for threshold in thresholds for line in _lines(fit, threshold)
             for applies_to in (POPULATION, NEW_RUN)
             for row in _ends(fit, target, threshold, line, applies_to)]
-    table = pd.DataFrame(rows, columns=TARGET_COLUMNS)
-    return table.assign(group=fit.group, law=fit.law.name, target=target.kind, value=target.value,
-                        probability=target.probability, ci_prob=fit.settings["ci_prob"])
+    return table_of_fit(fit, [pd.DataFrame(rows)], TARGET_COLUMNS, target=target.kind,
+                        value=target.value, probability=target.probability)
 
 
 def _p_met(
@@ -253,7 +232,7 @@ def _p_met(
 
 
 def _ends(
-    fit: Fit, target: Target, threshold: float, line: _Line, applies_to: str
+    fit: Fit, target: Target, threshold: float, line: Line, applies_to: str
 ) -> Iterator[dict[str, Any]]:
     """Yield the ends of the batches along a line that meet the target."""
     def chance(sizes: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -263,7 +242,7 @@ def _ends(
     limit = [np.inf] if target.kind == "updates" else []  # S falls towards it
     on_grid = chance([*grid, *limit])
     good = np.flatnonzero(on_grid[:len(grid)] >= target.probability)
-    shared = {"threshold": threshold, "along": line.along, "at": line.at, "applies_to": applies_to,
+    shared = {"threshold": threshold, "along": line.column, "at": line.at, "applies_to": applies_to,
               "met": bool(good.size), "p_most": float(on_grid.max()), "end": "smallest"}
     if not good.size:
         yield shared

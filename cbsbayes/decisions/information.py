@@ -88,7 +88,7 @@ def planned_quantity(
     default = "cbs_samples" if design.one_axis else f"cbs_prompts@n_rollouts={usual}"
     name, at = _parsed(asked or default)
     found = _find(name, at, quantities(fit.law, fit.posterior, _extended(design, at)))
-    rows = fit.cbs[(fit.cbs["quantity"] == found.name) & (fit.cbs["at"].fillna("") == found.at)]
+    rows = fit.cbs[(fit.cbs["quantity"] == found.name) & (fit.cbs["at"] == found.at)]
     status = dict(zip(rows["threshold"].astype(float), rows["status"].astype(str), strict=True))
     level, chosen = float("nan"), found.draws
     if "threshold" in found.draws.dims:

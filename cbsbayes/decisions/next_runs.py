@@ -11,8 +11,8 @@ runs of one batch are two runs.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -21,14 +21,8 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.crossings.intervals import INTERVAL, LEFT, RIGHT
-from cbsbayes.decisions.batches import as_fit, interval_columns
-from cbsbayes.decisions.candidates import (
-    Candidate,
-    Request,
-    TriedRuns,
-    candidates,
-    tried_runs,
-)
+from cbsbayes.decisions.batches import as_fit
+from cbsbayes.decisions.candidates import Request, TriedRuns, candidates, tried_runs
 from cbsbayes.decisions.information import (
     Information,
     PlannedQuantity,
@@ -139,23 +133,21 @@ def plan_runs(
         raise CBSDataError(f"{len(options)} candidates × {len(judge.nothing)} simulated data sets "
                            f"× {judge.nothing.shape[1]} draws are too many; give fewer values of "
                            "--n-prompts, --n-rollouts or --updates")
-    weights = [judge.weights(option).astype(np.float32) for option in options]
+    weights = [judge.weights(run).astype(np.float32) for run in options.to_dict("records")]
     alone = judge.added(judge.nothing, weights)
     chosen = choose_set(judge, options, weights, alone, runs=request.runs, budget=request.budget)
-    prob = float(fit.settings["ci_prob"])
-    described = pd.DataFrame([_described(option, tried, cost, prob) for option in options])
-    return Plan(_table(described, alone, chosen, request.budget), _set_table(described, chosen,
-                                                                             tried),
-                quantity, tried, cost, request, prob)
+    return Plan(_table(options, alone, chosen, request.budget),
+                _set_table(options, chosen, tried), quantity, tried, cost, request,
+                float(fit.settings["ci_prob"]))
 
 
-def _check_budget(options: Sequence[Candidate], request: Request, cost: Cost) -> None:
-    cheapest = min(options, key=lambda option: option.cost)
-    if cheapest.cost > request.budget:
+def _check_budget(options: pd.DataFrame, request: Request, cost: Cost) -> None:
+    cheapest = options.iloc[int(options["cost"].argmin())]
+    if cheapest["cost"] > request.budget:
         raise CBSDataError(
             f"the budget of {request.budget:,.6g} {cost.unit} is below the cheapest candidate: "
-            f"n_prompts {cheapest.n_prompts:g}, n_rollouts {cheapest.n_rollouts:g} for "
-            f"{cheapest.updates:g} updates costs {cheapest.cost:,.6g} {cost.unit}")
+            f"n_prompts {cheapest['n_prompts']:g}, n_rollouts {cheapest['n_rollouts']:g} for "
+            f"{cheapest['updates']:g} updates costs {cheapest['cost']:,.6g} {cost.unit}")
 
 
 class Judge:
@@ -211,26 +203,32 @@ class Judge:
         draws = self._draws.sel(threshold=self._data.threshold)
         return parameters.pack(draws), crossing_arrays(parameters)
 
-    def weights(self, candidate: Candidate, replicate: int = 0) -> np.ndarray:
-        """Return log p of simulated data of a run under every draw, shape (data, draw)."""
-        at = evaluations(self.every, candidate.updates)
+    def weights(self, run: Mapping[Hashable, Any], replicate: int = 0) -> np.ndarray:
+        """Return log p of simulated data of a run under every draw, shape (data, draw).
+
+        Parameters
+        ----------
+        run : mapping
+            ``n_prompts, n_rollouts, updates``, as a row of `candidates`.
+        replicate : int
+            Which run of that batch.
+        """
+        at = evaluations(self.every, run["updates"])
         if not at.size:
             return self.nothing
-        new = self.fit.new_run(candidate.n_prompts, candidate.n_rollouts,
-                               random_seed=self.seed + replicate)
-        log_steps = new.transpose("sample", "threshold", "batch").values[self._new_runs, :, 0]
+        batch = (run["n_prompts"], run["n_rollouts"])
+        new = self.fit.new_run(*batch, random_seed=self.seed + replicate)
         positions, arrays = self._model
-        data = self._simulated(crossing_bounds(log_steps, at), candidate)
+        data = self._simulated(crossing_bounds(new.values[self._new_runs, :, 0], at), batch)
         simulated = crossing_arrays(CrossingParameters(data, self.fit.law))
         weights = np.column_stack([simulated.weights[:, 0], arrays.weights[:, -1]])
         return run_log_likelihoods(positions, simulated._replace(weights=weights)).T
 
     def _simulated(
-        self, bounds: tuple[np.ndarray, np.ndarray, np.ndarray], candidate: Candidate
+        self, bounds: tuple[np.ndarray, np.ndarray, np.ndarray], batch: tuple[float, float]
     ) -> CrossingData:
         """Return simulated runs of one batch as the model's data, in the units of the fit."""
         dims, n = ("run", "threshold"), len(bounds[0])
-        batch = (candidate.n_prompts, candidate.n_rollouts)
         axes = dict(zip(("n_prompts", "n_rollouts", "total_batch"), (*batch, np.prod(batch)),
                         strict=True))
         crossings = xr.Dataset(
@@ -291,7 +289,7 @@ def crossing_bounds(
 
 
 def choose_set(
-    judge: Judge, options: Sequence[Candidate], all_weights: Sequence[np.ndarray],
+    judge: Judge, options: pd.DataFrame, all_weights: Sequence[np.ndarray],
     alone: Sequence[Information], *, runs: int, budget: float,
 ) -> list[Chosen]:
     """Return runs within a budget, each the best beyond those before it.
@@ -305,8 +303,10 @@ def choose_set(
     ----------
     judge : Judge
         What weighs.
-    options, all_weights, alone : sequence
-        The runs to choose from, their weights, and what each says by itself.
+    options : pandas.DataFrame
+        The runs to choose from (`candidates`).
+    all_weights, alone : sequence
+        Their weights, and what each says by itself.
     runs : int
         At most so many.
     budget : float
@@ -319,10 +319,10 @@ def choose_set(
 
 
 def _greedy(
-    judge: Judge, options: Sequence[Candidate], all_weights: Sequence[np.ndarray],
+    judge: Judge, options: pd.DataFrame, all_weights: Sequence[np.ndarray],
     alone: Sequence[Information], most: tuple[int, float], *, per_price: bool,
 ) -> list[Chosen]:
-    prices = np.array([option.cost for option in options])
+    prices = options["cost"].to_numpy()
     known, (runs, left), gains = judge.nothing, most, alone
     chosen: list[Chosen] = []
     while len(chosen) < runs:
@@ -333,7 +333,7 @@ def _greedy(
         clear = affordable & np.array([gain.resolved for gain in gains])
         best = int(np.where(clear if clear.any() else affordable, values, -np.inf).argmax())
         # its own data, independent of those all candidates were judged by
-        known = known + judge.weights(options[best], replicate=len(chosen) + 1)
+        known = known + judge.weights(options.iloc[best].to_dict(), len(chosen) + 1)
         chosen.append(Chosen(best, gains[best], judge.added(judge.nothing, [known])[0]))
         left -= prices[best]
         if len(chosen) < runs:
@@ -341,38 +341,25 @@ def _greedy(
     return chosen
 
 
-def _described(
-    option: Candidate, tried: TriedRuns, cost: Cost, ci_prob: float
-) -> dict[str, Any]:
-    """Return the columns of a candidate that do not depend on what it says."""
-    batch = (option.n_prompts, option.n_rollouts)
-    found = interval_columns("cost", cost.draws(*batch) * option.updates, ci_prob)
-    known = cost.step_times is not None
-    ends = {name: float(end) if known else np.nan for name, end in found.items()}
-    return {**ends, **asdict(option), "total_batch": option.n_prompts * option.n_rollouts,
-            "seed": tried.next_seeds(batch)[0], "cost_unit": cost.unit,
-            "cost_range": cost.range(*batch)}
-
-
 def _table(
-    described: pd.DataFrame, alone: Sequence[Information], chosen: Sequence[Chosen], budget: float
+    options: pd.DataFrame, alone: Sequence[Information], chosen: Sequence[Chosen], budget: float
 ) -> pd.DataFrame:
-    counts = np.bincount([run.candidate for run in chosen], minlength=len(described))
+    counts = np.bincount([run.candidate for run in chosen], minlength=len(options))
     nats, error = (np.array([getattr(info, name) for info in alone]) for name in ("nats", "error"))
-    table = described.assign(
+    table = options.assign(
         information=nats, information_error=error, resolved=[info.resolved for info in alone],
-        width_ratio=np.exp(-nats), per_cost=nats / described["cost"],
-        per_cost_error=error / described["cost"],
+        width_ratio=np.exp(-nats), per_cost=nats / options["cost"],
+        per_cost_error=error / options["cost"],
         effective_draws=[info.effective for info in alone],
-        affordable=described["cost"] <= budget * (1 + 1e-9), chosen=counts)
+        affordable=options["cost"] <= budget * (1 + 1e-9), chosen=counts)
     table = table.sort_values(["resolved", "per_cost"], ascending=False, kind="stable")
     return table.assign(rank=np.arange(1, len(table) + 1))[PLAN_COLUMNS].reset_index(drop=True)
 
 
 def _set_table(
-    described: pd.DataFrame, chosen: Sequence[Chosen], tried: TriedRuns
+    options: pd.DataFrame, chosen: Sequence[Chosen], tried: TriedRuns
 ) -> pd.DataFrame:
-    table = described.iloc[[run.candidate for run in chosen]].reset_index(drop=True)
+    table = options.iloc[[run.candidate for run in chosen]].reset_index(drop=True)
     again = table.groupby(["n_prompts", "n_rollouts"]).cumcount()  # of one batch: other seeds
     seeds = [tried.next_seeds(batch, k + 1)[k] for batch, k in zip(
         table[["n_prompts", "n_rollouts"]].to_numpy(), again, strict=True)]

@@ -37,11 +37,13 @@ import xarray as xr
 from cbsbayes.decisions.batches import (
     POPULATION,
     batches_run,
+    find_row,
     interval_columns,
     log_steps_at,
     positive,
     range_of,
     share_least,
+    table_of_fit,
 )
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law
@@ -59,8 +61,6 @@ SPLIT_COLUMNS = ["group", "law", "threshold", "total_batch", "n_prompts", "n_rol
                  "applies_to", "steps", "steps_lower", "steps_upper", "ci_prob", "p_best",
                  "p_best_inside", "regret", "regret_lower", "regret_upper", "p_close", "p_worse",
                  "chosen", "status"]
-_JUDGED = ["p_best", "p_best_inside", "regret", "regret_lower", "regret_upper", "p_close",
-           "p_worse"]
 _DRAWS = 4000  # the error of a probability by chance stays below .01
 _LINE = 3  # ways in which a total batch must be split to be an iso-batch line
 _ODD = (1, 3, 5)  # group sizes people use: these times a power of two
@@ -185,9 +185,8 @@ def split_status(fit: Fit, threshold: float) -> str:
     """
     if not fit.law.group_baseline:
         return "identified"
-    rows = fit.cbs[(fit.cbs["quantity"] == "best_n_rollouts")
-                   & np.isclose(fit.cbs["threshold"].astype(float), threshold)]
-    return str(rows["status"].iloc[0]) if len(rows) else "not_identified"
+    row = find_row(fit.cbs, "best_n_rollouts", threshold)
+    return "not_identified" if row is None else str(row["status"])
 
 
 def split_table(fit: Fit, total: int, thresholds: Sequence[float]) -> pd.DataFrame:
@@ -222,19 +221,16 @@ def split_table(fit: Fit, total: int, thresholds: Sequence[float]) -> pd.DataFra
     tables = []
     for threshold in thresholds:
         log_steps = log_steps_at(fit, splits, threshold, _DRAWS)
-        table = pd.DataFrame({
+        steps = pd.DataFrame(interval_columns("steps", np.exp(log_steps), prob))
+        judged = judge(log_steps, where != "extrapolated", prob)
+        status = split_status(fit, threshold)
+        if status == "not_identified":
+            steps[where != "tried"] = np.nan
+            judged = pd.DataFrame({"chosen": np.full(len(splits), False)})
+        tables.append(pd.DataFrame({
             "threshold": threshold, "n_prompts": splits[:, 0], "n_rollouts": splits[:, 1],
-            "range": where, "status": split_status(fit, threshold),
-            **interval_columns("steps", np.exp(log_steps), prob)})
-        table = table.join(judge(log_steps, where != "extrapolated", prob))
-        if table["status"].iloc[0] == "not_identified":
-            table[_JUDGED] = np.nan
-            table["chosen"] = False
-            table.loc[where != "tried", ["steps", "steps_lower", "steps_upper"]] = np.nan
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True).assign(
-        group=fit.group, law=fit.law.name, total_batch=total, applies_to=POPULATION,
-        ci_prob=prob)[SPLIT_COLUMNS]
+            "range": where, "status": status}).join([steps, judged]))
+    return table_of_fit(fit, tables, SPLIT_COLUMNS, total_batch=total, applies_to=POPULATION)
 
 
 @dataclass(frozen=True)
@@ -289,8 +285,7 @@ def group_size_table(fit: Fit, costs: Costs | None = None) -> pd.DataFrame:
                                f"the costs out, or fit without {OPTION}")
         return fit.cbs[fit.cbs["quantity"] == "best_n_rollouts"].reset_index(drop=True)
     found, before = (_group_sizes(fit.law, draws, costs) for draws in (fit.posterior, fit.prior))
-    table = tidy(found, before, fit.settings["ci_prob"]).assign(
-        group=fit.group, law=fit.law.name)[CBS_COLUMNS]
+    table = table_of_fit(fit, [tidy(found, before, fit.settings["ci_prob"])], CBS_COLUMNS)
     if (np.ptp(batches_run(fit.crossings), axis=0) == 0).any():
         table["status"] = "not_identified"  # one axis was varied: cbs.csv leaves the size out
         table[["median", "mean", "sd", "ci_lower", "ci_upper"]] = np.nan

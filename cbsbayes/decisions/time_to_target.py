@@ -32,6 +32,7 @@ from cbsbayes.decisions.batches import (
     positive,
     range_of,
     share_least,
+    table_of_fit,
 )
 from cbsbayes.decisions.step_times import SweepStepTimes, step_time_table, step_times_of
 from cbsbayes.errors import CBSDataError
@@ -262,9 +263,7 @@ def times_table(fit: Fit, times: Times) -> pd.DataFrame:
             "range": times.draws["range"].values, "gpus": count if machine.gpus else np.nan,
             "gpus_measured": g == 0, **columns,
             "seconds_per_update": np.median(times.draws["seconds"][..., g], axis=0)}))
-    table = pd.concat(tables, ignore_index=True)
-    return table.assign(group=fit.group, law=fit.law.name, ci_prob=prob).reindex(
-        columns=TIME_COLUMNS)
+    return table_of_fit(fit, tables, TIME_COLUMNS)
 
 
 def choices_table(

@@ -72,10 +72,9 @@ def plot_split_choice(fit: Fit, *, threshold: float | None = None,
             below.bar(place, height, 0.36, color=colour, alpha=opacity, gid=name)
         style.legend_below(below, [style.entry(label, colour, marker="s")])
     below.set_ylim(0, 1.03)
-    below.set_ylabel("Probability")
     below.set_xticks(x, labels=[f"{row.n_prompts:,d}\n× {row.n_rollouts:,d}"
                                 for row in table.itertuples()])
-    below.set_xlabel("Prompts × rollouts")
+    below.set(ylabel="Probability", xlabel="Prompts × rollouts")
     return figure
 
 
@@ -144,15 +143,14 @@ def plot_front(fit: Fit, *, ax: Axes | None = None, threshold: float | None = No
     ax.plot(inside["samples"], inside["steps"], color=style.GREY, lw=1.8, zorder=2, gid="front")
     chances = tried["p_on_front"].to_numpy()
     _batches(ax, _placed(tried, 1.0, "samples", "steps").assign(filled=chances >= 0.5), chances)
-    ax.set_xlabel("E: samples to target")
-    ax.set_ylabel(f"S: {reading.steps_label(fit)} to target")
-    ax.set_title(f"Updates against samples to {reading.threshold_label(fit, level)}")
+    ax.set(xlabel="E: samples to target", ylabel=f"S: {reading.steps_label(fit)} to target",
+           title=f"Updates against samples to {reading.threshold_label(fit, level)}")
     return ax
 
 
 @style.styled
 def plot_time_cost(fit: Fit, *, ax: Axes | None = None, threshold: float | None = None) -> Axes:
-    """Plot time against samples to the target for a typical run, both axes logarithmic.
+    """Plot time against samples to the target for the population, both axes logarithmic.
 
     Filled points are batches inside the range tried, open ones are extrapolated; batches are named
     with their probability to be the fastest of those filled. On one number of GPUs, GPU-hours and
@@ -183,9 +181,8 @@ def plot_time_cost(fit: Fit, *, ax: Axes | None = None, threshold: float | None 
     ax = style.new_axes(ax, (5.6, 4.2))
     _batches(ax, _placed(table, 3600 / per_unit, "samples", "hours"),
              table["p_fastest"].fillna(0.0).to_numpy())
-    ax.set_xlabel("Samples to target")
-    ax.set_ylabel(f"Time to target ({unit})")
-    ax.set_title(f"Time against samples to {reading.threshold_label(fit, level)}")
+    ax.set(xlabel="Samples to target", ylabel=f"Time to target ({unit})",
+           title=f"Time against samples to {reading.threshold_label(fit, level)}")
     return ax
 
 
@@ -278,9 +275,9 @@ def plot_plan(plan: Plan, *, ax: Axes | None = None, title: str = "") -> Axes:
                     textcoords="offset points", color=style.ORANGE, fontsize=8)
     style.log_axis(ax, "x" if one_axis else "xy")
     ax.margins(0.12, 0.16)
-    ax.set_xlabel("Samples per update" if one_axis else "Prompts per update")
-    ax.set_ylabel("Information per price" if one_axis else "Rollouts per prompt")
-    ax.set_title(style.plain_text(title or "Information per price, relative to the best"))
+    ax.set(xlabel="Samples per update" if one_axis else "Prompts per update",
+           ylabel="Information per price" if one_axis else "Rollouts per prompt",
+           title=style.plain_text(title or "Information per price, relative to the best"))
     style.legend_below(ax, [
         style.entry("planned, in this order", style.ORANGE, marker="o", mfc="none", ms=9),
         style.entry("outside the ranges tried", marker="s", mfc="none"),

@@ -58,8 +58,7 @@ def plot_steps(fit: Fit, *, ax: Axes | None = None, threshold: Thresholds = None
         If the axis was not varied or a threshold was not fitted.
     """
     ax = _draw(fit, ax, choose_cut(fit, axis, fixed), threshold, in_samples=False)
-    ax.set_ylabel(f"S: {reading.steps_label(fit)} to target")
-    ax.set_title("Updates to target")
+    ax.set(ylabel=f"S: {reading.steps_label(fit)} to target", title="Updates to target")
     return ax
 
 
@@ -72,8 +71,7 @@ def plot_samples(fit: Fit, *, ax: Axes | None = None, threshold: Thresholds = No
     extra samples buy less and less.
     """
     ax = _draw(fit, ax, choose_cut(fit, axis, fixed), threshold, in_samples=True)
-    ax.set_ylabel("E = B · S: samples to target")
-    ax.set_title("Samples to target")
+    ax.set(ylabel="E = B · S: samples to target", title="Samples to target")
     return ax
 
 
@@ -83,8 +81,8 @@ def _draw(fit: Fit, ax: Axes | None, cut: Cut, threshold: Thresholds, *, in_samp
     prob = reading.ci_prob(fit)
     tried = cut.tried(reading.crossing_table(fit, levels[0]))
     grid = np.geomspace(max(tried[0] / _BEYOND, cut.least), tried[-1] * _BEYOND, 49)
-    prompts, rollouts = cut.batches(grid)
-    scale = prompts * rollouts if in_samples else np.ones_like(grid)
+    batches = cut.batches(grid)
+    scale = batches.prod(axis=1) if in_samples else np.ones_like(grid)
     ax = style.new_axes(ax)
     style.log_axis(ax, "x")
     style.log_axis(ax, "y", 10)
@@ -92,7 +90,7 @@ def _draw(fit: Fit, ax: Axes | None, cut: Cut, threshold: Thresholds, *, in_samp
     entries = [style.entry(f"posterior median, {100 * prob:g} % band", lw=1.6)]
     ends, critical = [], []
     for level, colour in zip(levels, style.ordered_colours(len(levels)), strict=True):
-        draws = reading.steps_at(fit, prompts, rollouts, level) * scale
+        draws = reading.steps_at(fit, batches, level) * scale
         median = marks.draw_band(ax, grid, draws, colour,
                                  (0.5, prob) if len(levels) == 1 else (prob,))
         runs = reading.crossing_table(fit, level)
@@ -169,7 +167,7 @@ def plot_gains(fit: Fit, *, ax: Axes | None = None, threshold: Thresholds = None
     style.log_axis(ax, "x")
     ends = []
     for level, colour in zip(levels, style.ordered_colours(len(levels)), strict=True):
-        after, before = (reading.steps_at(fit, *cut.batches(x), level) for x in (2 * grid, grid))
+        after, before = (reading.steps_at(fit, cut.batches(x), level) for x in (2 * grid, grid))
         with np.errstate(invalid="ignore"):  # where a group never arrives, before nor after
             ratio = after / before
         median = marks.draw_band(ax, grid, ratio, colour, (prob,))
@@ -183,9 +181,8 @@ def plot_gains(fit: Fit, *, ax: Axes | None = None, threshold: Thresholds = None
         ax.text(0.99, value, text, transform=ax.get_yaxis_transform(), ha="right", va="bottom",
                 fontsize=7, color=style.GREY)
     ax.set_ylim(min(0.47, ax.get_ylim()[0]), 1.05)
-    ax.set_xlabel(f"{cut.label}, before doubling")
-    ax.set_ylabel("S after doubling / S before")
-    ax.set_title(f"What doubling {'the batch' if cut.axis == 'total' else cut.axis} buys")
+    ax.set(xlabel=f"{cut.label}, before doubling", ylabel="S after doubling / S before",
+           title=f"What doubling {'the batch' if cut.axis == 'total' else cut.axis} buys")
     marks.name_curves(ax, ends)
     style.legend_below(ax, [
         style.entry(f"posterior median, {100 * prob:g} % band", lw=1.6),

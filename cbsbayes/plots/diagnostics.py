@@ -190,7 +190,7 @@ def plot_crossing_check(fit: Fit, *, ax: Axes | None = None,
         entries.append(style.entry(label, style.BLUE, lw=lw, alpha=alpha))
     marks.draw_crossings(ax, y, runs, style.INK, across=True)
     style.log_axis(ax, "x", 10)
-    ax.set_xlabel(f"S: {reading.steps_label(fit)} to {reading.threshold_label(fit, level)}")
-    ax.set_title(f"Observed: {', '.join(shares)}")
+    ax.set(xlabel=f"S: {reading.steps_label(fit)} to {reading.threshold_label(fit, level)}",
+           title=f"Observed: {', '.join(shares)}")
     style.legend_below(ax, [*entries, *marks.crossing_entries(runs["status"], across=True)])
     return ax

@@ -74,9 +74,8 @@ def plot_cbs_against_threshold(fit: Fit, *, ax: Axes | None = None, axis: str | 
     colours = style.kind_colours(list(tables))
     ax = style.new_axes(ax)
     drawn = marks.draw_estimates(ax, pd.DataFrame(rows), colours, own)
-    ax.set_xlabel(reading.target_text(fit).capitalize())
-    ax.set_ylabel(f"Critical batch ({cut.unit})")
-    ax.set_title(f"Critical batch along {cut.axis}{cut.fixed_text}")
+    ax.set(xlabel=reading.target_text(fit).capitalize(), ylabel=f"Critical batch ({cut.unit})",
+           title=f"Critical batch along {cut.axis}{cut.fixed_text}")
     style.legend_below(ax, [*_law_entries(fit, colours, own), *marks.bound_entries(drawn)])
     return ax
 
@@ -113,9 +112,8 @@ def plot_comparison(fit: Fit, *, ax: Axes | None = None, axis: str | None = None
     colours = {method: style.kind_colours(list(_METHODS)[::-1])[method] for method in methods}
     ax = style.new_axes(ax)
     marks.draw_estimates(ax, rows[rows["method"].isin(methods)], colours)
-    ax.set_xlabel(reading.target_text(fit).capitalize())
-    ax.set_ylabel(f"B_noise ({cut.unit})")
-    ax.set_title(f"B_noise along {cut.axis} by method{cut.fixed_text}")
+    ax.set(xlabel=reading.target_text(fit).capitalize(), ylabel=f"B_noise ({cut.unit})",
+           title=f"B_noise along {cut.axis} by method{cut.fixed_text}")
     style.legend_below(ax, [style.entry(_METHODS[name], colour, marker="o")
                             for name, colour in colours.items()])
     return ax
@@ -157,9 +155,8 @@ def plot_noise_against_fit(fit: Fit) -> Figure:
     for ax, ((quantity, at), part) in zip(axes, panels, strict=True):
         drawn += marks.draw_estimates(ax, part, colours, own)
         held = str(at).replace("n_rollouts=", "")
-        ax.set_title(f"{quantity} at {held} rollouts" if held else str(quantity))
-        ax.set_xlabel(f"Up to {reading.target_text(fit)}")
-        ax.set_ylabel(str(part["unit"].iloc[0]))
+        ax.set(title=f"{quantity} at {held} rollouts" if held else str(quantity),
+               xlabel=f"Up to {reading.target_text(fit)}", ylabel=str(part["unit"].iloc[0]))
     style.legend_below(axes[0], [*_law_entries(fit, colours, own), *marks.bound_entries(drawn)])
     return figure
 
@@ -214,13 +211,12 @@ def plot_forest(table: pd.DataFrame, panels: Mapping[str, tuple[str, str]]) -> F
         sides = [_form(rows, side, f"{side}_median", f"{side}_{{}}")
                  for side in ("first", "second")]
         _panel(left, pd.concat(sides).drop_duplicates(["threshold", "kind"]), colours)
-        left.set_title("\n".join(textwrap.wrap(title, 44)))
-        left.set_xlabel("" if rows["unit"].iloc[0] == "1" else str(rows["unit"].iloc[0]))
+        left.set(title="\n".join(textwrap.wrap(title, 44)),
+                 xlabel="" if rows["unit"].iloc[0] == "1" else str(rows["unit"].iloc[0]))
         ratios = rows[rows["first"] == labels[0]].assign(ratio_status=rows["status"])
         _panel(right, _form(ratios, "second", "ratio", "ratio_{}"), colours)
         right.axvline(1.0, color=style.GREY, lw=1.0, zorder=1)
-        right.set_title(f"{style.short_text(labels[0], 20)} / {others}")
-        right.set_xlabel("ratio")
+        right.set(title=f"{style.short_text(labels[0], 20)} / {others}", xlabel="ratio")
     style.legend_below(axes[0], [style.entry(style.short_text(label, 48), colour, marker="o")
                                  for label, colour in colours.items()])
     return figure

@@ -45,7 +45,7 @@ class _Plane:
 
     def steps(self, batches: np.ndarray) -> np.ndarray:
         """Return draws of S at batches, shape (sample, batch)."""
-        return reading.steps_at(self.fit, batches[:, 0], batches[:, 1], self.level)
+        return reading.steps_at(self.fit, batches, self.level)
 
     def grid(self, values: np.ndarray) -> np.ndarray:
         """Return values at the grid's batches, shape (…, rollouts, prompts)."""
@@ -58,8 +58,7 @@ class _Plane:
         ax.set_xlim(self.prompts[0] / 1.1, self.prompts[-1])
         ax.set_ylim(self.rollouts[0] / 1.1, self.rollouts[-1])
         ax.grid(visible=False)
-        ax.set_xlabel("Prompts per update")
-        ax.set_ylabel("Rollouts per prompt")
+        ax.set(xlabel="Prompts per update", ylabel="Rollouts per prompt")
         return ax
 
     def contours(self, ax: Axes, values: np.ndarray, colour: str, most: int) -> None:
@@ -88,7 +87,7 @@ def plot_map(fit: Fit, *, ax: Axes | None = None, threshold: float | None = None
              advice: tuple[float, float] | None = None) -> Axes:
     """Plot updates to target over prompts and rollouts: what was tried, what pays, what to run.
 
-    Contours are the posterior median for a typical run, points the batches tried, larger where
+    Contours are the posterior median for the population, points the batches tried, larger where
     there are more runs. The orange line is the critical batch: left of it, more prompts still buy
     nearly as much in updates as they cost in samples; S there is twice its least for so many
     rollouts. The green line is the best split of each total batch; grey lines join splits of the
@@ -154,7 +153,8 @@ def _critical(ax: Axes, plane: _Plane, draws: np.ndarray) -> list[Line2D]:
     S falls along prompts, so the share of draws in which it is below twice its least is the
     distribution function of the critical batch there.
     """
-    lowest = reading.steps_at(plane.fit, np.inf, plane.rollouts, plane.level)[:, :, None]
+    endless = np.column_stack([np.full(_POINTS, np.inf), plane.rollouts])
+    lowest = plane.steps(endless)[:, :, None]
     share, prob = (draws / lowest < 2).mean(axis=0), reading.ci_prob(plane.fit)
     if share.min() > 0.5 or share.max() < 0.5:
         return []
@@ -197,7 +197,7 @@ def _tips(ax: Axes, plane: _Plane, unit: str) -> None:
 
 @style.styled
 def plot_clock_map(fit: Fit, *, ax: Axes | None = None, threshold: float | None = None) -> Axes:
-    """Plot the median time to target of a typical run over prompts and rollouts.
+    """Plot the median time to target of the population over prompts and rollouts.
 
     Blue contours are times, orange ones join equal samples to the target; points are the batches
     tried.

@@ -8,7 +8,6 @@ not drawn: what the page tells the pointer at their places.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,23 +15,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cbsbayes.plots.reading import INTERVAL, LEFT, RIGHT
+from cbsbayes.crossings.intervals import INTERVAL, LEFT, RIGHT
 from cbsbayes.plots.style import INK, PAPER, entry, log_axis, plain_number
+from cbsbayes.posterior import tidy
 
 __all__ = ["add_tip", "bound_entries", "crossing_entries", "draw_band", "draw_crossings",
            "draw_estimate", "draw_estimates", "median_text", "name_curves", "quantiles",
            "spread", "tips_of"]
 
 _LINE = 0.06  # height of a line of text as a share of usual axes
+_CROSSINGS = ((INTERVAL, "oo", "crossing-interval", "observed, between two evaluations"),
+              (RIGHT, "^>", "crossing-right", "not reached by the end"),
+              (LEFT, "v<", "crossing-left", "reached before the first evaluation"))
+_BOUNDS = {"upper_bound": "v<", "lower_bound": "^>"}  # markers along the y axis and the x axis
 
 
 def quantiles(draws: np.ndarray, prob: float) -> np.ndarray:
     """Return median, lower and upper end over axis 0, shape (3, …); NaN where one is infinite."""
-    levels = [0.5, (1 - prob) / 2, (1 + prob) / 2]
-    if np.isfinite(draws).all():
-        return np.quantile(draws, levels, axis=0)
     known = np.where(np.isnan(draws), np.inf, draws)  # what never arrives has no place on an axis
-    found = np.quantile(known, levels, axis=0, method="inverted_cdf")
+    found = tidy.quantiles(known, [0.5, (1 - prob) / 2, (1 + prob) / 2], axis=0)
     return np.where(np.isinf(found), np.nan, found)
 
 
@@ -83,15 +84,14 @@ def draw_crossings(ax: Axes, at: np.ndarray, crossings: pd.DataFrame, colour: st
     ax.plot(*((ends, place) if across else (place, ends)), solid_capstyle="butt", color=colour,
             lw=1.3, zorder=4)
     middle = np.sqrt(np.where(known, lower * np.where(known, upper, 1.0), 1.0))
-    for code, value, marker, gid in ((INTERVAL, middle, "o", "crossing-interval"),
-                                     (LEFT, upper, "<" if across else "v", "crossing-left"),
-                                     (RIGHT, lower, ">" if across else "^", "crossing-right")):
-        here = status == code
+    value = np.select([status == LEFT, status == RIGHT], [upper, lower], middle)
+    for code, marker, gid, _ in _CROSSINGS:
+        here, closed = status == code, code == INTERVAL
         if here.any():
-            xy = (value[here], at[here]) if across else (at[here], value[here])
-            ax.plot(*xy, marker, mfc=colour if code == INTERVAL else PAPER, ls="none", gid=gid,
-                    mec=PAPER if code == INTERVAL else colour, mew=0.4 if code == INTERVAL else 1.1,
-                    ms=4.4 if code == INTERVAL else 5.5, zorder=5)
+            ax.plot(*((value[here], at[here]) if across else (at[here], value[here])),
+                    marker[across], ls="none", gid=gid, mfc=colour if closed else PAPER,
+                    mec=PAPER if closed else colour, mew=0.4 if closed else 1.1,
+                    ms=4.4 if closed else 5.5, zorder=5)
 
 
 def draw_estimate(ax: Axes, at: float, row: pd.Series, colour: str, *, hollow: bool = False,
@@ -120,8 +120,7 @@ def draw_estimate(ax: Axes, at: float, row: pd.Series, colour: str, *, hollow: b
     """
     status = str(row["status"])
     low, median, high = (float(row[name]) for name in ("ci_lower", "median", "ci_upper"))
-    markers = {"identified": marker, "upper_bound": "<" if across else "v",
-               "lower_bound": ">" if across else "^"}
+    markers = {"identified": 2 * marker} | _BOUNDS
     value = {"upper_bound": high, "lower_bound": low}.get(status, median)
     if status in {"identified", "not_identified"} and np.isfinite([low, high]).all():
         (ax.hlines if across else ax.vlines)(
@@ -133,9 +132,9 @@ def draw_estimate(ax: Axes, at: float, row: pd.Series, colour: str, *, hollow: b
         if not (np.isfinite(value) and value > 0):
             return ""
         open_marker = hollow or status != "identified"
-        ax.plot(*([value], [at]) if across else ([at], [value]), markers[status], color=colour,
-                ms=5, mfc=PAPER if open_marker else colour, zorder=4,
-                gid={"identified": "estimate"}.get(status, status))
+        ax.plot(*([value], [at]) if across else ([at], [value]), markers[status][across], ms=5,
+                color=colour, mfc=PAPER if open_marker else colour, zorder=4,
+                gid="estimate" if status == "identified" else status)
     return status
 
 
@@ -217,22 +216,18 @@ def name_curves(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
 
 def crossing_entries(status: Iterable[int], *, across: bool = False) -> list[Line2D]:
     """Return legend entries for the kinds of crossing among `status`."""
-    kinds = ((INTERVAL, "o", "observed, between two evaluations"),
-             (RIGHT, ">" if across else "^", "not reached by the end"),
-             (LEFT, "<" if across else "v", "reached before the first evaluation"))
     present = set(status)
-    return [entry(label, INK, marker=marker, mfc=INK if code == INTERVAL else PAPER)
-            for code, marker, label in kinds if code in present]
+    return [entry(label, INK, marker=marker[across], mfc=INK if code == INTERVAL else PAPER)
+            for code, marker, _, label in _CROSSINGS if code in present]
 
 
 def bound_entries(drawn: Iterable[str], *, across: bool = False) -> list[Line2D]:
     """Return legend entries for the statuses that `draw_estimate` drew, points left out."""
-    kinds: tuple[tuple[str, str, dict[str, Any]], ...] = (
-        ("upper_bound", "upper bound only", {"marker": "<" if across else "v", "mfc": PAPER}),
-        ("lower_bound", "lower bound only", {"marker": ">" if across else "^", "mfc": PAPER}),
-        ("not_identified", "not identified", {"ls": (0, (1, 1.5))}))
     present = set(drawn)
-    return [entry(label, **style) for status, label, style in kinds if status in present]
+    found = [entry(f"{status.replace('_', ' ')} only", marker=marker[across], mfc=PAPER)
+             for status, marker in _BOUNDS.items() if status in present]
+    return found + ([entry("not identified", ls=(0, (1, 1.5)))] if "not_identified" in present
+                    else [])
 
 
 def median_text(draws: np.ndarray, prob: float) -> str:

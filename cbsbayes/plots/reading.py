@@ -7,29 +7,32 @@ rollouts at a fixed number of prompts. Data and laws of one axis have the total 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.decisions.batches import fitted_threshold, middle_threshold
+from cbsbayes.crossings.intervals import LEFT
+from cbsbayes.decisions.batches import (
+    Line,
+    find_row,
+    fitted_threshold,
+    log_steps_at,
+    one_threshold,
+)
 from cbsbayes.errors import CBSDataError
 from cbsbayes.plots.style import plain_number
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
 
-__all__ = ["AXES", "INTERVAL", "LEFT", "RIGHT", "Cut", "axes_of", "batch_of", "cbs_row",
-           "choose_cut", "ci_prob", "crossing_table", "metric_of", "named",
+__all__ = ["AXES", "Cut", "axes_of", "batch_of", "choose_cut",
+            "ci_prob", "crossing_table", "metric_of", "named",
            "one_threshold", "pick_thresholds", "run_table", "steps_at", "steps_label", "sweep_of",
            "target_text", "threshold_label"]
 
-LEFT, INTERVAL, RIGHT = 0, 1, 2
 AXES = ("prompts", "rollouts", "total")
-_COLUMN = {"prompts": "n_prompts", "rollouts": "n_rollouts", "total": "total_batch"}
-_OTHER = {"prompts": "n_rollouts", "rollouts": "n_prompts"}
 _CBS = {"prompts": ("cbs_prompts",), "rollouts": ("cbs_rollouts",),
         "total": ("cbs_samples", "B_noise")}
 _TEXT = {"n_prompts": "prompts per update", "n_rollouts": "rollouts per prompt",
@@ -47,14 +50,9 @@ def ci_prob(fit: Fit) -> float:
     return float(fit.settings.get("ci_prob", 0.9))
 
 
-def steps_at(fit: Fit, n_prompts: Any, n_rollouts: Any, threshold: float) -> np.ndarray:
-    """Return posterior draws of S at batches, shape (sample, batch), updates."""
-    return np.exp(fit.log_steps(n_prompts, n_rollouts, threshold).values)
-
-
-def one_threshold(fit: Fit, threshold: float | None) -> float:
-    """Return the threshold asked for, or the middle one, which texts are about too."""
-    return middle_threshold(fit) if threshold is None else fitted_threshold(fit, threshold)
+def steps_at(fit: Fit, batches: np.ndarray, threshold: float) -> np.ndarray:
+    """Return posterior draws of S at batches, shape (batch, 2): (sample, batch), updates."""
+    return np.exp(log_steps_at(fit, batches, threshold))
 
 
 def pick_thresholds(
@@ -141,40 +139,8 @@ def batch_of(run: pd.Series) -> str:
     return plain_number(float(run["total_batch"]))
 
 
-def cbs_row(table: pd.DataFrame, quantity: str, threshold: float, at: str) -> pd.Series | None:
-    """Return the row of a CBS table for a quantity held at `at`, or None."""
-    rows = table[(table["quantity"] == quantity) & (table["at"] == at)
-                 & np.isclose(table["threshold"].astype(float), threshold)]
-    return rows.iloc[0] if len(rows) else None
-
-
-@dataclass(frozen=True)
-class Cut:
-    """One cut: the axis that varies and what is held fixed.
-
-    Attributes
-    ----------
-    axis : {"prompts", "rollouts", "total"}
-    fixed : int or None
-        Rollouts (along prompts) or prompts (along rollouts) held fixed; None along the total.
-    least : float
-        The smallest value of the axis at which the law holds (2 rollouts where groups need a
-        baseline).
-    """
-
-    axis: str
-    fixed: int | None = None
-    least: float = 0.0
-
-    @property
-    def column(self) -> str:
-        """Return the run coordinate along the axis."""
-        return _COLUMN[self.axis]
-
-    @property
-    def at(self) -> str:
-        """Return what is held fixed, as in the column `at` of the tables."""
-        return "" if self.fixed is None else f"{_OTHER[self.axis]}={self.fixed}"
+class Cut(Line):
+    """One cut through a fit's surface, and what a figure says of it."""
 
     @property
     def unit(self) -> str:
@@ -184,7 +150,7 @@ class Cut:
     @property
     def fixed_text(self) -> str:
         """Return what is held fixed as text after a comma, '' where nothing is."""
-        return f", at {self.fixed:,d} {_TEXT[_OTHER[self.axis]]}" if self.fixed else ""
+        return f", at {self.fixed:,d} {_TEXT[self.held]}" if self.held else ""
 
     @property
     def label(self) -> str:
@@ -193,21 +159,15 @@ class Cut:
 
     def critical(self, table: pd.DataFrame, threshold: float) -> pd.Series | None:
         """Return the row of a CBS table with the critical batch size along the cut, or None."""
-        rows = [cbs_row(table, name, threshold, at) for name in _CBS[self.axis]
+        rows = [find_row(table, name, threshold, at) for name in _CBS[self.axis]
                 for at in (self.at, "")]
         return next((row for row in rows if row is not None), None)
 
-    def batches(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return (n_prompts, n_rollouts) at positions `x` along the axis."""
-        x = np.asarray(x, dtype=float)
-        held = np.full_like(x, 1.0 if self.fixed is None else self.fixed)
-        return (held, x) if self.axis == "rollouts" else (x, held)
-
     def contains(self, runs: pd.DataFrame) -> np.ndarray:
         """Return which runs lie on the cut."""
-        if self.fixed is None:
+        if not self.held:
             return np.full(len(runs), True)
-        return (runs[_OTHER[self.axis]] == self.fixed).to_numpy()
+        return (runs[self.held] == self.fixed).to_numpy()
 
     def tried(self, runs: pd.DataFrame) -> np.ndarray:
         """Return the batches tried along the axis, sorted."""
@@ -241,16 +201,16 @@ def choose_cut(fit: Fit, axis: str | None = None, fixed: int | None = None) -> C
             "prompts and rollouts are known; use either"))
     if one_axis:
         return Cut(axis)
-    held, varied = _OTHER[axis], _COLUMN[axis]
-    counts = runs.groupby(held)[varied].agg(["nunique", "size"]).sort_index()
     if fixed is None:
+        held, varied = Cut(axis).held, Cut(axis).column
+        counts = runs.groupby(held)[varied].agg(["nunique", "size"])
         fixed = int(counts.sort_values(["nunique", "size"], kind="stable").index[-1])
-    n_values = int(counts["nunique"].get(fixed, 0))
-    if n_values < 2:
-        raise CBSDataError(f"nothing to draw along {axis}: the fitted runs have {n_values} "
-                           f"value of {varied} at {held}={fixed}; two are needed")
-    least = 2.0 if axis == "rollouts" and fit.law.needs_baseline_group else 0.0
-    return Cut(axis, fixed, least)
+    cut = Cut(axis, fixed, 2.0 if axis == "rollouts" and fit.law.needs_baseline_group else 0.0)
+    if len(cut.tried(runs)) < 2:
+        raise CBSDataError(f"nothing to draw along {axis}: the fitted runs have "
+                           f"{len(cut.tried(runs))} value of {cut.column} at {cut.at}; two are "
+                           "needed")
+    return cut
 
 
 def axes_of(fit: Fit) -> list[str]:

@@ -60,8 +60,8 @@ def plot_training_curves(fit_or_data: Fit | xr.Dataset, *, ax: Axes | None = Non
     if fit_or_data is not sweep:
         for threshold in fit_or_data.thresholds:
             ax.axhline(threshold, color=style.GREY, lw=0.6, zorder=1, gid="threshold")
-    ax.set_ylabel(style.plain_text(f"Accuracy ({reading.metric_of(sweep, metric)})"))
-    ax.set_title(style.plain_text(f"Training curves{f', phase {phase}' if phase else ''}"))
+    ax.set(ylabel=style.plain_text(f"Accuracy ({reading.metric_of(sweep, metric)})"),
+           title=style.plain_text(f"Training curves{f', phase {phase}' if phase else ''}"))
     return ax
 
 
@@ -165,9 +165,8 @@ def plot_gradient_noise(fit_or_data: Fit | xr.Dataset, *, ax: Axes | None = None
         hidden = int((np.isfinite(values) & ~(values > 0)).sum())
         ax.text(0.99, 0.01, f"{hidden} values ≤ 0 not shown" if hidden else "", ha="right",
                 va="bottom", transform=ax.transAxes, fontsize=7, color=style.GREY)
-    ax.set_xlabel("Updates")
-    ax.set_ylabel(style.plain_text(_TEXT.get(name, name.removeprefix("noise_"))))
-    ax.set_title("Gradient noise over training")
+    ax.set(xlabel="Updates", ylabel=style.plain_text(_TEXT.get(name, name.removeprefix("noise_"))),
+           title="Gradient noise over training")
     style.legend_below(ax, [style.entry(f"B = {style.plain_number(batch)}", colour, marker="o")
                             for batch, colour in colours.items()], 6)
     return ax
@@ -210,9 +209,8 @@ def plot_step_time(fit: Fit, *, ax: Axes | None = None) -> Axes:
         _draw_model(ax, fit, colours)
     style.log_axis(ax, "x")
     style.log_axis(ax, "y", 10)
-    ax.set_xlabel("Batch size B (samples per update)")
-    ax.set_ylabel("Seconds per trainer step")
-    ax.set_title("Time per step")
+    ax.set(xlabel="Batch size B (samples per update)", ylabel="Seconds per trainer step",
+           title="Time per step")
     if (runs["n_rollouts"] > 0).all():
         style.legend_outside(ax, title="rollouts")
     return ax

@@ -30,7 +30,7 @@ SETTINGS = ("law", "metric", "thresholds", "ci_prob", "draws", "chains", "random
 """Settings of a fit that pages of commands repeat."""
 
 _SHOWN, _BOUNDS = 12, 4  # batches of the table of times, and on GPU counts other than the runs' own
-_WHO = {POPULATION: "a typical run", NEW_RUN: "one new run"}
+_WHO = {POPULATION: "the population of runs", NEW_RUN: "one new run"}
 
 
 def allocate_sentences(facts: Facts, decision: Decision) -> list[str]:

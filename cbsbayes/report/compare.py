@@ -13,7 +13,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit import versions
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.page import Page, page_figure, sections_of
-from cbsbayes.report.tables import Table, chosen_ats, laid_out
+from cbsbayes.report.tables import Table, chosen, laid_out
 from cbsbayes.report.text import paragraph, plain, row_label, sentences, spec
 
 __all__ = ["compare_page", "compare_sentences", "how_text", "main_rows", "pair_tables", "row_label"]
@@ -56,9 +56,8 @@ def main_rows(
         here = rows[np.isclose(rows["threshold"].astype(float), level) | rows["threshold"].isna()]
         present = dict.fromkeys(here["quantity"])
         names = dict.fromkeys([*(name for name in _MAIN if name in present), *present])
-        kept += [here[(here["quantity"] == name) & (here["at"].map(plain) == at)]
-                 for name in names if name != _DERIVED or "cbs_prompts" not in names
-                 for at in chosen_ats(here, name, usual, 1)]
+        kept += [chosen(here, name, usual, 1) for name in names
+                 if name != _DERIVED or "cbs_prompts" not in names]
     return pd.concat(kept)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cbsbayes.decisions.batches import POPULATION, fitted_threshold, middle_threshold
+from cbsbayes.decisions.batches import POPULATION, find_row, one_threshold
 from cbsbayes.decisions.decision import Decision, decide
 from cbsbayes.decisions.time_to_target import TimeAnswer, answer_times
 from cbsbayes.errors import CBSDataError
@@ -24,7 +24,7 @@ from cbsbayes.noise.beside_fit import FACTOR, noise_comparison, verdict_of
 from cbsbayes.plots.style import time_unit
 from cbsbayes.posterior.cautions import LARGE_OFFSET
 from cbsbayes.posterior.definitions import overhead_table
-from cbsbayes.report.tables import AXES, chosen_ats, find, usual_batch
+from cbsbayes.report.tables import AXES, chosen, usual_batch
 from cbsbayes.report.text import (
     Estimate,
     at_text,
@@ -134,8 +134,7 @@ class Facts:
         if budget is not None and not budget > 0:
             raise CBSDataError(f"the budget is {budget:g} samples; valid: a positive number")
         self.fit, self.budget, self.chosen = fit, budget, threshold is not None
-        self.threshold = (middle_threshold(fit) if threshold is None
-                          else fitted_threshold(fit, threshold))
+        self.threshold = one_threshold(fit, threshold)
 
     # what is fitted
 
@@ -224,10 +223,9 @@ class Facts:
 
     def fact(self, quantity: str, table: pd.DataFrame | None = None) -> Fact | None:
         """Return a quantity at the main target and the usual batch, None where not there."""
-        cbs = self.fit.cbs if table is None else table
-        ats = chosen_ats(cbs, quantity, self.batch, limit=1)
-        row = find(cbs, quantity, self.threshold, ats[0]) if ats else None
-        found = None if row is None else estimate(row)
+        rows = chosen(self.fit.cbs if table is None else table, quantity, self.batch, limit=1)
+        row = find_row(rows, quantity, self.threshold)
+        found = estimate(row)
         if row is None or found is None:
             return None
         saved = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
+from cbsbayes.decisions.batches import find_row
 from cbsbayes.decisions.decision import iso_runs
 from cbsbayes.errors import CBSDataError
 from cbsbayes.noise.beside_fit import shown_rows
@@ -31,8 +32,7 @@ from cbsbayes.report.tables import (
     MAX_ROWS,
     Table,
     cell_text,
-    chosen_ats,
-    find,
+    chosen,
     key_values,
     laid_out,
     print_table,
@@ -155,24 +155,24 @@ def answer_table(
     thresholds : sequence of float, optional
         The columns; all unless given.
     """
-    cbs = facts.fit.cbs
-    rows = [_row(cbs, name, at) for name in quantities() if name not in _DERIVED
-            for at in chosen_ats(cbs, name, facts.batch, limit)]
-    by_target = {plain(t): [_at(cbs, row, t) for row in rows]
-                 for t in (facts.thresholds if thresholds is None else thresholds)}
-    table = laid_out("answer", rows, by_target, interval=facts.interval, law=facts.fit.law.name)
+    names = [name for name in quantities() if name not in _DERIVED]
+    levels = facts.thresholds if thresholds is None else thresholds
+    table = _by_target("answer", facts, {facts.fit.law.name: facts.fit.cbs}, names, limit, levels)
     assert table is not None  # facts are of a fit that has quantities
     return table
 
 
-def _row(cbs: pd.DataFrame, name: str, at: str, law: str = "") -> dict[str, str]:
-    units = cbs.loc[(cbs["quantity"] == name) & (cbs["at"].map(plain) == at), "unit"]
-    return {"quantity": name, "at": at, "unit": str(units.iloc[0]), "law": law}
-
-
-def _at(cbs: pd.DataFrame, row: Mapping[str, str], threshold: float) -> object:
-    found = find(cbs, row["quantity"], threshold, row["at"])
-    return None if found is None else estimate(found)
+def _by_target(
+    layout: str, facts: Facts, tables: Mapping[str, pd.DataFrame], names: Iterable[str],
+    limit: int, thresholds: Sequence[float],
+) -> Table | None:
+    """Return quantities of tables like ``cbs.csv`` by law against the targets."""
+    parts = [part.assign(law=law) for name in names for law, table in tables.items()
+             for _, part in chosen(table, name, facts.batch, limit).groupby("at", sort=False)]
+    by_target = {plain(t): [estimate(find_row(part, part["quantity"].iloc[0], t))
+                            for part in parts] for t in thresholds}
+    return laid_out(layout, [part.iloc[0].to_dict() for part in parts], by_target,
+                    interval=facts.interval, law=facts.fit.law.name)
 
 
 def _laws_table(facts: Facts) -> Table | None:
@@ -183,11 +183,7 @@ def _laws_table(facts: Facts) -> Table | None:
     laws = {fit.law.name: fit.cbs, **fit.others, AVERAGE: fit.averaged}
     if fit.cross_check is not None:
         laws[f"{fit.law.name}, {CROSS_CHECK}"] = fit.cross_check
-    rows = [_row(cbs, scale, at, law) for scale in _SCALES for law, cbs in laws.items()
-            for at in chosen_ats(cbs, scale, facts.batch, limit=1)]
-    by_target = {plain(t): [_at(laws[row["law"]], row, t) for row in rows]
-                 for t in facts.thresholds}
-    return laid_out("laws", rows, by_target, interval=facts.interval, law=fit.law.name)
+    return _by_target("laws", facts, laws, _SCALES, 1, facts.thresholds)
 
 
 def _truth(facts: Facts) -> list[dict[str, object]]:

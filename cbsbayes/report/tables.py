@@ -24,8 +24,8 @@ from cbsbayes.errors import one_line
 from cbsbayes.models.laws import Law
 from cbsbayes.report.text import MISSING, NO_BREAK, Estimate, environment, parse_at, plain, spec
 
-__all__ = ["AXES", "MAX_ROWS", "Cell", "Column", "Table", "cell_text", "chosen_ats", "escape",
-           "find", "from_columns", "key_values", "laid_out", "latex_formula", "latex_table",
+__all__ = ["AXES", "MAX_ROWS", "Cell", "Column", "Table", "cell_text", "chosen", "escape",
+           "from_columns", "key_values", "laid_out", "latex_formula", "latex_table",
            "latex_text", "print_table", "shown", "text_frame", "usual_batch"]
 
 MAX_ROWS = 4  # batches at which one quantity is printed, where not only at the usual one
@@ -86,7 +86,7 @@ class Table:
 
 
 def laid_out(
-    name: str, rows: pd.DataFrame | Iterable[Mapping[str, object]],
+    name: str, rows: pd.DataFrame | Iterable[Mapping[Any, object]],
     more: Mapping[str, Iterable[object]] | None = None, /, **context: Any,
 ) -> Table | None:
     """Return rows as the table of that name; None where there are none.
@@ -238,17 +238,6 @@ def latex_table(table: Table, label: str) -> str:
     return f"% needs \\usepackage{{booktabs}}\n{text}"
 
 
-def find(cbs: pd.DataFrame, quantity: str, threshold: float, at: str) -> pd.Series | None:
-    """Return a row of the quantity table, None where it has no such row.
-
-    A row without a threshold (the exponent) holds at every threshold.
-    """
-    rows = cbs[(cbs["quantity"] == quantity) & (cbs["at"].map(plain) == at)]
-    level = rows["threshold"].astype(float)
-    rows = rows[np.isclose(level, threshold) | level.isna()]
-    return rows.iloc[0] if len(rows) else None
-
-
 def usual_batch(runs: pd.DataFrame) -> dict[str, float]:
     """Return the value of each axis that most of the used runs had (the larger of equals)."""
     used = runs.loc[runs["used"].astype(bool)]
@@ -256,15 +245,15 @@ def usual_batch(runs: pd.DataFrame) -> dict[str, float]:
     return {axis: float(values.mode().max()) for axis, values in known.items() if len(values)}
 
 
-def chosen_ats(
-    cbs: pd.DataFrame, quantity: str, usual: Mapping[str, float], limit: int = MAX_ROWS,
-) -> list[str]:
-    """Return at most `limit` of the batches a quantity was read off at, the usual one included.
+def chosen(
+    table: pd.DataFrame, quantity: str, usual: Mapping[str, float], limit: int = MAX_ROWS,
+) -> pd.DataFrame:
+    """Return a quantity's rows at most `limit` of its batches, the usual one included.
 
     Parameters
     ----------
-    cbs : pandas.DataFrame
-        The quantity table.
+    table : pandas.DataFrame
+        Like ``cbs.csv``.
     quantity : str
         A name in its column ``quantity``.
     usual : mapping
@@ -274,16 +263,16 @@ def chosen_ats(
 
     Returns
     -------
-    list of str
-        Values of the column ``at`` in the table's order: of those on the axis a quantity
-        varies along, those nearest to the usual batch.
+    pandas.DataFrame
+        Rows in the table's order: of the batches on the axis a quantity varies along, those
+        nearest to the usual one.
     """
-    ats = list(dict.fromkeys(cbs.loc[cbs["quantity"] == quantity, "at"].map(plain)))
+    rows = table[table["quantity"] == quantity]
+    ats = rows["at"].unique().tolist()
     held = "n_prompts" if quantity in _ALONG_ROLLOUTS else "n_rollouts"
     fixed = {at: _distance(at, {k: v for k, v in usual.items() if k == held}) for at in ats}
     line = [at for at in ats if fixed[at] == min(fixed.values())]
-    nearest = sorted(line, key=lambda at: _distance(at, usual))[:limit]
-    return [at for at in line if at in nearest]
+    return rows[rows["at"].isin(sorted(line, key=lambda at: _distance(at, usual))[:limit])]
 
 
 def _distance(at: str, usual: Mapping[str, float]) -> float:

@@ -164,12 +164,12 @@ class Estimate:
         return f"{self.value} ({self.interval})" if self.interval else self.value
 
 
-def estimate(row: Row, name: str = "", factor: float = 1.0) -> Estimate | None:
+def estimate(row: Row | None, name: str = "", factor: float = 1.0) -> Estimate | None:
     """Return the estimate that a row of a table holds, None where it holds none.
 
     Parameters
     ----------
-    row : mapping or Series
+    row : mapping, Series or None
         With ``NAME`` or ``NAME_median``, ``NAME_lower, NAME_upper`` and perhaps ``NAME_status``;
         without a name ``median, ci_lower, ci_upper, status`` as in ``cbs.csv``. Where no status is
         given, an open side makes a bound of the other one.
@@ -178,6 +178,8 @@ def estimate(row: Row, name: str = "", factor: float = 1.0) -> Estimate | None:
     factor : float
         On the numbers, for another unit.
     """
+    if row is None:
+        return None
     middle = f"{name}_median" if f"{name}_median" in row else name
     ends = (middle, f"{name}_lower", f"{name}_upper") if name else _ENDS
     median, lower, upper = (factor * float(row[end]) for end in ends)

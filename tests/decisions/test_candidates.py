@@ -25,17 +25,17 @@ TRIED = TriedRuns(np.array([(32.0, 8.0), (32.0, 8.0), (128.0, 8.0), (128.0, 2.0)
 
 
 def batches_of(options):
-    return sorted({(option.n_prompts, option.n_rollouts) for option in options})
+    return sorted(set(zip(options["n_prompts"], options["n_rollouts"], strict=True)))
 
 
 class TestCandidates:
     def test_batches_are_pairs_of_those_tried_inside_the_samples_tried(self, fit):
         own = candidates(fit, TRIED, Choices(), sample_cost(), np.nan)
         assert batches_of(own) == [(32.0, 8.0), (128.0, 2.0), (128.0, 8.0)]
-        assert not any(option.extrapolated for option in own)
+        assert not own["extrapolated"].any()
         asked = candidates(fit, TRIED, Choices((4096.0,), (2.0,)), sample_cost(), np.nan)
         assert batches_of(asked) == [(4096.0, 2.0)]
-        assert all(option.extrapolated for option in asked)
+        assert asked["extrapolated"].all()
 
     def test_seeds_are_the_lowest_known_that_the_batch_lacks_then_new_ones(self):
         assert TRIED.next_seeds((128, 8)) == [2]
@@ -50,12 +50,8 @@ class TestCandidates:
 
     def test_lengths_let_nine_of_ten_new_runs_pass(self, fit):
         options = candidates(fit, tried_runs(fit), Choices(), sample_cost(), np.nan)
-        longest = {}
-        for option in options:
-            longest[option.n_prompts, option.n_rollouts] = max(
-                option.reach, longest.get((option.n_prompts, option.n_rollouts), 0.0))
-            assert option.updates % 25 == 0
-        assert min(longest.values()) >= 0.88
+        assert (options["updates"] % 25 == 0).all()
+        assert options.groupby(["n_prompts", "n_rollouts"])["reach"].max().min() >= 0.88
 
     @pytest.mark.parametrize(("choices", "cost", "message"), [
         (Choices((32,), (1, 8)), sample_cost(), r"n_prompts 32, n_rollouts 1 is outside the law .*"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from fitted import NARROW, SETTINGS, quick_sampling
 from scipy import stats
 
 from cbsbayes.crossings.intervals import INTERVAL, LEFT, RIGHT
-from cbsbayes.decisions.candidates import Candidate, Choices, Request
+from cbsbayes.decisions.candidates import Choices, Request
 from cbsbayes.decisions.information import planned_quantity
 from cbsbayes.decisions.next_runs import (
     PLAN_COLUMNS,
@@ -68,8 +69,8 @@ def plan(fit):
 
 
 def run_of(n_prompts, n_rollouts, updates):
-    return Candidate(n_prompts, n_rollouts, updates, n_prompts * n_rollouts * updates, 0, False,
-                     0.9)
+    return {"n_prompts": n_prompts, "n_rollouts": n_rollouts, "updates": updates,
+            "cost": n_prompts * n_rollouts * updates}
 
 
 def nats(judge, weights):
@@ -152,16 +153,17 @@ class TestJudge:
         options = [run_of(p, g, 400) for p in (32, 64, 256) for g in (4, 8)]
         weights = [judge.weights(option) for option in options]
         alone = judge.added(judge.nothing, weights)
-        budget = 2 * max(option.cost for option in options)
-        found, per_price = (choose_set(judge, options, weights, alone, runs=2, budget=most)
+        table = pd.DataFrame(options)
+        budget = 2 * table["cost"].max()
+        found, per_price = (choose_set(judge, table, weights, alone, runs=2, budget=most)
                             for most in (budget, np.inf))
         assert found[-1].together.nats >= per_price[-1].together.nats
 
     def test_what_is_lost_in_its_error_is_not_chosen_where_something_is_not(self, judge):
         options = [run_of(1024, 8, 1), run_of(64, 8, 600)]
         weights = [judge.weights(option) for option in options]
-        chosen = choose_set(judge, options, weights, judge.added(judge.nothing, weights), runs=1,
-                            budget=np.inf)
+        chosen = choose_set(judge, pd.DataFrame(options), weights,
+                            judge.added(judge.nothing, weights), runs=1, budget=np.inf)
         assert [run.candidate for run in chosen] == [1]
 
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from fitted import timed_fit
 
-from cbsbayes.decisions.batches import middle_threshold
+from cbsbayes.decisions.batches import find_row, middle_threshold
 from cbsbayes.errors import CBSDataError
 from cbsbayes.report.facts import Facts
-from cbsbayes.report.tables import chosen_ats, find, usual_batch
+from cbsbayes.report.tables import chosen, usual_batch
 from cbsbayes.report.text import paragraph, sentences
 
 
@@ -44,7 +44,7 @@ def test_gains_are_at_the_usual_batch_and_say_what_is_saved(fit):
     prompts, rollouts = facts.gains
     held = f"at {facts.batch['n_rollouts']:g} rollouts"
     assert prompts.doubled.endswith(held)
-    row = find(fit.cbs, "gain_prompts", facts.threshold, prompts.at)
+    row = find_row(fit.cbs, "gain_prompts", facts.threshold, prompts.at)
     assert float(prompts.saved.value) == pytest.approx(100 * (1 - row["median"]), abs=0.5)
     assert rollouts.quantity == "gain_rollouts"
 
@@ -103,15 +103,15 @@ def test_of_many_batches_those_nearest_to_the_usual_one_are_kept():
     gains = table("gain_prompts", [f"n_prompts={p},n_rollouts={g}" for g in (2, 8)
                                    for p in (4, 8, 16, 32, 64, 128, 256)])
     usual = {"n_prompts": 16.0, "n_rollouts": 8.0}
-    assert chosen_ats(gains, "gain_prompts", usual) == [
+    assert chosen(gains, "gain_prompts", usual)["at"].tolist() == [
         f"n_prompts={p},n_rollouts=8" for p in (4, 8, 16, 32)]
-    assert chosen_ats(gains, "gain_prompts", usual, 1) == ["n_prompts=16,n_rollouts=8"]
-    assert chosen_ats(table("best_n_rollouts", [""]), "best_n_rollouts", usual) == [""]
-    assert chosen_ats(gains, "no_such", usual) == []
+    assert chosen(gains, "gain_prompts", usual, 1)["at"].tolist() == ["n_prompts=16,n_rollouts=8"]
+    assert len(chosen(table("best_n_rollouts", [""]), "best_n_rollouts", usual)) == 1
+    assert chosen(gains, "no_such", usual).empty
 
 
 def test_thresholds_are_found_by_closeness_and_the_exponent_at_all():
     rows = table("S_min", [""], median=3.0)
-    assert find(rows, "S_min", 0.1 + 0.2 + 0.2, "")["median"] == 3.0
-    assert find(rows, "S_min", 0.65, "") is None
-    assert find(rows.assign(threshold=np.nan), "S_min", 0.65, "")["median"] == 3.0
+    assert find_row(rows, "S_min", 0.1 + 0.2 + 0.2, "")["median"] == 3.0
+    assert find_row(rows, "S_min", 0.65, "") is None
+    assert find_row(rows.assign(threshold=np.nan), "S_min", 0.65, "")["median"] == 3.0

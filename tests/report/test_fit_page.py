@@ -107,7 +107,7 @@ def test_the_paragraph_names_data_law_definitions_and_software(fit):
                  "rollouts per prompt", "S = S_min (1 +", "1,319 validation items",
                  "at which S is twice its limit S_min", "Zhang et al. 2024",
                  "McCandlish et al. (2018)", "still saves 10 % of the updates", "cbsbayes 0.1.0",
-                 "4 chains of 200 draws", "credible intervals", "for a typical run",
+                 "4 chains of 200 draws", "credible intervals", "for the population of runs",
                  f"at accuracy {facts.threshold:g} on ", f"{fit.thresholds.max():g}"):
         assert part in text, part
     assert "\n" not in text
