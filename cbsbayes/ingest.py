@@ -102,15 +102,12 @@ def _once(options: argparse.Namespace) -> int:
 
 def _check_output(output: Path, sources: Sequence[str]) -> None:
     """Refuse to replace what is no sweep of ours, or a source."""
-    from cbsbayes.sweep.files import is_netcdf
+    from cbsbayes.sweep.files import check_replaceable
 
-    if not output.exists():
-        return
-    if any(Path(source).exists() and output.samefile(source) for source in sources):
+    if output.exists() and any(Path(source).exists() and output.samefile(source)
+                               for source in sources):
         raise CBSDataError(f"{output} is one of the sources; give another file to write")
-    if not output.is_file() or not is_netcdf(output):
-        raise CBSDataError(f"{output} is there and is no sweep; ingest replaces only its own "
-                           "files: move it away or give another name")
+    check_replaceable(output)
 
 
 def ingest(
@@ -208,6 +205,8 @@ def _progress(quiet: bool) -> Iterator[Progress | None]:
 
 def _table(ds: xr.Dataset) -> list[str]:
     """Return a line per run: its batch, its curve, its trainer and where each setting was read."""
+    import pandas as pd
+
     from cbsbayes.sweep.dataset import notes_of
 
     curves = "accuracy" in ds
@@ -216,13 +215,9 @@ def _table(ds: xr.Dataset) -> list[str]:
              "batch": "total_batch", "updates/step": "updates_per_step", "seed": "seed",
              "last update": "last_step", "trainer": "trainer", "version": "trainer_version",
              "GPUs": "n_gpus", "source": "source", "read from": "read_from", "remark": "remark"}
-    columns = [[title, *(f"{v:g}" if isinstance(v, float) else str(v)
-                         for v in ds[name].values.tolist())]
-               for title, name in shown.items() if name in ds]
-    counts = found.notnull().sum(set(found.dims) - {"run"}).values.tolist()
-    columns.insert(6, ["evaluations", *map(str, counts)])
-    widths = [max(map(len, column)) for column in columns]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in zip(*columns, strict=True)]
+    table = pd.DataFrame({title: ds[name].values for title, name in shown.items() if name in ds})
+    table.insert(6, "evaluations", found.notnull().sum(set(found.dims) - {"run"}).values)
+    lines = table.to_string(index=False, float_format="{:g}".format).splitlines()
     metric = [f"metric   {ds.attrs['metric']}"] if curves else []
     return [*lines, *metric, *_section("notes", notes_of(ds))]
 

@@ -127,7 +127,7 @@ def _grids(ds: xr.Dataset, curves: Curves) -> list[np.ndarray]:
     started = curves.step[curves.usable][:, 0] == 0
     start = value[started, 0].max() if started.any() else value[:, 0].min()
     best = np.nanmax(value)
-    if best <= start:
+    if best < start or np.isclose(best, start, rtol=1e-9, atol=0):
         raise CBSDataError(f"no run gets beyond its start: the best value before training is "
                            f"{curves.sign * start:.4g}, the best reached {curves.sign * best:.4g}; "
                            "train longer, or check metric and direction")

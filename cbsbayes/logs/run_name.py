@@ -41,9 +41,8 @@ _NAME = re.compile(
     rf"(?:_(?P<model>{_PART}(?:_{_PART})*)_(?P<dataset>{_PART}))?_(?P<tokens>{_BATCH}.*)", re.ASCII)
 _FLOAT = r"[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,3})?"
 _TOKEN = re.compile(rf"(np|nr|ep|mbs|seed|s)([0-9]{{1,9}})|(lr|cr)({_FLOAT})")
-_FIELDS = {"np": "n_prompts", "nr": "n_rollouts", "ep": "ppo_epochs", "mbs": "mini_batch_prompts",
-           "s": "seed", "seed": "seed", "lr": "learning_rate", "cr": "clip_ratio"}
-
+_FIELDS = {"np": "n_prompts", "nr": "n_rollouts", "ep": "ppo_epochs", "lr": "learning_rate",
+           "mbs": "mini_batch_prompts", "cr": "clip_ratio", "s": "seed"}
 
 _SUFFIX = re.compile(r"\.(?:gz|log|txt|out|err|jsonl?|csv|tsv|parquet|console)(?:\.[0-9]{1,3})?",
                      re.IGNORECASE)
@@ -142,16 +141,13 @@ def _parse_tokens(tokens: list[str]) -> dict[str, Any] | None:
         found = _TOKEN.fullmatch(token)
         if found is None:
             return None
-        field = _FIELDS[found[1] or found[3]]
+        field = _FIELDS[(found[1] or found[3]).replace("seed", "s")]
         value: float = int(found[2]) if found[1] else float(found[4])
-        if field in values or not _sensible(field, value):
+        sensible = value > 0 or field in ("seed", "clip_ratio")
+        if field in values or not (sensible and math.isfinite(value)):
             return None
         values[field] = value
     return values if {"n_prompts", "n_rollouts"} <= set(values) else None
-
-
-def _sensible(field: str, value: float) -> bool:
-    return math.isfinite(value) and (value > 0 or field in ("seed", "clip_ratio"))
 
 
 def build_name(parts: RunName) -> str:
@@ -172,20 +168,12 @@ def build_name(parts: RunName) -> str:
         If no name can say it, for instance with a dataset that holds an underscore.
     """
     labels = [parts.model, parts.dataset] if parts.model or parts.dataset else []
-    tokens = [f"np{parts.n_prompts}", f"nr{parts.n_rollouts}",
-              _token("ep", parts.ppo_epochs), _token("lr", parts.learning_rate),
-              _token("mbs", parts.mini_batch_prompts), _token("cr", parts.clip_ratio),
-              _token("s", parts.seed)]
-    name = "_".join(["cbs", parts.phase, *labels, *filter(None, tokens)])
+    values = {prefix: getattr(parts, field) for prefix, field in _FIELDS.items()}
+    tokens = [prefix + re.sub(r"e([+-])0*", r"e\1", repr(value))  # 1e-6 rather than 1e-06
+              for prefix, value in values.items() if value is not None]
+    name = "_".join(["cbs", parts.phase, *labels, *tokens])
     if parse_name(name) != parts:
         raise CBSDataError(f"no run name says {parts}: {name!r} reads back as {parse_name(name)}; "
                            "use labels without spaces, slashes and underscores (a model may "
                            "hold underscores) and positive batch sizes")
     return name
-
-
-def _token(prefix: str, value: float | None) -> str:
-    """Write a suffix; floats by their shortest exact form, ``1e-6`` rather than ``1e-06``."""
-    if value is None:
-        return ""
-    return prefix + re.sub(r"e([+-])0*", r"e\1", repr(value))

@@ -17,7 +17,7 @@ import csv
 import difflib
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -47,11 +47,10 @@ _STEPS = ("_step", "step", "Step", "global_step", "train/global_step", "training
 _RANGES = ("__MIN", "__MAX")  # of a wandb chart's export
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 
+_SHARE = (lambda x: np.isnan(x) | ((x >= 0) & (x <= 1)), "from 0 to 1")
 _VALID = {  # what numbers may be that no later step checks
     "step": (lambda x: np.isfinite(x) & (x >= 0), "a finite number from 0"),
-    "signal_fraction": (lambda x: np.isnan(x) | ((x >= 0) & (x <= 1)), "from 0 to 1"),
-    "frac_zero_adv": (lambda x: np.isnan(x) | ((x >= 0) & (x <= 1)), "from 0 to 1"),
-}
+    "signal_fraction": _SHARE, "frac_zero_adv": _SHARE}
 _COLUMNS = {**RUN_COLUMNS, "direction": RUN_COLUMNS["phase"],
             "n_items": Field("validation items", dtype="int64")}
 _EXTRAS = {"seconds_per_step": "perf/time_per_step", "signal_fraction": "signal_fraction",
@@ -144,6 +143,28 @@ class Table:
                 self.fault(row, column, cell, str(error))
         return values
 
+    def single(self, rows: Mapping[str, Sequence[Any]]) -> dict[Any, Any]:
+        """Return the last column's known value for what stands in the others, each one value.
+
+        Raises
+        ------
+        CBSDataError
+            Where it has several.
+        """
+        *by, column = rows
+        every = pd.DataFrame({name: pd.Series(values, dtype=object)
+                              for name, values in rows.items()})
+        known = every.dropna(subset=[column]).drop_duplicates()
+        for row in known.index[known.duplicated(by)][:1]:
+            run, *place = known.loc[row, by]
+            first = known.loc[(known[by] == known.loc[row, by]).all(axis=1), column].iloc[0]
+            at = ", ".join(f"{name} {value!r}" for name, value in zip(by[1:], place, strict=True))
+            raise CBSDataError(
+                f"{self.origin}, data row {row + 1}: run {run!r} has several values of {column} "
+                f"({first}, {known[column][row]}){f' at {at}' if at else ''}; give every run an id "
+                "of its own in column 'run'")
+        return known.set_index(by)[column].to_dict()
+
     def settings(self, *also: str) -> dict[str, dict[str, Any]]:
         """Return what the table states about each run, in order of appearance.
 
@@ -157,12 +178,8 @@ class Table:
         runs = self.runs()
         stated: dict[str, dict[str, Any]] = {run: {} for run in runs}
         for column in filter(self.has, (*_PER_RUN, *also)):
-            for row, (run, value) in enumerate(zip(runs, self.values(column), strict=True)):
-                if value is not None and stated[run].setdefault(column, value) != value:
-                    raise CBSDataError(
-                        f"{self.origin}, data row {row + 1}: run {run!r} has several values "
-                        f"of {column} ({stated[run][column]}, {value}); give every run an id of "
-                        "its own in column 'run'")
+            for run, value in self.single({"run": runs, column: self.values(column)}).items():
+                stated[run][column] = value
         return stated
 
 
@@ -296,25 +313,14 @@ def read_curves(table: Table) -> tuple[list[RunLog], list[str]]:
     metric = table.texts("metric") if table.has("metric") else [""] * len(table.frame)
     values = {"accuracy": table.numbers("accuracy"),
               **{key: table.numbers(name) for name, key in _EXTRAS.items() if table.has(name)}}
-    rows = pd.DataFrame({"run": table.runs(), "metric": [name or "accuracy" for name in metric],
-                         "step": table.numbers("step"), **values})
-    sizes = table.values("n_items") if table.has("n_items") else [None] * len(rows)
-    cells = rows.groupby(["run", "metric", "step"])["accuracy"]
-    conflict = cells.nunique() > 1
-    if conflict.any():
-        place: Any = conflict.index[int(conflict.argmax())]
-        run, name, at = place
-        got = ", ".join(f"{value:g}" for value in cells.get_group(place).dropna())
-        raise CBSDataError(
-            f"{table.origin}: run {run!r} has several accuracies ({got}) for {name!r} at step "
-            f"{at:g}; give every run an id of its own in column 'run'")
+    where = {"run": table.runs(), "metric": [name or "accuracy" for name in metric]}
+    rows = pd.DataFrame({**where, "step": table.numbers("step"), **values})
+    table.single({name: rows[name].tolist() for name in (*where, "step", "accuracy")})
     settings = table.settings()
-    for run, name, size in zip(rows["run"], rows["metric"], sizes, strict=True):
-        items = settings[run].setdefault("n_items", {})
-        if size is not None and items.setdefault(name, size) != size:
-            raise CBSDataError(
-                f"{table.origin}: run {run!r} has several values of n_items for {name!r} "
-                f"({items[name]}, {size}); a validation set has one size")
+    if table.has("n_items"):
+        sizes = table.single({**where, "n_items": table.values("n_items")})
+        for (run, name), size in sizes.items():
+            settings[run].setdefault("n_items", {})[name] = size
     logs = []
     for run, own in rows.groupby("run", sort=False):
         history, _ = history_from_rows(

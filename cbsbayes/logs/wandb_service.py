@@ -11,6 +11,7 @@ import netrc
 import os
 import queue
 import re
+import textwrap
 import threading
 import time
 from collections import deque
@@ -96,7 +97,7 @@ def read_wandb_api(
     for run in runs:
         outcome = found[run.id]
         if isinstance(outcome, Exception):
-            failed.append(f"{_one_line(run.name or run.id)} ({run.id}): {_reason(outcome)}")
+            failed.append(f"{_in_short(run.name or run.id)} ({run.id}): {_in_short(outcome)}")
         else:
             logs.append(RunLog(
                 run.id, run.name or run.id, "wandb", outcome[0],
@@ -142,7 +143,7 @@ def _list_runs(wandb: Any, project: str, host: str) -> list[Any]:
             "check ENTITY/PROJECT and the key") from error
     except Exception as error:  # the client's errors have no base class in common
         raise CBSDataError(
-            f"cannot list the runs of {project} on wandb at {host}: {_reason(error)}; "
+            f"cannot list the runs of {project} on wandb at {host}: {_in_short(error)}; "
             "check the network, WANDB_BASE_URL and the API key, then repeat") from error
     if not runs:
         raise CBSDataError(f"the wandb project {project} at {host} holds no run; check its name")
@@ -286,11 +287,6 @@ def _step_metrics(run: Any) -> list[tuple[str, str]]:
     return [(name, counter) for name, counter in zip(names, counters, strict=True) if counter]
 
 
-def _reason(error: Exception) -> str:
-    """Return an error's message as part of a line."""
-    text = _one_line(str(error)) or type(error).__name__
-    return text if len(text) <= 200 else f"{text[:200]}…"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _in_short(text: object) -> str:
+    """Return a name or an error's message as part of a line."""
+    return textwrap.shorten(str(text) or type(text).__name__, 200, placeholder="…")

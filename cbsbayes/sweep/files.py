@@ -26,9 +26,8 @@ import xarray as xr
 from cbsbayes.errors import CBSDataError
 from cbsbayes.sweep.schema import SCHEMA_VERSION, content_digest, digest, validate
 
-__all__ = ["check_replaceable", "default_sweep_path", "is_netcdf", "read_sweep", "read_tree",
-           "write_csv", "write_sweep",
-           "write_tree", "write_whole"]
+__all__ = ["check_replaceable", "default_sweep_path", "read_sweep", "read_tree", "write_csv",
+           "write_sweep", "write_tree", "write_whole"]
 
 _ENGINE: Literal["h5netcdf"] = "h5netcdf"
 _MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -126,7 +125,7 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
     if not os.path.lexists(file):
         return
     with contextlib.suppress(OSError):
-        if file.is_file() and is_netcdf(file):
+        if file.is_file() and _is_netcdf(file):
             with h5py.File(file, "r") as found:
                 if "schema_version" in found.attrs:
                     return
@@ -248,7 +247,7 @@ def _tree_digest(tree: xr.DataTree) -> str:
     return content_digest(xr.Dataset(), head)
 
 
-def is_netcdf(path: str | os.PathLike[str]) -> bool:
+def _is_netcdf(path: str | os.PathLike[str]) -> bool:
     """Return whether a regular file begins as ours do."""
     with Path(path).open("rb") as stream:
         return stream.read(len(_MAGIC)) == _MAGIC
@@ -259,7 +258,7 @@ def _existing(path: str | os.PathLike[str]) -> Path:
     if not file.is_file():
         what = "is a folder" if file.is_dir() else "does not exist"
         raise CBSDataError(f"{file} {what}; give a netCDF file made by cbsbayes")
-    if not is_netcdf(file):
+    if not _is_netcdf(file):
         raise CBSDataError(f"{file} is not netCDF (wrong first bytes); logs and tables are "
                            "turned into one by python -m cbsbayes.ingest")
     try:

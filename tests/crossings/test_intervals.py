@@ -110,45 +110,44 @@ def test_the_monotone_fit_pools_adjacent_violators(values):
     np.testing.assert_allclose(fitted[:, :-1].mean(axis=1), np.mean(values), atol=1e-9)
 
 
-def test_the_four_things_that_can_be_known():
-    rows = [[0.1, 0.2, 0.6, 0.7], [0.1, 0.6, 0.7, 0.8], [0.1, 0.2, 0.3, 0.4],
-            [0.6, 0.7, 0.7, 0.8]]
-    found = find_crossings(sweep_of(rows, [0, 25, 50, 75]), 0.5)
-    assert found["status"].values[:, 0].tolist() == [INTERVAL, LEFT, RIGHT, UNUSABLE]
-    np.testing.assert_array_equal(found["lower"].values[:, 0], [25, 0, 75, np.nan])
-    np.testing.assert_array_equal(found["upper"].values[:, 0], [50, 25, np.inf, np.nan])
-    assert found["status"].dtype == np.int8
-    assert found["status"].attrs["flag_meanings"].split()[1 + LEFT] == "left"
-    assert found["status"].attrs["flag_values"].tolist() == [-1, 0, 1, 2]
+INF, NAN = math.inf, math.nan
 
 
-def test_without_an_evaluation_before_training_the_first_one_is_left_censored():
-    found = find_crossings(sweep_of([[0.6, 0.7]], [25, 50]), 0.5)
-    assert found["status"].item() == LEFT
-    assert found["upper"].item() == 25
+@pytest.mark.parametrize(("rows", "step", "rule", "status", "lower", "upper"), [
+    # the four things that can be known
+    ([[.1, .2, .6, .7], [.1, .6, .7, .8], [.1, .2, .3, .4], [.6, .7, .7, .8]], [0, 25, 50, 75],
+     "isotonic", [INTERVAL, LEFT, RIGHT, UNUSABLE], [25, 0, 75, NAN], [50, 25, INF, NAN]),
+    # without an evaluation before training the first one is left-censored
+    ([[.6, .7]], [25, 50], "isotonic", [LEFT], [0], [25]),
+    # a run without evaluations after the start says nothing
+    ([[.1, NAN, NAN], [NAN] * 3, [.1, .2, .9]], [0, 10, 20], "isotonic",
+     [UNUSABLE, UNUSABLE, INTERVAL], [NAN, NAN, 10], [NAN, NAN, 20]),
+    # one lucky evaluation is a crossing only for the first rule
+    *(([[.1, .55, .3, .4, .6, .7]], [0, 10, 20, 30, 40, 50], rule, [status], [lower], [upper])
+      for rule, status, lower, upper in [("isotonic", INTERVAL, 30, 40), ("first", LEFT, 0, 10),
+                                         ("consecutive", INTERVAL, 30, 40)]),
+    # a lucky last evaluation is not yet known to be below
+    ([[.1, .3, .6]], [0, 10, 20], "consecutive", [RIGHT], [10], [INF]),
+    # a last pool just above the target is not yet a crossing where others say how noisy one is
+    ([[.1, .2, .3, .55, .53], [.1, .2, .3, .9, .9], [.0, .6, .4, .8, .6], [.0, .5, .3, .7, .6]],
+     [0, 10, 20, 30, 40], "isotonic", [RIGHT, INTERVAL, LEFT, INTERVAL], [20, 20, 0, 20],
+     [INF, 30, 10, 30]),
+    # nothing says that evaluations are noisy
+    ([[.1, .2, .3, .51]], [0, 10, 20, 30], "isotonic", [INTERVAL], [20], [30]),
+])
+def test_what_is_known_of_a_crossing(rows, step, rule, status, lower, upper):
+    found = find_crossings(sweep_of(rows, step), 0.5, rule=rule).isel(threshold=0)
+    assert found["status"].values.tolist() == status
+    np.testing.assert_array_equal(found["lower"], lower)
+    np.testing.assert_array_equal(found["upper"], upper)
 
 
-def test_one_lucky_evaluation_is_a_crossing_only_for_the_first_rule():
-    noisy = sweep_of([[0.1, 0.55, 0.3, 0.4, 0.6, 0.7]], [0, 10, 20, 30, 40, 50])
-    upper = {rule: find_crossings(noisy, 0.5, rule=rule)["upper"].item() for rule in RULES}
-    assert upper == {"isotonic": 40, "first": 10, "consecutive": 40}
-
-
-def test_a_lucky_last_evaluation_is_not_yet_known_to_be_below():
-    found = find_crossings(sweep_of([[0.1, 0.3, 0.6]], [0, 10, 20]), 0.5, rule="consecutive")
-    assert found["status"].item() == RIGHT
-    assert found["lower"].item() == 10
-
-
-def test_a_last_pool_just_above_the_target_is_not_yet_a_crossing():
-    """The others say how noisy an evaluation is: by some .1."""
-    noisy = [[0.0, 0.6, 0.4, 0.8, 0.6], [0.0, 0.5, 0.3, 0.7, 0.6]]
-    rows = [[0.1, 0.2, 0.3, 0.55, 0.53], [0.1, 0.2, 0.3, 0.9, 0.9], *noisy]
-    found = find_crossings(sweep_of(rows, [0, 10, 20, 30, 40]), 0.5).isel(threshold=0)
-    assert found["status"].values[:2].tolist() == [RIGHT, INTERVAL]
-    assert found["lower"].values[0] == 20  # what is known: later than the one before the pool
-    quiet = find_crossings(sweep_of([[0.1, 0.2, 0.3, 0.51]], [0, 10, 20, 30]), 0.5)
-    assert quiet["status"].item() == INTERVAL  # nothing says that evaluations are noisy
+def test_flags_say_what_the_status_means():
+    status = find_crossings(sweep_of([[.1, .9]], [0, 10]), 0.5)["status"]
+    assert status.dtype == np.int8
+    assert dict(zip(status.attrs["flag_meanings"].split(), status.attrs["flag_values"].tolist(),
+                    strict=True)) == {"unusable": UNUSABLE, "left": LEFT, "interval": INTERVAL,
+                                      "right": RIGHT}
 
 
 @pytest.mark.parametrize("gap", [0.02, 0.06])
@@ -179,12 +178,6 @@ def test_a_loss_is_reached_from_above():
 def test_runs_set_apart_are_never_used():
     ds = sweep_of([[0.1, 0.3, 0.9]] * 2, [0, 10, 20], usable=[0, 1])
     assert find_crossings(ds, 0.5)["status"].values[:, 0].tolist() == [UNUSABLE, INTERVAL]
-
-
-def test_a_run_without_evaluations_after_the_start_says_nothing():
-    ds = sweep_of([[0.1, np.nan, np.nan], [np.nan] * 3, [0.1, 0.2, 0.9]], [0, 10, 20])
-    assert find_crossings(ds, 0.5)["status"].values[:, 0].tolist() == [
-        UNUSABLE, UNUSABLE, INTERVAL]
 
 
 def test_round_targets_are_met_in_spite_of_rounding():

@@ -94,8 +94,9 @@ def test_impossible_cells(cell, message):
 
 @pytest.mark.parametrize(("rows", "message"), [
     (({"seed": 1}, {"step": 1, "seed": 2}), r"run 'a' has several values of seed \(1.*, 2"),
-    (({"n_items": 9}, {"step": 1, "n_items": 8}), r"several values of n_items .*\(9, 8\)"),
-    (({}, {"accuracy": 0.2}), r"run 'a' has several accuracies \(0.1, 0.2\) for 'accuracy'"),
+    (({"n_items": 9}, {"step": 1, "n_items": 8}), r"several values of n_items \(9, 8\) at metric"),
+    (({}, {"accuracy": 0.2}),
+     r"row 2: run 'a' has several values of accuracy \(0.1, 0.2\) at metric 'accuracy', step 0"),
 ], ids=["seed", "n_items", "accuracy"])
 def test_what_a_run_contradicts(rows, message):
     with pytest.raises(CBSDataError, match=message):
