@@ -76,20 +76,16 @@ def test_any_sweep_survives_the_file(tmp_path, data):
     assert read_sweep(tmp_path / "sweep.nc").identical(ds)
 
 
-def test_what_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(CBSDataError, match="does not exist"):
-        read_sweep(tmp_path / "none.nc")
-    with pytest.raises(CBSDataError, match="is a folder"):
-        read_sweep(tmp_path)
-    (tmp_path / "text.nc").write_text("run,step\n")
-    with pytest.raises(CBSDataError, match="not netCDF"):
-        read_sweep(tmp_path / "text.nc")
-    (tmp_path / "empty.nc").write_bytes(b"")
-    with pytest.raises(CBSDataError, match="not netCDF"):
-        read_tree(tmp_path / "empty.nc")
-    xr.Dataset({"x": ("y", [1.0])}).to_netcdf(tmp_path / "other.nc", engine="h5netcdf")
-    with pytest.raises(CBSDataError, match="no sweep"):
-        read_sweep(tmp_path / "other.nc")
+@pytest.mark.parametrize(("read", "name", "content", "message"), [
+    (read_sweep, "none.nc", None, "does not exist"), (read_sweep, "", None, "is a folder"),
+    (read_sweep, "x.nc", b"run,step\n", "not netCDF"), (read_tree, "x.nc", b"", "not netCDF"),
+    (read_sweep, "other.nc", xr.Dataset({"x": ("y", [1.0])}).to_netcdf(engine="h5netcdf"),
+     "no sweep")])
+def test_what_cannot_be_read_is_named(tmp_path, read, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(CBSDataError, match=message):
+        read(tmp_path / name)
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -123,11 +119,13 @@ def test_a_fit_with_a_zeroed_block_of_draws_is_refused(tmp_path):
 
 @pytest.mark.parametrize("keep", [0.1, 0.5, 0.9, 0.999])
 def test_a_truncated_file_is_refused(tmp_path, keep):
-    path = write_sweep(small_sweep(runs=50, steps=50), tmp_path / "sweep.nc")
-    content = path.read_bytes()
-    path.write_bytes(content[:int(len(content) * keep)])
-    with pytest.raises(CBSDataError, match=r"damaged|digest|no sweep"):
-        read_sweep(path)
+    ds = small_sweep(runs=50, steps=50)
+    for path, read in ((write_sweep(ds, tmp_path / "sweep.nc"), read_sweep),
+                       (write_tree(xr.DataTree(ds), tmp_path / "fit.nc"), read_tree)):
+        content = path.read_bytes()
+        path.write_bytes(content[:int(len(content) * keep)])
+        with pytest.raises(CBSDataError, match=r"damaged|digest|no sweep"):
+            read(path)
 
 
 def test_flipped_bytes_never_pass_for_the_sweep(tmp_path):
@@ -263,10 +261,3 @@ def test_a_tree_comes_back_with_its_groups(tmp_path):
     write_tree(again, tmp_path / "fit.nc")
     (tmp_path / "fit.nc").unlink()
     assert float(again["posterior"]["S_min"].sum()) == float(posterior["S_min"].sum())
-
-
-def test_a_damaged_tree_is_refused(tmp_path):
-    path = write_tree(xr.DataTree.from_dict({"sweep": small_sweep()}), tmp_path / "fit.nc")
-    path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(CBSDataError, match="damaged"):
-        read_tree(path)

@@ -82,11 +82,6 @@ def test_runs_without_a_batch_are_named():
                             "or name: debug, cbs_p1_np0_nr8"]
 
 
-def test_no_run_has_a_batch():
-    with pytest.raises(CBSDataError, match=r"none of|any of 2 runs \(debug, test\).*--config"):
-        build_sweep([make_log("debug"), make_log("test")])
-
-
 def test_conflicts_are_noted_and_remarked():
     config = {"n_prompts": 64, "n_rollouts": 8}
     ds = build_sweep([make_log(config=config)])
@@ -171,14 +166,6 @@ def test_many_real_valued_steps_stay_bounded():
     assert ds["step"].values[0] > 0
 
 
-@pytest.mark.parametrize("directions", [("increasing", "decreasing"), ("up", "up")])
-def test_directions_must_agree(directions):
-    logs = [make_log(f"cbs_p1_np{2 ** i}_nr8", settings={"direction": d})
-            for i, d in enumerate(directions)]
-    with pytest.raises(CBSDataError, match="valid, for all runs together: increasing"):
-        build_sweep(logs)
-
-
 def test_gradient_noise():
     history, _ = history_from_rows([
         (2, {GSM: 0.2, "actor/grad_noise/prompt/B_noise": 7.0}), (3, {GSM: 0.3}),
@@ -204,22 +191,6 @@ def test_times_and_signals():
     assert np.isnan(ds["signal_fraction"].values[1])
 
 
-def test_items_of_a_validation_set():
-    logs = [make_log(settings={"n_items": {"openai/gsm8k": 1319}}), make_log("cbs_p1_np32_nr8")]
-    assert build_sweep(logs)["n_items"].values.tolist() == [1319]
-    assert build_sweep([make_log(settings={"n_items": 500})])["n_items"].values.tolist() == [500]
-    logs[1] = make_log("cbs_p1_np32_nr8", settings={"n_items": {"openai/gsm8k": 500}})
-    with pytest.raises(CBSDataError, match=r"has 1319 items in run .* and 500 in run"):
-        build_sweep(logs)
-
-
-@pytest.mark.parametrize(("config", "items"), [
-    ({"cbs": {"validation_items": {"openai/gsm8k": 1319}}}, 1319), ({"cbs": {}}, -1),
-    ({"cbs": {"validation_items": {"openai/gsm8k": "many"}}}, -1), ({"cbs": "mine"}, -1)])
-def test_items_of_a_validation_set_from_the_configuration(config, items):
-    assert build_sweep([make_log(config=config)])["n_items"].values.tolist() == [items]
-
-
 def test_crossings():
     ds = build_sweep([crossings("a", [0.5, 0.6], [0, 90], [25, np.inf]),
                       crossings("b", [0.6, 0.7], [np.nan, 10], [np.nan, 20], total_batch=128)])
@@ -230,24 +201,12 @@ def test_crossings():
     assert ds.attrs["metric"] == ""
 
 
-def test_crossings_that_contradict_each_other():
-    table = crossings("a", [0.5, 0.6], [100, 10], [110, 12])
-    with pytest.raises(CBSDataError, match=r"0\.6 is passed by update 12, but an easier one not"):
-        build_sweep([table])
-    build_sweep([crossings("a", [0.5, 0.6], [100, 10], [110, 12], direction="decreasing")])
-
-
 def test_one_curve_under_two_seeds_is_said():
     values = (0.1, 0.2, 0.3, 0.4)
     ds = build_sweep([make_log(f"cbs_p1_np16_nr8_s{s}", steps=(0, 1, 2, 3), values=values)
                       for s in (1, 2)])
     assert ds.sizes["run"] == 2
     assert "hold the same curve under different seeds" in notes_of(ds)[0]
-
-
-def test_curves_and_crossings_stay_apart():
-    with pytest.raises(CBSDataError, match=r"1 of 2 runs are curves .* two files"):
-        build_sweep([make_log(), crossings("a", [0.5], [10], [20])])
 
 
 def test_hostile_names_are_only_text(tmp_path):
@@ -288,10 +247,41 @@ def test_off_policy_means_are_kept_where_updates_are(epochs, kept):
         assert np.isnan(both["clip_fraction"].sel(run="cbs_p1_np16_nr8"))
 
 
+@pytest.mark.parametrize(("log", "items"), [
+    *((make_log(settings={"n_items": n}), 1319) for n in ({"openai/gsm8k": 1319}, 1319)),
+    *((make_log(config={"cbs": own}), n) for own, n in [
+        ({"validation_items": {"openai/gsm8k": 1319}}, 1319), ({}, -1), ("mine", -1),
+        ({"validation_items": {"openai/gsm8k": "many"}}, -1)])])
+def test_items_of_a_validation_set(log, items):
+    assert build_sweep([log, make_log("cbs_p1_np32_nr8")])["n_items"].values.tolist() == [items]
+
+
 def test_one_impossible_run_does_not_stop_the_others():
-    odd = make_log("odd", config={"n_prompts": 0, "n_rollouts": 8})
-    ds = build_sweep([make_log(), odd])
+    ds = build_sweep([make_log(), ODD])
     assert ds["run"].values.tolist() == ["cbs_p1_np16_nr8"]
     assert "left out: run odd (odd): n_prompts is 0 in its configuration" in notes_of(ds)[0]
-    with pytest.raises(CBSDataError, match="n_prompts is 0"):
-        build_sweep([odd])
+
+
+ODD = make_log("odd", config={"n_prompts": 0, "n_rollouts": 8})
+BACKWARDS = [0.5, 0.6], [100, 10], [110, 12]
+
+
+@pytest.mark.parametrize(("logs", "message"), [
+    ([], "no runs were read"), ([ODD], "n_prompts is 0"),
+    ([make_log("debug"), make_log("test")], r"any of 2 runs \(debug, test\).*--config"),
+    *(([make_log(f"cbs_p1_np{i}_nr8", settings={"direction": d}) for i, d in enumerate(both, 1)],
+       "valid, for all runs together: increasing")
+      for both in (("increasing", "decreasing"), ("up", "up"))),
+    ([make_log(f"cbs_p1_np{n}_nr8", settings={"n_items": {"openai/gsm8k": n}}) for n in (13, 5)],
+     "has 5 items in run .* and 13 in run"),
+    ([make_log(), crossings("a", [0.5], [10], [20])], r"1 of 2 runs are curves .* two files"),
+    ([crossings("a", *BACKWARDS)], r"0\.6 is passed by update 12, but an easier one not"),
+])
+def test_what_makes_no_sweep(logs, message):
+    with pytest.raises(CBSDataError, match=message):
+        build_sweep(logs)
+
+
+def test_a_loss_is_harder_the_lower_it_is():
+    ds = build_sweep([crossings("a", *BACKWARDS, direction="decreasing")])
+    assert ds.attrs["direction"] == "decreasing"

@@ -30,18 +30,19 @@ def kept(columns, metric=None):
 
 
 def test_gsm8k_before_math():
-    default, series = kept({"a": [MATH, GSM], "b": [GSM, MATH]})
-    assert default == "openai/gsm8k"
-    assert list(series) == ["lighteval/MATH", "openai/gsm8k"]
+    assert kept({"a": [MATH, GSM], "b": [GSM, MATH]}) == (
+        "openai/gsm8k", {"lighteval/MATH": (MATH,), "openai/gsm8k": (GSM,)})
+    assert choose_metric({"a": [MATH, GSM]}).notes == (
+        "the default metric is openai/gsm8k, of 2 kept: lighteval/MATH, openai/gsm8k",)
 
 
-def test_the_choice_is_told():
-    notes = choose_metric({"a": [MATH, GSM]}).notes
-    assert notes == ("the default metric is openai/gsm8k, of 2 kept: lighteval/MATH, openai/gsm8k",)
-
-
-def test_the_only_one_that_all_have():
-    assert kept({"a": [AIME, OLYMPIAD], "b": [AIME]})[0] == "aime24"
+@pytest.mark.parametrize(("columns", "default"), [
+    ({"a": [AIME, OLYMPIAD], "b": [AIME]}, "aime24"),  # the only one that all have
+    ({"a": ["val/test_score/openai/gsm8k"]}, "openai/gsm8k"),  # a key of old verl
+    ({"a": ["eval/acc", "eval/loss", "eval_runtime", "train/reward"]}, "eval/acc"),
+])
+def test_the_clear_one_is_taken(columns, default):
+    assert kept(columns)[0] == default
 
 
 @pytest.mark.parametrize("columns", [
@@ -56,32 +57,35 @@ def test_no_clear_metric(columns):
         choose_metric(columns)
 
 
-@pytest.mark.parametrize(("metric", "label"), [
-    (AIME, "aime24"), (AIME.replace("@", "_at_"), "aime24"), ("aime24", "aime24"),
-    ("AIME", "aime24"), ("gsm", "openai/gsm8k"), ("openai/gsm8k", "openai/gsm8k"),
+FORK = ["val/em/nq", "val/utility/nq", "val/search_count/nq", "actor/lr", "val/em/nq/std"]
+FOUR = GSM.replace("@1", "@4")
+
+
+@pytest.mark.parametrize(("columns", "metric", "label", "keys"), [
+    *(([GSM, AIME], named, "aime24", (AIME,))
+      for named in (AIME, AIME.replace("@", "_at_"), "aime24", "AIME")),
+    *(([GSM, AIME], named, "openai/gsm8k", (GSM,)) for named in ("gsm", "openai/gsm8k")),
+    ([GSM, "critic/score/mean"], "critic/score/mean", "critic/score/mean", ("critic/score/mean",)),
+    ([GSM, FOUR], FOUR, "openai/gsm8k", (FOUR,)),  # a key stands for itself only
+    *((FORK, part, key, (key,)) for part, key in [  # a part of another trainer's key is enough
+        ("em", "val/em/nq"), ("utility", "val/utility/nq"), ("val/em/nq", "val/em/nq"),
+        ("lr", "actor/lr")]),
 ])
-def test_the_user_names_one(metric, label):
-    assert kept({"a": [GSM, AIME], "b": [GSM]}, metric)[0] == label
+def test_the_user_names_one(columns, metric, label, keys):
+    default, series = kept({"a": columns}, metric)
+    assert (default, series[label]) == (label, keys)
 
 
-def test_any_column_may_be_named_by_its_key():
-    default, series = kept({"a": [GSM, "critic/score/mean"]}, "critic/score/mean")
-    assert default == "critic/score/mean"
-    assert series["critic/score/mean"] == ("critic/score/mean",)
-
-
-def test_a_named_key_stands_for_itself_only():
-    four = GSM.replace("@1", "@4")
-    assert kept({"a": [GSM], "b": [four]}, four)[1] == {"openai/gsm8k": (four,)}
-
-
-@pytest.mark.parametrize(("metric", "message"), [
-    ("humaneval", "is no validation metric; candidates: lighteval/MATH .1 run., openai/gsm8k"),
-    ("a", "fits 2 validation metrics"),
+@pytest.mark.parametrize(("columns", "metric", "message"), [
+    ([GSM, MATH], "humaneval",
+     "is no validation metric; candidates: lighteval/MATH .1 run., openai/gsm8k"),
+    ([GSM, MATH], "a", "fits 2 validation metrics"),
+    (FORK, "nq", "'nq' fits 2 columns: val/em/nq, val/utility/nq; give"),
+    (FORK, None, "found: val/em/nq, val/utility/nq, val/em/nq/std"),  # validation first
 ])
-def test_a_name_that_fits_none_or_several(metric, message):
+def test_a_name_that_fits_none_or_several(columns, metric, message):
     with pytest.raises(CBSDataError, match=message):
-        choose_metric({"a": [GSM, MATH]}, metric)
+        choose_metric({"a": columns}, metric)
 
 
 def test_mean_before_majority_before_best():
@@ -103,18 +107,13 @@ def test_acc_and_reward_of_one_set_stay_apart():
 
 
 def test_other_numbers_of_samples_are_one_set_and_named():
-    four = GSM.replace("@1", "@4")
-    plan = choose_metric({"a": [GSM], "b": [four], "c": [four]})
-    assert plan.series[0].keys == (four, GSM)
+    plan = choose_metric({"a": [GSM], "b": [FOUR], "c": [FOUR]})
+    assert plan.series[0].keys == (FOUR, GSM)
     assert plan.notes == ("openai/gsm8k: most runs validate with mean@4, these otherwise: "
                           "a (mean@1); the same accuracy is measured with other noise",)
 
 
-def test_keys_of_old_verl():
-    assert kept({"a": ["val/test_score/openai/gsm8k"]})[0] == "openai/gsm8k"
-
-
-@given(st.permutations([GSM, MATH, AIME, GSM.replace("@1", "@4"), "actor/lr"]), st.booleans())
+@given(st.permutations([GSM, MATH, AIME, FOUR, "actor/lr"]), st.booleans())
 def test_the_order_of_columns_does_not_matter(columns, swap):
     runs = {"a": columns, "b": columns[::-1]}
     plan = choose_metric(dict(reversed(runs.items())) if swap else runs)
@@ -122,10 +121,9 @@ def test_the_order_of_columns_does_not_matter(columns, swap):
 
 
 def test_values_of_a_series():
-    four = GSM.replace("@1", "@4")
-    history = pd.DataFrame({GSM: [0.1, 0.2, np.nan, 0.4], four: [np.nan, 0.25, np.nan, 0.45]},
+    history = pd.DataFrame({GSM: [0.1, 0.2, np.nan, 0.4], FOUR: [np.nan, 0.25, np.nan, 0.45]},
                            index=pd.Index([0.0, 5.0, 7.0, 10.0], name="step"))
-    series = choose_metric({"a": [GSM, four]}).series[0]
+    series = choose_metric({"a": [GSM, FOUR]}).series[0]
     steps, values = series_values(history, series)
     assert steps.tolist() == [0, 5, 10]
     assert values.tolist() == [0.1, 0.25, 0.45]
@@ -140,77 +138,39 @@ def test_a_core_score_of_repeated_prompts_gives_way_to_that_of_all():
     assert kept({"a": [core]})[1] == {"count": (core,)}
 
 
-FORK = ["val/em/nq", "val/utility/nq", "val/search_count/nq", "actor/lr", "val/em/nq/std"]
-
-
-@pytest.mark.parametrize(("metric", "key"), [("em", "val/em/nq"), ("utility", "val/utility/nq"),
-                                             ("val/em/nq", "val/em/nq"), ("lr", "actor/lr")])
-def test_a_part_of_another_trainers_key_is_enough(metric, key):
-    assert kept({"a": FORK}, metric)[0] == key
-
-
-def test_other_trainers_columns_are_listed_validation_first():
-    with pytest.raises(CBSDataError, match="found: val/em/nq, val/utility/nq, val/em/nq/std"):
-        choose_metric({"a": FORK})
-    with pytest.raises(CBSDataError, match="'nq' fits 2 columns: val/em/nq, val/utility/nq; give"):
-        choose_metric({"a": FORK}, "nq")
-    assert kept({"a": ["eval/acc", "eval/loss", "eval_runtime", "train/reward"]})[0] == "eval/acc"
-
-
 # facts of training
 
 
-def logged(**columns):
-    names = {key.replace("__", "/"): values for key, values in columns.items()}
-    length = len(next(iter(names.values())))
-    return pd.DataFrame(names, index=pd.Index(np.arange(1.0, length + 1), name="step"))
+def logged(columns):
+    length = len(next(iter(columns.values())))
+    return pd.DataFrame(columns, index=pd.Index(np.arange(1.0, length + 1), name="step"))
 
 
-def test_the_first_step_is_left_out():
-    assert step_seconds(logged(perf__time_per_step=[60.0, 2.0, 3.0, 4.0])) == 3
+NAN = np.nan
+STEP, TESTING, GEN = "perf/time_per_step", "timing_s/testing", "timing_s/gen"
 
 
-def test_the_first_step_with_a_duration_is_the_first():
-    assert step_seconds(logged(perf__time_per_step=[np.nan, 60.0, 3.0])) == 3
-
-
-def test_timing_stands_in():
-    assert step_seconds(logged(timing_s__step=[9.0, 5.0, 5.0])) == 5
-
-
-def test_checkpoints_and_validations_are_left_out():
-    seconds = [60.0, 5, 5, 45, 5, 105, 45]
-    log = logged(perf__time_per_step=seconds,
-                  timing_s__save_checkpoint=[np.nan] * 5 + [60, np.nan],
-                  timing_s__testing=[np.nan, np.nan, np.nan, 40, np.nan, 40, 40])
-    assert step_seconds(log) == 5
-
-
-@pytest.mark.parametrize("inside", [40.0, 0.0])
-def test_validation_at_every_step(inside):
-    log = logged(perf__time_per_step=[60.0, *[5.0 + inside] * 3], timing_s__testing=[40.0] * 4,
-                  timing_s__gen=[3.0] * 4, timing_s__update_actor=[2.0] * 4)
-    assert step_seconds(log) == 5
-
-
-@pytest.mark.parametrize("log", [
-    logged(perf__time_per_step=[60.0]), logged(actor__lr=[1.0, 1.0]),
-    logged(perf__time_per_step=[np.nan, np.nan]), logged(perf__time_per_step=[0.0, -1.0, np.inf]),
+@pytest.mark.parametrize(("columns", "seconds"), [
+    ({STEP: [60, 2, 3, 4]}, 3),  # the first step warms up
+    ({STEP: [NAN, 60, 3]}, 3),
+    ({"timing_s/step": [9, 5, 5]}, 5),
+    ({STEP: [60, 5, 5, 45, 5, 105, 45], "timing_s/save_checkpoint": [NAN] * 5 + [60, NAN],
+      TESTING: [NAN, NAN, NAN, 40, NAN, 40, 40]}, 5),
+    *(({STEP: [60, *[5 + inside] * 3], TESTING: [40] * 4, GEN: [3] * 4,  # validation at every step
+        "timing_s/update_actor": [2] * 4}, 5) for inside in (40, 0)),
+    *((unknown, NAN) for unknown in [{STEP: [60]}, {"actor/lr": [1, 1]}, {STEP: [NAN, NAN]},
+                                     {STEP: [0, -1, np.inf]}]),
 ])
-def test_unknown(log):
-    assert np.isnan(step_seconds(log))
+def test_seconds_of_a_step(columns, seconds):
+    np.testing.assert_equal(step_seconds(logged(columns).astype(float)), seconds)
 
 
-def test_signal_fraction():
-    assert signal_fraction(logged(train__signal_fraction=[0.2, np.nan, 0.4])) == pytest.approx(0.3)
-    assert signal_fraction(logged(frac_zero_adv=[0.2, 0.4])) == pytest.approx(0.7)
-    assert np.isnan(signal_fraction(logged(actor__lr=[1.0])))
-
-
-def test_both_signals_prefer_the_one_that_says_it():
-    assert signal_fraction(logged(frac_zero_adv=[0.9], signal_fraction=[0.5])) == 0.5
-    assert signal_fraction(logged(frac_zero_adv=[0.9], signal_fraction=[np.nan])) == (
-        pytest.approx(0.1))
+@pytest.mark.parametrize(("columns", "share"), [
+    ({"train/signal_fraction": [0.2, NAN, 0.4]}, 0.3), ({"frac_zero_adv": [0.2, 0.4]}, 0.7),
+    ({"actor/lr": [1.0]}, NAN), ({"frac_zero_adv": [0.9], "signal_fraction": [0.5]}, 0.5),
+    ({"frac_zero_adv": [0.9], "signal_fraction": [NAN]}, 0.1)])
+def test_share_of_groups_with_a_signal(columns, share):
+    assert signal_fraction(logged(columns)) == pytest.approx(share, nan_ok=True)
 
 
 def test_genuine_log(public_data):

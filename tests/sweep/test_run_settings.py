@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -67,9 +68,9 @@ def test_what_the_source_states_wins():
     assert "configuration says mini_batch_prompts 128, table 32" in notes[1]
 
 
-def test_name_may_give_either_count_of_prompts():
-    for name in ("cbs_p1_np128_nr8", "cbs_p1_np32_nr8"):
-        assert run_settings(make_log(name, verl(train=128, mini=32)))[1] == []
+@pytest.mark.parametrize("name", ["cbs_p1_np128_nr8", "cbs_p1_np32_nr8"])
+def test_name_may_give_either_count_of_prompts(name):
+    assert run_settings(make_log(name, verl(train=128, mini=32)))[1] == []
 
 
 def test_references_are_followed_and_others_named():
@@ -134,13 +135,11 @@ def test_genuine_configuration(public_data):
 
 
 def test_what_the_user_states_wins_and_each_conflict_is_noted():
-    runs, one = Origin("--runs", {"n_rollouts": 4, "n_prompts": 16}), Origin("--config", {
-        "n_rollouts": 2, "seed": 3})
+    runs = Origin("--runs", {"n_rollouts": 4, "n_prompts": 16})
     config = {"data.train_batch_size": 64, "actor_rollout_ref.actor.ppo_mini_batch_size": 16,
               "actor_rollout_ref.rollout.n": 8}
-    log = RunLog("a", "a", "wandb", history_from_rows([])[0],
-                 (runs, Origin("configuration", config), one))
-    coords, notes = run_settings(log)
+    log = make_log("a", config, more=[Origin("--config", {"n_rollouts": 2, "seed": 3})])
+    coords, notes = run_settings(replace(log, settings=(runs, *log.settings)))
     assert (coords["n_prompts"], coords["updates_per_step"]) == (16, 4)  # as the update's prompts
     assert (coords["n_rollouts"], coords["seed"]) == (4, 3)
     assert coords["read_from"] == ("--runs: n_rollouts; configuration: trainer, n_prompts, "
