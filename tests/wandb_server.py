@@ -2,8 +2,7 @@
 
 The client's HTTP is done by its own sidecar process, so nothing patched in Python is seen by
 it; a server is the only double that leaves the client whole. Reading: listing of runs, live
-history and Parquet exports. Writing: online runs and ``wandb sync``. Faults are put in by name
-of the operation.
+history and Parquet exports. Faults are put in by name of the operation.
 """
 
 from __future__ import annotations
@@ -53,17 +52,15 @@ class StoredRun:
     exported: int = 0  # so many of the first rows lie in a Parquet export
     seam: int = 0  # so many of the exported rows are answered as live rows too
     withheld: int = 0  # so many of the last rows are counted but never answered
-    line_count: int | None = None  # None: as many as there are rows
 
     def node(self) -> dict[str, Any]:
-        count = len(self.rows) if self.line_count is None else self.line_count
         config = {key: {"value": value} for key, value in self.config.items()}
         return {
             "id": self.id, "name": self.id, "displayName": self.name, "sweepName": None,
             "description": None, "notes": None, "tags": [], "state": self.state,
             "config": json.dumps(config), "group": None, "jobType": None, "commit": None,
             "readOnly": False, "createdAt": self.created, "heartbeatAt": self.heartbeat,
-            "systemMetrics": "{}", "summaryMetrics": "{}", "historyLineCount": count,
+            "systemMetrics": "{}", "summaryMetrics": "{}", "historyLineCount": len(self.rows),
             "user": {"name": "u", "username": "u"}, "historyKeys": {"lastStep": self.last_step},
             "projectId": "1",
         }  # fmt: skip
@@ -87,7 +84,7 @@ class StoredRun:
 
 @dataclass
 class Fault:
-    """Answer `times` requests of one operation with a fault, from the one `after` so many on.
+    """Answer `times` requests of one operation with a fault.
 
     `kind` is an HTTP status, ``"drop"`` (no answer), ``"half"`` (a body cut in half) or
     ``"short"`` (a history without its second half); with `run` only requests about that run.
@@ -97,13 +94,9 @@ class Fault:
     kind: int | str
     times: int | float = 1
     run: str | None = None
-    after: int = 0
 
     def strikes(self, operation: str, run: str | None) -> bool:
         if self.times <= 0 or self.operation != operation or self.run not in (None, run):
-            return False
-        if self.after:
-            self.after -= 1
             return False
         self.times -= 1
         return True
@@ -161,8 +154,6 @@ class WandbServer:
             "RunHistoryKeys": lambda: self._of_run(given, "historyKeys", self._history_keys),
             "RunParquetHistory": lambda: self._of_run(given, "parquetHistory", self._exports),
             "HistoryPage": lambda: self._of_run(given, "history", lambda run: _page(run, given)),
-            "UpsertBucket": lambda: {"upsertBucket": self._upsert(given)},
-            "CreateRunFiles": lambda: {"createRunFiles": self._files(given)},
         }
         return known[name]() if name in known else None
 
@@ -190,28 +181,6 @@ class WandbServer:
         urls = [f"{self.url}/export/{run.id}.parquet"] if run.exported else []
         live = [{"_step": row["_step"]} for row in run.live]
         return {"parquetUrls": urls, "liveData": live}
-
-    def _upsert(self, given: dict[str, Any]) -> dict[str, Any]:
-        run = self.runs.setdefault(given["name"], StoredRun(given["name"], "", state="running"))
-        run.name = given.get("displayName") or run.name
-        if given.get("config"):
-            stored = json.loads(given["config"])
-            run.config = {k: v["value"] for k, v in stored.items() if k != "_wandb"}
-        project = {"id": "p", "name": self.project, "entity": {"id": "e", "name": "ent"}}
-        bucket = run.node() | {"historyLineCount": len(run.rows), "project": project}
-        return {"bucket": bucket, "inserted": not run.rows}
-
-    def _files(self, given: dict[str, Any]) -> dict[str, Any]:
-        files = [{"name": f, "uploadUrl": f"{self.url}/up/{f}"} for f in given["files"]]
-        return {"runID": given["run"], "uploadHeaders": [], "files": files}
-
-    def stream(self, run: str, body: dict[str, Any]) -> None:
-        """Take in a chunk of an online run's history."""
-        stored = self.runs[run]
-        chunk = (body.get("files") or {}).get("wandb-history.jsonl", {})
-        stored.rows.extend(json.loads(line) for line in chunk.get("content", []))
-        if body.get("complete"):
-            stored.state = "finished" if body.get("exitcode") == 0 else "failed"
 
 
 def _run_of(given: dict[str, Any]) -> str:
@@ -255,17 +224,9 @@ class _Handler(BaseHTTPRequestHandler):
             if not self._faulted("export", run[1], export):
                 self._reply(export())
 
-    def do_PUT(self) -> None:
-        self._body()
-        self._reply(b"")
-
     def do_POST(self) -> None:
         body = self._body()
-        stream = re.fullmatch(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", self.path)
-        if stream:
-            self.server.store.stream(stream[1], json.loads(body))
-            self._reply(b'{"exitcode": null, "limits": {}}')
-        elif self.path == "/graphql":
+        if self.path == "/graphql":
             self._graphql(json.loads(body))
         else:
             self._reply(b"")  # telemetry of the client

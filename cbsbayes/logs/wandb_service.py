@@ -289,4 +289,4 @@ def _step_metrics(run: Any) -> list[tuple[str, str]]:
 
 def _in_short(text: object) -> str:
     """Return a name or an error's message as part of a line."""
-    return textwrap.shorten(str(text) or type(text).__name__, 200, placeholder="…")
+    return textwrap.shorten(str(text) or type(text).__name__, 300, placeholder="…")

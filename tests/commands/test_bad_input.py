@@ -19,6 +19,7 @@ from signals import PATIENCE, usual_signals
 
 from cbsbayes import ingest
 from cbsbayes.fit import main as fit_main
+from cbsbayes.sweep.dataset import new_sweep
 from cbsbayes.sweep.files import read_sweep, write_sweep
 from cbsbayes.sweep.output_folder import output_folder
 
@@ -54,11 +55,13 @@ def only_line(capsys, command):
 
 
 def refused_by_ingest(place, capsys, *arguments):
-    (place / "sweep.nc").write_bytes(b"\x89HDF\r\n\x1a\nan earlier sweep")
+    earlier = new_sweep({"run": ["a"], "total_batch": [8]}, accuracy=[[[0.1]]], step=[0],
+                        metric=["m"])
+    content = write_sweep(earlier, place / "sweep.nc").read_bytes()
     before = files(place)
     assert ingest.main([*arguments, "-o", "sweep.nc"]) == 1
     assert files(place) == before
-    assert (place / "sweep.nc").read_bytes().endswith(b"an earlier sweep")
+    assert (place / "sweep.nc").read_bytes() == content
     return only_line(capsys, "cbsbayes.ingest")
 
 
