@@ -2,6 +2,7 @@
 
 python -m cbsbayes.fit                         # the shipped real sweep
 python -m cbsbayes.fit sweep.nc -o fit --thresholds 0.60,0.65,0.70
+python -m cbsbayes.fit sweep.nc -o fit --log-to wandb:ENTITY/PROJECT   # also beside the runs
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ def _fit_groups(
     from cbsbayes.baselines.table import with_comparison
     from cbsbayes.report.facts import Facts
     from cbsbayes.report.folder import write_files, write_groups
+    from cbsbayes.report.wandb_run import log_fit, parse_project
     from cbsbayes.sweep.files import read_sweep
     from cbsbayes.sweep.groups import group_names
     from cbsbayes.sweep.output_folder import output_folder
@@ -89,6 +91,7 @@ def _fit_groups(
     done: dict[Path, Facts] = {}
     refused: dict[str, str] = {}
     _check_target(options)
+    project = parse_project(options.log_to) if options.log_to is not None else None
     with output_folder(options.output, "cbsbayes.fit") as new:
         for k, group in enumerate(groups, start=1):
             name = f"{k:02d}_{_slug(group)}" if len(groups) > 1 else ""
@@ -106,6 +109,9 @@ def _fit_groups(
             raise CBSDataError(_none_fitted(refused))
         if len(groups) > 1:
             write_groups(done, refused, sweep, new)
+    for folder, facts in done.items() if project is not None else ():
+        stage("logging to wandb")
+        log_fit(facts, folder, project)
     return done, refused
 
 
