@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 from fitted import verdict_of
 
-from cbsbayes.baselines.table import comparison_rows
+from cbsbayes.baselines.table import COMPARISON_COLUMNS
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.selection import runs_table
@@ -207,7 +207,7 @@ def make_one_axis_fit(seed: int = 4) -> FakeFit:
          "sigma_run": (("chain", "draw"), np.full(shape[:2], 0.05))},
         coords={"chain": np.arange(CHAINS), "draw": np.arange(DRAWS), "threshold": thresholds})
     fit = _as_fit("total", "all runs", posterior=posterior, observed_data=crossings, sweep=sweep)
-    fit.comparison, fit.runs = comparison_rows([], ""), pd.DataFrame()
+    fit.comparison, fit.runs = pd.DataFrame(columns=COMPARISON_COLUMNS), pd.DataFrame()
     fit.law_table = pd.DataFrame()
     fit.others = {}
     low, mid, high = np.quantile(posterior["B_noise"], [0.05, 0.5, 0.95])

@@ -34,28 +34,20 @@ class BaselineFit:
     method : str
         ``least_squares`` or ``log_least_squares``.
     batch, steps : ndarray, shape (n_used,)
-        What was fitted: the batch on this axis, and updates to the threshold.
+        What was fitted: the batch, in any one unit, and updates to the threshold.
     n_dropped : int
-        Runs of this axis that did not enter.
+        Runs that did not enter.
     S_min, B_noise : float
-        Updates, and the unit of `axis`. B_noise 0 with the log fit: S is flat over the batches
+        Updates, and the unit of the batch. B_noise 0 with the log fit: S is flat over the batches
         that were run; inf (then S_min is 0): S falls as 1/B throughout. NaN: no fit, see `note`.
     E_min : float
         S_min · B_noise, finite even where B_noise is inf.
     ci_lower, ci_upper : float
         Bootstrap percentile interval of B_noise; NaN where the method has none.
-    ci_t_lower, ci_t_upper : float
-        t-interval of B_noise from the covariance of the log fit; NaN at a limit (0 or inf).
     r2 : float
         Coefficient of determination, of S (``least_squares``) or log S (``log_least_squares``).
     note : str
         Why there is no fit; empty otherwise.
-    threshold : float
-        Target accuracy (or loss).
-    axis : str
-        ``total``, ``prompts`` or ``rollouts``: what B counts.
-    at : str
-        What is held fixed, e.g. ``n_rollouts=8``; empty for the total batch.
     """
 
     method: str
@@ -67,13 +59,8 @@ class BaselineFit:
     E_min: float = NAN
     ci_lower: float = NAN
     ci_upper: float = NAN
-    ci_t_lower: float = NAN
-    ci_t_upper: float = NAN
     r2: float = NAN
     note: str = ""
-    threshold: float = NAN
-    axis: str = "total"
-    at: str = ""
 
     @property
     def n_used(self) -> int:
@@ -81,7 +68,7 @@ class BaselineFit:
         return self.batch.size
 
     def predict(self, batch: npt.ArrayLike) -> np.ndarray:
-        """Return fitted updates to the threshold at batches in the unit of `axis`."""
+        """Return fitted updates to the threshold at batches."""
         return self.S_min + self.E_min / np.asarray(batch, dtype=float)
 
 

@@ -193,7 +193,7 @@ def log_least_squares(
     batch: npt.ArrayLike, steps: npt.ArrayLike, *, replicates: npt.ArrayLike | None = None,
     ci_prob: float = 0.9, n_bootstrap: int = 200, random_seed: int = 0,
 ) -> BaselineFit:
-    """Fit log S = log S_min + log(1 + B_noise/B), with a t-interval and a run bootstrap.
+    """Fit log S = log S_min + log(1 + B_noise/B), with a run bootstrap.
 
     The result does not depend on units. Runs with one rollout under a group estimator belong
     to another estimator: leave them out (`fit_baselines` does). On the rollout axis this is the
@@ -209,7 +209,7 @@ def log_least_squares(
         Runs of equal values are replicates in the bootstrap. Default:
         the batch.
     ci_prob : float
-        Probability of both intervals.
+        Probability of the interval.
     n_bootstrap, random_seed : int
         Resamples of the runs, and their seed.
 
@@ -234,11 +234,8 @@ def log_least_squares(
                         n_bootstrap=n_bootstrap, random_seed=random_seed)
     s_min, b_noise = found.parameters.tolist()
     lower, upper = percentile_interval(found.draws[:, 1], ci_prob)
-    half = found.t_quantile(ci_prob) * np.sqrt(found.covariance[1, 1])
     return replace(fit, S_min=s_min, B_noise=b_noise, r2=found.r2, ci_lower=lower, ci_upper=upper,
-                   E_min=float(np.exp(found.log_parameters.sum())) if b_noise > 0 else 0.0,
-                   ci_t_lower=float(b_noise * np.exp(-half)),
-                   ci_t_upper=float(b_noise * np.exp(half)))
+                   E_min=float(np.exp(found.log_parameters.sum())) if b_noise > 0 else 0.0)
 
 
 def identified(weights: np.ndarray, design: np.ndarray) -> np.ndarray:

@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.baselines.least_squares import BaselineFit, least_squares
+from cbsbayes.baselines.least_squares import least_squares
 from cbsbayes.baselines.log_space import interval_midpoints, log_least_squares
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.models.laws import get_law
@@ -21,10 +20,11 @@ from cbsbayes.models.parameters import SATURATION
 from cbsbayes.posterior.fit import Fit, table_to_json
 from cbsbayes.sweep.dataset import is_one_axis
 
-__all__ = ["comparison_rows", "comparison_table", "fit_baselines", "with_comparison"]
+__all__ = ["COMPARISON_COLUMNS", "comparison_table", "fit_baselines", "with_comparison"]
 
-_COLUMNS = ["group", "threshold", "axis", "at", "method", "S_min", "B_noise", "ci_lower",
-            "ci_upper", "n_runs_used", "n_runs_dropped", "r2"]
+COMPARISON_COLUMNS = ["group", "threshold", "axis", "at", "method", "S_min", "B_noise", "ci_lower",
+                      "ci_upper", "n_runs_used", "n_runs_dropped", "r2"]
+"""Columns of ``comparison.csv``."""
 _POSTERIOR = {"prompts": "cbs_prompts", "rollouts": "cbs_rollouts"}
 _ORDER = {"total": 0, "prompts": 1, "rollouts": 2}
 _LEAST_BATCHES = 3
@@ -65,7 +65,7 @@ def fit_baselines(
     ds: xr.Dataset, crossings: xr.Dataset, thresholds: npt.ArrayLike, *,
     metric: str | None = None, group_baseline: bool = True, ci_prob: float = 0.9,
     n_bootstrap: int = 200, random_seed: int = 0,
-) -> list[BaselineFit]:
+) -> pd.DataFrame:
     """Fit both methods at every threshold and on every axis.
 
     The axes are the total batch, prompts at every n_rollouts with three or more n_prompts, and
@@ -95,28 +95,30 @@ def fit_baselines(
 
     Returns
     -------
-    list of BaselineFit
-        Threshold by threshold, axis by axis, common practice first. With fewer than three
-        crossings the values are NaN and the note says so.
+    pandas.DataFrame
+        Columns ``threshold, axis, at, method, S_min, B_noise, ci_lower, ci_upper, n_runs_used,
+        n_runs_dropped, r2``: threshold by threshold, axis by axis, common practice first. With
+        fewer than three crossings the values are NaN.
     """
     thresholds = np.atleast_1d(np.asarray(thresholds, dtype=float))
     first = find_crossings(ds, thresholds, metric=metric, rule="first")
     axes_of_batch = ("n_prompts", "n_rollouts", "total_batch")
     batches = np.column_stack([ds[name].values for name in axes_of_batch])
     no_group = group_baseline & (batches[:, 1] == 1)
-    axes, fits = _axes(ds), []
+    axes, rows = _axes(ds), []
     for threshold in thresholds.tolist():
         raw = _bound(first, "upper", ds, threshold)
         middle = interval_midpoints(*(_bound(crossings, name, ds, threshold)
                                       for name in ("lower", "upper")))
         middle = np.where(no_group, np.nan, middle)
         for axis in axes:
-            here = (least_squares(axis.batch, raw[axis.runs]),
-                    log_least_squares(axis.batch, middle[axis.runs],
-                                      replicates=batches[axis.runs], ci_prob=ci_prob,
-                                      n_bootstrap=n_bootstrap, random_seed=random_seed))
-            fits += [replace(fit, threshold=threshold, axis=axis.name, at=axis.at) for fit in here]
-    return fits
+            for fit in (least_squares(axis.batch, raw[axis.runs]),
+                        log_least_squares(axis.batch, middle[axis.runs],
+                                          replicates=batches[axis.runs], ci_prob=ci_prob,
+                                          n_bootstrap=n_bootstrap, random_seed=random_seed)):
+                rows.append((threshold, axis.name, axis.at, fit.method, fit.S_min, fit.B_noise,
+                             fit.ci_lower, fit.ci_upper, fit.n_used, fit.n_dropped, fit.r2))
+    return pd.DataFrame(rows, columns=COMPARISON_COLUMNS[1:])
 
 
 def _bound(crossings: xr.Dataset, name: str, ds: xr.Dataset, threshold: float) -> np.ndarray:
@@ -125,30 +127,9 @@ def _bound(crossings: xr.Dataset, name: str, ds: xr.Dataset, threshold: float) -
     return column.reindex(run=ds["run"].values).values.astype(float)
 
 
-def comparison_rows(baselines: Iterable[BaselineFit], group: str) -> pd.DataFrame:
-    """Return the least-squares rows of ``comparison.csv``.
-
-    Parameters
-    ----------
-    baselines : iterable of BaselineFit
-        Fits of one group.
-    group : str
-        Its label.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``group, threshold, axis, at, method, S_min, B_noise, ci_lower, ci_upper,
-        n_runs_used, n_runs_dropped, r2``.
-    """
-    rows = [(group, fit.threshold, fit.axis, fit.at, fit.method, fit.S_min, fit.B_noise,
-             fit.ci_lower, fit.ci_upper, fit.n_used, fit.n_dropped, fit.r2) for fit in baselines]
-    return pd.DataFrame(rows, columns=_COLUMNS)
-
-
 def comparison_table(
-    baselines: Iterable[BaselineFit], cbs: pd.DataFrame, total: pd.DataFrame | None, group: str,
-    *, n_runs: int,
+    baselines: pd.DataFrame, cbs: pd.DataFrame, total: pd.DataFrame | None, group: str, *,
+    n_runs: int,
 ) -> pd.DataFrame:
     """Return the table of ``comparison.csv``.
 
@@ -160,8 +141,8 @@ def comparison_table(
 
     Parameters
     ----------
-    baselines : iterable of BaselineFit
-        Least-squares fits.
+    baselines : pandas.DataFrame
+        Of `fit_baselines`.
     cbs : pandas.DataFrame
         Table of the law fitted.
     total : pandas.DataFrame or None
@@ -171,13 +152,13 @@ def comparison_table(
     n_runs : int
         Runs that the posterior was fitted to; all of them inform every axis.
     """
-    rows = comparison_rows(baselines, group)
+    rows = baselines.assign(group=group)[COMPARISON_COLUMNS]
     found = [{"group": group, "threshold": threshold, "axis": axis, "at": at,
               "method": "posterior", "n_runs_used": n_runs, "n_runs_dropped": 0, **row}
              for threshold, axis, at in rows[["threshold", "axis", "at"]].drop_duplicates().values
              for row in _posterior(total if total is not None and axis == "total" else cbs,
                                    threshold, axis, at)]
-    both = pd.concat([rows, pd.DataFrame(found, columns=_COLUMNS)]) if found else rows
+    both = pd.concat([rows, pd.DataFrame(found, columns=COMPARISON_COLUMNS)]) if found else rows
     return both.sort_values(["threshold", "axis", "at"], kind="stable", ignore_index=True,
                             key=lambda c: c.map(_ORDER) if c.name == "axis" else c)
 

@@ -11,7 +11,7 @@ import pytest
 from cbsbayes.baselines.least_squares import least_squares
 from cbsbayes.baselines.log_space import log_least_squares
 from cbsbayes.baselines.table import (
-    comparison_rows,
+    COMPARISON_COLUMNS,
     comparison_table,
     fit_baselines,
     with_comparison,
@@ -58,7 +58,7 @@ def posterior_rows(table):
 
 def test_a_posterior_row_per_axis_and_threshold(baselines):
     table = table_of(baselines)
-    assert list(table.columns) == list(comparison_rows(baselines, "tiny").columns)
+    assert list(table.columns) == COMPARISON_COLUMNS
     rows = posterior_rows(table)
     assert list(rows.index) == [(t, axis, at) for t in THRESHOLDS for axis, at in [
         ("total", ""), ("prompts", "n_rollouts=8"), ("rollouts", "n_prompts=128")]]
@@ -83,9 +83,7 @@ def test_the_limit_along_rollouts_is_not_the_two_axis_s_min(baselines):
 def test_least_squares_rows_stay_as_they_are_and_come_first(baselines):
     table = table_of(baselines)
     kept = table[table["method"] != "posterior"].reset_index(drop=True)
-    expected = comparison_rows(baselines, "tiny").sort_values(
-        ["threshold"], kind="stable", ignore_index=True)
-    pd.testing.assert_frame_equal(kept, expected)
+    pd.testing.assert_frame_equal(kept.drop(columns="group"), baselines)
     for _, rows in table.groupby(["threshold", "axis", "at"]):
         assert list(rows["method"]) == ["least_squares", "log_least_squares", "posterior"]
         theirs = rows[rows["method"] != "posterior"]  # the runs of their axis
@@ -110,7 +108,7 @@ def test_axes_without_a_posterior_get_no_row(baselines):
     assert set(rows.index.get_level_values("axis")) == {"prompts"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def two_axes():
     """Crossings of a two-axis law at one threshold, every interval 10 % wide."""
     prompts = np.append(PROMPTS, [128, 16])
@@ -122,9 +120,14 @@ def two_axes():
                      threshold=[0.6])
 
 
-def test_every_axis_is_fitted_in_its_own_unit(two_axes):
+@pytest.fixture(scope="module")
+def fitted(two_axes):
     fits = fit_baselines(two_axes, find_crossings(two_axes, [0.6]), [0.6])
-    table = comparison_rows(fits, "g").set_index(["axis", "at", "method"])
+    return fits.set_index(["axis", "at", "method"])
+
+
+def test_every_axis_is_fitted_in_its_own_unit(fitted):
+    table = fitted
     assert set(table.index.droplevel("method")) == {
         ("total", ""), ("prompts", "n_rollouts=2"), ("prompts", "n_rollouts=8"),
         ("rollouts", "n_prompts=128")}
@@ -140,29 +143,26 @@ def test_every_axis_is_fitted_in_its_own_unit(two_axes):
             key[1] or key[0]] for key in table.index}
 
 
-def test_groups_of_one_stay_with_the_practice_and_leave_the_log_fit(two_axes):
-    crossings = find_crossings(two_axes, [0.6])
-    used = {(f.axis, f.method): f.n_used for f in fit_baselines(two_axes, crossings, [0.6])
-            if f.axis in ("total", "rollouts")}
-    assert used == {("total", "least_squares"): 15, ("total", "log_least_squares"): 14,
-                    ("rollouts", "least_squares"): 6, ("rollouts", "log_least_squares"): 5}
-    plain = fit_baselines(two_axes, crossings, [0.6], group_baseline=False)
-    assert [f.n_used for f in plain if f.axis == "rollouts"] == [6, 6]
+def test_groups_of_one_stay_with_the_practice_and_leave_the_log_fit(two_axes, fitted):
+    used = fitted["n_runs_used"].droplevel("at")
+    assert used[["total", "rollouts"]].to_dict() == {
+        ("total", "least_squares"): 15, ("total", "log_least_squares"): 14,
+        ("rollouts", "least_squares"): 6, ("rollouts", "log_least_squares"): 5}
+    plain = fit_baselines(two_axes, find_crossings(two_axes, [0.6]), [0.6], group_baseline=False)
+    assert plain.loc[plain["axis"] == "rollouts", "n_runs_used"].tolist() == [6, 6]
 
 
-def test_too_few_crossings_give_a_row_that_says_so(two_axes):
-    fits = fit_baselines(two_axes, find_crossings(two_axes, [0.6]), [0.6])
-    few = [f for f in fits if f.at == "n_rollouts=2"]
-    assert [f.note for f in few] == ["2 of 3 runs have a crossing to fit; three are needed"] * 2
-    assert np.isnan([f.B_noise for f in few]).all()
-    assert [(f.n_used, f.n_dropped) for f in few] == [(2, 1)] * 2
+def test_too_few_crossings_give_a_row_without_numbers(fitted):
+    few = fitted.xs("n_rollouts=2", level="at")
+    assert few["B_noise"].isna().all()
+    assert few[["n_runs_used", "n_runs_dropped"]].to_numpy().tolist() == [[2, 1]] * 2
 
 
 def test_runs_left_out_of_the_crossings_count_as_dropped(two_axes):
     crossings = find_crossings(two_axes, [0.6]).isel(run=slice(2, None))
-    log = next(f for f in fit_baselines(two_axes, crossings, [0.6])
-               if f.axis == "total" and f.method == "log_least_squares")
-    assert (log.n_used, log.n_dropped) == (12, 4)
+    log = fit_baselines(two_axes, crossings, [0.6]).query(
+        "axis == 'total' and method == 'log_least_squares'")
+    assert log[["n_runs_used", "n_runs_dropped"]].to_numpy().tolist() == [[12, 4]]
 
 
 def test_one_axis_data_have_the_total_axis_only():
@@ -196,14 +196,14 @@ def test_only_the_practice_depends_on_the_unit_of_steps(public_data):
 def test_evaluation_grid_moves_the_practice_on_a_real_sweep(public_data, threshold):
     """Evaluated every 20 updates instead of every 2, the same p1 runs give half the noise."""
     fine, coarse = (_tiny_fits(public_data, every, threshold) for every in (2, 20))
-    raw = coarse["least_squares"].B_noise / fine["least_squares"].B_noise
+    raw = coarse.loc["least_squares", "B_noise"] / fine.loc["least_squares", "B_noise"]
     assert 0.3 < raw < 0.7
 
 
 def test_log_fit_refuses_where_nearly_all_crossed_before_the_first_evaluation(public_data):
     fits = _tiny_fits(public_data, 20, 0.5)
-    assert (fits["least_squares"].n_used, fits["log_least_squares"].n_used) == (21, 2)
-    assert np.isnan(fits["log_least_squares"].B_noise)
+    assert fits["n_runs_used"].to_dict() == {"least_squares": 21, "log_least_squares": 2}
+    assert np.isnan(fits.loc["log_least_squares", "B_noise"])
 
 
 def _tiny_fits(public_data, every, threshold):
@@ -214,7 +214,7 @@ def _tiny_fits(public_data, every, threshold):
     ds = new_sweep(runs, accuracy=wide.loc[runs["run"]].to_numpy()[:, None],
                    step=wide.columns.to_numpy(), metric=["tiny_add"])
     fits = fit_baselines(ds, find_crossings(ds, [threshold]), [threshold])
-    return {fit.method: fit for fit in fits if fit.axis == "prompts"}
+    return fits[fits["axis"] == "prompts"].set_index("method")
 
 
 def test_a_fit_is_compared_with_all_usable_runs(fit, sweep):

@@ -7,8 +7,6 @@ squares as commonly done, `least_squares` shows it and the rest of the package d
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
@@ -52,7 +50,7 @@ def exact_sweep(*, every=25, last=600, **noise):
 
 def b_noise_of(ds, threshold, method, axis="total"):
     fits = fit_baselines(ds, find_crossings(ds, [threshold]), [threshold])
-    return next(f for f in fits if f.method == method and f.axis == axis).B_noise
+    return fits.query("axis == @axis and method == @method")["B_noise"].iloc[0]
 
 
 def posterior_row(ds, threshold, quantity="B_noise"):
@@ -74,9 +72,9 @@ def test_07_thresholds_at_or_below_the_start_are_never_fitted():
     assert np.isnan(upper).all()
     assert (find_crossings(ds, [0.55, 0.60])["status"].values == UNUSABLE).all()
     assert choose_thresholds(ds).min() > 0.60
-    for fit in fit_baselines(ds, find_crossings(ds, [0.55]), [0.55]):
-        assert math.isnan(fit.B_noise)
-        assert (fit.n_used, fit.n_dropped) == (0, 6)
+    fits = fit_baselines(ds, find_crossings(ds, [0.55]), [0.55])
+    assert fits["B_noise"].isna().all()
+    assert (fits[["n_runs_used", "n_runs_dropped"]] == [0, 6]).all(axis=None)
 
 
 def test_08_the_evaluation_grid_does_not_round_s_up():
@@ -112,7 +110,7 @@ def test_09_runs_that_never_reach_the_threshold_are_kept_as_bounds():
     assert (crossing["lower"].values[~reached] == 125).all()
     assert np.isinf(crossing["upper"].values[~reached]).all()
     fits = fit_baselines(ds, crossing, [0.65])
-    assert {(f.n_used, f.n_dropped) for f in fits} == {(reached.sum(), (~reached).sum())}
+    assert (fits[["n_runs_used", "n_runs_dropped"]] == [5, 1]).all(axis=None)
 
 
 @pytest.mark.mcmc

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 from crossing_tables import THRESHOLDS, crossings_table
 
-from cbsbayes.baselines.log_space import log_least_squares
+from cbsbayes.baselines.log_space import fit_log_law
 from cbsbayes.models.laws import LAWS, get_law
 from cbsbayes.validation.least_squares_intervals import (
     fixed_law,
@@ -46,15 +46,14 @@ def test_without_noise_every_method_finds_the_law():
         assert np.exp(found["S(256)"][0]) == pytest.approx(100 * (1 + 500 / 256)), method
 
 
-def test_the_t_interval_is_that_of_the_baseline():
-    rng = np.random.default_rng(3)
-    noise = np.exp(rng.normal(0, 0.05, 5))
+def test_the_t_interval_is_that_of_the_log_fit():
+    noise = np.exp(np.random.default_rng(3).normal(0, 0.05, 5))
     law = get_law("total")
     table = exact(lambda batch: 100 * (1 + 500 / batch) * noise)
-    ours = np.exp(least_squares_intervals(table, table, law, TOTAL)["log_fit_t"]["B_noise"][:, 0])
-    theirs = log_least_squares(table["total_batch"].values, table["upper"].values[:, 0])
-    np.testing.assert_allclose(ours, [theirs.B_noise, theirs.ci_t_lower, theirs.ci_t_upper],
-                               rtol=1e-3)
+    ours = least_squares_intervals(table, table, law, TOTAL)["log_fit_t"]["B_noise"][:, 0]
+    fit = fit_log_law(law, table["total_batch"].values, np.ones(5), table["upper"].values[:, 0])
+    half = fit.t_quantile(0.9) * np.sqrt(fit.covariance[1, 1])
+    np.testing.assert_allclose(ours, fit.log_parameters[1] + np.array([0, -half, half]), rtol=1e-3)
 
 
 def test_a_flat_s_has_a_bootstrap_interval_down_to_nothing_and_no_t_interval():
