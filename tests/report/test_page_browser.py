@@ -103,6 +103,10 @@ def test_the_style_sheet_is_applied(browser, page):
     assert _corner(dark).mean() < 0.2
 
 
+def test_the_page_prints_on_a_dozen_sheets(browser, page):
+    assert 4 <= browser.visit(page, printed=True).printed_pages <= 12
+
+
 def _corner(picture):
     return imread(io.BytesIO(picture))[:5, :5, :3]
 
