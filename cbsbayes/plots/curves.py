@@ -93,6 +93,11 @@ def _draw(fit: Fit, ax: Axes | None, cut: Cut, threshold: Thresholds, *, in_samp
         draws = reading.steps_at(fit, batches, level) * scale
         median = marks.draw_band(ax, grid, draws, colour,
                                  (0.5, prob) if len(levels) == 1 else (prob,))
+        places = cut.batches(tried)
+        at_tried = reading.steps_at(fit, places, level) * (places.prod(axis=1) if in_samples else 1)
+        for x, values in zip(tried, at_tried.T, strict=True):
+            marks.add_tip(ax, x, marks.quantiles(values, prob)[0], f"{x:g} {cut.unit}, "
+                          f"{reading.named(fit, level)}: {marks.median_text(values, prob)}")
         runs = reading.crossing_table(fit, level)
         runs = runs[cut.contains(runs)]
         marks.draw_crossings(ax, runs[cut.column].to_numpy(dtype=float), runs, colour,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -126,3 +127,19 @@ def test_gains_are_ratios_at_the_batches_tried(fit):
     ratio = np.exp(log_steps[0] - log_steps[1]).median("sample")
     np.testing.assert_allclose(tried[:, 1], ratio)
     assert {"nothing bought", "half the updates"} <= set(texts(ax))
+
+
+def test_the_pointer_is_told_steps_and_interval_at_every_batch_tried(fit):
+    ax = plots.plot_steps(fit, threshold=0.8, axis="prompts")
+    runs = fit.crossings
+    tried = sorted(set(runs["n_prompts"].values[runs["n_rollouts"].values == 8].tolist()))
+    tips = lines(ax, "tip")
+    assert [float(tip.get_xdata()[0]) for tip in tips] == tried
+    low, middle, high = np.exp(fit.log_steps(tried, [8] * len(tried), threshold=0.8)).quantile(
+        [0.05, 0.5, 0.95], "sample").values
+    np.testing.assert_allclose([tip.get_ydata()[0] for tip in tips], middle)
+    for k, tip in enumerate(tips):
+        unit, _, numbers = tip.get_label()[1:].partition(", ≥ 0.8: ")
+        assert unit.startswith(f"{tried[k]:g} ")
+        assert [float(x) for x in re.findall(r"[\d.]+", numbers)] == pytest.approx(
+            [middle[k], low[k], high[k]], rel=0.01)
