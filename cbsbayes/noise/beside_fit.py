@@ -32,7 +32,7 @@ from cbsbayes.models.laws import Law, get_law
 from cbsbayes.models.measured_noise import Part, parts_of
 from cbsbayes.noise.probes import Measured, measured_in_ranges, probes_of_fit
 from cbsbayes.posterior.fit import Fit, stacked
-from cbsbayes.posterior.tidy import identify, quantiles
+from cbsbayes.posterior.tidy import identify, masked
 
 __all__ = ["FACTOR", "NOISE_COLUMNS", "Fitted", "measured_average", "noise_comparison",
            "shown_rows", "verdict_of"]
@@ -43,7 +43,6 @@ NOISE_COLUMNS = [
     "accuracy_to", "measured", "measured_lower", "measured_upper", "measured_status", "n_probes",
     "n_runs", "probe_accuracy", "fitted", "fitted_lower", "fitted_upper", "fitted_status", "ratio",
     "ratio_lower", "ratio_upper", "ci_prob", "verdict"]
-_NOTHING = (np.nan, np.nan, np.nan)
 
 
 class Fitted(NamedTuple):
@@ -211,36 +210,35 @@ def _compared(
     theirs: np.ndarray, ours: np.ndarray, status: str, ci_prob: float
 ) -> dict[str, Any]:
     """Return the numbers and the verdict of one row from draws of both sides."""
-    measured, (lower, middle, upper) = _interval(theirs, ci_prob), _interval(ours, ci_prob)
-    resolved = theirs.size > 0 and np.isfinite(measured[2])
-    if status == "identified" and not lower > 0:  # a difference of two averages may say nothing
+    measured = _columns("measured", theirs, ci_prob)
+    resolved = theirs.size > 0 and bool(np.isfinite(measured["measured_upper"]))
+    # a difference of two averages may say nothing
+    if status == "identified" and not masked(ours, status, ci_prob)[1] > 0:
         status = "upper_bound"
-    ratio = _NOTHING
-    if theirs.size and status == "identified":
-        ratio = _interval(theirs / ours, ci_prob)
-    return {
-        "measured_lower": measured[0], "measured_upper": measured[2],
-        "measured": measured[1] if resolved else np.nan,
-        "measured_status": ("resolved" if resolved else
-                            "not_resolved" if theirs.size else "too_few"),
-        "fitted_lower": lower if status in ("identified", "lower_bound") else np.nan,
-        "fitted": middle if status == "identified" else np.nan,
-        "fitted_upper": upper if status in ("identified", "upper_bound") else np.nan,
-        "fitted_status": status, "ratio_lower": ratio[0], "ratio_upper": ratio[2],
-        "ratio": ratio[1] if resolved else np.nan, "verdict": verdict_of(ratio[0], ratio[2])}
+    both = theirs / ours if theirs.size and status == "identified" else np.empty(0)
+    ratio = _columns("ratio", both, ci_prob)
+    if not resolved:
+        measured["measured"] = ratio["ratio"] = np.nan
+    return {**measured, **ratio, **_named("fitted", masked(ours, status, ci_prob)),
+            "fitted_status": status, "measured_status": (
+                "resolved" if resolved else "not_resolved" if theirs.size else "too_few"),
+            "verdict": verdict_of(ratio["ratio_lower"], ratio["ratio_upper"])}
 
 
-def _interval(draws: np.ndarray, ci_prob: float) -> tuple[float, float, float]:
-    """Return lower end, median and upper end; infinite draws are larger than any number.
+def _columns(name: str, draws: np.ndarray, ci_prob: float) -> dict[str, float]:
+    """Return columns of median and interval; infinite draws are larger than any number.
 
     With hardly a finite draw even the lower end would be infinite; it is 0 instead.
     """
-    if not draws.size or np.isnan(draws).all():
-        return _NOTHING
+    if not draws.size:
+        return _named(name, (np.nan, np.nan, np.nan))
     if np.isinf(draws).mean() > (1 + ci_prob) / 2:  # |G|² came out negative: it says nothing
-        return 0.0, np.inf, np.inf
-    low, middle, high = quantiles(draws, [(1 - ci_prob) / 2, 0.5, (1 + ci_prob) / 2])
-    return float(low), float(middle), float(high)
+        return _named(name, (np.inf, 0.0, np.inf))
+    return _named(name, masked(draws, "identified", ci_prob))
+
+
+def _named(name: str, numbers: tuple[float, float, float]) -> dict[str, float]:
+    return dict(zip((name, f"{name}_lower", f"{name}_upper"), numbers, strict=True))
 
 
 def shown_rows(table: pd.DataFrame, fit: Fit) -> pd.DataFrame:

@@ -17,14 +17,12 @@ import xarray as xr
 
 from cbsbayes.crossings.thresholds import MIN_BATCH_SIZES, Reached, reached_by
 from cbsbayes.inference.diagnostics import convergence
+from cbsbayes.inference.nuts import MAX_R_HAT, MIN_ESS
 from cbsbayes.models.parameters import PROGRESS
 from cbsbayes.posterior import sentence
 
-__all__ = ["MAX_R_HAT", "MIN_ESS", "identified_line", "reached_line", "sampler_checks",
-           "sampling_line", "verdict"]
+__all__ = ["identified_line", "reached_line", "sampler_checks", "sampling_line", "verdict"]
 
-MAX_R_HAT = 1.01  # Vehtari et al. 2021
-MIN_ESS = 400
 _CRITICAL = ("cbs_prompts", "cbs_samples", "cbs_rollouts", "B_noise")
 
 

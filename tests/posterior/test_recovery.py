@@ -13,9 +13,9 @@ from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.posterior.surface import Surface, steps_ratio
 from cbsbayes.simulation.sweep import simulate_sweep
-from cbsbayes.simulation.truth import best_rate, mean_noise, progress_at, true_steps, truth_of
+from cbsbayes.simulation.truth import best_rate, mean_noise, truth_of
 from cbsbayes.sweep.files import read_sweep
-from cbsbayes.sweep.groups import choose_runs
+from cbsbayes.validation.models import Reading, fitted_runs, true_logs
 
 pytestmark = pytest.mark.mcmc
 
@@ -24,49 +24,33 @@ SEEDS = range(8)
 QUICK = SamplerSettings(draws=500, tune=500, chains=2)
 
 
-def posterior_of(ds, law, thresholds=THRESHOLDS):
-    reasons = choose_runs(ds, group_baseline=law.group_baseline)
-    kept = [k for k, run in enumerate(ds["run"].values) if not reasons[str(run)]]
-    data = crossing_data(find_crossings(ds.isel(run=kept), thresholds), law)
+def posterior_of(ds, law):
+    data = crossing_data(find_crossings(fitted_runs(ds, law), THRESHOLDS), law)
     tree = sample_crossings(data, law, QUICK)
     assert int(tree["sample_stats"]["diverging"].sum()) <= 1
     return tree["posterior"].to_dataset()
 
 
-def two_axis_logs(law, post):
-    """Return log draws (chain, draw, threshold) of what a sweep is read for, at batch (128, 8)."""
-    here = Surface(law, post).log_steps(128.0, 8.0)
-    return {"S_min": np.log(post["S_min"]), "B_prompt": np.log(post["B_prompt"]),
-            "B_rollout": np.log(post["B_rollout"]), "S": here,
-            "gain_prompts": Surface(law, post).log_steps(256.0, 8.0) - here,
-            "gain_rollouts": Surface(law, post).log_steps(128.0, 16.0) - here}
-
-
-def two_axis_truth(ds, threshold):
-    truth = truth_of(ds)
-    means = mean_noise(truth, threshold)
-    here, prompts, rollouts = np.log(true_steps(truth, [128, 256, 128], [8, 8, 16], threshold))
-    return {"S_min": np.log(progress_at(truth, threshold)), "B_prompt": np.log(means["B_prompt"]),
-            "B_rollout": np.log(means["B_rollout"]), "S": here, "gain_prompts": prompts - here,
-            "gain_rollouts": rollouts - here}
-
-
-def deviations(logs, ds):
+def deviations(found):
     """Return (posterior mean - truth)/sd by quantity, over the thresholds."""
-    truths = [two_axis_truth(ds, t) for t in THRESHOLDS]
-    return {name: (draws.mean(("chain", "draw")).values - [t[name] for t in truths])
-            / draws.std(("chain", "draw")).values for name, draws in logs.items()}
+    return {name: (draws.mean(("chain", "draw")).values - true)
+            / draws.std(("chain", "draw")).values for name, (draws, true) in found.items()}
 
 
-def collected(law, **truth):
-    sweeps = [simulate_sweep("all", random_seed=seed, **truth) for seed in SEEDS]
-    z = [deviations(two_axis_logs(law, posterior_of(ds, law)), ds) for ds in sweeps]
-    return {name: np.array([one[name] for one in z]) for name in z[0]}
+def two_axis_deviations(seed):
+    """Return what a sweep is read for, at batch (128, 8)."""
+    law, ds = get_law("two_axis"), simulate_sweep("all", random_seed=seed)
+    logs = Reading().logs(law, posterior_of(ds, law))
+    true = [true_logs(truth_of(ds), t, Reading()) for t in THRESHOLDS]
+    return deviations({name: (logs[name], [t[name] for t in true]) for name in (
+        "S_min", "B_prompt", "B_rollout", "S(128,8)", "gain_prompts", "gain_rollouts")})
 
 
 def test_two_axis_posteriors_hold_the_truth():
     """Coverage over many sweeps is what cbsbayes.validate measures; here nothing may be far off."""
-    for name, z in collected(get_law("two_axis")).items():
+    found = [two_axis_deviations(seed) for seed in SEEDS]
+    for name in found[0]:
+        z = np.array([one[name] for one in found])
         assert np.abs(z).max() < 4, name
         assert 0.4 < np.sqrt((z**2).mean()) < 1.6, name
         assert abs(z.mean(axis=0)).max() < 1.3, name  # 1.3: 3.7 standard errors of eight sweeps
@@ -86,8 +70,7 @@ def rate_deviations(seed):
     noise = [mean_noise(truth, t) for t in THRESHOLDS]
     logs["cbs"] = (np.log(surface.solve(steps_ratio(2.0), "total")),
                    np.log([8 * n["B_prompt"] + 8 / 7 * n["B_rollout"] for n in noise]))
-    return {name: (draws.mean(("chain", "draw")).values - true)
-            / draws.std(("chain", "draw")).values for name, (draws, true) in logs.items()}
+    return deviations(logs)
 
 
 def test_a_grid_of_learning_rates_gives_back_the_best_one_and_the_critical_batch():
