@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cbsbayes._command import EXIT_OK, run_command
+from cbsbayes._command import EXIT_OK, command_parser, run_main
 from cbsbayes.errors import CBSDataError, one_line
 
 if TYPE_CHECKING:
@@ -35,42 +35,13 @@ _QUIET_SECONDS = 10.0  # between lines of progress where there is no terminal
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = _parser()
-    options = parser.parse_args(argv)
-    if options.output is None and not options.dry_run:
-        parser.error("the following arguments are required: -o/--output (or --dry-run)")
-    return run_command(lambda: _run(options), "cbsbayes.ingest")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m cbsbayes.ingest",
-        description="Read the logs of a sweep and write them as one sweep dataset (netCDF).",
-        epilog="exit status: 0 written; 1 the input is at fault; 2 usage")
-    add = parser.add_argument
-    add("sources", nargs="+", metavar="SOURCE",
-        help="wandb:ENTITY/PROJECT; a folder, searched for wandb runs, TensorBoard files, verl's "
-             "*.jsonl and console logs, *.csv and *.parquet; or one such file")
-    add("-o", "--output", type=Path, metavar="FILE", help="the netCDF file to write")
-    add("--metric", metavar="KEY", help="validation metric to fit, e.g. openai/gsm8k; default: "
-        "the one all runs share, GSM8K before MATH")
-    add("--runs", type=Path, metavar="TABLE", help="table of what you know of the runs (CSV; run, "
-        "n_prompts, n_rollouts, seed …), laid over what is read")
-    add("--config", type=Path, metavar="FILE", help="configuration (YAML or JSON) of the runs "
-        "that have none of their own")
-    add("--skip", action="append", default=[], metavar="RUN", help="leave a run out, by name or id")
-    add("--dry-run", action="store_true",
-        help="show the runs and where each setting was read; write nothing")
-    add("--watch", type=float, metavar="SECONDS", help="follow running logs: read and write again "
-        "every SECONDS, until interrupted")
-    add("--append", action="store_true", help="add the runs to FILE if it exists")
-    add("--cache", type=Path, metavar="DIR", help="where downloads from wandb are kept")
-    add("--json", action="store_true", help="print the summary as JSON")
-    add("--quiet", action="store_true", help="print nothing but errors")
-    return parser
+    return run_main("ingest", _run, argv)
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.output is None and not options.dry_run:
+        command_parser("ingest").error(
+            "the following arguments are required: -o/--output (or --dry-run)")
     while _once(options) == EXIT_OK and options.watch is not None:
         time.sleep(options.watch)
     return EXIT_OK
@@ -84,7 +55,7 @@ def _once(options: argparse.Namespace) -> int:
         _check_output(options.output, options.sources)
     with _progress(options.quiet) as progress:
         ds = ingest(options.sources, metric=options.metric, config=options.config,
-                    runs=options.runs, skip=options.skip, cache_dir=options.cache,
+                    runs=options.runs, skip=options.skip or (), cache_dir=options.cache,
                     progress=progress)
     if options.dry_run:
         print("\n".join(one_line(line) for line in _table(ds)))

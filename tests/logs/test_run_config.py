@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cbsbayes._command import command_parser
 from cbsbayes.errors import CBSDataError
-from cbsbayes.ingest import _parser
 from cbsbayes.logs.history import history_from_rows
 from cbsbayes.logs.run_config import (
     dataset_label,
@@ -227,7 +227,7 @@ def test_the_documents_have_a_line_that_parses_for_every_trainer(root):
                             re.MULTILINE))
     assert {trainer.name.partition(",")[0] for trainer in trainers()} <= set(lines)
     for line in lines.values():
-        options = _parser().parse_args(shlex.split(line))
+        options = command_parser("ingest").parse_args(shlex.split(line))
         assert isinstance(options, argparse.Namespace)
         assert options.output.suffix == ".nc"
 
