@@ -109,9 +109,10 @@ def _fit_groups(
             raise CBSDataError(_none_fitted(refused))
         if len(groups) > 1:
             write_groups(done, refused, sweep, new)
-    for folder, facts in done.items() if project is not None else ():
+    if project is not None:
         stage("logging to wandb")
-        log_fit(facts, folder, project)
+        for folder, facts in done.items():
+            log_fit(facts, folder, project)
     return done, refused
 
 
