@@ -19,7 +19,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -260,31 +260,36 @@ def configure(logs: Sequence[RunLog], root: Path) -> list[RunLog]:
         ``trainer.experiment_name``, unless its folder's name says more.
     """
     paths = {log.id: root / log.id.partition("#")[0] for log in logs}
+    runs_below: dict[Path, set[str]] = defaultdict(set)
+    for log in logs:
+        for folder in _folders(paths[log.id], root):
+            runs_below[folder].add(log.name)
     found = []
     for log in logs:
         path = paths[log.id]
-        side_cars = [path.parent / (file_stem(path) + suffix) for suffix in _SIDE_CARS]
-        own = [file for file in side_cars if file.is_file()][:1]
-        beside = own or ([] if log.settings else _of_folder(log, logs, paths, root))
-        origins = [Origin(file.relative_to(path.parent, walk_up=True).as_posix(),
-                          read_config(file)) for file in beside]
+        beside = _first([path.parent / (file_stem(path) + suffix) for suffix in _SIDE_CARS])
+        if beside is None and not log.settings:
+            for folder in _folders(path, root):  # the nearest, if it can only belong to this run
+                file = _first([folder / name for name in _OF_FOLDER])
+                if file is not None:
+                    beside = file if len(runs_below[folder]) == 1 else None
+                    break
+        origins = () if beside is None else (Origin(
+            beside.relative_to(path.parent, walk_up=True).as_posix(), read_config(beside)),)
         found.append(replace(log, settings=(*origins, *log.settings, *read_packages(path.parent))))
     stated = [next((name for origin in log.settings if isinstance(
         name := lookup(origin.values, "trainer.experiment_name"), str)), None) for log in found]
-    return [replace(log, name=name) if name is not None and stated.count(name) == 1
+    count = Counter(stated)
+    return [replace(log, name=name) if name is not None and count[name] == 1
             and is_generic(paths[log.id]) and parse_name(log.name) is None else log
             for log, name in zip(found, stated, strict=True)]
 
 
-def _of_folder(
-    log: RunLog, logs: Sequence[RunLog], paths: dict[str, Path], root: Path
-) -> list[Path]:
-    """Return the nearest folder's configuration, if it can only belong to this run."""
-    path = paths[log.id]
-    home = path if path.is_dir() else path.parent
-    for folder in [home, *(p for p in home.parents if p.is_relative_to(root))]:
-        files = [folder / name for name in _OF_FOLDER if (folder / name).is_file()]
-        if files:
-            names = {one.name for one in logs if paths[one.id].is_relative_to(folder)}
-            return files[:1] if len(names) == 1 else []
-    return []
+def _folders(path: Path, root: Path) -> list[Path]:
+    """Return the folders that a log lies in, the nearest first, up to the one given."""
+    return [folder for folder in (path, *path.parents)
+            if folder.is_relative_to(root) and folder.is_dir()]
+
+
+def _first(files: Sequence[Path]) -> Path | None:
+    return next((file for file in files if file.is_file()), None)
