@@ -90,7 +90,10 @@ def find_crossings(
                                  "units": "updates"}),
          "upper": (dims, upper, {"long_name": "update by which it was crossed, inf never",
                                  "units": "updates"}),
-         "status": (dims, status, _status_attrs())},
+         "status": (dims, status, {
+             "long_name": "what is known of the crossing", "units": "1",
+             "flag_values": np.array([UNUSABLE, LEFT, INTERVAL, RIGHT], dtype=np.int8),
+             "flag_meanings": "unusable left interval right"})},
         coords={**runs, "threshold": (field.dims, targets, {"long_name": field.long_name,
                                                             "units": field.units})},
         attrs={"direction": ds.attrs["direction"], **how},
@@ -100,12 +103,6 @@ def find_crossings(
 def _are_shares(values: np.ndarray) -> int:
     known = values[np.isfinite(values)]
     return int(known.size > 0 and known.min() >= 0.0 and known.max() <= 1.0)
-
-
-def _status_attrs() -> dict[str, object]:
-    values = np.array([UNUSABLE, LEFT, INTERVAL, RIGHT], dtype=np.int8)
-    return {"long_name": "what is known of the crossing", "units": "1", "flag_values": values,
-            "flag_meanings": "unusable left interval right"}
 
 
 def _checked(thresholds: ArrayLike) -> np.ndarray:
@@ -128,9 +125,16 @@ def _from_table(
     lower, upper = table["steps_lower"].values, table["steps_upper"].values
     informative = ~np.isnan(lower) & ((lower > 0) | np.isfinite(upper))
     usable = informative & (ds["usable"].values == 1)[:, None]
+    return *_classified(lower, upper, usable), known[nearest]
+
+
+def _classified(
+    lower: np.ndarray, upper: np.ndarray, usable: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the bounds, NaN where unusable, and what is known."""
     status = np.select([~usable, np.isinf(upper), lower == 0], [UNUSABLE, RIGHT, LEFT], INTERVAL)
     return (np.where(usable, lower, np.nan), np.where(usable, upper, np.nan),
-            status.astype(np.int8), known[nearest])
+            status.astype(np.int8))
 
 
 @dataclass(frozen=True)
@@ -240,10 +244,7 @@ def bounds(curves: Curves, threshold: float) -> tuple[np.ndarray, np.ndarray, np
     # An unconfirmed hit is not yet known to be below.
     below = np.where(hit | np.isnan(curves.step), 0.0, curves.step).max(axis=1, initial=0.0)
     lower = np.where(crossed, before, below)
-    usable = curves.usable & (upper > 0) & (crossed | (lower > 0))
-    status = np.select([~usable, ~crossed, lower == 0], [UNUSABLE, RIGHT, LEFT], INTERVAL)
-    return (np.where(usable, lower, np.nan), np.where(usable, upper, np.nan),
-            status.astype(np.int8))
+    return _classified(lower, upper, curves.usable & (upper > 0) & (crossed | (lower > 0)))
 
 
 def _noise(values: np.ndarray, fitted: np.ndarray) -> float:

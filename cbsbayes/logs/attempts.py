@@ -14,7 +14,6 @@ orphan: kept, but never fitted.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from cbsbayes.logs.history import is_validation, validation_columns
-from cbsbayes.logs.run_log import RunLog
+from cbsbayes.logs.run_log import RUN_COLUMNS, RunLog
 
 __all__ = ["Run", "drop_copies", "join_attempts"]
 
@@ -86,7 +85,8 @@ def drop_copies(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
         fuller = kept[of]
         notes.append(f"run {run.log.name}: the log {run.log.id} ({run.log.source}) is a copy of "
                      f"{fuller.log.id} ({fuller.log.source}); it is counted once")
-        known = {key: value for key, value in fuller.coords.items() if _is_known(value)}
+        known = {key: value for key, value in fuller.coords.items()
+                 if RUN_COLUMNS[key].known(value)}
         kept[of] = replace(fuller, coords={**fuller.coords, **run.coords, **known}, log=replace(
             fuller.log, settings=(*fuller.log.settings, *run.log.settings)))
     return [kept[k] for k in sorted(kept)], notes
@@ -109,9 +109,10 @@ def _rank(log: RunLog, curve: Mapping[float, Hashable]) -> tuple[int, bool, int,
 
 def _is_copy(run: Run, other: Run, one: Mapping[float, Hashable], two: Mapping[float, Hashable]
              ) -> bool:
-    if any(run.coords[key] != other.coords[key] for key in _TOLD
-           if _is_known(run.coords.get(key)) and _is_known(other.coords.get(key))):
-        return False
+    for key in _TOLD:
+        told = {of.coords[key] for of in (run, other) if RUN_COLUMNS[key].known(of.coords.get(key))}
+        if len(told) > 1:
+            return False
     if len(one) < _HEAD:  # no curve to compare: everything must agree
         tables = run.log.crossings, other.log.crossings
         if tables[0] is not None and tables[1] is not None:
@@ -124,10 +125,6 @@ def _is_copy(run: Run, other: Run, one: Mapping[float, Hashable], two: Mapping[f
     whole = one.keys() == two.keys() or run.log.source != other.log.source
     distinct = len({one[step] for step in shared})
     return distinct >= (_HEAD if same_name and whole else _DISTINCT) and (whole or same_name)
-
-
-def _is_known(value: Any) -> bool:
-    return value not in (None, "", -1) and not (isinstance(value, float) and math.isnan(value))
 
 
 class _Span(NamedTuple):

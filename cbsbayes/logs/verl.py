@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cbsbayes.logs.history import NoRunsError, history_from_rows, listed
+from cbsbayes.logs.run_config import lookup
 from cbsbayes.logs.run_log import Origin, RunLog
 from cbsbayes.logs.run_name import run_name
 from cbsbayes.logs.text import DAMAGED, PrintedConfig, read_bytes, read_lines
@@ -213,7 +214,7 @@ def read_verl(path: Path, root: Path) -> list[RunLog]:
         raise NoRunsError(
             f"{path} holds no line of verl's console or file logger; such a line reads "
             'step:12 - actor/lr:1e-06 - val-core/...:0.5 or {"step": 12, "data": {...}}')
-    names = [_experiment(start.config) for start in starts]
+    names = [str(lookup(start.config, "trainer.experiment_name") or "") for start in starts]
     named = len(set(names)) > 1 and all(names)
     ident = path.relative_to(root).as_posix()
     logs = []
@@ -226,12 +227,6 @@ def read_verl(path: Path, root: Path) -> list[RunLog]:
             settings=(Origin("configuration", start.config),) if start.config else (),
             notes=(*reading.notes(path), *mended)))
     return logs
-
-
-def _experiment(config: Mapping[str, Any]) -> str:
-    trainer = config.get("trainer")
-    name = trainer.get("experiment_name") if isinstance(trainer, Mapping) else None
-    return str(name or config.get("trainer.experiment_name") or "")
 
 
 def _from_one(rows: list[Row]) -> list[Row]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import netrc
 import os
-import queue
 import re
 import textwrap
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def read_wandb_api(
     logs, failed = [], []
     for run in runs:
         outcome = found[run.id]
-        if isinstance(outcome, Exception):
+        if isinstance(outcome, BaseException):
             failed.append(f"{_in_short(run.name or run.id)} ({run.id}): {_in_short(outcome)}")
         else:
             logs.append(RunLog(
@@ -180,11 +180,11 @@ def _histories(
     folder: Path,
     workers: int,
     progress: Callable[[int, int], None] | None,
-) -> dict[str, _History | Exception]:
+) -> dict[str, _History | BaseException]:
     """Return each run's history from the cache or the service, or why there is none."""
     paths = {run.id: folder / f"{_file_name(run.id)}.parquet" for run in runs}
     kept = {run.id: _load(paths[run.id], _version(run)) for run in runs}
-    found: dict[str, _History | Exception] = {id_: h for id_, h in kept.items() if h is not None}
+    found: dict[str, _History | BaseException] = {id_: h for id_, h in kept.items() if h is not None}
     jobs = {run.id: partial(_fetch, run, paths[run.id]) for run in runs if run.id not in found}
     cached = len(found)
 
@@ -197,42 +197,45 @@ def _histories(
 
 def _run_bounded[T](
     jobs: Mapping[str, Callable[[], T]], workers: int, tell: Callable[[int], None]
-) -> dict[str, T | Exception]:
+) -> dict[str, T | BaseException]:
     """Run jobs in threads, give each and all of them a bounded time, and return what came of each.
 
     The threads are daemons, because a request that its client repeats without end cannot be
     broken off: an overdue job is given up, its thread is left behind and the next job begins.
     """
-    waiting, deadlines = deque(jobs), dict[str, float]()
-    outcomes: dict[str, T | Exception] = {}
-    finished: queue.Queue[tuple[str, T | Exception]] = queue.Queue()
+    waiting = deque(jobs)
+    running: dict[Future[T], tuple[float, str]] = {}  # until when, and which job
+    outcomes: dict[str, T | BaseException] = {}
     until = time.monotonic() + _TOTAL_SECONDS
-
-    def report(key: str) -> None:
-        try:
-            finished.put((key, jobs[key]()))
-        except Exception as error:
-            finished.put((key, error))
-
     tell(0)
-    while waiting or deadlines:
-        while waiting and len(deadlines) < workers:
-            key = waiting.popleft()
-            deadlines[key] = min(time.monotonic() + _RUN_SECONDS, until)
-            if time.monotonic() < until:
-                threading.Thread(target=report, args=(key,), daemon=True).start()
-        try:
-            left = min(deadlines.values()) - time.monotonic()
-            key, outcome = finished.get(timeout=max(left, 0.0))
-        except queue.Empty:
-            key = min(deadlines, key=deadlines.__getitem__)
-            outcome = TimeoutError(
-                f"not done after {_RUN_SECONDS:g} s" if time.monotonic() < until else
-                f"not done when the whole download had taken {_TOTAL_SECONDS:g} s")
-        if deadlines.pop(key, None) is not None:  # else it was overdue and given up before
-            outcomes[key] = outcome
+    while waiting or running:
+        while waiting and len(running) < workers:
+            key, now = waiting.popleft(), time.monotonic()
+            future = _in_thread(jobs[key]) if now < until else Future()
+            running[future] = min(now + _RUN_SECONDS, until), key
+        overdue = min(running, key=lambda future: running[future][0])
+        left = running[overdue][0] - time.monotonic()
+        for future in wait(running, max(left, 0.0), FIRST_COMPLETED).done or {overdue}:
+            _, key = running.pop(future)
+            outcomes[key] = (future.exception() or future.result()) if future.done() else (
+                TimeoutError(f"not done after {_RUN_SECONDS:g} s" if time.monotonic() < until else
+                             "not done when the whole download had taken "
+                             f"{_TOTAL_SECONDS:g} s"))
             tell(len(outcomes))
     return outcomes
+
+
+def _in_thread[T](job: Callable[[], T]) -> Future[T]:
+    future: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(job())
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return future
 
 
 def _version(run: Any) -> str:

@@ -55,40 +55,23 @@ def test_every_kind_in_one_folder(tmp_path):
     assert notes == [f"{folder}: files without runs, left out: fifo.csv, notes.md, other.csv"]
 
 
-@pytest.mark.parametrize("name", ["kl.jsonl", "kl.console.log", "long.jsonl"])
-def test_one_file(recorded, name):
-    logs, notes = read_source(str(recorded / name))
-    assert [log.id for log in logs] == [name]
-    assert notes == []
-
-
 @pytest.mark.parametrize(("contents", "message"), [
     ({}, r"no run in .* \(the folder is empty\); valid sources: wandb:ENTITY/PROJECT"),
     ({"README.md": b"", "run.nc": os.urandom(64)},
      r"no run in .* \(files not recognised: README.md, run.nc\)"),
     ({"a.jsonl": b'{"no": "row"}\n', "b.log": b"Traceback (most recent call last):\n"},
      r"a\.jsonl, b\.log\); .* holds no line of verl's"),
+    ({"a.jsonl": b'{"step": 1, "loss": 0.1}\n', "t.csv": f"{CURVES}t,9,oops,8,4\n".encode()},
+     "data row 3: accuracy is 'oops'"),
+    ({"a.csv": CURVES.encode(), "b.csv": CURVES.replace("0.2", "0.3").encode()},
+     r"run 't' of .* comes in several tables; put all rows"),
 ])
-def test_folder_without_runs(tmp_path, contents, message):
+def test_folders_that_are_refused(tmp_path, contents, message):
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     with pytest.raises(CBSDataError, match=message) as caught:
-        read_source(str(tmp_path))
-    assert "\n" not in str(caught.value)
-
-
-def test_a_bad_cell_is_an_error_in_a_folder_too(tmp_path, recorded):
-    shutil.copy(recorded / "kl.jsonl", tmp_path)
-    (tmp_path / "t.csv").write_text(CURVES + "t,9,oops,8,4\n")
-    with pytest.raises(CBSDataError, match="data row 3: accuracy is 'oops'"):
-        read_source(str(tmp_path))
-
-
-def test_one_run_in_several_tables(tmp_path):
-    (tmp_path / "a.csv").write_text(CURVES)
-    (tmp_path / "b.csv").write_text(CURVES.replace("0.2", "0.3"))
-    with pytest.raises(CBSDataError, match=r"run 't' of .* comes in several tables; put all rows"):
         read_sources([str(tmp_path)])
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("source", "project"), [
@@ -178,25 +161,19 @@ def test_side_car_beside_the_log(tmp_path, suffix, log):
         Origin(f"lr1e-6_cr0.2{suffix}", {"data": {"train_batch_size": 32}}),)
 
 
-@pytest.mark.parametrize("place", ["day/run", "day"])
-@pytest.mark.parametrize("name", [".hydra/config.yaml", "config.yaml", "experiment_config.json"])
-def test_the_configuration_of_the_only_run_below(tmp_path, place, name):
-    write(tmp_path / place / name, {"seed": 3})
-    (log,) = configured(tmp_path, tmp_path / "day" / "run" / "a.jsonl")
-    assert [origin.values for origin in log.settings] == [{"seed": 3}]
-
-
-def test_nothing_above_the_given_folder_is_looked_at(tmp_path):
-    write(tmp_path / ".hydra" / "config.yaml", {"seed": 3})
-    assert configured(tmp_path / "logs", tmp_path / "logs" / "a.jsonl")[0].settings == ()
-
-
-def test_one_configuration_is_not_lent_to_several_runs(tmp_path):
-    write(tmp_path / ".hydra" / "config.yaml", {"seed": 3})
-    same = configured(tmp_path, tmp_path / "a.jsonl", tmp_path / "a.console.log")
-    assert [log.settings for log in same] == [(Origin(".hydra/config.yaml", {"seed": 3}),)] * 2
-    two = configured(tmp_path, tmp_path / "a.jsonl", tmp_path / "b.jsonl")
-    assert [log.settings for log in two] == [(), ()]
+@pytest.mark.parametrize(("file", "logs", "lent"), [
+    *((f"{place}/{name}", ["day/run/a.jsonl"], True) for place in ("day/run", "day") for name in (
+        ".hydra/config.yaml", "config.yaml", "experiment_config.json")),
+    ("../config.yaml", ["a.jsonl"], False),  # nothing above the given folder is looked at
+    ("config.yaml", ["a.jsonl", "a.console.log"], True),  # one run
+    ("config.yaml", ["a.jsonl", "b.jsonl"], False),
+    ("config.yaml", ["x/a.jsonl", "y/b.jsonl"], False)])
+def test_the_configuration_of_the_only_run_below(tmp_path, file, logs, lent):
+    root = tmp_path / "logs"
+    write(root / file, {"seed": 3})
+    found = configured(root, *(root / name for name in logs))
+    assert [[origin.values for origin in log.settings] for log in found] == [
+        [{"seed": 3}] * lent] * len(logs)
 
 
 def test_a_generic_name_gives_way_to_the_experiments(tmp_path):

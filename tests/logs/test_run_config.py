@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import shlex
 
@@ -19,6 +18,7 @@ from cbsbayes.logs.run_config import (
     lookup,
     model_label,
     read_config,
+    read_packages,
     trainer_of,
     trainers,
 )
@@ -58,26 +58,21 @@ def test_plain_references_are_followed(value, resolved):
     assert lookup({"a": {"n": 8, "again": "${oc.select:a.n,2}"}, "b": value}, "b") == resolved
 
 
-@pytest.mark.parametrize(("path", "label"), [
-    ("allenai/OLMo-2-0425-1B-SFT", "OLMo-2-0425-1B-SFT"),
-    ("/models/Qwen2.5-1.5B/", "Qwen2.5-1.5B"),
-    ("~/.cache/hub/models--allenai--OLMo-2/snapshots/" + "0a" * 20, "OLMo-2"),
-    ("out/olmo1b/global_step_400/actor/huggingface", "olmo1b"),
-    ("", None), (None, None), (3, None), ("${oc.env:MODEL}", None),
+@pytest.mark.parametrize(("label", "value", "name"), [
+    (model_label, "allenai/OLMo-2-0425-1B-SFT", "OLMo-2-0425-1B-SFT"),
+    (model_label, "/models/Qwen2.5-1.5B/", "Qwen2.5-1.5B"),
+    (model_label, "~/.cache/hub/models--allenai--OLMo-2/snapshots/" + "0a" * 20, "OLMo-2"),
+    (model_label, "out/olmo1b/global_step_400/actor/huggingface", "olmo1b"),
+    *((model_label, unknown, None) for unknown in ("", None, 3, "${oc.env:MODEL}")),
+    (dataset_label, "~/data/gsm8k/train.parquet", "gsm8k"), (dataset_label, "omi.parquet", "omi"),
+    (dataset_label, "data/openmath/train-00000-of-00010.parquet", "openmath"),
+    (dataset_label, ["d/math/train.parquet", "d/gsm8k/train.parquet"], "gsm8k+math"),
+    (dataset_label, "['d/math/train.parquet', 'd/gsm8k/train.parquet']", "gsm8k+math"),
+    (dataset_label, "train.parquet", "train"),
+    *((dataset_label, unknown, None) for unknown in ([], None, "", 7)),
 ])
-def test_model_label(path, label):
-    assert model_label(path) == label
-
-
-@pytest.mark.parametrize(("files", "label"), [
-    ("~/data/gsm8k/train.parquet", "gsm8k"), ("omi.parquet", "omi"),
-    ("data/openmath/train-00000-of-00010.parquet", "openmath"),
-    (["d/math/train.parquet", "d/gsm8k/train.parquet"], "gsm8k+math"),
-    ("['d/math/train.parquet', 'd/gsm8k/train.parquet']", "gsm8k+math"),
-    ("train.parquet", "train"), ([], None), (None, None), ("", None), (7, None),
-])
-def test_dataset_label(files, label):
-    assert dataset_label(files) == label
+def test_names_of_models_and_data(label, value, name):
+    assert label(value) == name
 
 
 # files
@@ -203,13 +198,14 @@ def test_a_factor_that_is_not_logged_is_asked_for_by_name():
     assert build_sweep([stated])["n_prompts"].values.tolist() == [16]
 
 
-def test_the_version_of_a_trainer():
-    packages = Origin("requirements.txt", {"packages": {"verl": "0.9.1", "trl": "1.0"}})
-    assert run_settings(make_log(VERL, packages))[0]["trainer_version"] == "0.9.1"
-    assert run_settings(make_log({**VERL, "trainer_version": "0.4"}, packages))[0][
-        "trainer_version"] == "0.4"
-    assert run_settings(make_log({"n_prompts": 8, "n_rollouts": 8}, packages))[0][
-        "trainer_version"] == ""
+@pytest.mark.parametrize(("config", "version"), [
+    (VERL, "0.9.1"), ({**VERL, "trainer_version": "0.4"}, "0.4"),
+    ({"n_prompts": 8, "n_rollouts": 8}, "")])
+def test_the_version_of_a_trainer_stands_in_what_wandb_notes_of_packages(tmp_path, config, version):
+    (tmp_path / "requirements.txt").write_text(
+        "verl==0.9.1\n-e git+x\nTorch == 2\n\xff==1==2\n")
+    coords, _ = run_settings(make_log(config, *read_packages(tmp_path)))
+    assert coords["trainer_version"] == version
 
 
 def test_the_documents_show_the_same_table(root):
@@ -230,13 +226,3 @@ def test_the_documents_have_a_line_that_parses_for_every_trainer(root):
         options = command_parser("ingest").parse_args(shlex.split(line))
         assert isinstance(options, argparse.Namespace)
         assert options.output.suffix == ".nc"
-
-
-def test_what_wandb_notes_of_packages(tmp_path):
-    from cbsbayes.logs.run_config import read_packages
-
-    (tmp_path / "requirements.txt").write_text("verl==0.9.1\n-e git+x\nTorch == 2\n\xff==1==2\n")
-    ((name, values),) = read_packages(tmp_path)
-    assert name == "requirements.txt"
-    assert values["packages"]["verl"] == "0.9.1"
-    assert json.dumps(values)

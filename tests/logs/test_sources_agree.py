@@ -25,25 +25,19 @@ OF_THE_SOURCE = ("source", "state", "remark", "read_from")
 
 def write_csv(folder, name, rows):
     columns = {CORE: "openai/gsm8k", "val-core/math/acc/mean@1": "math"}
-    table = [
-        {
-            "run": name,
-            "n_prompts": int(name.split("_np")[1].split("_")[0]),
-            "n_rollouts": 8,
-            "seed": 0,
-            "step": step,
-            "metric": metric,
-            "accuracy": repr(float(row[key])),
-            "seconds_per_step": row.get("perf/time_per_step", ""),
-        }
-        for step, row in rows
-        for key, metric in columns.items()
-        if key in row
-    ]
-    pd.DataFrame(table).to_csv(folder / f"{name}.csv", index=False)
+    pd.DataFrame([
+        {"run": name, "n_prompts": int(name.split("_np")[1].split("_")[0]), "n_rollouts": 8,
+         "seed": 0, "step": step, "metric": metric, "accuracy": repr(float(row[key])),
+         "seconds_per_step": row.get("perf/time_per_step", "")}
+        for step, row in rows for key, metric in columns.items() if key in row
+    ]).to_csv(folder / f"{name}.csv", index=False)
 
 
-WRITERS = {"console": write_console, "tensorboard": write_tensorboard, "table": write_csv}
+def write_parquet(folder, name, rows):
+    write_csv(folder, name, rows)
+    path = folder / f"{name}.csv"
+    pd.read_csv(path).to_parquet(path.with_suffix(".parquet"))
+    path.unlink()
 
 
 def dataset(folder) -> xr.Dataset:
@@ -76,41 +70,26 @@ def test_the_reference_holds_what_was_logged(reference):
     assert (reference["step_time"] == 2.5).all()
 
 
-def test_console_gives_the_same_dataset(reference, tmp_path):
+@pytest.mark.parametrize("write", [
+    write_console, write_tensorboard, write_csv, write_parquet,
+    lambda folder, name, rows: write_wandb(folder, iter([(name, rows)]))],
+    ids=["console", "TensorBoard", "CSV", "Parquet", "wandb"])
+def test_every_source_gives_the_same_dataset(reference, tmp_path, write):
     for name, rows in RUNS.items():
-        write_console(tmp_path, name, rows)
-    xr.testing.assert_identical(dataset(tmp_path), reference)
-
-
-def test_offline_wandb_gives_the_same_dataset(reference, tmp_path):
-    write_wandb(tmp_path, iter(RUNS.items()))
-    xr.testing.assert_identical(dataset(tmp_path), reference)
-
-
-def test_tensorboard_gives_the_same_dataset_in_float32(reference, tmp_path):
-    for name, rows in RUNS.items():
-        write_tensorboard(tmp_path, name, rows)
-    xr.testing.assert_allclose(dataset(tmp_path), reference, rtol=1e-6, atol=0)
-
-
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_a_table_gives_the_same_curves(reference, tmp_path, suffix):
-    for name, rows in RUNS.items():
-        write_csv(tmp_path, name, rows)
-    if suffix == "parquet":
-        for path in tmp_path.glob("*.csv"):
-            pd.read_csv(path).to_parquet(path.with_suffix(".parquet"))
-            path.unlink()
-    curves = reference.drop_vars(["noise_prompt_tr_sigma", "train_step", "grad_norm"])
-    xr.testing.assert_identical(dataset(tmp_path), curves)
+        write(tmp_path, name, rows)
+    if write in (write_csv, write_parquet):
+        reference = reference.drop_vars(["noise_prompt_tr_sigma", "train_step", "grad_norm"])
+    found = dataset(tmp_path)
+    if write is write_tensorboard:  # float32
+        xr.testing.assert_allclose(found, reference, rtol=1e-6, atol=0)
+    else:
+        xr.testing.assert_identical(found, reference)
 
 
 def test_all_sources_in_one_folder_are_each_run_once(reference, tmp_path):
     for name, rows in RUNS.items():
-        write_jsonl(tmp_path, name, rows)
-        write_console(tmp_path, name, rows)
-        write_tensorboard(tmp_path, name, rows)
-        write_csv(tmp_path, name, rows)
+        for write in (write_jsonl, write_console, write_tensorboard, write_csv):
+            write(tmp_path, name, rows)
     ds = build_sweep(read_source(str(tmp_path))[0])
     assert sorted(ds["name"].values) == sorted(RUNS)
     assert sum("is a copy of" in note for note in notes_of(ds)) == 9
