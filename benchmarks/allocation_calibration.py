@@ -31,7 +31,7 @@ from cbsbayes.posterior.surface import Surface
 from cbsbayes.simulation.truth import true_steps, truth_of
 from cbsbayes.validation.engine import Ledger, executor, run_sweeps
 from cbsbayes.validation.families import family_sweep, get_family
-from cbsbayes.validation.models import Settings, fitted_runs, posterior_tree, with_checks
+from cbsbayes.validation.models import Settings, fitted_runs, posterior_tree, worst_numbers
 
 TOTAL = 2048
 LAW = "two_axis_free"
@@ -55,7 +55,8 @@ def one_sweep(family: str, settings: Settings, seed: int) -> dict[str, Any]:
     drawn = replace(kind, arguments={**kind.arguments, "curve": curve})
     ds = family_sweep(drawn, law, seed)
     runs = fitted_runs(ds, law)
-    posterior = with_checks(posterior_tree(runs, law, settings, seed))
+    tree = posterior_tree(runs, law, settings, seed)
+    posterior = tree["posterior"].to_dataset()
     tried = batches_run(runs)
     splits = candidate_splits(TOTAL, tried, law)
     prompts, groups = splits[range_of(splits, tried) != "extrapolated"].T.tolist()
@@ -72,7 +73,7 @@ def one_sweep(family: str, settings: Settings, seed: int) -> dict[str, Any]:
             verdict.p_best[k], verdict.regret[k], verdict.regret_lower[k], verdict.regret_upper[k],
             verdict.p_close[k], lost[k], usual)), bool(verdict.chosen[k])]
             for k, g in enumerate(groups)]
-    return {"rows": rows, "sampling": {"r_hat_max": float(posterior.attrs["r_hat_max"])}}
+    return {"rows": rows, "sampling": {"r_hat_max": worst_numbers(tree)["r_hat_max"]}}
 
 
 COLUMNS = ["threshold", "n_rollouts", "p_best", "regret", "regret_lower", "regret_upper",

@@ -8,19 +8,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 from cbsbayes import __version__
+from cbsbayes._command import option_tables
 
 __all__ = ["COMMANDS", "command_of", "main"]
 
-COMMANDS = {
-    "ingest": "read the logs of a sweep (wandb, verl, TensorBoard, tables) into one dataset",
-    "fit": "credible intervals on the critical batch size; tables, figures, a page",
-    "report": "the page of a saved fit again, about another target or budget",
-    "allocate": "which batch to run: the best split, a target met, updates against samples",
-    "plan": "which run next: expected information for its price",
-    "compare": "fits side by side: ratios of critical batch sizes and gains, as posteriors",
-    "simulate": "a sweep with known truth",
-    "validate": "do the intervals hold the truth: coverage, calibration, real seeds",
-}
+COMMANDS = {name: about["brief"] for name, about in option_tables().items() if "brief" in about}
 
 
 def command_of(name: str) -> Callable[[Sequence[str]], int]:

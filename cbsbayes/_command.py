@@ -16,6 +16,7 @@ import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from cbsbayes.report.tables import Table
 
 __all__ = ["EXIT_INPUT", "EXIT_OK", "EXIT_SAMPLING", "Stage", "StageTime", "Timings",
-           "command_parser", "exit_status", "peak_memory", "print_result", "run_command",
-           "run_main", "shown_stages", "timings_table"]
+           "command_parser", "exit_status", "option_tables", "peak_memory", "print_result",
+           "run_command", "run_main", "shown_stages", "timings_table"]
 
 EXIT_OK = 0
 EXIT_INPUT = 1  # the user's input is at fault; 2 is argparse's own status for usage
@@ -36,10 +37,15 @@ _NUMBERED = re.compile(r"(\d+) of (\d+)$")
 _LEAST_MEMORY = 3 * 2**30  # bytes of address space; below, libraries abort while they are loaded
 
 
+@cache
+def option_tables() -> dict[str, Any]:
+    """Return ``options.toml``, a table per command among others."""
+    return tomllib.loads(Path(__file__).with_name("options.toml").read_text("utf-8"))
+
+
 def command_parser(name: str) -> argparse.ArgumentParser:
     """Return the parser of a command, by its entry in ``options.toml``."""
-    tables = tomllib.loads(Path(__file__).with_name("options.toml").read_text("utf-8"))
-    about = tables[name]
+    tables, about = option_tables(), option_tables()[name]
     parser = argparse.ArgumentParser(
         prog=f"python -m cbsbayes.{name}", description=about["description"],
         epilog=about.get("epilog", tables["epilog"]))

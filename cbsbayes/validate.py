@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import fields
+from itertools import count
 from typing import TYPE_CHECKING
 
-from cbsbayes._command import EXIT_OK, EXIT_SAMPLING, run_main
+from cbsbayes._command import EXIT_OK, EXIT_SAMPLING, Stage, run_main, shown_stages
 from cbsbayes.errors import CBSDataError, one_line
 
 if TYPE_CHECKING:
@@ -45,8 +45,9 @@ def _run(options: argparse.Namespace) -> int:
     failed = False
     say(f"`{options.command}`")
     with (growing_folder(options.output, "cbsbayes.validate") as folder,
-          _progress(options.quiet, len(studies) * len(wanted)) as advance,
+          shown_stages("cbsbayes.validate", quiet=options.quiet) as stage,
           executor(options.workers or os.cpu_count() or 1, options.scheduler) as pool):
+        advance = _counted(stage, len(studies) * len(wanted))
         for study in studies:
             outcome = run_study(study, wanted, folder, pool, advance)
             write_outcome(outcome, folder, options.command)
@@ -109,25 +110,17 @@ def _settings(options: argparse.Namespace, law: str) -> Settings:
     return Settings(**given | {"law": law})
 
 
-@contextmanager
-def _progress(quiet: bool, total: int) -> Iterator[Callable[[], object]]:
-    """Show on stderr how many sweeps are finished: a bar, or lines where it is no terminal."""
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+def _counted(stage: Stage, total: int) -> Callable[[], None]:
+    """Return what is called for every finished sweep and shows some twenty of their numbers."""
+    done = count(1)
 
-    console = Console(stderr=True, quiet=quiet)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("sweeps", total=total)
+    def advance() -> None:
+        k = next(done)
+        if k < total and k % max(total // _LINES, 1) == 0:
+            stage(f"sweep {k + 1} of {total}")
 
-        def advance() -> None:
-            bar.advance(task)
-            done = round(bar.tasks[0].completed)
-            if not console.is_terminal and (done == total or done % max(total // _LINES, 1) == 0):
-                console.print(f"{done}/{total} sweeps, {bar.tasks[0].elapsed:.0f} s",
-                              highlight=False)
-
-        yield advance
+    stage(f"sweep 1 of {total}")
+    return advance
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ from cbsbayes.models.trajectory_runs import moments
 from cbsbayes.posterior.law_fit import new_runs, replicate_log_steps
 from cbsbayes.simulation.sweep import design_table, simulate_sweep
 from cbsbayes.sweep.dataset import is_one_axis, new_sweep
-from cbsbayes.validation.models import Reading, Settings, fitted_runs, numbers, with_checks
+from cbsbayes.validation.models import Reading, Settings, fitted_runs, worst_numbers
 
 __all__ = ["COLUMNS", "CrossingCalibration", "TrajectoryCalibration", "calibrated",
            "calibration_sweep", "rank_table", "ranks"]
@@ -99,10 +99,10 @@ class CrossingCalibration:
         steps = ("run", "threshold"), np.exp(log_steps)
         return self._design.assign(lower=steps, upper=steps), drawn
 
-    def posterior(self, sweep: xr.Dataset, random_seed: int) -> xr.Dataset:
-        """Return posterior draws given crossings, under the very prior of `prior_draw`."""
+    def posterior(self, sweep: xr.Dataset, random_seed: int) -> xr.DataTree:
+        """Return the fit of crossings, under the very prior of `prior_draw`."""
         sampler = self._settings.sampler(random_seed)
-        return with_checks(sample_crossings(self._model_data(sweep), self._law, sampler))
+        return sample_crossings(self._model_data(sweep), self._law, sampler)
 
     def _model_data(self, crossings: xr.Dataset) -> CrossingData:
         """Return the model's arrays with S in updates: its scale must not follow the data."""
@@ -140,15 +140,15 @@ class TrajectoryCalibration:
                     "run_of": ("evaluation", data.run_of)})
         return sweep, self._named(position[None])
 
-    def posterior(self, sweep: xr.Dataset, random_seed: int) -> xr.Dataset:
-        """Return posterior draws of the shared parameters, under the prior of `prior_draw`."""
+    def posterior(self, sweep: xr.Dataset, random_seed: int) -> xr.DataTree:
+        """Return the fit's shared parameters, under the prior of `prior_draw`."""
         data = replace(self._parameters.data, accuracy=sweep["accuracy"].values)
         parameters = replace(self._parameters, data=data)
         mode = find_mode(parameters.log_density, parameters.center, parameters.sd)
         root = root_of_covariance(parameters.log_density, mode, parameters.sd)
         draws = sample_around(Laplace(parameters, mode, root), self._settings.sampler(random_seed))
-        return with_checks(xr.DataTree.from_dict({
-            "posterior": self._named(draws.position), "sample_stats": draws.stats}))
+        return xr.DataTree.from_dict({
+            "posterior": self._named(draws.position), "sample_stats": draws.stats})
 
     def _named(self, position: np.ndarray) -> xr.Dataset:
         """Return every shared parameter, and every term of the bend, under a name of its own."""
@@ -203,7 +203,7 @@ def calibration_sweep(settings: Settings, random_seed: int) -> dict[str, Any]:
     model, law = calibrated(settings), get_law(settings.law)
     sweep, drawn = model.prior_draw(random_seed)
     start = time.perf_counter()
-    posterior = model.posterior(sweep, random_seed)
+    fit = model.posterior(sweep, random_seed)
     seconds = round(time.perf_counter() - start, 3)
     reading = Reading(1024, 1, one_axis=True) if is_one_axis(sweep) else Reading()
 
@@ -211,11 +211,11 @@ def calibration_sweep(settings: Settings, random_seed: int) -> dict[str, Any]:
         logs = reading.logs(law, draws) if "S_min" in draws else {}
         return logs | {name: draws[name] for name in model.scalars}
 
-    true, draws = everything(drawn), everything(posterior)
+    true, draws = everything(drawn), everything(fit["posterior"].to_dataset())
     rng = np.random.default_rng([random_seed, 1])
     rows = [[threshold, name, value, pit]
             for name in true for threshold, value, pit in ranks(true[name], draws[name], rng)]
-    return {"rows": rows, "sampling": {"seconds": seconds, **numbers(posterior.attrs)}}
+    return {"rows": rows, "sampling": {"seconds": seconds, **worst_numbers(fit)}}
 
 
 def ranks(

@@ -38,11 +38,10 @@ from cbsbayes.validation.models import (
     Settings,
     averaged_logs,
     fitted_runs,
-    numbers,
     posterior_tree,
     reading_of,
     true_logs,
-    with_checks,
+    worst_numbers,
 )
 
 __all__ = ["ALL", "COLUMNS", "check_table", "coverage_table", "interval_rows", "redraw",
@@ -156,8 +155,8 @@ def interval_rows(
     start = time.perf_counter()
     own = fit(law)
     sampling: dict[str, Any] = {"seconds": round(time.perf_counter() - start, 3)}
-    posterior = with_checks(own)
-    sampling |= numbers(posterior.attrs)
+    sampling |= worst_numbers(own)
+    posterior = own["posterior"].to_dataset()
     methods = {"posterior": _intervals(reading.logs(law, posterior), settings)}
     if settings.average:
         logs, weights = averaged_logs(law, own, fitted, fit, reading)

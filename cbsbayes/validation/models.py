@@ -7,7 +7,7 @@ so that no method has formulas of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ from cbsbayes.simulation.truth import Truth, mean_noise, progress_at, true_steps
 from cbsbayes.sweep.groups import choose_runs
 
 __all__ = ["MODELS", "THRESHOLDS", "Reading", "Settings", "averaged_logs", "fitted_runs",
-           "numbers", "posterior_tree", "reading_of", "true_logs", "with_checks"]
+           "posterior_tree", "reading_of", "true_logs", "worst_numbers"]
 
 MODELS = ("crossing", "trajectory")
 THRESHOLDS = (0.60, 0.625, 0.65, 0.675, 0.70, 0.72)
@@ -155,9 +155,9 @@ def posterior_tree(
                        random_seed)
 
 
-def with_checks(tree: xr.DataTree) -> xr.Dataset:
-    """Return the posterior of a tree, its sampler's worst numbers as attributes."""
-    return tree["posterior"].to_dataset().assign_attrs(sampler_checks(tree)[1])
+def worst_numbers(tree: xr.DataTree) -> dict[str, float]:
+    """Return the sampler's worst numbers, rounded, of a fit."""
+    return {name: round(value, 4) for name, value in sampler_checks(tree)[1].items()}
 
 
 def averaged_logs(
@@ -194,12 +194,6 @@ def averaged_logs(
     shared = [name for name in logs[law.name] if name not in {*OF_ONE_LAW, reading.noise_name}]
     return {name: mixed_draws({law: found[name] for law, found in logs.items()}, weights)
             for name in shared}, weights
-
-
-def numbers(attrs: Mapping[Any, Any]) -> dict[str, float]:
-    """Return those attributes that are numbers."""
-    return {str(name): round(float(value), 4) for name, value in attrs.items()
-            if isinstance(value, float | int | np.number)}
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def test_a_second_run_fits_only_what_is_missing_and_other_settings_are_refused(f
     assert len(after.splitlines()) == len(before.splitlines()) + 1
     out, err = capsys.readouterr()
     assert "2 sweeps fitted" in out
-    assert "2/2" in err
+    assert "cbsbayes.validate: sweep 2 of 2, " in err
     pooled = pd.read_csv(folder / "coverage.csv").query("threshold == 'all'")
     assert pooled.groupby("family")["n"].first().to_dict() == {"p1+p2b": 2, "hill": 4}
     other = [*QUICK[:3], "60", *QUICK[4:]]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
+from law_draws import posterior
 
 from cbsbayes.models.laws import LAWS, get_law
 from cbsbayes.posterior.quantities import design_of, quantities
 from cbsbayes.posterior.surface import Surface
 from cbsbayes.simulation.sweep import simulate_sweep
-
-CHAINS, DRAWS, THRESHOLDS = 2, 5, [0.6, 0.7]
 
 
 def batches(n_prompts, n_rollouts, total=None):
@@ -20,17 +19,6 @@ def batches(n_prompts, n_rollouts, total=None):
     return xr.Dataset(coords={"n_prompts": ("run", np.asarray(n_prompts)),
                               "n_rollouts": ("run", np.asarray(n_rollouts)),
                               "total_batch": ("run", total)})
-
-
-def posterior(law, seed=0):
-    rng = np.random.default_rng(seed)
-    middle = {"S_min": 40.0, "B_noise": 900.0, "B_prompt": 90.0, "B_rollout": 500.0}
-    dims, shape = ("chain", "draw", "threshold"), (CHAINS, DRAWS, len(THRESHOLDS))
-    ds = xr.Dataset({name: (dims, middle[name] * np.exp(rng.normal(0, 0.3, shape)))
-                     for name in ("S_min", *law.scales)}, coords={"threshold": THRESHOLDS})
-    if law.alpha is None:
-        ds["alpha"] = (("chain", "draw"), rng.uniform(0.4, 1.2, shape[:2]))
-    return ds
 
 
 GRID = batches([16, 32, 64, 16, 16, 16, 32], [8, 8, 8, 2, 4, 16, 4])

@@ -58,15 +58,17 @@ def needs_verl() -> None:
         pytest.skip("verl is not installed (extra: training)")
 
 
-def tiny_cells(count: int = 1, **controls: object) -> list[Cell]:
-    """Return the first cells of the CPU twin, four steps each; sections are replaced by name."""
-    cells = read_phase("tiny").cells[:count]
-    return [dataclasses.replace(cell, controls=_short(cell, controls)) for cell in cells]
+def tiny_cells(count: int = 1) -> list[Cell]:
+    """Return the first cells of the CPU twin, four steps each."""
+    return [changed(cell, horizon={"updates": 4, "samples": 0})
+            for cell in read_phase("tiny").cells[:count]]
 
 
-def _short(cell: Cell, controls: dict[str, object]) -> object:
-    horizon = dataclasses.replace(cell.controls.horizon, updates=4, samples=0)
-    return dataclasses.replace(cell.controls, horizon=horizon, **controls)
+def changed(cell: Cell, **sections: dict[str, object]) -> Cell:
+    """Return a cell with other controls, by section and name."""
+    new = {section: dataclasses.replace(getattr(cell.controls, section), **controls)
+           for section, controls in sections.items()}
+    return dataclasses.replace(cell, controls=dataclasses.replace(cell.controls, **new))
 
 
 def write_trainer(folder: Path, *stops: dict[str, object]) -> list[str]:

@@ -20,7 +20,7 @@ import pandas
 import pytest
 import yaml
 from signals import PATIENCE, usual_signals
-from sweeps import needs_verl, places, tiny_cells, write_trainer
+from sweeps import changed, needs_verl, places, tiny_cells, write_trainer
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.ingest import ingest
@@ -103,9 +103,7 @@ def test_failed_run_is_tried_again_and_its_history_kept(tmp_path, cells):
 
 
 def test_a_run_that_has_reached_its_score_is_stopped_and_stays_finished(tmp_path):
-    cell = tiny_cells()[0]
-    horizon = dataclasses.replace(cell.controls.horizon, stop_score=0.115, stop_evaluations=1)
-    cell = dataclasses.replace(cell, controls=dataclasses.replace(cell.controls, horizon=horizon))
+    cell = changed(tiny_cells()[0], horizon={"stop_score": 0.115, "stop_evaluations": 1})
     outcome, said = run([cell], tmp_path, {"after": 2, "sleep": 600})
     assert dataclasses.astuple(outcome) == (1, 0, 0, 0)
     assert "finished, 2 steps of 4, its score reached, in" in said[1]
@@ -133,11 +131,7 @@ def test_run_that_keeps_failing_leaves_the_others_their_turn(tmp_path, cells):
 def test_run_continued_from_a_checkpoint_is_joined_by_the_analysis(tmp_path):
     from cbsbayes.logs.detect import read_source
 
-    cell = tiny_cells()[0]
-    horizon = dataclasses.replace(cell.controls.horizon, updates=12)
-    checkpoint = dataclasses.replace(cell.controls.checkpoint, every_updates=2)
-    cell = dataclasses.replace(cell, controls=dataclasses.replace(
-        cell.controls, horizon=horizon, checkpoint=checkpoint))
+    cell = changed(tiny_cells()[0], horizon={"updates": 12}, checkpoint={"every_updates": 2})
     run([cell], tmp_path, {"after": 7, "checkpoint": 6})
     logs = places(tmp_path).output / "logs"
     assert steps_of(logs / "earlier_1" / f"{cell.name}.jsonl") == list(range(8))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sweeps import needs_verl, tiny_cells
+from sweeps import changed, needs_verl, tiny_cells
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.run_config import lookup, read_config
@@ -96,12 +96,10 @@ def test_every_control_acts_in_the_objects_that_verl_builds():
     pytest.importorskip("torch")
     from verl.utils.config import omega_conf_to_dataclass
 
-    cell = tiny_cells()[0]
-    sections = {section: dataclasses.replace(
-        getattr(cell.controls, section), **{name: value for name, (_, value) in controls.items()})
-        for section, controls in CHANGED.items()}
-    cell = dataclasses.replace(cell, controls=dataclasses.replace(cell.controls, **sections),
-                               learning_rate=CHANGED["optimizer"]["learning_rate"][1])
+    cell = changed(tiny_cells()[0], **{
+        section: {name: value for name, (_, value) in controls.items()}
+        for section, controls in CHANGED.items()})
+    cell = dataclasses.replace(cell, learning_rate=CHANGED["optimizer"]["learning_rate"][1])
     config = compose(overrides(cell, PLACES))
     built = {"actor": omega_conf_to_dataclass(config.actor_rollout_ref.actor),
              "rollout": omega_conf_to_dataclass(config.actor_rollout_ref.rollout),
@@ -184,8 +182,6 @@ def test_readme_s_table_names_what_is_set():
     assert {key.lstrip("…") for key in named} <= known
     phases = README.read_text().split("## Phases")[1].split("##")[0]
     assert set(phase_names()) <= set(re.findall(r"`([^`]+)`", phases))
-
-
 
 
 def test_printed_command_is_what_the_shell_would_run(tmp_path):
