@@ -183,27 +183,16 @@ def identify(posterior: np.ndarray, prior: np.ndarray, *, log_scale: bool = True
     str
         One of `STATUSES`: both ends closed, only the upper, only the lower, none.
     """
-    ordered = np.sort(posterior)
-    if np.isnan(ordered[-1]) or np.isnan(prior).any():
+    if np.isnan(posterior).any() or np.isnan(prior).any():
         return "not_identified"
-    lowest, highest = _tails(ordered)
     if log_scale:
-        lowest, highest, prior = (np.log(np.maximum(values, np.finfo(float).tiny))
-                                  for values in (lowest, highest, prior))
-    knots = np.quantile(prior, _LEVELS)
-    lower = _closedness(_normal_scores(lowest, knots), len(ordered)) > _CLOSED
-    upper = _closedness(-_normal_scores(highest, knots)[::-1], len(ordered)) > _CLOSED
+        posterior, prior = (np.log(np.maximum(values, np.finfo(float).tiny))
+                            for values in (posterior, prior))
+    scores = _normal_scores(posterior, np.quantile(prior, _LEVELS))
+    lower, upper = (_closedness(tail) > _CLOSED for tail in (scores, -scores))
     if lower:
         return "identified" if upper else "lower_bound"
     return "upper_bound" if upper else "not_identified"
-
-
-def _tails(ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lowest and the highest draws, a little more than a tail each."""
-    beyond = min(int(_TAIL * (len(ordered) - 1)) + 1, len(ordered) - 1)
-    low = np.searchsorted(ordered, ordered[beyond], side="right")
-    high = np.searchsorted(ordered, ordered[-beyond - 1], side="left")
-    return ordered[:low], ordered[high:]
 
 
 def _normal_scores(values: np.ndarray, knots: np.ndarray) -> np.ndarray:
@@ -215,12 +204,7 @@ def _normal_scores(values: np.ndarray, knots: np.ndarray) -> np.ndarray:
     return np.interp(values, knots, _SCORES) + below * first + above * last
 
 
-def _closedness(z: np.ndarray, n: int) -> float:
-    """Return the mean of F(θ)/F(q) over the lower tail of n draws: 1/2 flat, towards 1 steep.
-
-    The lowest draws are given in ascending order, one beyond the quantile at least.
-    """
-    at = _TAIL * (n - 1)
-    k = int(at)
-    edge = z[k] + (z[min(k + 1, len(z) - 1)] - z[k]) * (at - k)
+def _closedness(z: np.ndarray) -> float:
+    """Return the mean of F(θ)/F(q) over the lower tail of draws: 1/2 flat, towards 1 steep."""
+    edge = np.quantile(z, _TAIL)
     return float(np.exp(log_ndtr(z[z <= edge]) - log_ndtr(edge)).mean())
