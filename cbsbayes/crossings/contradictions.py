@@ -5,7 +5,7 @@ which one has at least as many prompts and rollouts, and more of one, are compar
 intervals tell which S is larger. With :math:`a_{ij}` the sign of the batches' order and
 :math:`b_{ij}` that of S summed over thresholds, :math:`\Gamma = \sum a_{ij} b_{ij}` is Kendall's
 statistic for a partial order; its variance where batch and S have nothing to do with each other is
-Daniels' [1]_.
+Daniels' [1]_. Where batches were run at several learning rates, only runs of one rate are compared.
 
 References
 ----------
@@ -19,6 +19,7 @@ import numpy as np
 import xarray as xr
 
 from cbsbayes.sweep.dataset import choose_metric
+from cbsbayes.sweep.groups import learning_rate_rule, varied_rates
 
 __all__ = ["copied_curves", "rising_steps"]
 
@@ -35,6 +36,9 @@ def rising_steps(crossings: xr.Dataset) -> str | None:
         Of `cbsbayes.crossings.intervals.find_crossings`.
     """
     larger, slower = _larger_batch(crossings), _more_steps(crossings)
+    rates = crossings["learning_rate"].values
+    if len(varied_rates(crossings)) and learning_rate_rule(crossings) is None:
+        larger *= rates[:, None] == rates
     gamma = float((larger * slower).sum(dtype=np.int64))
     variance = _variance(larger, slower)
     if gamma <= 0 or gamma < _RISING * np.sqrt(variance):

@@ -130,7 +130,7 @@ class CrossingParameters(FlatModel):
         scales = {name: np.exp(self._log_scale(name, raw)) for name in self.law.scales}
         values |= scales | {"S_min": np.exp(self._log_s_min(scales, raw))}
         if self.law.learning_rate:
-            values["rate_max"] = np.exp(self._log_rate_max(raw) + self.data.log_rate_scale)
+            values["rate_max"] = np.exp(self._log_rate_max(scales, raw))
         dims |= {name: ("threshold",) for name in (*scales, "S_min", "rate_max")}
         coords = {"run": self.data.run, "threshold": self.data.threshold,
                   "chain": np.arange(position.shape[0]), "draw": np.arange(position.shape[1])}
@@ -159,19 +159,30 @@ class CrossingParameters(FlatModel):
                          + self.priors.scale_deviation * raw[f"{name}_deviation"])
         return log_scale
 
-    def _log_rate_max(self, raw: dict[str, np.ndarray]) -> np.ndarray:
-        """Return the log best rate over the middle of those tried, (chain, draw, threshold)."""
-        return raw["rate_level"] + raw.get("rate_trend", 0.0) * self.data.threshold_logit
+    def _log_rate_max(
+        self, scales: dict[str, np.ndarray], raw: dict[str, np.ndarray]
+    ) -> np.ndarray:
+        """Return the log best rate of an endless batch, (chain, draw, threshold)."""
+        log_noise = self.law.log_noise(*self._middle_batch, self._at_middle(scales))
+        return (raw["rate_level"] + raw.get("rate_trend", 0.0) * self.data.threshold_logit
+                + raw["gamma"] * log_noise[..., None] + self.data.log_rate_scale)
+
+    @property
+    def _middle_batch(self) -> tuple[float, float]:
+        return middle_batch(self.data.n_prompts, self.data.n_rollouts)
+
+    def _at_middle(self, scales: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        middle = len(self.data.threshold) // 2
+        return {name: value[..., middle] for name, value in scales.items()}
 
     def _log_s_min(self, scales: dict[str, np.ndarray], raw: dict[str, np.ndarray]) -> np.ndarray:
         """Return log S_min, shape (chain, draw, threshold)."""
         middle = len(self.data.threshold) // 2
-        at_middle = {name: value[..., middle] for name, value in scales.items()}
         alpha = raw["alpha"][..., 0] if "alpha" in raw else None
-        middle_axes = middle_batch(self.data.n_prompts, self.data.n_rollouts)
-        tuning = Tuning(0.0, self._log_rate_max(raw)[..., middle], raw["gamma"][..., 0],
+        tuning = Tuning(self.data.log_rate_scale, self._log_rate_max(scales, raw)[..., middle],
+                        raw["gamma"][..., 0],
                         raw["steepness"][..., 0]) if self.law.learning_rate else None
-        law_ratio = self.law.log_ratio(*middle_axes, at_middle, alpha, tuning)
+        law_ratio = self.law.log_ratio(*self._middle_batch, self._at_middle(scales), alpha, tuning)
         base = raw["log_S_level"] + self.data.log_steps_scale - law_ratio[..., None]
         if len(self.data.threshold) == 1:
             return base
@@ -205,7 +216,8 @@ class CrossingArrays(NamedTuple):
     log_scales : numpy.ndarray
         Log noise scales are this times the position, shape (scale x threshold, n_dim).
     log_best : numpy.ndarray
-        The same for the log of the best learning rate at an endless batch, (threshold, n_dim).
+        The same for the log of the best learning rate at the middle batch and at the noise of the
+        middle threshold, shape (threshold, n_dim).
     log_rate : numpy.ndarray
         Log learning rate of each batch, shape (batch,); 0 at the middle one.
     weights : numpy.ndarray

@@ -68,10 +68,17 @@ def reverse_law(
 @_compiled
 def _away(position: np.ndarray, noise: np.ndarray, d: CrossingArrays) -> np.ndarray:
     """Return y, log of the learning rate over the best one, shape (batch, threshold)."""
-    away = position[d.gamma_at] * np.log1p(noise) - d.log_best @ position
+    away = position[d.gamma_at] * _log_noise(noise, d) - d.log_best @ position
     for k in range(len(away)):
         away[k] += d.log_rate[k]
     return away
+
+
+@_compiled
+def _log_noise(noise: np.ndarray, d: CrossingArrays) -> np.ndarray:
+    """Return log(1 + N/P) over that of the middle batch, where the best rate is a coordinate."""
+    log_noise = np.log1p(noise)
+    return log_noise - log_noise[-1, d.middle]
 
 
 @_compiled
@@ -85,6 +92,7 @@ def _reverse_rates(
     away_bar = (m - (m + 1.0) * slower) * curve_bar
     gradient[d.steepness_at] += (
         (slower + (1.0 - slower) * m * away - m / (m + 1.0)) * curve_bar).sum()
-    gradient[d.gamma_at] += (np.log1p(noise) * away_bar).sum()
+    gradient[d.gamma_at] += (_log_noise(noise, d) * away_bar).sum()
     gradient -= away_bar.sum(axis=0) @ d.log_best
+    away_bar[-1, d.middle] -= away_bar.sum()
     return position[d.gamma_at] / (1.0 + noise) * away_bar

@@ -39,7 +39,7 @@ import xarray as xr
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.sweep.dataset import is_one_axis
-from cbsbayes.sweep.groups import without_baseline
+from cbsbayes.sweep.groups import learning_rate_rule, varied_rates, without_baseline
 
 __all__ = ["LAWS", "Law", "LawChoice", "Tuning", "batch_axes", "batch_scales", "batch_weights",
            "choose_law", "get_law", "middle_batch", "run_axes"]
@@ -239,18 +239,47 @@ def choose_law(ds: xr.Dataset, name: str = "auto") -> LawChoice:
     name : str
         A law's name, or ``auto``: the varied axes decide.
 
+    Where batches were run at several learning rates, each of these gives way to its form with a
+    learning rate. Under a rule, one rate for each batch, it does not: what the rate costs cannot be
+    told from what noise costs there, and S along the rule is what is known.
+
     Raises
     ------
     CBSDataError
-        If the named law needs axes that the data do not have.
+        If the named law needs axes or learning rates that the data do not have, or leaves out
+        learning rates that differ at one batch.
     """
-    one_axis = is_one_axis(ds)
     if name != "auto":
         law = get_law(name)
-        if law.two_axis and one_axis:
+        if law.two_axis and is_one_axis(ds):
             raise CBSDataError(f"law {name!r} needs n_prompts and n_rollouts, the data give only "
                                "total_batch; valid: total, power")
+        _check_rates(law, ds)
         return LawChoice(law, f"The {law.name} law was asked for.")
+    choice, rates = _by_axes(ds), varied_rates(ds)
+    if not len(rates) or learning_rate_rule(ds) is not None:
+        return choice
+    name = choice.law.name.replace("two_axis_free", "learning_rate")
+    law = get_law("learning_rate_total" if name == "total" else name)
+    return LawChoice(law, f"Batches were run at several learning rates, {rates[0]:g} to "
+                     f"{rates[-1]:g}: the rate is part of the law, its exponent free. "
+                     f"{choice.reason}")
+
+
+def _check_rates(law: Law, ds: xr.Dataset) -> None:
+    rates = varied_rates(ds)
+    if law.learning_rate and not len(rates):
+        raise CBSDataError(f"law {law.name!r} needs runs of two learning rates and more, all of "
+                           "them known; use --law two_axis_free, or add runs at another rate")
+    if len(rates) and not law.learning_rate and learning_rate_rule(ds) is None:
+        raise CBSDataError(f"law {law.name!r} knows no learning rate, and runs of one batch have "
+                           f"several, {rates[0]:g} to {rates[-1]:g}; use --law learning_rate, or "
+                           "name the group of one rate with --group")
+
+
+def _by_axes(ds: xr.Dataset) -> LawChoice:
+    """Return the law that the varied axes of the batch decide."""
+    one_axis = is_one_axis(ds)
     if one_axis:
         return LawChoice(get_law("total"), "The data give total batches only: the total-batch law.")
     prompts = len(np.unique(ds["n_prompts"].values))

@@ -72,7 +72,7 @@ class Priors:
     steepness, steepness_sd : float
         m, by which S rises beyond the best rate: log-normal around 1, sd .5; measured .6 to 2.3.
     rate_level_sd, rate_trend_sd : float
-        Log of the best rate at an endless batch: Normal(0, 1.5) around the middle of the rates
+        Log of the best rate at the middle batch: Normal(0, 1.5) around the middle of the rates
         tried, and its change per unit of threshold logit: Normal(0, .5).
     sigma_run, sigma_run_sd : float
         Run effect: log-normal around .08. Half-normal scales give funnels.

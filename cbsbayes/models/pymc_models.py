@@ -88,7 +88,7 @@ def build_crossing_model(data: CrossingData, law: Law, priors: Priors = PRIORS) 
              for name, value in model_data(data).items()}
         scales = {name: _noise_scale(name, d, priors) for name in law.scales}
         alpha = _exponent(law, priors)
-        tuning = _tuning(data, d, priors) if law.learning_rate else None
+        tuning = _tuning(law, data, scales, d, priors) if law.learning_rate else None
         log_s_min = _log_s_min(law, scales, (alpha, tuning), d, len(data.threshold), priors)
         law_ratio = law.log_ratio(d["n_prompts"][:, None], d["n_rollouts"][:, None],
                                   {k: v[None, :] for k, v in scales.items()}, alpha, tuning, xp=pt)
@@ -123,13 +123,17 @@ def _exponent(law: Law, priors: Priors) -> Any:
     return pm.TruncatedNormal("alpha", mean, sd, lower=lower, upper=upper)
 
 
-def _tuning(data: CrossingData, d: dict[str, Any], priors: Priors) -> Tuning:
+def _tuning(
+    law: Law, data: CrossingData, scales: dict[str, Any], d: dict[str, Any], priors: Priors
+) -> Tuning:
     """Return every run's learning rate beside the best one, shapes (run, 1) and (threshold,)."""
     gamma = pm.Normal("gamma", priors.gamma, priors.gamma_sd)
     steepness = pm.LogNormal("steepness", np.log(priors.steepness), priors.steepness_sd)
     log_best = pm.Normal("rate_level", 0.0, priors.rate_level_sd) + 0.0 * d["threshold_logit"]
     if len(data.threshold) > 1:
         log_best += pm.Normal("rate_trend", 0.0, priors.rate_trend_sd) * d["threshold_logit"]
+    at_middle = {name: value[len(data.threshold) // 2] for name, value in scales.items()}
+    log_best += gamma * law.log_noise(*_middle_batch(d), at_middle, xp=pt)
     pm.Deterministic("rate_max", pt.exp(log_best + data.log_rate_scale), dims="threshold")
     return Tuning(d["log_rate"][:, None], log_best, gamma, steepness)
 
@@ -143,11 +147,9 @@ def _log_s_min(
     alpha, tuning = shape
     if tuning is not None:
         tuning = replace(tuning, log_rate=0.0, log_best=tuning.log_best[middle])
-    prompts = pt.exp(pt.mean(pt.log(d["n_prompts"])))
-    rollouts = pt.exp(pt.mean(pt.log(d["n_rollouts"])))
     at_middle = {name: value[middle] for name, value in scales.items()}
     level = pm.Normal("log_S_level", 0.0, priors.steps_level_sd)
-    log_s_min = level - law.log_ratio(prompts, rollouts, at_middle, alpha, tuning, xp=pt)
+    log_s_min = level - law.log_ratio(*_middle_batch(d), at_middle, alpha, tuning, xp=pt)
     if n_thresholds > 1:
         expected = np.log(priors.growth) + pt.log(pt.diff(d["threshold_logit"]))
         growth = pm.Normal("log_growth", expected, priors.growth_sd, shape=n_thresholds - 1)
@@ -157,6 +159,11 @@ def _log_s_min(
         log_s_min = pt.reshape(log_s_min, (1,))
     pm.Deterministic("S_min", pt.exp(log_s_min + d["log_steps_scale"]), dims="threshold")
     return log_s_min
+
+
+def _middle_batch(d: dict[str, Any]) -> tuple[Any, Any]:
+    prompts, rollouts = (pt.exp(pt.mean(pt.log(d[axis]))) for axis in ("n_prompts", "n_rollouts"))
+    return prompts, rollouts
 
 
 def _run_effect(priors: Priors) -> Any:

@@ -261,7 +261,7 @@ def trajectory_data(fitted: xr.Dataset, law: Law, metric: str | None) -> Traject
     """
     if law.learning_rate:
         raise CBSDataError(f"the trajectory model has no form of law {law.name!r}; use --model "
-                           "crossing, or --law two_axis_free for runs of one learning rate")
+                           "crossing, or --law two_axis_free where each batch has one rate")
     _check(fitted, law)
     curves = curves_of(fitted, metric=metric, rule="first")
     step, value = curves.step, curves.value

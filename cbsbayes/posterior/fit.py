@@ -233,8 +233,7 @@ class Fit:
         Returns
         -------
         xarray.DataArray
-            Log of updates, dims (sample, [threshold], batch); infinite where a group size never
-            reaches the threshold.
+            Log of updates, dims (sample, [threshold], batch); infinite where never reached.
 
         Raises
         ------

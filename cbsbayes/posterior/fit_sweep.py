@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -22,6 +23,7 @@ from cbsbayes.inference.loo import compare_laws, leave_one_run_out
 from cbsbayes.models.laws import get_law
 from cbsbayes.models.parameters import NOISE_PRIORS, PRIORS
 from cbsbayes.models.trajectory import TRAJECTORY_PRIORS
+from cbsbayes.posterior import sentence
 from cbsbayes.posterior.cautions import (
     cautions,
     ceiling_sentences,
@@ -42,6 +44,7 @@ from cbsbayes.sweep.groups import learning_rate_rule
 
 __all__ = ["fit_sweep"]
 
+_OTHER_RATE = 3  # times the rate used: far enough to tell, near enough to be stable
 Stage = Callable[[str], None]
 
 
@@ -94,7 +97,8 @@ def fit_sweep(
     tables = {"cbs": cbs, "laws": law_table, "averaged": averaged_table(fits, weights, selected),
               "runs": runs_table(selected.runs, selected.reasons, selected.crossings),
               **{f"other_{name}": table for name, table in others.items()}}
-    notes = cautions(law, main.posterior, selected.crossings, law_table, others, cbs, PRIORS.alpha)
+    notes = cautions(law, main.posterior, selected.crossings, law_table, others, cbs,
+                     PRIORS.exponent(tuned=law.learning_rate))
     notes += _notes(main, cbs, selected)
     against = contradictions(selected.crossings, selected.fitted, selected.metric)
     if selected.options.alternatives:
@@ -117,13 +121,24 @@ def _notes(main: LawFit, cbs: pd.DataFrame, selected: Selection) -> list[str]:
     notes = noise_cautions(main.posterior, main.constants, selected.n_batches)
     if selected.options.ceiling_by_group:
         notes += ceiling_sentences(cbs)
-    elif selected.options.alternatives:
+    elif selected.options.alternatives and not selected.law.learning_rate:
         notes += small_group_caution(selected.fitted, selected.law, selected.metric,
                                      selected.crossings)
     if sampled := main.tree["sample_stats"].attrs.get("note", ""):
         notes.append(f"The posterior was {sampled}.")
-    if rate := learning_rate_rule(selected.runs):
-        notes.append(rate.sentence)
+    return [*notes, *_rate_notes(selected)]
+
+
+def _rate_notes(selected: Selection) -> list[str]:
+    """Return at which learning rates the numbers hold, or what a second one would tell."""
+    rates, rule = selected.fitted["learning_rate"].values, learning_rate_rule(selected.runs)
+    notes = [rule.sentence] if rule else []
+    if selected.law.learning_rate:
+        return [*notes, sentence("at_best_rates")]
+    if rule:
+        return [*notes, sentence("at_rates_used", n=3, more=_OTHER_RATE)]
+    if selected.options.alternatives and np.isfinite(rates).all():
+        return [*notes, sentence("one_rate", rate=rates[0], n=3, more=_OTHER_RATE)]
     return notes
 
 

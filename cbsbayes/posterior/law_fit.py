@@ -290,7 +290,8 @@ def averaged_table(
     """Return a table like ``cbs.csv`` of quantities averaged over laws, law ``average``.
 
     A quantity that some law does not state (the best group size under the total-batch law) is
-    averaged over those that do.
+    averaged over those that do. Laws without a learning rate say what holds at the rates used, not
+    at the best ones, and are not mixed with those that know it.
 
     Parameters
     ----------
@@ -301,6 +302,8 @@ def averaged_table(
     selected : Selection
         The runs fitted.
     """
+    fits = {name: fit for name, fit in fits.items()
+            if fit.law.learning_rate == selected.law.learning_rate}
     seed = selected.options.sampler.random_seed
     posterior, prior = (_mixtures(of_laws, weights, seed) if len(fits) > 1 else [] for of_laws in (
         {name: fit.quantities for name, fit in fits.items()},

@@ -29,7 +29,13 @@ from cbsbayes.models.laws import Law, LawChoice, choose_law, get_law
 from cbsbayes.models.measured_noise import MIN_ROLLOUTS
 from cbsbayes.posterior.ceilings import check_ceilings
 from cbsbayes.sweep.dataset import choose_metric, is_one_axis
-from cbsbayes.sweep.groups import choose_runs, group_names, of_group, without_baseline
+from cbsbayes.sweep.groups import (
+    choose_runs,
+    group_names,
+    learning_rate_rule,
+    of_group,
+    without_baseline,
+)
 
 __all__ = ["MODELS", "FitOptions", "Selection", "alternative_laws", "runs_table", "select",
            "with_parts"]
@@ -222,7 +228,9 @@ def alternative_laws(law: Law, ds: xr.Dataset) -> list[str]:
     """
     both = not is_one_axis(ds) and all(
         len(np.unique(ds[name].values)) > 1 for name in ("n_prompts", "n_rollouts"))
-    if not (both or law.two_axis):
+    if law.learning_rate:
+        names = _with_rates(law, ds, both=both)
+    elif not (both or law.two_axis):
         names = ["total", "power"]
     else:
         own, other = ("", "_plain") if law.group_baseline else ("_plain", "")
@@ -231,6 +239,15 @@ def alternative_laws(law: Law, ds: xr.Dataset) -> list[str]:
         if other == "" and (ds["n_rollouts"].values < 2).any():
             names.remove("two_axis_free")  # 1/(G - 1) has no value at G = 1
     return [name for name in names if name != law.name]
+
+
+def _with_rates(law: Law, ds: xr.Dataset, *, both: bool) -> list[str]:
+    """Return the laws of learning rates, and what says as much of runs under one rule."""
+    ruled = learning_rate_rule(ds) is not None
+    if not both:
+        return ["learning_rate_total", *(["total", "power"] if ruled else [])]
+    own = "_plain" if not law.group_baseline else ""
+    return ["learning_rate_total", *([f"two_axis_free{own}"] if ruled else [])]
 
 
 def _metric(ds: xr.Dataset, metric: str | None) -> str | None:
@@ -285,8 +302,9 @@ def with_parts(choice: LawChoice, ds: xr.Dataset, noise: pd.DataFrame) -> LawCho
     if choice.law.two_axis or is_one_axis(ds) or not parts:
         return choice
     ending = "_plain" if without_baseline(ds) else ""
-    return LawChoice(get_law(f"two_axis_free{ending}"), "Gradient noise was measured between and "
-                     "within prompts: the two-axis law, its exponent free.")
+    name = "learning_rate" if choice.law.learning_rate else "two_axis_free"
+    return LawChoice(get_law(name + ending), "Gradient noise was measured between and within "
+                     "prompts: the two-axis law, its exponent free.")
 
 
 def runs_table(

@@ -1,9 +1,9 @@
 """Which runs are fitted together, and which are set apart and why.
 
-Runs of different models, data sets, estimators, learning rates or reuse are never pooled. Where
-every batch size was trained at one learning rate, scaled with the batch, the runs form one sweep
-under that rule; only rates that differ at one batch size set runs apart. Within a group, every run
-that does not enter the fit is named with its reason.
+Runs of different models, data sets, estimators or reuse are never pooled. Runs that differ in
+their learning rate only are one group: the rate is part of its law, at one batch size as along a
+rule such as lr ∝ batch^k; those of one rate can still be asked for by its name. Within a group,
+every run that does not enter the fit is named with its reason.
 """
 
 from __future__ import annotations
@@ -17,39 +17,65 @@ import xarray as xr
 from cbsbayes.errors import CBSDataError
 
 __all__ = ["LearningRateRule", "choose_runs", "group_names", "group_of", "learning_rate_rule",
-           "of_group", "without_baseline"]
+           "of_group", "varied_rates", "without_baseline"]
 
 _NO_BASELINE = frozenset({"reinforce_plus_plus", "reinforce", "remax", "ppo", "gae"})
 _AXES = {"total_batch": "batch", "n_prompts": "prompts", "n_rollouts": "rollouts"}
 _ROUNDING = 1e-9  # of a sum of squares, below which two fits are as good
 
 
-def group_of(ds: xr.Dataset) -> xr.DataArray:
+def group_of(ds: xr.Dataset, *, by_rate: bool = False) -> xr.DataArray:
     """Return each run's group, a readable label; runs of different groups are never pooled.
 
-    A group is model × dataset × algorithm × learning_rate × ppo_epochs; parts that are unknown
-    (or, for ppo_epochs, 1) are left out of the label. Where every batch size has one learning
-    rate, that it changes with the batch is a rule and makes no groups.
+    A group is model × dataset × algorithm × ppo_epochs, and whether the learning rate is known;
+    parts that are unknown (or, for ppo_epochs, 1) are left out of the label, which names the
+    learning rate, its rule or its range too.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        A sweep.
+    by_rate : bool
+        Whether each learning rate is a group of its own.
 
     Returns
     -------
     xarray.DataArray
         Text, dims run.
     """
-    rates = ds["learning_rate"].values
     settings = pd.DataFrame({name: ds[name].values
                              for name in ("model", "dataset", "algorithm", "ppo_epochs")})
-    settings["known"] = np.isfinite(rates)
+    rates = pd.Series(ds["learning_rate"].values)
+    settings["rate"] = rates.map("{:g}".format) if by_rate else np.isfinite(rates)
     labels = np.full(len(settings), "", dtype=object)
     for places in settings.groupby(list(settings)).indices.values():
-        rule = learning_rate_rule(ds.isel(run=places))
-        model, dataset, algorithm, epochs, known = settings.iloc[places[0]]
-        for k in places:
-            rate = rule.label if rule else f"lr {rates[k]:g}" if known else ""
-            parts = [model, dataset, algorithm, rate, f"{epochs} epochs" if epochs > 1 else ""]
-            labels[k] = " · ".join(filter(None, parts)) or "all runs"
+        model, dataset, algorithm, epochs = settings.iloc[places[0], :4]
+        parts = [model, dataset, algorithm, _rate_label(ds.isel(run=places)),
+                 f"{epochs} epochs" if epochs > 1 else ""]
+        labels[places] = " · ".join(filter(None, parts)) or "all runs"
     return xr.DataArray(labels.astype(np.str_), dims="run", coords={"run": ds["run"]},
                         name="group")
+
+
+def _rate_label(ds: xr.Dataset) -> str:
+    if rule := learning_rate_rule(ds):
+        return rule.label
+    rates = varied_rates(ds)
+    if len(rates):
+        return f"lr {rates[0]:g} to {rates[-1]:g}"
+    rate = ds["learning_rate"].values[0]
+    return f"lr {rate:g}" if np.isfinite(rate) else ""
+
+
+def varied_rates(ds: xr.Dataset) -> np.ndarray:
+    """Return the learning rates of runs, sorted; none where there is one, or some are unknown."""
+    rates = np.unique(_rounded_rates(ds))
+    known = np.isfinite(rates).all() and (rates > 0).all()
+    return rates if known and len(rates) > 1 else rates[:0]
+
+
+def _rounded_rates(ds: xr.Dataset) -> np.ndarray:
+    return np.array([float(f"{rate:.6g}") for rate in ds["learning_rate"].values])
 
 
 def group_names(ds: xr.Dataset) -> list[str]:
@@ -58,17 +84,18 @@ def group_names(ds: xr.Dataset) -> list[str]:
 
 
 def of_group(ds: xr.Dataset, group: str) -> xr.Dataset:
-    """Return the runs of one group.
+    """Return the runs of one group, or those of it that have one learning rate.
 
     Raises
     ------
     CBSDataError
         If there is no such group; the message lists those there are.
     """
-    names = group_names(ds)
-    if group not in names:
-        raise CBSDataError(f"no group {group!r}; the sweep's groups are: {'; '.join(names)}")
-    return ds.isel(run=np.flatnonzero(group_of(ds).values == group))
+    for by_rate in (False, True):
+        places = np.flatnonzero(group_of(ds, by_rate=by_rate).values == group)
+        if len(places):
+            return ds.isel(run=places)
+    raise CBSDataError(f"no group {group!r}; the sweep's groups are: {'; '.join(group_names(ds))}")
 
 
 def without_baseline(ds: xr.Dataset) -> bool:
@@ -134,7 +161,7 @@ class LearningRateRule(NamedTuple):
             f" (standard error {self.standard_error:.2g})")
         return (f"The learning rate changes with the batch, one rate for each batch size, from "
                 f"{self.lowest:g} to {self.highest:g}: lr ∝ {_AXES[self.axis]}^{self.exponent:.2f}"
-                f"{error}. All numbers hold under that rule.")
+                f"{error}.")
 
 
 def learning_rate_rule(ds: xr.Dataset) -> LearningRateRule | None:
@@ -151,10 +178,10 @@ def learning_rate_rule(ds: xr.Dataset) -> LearningRateRule | None:
         None where there is only one rate, where some are unknown, and where rates differ at one
         batch size.
     """
-    rates = np.array([float(f"{rate:.6g}") for rate in ds["learning_rate"].values])
+    rates = _rounded_rates(ds)
     batches = np.column_stack([ds[name].values for name in _AXES])
     pairs = np.unique(np.column_stack([batches, rates]), axis=0)
-    if not np.isfinite(rates).all() or (rates <= 0).any() or len(np.unique(rates)) < 2:
+    if not len(varied_rates(ds)):
         return None
     if len(pairs) > len(np.unique(batches, axis=0)):
         return None

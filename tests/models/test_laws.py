@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.models.laws import LAWS, choose_law, get_law
+from cbsbayes.models.laws import LAWS, Tuning, choose_law, get_law
 from cbsbayes.sweep.dataset import new_sweep
 
 PROMPTS = np.array([4.0, 32.0, 128.0, 1024.0])
@@ -111,6 +111,42 @@ def test_the_varied_axes_decide_the_law(batches, algorithm, law, reason):
     choice = choose_law(sweep(*batches, algorithm=algorithm))
     assert choice.law.name == law
     assert re.search(reason, choice.reason)
+
+
+@pytest.mark.parametrize(("batches", "algorithm", "law"), [
+    (BOTH, "grpo", "learning_rate"),
+    (BOTH, "reinforce_plus_plus", "learning_rate_plain"),
+    (([16, 32, 64, 16], [8] * 4), "grpo", "learning_rate_total"),
+])
+def test_a_law_knows_the_learning_rates_that_were_tried_at_one_batch(batches, algorithm, law):
+    prompts, rollouts = (axis * 2 for axis in batches)
+    ds = sweep(prompts, rollouts, algorithm=algorithm, learning_rate=[1e-6] * 4 + [3e-6] * 4)
+    choice = choose_law(ds)
+    assert choice.law.name == law
+    assert "several learning rates, 1e-06 to 3e-06" in choice.reason
+    with pytest.raises(CBSDataError, match="knows no learning rate, and runs of one batch have"):
+        choose_law(ds, "total")
+    one = sweep(*batches, algorithm=algorithm, learning_rate=[1e-6] * 4)
+    assert not choose_law(one).law.learning_rate
+    with pytest.raises(CBSDataError, match="needs runs of two learning rates"):
+        choose_law(one, law)
+
+
+def test_one_rate_for_each_batch_keeps_the_law_of_the_rates_used():
+    ds = sweep(*BOTH, learning_rate=[1e-6, 2e-6, 4e-6, 4e-6])
+    assert choose_law(ds).law.name == "two_axis_free"
+    assert choose_law(ds, "learning_rate").law.learning_rate
+
+
+def test_a_rate_off_the_best_one_costs_updates():
+    law, x = LAWS["learning_rate"], np.geomspace(1e-3, 1e3, 601)
+    log_noise = law.log_noise(64.0, 8.0, VALUES)
+    best = -6.0 - 0.5 * log_noise
+    ratio = law.log_ratio(64.0, 8.0, VALUES, 1.0, Tuning(best + np.log(x), -6.0, 0.5, 2.0))
+    assert ratio[300] == pytest.approx(log_noise)
+    assert ratio.argmin() == 300
+    assert np.diff(ratio)[0] / np.diff(np.log(x))[0] == pytest.approx(-1, abs=0.01)
+    assert np.diff(ratio)[-1] / np.diff(np.log(x))[0] == pytest.approx(2, abs=0.01)
 
 
 def test_one_axis_data_get_a_law_of_the_total_batch():

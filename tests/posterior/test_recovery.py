@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cbsbayes import read_logs
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.inference.sampling import SamplerSettings, sample_crossings
 from cbsbayes.models.crossing_data import crossing_data
@@ -94,6 +95,31 @@ def test_one_phase_alone_gives_no_two_scales(phase):
     assert (fit.cbs.loc[fit.cbs["quantity"] == gain, "status"] == "identified").all()
     steps = fit.cbs[fit.cbs["quantity"] == "steps"]
     assert (steps["status"] == "identified").all()
+
+
+# Learning rates that go with the batch ---------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scaled_rates(root):
+    """Return curves at lr ∝ √batch; its twin has the same curves at one learning rate."""
+    return read_logs([str(root / "tests" / "data" / "sqrt_lr" / "sqrt_lr.csv")])
+
+
+def test_rates_scaled_with_the_batch_give_the_critical_batch_of_one_rate(scaled_rates):
+    asked = {"thresholds": [0.7, 0.75], "sampler": QUICK, "alternatives": False}
+    twin = scaled_rates.assign_coords(learning_rate=("run", np.full(36, 1e-6)))
+    one, scaled = (fit_sweep(ds, **asked) for ds in (twin, scaled_rates))
+    tuned = fit_sweep(scaled_rates, law="learning_rate", **asked)
+    columns, found = ["threshold", "at", "median", "ci_lower", "ci_upper"], []
+    for fit in (one, scaled, tuned):
+        cbs = fit.cbs[(fit.cbs["quantity"] == "cbs_prompts") & (fit.cbs["at"] == "n_rollouts=8")]
+        found.append(cbs[columns].reset_index(drop=True))
+    np.testing.assert_allclose(found[1]["median"], found[0]["median"], rtol=0.02)
+    draws = Surface(tuned.law, tuned.posterior).solve(steps_ratio(2.0), "prompts", 8)
+    low, high = draws.quantile([0.05, 0.95], ("chain", "draw")).values
+    assert (low < found[0]["median"]).all()
+    assert (found[0]["median"] < high).all()
 
 
 # The shipped sweep ------------------------------------------------------------------------

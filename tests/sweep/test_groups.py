@@ -12,6 +12,7 @@ from cbsbayes.sweep.groups import (
     group_names,
     learning_rate_rule,
     of_group,
+    varied_rates,
     without_baseline,
 )
 
@@ -58,9 +59,9 @@ def test_an_estimator_is_known_only_if_all_runs_agree():
 
 
 def test_groups_are_never_pooled():
-    ds = sweep([16, 32, 64, 16], [8] * 4, learning_rate=[1e-6, 1e-6, 1e-6, 1e-5])
-    assert group_names(ds) == ["grpo · lr 1e-05", "grpo · lr 1e-06"]
-    assert list(of_group(ds, "grpo · lr 1e-06")["run"].values) == ["r0", "r1", "r2"]
+    ds = sweep([16, 32, 64, 16], [8] * 4, algorithm=["grpo"] * 3 + ["rloo"])
+    assert group_names(ds) == ["grpo", "rloo"]
+    assert list(of_group(ds, "grpo")["run"].values) == ["r0", "r1", "r2"]
     with pytest.raises(CBSDataError, match="no group 'ppo'; the sweep's groups are: grpo"):
         of_group(ds, "ppo")
 
@@ -96,10 +97,13 @@ def test_a_rule_that_is_not_a_power_has_its_error():
     assert "standard error" not in learning_rate_rule(two).sentence
 
 
-def test_rates_that_differ_at_one_batch_make_groups():
+def test_learning_rates_are_one_group_of_which_each_can_be_asked_for():
     both = sweep([16, 32, 64] * 2, [8] * 6, learning_rate=[1e-6] * 3 + [1e-6, 2e-6, 4e-6])
     assert learning_rate_rule(both) is None
-    assert group_names(both) == ["grpo · lr 1e-06", "grpo · lr 2e-06", "grpo · lr 4e-06"]
+    assert varied_rates(both).tolist() == [1e-6, 2e-6, 4e-6]
+    assert group_names(both) == ["grpo · lr 1e-06 to 4e-06"]
+    assert list(of_group(both, "grpo · lr 1e-06")["run"].values) == ["r0", "r1", "r2", "r3"]
+    assert of_group(both, "grpo · lr 1e-06 to 4e-06").sizes["run"] == 6
     one = sweep([16, 32, 64], [8] * 3, learning_rate=[1e-6] * 3)
     assert learning_rate_rule(one) is None
     assert group_names(one) == ["grpo · lr 1e-06"]
