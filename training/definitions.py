@@ -48,6 +48,7 @@ class Phase:
     title: str
     hardware: str
     cells: tuple[Cell, ...]
+    file: Path
 
 
 def phase_names(folder: Path = PHASES_FOLDER) -> list[str]:
@@ -103,7 +104,7 @@ def read_phase(
               for point in _points(block, name, f"{path.name}: block {k + 1}")]
     cells = [_cell(point, seed, head, common) for seed in common["controls"].seeds.replicates
              for point in points]
-    return Phase(name, head["title"], head["hardware"], tuple(_once(cells, path.name)))
+    return Phase(name, head["title"], head["hardware"], tuple(_once(cells, path.name)), path)
 
 
 def with_machines(phase: Phase, gpus: int | None, nodes: int | None) -> Phase:

@@ -6,6 +6,7 @@ python -m training.sweep p2c --check                       # what is missing on 
 python -m training.sweep p2c --dry-run                     # the exact verl commands
 python -m training.sweep p2c --run                         # run what is not finished, here
 python -m training.sweep outputs/plan/phases/planned.toml --run   # what cbsbayes.plan asks for
+python -m training.sweep tiny --loop --budget 200000 --width 0.5   # and what the plan asks for
 python -m training.sweep p2c --slurm p2c.sbatch --sbatch=--time=24:00:00
 python -m training.sweep p2c --ray http://head:8265 --nodes 2
 """
@@ -20,6 +21,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
         "the script or the submission")
     act = parser.add_mutually_exclusive_group()
     act.add_argument("--run", action="store_true", help="run what is not finished, on this machine")
+    act.add_argument("--loop", action="store_true", help="run the phase, then fit, plan and run "
+                     "the next runs, until --width or --budget is reached")
     act.add_argument("--check", action="store_true", help="say what is missing on this machine")
     act.add_argument("--slurm", type=Path, metavar="FILE", help="write a Slurm array script")
     act.add_argument("--ray", metavar="ADDRESS", help="submit to a Ray cluster as one job")
@@ -72,6 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--timings", type=Path, action="append", default=[], metavar="DIR",
         help="a further sweep folder whose runs tell how long steps take on these machines")
     add("--tries", type=_count, default=2, metavar="N", help="attempts per run (%(default)s)")
+    add("--budget", type=_count, metavar="N", help="with --loop: samples of all runs together")
+    add("--width", type=float, default=0.0, metavar="W", help="with --loop: stop where the "
+        "quantity's interval is this narrow in log, e.g. 0.7 for a factor of two")
+    add("--plan", action="append", default=[], metavar="OPTION", help="with --loop: an option of "
+        "cbsbayes.plan, e.g. --plan=--quantity=S_min")
     add("--wandb", action="store_true", help="log to wandb as well")
     add("--project", default="cbs_rlvr", help="project name of the loggers (%(default)s)")
     add("--parallel", type=_count, metavar="N", help="with --slurm: most rows at a time")
@@ -107,6 +116,8 @@ def _run(options: argparse.Namespace) -> int:
     costs = [estimate(cell, timings, sum(validation_items(cell, places).values()))
              for cell in cells]
     _list_cells(phase, rows, cells, costs, as_json=options.json)
+    if options.loop:
+        return _loop(options, phase, places)
     return _run_here(options, cells, places) if options.run else EXIT_OK
 
 
@@ -207,6 +218,24 @@ def _check(cells: Sequence[Cell], places: Places) -> int:
     problems = missing(cells, places)
     print("\n".join(f"missing: {problem}" for problem in problems) or "nothing is missing")
     return EXIT_INPUT if problems else EXIT_OK
+
+
+def _loop(options: argparse.Namespace, phase: Phase, places: Places) -> int:
+    from training.checks import check_ready
+    from training.local import run_cells
+    from training.loop import Goal, run_loop
+
+    if options.budget is None:
+        raise CBSDataError("--loop needs --budget, the samples that all runs may take together")
+    check_ready(phase.cells, places)
+    say = partial(print, flush=True)
+    reached = run_loop(
+        phase, places, Goal(options.budget, options.width, asked=tuple(options.plan)),
+        run=lambda cells: run_cells(cells, places, tries=options.tries, say=say), say=say)
+    print(f"{'the interval is as narrow as asked' if reached else 'the budget is spent'}\n"
+          f"next: python -m cbsbayes.ingest {places.output / 'logs'} -o "
+          f"{places.output / 'sweep.nc'}")
+    return EXIT_OK
 
 
 def _run_here(options: argparse.Namespace, cells: Sequence[Cell], places: Places) -> int:

@@ -1,0 +1,155 @@
+"""Fit what is there, plan the next runs, start them, until an interval is narrow enough.
+
+Everything stands in the sweep's folder, so that a loop that was stopped goes on where it was: the
+logs of all runs in ``logs``, and in ``rounds/K`` the sweep that round K saw, its plan and the phase
+files of the runs it asked for. Fits and plans are made by the package's own commands, in processes
+of their own: the training side imports no sampler.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cbsbayes.errors import CBSDataError
+from training.cells import Cell
+from training.definitions import Phase, read_phase
+from training.local import Outcome
+from training.logs import read_progress
+from training.verl_command import Places
+
+__all__ = ["Goal", "run_loop"]
+
+_FINE = (0, 3)  # exit statuses of a plan: 3 says that sampling checks were not passed
+
+
+@dataclass(frozen=True)
+class Goal:
+    """When to stop, and what for.
+
+    Attributes
+    ----------
+    budget : int
+        Samples that all runs may take together, those of the first phase included.
+    width : float
+        Log width of the quantity's interval that is narrow enough; 0.7 is a factor of two.
+    runs : int
+        Planned at a time.
+    asked : tuple of str
+        Further options of ``python -m cbsbayes.plan``, such as the quantity.
+    """
+
+    budget: int
+    width: float = 0.0
+    runs: int = 2
+    asked: tuple[str, ...] = ()
+
+
+def run_loop(
+    phase: Phase, places: Places, goal: Goal, *,
+    run: Callable[[Sequence[Cell]], Outcome], say: Callable[[str], None] = print,
+) -> bool:
+    """Run a phase, then round after round what the plan asks for.
+
+    Parameters
+    ----------
+    phase : Phase
+        The first runs; planned runs take over the controls of its file.
+    places : Places
+        Where runs are.
+    goal : Goal
+        When to stop.
+    run : callable
+        Runs cells and says how it went.
+    say : callable
+        Told what is done.
+
+    Returns
+    -------
+    bool
+        Whether the interval is as narrow as asked; False where the budget ends the loop.
+
+    Raises
+    ------
+    CBSDataError
+        If runs fail, the logs cannot be fitted, or a plan asks for nothing new.
+    """
+    cells = list(phase.cells)
+    _run_all(cells, run)
+    for number in itertools.count(1):
+        folder = places.output / "rounds" / f"{number:03d}"
+        left = goal.budget - sum(_samples(cell, places) for cell in cells)
+        if not (folder / "plan" / "manifest.json").exists():
+            say(f"round {number}: {len(cells)} runs, {left:,} samples left")
+            folder.mkdir(parents=True, exist_ok=True)
+            _call("ingest", str(places.output / "logs"), "-o", str(folder / "sweep.nc"), "--quiet")
+            _plan(folder, phase.file, goal, left)
+        plan = json.loads((folder / "plan" / "plan.json").read_text("utf-8"))
+        known = plan["quantity"]
+        say(f"round {number}: {known['name']} ({known['at']}) at {known['threshold']:g}: "
+            f"{_number(known['median'])} ({_number(known['ci_lower'])} to "
+            f"{_number(known['ci_upper'])}) {known['unit']}")
+        if _width(known) <= goal.width:
+            return True
+        planned = [cell for path in sorted((folder / "plan" / "phases").glob("*.toml"))
+                   for cell in read_phase(str(path)).cells]
+        new = [cell for cell in planned if cell.name not in {known.name for known in cells}]
+        if not new:
+            raise CBSDataError(f"round {number} asks for no run that is not there already; see "
+                               f"{folder / 'plan' / 'index.html'}")
+        if sum(cell.steps * cell.updates_per_step * cell.total_batch for cell in new) > left:
+            say(f"the next runs, {', '.join(cell.name for cell in new)}, take more than the "
+                f"{left:,} samples left")
+            return False
+        _run_all(new, run)
+        cells += new
+    return False  # not reached: every round takes samples
+
+
+def _run_all(cells: Sequence[Cell], run: Callable[[Sequence[Cell]], Outcome]) -> None:
+    outcome = run(cells)
+    if outcome.failed or outcome.busy:
+        raise CBSDataError(f"{outcome.failed} runs failed and {outcome.busy} are run elsewhere; "
+                           "mend what stopped them, or wait, and start the loop again")
+
+
+def _plan(folder: Path, like: Path, goal: Goal, left: int) -> None:
+    """Plan as many runs as asked, or those of them that fit into what is left."""
+    command = ("plan", str(folder / "sweep.nc"), "-o", str(folder / "plan"), "--like", str(like),
+               *goal.asked, "--quiet")
+    _call(*command, "--runs", str(goal.runs))
+    first = json.loads((folder / "plan" / "plan.json").read_text("utf-8"))["runs"]
+    if first[-1]["cost_so_far"] > left >= first[0]["cost_so_far"]:
+        _call(*command, "--runs", str(goal.runs), "--budget", str(left))
+
+
+def _call(name: str, *arguments: str) -> None:
+    done = subprocess.run([sys.executable, "-m", f"cbsbayes.{name}", *arguments],
+                          capture_output=True, text=True, check=False)
+    if done.returncode not in _FINE:
+        last = (done.stderr.strip() or f"cbsbayes.{name} ended without a word").splitlines()[-1]
+        raise CBSDataError(last)
+
+
+def _samples(cell: Cell, places: Places) -> int:
+    """Return the rollouts that a run has trained on."""
+    steps = max(0, read_progress(places.log(cell.name)).last_step)
+    return steps * cell.updates_per_step * cell.total_batch
+
+
+def _width(known: dict[str, Any]) -> float:
+    """Return the log width of an interval, infinite for a bound."""
+    if known["status"] != "identified":
+        return math.inf
+    return math.log(known["ci_upper"] / known["ci_lower"])
+
+
+def _number(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.3g}"
