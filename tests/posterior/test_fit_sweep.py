@@ -10,14 +10,16 @@ import pytest
 import xarray as xr
 from fitted import SETTINGS, groups_sweep, quick_sampling
 
+from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.posterior.selection import alternative_laws
+from cbsbayes.posterior.selection import alternative_laws, runs_table
 from cbsbayes.posterior.tidy import CBS_COLUMNS
 from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.simulation.truth import true_steps
 from cbsbayes.sweep.dataset import digest, new_sweep
+from cbsbayes.sweep.groups import choose_runs
 
 
 class Stopped(Exception):
@@ -82,6 +84,24 @@ def test_every_run_is_used_or_named_with_its_reason(fit, sweep):
     assert single["reason"].str.contains("a group of one has no baseline").all()
     assert (table.loc[table["used"], "reason"] == "").all()
     assert table["used"].sum() == table.shape[0] - 2
+    bounds = [f"{bound}_{t:.12g}" for t in fit.thresholds for bound in ("lower", "upper")]
+    assert list(fit.runs.columns) == [
+        "run", "name", "phase", "n_prompts", "n_rollouts", "total_batch", "seed", "state", "used",
+        "reason", "first_step", "last_step", "attempts", "remark", *bounds]
+    assert table.loc[~table["used"], bounds].isna().all(axis=None)
+    for name in ("lower", "upper"):  # right-censored stays visible
+        columns = table.loc[table["used"], [b for b in bounds if b.startswith(name)]]
+        np.testing.assert_array_equal(columns, fit.crossings[name])
+    assert np.isinf(table[bounds]).any(axis=None)
+
+
+def test_thresholds_that_differ_late_keep_their_own_columns():
+    ds = simulate_sweep("p1", seeds=1)
+    crossings = find_crossings(ds, [0.65000001, 0.65000002])
+    columns = runs_table(ds, choose_runs(ds), crossings).columns
+    assert {"lower_0.65000001", "upper_0.65000002"} <= set(columns)
+    found = find_crossings(ds, [0.1 + 0.2 + 0.35])
+    assert "upper_0.65" in runs_table(ds, choose_runs(ds), found).columns
 
 
 def test_tables_hold_the_columns_of_the_contract(fit):
@@ -110,14 +130,6 @@ def test_replicates_are_centred_on_the_law(fit):
     assert abs(float(away.mean())) < 0.01
     spread = np.hypot(fit.posterior["sigma_run"].mean(), fit.posterior["sigma_residual"].mean())
     assert float(away.std()) == pytest.approx(float(spread), rel=0.1)
-
-
-@pytest.mark.parametrize(("design", "phases", "law"), [
-    ("p1+p2b", ["p1", "p2b"], "two_axis_free"), ("p1", ["p1"], "total"), ("p2c", ["p2c"],
-                                                                       "two_axis_free"),
-])
-def test_the_axes_decide_the_law(design, phases, law):
-    assert sampled(simulate_sweep(design, 1))[1].name == law
 
 
 def test_without_a_group_baseline_the_law_is_plain_and_groups_of_one_stay():
