@@ -100,7 +100,7 @@ def test_rounds_go_on_until_the_budget_is_spent_and_on_where_it_is_raised(tmp_pa
 
 
 def test_runs_that_fail_end_it(tmp_path, phase):
-    with pytest.raises(CBSDataError, match="1 runs failed .* start the loop again"):
+    with pytest.raises(CBSDataError, match=r"1 runs failed .* start the loop again"):
         run_loop(phase, places(tmp_path), Goal(10**6), run=lambda cells: Outcome(failed=1))
 
 
