@@ -183,8 +183,8 @@ def _histories(
 ) -> dict[str, _History | BaseException]:
     """Return each run's history from the cache or the service, or why there is none."""
     paths = {run.id: folder / f"{_file_name(run.id)}.parquet" for run in runs}
-    kept = {run.id: _load(paths[run.id], _version(run)) for run in runs}
-    found: dict[str, _History | BaseException] = {id_: h for id_, h in kept.items() if h is not None}
+    found: dict[str, _History | BaseException] = {
+        run.id: kept for run in runs if (kept := _load(paths[run.id], _version(run))) is not None}
     jobs = {run.id: partial(_fetch, run, paths[run.id]) for run in runs if run.id not in found}
     cached = len(found)
 

@@ -50,12 +50,10 @@ class Content(TypedDict, total=False):
         Whether the target is reached from below (accuracy, the default) or from above (loss).
     default_metric : str
         The metric a fit takes unless told; by default the only one.
-    title, history : str
-        CF attributes; a stamped default stands in for an empty one.
+    history : str
+        How it was made; a stamped default stands in for an empty one.
     notes : iterable of str
         Sentences about the data that every report repeats.
-    extra_attrs : mapping
-        Further attributes by variable name, e.g. what `step_time` leaves out.
     """
 
     accuracy: ArrayLike
@@ -69,10 +67,8 @@ class Content(TypedDict, total=False):
     train_step: ArrayLike
     direction: str
     default_metric: str
-    title: str
     history: str
     notes: Iterable[str]
-    extra_attrs: Mapping[str, Mapping[str, Any]]
 
 
 def new_sweep(
@@ -128,11 +124,9 @@ def new_sweep(
     if "accuracy" in ds:
         evaluated = ds["accuracy"].notnull().any("metric")
         ds["last_step"] = ds["last_step"].fillna(ds["step"].where(evaluated).max("step"))
-    for name, attrs in given.get("extra_attrs", {}).items():
-        ds[name].attrs.update(attrs)
     only = str(ds["metric"].values[0]) if ds.sizes.get("metric") == 1 else ""
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
-    ds.attrs = {"title": given.get("title") or "sweep of training runs",
+    ds.attrs = {"title": "sweep of training runs",
                 "history": given.get("history") or f"{stamp} made by cbsbayes",
                 "Conventions": "CF-1.11", "schema_version": SCHEMA_VERSION,
                 "direction": given.get("direction", "increasing"),

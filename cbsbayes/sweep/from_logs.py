@@ -16,7 +16,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from cbsbayes.errors import CBSDataError
@@ -86,18 +85,15 @@ def build_sweep(
         noise, left_out = _lay_out_noise(runs)
         content |= noise
         notes += [*plan.notes, *said, *left_out]
-    table = pd.DataFrame([{
-        "run": name, "name": clean_text(run.log.name), "state": run.log.state,
-        "source": run.log.source, "attempts": run.attempts, "usable": int(run.usable),
-        "remark": clean_text(run.remark),
-        **{key: clean_text(value) if isinstance(value, str) else value
-           for key, value in run.coords.items()}} for run, name in zip(runs, ids, strict=True)])
-    empty = [name for name, one in RUN_COLUMNS.items() if not one.always
-             and (table[name] == one.blank).all()]
-    about = Content(direction=direction, history=history,
-                    notes=list(dict.fromkeys(map(clean_text, notes))),
-                    extra_attrs={"step_time": {"comment": LEFT_OUT}})
-    return new_sweep(table.drop(columns=empty).assign(**columns), **(content | about))
+    rows = [{"name": run.log.name, "state": run.log.state, "source": run.log.source,
+             "attempts": run.attempts, "usable": run.usable, "remark": run.remark, **run.coords}
+            for run in runs]
+    settings = {name: [row[name] for row in rows] for name, column in RUN_COLUMNS.items()
+                if column.always or any(column.known(row[name]) for row in rows)}
+    ds = new_sweep({"run": ids, **settings, **columns}, **content, direction=direction,
+                   history=history, notes=list(dict.fromkeys(map(clean_text, notes))))
+    ds["step_time"].attrs["comment"] = LEFT_OUT
+    return ds
 
 
 def _read_settings(records: Sequence[RunLog]) -> tuple[list[Run], list[str]]:
@@ -226,7 +222,7 @@ def _lay_out_curves(
     if np.isfinite(signal).any():
         columns["signal_fraction"] = signal
     content = Content(
-        accuracy=accuracy, step=step, metric=[clean_text(label) for label in labels],
+        accuracy=accuracy, step=step, metric=labels,
         n_items=_n_items(runs, labels, plan.default), default_metric=clean_text(plan.default))
     return runs, columns, content, [*notes, *rounded]
 

@@ -70,22 +70,10 @@ def test_any_sweep_survives_the_file(tmp_path, data):
          "seed": data.draw(st.lists(st.none() | st.integers(0, 2**31), min_size=count,
                                     max_size=count))},
         accuracy=data.draw(hnp.arrays(np.float64, (count, 1, len(steps)), elements=FLOATS)),
-        step=sorted(steps), metric=["m"], title=data.draw(st.text(
+        step=sorted(steps), metric=["m"], history=data.draw(st.text(
             st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)))
     write_sweep(ds, tmp_path / "sweep.nc")
     assert read_sweep(tmp_path / "sweep.nc").identical(ds)
-
-
-@pytest.mark.parametrize(("read", "name", "content", "message"), [
-    (read_sweep, "none.nc", None, "does not exist"), (read_sweep, "", None, "is a folder"),
-    (read_sweep, "x.nc", b"run,step\n", "not netCDF"), (read_tree, "x.nc", b"", "not netCDF"),
-    (read_sweep, "other.nc", xr.Dataset({"x": ("y", [1.0])}).to_netcdf(engine="h5netcdf"),
-     "no sweep")])
-def test_what_cannot_be_read_is_named(tmp_path, read, name, content, message):
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(CBSDataError, match=message):
-        read(tmp_path / name)
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -117,14 +105,14 @@ def test_a_fit_with_a_zeroed_block_of_draws_is_refused(tmp_path):
             read_tree(path)
 
 
-@pytest.mark.parametrize("keep", [0.1, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("keep", [0, 0.1, 0.5, 0.9, 0.999])
 def test_a_truncated_file_is_refused(tmp_path, keep):
     ds = small_sweep(runs=50, steps=50)
     for path, read in ((write_sweep(ds, tmp_path / "sweep.nc"), read_sweep),
                        (write_tree(xr.DataTree(ds), tmp_path / "fit.nc"), read_tree)):
         content = path.read_bytes()
         path.write_bytes(content[:int(len(content) * keep)])
-        with pytest.raises(CBSDataError, match=r"damaged|digest|no sweep"):
+        with pytest.raises(CBSDataError, match=r"damaged|digest|no sweep|not netCDF"):
             read(path)
 
 
