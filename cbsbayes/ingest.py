@@ -12,14 +12,13 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cbsbayes._command import EXIT_OK, command_parser, run_main
+from cbsbayes._command import EXIT_OK, Stage, command_parser, run_main, shown_stages
 from cbsbayes.errors import CBSDataError, one_line
 
 if TYPE_CHECKING:
@@ -53,10 +52,10 @@ def _once(options: argparse.Namespace) -> int:
 
     if options.output is not None:
         _check_output(options.output, options.sources)
-    with _progress(options.quiet) as progress:
+    with shown_stages("cbsbayes.ingest", quiet=options.quiet) as show:
         ds = ingest(options.sources, metric=options.metric, config=options.config,
                     runs=options.runs, skip=options.skip or (), cache_dir=options.cache,
-                    progress=progress)
+                    progress=_progress(show))
     if options.dry_run:
         print("\n".join(one_line(line) for line in _table(ds)))
         return EXIT_OK
@@ -148,30 +147,17 @@ def ingest(
     return add_notes(ds, [one_line(note) for note in said])
 
 
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Progress | None]:
-    """Show a bar on stderr where that is a terminal, and a line now and then elsewhere."""
-    if quiet:
-        yield None
-        return
-    if not sys.stderr.isatty():
-        last = time.monotonic()
+def _progress(show: Stage) -> Progress:
+    """Return what shows how far the reading is: always on a terminal, elsewhere now and then."""
+    pause, last = 0.0 if sys.stderr.isatty() else _QUIET_SECONDS, time.monotonic()
 
-        def tell(done: int, total: int) -> None:
-            nonlocal last
-            if time.monotonic() - last > _QUIET_SECONDS:
-                last = time.monotonic()
-                print(f"cbsbayes.ingest: read {done} of {total}", file=sys.stderr, flush=True)
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= pause:
+            last = time.monotonic()
+            show(f"reading, {done} of {total} done")
 
-        yield tell
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("reading", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    return tell
 
 
 def _table(ds: xr.Dataset) -> list[str]:

@@ -50,8 +50,8 @@ class Content(TypedDict, total=False):
         Whether the target is reached from below (accuracy, the default) or from above (loss).
     default_metric : str
         The metric a fit takes unless told; by default the only one.
-    history : str
-        How it was made; a stamped default stands in for an empty one.
+    title, history : str
+        CF attributes; a stamped default stands in for an empty one.
     notes : iterable of str
         Sentences about the data that every report repeats.
     """
@@ -67,6 +67,7 @@ class Content(TypedDict, total=False):
     train_step: ArrayLike
     direction: str
     default_metric: str
+    title: str
     history: str
     notes: Iterable[str]
 
@@ -126,7 +127,7 @@ def new_sweep(
         ds["last_step"] = ds["last_step"].fillna(ds["step"].where(evaluated).max("step"))
     only = str(ds["metric"].values[0]) if ds.sizes.get("metric") == 1 else ""
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
-    ds.attrs = {"title": "sweep of training runs",
+    ds.attrs = {"title": given.get("title") or "sweep of training runs",
                 "history": given.get("history") or f"{stamp} made by cbsbayes",
                 "Conventions": "CF-1.11", "schema_version": SCHEMA_VERSION,
                 "direction": given.get("direction", "increasing"),

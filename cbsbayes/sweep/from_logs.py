@@ -90,8 +90,9 @@ def build_sweep(
             for run in runs]
     settings = {name: [row[name] for row in rows] for name, column in RUN_COLUMNS.items()
                 if column.always or any(column.known(row[name]) for row in rows)}
-    ds = new_sweep({"run": ids, **settings, **columns}, **content, direction=direction,
-                   history=history, notes=list(dict.fromkeys(map(clean_text, notes))))
+    content |= {"direction": direction, "history": history,
+                "notes": list(dict.fromkeys(map(clean_text, notes)))}
+    ds = new_sweep({"run": ids, **settings, **columns}, **content)
     ds["step_time"].attrs["comment"] = LEFT_OUT
     return ds
 

@@ -70,7 +70,7 @@ def test_any_sweep_survives_the_file(tmp_path, data):
          "seed": data.draw(st.lists(st.none() | st.integers(0, 2**31), min_size=count,
                                     max_size=count))},
         accuracy=data.draw(hnp.arrays(np.float64, (count, 1, len(steps)), elements=FLOATS)),
-        step=sorted(steps), metric=["m"], history=data.draw(st.text(
+        step=sorted(steps), metric=["m"], title=data.draw(st.text(
             st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)))
     write_sweep(ds, tmp_path / "sweep.nc")
     assert read_sweep(tmp_path / "sweep.nc").identical(ds)
