@@ -11,7 +11,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cbsbayes._command import exit_status, print_result, run_main
@@ -36,12 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from cbsbayes.decisions.batches import find_fits
+    from cbsbayes.decisions.batches import find_fits, one_threshold
     from cbsbayes.decisions.decision import decide
-    from cbsbayes.posterior.fit import Fit, fitted_threshold, middle_threshold
+    from cbsbayes.posterior.fit import Fit
     from cbsbayes.report.allocate import allocate_page
     from cbsbayes.report.facts import Facts
-    from cbsbayes.report.folder import write_answer
     from cbsbayes.report.page import write_page
     from cbsbayes.sweep.output_folder import output_folder
 
@@ -52,18 +50,16 @@ def _run(options: argparse.Namespace) -> int:
                 f"{options.fit} holds the fits of {len(paths)} groups, which are never pooled; "
                 f"give one of them: {', '.join(str(p.parent) for p in paths)}")
         fit = Fit.load(paths[0])
-        level = (middle_threshold(fit) if options.threshold is None
-                 else fitted_threshold(fit, options.threshold))
-        target, costs, times = _target(options), _costs(options), _times(fit, options, level)
+        target, costs = _target(options), _costs(options)
+        times = _times(fit, options, one_threshold(fit, options.threshold))
         decision = decide(fit, batch=options.batch, threshold=options.threshold, target=target,
                           costs=costs, left_out=options.check)
         decision.tables.update({} if isinstance(times, str) else times.tables)
         asked = {name: value for name, value in vars(options).items()
                  if value not in (None, False) and name not in _NOT_ASKED}
-        write_answer(folder, decision.tables, _figures(fit, decision, times))
         page = allocate_page(Facts(fit, decision.threshold), decision, times, folder,
                              {"command": options.command, "asked": asked})
-        write_page(page, folder)
+        write_page(page, folder, decision.tables)
     tables = [table for section in page.sections for table in section.tables.values()]
     print_result(options, _as_json(fit, decision, page.answer, page.cautions), page.asked,
                  page.answer, page.cautions, tables)
@@ -101,29 +97,6 @@ def _times(fit: Fit, options: argparse.Namespace, threshold: float) -> TimeAnswe
     machine = Machine(tuple(options.gpus or ()), options.price)
     limits = Limits(options.gpu_hours, options.money, options.deadline)
     return answer_times(fit, machine, limits, threshold=threshold, probability=options.probability)
-
-
-def _figures(fit: Fit, decision: Decision, times: TimeAnswer | str) -> dict[str, Any]:
-    """Return what draws each figure of the answer."""
-    from cbsbayes.plots import (
-        plot_clock_map,
-        plot_front,
-        plot_split_choice,
-        plot_step_time,
-        plot_time_cost,
-    )
-
-    level, splits = decision.threshold, decision.at_threshold("splits")
-    figures: dict[str, Any] = {"front": partial(plot_front, fit, threshold=level)}
-    if len(splits) and splits["chosen"].any():  # else none can be called the best
-        figures["split_choice"] = partial(plot_split_choice, fit, threshold=level,
-                                          total_batch=decision.batch.total)
-    if not isinstance(times, str):
-        figures |= {"time_cost": partial(plot_time_cost, fit, threshold=level),
-                    "step_time": partial(plot_step_time, fit)}
-        if not times.step_times.one_axis:
-            figures["clock_map"] = partial(plot_clock_map, fit, threshold=level)
-    return figures
 
 
 def _as_json(

@@ -25,13 +25,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from cbsbayes.decisions.batches import find_fits, label_fits
-    from cbsbayes.decisions.compare_fits import compare_fits, remarks
-    from cbsbayes.plots import plot_forest
+    from cbsbayes.decisions.compare_fits import compare_fits
+    from cbsbayes.plots import item, plot_forest
     from cbsbayes.posterior.fit import Fit
-    from cbsbayes.report.compare import compare_page, how_text, main_rows, row_label
+    from cbsbayes.report.compare import compare_page, how_text, main_rows, remarks, row_label
     from cbsbayes.report.facts import Facts
-    from cbsbayes.report.folder import write_answer
-    from cbsbayes.report.page import write_page
+    from cbsbayes.report.page import drawn, write_page
     from cbsbayes.sweep.files import write_whole
     from cbsbayes.sweep.output_folder import output_folder
 
@@ -49,12 +48,11 @@ def _run(options: argparse.Namespace) -> int:
         shown = main_rows(table, next(iter(sides.values())).batch, options.threshold)
         first = shown[shown["second"] == shown["second"].iloc[0]]
         panels = {row_label(row): (row["quantity"], row["at"]) for _, row in first.iterrows()}
-        write_answer(folder, {"compare": table},
-                     {"compare": partial(plot_forest, table, panels)})
-        page = compare_page(sides, table, shown, folder, options.command)
+        figures = drawn([item("compare", partial(plot_forest, table, panels))], folder)
+        page = compare_page(sides, table, shown, figures, options.command)
         write_whole(folder / "compare.txt",
                     "\n".join([*page.cautions, how_text(table), *page.answer]) + "\n")
-        write_page(page, folder)
+        write_page(page, folder, {"compare": table})
     record = {"remarks": remarks(fits), "compare": json.loads(table.to_json(orient="records"))}
     print_result(options, record, page.title, [how_text(table)], page.cautions,
                  list(page.sections[0].tables.values()))

@@ -38,10 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from cbsbayes.decisions.next_runs import plan_runs
-    from cbsbayes.plots import plot_plan
+    from cbsbayes.plots import item, plot_plan
     from cbsbayes.report.facts import Facts
-    from cbsbayes.report.folder import write_answer
-    from cbsbayes.report.page import write_page
+    from cbsbayes.report.page import drawn, write_page
     from cbsbayes.report.plan import (
         SHOWN,
         candidates_table,
@@ -62,13 +61,12 @@ def _run(options: argparse.Namespace) -> int:
         cost = _cost(options, fit)
         stage("weighing candidates")
         plan, facts = plan_runs(fit, request, cost), Facts(fit)
-        write_answer(folder, {"plan": plan.table, "runs": plan.runs},
-                     {"plan": partial(plot_plan, plan, title=plan_label(plan))})
+        figures = drawn([item("plan", partial(plot_plan, plan, title=plan_label(plan)))], folder)
         record = _record(plan, facts, options.command, notes, *_phases(options, plan, head, folder))
         write_whole(folder / "plan.json",
                     json.dumps(record, indent=2, allow_nan=False) + "\n")
-        page = plan_page(plan, facts, record, folder)
-        write_page(page, folder)
+        page = plan_page(plan, facts, record, figures)
+        write_page(page, folder, {"plan": plan.table, "runs": plan.runs})
     tables = [candidates_table(plan, SHOWN)] + ([runs_table(plan)] if len(plan.runs) > 1 else [])
     print_result(options, record, page.asked,
                  [*page.answer, record["lines_from"], *record["lines"]], page.cautions, tables)

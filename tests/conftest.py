@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from fitted import (  # noqa: F401
     fit,
+    one_axis,
     prompts_sweep,
     real_fit,
+    rollouts_alone,
     sweep,
     sweep_file,
     timed,

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -20,7 +22,7 @@ from cbsbayes.baselines.table import with_comparison
 from cbsbayes.fit import main
 from cbsbayes.inference.sampling import SamplerSettings, sample_prior
 from cbsbayes.models.parameters import PRIORS
-from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.fit import Fit, table_to_json
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.posterior.verdict import verdict
 from cbsbayes.report.folder import write_fit
@@ -45,23 +47,25 @@ def verdict_of(sentences=(), *, failed=False):
     return verdict(checks, worst, reached, identified, notes=sentences)
 
 
-def narrow_draws(data, law, settings, priors=NARROW):
+def narrow_draws(data, law, settings, repeats=None):
     """Return draws of the narrow priors in the form of a posterior.
 
-    Every half of a chain is the same draws in another order, so the chains agree exactly.
+    By default every half of a chain is the same draws in another order, so the chains agree
+    exactly; with one repeat every draw is another.
     """
-    flat = sample_prior(data, law, draws=settings.draws // 2, random_seed=settings.random_seed,
-                        priors=priors).isel(chain=0)
+    repeats = repeats or 2 * settings.chains
+    shape = (settings.chains, settings.draws)
+    distinct = settings.chains * settings.draws // repeats
+    flat = sample_prior(data, law, draws=distinct, random_seed=settings.random_seed,
+                        priors=NARROW).isel(chain=0)
     rng = np.random.default_rng(settings.random_seed)
-    chains = [flat.isel(draw=np.concatenate([rng.permutation(flat.sizes["draw"])
-                                             for _ in range(2)])).drop_vars(["chain", "draw"])
-              for _ in range(settings.chains)]
-    posterior = xr.concat(chains, "chain").transpose("chain", "draw", ...)
-    shape = (posterior.sizes["chain"], posterior.sizes["draw"])
+    order = np.concatenate([rng.permutation(distinct) for _ in range(repeats)]).reshape(shape)
     axes = {"chain": np.arange(shape[0]), "draw": np.arange(shape[1])}
+    order = xr.DataArray(order, dims=("chain", "draw"))
+    posterior = flat.drop_vars(["chain", "draw"]).isel(draw=order).assign_coords(axes)
     stats = xr.Dataset({"diverging": (("chain", "draw"), np.zeros(shape, bool)),
                         "energy": (("chain", "draw"), rng.normal(size=shape))}, coords=axes)
-    return xr.DataTree.from_dict({"posterior": posterior.assign_coords(axes),
+    return xr.DataTree.from_dict({"posterior": posterior.transpose("chain", "draw", ...),
                                   "sample_stats": stats})
 
 
@@ -141,12 +145,39 @@ def both_axes_fit():
 
 
 @functools.cache
+def one_axis_fit():
+    """Return a whole fit of a sweep of total batches, its draws from the quick sampler."""
+    with quick_sampling():
+        sweep = simulate_sweep("batch", 2, law="total", random_seed=1)
+        return with_comparison(fit_sweep(sweep, sampler=SETTINGS))
+
+
+def changed(fit, crossings=None, sweep=None, **attrs):
+    """Return a copy of a fit with other runs, tables and attributes, given as what they hold.
+
+    Tables are called ``table_cbs`` and the like; what is None is left out.
+    """
+    tree = fit.tree.copy()
+    for name, ds in (("observed_data", crossings), ("sweep", sweep)):
+        if ds is not None:
+            tree[name] = xr.DataTree(ds)
+    for name, value in attrs.items():
+        tree.attrs[name] = (table_to_json(value) if isinstance(value, pd.DataFrame) else
+                            value if isinstance(value, str) else json.dumps(value))
+    tree.attrs = {name: value for name, value in tree.attrs.items() if value != "null"}
+    return Fit(tree)
+
+
+def labelled(fit, **attrs):
+    """Return a copy of a fit whose sweep has other attributes."""
+    return changed(fit, sweep=fit.sweep.assign_attrs(attrs))
+
+
+@functools.cache
 def timed_fit(design="p1+p2b", *, one_axis=False):
     """Return a fit whose runs have step times."""
     if design == "p1+p2b" and not one_axis:
-        tree = both_axes_fit().tree.copy()
-        tree["sweep"] = xr.DataTree(timed_sweep(tree["sweep"].to_dataset()))
-        return Fit(tree)
+        return changed(both_axes_fit(), sweep=timed_sweep(both_axes_fit().sweep))
     ds = timed_sweep(simulate_sweep(design, 1, random_seed=3))
     if one_axis:
         for name in ("n_prompts", "n_rollouts", "train_batch_prompts", "mini_batch_prompts"):
@@ -165,6 +196,19 @@ def sweep() -> xr.Dataset:
 def fit() -> Fit:
     """A whole fit of both axes, its draws from the quick sampler."""
     return both_axes_fit()
+
+
+@pytest.fixture(scope="session")
+def one_axis() -> Fit:
+    """A whole fit of total batches, its draws from the quick sampler."""
+    return one_axis_fit()
+
+
+@pytest.fixture(scope="session")
+def rollouts_alone() -> Fit:
+    """A fit of runs that vary rollouts only, its draws from the quick sampler."""
+    with quick_sampling():
+        return fit_sweep(simulate_sweep("p2b", 1), sampler=SETTINGS, alternatives=False)
 
 
 @pytest.fixture(scope="session")

@@ -41,19 +41,24 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
-def check_command_page(folder, out=None):
-    """Check the page in a folder against the files beside it; return it as read.
-
-    Every figure and every table that was written stands on it, links lead somewhere, nothing is
-    asked of the network, and what was printed says where it is.
-    """
-    source = (folder / "index.html").read_text("utf-8")
+def sound_page(source):
+    """Return a page as read, after a check that it asks for nothing and links lead somewhere."""
     page = Page(source)
     assert not {"script", "iframe", "object", "embed", "form", "base"} & set(page.elements)
     assert all(address.startswith(("data:", "#")) for address in page.addresses)
     assert not re.search(r"@import|url\((?!#)", unquote(source))
     assert {a[1:] for a in page.addresses if a.startswith("#")} <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
+    return page
+
+
+def check_command_page(folder, out=None):
+    """Check the page in a folder against the files beside it; return it as read.
+
+    Every figure and every table that was written stands on it, links lead somewhere, nothing is
+    asked of the network, and what was printed says where it is.
+    """
+    page = sound_page((folder / "index.html").read_text("utf-8"))
     assert "\\x" not in page.words
     _check_figures(page, folder)
     _check_tables(page, folder)

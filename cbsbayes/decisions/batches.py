@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +21,16 @@ from cbsbayes.posterior.surface import LINES
 from cbsbayes.posterior.tidy import quantiles
 from cbsbayes.sweep.output_folder import named_files
 
-__all__ = ["NEW_RUN", "POPULATION", "Line", "as_fit", "batches_run", "find_fits", "find_row",
-           "fitted_threshold", "interval_columns", "label_fits", "log_steps_at",
+__all__ = ["COLUMNS", "NEW_RUN", "POPULATION", "Line", "as_fit", "batches_run", "find_fits",
+           "find_row", "fitted_threshold", "interval_columns", "label_fits", "log_steps_at",
            "middle_threshold", "one_threshold", "positive", "range_of", "share_least",
            "table_of_fit"]
 
 POPULATION, NEW_RUN = "population", "new run"
 """What a statement is about: the population of runs, or one run with an effect of its own."""
+COLUMNS: dict[str, list[str]] = tomllib.loads(
+    Path(__file__).with_name("columns.toml").read_text(encoding="utf-8"))
+"""Columns of every table of decisions by the name of its CSV file."""
 _JOIN = " · "  # between the parts of a group's label
 
 
@@ -242,7 +246,7 @@ def share_least(values: np.ndarray) -> np.ndarray:
 
 
 def table_of_fit(
-    fit: Fit, parts: Iterable[pd.DataFrame], columns: list[str], **shared: Any
+    fit: Fit, parts: Iterable[pd.DataFrame], name: str, **shared: Any
 ) -> pd.DataFrame:
     """Return tables below one another, with the fit's group, law and ci_prob and what is shared.
 
@@ -252,11 +256,11 @@ def table_of_fit(
         The fit.
     parts : iterable of DataFrame
         At least one.
-    columns : list of str
-        All columns in their order; one that no part has is empty.
+    name : str
+        Of its file, whose columns are in `COLUMNS`; one that no part has is empty.
     **shared
         Columns of one value.
     """
     return pd.concat(parts, ignore_index=True).assign(
         group=fit.group, law=fit.law.name, ci_prob=float(fit.settings["ci_prob"]), **shared,
-    ).reindex(columns=columns)
+    ).reindex(columns=COLUMNS[name])

@@ -22,25 +22,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from cbsbayes.decisions.batches import as_fit, find_row, label_fits
+from cbsbayes.decisions.batches import COLUMNS, as_fit, find_row, label_fits
 from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.quantities import OF_ONE_LAW, Quantity, design_of, quantities
 from cbsbayes.posterior.tidy import masked
 from cbsbayes.sweep.dataset import is_one_axis
 
-__all__ = ["COMPARE_COLUMNS", "LAW_BOUND", "check_comparable", "common_thresholds", "compare_fits",
-           "nothing_in_common", "ratio_status", "remarks"]
+__all__ = ["LAW_BOUND", "check_comparable", "common_thresholds", "compare_fits",
+           "nothing_in_common", "ratio_status", "shared_runs"]
 
 LAW_BOUND = frozenset({"cbs_prompts", "cbs_samples", "cbs_rollouts", "S_min", *OF_ONE_LAW})
 """Quantities that are numbers only together with their law."""
 
-_PARTS = ("median", "lower", "upper", "status")
-COMPARE_COLUMNS = [
-    "quantity", "at", "threshold", "unit", "first", "second", "first_law", "second_law",
-    *(f"{side}_{part}" for side in ("first", "second") for part in _PARTS),
-    "ratio", "ratio_lower", "ratio_upper", "difference", "difference_lower", "difference_upper",
-    "status", "p_first_larger", "ci_prob", "remark"]
 _DISTINCT = 8  # values of a curve that two runs do not share by chance
 _LARGEST = 1e100  # stands for an infinite S: two of them are alike
 _PAIRINGS = 5  # random pairings of the draws, so that the pairing itself adds little
@@ -111,7 +105,7 @@ def compare_fits(
     Returns
     -------
     DataFrame
-        Columns `COMPARE_COLUMNS`. ``ratio`` is first / second and ``difference`` first - second,
+        `COLUMNS` of ``compare``. ``ratio`` is first / second and ``difference`` first - second,
         for the population of runs, empty as far as the data do not settle them (``status``, or
         ``not_comparable`` where the laws differ and the quantity is one of its law).
 
@@ -141,7 +135,7 @@ def compare_fits(
     rows = [_row(first, second, pair, threshold, ci_prob, rng) for first, second, pair in pairs
             if names is None or pair.name in names
             for threshold in _thresholds(first, second, pair)]
-    table = pd.DataFrame(rows, columns=COMPARE_COLUMNS)
+    table = pd.DataFrame(rows, columns=COLUMNS["compare"])
     if table["threshold"].isna().all():
         raise CBSDataError(nothing_in_common(fits))
     return table
@@ -269,8 +263,7 @@ def check_comparable(fits: Mapping[str, Fit]) -> None:
                                "fits of the same kind of target can be compared")
         _check_axes(a, first, b, second)
         _check_axes(b, second, a, first)
-        runs = (first.crossings.sizes["run"], second.crossings.sizes["run"])
-        if len(_shared_runs(first, second)) == min(runs):
+        if shared_runs(first, second) == min(fit.crossings.sizes["run"] for fit in (first, second)):
             raise CBSDataError(f"{a} and {b} are fits of the same runs, so that their posteriors "
                                "are not independent and no difference can be stated; to compare "
                                "laws on the same runs see the section on laws of either page")
@@ -283,9 +276,9 @@ def _check_axes(a: str, first: Fit, b: str, second: Fit) -> None:
                            "as well, or compare fits of the same axes")
 
 
-def _shared_runs(first: Fit, second: Fit) -> set[tuple[object, ...]]:
-    """Return the runs fitted in both, known by their batch and values, whatever their names."""
-    return _marks(first) & _marks(second)
+def shared_runs(first: Fit, second: Fit) -> int:
+    """Return how many runs are in both, known by their batch and values, whatever their names."""
+    return len(_marks(first) & _marks(second))
 
 
 def _marks(fit: Fit) -> set[tuple[object, ...]]:
@@ -328,33 +321,3 @@ def nothing_in_common(fits: Mapping[str, Fit]) -> str:
 
 def _listed(values: np.ndarray, join: str = ", ") -> str:
     return join.join(f"{value:g}" for value in values)
-
-
-def remarks(fits: Mapping[str, Fit]) -> list[str]:
-    """Return what must be known to read the comparison, one sentence each."""
-    out = [f"Sampling checks not passed by {label}: what is said of it is provisional."
-           for label, fit in fits.items() if not fit.verdict["sampling"]["passed"]]
-    out += [f"{label} is fitted to simulated runs, not to measured ones."
-            for label, fit in fits.items() if fit.sweep.attrs.get("simulated")]
-    out += _differ("laws", {label: fit.law.name for label, fit in fits.items()},
-                   "noise scales, critical batch sizes, exponents and S_min are then not the same "
-                   "quantities and are not put in relation")
-    out += _differ("metrics", {label: str(fit.settings.get("metric") or "not named")
-                               for label, fit in fits.items()},
-                   "a threshold is a statement on its own metric")
-    out += _differ("models", {label: str(fit.settings.get("model", "crossing"))
-                              for label, fit in fits.items()},
-                   "part of a difference may be the model's")
-    for (a, first), (b, second) in combinations(fits.items(), 2):
-        shared = len(_shared_runs(first, second))
-        if shared:
-            out.append(f"{shared} runs are in both {a} and {b}: their posteriors are not "
-                       "independent, and the intervals of differences are too wide.")
-    return out
-
-
-def _differ(what: str, values: Mapping[str, str], so: str) -> list[str]:
-    if len(set(values.values())) == 1:
-        return []
-    listed = ", ".join(f"{label}: {value}" for label, value in values.items())
-    return [f"The {what} differ ({listed}); {so}."]

@@ -41,13 +41,9 @@ from cbsbayes.inference.nuts import SamplerSettings
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
 
-__all__ = ["CHECK_COLUMNS", "VERDICTS", "Decision", "check_table", "decide", "fit_without",
-           "iso_runs"]
+__all__ = ["VERDICTS", "Decision", "check_table", "decide", "fit_without",
+           "iso_runs", "splits_run"]
 
-CHECK_COLUMNS = ["group", "law", "threshold", "total_batch", "n_prompts", "n_rollouts", "n_runs",
-                 "n_not_reached", "observed", "observed_lower", "observed_upper", "predicted",
-                 "predicted_lower", "predicted_upper", "ci_prob", "applies_to", "p_best",
-                 "p_least", "observed_least", "verdict", "runs_seen"]
 VERDICTS = ("agree", "slower", "faster")
 
 
@@ -135,13 +131,13 @@ def decide(
     predictor = fit_without(fit, choice.total) if left_out else None
     if predictor is not None:
         trusted = bool(predictor.verdict["sampling"]["passed"])
-    if left_out or _splits_run(fit, choice.total) > 1:
+    if left_out or splits_run(fit, choice.total) > 1:
         check = check_table(fit, choice.total, predictor)
         tables["iso_batch"] = check[check["threshold"].isin(levels)]
     return Decision(choice, main, tables, no_splits, trusted)
 
 
-def _splits_run(fit: Fit, total: int) -> int:
+def splits_run(fit: Fit, total: int) -> int:
     """Return of how many splits of a total batch there are runs; 0 where splits are not known."""
     rollouts = fit.crossings["n_rollouts"].values[fit.crossings["total_batch"].values == total]
     return 0 if (rollouts < 0).any() else len(np.unique(rollouts))
@@ -155,7 +151,7 @@ def iso_runs(fit: Fit, total: int) -> xr.Dataset:
     CBSDataError
         If fewer than two splits of it were run.
     """
-    if _splits_run(fit, total) < 2:
+    if splits_run(fit, total) < 2:
         raise CBSDataError(f"no two splits of {total:,d} samples were run and fitted: there is "
                            "nothing to check predictions against")
     return fit.crossings.isel(run=np.flatnonzero(fit.crossings["total_batch"].values == total))
@@ -200,10 +196,10 @@ def check_table(fit: Fit, total: int, predictor: Fit | None = None) -> pd.DataFr
     Returns
     -------
     pandas.DataFrame
-        Columns `CHECK_COLUMNS`, a row per threshold and split. ``observed`` is the geometric mean
-        over runs of S, between those of the bounds; ``predicted`` the median and interval for the
-        mean of so many new runs; ``p_best`` the predicted probability that this split is the best
-        of those run in the population, ``p_least`` that its mean over so many new runs is the
+        `COLUMNS` of ``iso_batch``, a row per threshold and split. ``observed`` is the geometric
+        mean over runs of S, between those of the bounds; ``predicted`` the median and interval for
+        the mean of so many new runs; ``p_best`` the predicted probability that this split is the
+        best of those run in the population, ``p_least`` that its mean over so many new runs is the
         least, and ``observed_least`` whether it was (never where a run did not arrive).
 
     Raises
@@ -216,7 +212,7 @@ def check_table(fit: Fit, total: int, predictor: Fit | None = None) -> pd.DataFr
     tables = [_beside_prediction(
         by, threshold, _observed(runs.sel(threshold=threshold, method="nearest")), seed)
         for threshold in by.thresholds.tolist()]
-    return table_of_fit(fit, tables, CHECK_COLUMNS, total_batch=total,
+    return table_of_fit(fit, tables, "iso_batch", total_batch=total,
                         applies_to="mean of new runs", runs_seen=predictor is None)
 
 

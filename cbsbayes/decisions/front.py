@@ -42,15 +42,9 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.quantities import design_of
 
-__all__ = ["FRONT_COLUMNS", "TARGET_COLUMNS", "Target", "best_tried_group", "front_table",
+__all__ = ["Target", "best_tried_group", "front_table",
            "on_front", "target_table"]
 
-FRONT_COLUMNS = ["group", "law", "threshold", "kind", "n_prompts", "n_rollouts", "total_batch",
-                 "range", "applies_to", "steps", "steps_lower", "steps_upper", "samples",
-                 "samples_lower", "samples_upper", "ci_prob", "p_on_front"]
-TARGET_COLUMNS = ["group", "law", "threshold", "target", "value", "probability", "applies_to",
-                  "along", "at", "met", "end", "n_prompts", "n_rollouts", "total_batch", "range",
-                  "p_met", "p_most", "steps", "steps_lower", "steps_upper", "ci_prob"]
 _BEYOND = 1.0  # doublings past the largest total tried to which the curve goes
 _PER_DOUBLING = 4
 _UNREACHED = 1e3  # log updates beyond any
@@ -98,7 +92,7 @@ def front_table(fit: Fit, thresholds: Sequence[float]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Columns `FRONT_COLUMNS`: rows of kind ``tried`` (every batch run, with its probability to
+        `COLUMNS` of ``front``: rows of kind ``tried`` (every batch run, with its probability to
         be on the front of those) and ``curve`` (over n_prompts at the best tried group size; of
         the total batch where there is one axis). ``steps`` (updates) and ``samples`` are of the
         population, medians and intervals. Where the runs do not settle which group size is best,
@@ -116,7 +110,7 @@ def front_table(fit: Fit, thresholds: Sequence[float]) -> pd.DataFrame:
                 "range": range_of(batches, tried), **interval_columns("steps", steps, prob),
                 **interval_columns("samples", total * steps, prob),
                 "p_on_front": on_front(log_steps, total) if kind == "tried" else np.nan}))
-    table = table_of_fit(fit, tables, FRONT_COLUMNS, applies_to=POPULATION)
+    table = table_of_fit(fit, tables, "front", applies_to=POPULATION)
     axes = ["n_prompts", "n_rollouts"]
     table[axes] = np.nan if design_of(fit.crossings).one_axis else table[axes].astype(int)
     return table
@@ -200,7 +194,7 @@ def target_table(fit: Fit, target: Target, thresholds: Sequence[float]) -> pd.Da
     Returns
     -------
     pandas.DataFrame
-        Columns `TARGET_COLUMNS`, a row per threshold, line, ``applies_to`` and end. ``target,
+        `COLUMNS` of ``targets``, a row per threshold, line, ``applies_to`` and end. ``target,
         value, probability`` are what was asked; ``along`` is the axis that moves and ``at`` what is
         held; ``end`` the smallest or the largest batch; ``n_prompts, n_rollouts, total_batch,
         range`` the batch. ``p_met`` is the probability there, ``p_most`` the largest that any batch
@@ -211,7 +205,7 @@ def target_table(fit: Fit, target: Target, thresholds: Sequence[float]) -> pd.Da
     rows = [row for threshold in thresholds for line in _lines(fit, threshold)
             for applies_to in (POPULATION, NEW_RUN)
             for row in _ends(fit, target, threshold, line, applies_to)]
-    return table_of_fit(fit, [pd.DataFrame(rows)], TARGET_COLUMNS, target=target.kind,
+    return table_of_fit(fit, [pd.DataFrame(rows)], "targets", target=target.kind,
                         value=target.value, probability=target.probability)
 
 

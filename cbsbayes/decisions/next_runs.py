@@ -21,7 +21,7 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.crossings.intervals import INTERVAL, LEFT, RIGHT
-from cbsbayes.decisions.batches import as_fit
+from cbsbayes.decisions.batches import COLUMNS, as_fit
 from cbsbayes.decisions.candidates import Request, TriedRuns, candidates, tried_runs
 from cbsbayes.decisions.information import (
     Information,
@@ -38,14 +38,9 @@ from cbsbayes.models.crossing_data import CrossingData, crossing_data
 from cbsbayes.models.crossing_parameters import CrossingArrays, CrossingParameters, crossing_arrays
 from cbsbayes.posterior.fit import Fit, stacked, thinned
 
-__all__ = ["PLAN_COLUMNS", "Judge", "Plan", "choose_set", "crossing_bounds", "evaluations",
+__all__ = ["Judge", "Plan", "choose_set", "crossing_bounds", "evaluations",
            "plan_runs"]
 
-PLAN_COLUMNS = [
-    "rank", "n_prompts", "n_rollouts", "total_batch", "updates", "seed", "cost", "cost_lower",
-    "cost_upper", "cost_unit", "cost_range", "runs_tried", "extrapolated", "reach", "information",
-    "information_error", "resolved", "width_ratio", "per_cost", "per_cost_error",
-    "effective_draws", "affordable", "chosen"]
 _MOST_NUMBERS = 5e8  # of all weights at once, 4 bytes each
 
 
@@ -64,7 +59,7 @@ class Plan:
     Attributes
     ----------
     table : pandas.DataFrame
-        One row per candidate, columns `PLAN_COLUMNS`, best per price first, those lost in their
+        One row per candidate, `COLUMNS` of ``plan``, best per price first, those lost in their
         Monte Carlo error (not ``resolved``) last. ``cost_lower``, ``cost_upper`` are the interval
         of a cost from step times and ``cost_range`` says where its batch lies among those timed,
         all empty for other costs. ``information`` is in nats about the quantity, ``width_ratio``
@@ -353,7 +348,7 @@ def _table(
         effective_draws=[info.effective for info in alone],
         affordable=options["cost"] <= budget * (1 + 1e-9), chosen=counts)
     table = table.sort_values(["resolved", "per_cost"], ascending=False, kind="stable")
-    return table.assign(rank=np.arange(1, len(table) + 1))[PLAN_COLUMNS].reset_index(drop=True)
+    return table.assign(rank=np.arange(1, len(table) + 1))[COLUMNS["plan"]].reset_index(drop=True)
 
 
 def _set_table(

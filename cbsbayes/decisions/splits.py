@@ -53,14 +53,10 @@ from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.quantities import Quantity, best_rollouts
 from cbsbayes.posterior.tidy import CBS_COLUMNS, tidy
 
-__all__ = ["CLOSE", "SPLIT_COLUMNS", "BatchChoice", "Costs", "candidate_splits", "default_batch",
+__all__ = ["CLOSE", "BatchChoice", "Costs", "candidate_splits", "default_batch",
            "group_size_table", "judge", "split_status", "split_table"]
 
 CLOSE = 0.05  # a split is close to the best while it loses at most this share of updates
-SPLIT_COLUMNS = ["group", "law", "threshold", "total_batch", "n_prompts", "n_rollouts", "range",
-                 "applies_to", "steps", "steps_lower", "steps_upper", "ci_prob", "p_best",
-                 "p_best_inside", "regret", "regret_lower", "regret_upper", "p_close", "p_worse",
-                 "chosen", "status"]
 _DRAWS = 4000  # the error of a probability by chance stays below .01
 _LINE = 3  # ways in which a total batch must be split to be an iso-batch line
 _ODD = (1, 3, 5)  # group sizes people use: these times a power of two
@@ -204,7 +200,7 @@ def split_table(fit: Fit, total: int, thresholds: Sequence[float]) -> pd.DataFra
     Returns
     -------
     pandas.DataFrame
-        Columns `SPLIT_COLUMNS`, a row per threshold and split: ``range`` is that of `range_of`,
+        `COLUMNS` of ``splits``, a row per threshold and split: ``range`` is that of `range_of`,
         ``steps, steps_lower, steps_upper`` are median and interval of S (updates) in the
         population, the others those of `judge`; ``status`` is that of the best group size in
         ``cbs.csv``. Where it is not identified all probabilities and regrets are NaN, and so is S
@@ -230,7 +226,7 @@ def split_table(fit: Fit, total: int, thresholds: Sequence[float]) -> pd.DataFra
         tables.append(pd.DataFrame({
             "threshold": threshold, "n_prompts": splits[:, 0], "n_rollouts": splits[:, 1],
             "range": where, "status": status}).join([steps, judged]))
-    return table_of_fit(fit, tables, SPLIT_COLUMNS, total_batch=total, applies_to=POPULATION)
+    return table_of_fit(fit, tables, "splits", total_batch=total, applies_to=POPULATION)
 
 
 @dataclass(frozen=True)
@@ -285,7 +281,8 @@ def group_size_table(fit: Fit, costs: Costs | None = None) -> pd.DataFrame:
                                f"the costs out, or fit without {OPTION}")
         return fit.cbs[fit.cbs["quantity"] == "best_n_rollouts"].reset_index(drop=True)
     found, before = (_group_sizes(fit.law, draws, costs) for draws in (fit.posterior, fit.prior))
-    table = table_of_fit(fit, [tidy(found, before, fit.settings["ci_prob"])], CBS_COLUMNS)
+    table = tidy(found, before, fit.settings["ci_prob"]).assign(
+        group=fit.group, law=fit.law.name)[CBS_COLUMNS]
     if (np.ptp(batches_run(fit.crossings), axis=0) == 0).any():
         table["status"] = "not_identified"  # one axis was varied: cbs.csv leaves the size out
         table[["median", "mean", "sd", "ci_lower", "ci_upper"]] = np.nan

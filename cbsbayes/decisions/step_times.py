@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.decisions.batches import batches_run, positive, range_of
+from cbsbayes.decisions.batches import COLUMNS, batches_run, positive, range_of
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.nuts import (
     MAX_R_HAT,
@@ -45,12 +45,10 @@ from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.quantities import Quantity
 from cbsbayes.posterior.tidy import tidy
 
-__all__ = ["STEP_TIME_COLUMNS", "Cost", "StepTimes", "SweepStepTimes", "fit_step_times",
+__all__ = ["Cost", "StepTimes", "SweepStepTimes", "fit_step_times",
            "hours_cost", "sample_cost", "step_time_cost", "step_time_table", "step_times_of",
            "step_times_of_sweep"]
 
-STEP_TIME_COLUMNS = ["group", "quantity", "unit", "meaning", "median", "ci_lower", "ci_upper",
-                     "ci_prob", "status", "r_hat", "ess_bulk", "ess_tail", "n_runs", "n_batches"]
 _MEANING = {
     "t_0": ("seconds", "floor of a trainer step"),
     "c_p": ("seconds / prompt", "per prompt of a trainer step"),
@@ -98,12 +96,11 @@ class StepTimes:
 
     def table(self, ci_prob: float) -> pd.DataFrame:
         """Return the coefficients, κ and the spread of runs; see `cbsbayes.posterior.tidy.tidy`."""
+        names = (*self.names, "kappa", "sigma_time")
         found, before = ([Quantity(name, "", _MEANING[name][0], draws[name],
-                                   log_scale=name != "kappa")
-                          for name in (*self.names, "kappa", "sigma_time")]
+                                   log_scale=name != "kappa") for name in names]
                          for draws in (self.draws, self.prior))
-        table = tidy(found, before, ci_prob)
-        return table.assign(meaning=[_MEANING[name][1] for name in table["quantity"]])
+        return tidy(found, before, ci_prob).assign(meaning=[_MEANING[name][1] for name in names])
 
 
 def fit_step_times(
@@ -314,10 +311,10 @@ def _misfits(runs: pd.DataFrame, model: StepTimes, terms: np.ndarray) -> Iterato
 def step_time_table(times: SweepStepTimes, group: str, ci_prob: float) -> pd.DataFrame:
     """Return the table of ``clock.csv``: coefficients, how they add up, and the spread of runs.
 
-    Columns `STEP_TIME_COLUMNS`. A coefficient that may be 0 has an upper bound only.
+    `COLUMNS` of ``clock``. A coefficient that may be 0 has an upper bound only.
     """
     return times.model.table(ci_prob).assign(
-        group=group, n_runs=len(times.runs), n_batches=len(times.batches))[STEP_TIME_COLUMNS]
+        group=group, n_runs=len(times.runs), n_batches=len(times.batches))[COLUMNS["clock"]]
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.decisions.batches import (
+    COLUMNS,
     NEW_RUN,
     POPULATION,
     batches_run,
@@ -38,21 +39,11 @@ from cbsbayes.decisions.step_times import SweepStepTimes, step_time_table, step_
 from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit import Fit
 
-__all__ = ["CHOICE_COLUMNS", "GPU_HOURS", "HOURS", "MONEY", "SAMPLES", "TIME_COLUMNS", "Limits",
+__all__ = ["GPU_HOURS", "HOURS", "MONEY", "SAMPLES", "Limits",
            "Machine", "TimeAnswer", "Times", "answer_times", "batch_grid", "choices_table",
            "times_of", "times_table"]
 
 GPU_HOURS, MONEY, HOURS, SAMPLES = "GPU-hours", "price", "hours", "samples"  # what is counted
-TIME_COLUMNS = [
-    "group", "law", "threshold", "n_prompts", "n_rollouts", "total_batch", "range", "gpus",
-    "gpus_measured", "applies_to", "seconds_per_update", "hours", "hours_lower", "hours_upper",
-    "gpu_hours", "gpu_hours_lower", "gpu_hours_upper", "price", "price_lower", "price_upper",
-    "samples", "samples_lower", "samples_upper", "p_fastest", "ci_prob"]
-CHOICE_COLUMNS = [
-    "threshold", "applies_to", "question", "limit", "limit_unit", "probability_asked", "met",
-    "n_prompts", "n_rollouts", "range", "gpus", "probability", "hours", "hours_lower",
-    "hours_upper", "cost", "cost_lower", "cost_upper", "cost_unit", "beyond_n_prompts",
-    "beyond_n_rollouts", "ci_prob"]
 
 
 @dataclass(frozen=True)
@@ -235,7 +226,7 @@ def times_of(
 
 
 def times_table(fit: Fit, times: Times) -> pd.DataFrame:
-    """Return the table of ``times.csv``, columns `TIME_COLUMNS`.
+    """Return the table of ``times.csv``, `COLUMNS` of ``times``.
 
     A row per threshold, ``applies_to``, GPU count and batch. ``p_fastest`` is the probability that
     no other batch of the grid inside the range tried takes less time in the population, on as many
@@ -263,7 +254,7 @@ def times_table(fit: Fit, times: Times) -> pd.DataFrame:
             "range": times.draws["range"].values, "gpus": count if machine.gpus else np.nan,
             "gpus_measured": g == 0, **columns,
             "seconds_per_update": np.median(times.draws["seconds"][..., g], axis=0)}))
-    return table_of_fit(fit, tables, TIME_COLUMNS)
+    return table_of_fit(fit, tables, "times")
 
 
 def choices_table(
@@ -271,14 +262,14 @@ def choices_table(
 ) -> pd.DataFrame:
     """Return the table of ``clock_choices.csv``: the batch under each limit.
 
-    Columns `CHOICE_COLUMNS`, a row per limit and ``applies_to``. Where ``met`` is false, the row is
-    the batch most likely to meet the limit, the least of equals. ``beyond_n_prompts`` and
+    `COLUMNS` of ``clock_choices``, a row per limit and ``applies_to``. Where ``met`` is false, the
+    row is the batch most likely to meet the limit, the least of equals. ``beyond_n_prompts`` and
     ``beyond_n_rollouts`` are a batch outside the range tried that would win, if the forms held
     there.
     """
     rows = [_choice(times, threshold, question, applies_to, probability, ci_prob)
             for question in limits.questions(times.machine) for applies_to in (POPULATION, NEW_RUN)]
-    return pd.DataFrame(rows, columns=CHOICE_COLUMNS)
+    return pd.DataFrame(rows, columns=COLUMNS["clock_choices"])
 
 
 def _choice(

@@ -18,8 +18,8 @@ _MODULES = {
                     "plot_run_effects"),
     "estimates": ("plot_cbs_against_threshold", "plot_comparison", "plot_forest",
                   "plot_noise_against_fit"),
-    "gallery": ("GalleryItem", "all_figures", "draw_figure", "figure_bytes", "page_figures",
-                "write_figure"),
+    "gallery": ("GalleryItem", "all_figures", "draw_figure", "figure_bytes", "item",
+                "page_figures", "write_figure"),
     "map": ("plot_clock_map", "plot_map"),
     "training": ("plot_gradient_noise", "plot_step_time", "plot_training_curves"),
 }

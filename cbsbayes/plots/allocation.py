@@ -142,7 +142,7 @@ def plot_front(fit: Fit, *, ax: Axes | None = None, threshold: float | None = No
     ax.plot(curve["samples"], curve["steps"], ls=(0, (3, 2)), color=style.GREY, lw=1.1, zorder=2)
     ax.plot(inside["samples"], inside["steps"], color=style.GREY, lw=1.8, zorder=2, gid="front")
     chances = tried["p_on_front"].to_numpy()
-    _batches(ax, _placed(tried, 1.0, "samples", "steps").assign(filled=chances >= 0.5), chances)
+    _batches(ax, tried.assign(filled=chances >= 0.5), chances, "steps")
     ax.set(xlabel="E: samples to target", ylabel=f"S: {reading.steps_label(fit)} to target",
            title=f"Updates against samples to {reading.threshold_label(fit, level)}")
     return ax
@@ -179,22 +179,16 @@ def plot_time_cost(fit: Fit, *, ax: Axes | None = None, threshold: float | None 
         filled=table["range"] != "extrapolated")
     per_unit, unit = style.time_unit(3600 * float(table["hours"].median()))
     ax = style.new_axes(ax, (5.6, 4.2))
-    _batches(ax, _placed(table, 3600 / per_unit, "samples", "hours"),
-             table["p_fastest"].fillna(0.0).to_numpy())
+    ends = ["hours", "hours_lower", "hours_upper"]
+    _batches(ax, table.assign(**table[ends] * 3600 / per_unit),
+             table["p_fastest"].fillna(0.0).to_numpy(), "hours")
     ax.set(xlabel="Samples to target", ylabel=f"Time to target ({unit})",
            title=f"Time against samples to {reading.threshold_label(fit, level)}")
     return ax
 
 
-def _placed(table: pd.DataFrame, factor: float, x: str, y: str) -> pd.DataFrame:
-    """Return rows with columns x and y and their ends, y times a factor."""
-    ends = ("", "_lower", "_upper")
-    return table.assign(**{f"x{end}": table[f"{x}{end}"] for end in ends},
-                        **{f"y{end}": factor * table[f"{y}{end}"] for end in ends})
-
-
-def _batches(ax: Axes, batches: pd.DataFrame, chances: np.ndarray) -> None:
-    """Draw batches in the plane of two costs, and name those that may be chosen.
+def _batches(ax: Axes, batches: pd.DataFrame, chances: np.ndarray, cost: str) -> None:
+    """Draw batches in the plane of samples and another cost, and name those that may be chosen.
 
     An error in S moves both costs alike, so that intervals lie along the diagonal.
     """
@@ -203,16 +197,17 @@ def _batches(ax: Axes, batches: pd.DataFrame, chances: np.ndarray) -> None:
     colours = style.colour_of(groups)
     for (group, filled), part in batches.groupby([groups, batches["filled"]]):
         colour = colours[group]
-        ax.plot(part[["x_lower", "x_upper"]].T, part[["y_lower", "y_upper"]].T, color=colour,
-                lw=1.4, alpha=0.8, zorder=3)
-        ax.plot(part["x"], part["y"], "o", ls="none", color=colour, ms=5.5, zorder=4,
+        ax.plot(part[["samples_lower", "samples_upper"]].T,
+                part[[f"{cost}_lower", f"{cost}_upper"]].T, color=colour, lw=1.4, alpha=0.8,
+                zorder=3)
+        ax.plot(part["samples"], part[cost], "o", ls="none", color=colour, ms=5.5, zorder=4,
                 mfc=colour if filled else style.PAPER, gid="filled" if filled else "open")
     style.log_axis(ax, "xy", 10)
     left, right = ax.get_xlim()
     ax.set_xlim(left * (left / right) ** _MARGIN, right)
-    likely = batches.assign(chance=chances)[chances >= _NAMED].sort_values("y")
+    likely = batches.assign(chance=chances)[chances >= _NAMED].sort_values(cost)
     to_axes = ax.transData + ax.transAxes.inverted()
-    at = to_axes.transform(likely[["x", "y"]].to_numpy(dtype=float).reshape(-1, 2))
+    at = to_axes.transform(likely[["samples", cost]].to_numpy(dtype=float).reshape(-1, 2))
     heights = marks.spread(at[:, 1] - 0.025, _LINE)
     for x, height, (_, row) in zip(at[:, 0], heights, likely.iterrows(), strict=True):
         name = reading.batch_of(row) if two_axes else style.plain_number(row["total_batch"])

@@ -45,8 +45,6 @@ def _arviz(name: str, draws: Any, size: tuple[float, float], **options: Any) -> 
 
 def _quantities(fit: Fit, group: str, threshold: float | None) -> xr.Dataset:
     """Return the law's quantities at one threshold, positive ones as logarithms."""
-    if group not in fit.tree.children:
-        raise CBSDataError(f"the fit holds no {group} draws; fit again to have them")
     level = reading.one_threshold(fit, threshold)
     draws = fit.tree[group].to_dataset().sel(threshold=level, method="nearest")
     logged = {f"log {name}": np.log(draws[name]) for name in _LOGGED if name in draws}
@@ -66,7 +64,7 @@ def plot_prior_posterior(fit: Fit, *, threshold: float | None = None) -> Figure:
     Raises
     ------
     CBSDataError
-        If the threshold was not fitted, or the fit holds no prior draws.
+        If the threshold was not fitted.
     """
     prior, posterior = (_quantities(fit, group, threshold) for group in ("prior", "posterior"))
     both = [name for name in posterior if name in prior]
@@ -170,10 +168,8 @@ def plot_crossing_check(fit: Fit, *, ax: Axes | None = None,
     Raises
     ------
     CBSDataError
-        If the fit holds no posterior predictive, or the threshold was not fitted.
+        If the threshold was not fitted.
     """
-    if getattr(fit, "predictive", None) is None or "steps" not in fit.predictive:
-        raise CBSDataError("no posterior predictive in the fit; fit again with it switched on")
     level = reading.one_threshold(fit, threshold)
     runs = reading.crossing_table(fit, level)
     steps = fit.predictive["steps"].sel(threshold=level, method="nearest")

@@ -30,8 +30,8 @@ from cbsbayes.sweep.files import write_whole
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
 
-__all__ = ["GalleryItem", "all_figures", "draw_figure", "figure_bytes", "page_figures",
-           "write_figure"]
+__all__ = ["GalleryItem", "all_figures", "draw_figure", "figure_bytes", "item",
+           "page_figures", "write_figure"]
 
 _PANELS = 6  # of one figure at most
 _MAPS = 11  # at most at other targets: the style sheet knows a dozen
@@ -80,7 +80,8 @@ def _gradient_noise(fit: Fit) -> Axes:
 
 
 def page_figures(fit: Fit, *, threshold: float | None = None,
-                 advice: tuple[float, float] | None = None) -> Iterator[GalleryItem]:
+                 advice: tuple[float, float] | None = None,
+                 total_batch: int | None = None) -> Iterator[GalleryItem]:
     """Yield the figures of the page, a dozen at most, and last the map at every target.
 
     Parameters
@@ -90,6 +91,8 @@ def page_figures(fit: Fit, *, threshold: float | None = None,
         The target of figures of one target; by default the middle one.
     advice : (n_prompts, n_rollouts), optional
         Marked on the map.
+    total_batch : int, optional
+        Samples whose splits are shown.
     """
     axes, at = axes_of(fit), partial(partial, threshold=threshold)
     phases = sorted(set(run_table(fit.sweep)["phase"].astype(str)) - {""})[:_PANELS]
@@ -97,26 +100,27 @@ def page_figures(fit: Fit, *, threshold: float | None = None,
     def along(plot: Callable[..., Axes]) -> Callable[..., Axes]:
         return partial(_stacked, [partial(plot, fit, axis=axis) for axis in axes])
 
-    yield _item("map", at(map.plot_map, fit, advice=advice))
-    yield _item("gains", along(curves.plot_gains))
+    yield item("map", at(map.plot_map, fit, advice=advice))
+    yield item("gains", along(curves.plot_gains))
     for axis in axes:
-        yield _item(f"steps_{axis}", partial(curves.plot_steps, fit, axis=axis), "steps", axis=axis)
-    yield _item("split_choice", at(allocation.plot_split_choice, fit))
-    yield _item("front", at(allocation.plot_front, fit))
-    yield _item("training", partial(_stacked, [
+        yield item(f"steps_{axis}", partial(curves.plot_steps, fit, axis=axis), "steps", axis=axis)
+    yield item("split_choice", at(allocation.plot_split_choice, fit,
+                                     total_batch=total_batch))
+    yield item("front", at(allocation.plot_front, fit))
+    yield item("training", partial(_stacked, [
         partial(training.plot_training_curves, fit, phase=phase) for phase in phases or [""]], 2.4))
-    yield _item("crossing_check", at(diagnostics.plot_crossing_check, fit))
-    yield _item("comparison", along(estimates.plot_comparison))
-    yield _item("cbs", along(estimates.plot_cbs_against_threshold))
-    yield _item("clock_map", at(map.plot_clock_map, fit))
-    yield _item("noise_against_fit", partial(estimates.plot_noise_against_fit, fit))
+    yield item("crossing_check", at(diagnostics.plot_crossing_check, fit))
+    yield item("comparison", along(estimates.plot_comparison))
+    yield item("cbs", along(estimates.plot_cbs_against_threshold))
+    yield item("clock_map", at(map.plot_clock_map, fit))
+    yield item("noise_against_fit", partial(estimates.plot_noise_against_fit, fit))
     main = one_threshold(fit, threshold)
     for level in [t for t in sorted(fit.thresholds.tolist()) if t != main][:_MAPS]:
-        yield _item(f"map_at_{level:g}", partial(map.plot_map, fit, threshold=level), "map")
+        yield item(f"map_at_{level:g}", partial(map.plot_map, fit, threshold=level), "map")
 
 
 def all_figures(fit: Fit, *, threshold: float | None = None,
-                advice: tuple[float, float] | None = None) -> Iterator[GalleryItem]:
+                **options: Any) -> Iterator[GalleryItem]:
     """Yield every figure of a fit, those of the page first; parameters as `page_figures`.
 
     Yields
@@ -132,23 +136,23 @@ def all_figures(fit: Fit, *, threshold: float | None = None,
     ...     except CBSDataError as reason:
     ...         print(f"{title}: {reason}")
     """
-    yield from page_figures(fit, threshold=threshold, advice=advice)
+    yield from page_figures(fit, threshold=threshold, **options)
     for axis in axes_of(fit):
-        yield _item(f"samples_{axis}", partial(curves.plot_samples, fit, axis=axis), "samples",
+        yield item(f"samples_{axis}", partial(curves.plot_samples, fit, axis=axis), "samples",
                     axis=axis)
     for slug, plot in (("run_effects", diagnostics.plot_run_effects),
                        ("laws", diagnostics.plot_law_comparison),
                        ("step_time", training.plot_step_time),
                        ("gradient_noise", _gradient_noise)):
-        yield _item(slug, partial(plot, fit))
+        yield item(slug, partial(plot, fit))
     for slug, plot in (("prior_posterior", diagnostics.plot_prior_posterior),
                        ("time_cost", allocation.plot_time_cost)):
-        yield _item(slug, partial(plot, fit, threshold=threshold))
+        yield item(slug, partial(plot, fit, threshold=threshold))
 
 
-def _item(slug: str, plot: Callable[[], Axes | Figure], text: str = "", **names: str,
+def item(slug: str, plot: Callable[[], Axes | Figure], text: str = "", **names: str,
           ) -> GalleryItem:
-    """Return a figure with its texts, by default those of its slug."""
+    """Return a figure with its texts in ``figures.toml``, by default those of its slug."""
     texts = tomllib.loads(_TEXTS.read_text(encoding="utf-8"))[text or slug]
     return GalleryItem(slug, texts["title"].format(**names), texts["caption"],
                        partial(draw_figure, plot))

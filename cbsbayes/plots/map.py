@@ -12,6 +12,7 @@ from cbsbayes.decisions.splits import split_status
 from cbsbayes.decisions.step_times import step_times_of
 from cbsbayes.errors import CBSDataError
 from cbsbayes.plots import marks, reading, style
+from cbsbayes.posterior.surface import least_steps
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
@@ -167,12 +168,10 @@ def _critical(ax: Axes, plane: _Plane, draws: np.ndarray) -> list[Line2D]:
 
 def _best_split(ax: Axes, plane: _Plane) -> list[Line2D]:
     """Draw the split with least S of every total batch, with its band along the iso-batch line."""
-    rollouts, prob = plane.rollouts, reading.ci_prob(plane.fit)
+    prob = reading.ci_prob(plane.fit)
     totals = np.geomspace(plane.batches[0].prod(), plane.batches[-1].prod(), _POINTS)
-    groups = np.geomspace(rollouts[0], rollouts[-1] * 4, 2 * _POINTS)
-    draws = plane.steps(np.array([(total / g, g) for total in totals for g in groups]))
-    best = groups[draws.reshape(-1, len(totals), len(groups)).argmin(axis=2)]
-    middle, low, high = marks.quantiles(best, prob)
+    best = [plane.fit.solve(least_steps, "split", total, threshold=plane.level) for total in totals]
+    middle, low, high = marks.quantiles(np.stack(best, axis=1), prob)
     ax.fill(np.concatenate([totals / low, (totals / high)[::-1]]),
             np.concatenate([low, high[::-1]]), color=_SPLIT, alpha=0.15, lw=0, zorder=1,
             gid="best-split-band")

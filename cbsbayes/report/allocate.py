@@ -15,9 +15,9 @@ from cbsbayes.decisions.decision import Decision
 from cbsbayes.decisions.time_to_target import HOURS, MONEY, TimeAnswer
 from cbsbayes.plots.gallery import all_figures
 from cbsbayes.plots.style import time_unit
-from cbsbayes.posterior.fit import versions
+from cbsbayes.posterior.fit import Fit, versions
 from cbsbayes.report.facts import Facts
-from cbsbayes.report.page import Page, PageFigure, page_figure, sections_of
+from cbsbayes.report.page import Page, PageFigure, drawn, sections_of
 from cbsbayes.report.tables import Table, laid_out
 from cbsbayes.report.text import batch_text, count, estimate, paragraph, parse_at, plain, sentences
 from cbsbayes.report.text import spec as layout_of
@@ -142,7 +142,7 @@ def allocate_page(
     times : TimeAnswer or str
         Times to the target, or why there are none; empty where they were not asked for.
     folder : Path
-        With the figures drawn.
+        Where figures are drawn.
     made : mapping
         The command line and what was asked.
     """
@@ -158,7 +158,7 @@ def allocate_page(
     else:
         tables |= time_tables(facts, times)
         answer, notes = [*answer, *time_sentences(facts, times)], [*notes, *time_notes(times)]
-    figures = _figures(facts, folder)
+    figures = _figures(facts.fit, decision, folder, timed=not isinstance(times, str))
     passed = bool(fit.verdict["sampling"]["passed"])
     return Page(
         kicker=layout["kicker"], title=layout["title"], definitions=layout["definitions"],
@@ -173,10 +173,12 @@ def allocate_page(
                *(f"{figure.slug}.svg" for figure in figures)])
 
 
-def _figures(facts: Facts, folder: Path) -> list[PageFigure]:
-    """Return the figures that were drawn, with the titles and captions of the fit's page."""
-    return [page_figure(folder, item.slug, item.title, item.caption)
-            for item in all_figures(facts.fit) if (folder / f"{item.slug}.svg").exists()]
+def _figures(fit: Fit, decision: Decision, folder: Path, *, timed: bool) -> list[PageFigure]:
+    """Draw the figures of a decision, as far as there are data for them."""
+    wanted = {"split_choice", "front", *(("clock_map", "time_cost", "step_time") if timed else ())}
+    items = all_figures(fit, threshold=decision.threshold, total_batch=decision.batch.total)
+    figures = drawn((item for item in items if item.slug in wanted), folder)
+    return [figure for figure in figures if figure.svg]
 
 
 def time_sentences(facts: Facts, answer: TimeAnswer) -> list[str]:

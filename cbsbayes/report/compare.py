@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from cbsbayes.decisions.compare_fits import LAW_BOUND, remarks
+from cbsbayes.decisions.compare_fits import LAW_BOUND, shared_runs
 from cbsbayes.errors import CBSDataError
-from cbsbayes.posterior.fit import versions
+from cbsbayes.posterior.fit import Fit, versions
 from cbsbayes.report.facts import Facts
-from cbsbayes.report.page import Page, page_figure, sections_of
+from cbsbayes.report.page import Page, PageFigure, sections_of
 from cbsbayes.report.tables import Table, chosen, laid_out
 from cbsbayes.report.text import paragraph, plain, row_label, sentences, spec
 
-__all__ = ["compare_page", "compare_sentences", "how_text", "main_rows", "pair_tables", "row_label"]
+__all__ = ["compare_page", "compare_sentences", "how_text", "main_rows", "pair_tables", "remarks",
+           "row_label"]
 
 _MAIN = ("gain_prompts", "gain_rollouts", "gain_total", "batch_at_gain", "cbs_prompts",
          "cbs_samples", "cbs_rollouts", "best_n_rollouts", "alpha", "S_min", "steps",
@@ -66,6 +67,18 @@ def compare_sentences(rows: pd.DataFrame) -> list[str]:
     return sentences("compare", rows=rows.to_dict("records"), law_bound=LAW_BOUND)
 
 
+def remarks(fits: Mapping[str, Fit]) -> list[str]:
+    """Return what must be known to read the comparison, one sentence each."""
+    differ = {"laws": {label: fit.law.name for label, fit in fits.items()},
+              "metrics": {label: str(fit.settings.get("metric") or "not named")
+                          for label, fit in fits.items()},
+              "models": {label: str(fit.settings.get("model", "crossing"))
+                         for label, fit in fits.items()}}
+    shared = {(a, b): shared_runs(fits[a], fits[b]) for a, b in combinations(fits, 2)}
+    return sentences("compare_remarks", fits=fits, shared=shared, differ={
+        name: values for name, values in differ.items() if len(set(values.values())) > 1})
+
+
 def how_text(table: pd.DataFrame) -> str:
     """Return what the numbers of a comparison mean."""
     return paragraph("compare_how", prob=float(table["ci_prob"].iloc[0]))
@@ -94,7 +107,8 @@ def _every_row(table: pd.DataFrame) -> dict[str, Table | None]:
 
 
 def compare_page(
-    sides: Mapping[str, Facts], table: pd.DataFrame, shown: pd.DataFrame, folder: Path, command: str
+    sides: Mapping[str, Facts], table: pd.DataFrame, shown: pd.DataFrame,
+    figures: Sequence[PageFigure], command: str,
 ) -> Page:
     """Return what stands on the page of a comparison.
 
@@ -104,8 +118,8 @@ def compare_page(
         The fits by name.
     table, shown : DataFrame
         The table of ``compare.csv``, and its main rows (`main_rows`).
-    folder : Path
-        With the figure, ``compare.svg``, drawn.
+    figures : sequence of PageFigure
+        The one called ``compare``.
     command : str
         The command line.
     """
@@ -114,7 +128,6 @@ def compare_page(
     levels = {fit.verdict["level"] for fit in fits.values()}
     worst = next(level for level in _LEVELS if level in levels)
     lines, notes = compare_sentences(shown), remarks(fits)
-    figure = page_figure(folder, "compare", **layout["figures"]["compare"])
     made = {label: {"group": fit.group, "law": fit.law.name,
                     "metric": fit.settings.get("metric", ""), "thresholds": fit.thresholds.tolist(),
                     "data_digest": fit.settings.get("data_digest", "")}
@@ -123,7 +136,7 @@ def compare_page(
         kicker=layout["kicker"], title=f"How do {names} differ, and how sure is it?",
         asked=f"{len(fits)} fits were compared: {names}. {how_text(table)}",
         level=worst, verdict=layout["verdicts"][worst], cautions=notes, answer=lines,
-        sections=sections_of("compare", pair_tables(shown) | _every_row(table), [figure]),
+        sections=sections_of("compare", pair_tables(shown) | _every_row(table), figures),
         definitions=layout["definitions"],
         laws=list({fit.law.name: fit.law for fit in fits.values()}.values()),
         paper=paragraph("compare_paper", sides=sides, how=how_text(table),

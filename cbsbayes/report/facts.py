@@ -8,7 +8,7 @@ are templates over these attributes (`cbsbayes.report.text`).
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -106,6 +106,14 @@ class Advice:
     next_more: float
     probability: float
     axes: tuple[float, float] | None = None
+
+
+def _or_reason[T](answer: Callable[[], T]) -> T | str:
+    """Return an answer, or why there is none."""
+    try:
+        return answer()
+    except CBSDataError as error:
+        return str(error)
 
 
 class Facts:
@@ -304,10 +312,7 @@ class Facts:
     @cached_property
     def noise(self) -> pd.DataFrame | str:
         """Measured gradient noise beside the fit, or why there is none."""
-        try:
-            return noise_comparison(self.fit)
-        except CBSDataError as error:
-            return str(error)
+        return _or_reason(lambda: noise_comparison(self.fit))
 
     @cached_property
     def joint(self) -> dict[str, Any] | None:
@@ -329,18 +334,12 @@ class Facts:
     @cached_property
     def decision(self) -> Decision | str:
         """Which split of the sweep's batch is best, or why that is not known."""
-        try:
-            return decide(self.fit, threshold=self.threshold)
-        except CBSDataError as error:
-            return str(error)
+        return _or_reason(lambda: decide(self.fit, threshold=self.threshold))
 
     @cached_property
     def times(self) -> TimeAnswer | str:
         """Times to the target, or why they are not known."""
-        try:
-            return answer_times(self.fit, threshold=self.threshold)
-        except CBSDataError as error:
-            return str(error)
+        return _or_reason(lambda: answer_times(self.fit, threshold=self.threshold))
 
     @cached_property
     def candidates(self) -> pd.DataFrame:

@@ -12,8 +12,7 @@ import pandas as pd
 from rich.console import Console
 
 from cbsbayes.decisions.batches import find_row
-from cbsbayes.decisions.decision import iso_runs
-from cbsbayes.errors import CBSDataError
+from cbsbayes.decisions.decision import splits_run
 from cbsbayes.noise.beside_fit import shown_rows
 from cbsbayes.posterior.cautions import CROSS_CHECK
 from cbsbayes.posterior.ceilings import OPTION
@@ -46,7 +45,6 @@ MAP = "map"
 _DERIVED = ("cbs_samples", "E_min")  # follow from rows that are printed
 _SCALES = ("cbs_prompts", "cbs_rollouts", "B_noise", "B_prompt", "B_rollout", "S_min", "alpha")
 _JOINT = ("steps", "steps_new_run")  # of the joint table, beside the quantities
-_TIMED = 3  # runs that a step-time model needs
 _COLOURS = {"good": "green", "limited": "yellow", "failed": "red"}
 _GAP, _LABELS = 2, 24  # between columns of the terminal, and what labels need at least
 
@@ -214,17 +212,11 @@ def next_lines(facts: Facts, folder: Path, source: Path | None = None) -> list[s
     source : Path, optional
         The file of the sweep.
     """
-    fit = facts.fit
-    try:
-        iso_runs(fit, 0 if isinstance(facts.decision, str) else facts.decision.batch.total)
-        split = True
-    except CBSDataError:
-        split = False
-    seconds = fit.sweep["step_time"].values if "step_time" in fit.sweep else np.array([])
+    fit, decision = facts.fit, facts.decision
     ceilings = any(OPTION in sentence for sentence in fit.verdict["sentences"])
     return sentences(
-        "next", folder=shlex.quote(str(folder)), split=split,
-        timed=int((np.isfinite(seconds) & (seconds > 0)).sum()) >= _TIMED,
+        "next", folder=shlex.quote(str(folder)), timed=not isinstance(facts.times, str),
+        split=not isinstance(decision, str) and splits_run(fit, decision.batch.total) > 1,
         model=fit.settings.get("model", "crossing"), ceilings=ceilings and not facts.ceilings,
         folder_ceilings=shlex.quote(f"{folder}_ceilings"), target=facts.thresholds[-1],
         sweep="" if source is None else shlex.quote(str(source)))

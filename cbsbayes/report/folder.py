@@ -9,22 +9,26 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cbsbayes.errors import CBSDataError
-from cbsbayes.report.page import PageFigure, page_figure
+import pandas as pd
+import xarray as xr
+
+from cbsbayes.baselines.table import with_comparison
+from cbsbayes.plots import gallery
+from cbsbayes.posterior.definitions import overhead_table
+from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.selection import runs_table
+from cbsbayes.report.facts import Facts
+from cbsbayes.report.fit_page import fit_page, next_lines
+from cbsbayes.report.page import IndexEntry, PageFigure, drawn, render_index, write_page
+from cbsbayes.report.text import paragraph, sentences
 from cbsbayes.sweep.files import write_csv, write_whole
+from cbsbayes.sweep.groups import of_group
 from cbsbayes.sweep.output_folder import output_folder
 
-if TYPE_CHECKING:
-    import pandas as pd
-    import xarray as xr
-
-    from cbsbayes.posterior.fit import Fit
-    from cbsbayes.report.facts import Facts
-
 __all__ = ["FIGURES", "TABLES", "draw_figures", "finite", "fit_summary", "table_of",
-           "write_answer", "write_files", "write_fit", "write_groups"]
+           "write_files", "write_fit", "write_groups"]
 
 TABLES = ("cbs", "averaged", "overhead", "comparison", "runs")
 FIGURES = {"page": "those of the page", "all": "every one", "none": "none",
@@ -60,9 +64,6 @@ def write_fit(
     CBSDataError
         If the folder cannot be written or holds what is no earlier fit; it is as it was.
     """
-    from cbsbayes.baselines.table import with_comparison
-    from cbsbayes.report.facts import Facts
-
     facts = Facts(with_comparison(fit), target, budget)
     with output_folder(folder, "cbsbayes.fit") as new:
         write_files(facts, new, shown=folder, **options)
@@ -93,9 +94,6 @@ def write_files(
     source : Path, optional
         The file of the sweep.
     """
-    from cbsbayes.report.fit_page import fit_page, next_lines
-    from cbsbayes.report.page import write_page
-
     fit, noise = facts.fit, facts.noise
     folder.mkdir(exist_ok=True)
     stage("writing fit.nc")
@@ -108,24 +106,20 @@ def write_files(
     _write_stacked([] if isinstance(noise, str) else [noise], folder / "noise.csv")
     _write_stacked([] if fit.noise_joint is None else [fit.noise_joint], folder / "noise_joint.csv")
     stage("drawing figures")
-    drawn = draw_figures(fit, folder / "figures", figures, threshold=facts.threshold,
+    found = draw_figures(fit, folder / "figures", figures, threshold=facts.threshold,
                          advice=facts.advice.axes if facts.advice else None)
     stage("writing the page")
-    write_page(fit_page(facts, drawn, command=command,
+    write_page(fit_page(facts, found, command=command,
                         next_steps=next_lines(facts, shown, source)), folder)
 
 
 def table_of(fit: Fit, name: str) -> pd.DataFrame:
     """Return one of `TABLES`."""
-    from cbsbayes.posterior.definitions import overhead_table
-
     return overhead_table(fit) if name == "overhead" else getattr(fit, name)
 
 
 def _write_stacked(tables: Sequence[pd.DataFrame], path: Path) -> None:
     """Write tables one below the other; without one, no file."""
-    import pandas as pd
-
     if tables:
         write_csv(path, pd.concat(tables))
 
@@ -146,11 +140,6 @@ def write_groups(
     folder : Path
         Of all groups.
     """
-    from cbsbayes.posterior.selection import runs_table
-    from cbsbayes.report.page import IndexEntry, render_index
-    from cbsbayes.report.text import paragraph
-    from cbsbayes.sweep.groups import of_group
-
     fits = [facts.fit for facts in done.values()]
     tables = {name: [table_of(fit, name).assign(group=fit.group) for fit in fits]
               for name in TABLES}
@@ -178,8 +167,6 @@ def fit_summary(facts: Facts) -> dict[str, Any]:
 
     Numbers that are not finite are None: JSON has no NaN.
     """
-    from cbsbayes.report.text import sentences
-
     fit = facts.fit
     summary = {"group": fit.group, "answer": sentences("card", facts=facts), **fit.settings,
                **fit.verdict,
@@ -212,42 +199,7 @@ def draw_figures(fit: Fit, folder: Path, which: str, **options: Any) -> list[Pag
     **options
         Target and advice, as `cbsbayes.plots.page_figures` takes them.
     """
-    from cbsbayes.plots.gallery import all_figures, page_figures, write_figure
-    from cbsbayes.plots.marks import tips_of
-
     folder.mkdir()
-    formats = ("svg", "pdf") if which == "pdf" else ("svg",)
-    gallery = all_figures if which in ("all", "pdf") else page_figures
-    items = gallery(fit, **options)
-    found = []
-    for item in items if which != "none" else []:
-        try:
-            figure = item.draw()
-            write_figure(figure, folder / item.slug, formats)
-        except CBSDataError as error:
-            found.append(PageFigure(item.slug, item.title, item.caption, None, str(error)))
-            continue
-        found.append(page_figure(folder, item.slug, item.title, item.caption, tips_of(figure)))
-    return found
-
-
-def write_answer(
-    folder: Path, tables: Mapping[str, pd.DataFrame], figures: Mapping[str, Callable[[], Any]],
-) -> None:
-    """Write the tables and figures of a command that goes on from fits.
-
-    Parameters
-    ----------
-    folder : Path
-        Where.
-    tables : mapping of str to DataFrame
-        By the name of their CSV file.
-    figures : mapping of str to callable
-        What draws each, returning its axes or figure.
-    """
-    from cbsbayes.plots.gallery import draw_figure, write_figure
-
-    for name, table in tables.items():
-        write_csv(folder / f"{name}.csv", table)
-    for name, draw in figures.items():
-        write_figure(draw_figure(draw), folder / name)
+    figures = gallery.all_figures if which in ("all", "pdf") else gallery.page_figures
+    items = figures(fit, **options) if which != "none" else ()
+    return drawn(items, folder, ("svg", "pdf") if which == "pdf" else ("svg",))

@@ -21,10 +21,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Console
 
+from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law
+from cbsbayes.plots.gallery import GalleryItem, write_figure
+from cbsbayes.plots.marks import tips_of
 from cbsbayes.report.tables import (
     Table,
     key_values,
@@ -38,9 +42,8 @@ from cbsbayes.report.tables import (
 from cbsbayes.report.text import formula, plain, section_text, spec
 from cbsbayes.sweep.files import write_csv, write_whole
 
-__all__ = ["IndexEntry", "Page", "PageFigure", "Section", "page_figure", "page_tables",
-           "print_answer", "render_index", "render_page", "sections_of", "standard_output",
-           "write_page"]
+__all__ = ["IndexEntry", "Page", "PageFigure", "Section", "drawn", "page_tables", "print_answer",
+           "render_index", "render_page", "sections_of", "standard_output", "write_page"]
 
 _WIDTH = 80  # where output is no terminal
 _SAFE = " !$*+,-./:;=?[]^_`{|}~"  # of a data address, in an attribute too
@@ -240,12 +243,31 @@ def _is_one_of(name: str, wanted: Sequence[str]) -> bool:
     return any(name == one or (one.endswith("_") and name.startswith(one)) for one in wanted)
 
 
-def page_figure(
-    folder: Path, slug: str, title: str, caption: str,
-    tips: Sequence[tuple[float, float, str]] = (),
-) -> PageFigure:
-    """Return a figure from the SVG of that name in the folder."""
-    return PageFigure(slug, title, caption, (folder / f"{slug}.svg").read_bytes(), tips=tips)
+def drawn(
+    items: Iterable[GalleryItem], folder: Path, formats: Sequence[str] = ("svg",)
+) -> list[PageFigure]:
+    """Draw figures into a folder; those there are no data for keep the reason.
+
+    Parameters
+    ----------
+    items : iterable of GalleryItem
+        What to draw.
+    folder : Path
+        Where; it must exist.
+    formats : sequence of str
+        ``svg``, which the page takes, and others.
+    """
+    found = []
+    for item in items:
+        try:
+            figure = item.draw()
+        except CBSDataError as error:
+            found.append(PageFigure(item.slug, item.title, item.caption, None, str(error)))
+            continue
+        write_figure(figure, folder / item.slug, formats)
+        svg = (folder / f"{item.slug}.svg").read_bytes()
+        found.append(PageFigure(item.slug, item.title, item.caption, svg, tips=tips_of(figure)))
+    return found
 
 
 def page_tables(page: Page) -> dict[str, Table]:
@@ -260,8 +282,19 @@ def render_page(page: Page) -> str:
     return _render("page.html.j2", page=page, made=_made(page))
 
 
-def write_page(page: Page, folder: Path) -> Path:
+def write_page(
+    page: Page, folder: Path, tables: Mapping[str, pd.DataFrame] | None = None
+) -> Path:
     """Write the page, its tables as CSV and LaTeX, and its paragraph; return the page's path.
+
+    Parameters
+    ----------
+    page : Page
+        What stands on it.
+    folder : Path
+        Where.
+    tables : mapping of str to DataFrame, optional
+        In full, by the name of their CSV file.
 
     Raises
     ------
@@ -269,6 +302,8 @@ def write_page(page: Page, folder: Path) -> Path:
         If the folder cannot be written; every file is whole or as it was.
     """
     (folder / "tables").mkdir(parents=True, exist_ok=True)
+    for name, full in (tables or {}).items():
+        write_csv(folder / f"{name}.csv", full)
     for name, table in page_tables(page).items():
         write_csv(folder / f"tables/{name}.csv", text_frame(table))
         write_whole(folder / f"tables/{name}.tex", latex_table(table, name))

@@ -27,12 +27,12 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit import versions
 from cbsbayes.report.allocate import SETTINGS
 from cbsbayes.report.facts import Facts
-from cbsbayes.report.page import Page, page_figure, sections_of
+from cbsbayes.report.page import Page, PageFigure, sections_of
 from cbsbayes.report.tables import Table, laid_out
 from cbsbayes.report.text import at_text, paragraph, plain, quantity_label, sentences, spec
 from cbsbayes.sweep.files import write_whole
 
-__all__ = ["SHOWN", "Head", "PhaseFile", "candidates_table", "command_lines", "head_of",
+__all__ = ["SHOWN", "Head", "candidates_table", "command_lines", "head_of",
            "phase_files", "plan_label", "plan_notes", "plan_page", "plan_sentences",
            "read_like", "runs_table", "write_phases"]
 
@@ -98,7 +98,9 @@ def runs_table(plan: Plan) -> Table | None:
                     unit=plan.cost.unit)
 
 
-def plan_page(plan: Plan, facts: Facts, record: Mapping[str, Any], folder: Path) -> Page:
+def plan_page(
+    plan: Plan, facts: Facts, record: Mapping[str, Any], figures: Sequence[PageFigure]
+) -> Page:
     """Return what stands on the page of a plan.
 
     Parameters
@@ -109,12 +111,11 @@ def plan_page(plan: Plan, facts: Facts, record: Mapping[str, Any], folder: Path)
         Of the fit it is based on.
     record : mapping
         What ``plan.json`` holds.
-    folder : Path
-        With the figure, ``plan.svg``, drawn.
+    figures : sequence of PageFigure
+        The one called ``plan``.
     """
     fit, layout = facts.fit, spec("pages")["plan"]
     passed = bool(fit.verdict["sampling"]["passed"])
-    figure = page_figure(folder, "plan", **layout["figures"]["plan"])
     more = len(plan.table) > SHOWN
     tables = {"planned": runs_table(plan), "candidates": candidates_table(plan, SHOWN),
               "all_candidates": candidates_table(plan) if more else None}
@@ -124,7 +125,7 @@ def plan_page(plan: Plan, facts: Facts, record: Mapping[str, Any], folder: Path)
         asked=asked, level=fit.verdict["level"], verdict=fit.verdict["title"],
         cautions=[*([] if passed else fit.verdict["sentences"]), *record["notes"]],
         answer=record["sentences"], definitions=layout["definitions"], laws=[fit.law],
-        sections=sections_of("plan", tables, [figure], {"start": [record["lines_from"]]},
+        sections=sections_of("plan", tables, figures, {"start": [record["lines_from"]]},
                              {"start": record["lines"]}),
         paper=paragraph("decision_paper", facts=facts, lines=[chosen, *record["sentences"]]),
         made={"command": record["command"],
@@ -153,14 +154,6 @@ class Head:
     labels: dict[str, str]
     sections: dict[str, dict[str, Any]]
     how: str
-
-
-@dataclass(frozen=True)
-class PhaseFile:
-    """One phase file: its name and its text."""
-
-    name: str
-    text: str
 
 
 def read_like(path: Path) -> Head:
@@ -202,8 +195,8 @@ def head_of(runs: xr.Dataset) -> Head:
                 "--like PHASE_FILE to take over those of the earlier runs.")
 
 
-def phase_files(planned: pd.DataFrame, head: Head, every: float, name: str) -> list[PhaseFile]:
-    """Return the phases of planned runs, in the order in which they are planned.
+def phase_files(planned: pd.DataFrame, head: Head, every: float, name: str) -> dict[str, str]:
+    """Return the phases of planned runs by name, in the order in which they are planned.
 
     Parameters
     ----------
@@ -232,8 +225,8 @@ def phase_files(planned: pd.DataFrame, head: Head, every: float, name: str) -> l
     seeds = runs.astype(int).groupby(["updates", "n_prompts", "n_rollouts"], sort=False)["seed"]
     shared = seeds.agg(tuple).reset_index().groupby(["updates", "seed"], sort=False)
     names = [name] if len(shared) == 1 else [f"{name}_{k}" for k in range(1, len(shared) + 1)]
-    return [PhaseFile(label, _phase(head, part, every))
-            for label, (_, part) in zip(names, shared, strict=True)]
+    return {label: _phase(head, part, every)
+            for label, (_, part) in zip(names, shared, strict=True)}
 
 
 def _phase(head: Head, batches: pd.DataFrame, every: float) -> str:
@@ -261,7 +254,7 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def write_phases(phases: Sequence[PhaseFile], folder: Path) -> list[Path]:
+def write_phases(phases: Mapping[str, str], folder: Path) -> list[Path]:
     """Write phase files into a folder; only files planned before are replaced.
 
     Raises
@@ -270,14 +263,12 @@ def write_phases(phases: Sequence[PhaseFile], folder: Path) -> list[Path]:
         If a file of another origin has the name.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    places = [folder / f"{phase.name}.toml" for phase in phases]
+    places = {folder / f"{name}.toml": text for name, text in phases.items()}
     for place in places:
         if place.exists() and not place.read_text(encoding="utf-8").startswith(_MARK):
             raise CBSDataError(f"{place} exists and was not planned by this command; choose "
                                "another name with --write-phase")
-    for place, phase in zip(places, phases, strict=True):
-        write_whole(place, phase.text)
-    return places
+    return [write_whole(place, text) for place, text in places.items()]
 
 
 def command_lines(places: Sequence[Path]) -> list[str]:

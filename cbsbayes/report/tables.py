@@ -33,20 +33,6 @@ AXES = {"n_prompts": "prompts per update", "n_rollouts": "rollouts per prompt",
         "total_batch": "samples per update"}
 _ALONG_ROLLOUTS = ("gain_rollouts", "cbs_prompts", "cbs_samples")  # the others vary with prompts
 _LONG = 40  # characters from which a cell asks for room
-_LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
-    "_": r"\_", "%": r"\%", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"$<$", ">": r"$>$", "|": r"$|$", '"': r"\textquotedbl{}", "−": r"$-$", "×": r"$\times$",
-    "–": "--", "—": "---", NO_BREAK: "~", "∞": r"$\infty$", "…": r"\dots{}", "·": r"$\cdot$",
-    "≤": r"$\le$", "≥": r"$\ge$", "½": r"$\frac{1}{2}$", "→": r"$\to$", "±": r"$\pm$",
-    "√": r"$\surd$", "“": "``", "”": "''", "’": "'", "²": r"$^2$", "⊕": r"$\oplus$",
-    "α": r"$\alpha$", "β": r"$\beta$", "γ": r"$\gamma$", "δ": r"$\delta$", "ε": r"$\varepsilon$",
-    "κ": r"$\kappa$", "λ": r"$\lambda$", "μ": r"$\mu$", "ρ": r"$\rho$", "σ": r"$\sigma$",
-    "τ": r"$\tau$", "Σ": r"$\Sigma$", "∝": r"$\propto$"}
-_SYMBOLS = {  # what the reports name, as a paper would print it
-    r"S\_min": r"$S_{\min}$", r"E\_min": r"$E_{\min}$",
-    r"B\_noise": r"$B_{\mathrm{noise}}$", r"B\_prompt": r"$B_{\mathrm{prompt}}$",
-    r"B\_rollout": r"$B_{\mathrm{rollout}}$", r"r\_hat": r"$\hat{r}$"}
 
 
 @dataclass(frozen=True)
@@ -199,13 +185,14 @@ def print_table(table: Table, console: Console) -> None:
 
 def escape(text: object) -> str:
     """Return any text as LaTeX that prints it, on one line."""
-    return "".join(_LATEX.get(sign, sign if sign.isprintable() else " ") for sign in str(text))
+    signs = spec("latex")["signs"]
+    return "".join(signs.get(sign, sign if sign.isprintable() else " ") for sign in str(text))
 
 
 def latex_text(text: str) -> str:
     """Return escaped text with the package's symbols set as mathematics."""
     out = escape(text)
-    for name, symbol in _SYMBOLS.items() if r"\_" in out else ():
+    for name, symbol in spec("latex")["symbols"].items() if r"\_" in out else ():
         out = re.sub(rf"(?<![\w\\]){re.escape(name)}(?!\w|\\_)", symbol.replace("\\", r"\\"), out)
     # a bracket at the start of a table's line would be read as an option of the line end before
     return f"{{}}{out}" if out.startswith(("[", "*")) else out

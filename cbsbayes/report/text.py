@@ -288,7 +288,7 @@ def formula(law: Law) -> str:
 
 @cache
 def spec(name: str) -> dict[str, Any]:
-    """Return a file of ``templates`` in TOML: ``tables`` or ``pages``."""
+    """Return a file of ``templates`` in TOML: ``tables``, ``pages`` or ``latex``."""
     text = files("cbsbayes.report").joinpath(f"templates/{name}.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
 

@@ -11,9 +11,7 @@ from fitted import SETTINGS, quick_sampling, verdict_of
 from page_reader import check_command_page
 
 from cbsbayes.allocate import main
-from cbsbayes.decisions.decision import CHECK_COLUMNS
-from cbsbayes.decisions.front import FRONT_COLUMNS, TARGET_COLUMNS
-from cbsbayes.decisions.splits import SPLIT_COLUMNS
+from cbsbayes.decisions.batches import COLUMNS
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
 
@@ -50,11 +48,9 @@ def test_what_is_written_and_what_a_later_answer_removes(saved, fit, tmp_path, c
     level = f"{fit.thresholds[2]:g}"
     assert run(saved, "--batch", 2048, "--threshold", level, "--target-updates", 300,
                "-o", tmp_path / "out") == 0
-    columns = {"splits": SPLIT_COLUMNS, "front": FRONT_COLUMNS, "targets": TARGET_COLUMNS,
-               "iso_batch": CHECK_COLUMNS}
-    for name, expected in columns.items():
+    for name in ("splits", "front", "targets", "iso_batch"):
         table = pd.read_csv(tmp_path / "out" / f"{name}.csv")
-        assert list(table.columns) == expected
+        assert list(table.columns) == COLUMNS[name]
         assert set(table["threshold"]) == {float(level)}
     out, err = capsys.readouterr()
     assert err == ""

@@ -10,7 +10,7 @@ from fitted import SETTINGS, quick_sampling, verdict_of
 from page_reader import check_command_page
 
 from cbsbayes.compare import main
-from cbsbayes.decisions.compare_fits import COMPARE_COLUMNS
+from cbsbayes.decisions.batches import COLUMNS
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.simulation.sweep import simulate_sweep
@@ -36,7 +36,7 @@ def test_the_command_writes_table_sentences_and_figure(folders, tmp_path, capsys
     assert {"compare.csv", "compare.svg", "compare.txt", "index.html", "paper.tex", "paper.txt",
             "tables"} <= {path.name for path in tmp_path.iterdir()}
     table = pd.read_csv(tmp_path / "compare.csv", keep_default_na=False, na_values=[""])
-    assert list(table.columns) == COMPARE_COLUMNS
+    assert list(table.columns) == COLUMNS["compare"]
     assert "P(alpha larger)" in (tmp_path / "compare.txt").read_text()
     out = capsys.readouterr().out
     assert "alpha against beta at target 0.65" in " ".join(out.split())

@@ -11,7 +11,7 @@ import xarray as xr
 from fitted import quick_sampling
 from page_reader import check_command_page
 
-from cbsbayes.decisions.next_runs import PLAN_COLUMNS
+from cbsbayes.decisions.batches import COLUMNS
 from cbsbayes.plan import main
 from cbsbayes.posterior.fit import Fit, table_to_json
 from cbsbayes.sweep.dataset import new_sweep
@@ -36,7 +36,7 @@ def test_the_folder_and_what_is_printed(saved, tmp_path, capsys, root):
     out, err = capsys.readouterr()
     assert err == "cbsbayes.plan: weighing candidates …\n"
     table, runs = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("plan", "runs"))
-    assert list(table.columns) == PLAN_COLUMNS
+    assert list(table.columns) == COLUMNS["plan"]
     assert 1 <= len(runs) <= 2
     assert runs["cost"].sum() <= 5e6
     record = json.loads((tmp_path / "plan.json").read_text())

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fitted import C_P, C_R, T_0, timed_fit
+from fitted import C_P, C_R, T_0
 
 from cbsbayes.decisions.batches import range_of
 from cbsbayes.decisions.candidates import Choices, TriedRuns, candidates, tried_runs
@@ -70,28 +70,24 @@ class TestCosts:
         assert sample_cost().range(32, 8) == ""
         assert hours_cost(0.5, 8).price(32, 8, 100) == pytest.approx(0.5 * 8 * 25600 / 3600)
 
-    @pytest.mark.parametrize(("rate", "gpus", "name"), [
-        (0.0, 1, "--seconds-per-sample"), (float("nan"), 1, "--seconds-per-sample"),
-        (1.0, 0, "--gpus")])
-    def test_what_is_not_positive_is_refused(self, rate, gpus, name):
-        with pytest.raises(CBSDataError, match=f"{name} is .*; valid: above 0"):
-            hours_cost(rate, gpus)
+    @pytest.mark.parametrize(("make", "message"), [
+        (lambda fit: hours_cost(0.0), "--seconds-per-sample is 0; valid: above 0"),
+        (lambda fit: hours_cost(float("nan")), "--seconds-per-sample is nan"),
+        (lambda fit: hours_cost(1.0, 0), "--gpus is 0; valid: above 0"),
+        (lambda fit: step_time_cost(fit, gpus=-1), "--gpus is -1"),
+        (step_time_cost, "no run has a step time.*--seconds-per-sample")])
+    def test_what_cannot_be_paid_is_refused(self, fit, make, message):
+        with pytest.raises(CBSDataError, match=message):
+            make(fit)
 
-    def test_hours_of_step_times_with_batches_beyond_those_timed(self):
-        fit = timed_fit()
-        cost, times = step_time_cost(fit, gpus=4), step_times_of(fit)
+    def test_hours_of_step_times_with_batches_beyond_those_timed(self, timed):
+        cost, times = step_time_cost(timed, gpus=4), step_times_of(timed)
         seconds = times.seconds_per_update(np.array([[128.0, 8.0]]))[:, 0]
         assert cost.unit == "GPU-hours"
         assert cost.price(128, 8, 100) == pytest.approx(seconds.mean() * 100 * 4 / 3600, rel=1e-9)
         assert cost.price(128, 8, 100) == pytest.approx(
             (T_0 + C_P * 128 + C_R * 1024) * 100 * 4 / 3600, rel=0.06)
-        grid = batch_grid(fit)
+        grid = batch_grid(timed)
         marks = [cost.range(*batch) for batch in grid.tolist()]
         assert marks == range_of(grid, times.batches).tolist()
         assert {"tried", "extrapolated"} <= set(marks)
-
-    def test_runs_without_step_times(self, fit):
-        with pytest.raises(CBSDataError, match=r"no run has a step time.*--seconds-per-sample"):
-            step_time_cost(fit)
-        with pytest.raises(CBSDataError, match="--gpus is -1; valid: above 0"):
-            step_time_cost(fit, gpus=-1)

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fitted import SETTINGS, quick_sampling
+from fitted import SETTINGS, changed, labelled, quick_sampling
 
-from cbsbayes.decisions.batches import find_fits, label_fits
+from cbsbayes.decisions.batches import COLUMNS, find_fits, label_fits
 from cbsbayes.decisions.compare_fits import (
-    COMPARE_COLUMNS,
     LAW_BOUND,
     check_comparable,
     compare_fits,
     nothing_in_common,
     ratio_status,
-    remarks,
 )
 from cbsbayes.errors import CBSDataError
-from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
+from cbsbayes.report.compare import remarks
 from cbsbayes.simulation.sweep import simulate_sweep
 
 THRESHOLDS = (0.6, 0.65)
 
 
-def make(seed, law="auto", thresholds=THRESHOLDS, design="p1+p2b", truth="two_axis", epochs=1):
-    ds = simulate_sweep(design, 1, law=truth, random_seed=seed)
+def make(seed, law="auto", thresholds=THRESHOLDS, epochs=1):
+    ds = simulate_sweep("p1+p2b", 1, random_seed=seed)
     n = ds.sizes["run"]
     ds = ds.assign_coords(ppo_epochs=("run", np.full(n, epochs)),
                           updates_per_step=("run", np.full(n, epochs)))
@@ -49,7 +47,7 @@ def only(table, quantity, threshold=0.65, at=""):
 
 
 def test_rows_hold_what_both_fits_have(table, fits):
-    assert list(table.columns) == COMPARE_COLUMNS
+    assert list(table.columns) == COLUMNS["compare"]
     assert set(table["threshold"].dropna()) == set(THRESHOLDS)
     cbs = fits["alpha"].cbs
     assert set(zip(table["quantity"], table["at"], strict=True)) == set(
@@ -124,19 +122,12 @@ def test_remarks_name_simulated_and_failed_fits(fits):
     assert failed == sum(not fit.verdict["sampling"]["passed"] for fit in fits.values())
 
 
-def changed(fit, **attrs):
-    tree = fit.tree.copy()
-    tree["sweep"].attrs |= attrs
-    return Fit(tree)
-
-
-def test_what_cannot_be_compared_is_refused(fits):
+def test_what_cannot_be_compared_is_refused(fits, one_axis):
     alpha, beta = fits.values()
-    one_axis = make(5, law="total", design="batch", truth="total")
     for given, message in (({"a": alpha}, "needs two"),
                            ({"a": alpha, "b": alpha}, "fits of the same runs"),
                            ({"a": alpha, "d": one_axis}, "--law total"),
-                           ({"a": alpha, "b": changed(beta, direction="decreasing")},
+                           ({"a": alpha, "b": labelled(beta, direction="decreasing")},
                             "same kind of target")):
         with pytest.raises(CBSDataError, match=message):
             check_comparable(given)
@@ -165,12 +156,9 @@ def test_without_common_thresholds_the_remedy_is_named(fits):
 
 def test_labels_tell_fits_apart(fits, tmp_path):
     alpha = fits["alpha"]
-    tree = alpha.tree.copy()
-    tree.attrs["group"] = "other · simulated"
+    groups = [changed(alpha, group=f"{name} · simulated") for name in ("one", "other")]
     places = [tmp_path / "x" / "fit.nc", tmp_path / "y" / "fit.nc"]
-    named = alpha.tree.copy()
-    named.attrs["group"] = "one · simulated"
-    assert label_fits([Fit(named), Fit(tree)], places) == ["one", "other"]
+    assert label_fits(groups, places) == ["one", "other"]
     assert label_fits([alpha, alpha], places) == ["x", "y"]
 
 

@@ -5,77 +5,67 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from fit_fixture import make_fit
-from fitted import SETTINGS, quick_sampling
+from fitted import SETTINGS, changed, quick_sampling
 
-from cbsbayes.decisions.decision import CHECK_COLUMNS, check_table, fit_without, iso_runs
+from cbsbayes.decisions.batches import COLUMNS, middle_threshold
+from cbsbayes.decisions.decision import check_table, fit_without, iso_runs
 from cbsbayes.errors import CBSDataError
-from cbsbayes.inference.sampling import SamplerSettings
+from cbsbayes.inference.nuts import SamplerSettings
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.sweep.files import default_sweep_path, read_sweep
 
-TOTAL = 256
+TOTAL = 2048  # 256 × 8 and 128 × 16
 
 
-def moved(stand_in, n_rollouts, factor):
-    """Return the stand-in with the crossings of one split of the batch moved."""
-    at = ((stand_in.crossings["total_batch"] == TOTAL)
-          & (stand_in.crossings["n_rollouts"] == n_rollouts))
-    factor = xr.where(at, factor, 1.0)
-    stand_in.crossings = stand_in.crossings.assign(
-        lower=stand_in.crossings["lower"] * factor, upper=stand_in.crossings["upper"] * factor)
-    return stand_in
+def observed(fit, factor=1.0, **ends):
+    """Return the fit with its runs where it predicts them, those at 128 × 16 moved."""
+    runs = fit.crossings
+    steps = np.exp(fit.log_steps(runs["n_prompts"].values, runs["n_rollouts"].values))
+    steps = steps.median("sample").rename(batch="run").assign_coords(run=runs["run"])
+    at = (runs["n_rollouts"] == 16).broadcast_like(steps)
+    steps = steps * xr.where(at, factor, 1.0)
+    found = {"lower": 0.99 * steps, "upper": steps, "status": xr.ones_like(runs["status"])}
+    found |= {name: xr.where(at, value, found[name]) for name, value in ends.items()}
+    return changed(fit, crossings=runs.assign({name: values.transpose("run", "threshold")
+                                               for name, values in found.items()}))
 
 
 @pytest.fixture(scope="module")
-def table():
-    return check_table(make_fit(), TOTAL)
+def table(fit):
+    return check_table(observed(fit), TOTAL)
 
 
-def test_every_split_at_every_threshold(table):
-    assert list(table.columns) == CHECK_COLUMNS
-    assert len(table) == 4 * table["n_rollouts"].nunique()
+def test_every_split_at_every_threshold_and_none_is_accused(table, fit):
+    assert list(table.columns) == COLUMNS["iso_batch"]
+    assert len(table) == 2 * len(fit.thresholds)
     assert (table["n_prompts"] * table["n_rollouts"] == TOTAL).all()
     assert table["runs_seen"].all()
     assert (table["predicted_lower"] < table["predicted"]).all()
     for name in ("p_best", "p_least"):
-        assert table.groupby("threshold")[name].sum().tolist() == pytest.approx([1.0] * 4)
+        np.testing.assert_allclose(table.groupby("threshold")[name].sum(), 1.0)
+    assert set(table["verdict"]) == {"agree"}
 
 
-def test_runs_that_agree_are_not_accused(table):
-    assert (table["verdict"] == "agree").mean() > 0.9
+@pytest.mark.parametrize(("factor", "verdict"), [(3.0, "slower"), (0.3, "faster")])
+def test_a_split_that_does_not_fit_is_named(fit, factor, verdict):
+    found = check_table(observed(fit, factor), TOTAL).set_index("n_rollouts")["verdict"]
+    assert set(found.loc[16]) == {verdict}
+    assert set(found.loc[8]) == {"agree"}
 
 
-@pytest.mark.parametrize(("factor", "verdict"), [(1.6, "slower"), (0.6, "faster")])
-def test_a_split_that_does_not_fit_is_named(factor, verdict):
-    found = check_table(moved(make_fit(), 4, factor), TOTAL)
-    at = (found["n_rollouts"] == 4) & (found["threshold"] == 0.8)
-    assert found.loc[at, "verdict"].tolist() == [verdict]
-
-
-def test_a_run_that_never_arrived_counts_from_its_end():
-    stand_in = make_fit()
-    at = (stand_in.crossings["total_batch"] == TOTAL) & (stand_in.crossings["n_rollouts"] == 4)
-    at = at & (stand_in.crossings["threshold"] == 0.7)
-    stand_in.crossings = stand_in.crossings.assign(
-        lower=xr.where(at, 300.0, stand_in.crossings["lower"]),
-        upper=xr.where(at, np.inf, stand_in.crossings["upper"]),
-        status=xr.where(at, 2, stand_in.crossings["status"]))
-    found = check_table(stand_in, TOTAL)
-    row = found[(found["n_rollouts"] == 4) & (found["threshold"] == 0.7)].iloc[0]
+def test_a_run_that_never_arrived_counts_from_its_end(fit):
+    found = check_table(observed(fit, lower=1e4, upper=np.inf, status=2), TOTAL)
+    row = found[(found["n_rollouts"] == 16) & (found["threshold"] == middle_threshold(fit))].iloc[0]
     assert row["n_not_reached"] == row["n_runs"] == 1
-    assert (row["observed_lower"], row["observed_upper"]) == (pytest.approx(300.0), np.inf)
+    assert (row["observed_lower"], row["observed_upper"]) == (pytest.approx(1e4), np.inf)
     assert row["verdict"] == "slower"
     assert np.isnan(row["observed"])
 
 
-def test_a_batch_that_was_not_split_is_refused():
+def test_what_nothing_predicts_or_was_not_split_is_refused(fit):
     with pytest.raises(CBSDataError, match="no two splits of 100 samples"):
-        iso_runs(make_fit(), 100)
-
-
-def test_runs_that_nothing_else_predicts_are_refused():
+        iso_runs(fit, 100)
     with quick_sampling():
         alone = fit_sweep(simulate_sweep("p2c", 1), sampler=SETTINGS, alternatives=False)
     with pytest.raises(CBSDataError, match=r"without the runs of 2,048 samples n_prompts does not"):
@@ -84,15 +74,14 @@ def test_runs_that_nothing_else_predicts_are_refused():
 
 def test_the_runs_are_left_out(fit):
     with quick_sampling():
-        without = fit_without(fit, 2048)
-    held = fit.crossings["run"].values[fit.crossings["total_batch"].values == 2048]
+        without = fit_without(fit, TOTAL)
+    held = fit.crossings["run"].values[fit.crossings["total_batch"].values == TOTAL]
     assert len(held) == 2
     assert set(without.crossings["run"].values) == (
         set(fit.crossings["run"].values) - set(held))
     assert without.law == fit.law
     np.testing.assert_array_equal(without.thresholds, fit.thresholds)
-    table = check_table(fit, 2048, without)
-    assert not table["runs_seen"].any()
+    assert not check_table(fit, TOTAL, without)["runs_seen"].any()
 
 
 @pytest.mark.mcmc

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fit_fixture import make_fit, make_one_axis_fit
-from fitted import SETTINGS, quick_sampling
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from cbsbayes.decisions.batches import NEW_RUN, POPULATION
+from cbsbayes.decisions.batches import COLUMNS, NEW_RUN, POPULATION, batches_run, middle_threshold
 from cbsbayes.decisions.front import (
-    FRONT_COLUMNS,
-    TARGET_COLUMNS,
     Target,
     best_tried_group,
     front_table,
@@ -21,8 +17,6 @@ from cbsbayes.decisions.front import (
     target_table,
 )
 from cbsbayes.errors import CBSDataError
-from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.simulation.sweep import simulate_sweep
 
 
 def test_by_hand():
@@ -43,49 +37,37 @@ def test_the_front_is_what_no_other_beats(log_steps, total):
 
 
 @pytest.fixture(scope="module")
-def front():
-    return front_table(make_fit(), [0.7])
+def level(fit):
+    return middle_threshold(fit)
 
 
 class TestFront:
-    def test_columns(self, front):
-        assert list(front.columns) == FRONT_COLUMNS
-        assert set(front["kind"]) == {"tried", "curve"}
+    def test_every_batch_tried_is_there_once_without_single_rollouts(self, fit, level):
+        front = front_table(fit, [level])
+        assert list(front.columns) == COLUMNS["front"]
         np.testing.assert_allclose(front["samples"], front["steps"] * front["total_batch"])
-
-    def test_every_cell_is_there_once_without_single_rollouts(self, front):
-        tried = front[front["kind"] == "tried"]
-        assert len(tried) == len(tried.drop_duplicates(["n_prompts", "n_rollouts"]))
+        tried, batches = front[front["kind"] == "tried"], batches_run(fit.crossings)
+        np.testing.assert_array_equal(tried[["n_prompts", "n_rollouts"]], batches)
         assert tried["n_rollouts"].min() == 2
         assert (tried["range"] == "tried").all()
-        assert tried["p_on_front"].between(0, 1).all()
+        log_steps = fit.log_steps(*batches.T, threshold=level).values
+        np.testing.assert_array_equal(tried["p_on_front"], on_front(log_steps,
+                                                                    batches.prod(axis=1)))
 
-    def test_the_best_group_is_on_the_front_and_the_worst_is_not(self, front):
-        tried = front[(front["kind"] == "tried") & (front["total_batch"] == 256)]
-        best = tried.loc[tried["steps"].idxmin()]
-        assert best["n_rollouts"] == 4
-        assert best["p_on_front"] > 0.9
-        assert tried.loc[tried["steps"].idxmax(), "p_on_front"] < 0.01
-
-    def test_along_the_curve_updates_are_bought_with_samples(self, front):
+    def test_along_the_curve_updates_are_bought_with_samples(self, fit, level):
+        front = front_table(fit, [level])
         curve = front[front["kind"] == "curve"]
-        assert set(curve["n_rollouts"]) == {best_tried_group(make_fit(), 0.7)} == {4}
+        assert set(curve["n_rollouts"]) == {best_tried_group(fit, level)}
         assert (np.diff(curve["steps"]) < 0).all()
         assert (np.diff(curve["samples"]) > 0).all()
         assert curve["p_on_front"].isna().all()
 
-
-def test_one_axis_is_all_front():
-    table = front_table(make_one_axis_fit(), [3.0])
-    assert table["n_rollouts"].isna().all()
-    tried = table[table["kind"] == "tried"]
-    assert tried["total_batch"].tolist() == [2.0**k for k in range(6, 14)]
-    assert (tried["p_on_front"] == 1.0).all()
-
-
-@pytest.fixture(scope="module")
-def level(fit):
-    return float(fit.thresholds[len(fit.thresholds) // 2])
+    def test_one_axis_is_all_front(self, one_axis):
+        table = front_table(one_axis, [float(one_axis.thresholds[0])])
+        assert table["n_rollouts"].isna().all()
+        tried = table[table["kind"] == "tried"]
+        assert set(tried["total_batch"]) == set(one_axis.crossings["total_batch"].values)
+        assert (tried["p_on_front"] == 1.0).all()
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +88,9 @@ def table(fit, level, updates):
 
 class TestUpdates:
     def test_columns_and_lines(self, fit, table):
-        assert list(table.columns) == TARGET_COLUMNS
-        cells = set(zip(fit.crossings["n_prompts"].values.tolist(),
-                        fit.crossings["n_rollouts"].values.tolist(), strict=True))
-        lines = {f"n_rollouts={g}" for _, g in cells} | {f"n_prompts={p}" for p, _ in cells}
+        assert list(table.columns) == COLUMNS["targets"]
+        prompts, rollouts = batches_run(fit.crossings).T
+        lines = {f"n_rollouts={g:g}" for g in rollouts} | {f"n_prompts={p:g}" for p in prompts}
         assert set(table["at"]) == lines
         assert len(table) == 2 * len(lines)
 
@@ -123,15 +104,12 @@ class TestUpdates:
             if min(one_less) >= 2:
                 assert share(fit, level, *one_less, updates) < 0.9
 
-    def test_a_new_run_needs_more_than_the_population(self, table):
-        wide = table[table["met"]].pivot_table(index="at", columns="applies_to",
-                                               values="total_batch")
-        both = wide.dropna()
+    def test_a_new_run_needs_more_than_the_population(self, fit, level, updates, table):
+        both = table[table["met"]].pivot_table(index="at", columns="applies_to",
+                                               values="total_batch").dropna()
         assert len(both) > 3
         assert (both[NEW_RUN] >= both[POPULATION]).all()
         assert (both[NEW_RUN] > 1.2 * both[POPULATION]).sum() > 3
-
-    def test_a_new_runs_probability_by_hand(self, fit, level, updates, table):
         row = table[(table["applies_to"] == NEW_RUN) & (table["at"] == "n_rollouts=8")].iloc[0]
         n = fit.crossings.sizes["run"]
         new = fit.new_run(np.full(n, row["n_prompts"]), np.full(n, 8), level)
@@ -145,43 +123,31 @@ class TestUpdates:
         population = table[(table["applies_to"] == POPULATION) & (table["along"] == "n_prompts")]
         assert population["p_most"].max() <= 0.02
 
+    def test_one_axis_has_one_line(self, one_axis):
+        at = float(one_axis.thresholds[0])
+        most = float(np.exp(one_axis.log_steps(512, 1, at).median()))
+        table = target_table(one_axis, Target("updates", most), [at])
+        assert table["along"].tolist() == ["total_batch"] * 2
+        total = int(table["total_batch"].iloc[0])
+        assert share(one_axis, at, total, 1, most) >= 0.9 > share(one_axis, at, total - 1, 1, most)
+        assert np.isnan(table["n_prompts"].iloc[0])
 
-class TestSamples:
-    def test_both_ends(self, fit, level, updates):
-        most = 64 * 8 * updates
-        table = target_table(fit, Target("samples", most, 0.9), [level])
-        rows = table[(table["at"] == "n_rollouts=8") & (table["applies_to"] == POPULATION)]
-        assert rows["end"].tolist() == ["smallest", "largest"]
-        assert rows["n_prompts"].iloc[0] == 1
-        largest = rows["n_prompts"].iloc[1]
-        assert share(fit, level, largest, 8, most, samples=True) >= 0.9
-        assert share(fit, level, largest + 1, 8, most, samples=True) < 0.9
-        assert largest < 64  # at 64 the probability is one half
-
-
-def test_one_axis_has_one_line():
-    stand_in = make_one_axis_fit()
-    stand_in.predictive = _replicates(stand_in)
-    table = target_table(stand_in, Target("updates", 5000.0), [3.0])
-    row = table.iloc[0]
-    assert table["along"].tolist() == ["total_batch"] * 2
-    assert row["total_batch"] == pytest.approx(900 / (5000 / 4000 - 1), rel=0.4)  # 3,600
-    assert np.isnan(row["n_prompts"])
+    def test_only_lines_that_were_run_where_the_scales_are_not_told_apart(self, rollouts_alone):
+        table = target_table(rollouts_alone, Target("updates", 200.0),
+                             [float(rollouts_alone.thresholds[0])])
+        assert set(table["at"]) == {"n_prompts=128"}
 
 
-def _replicates(stand_in):
-    rng = np.random.default_rng(1)
-    total = stand_in.crossings["total_batch"].values
-    log_steps = stand_in.log_steps(total, 1).transpose("sample", "batch", "threshold")
-    noisy = np.exp(log_steps + rng.normal(0, 0.05, log_steps.shape))
-    return noisy.rename(batch="run").to_dataset(name="steps")
-
-
-def test_only_lines_that_were_run_where_the_scales_are_not_told_apart():
-    with quick_sampling():
-        alone = fit_sweep(simulate_sweep("p2b", 1), sampler=SETTINGS, alternatives=False)
-    table = target_table(alone, Target("updates", 200.0), [float(alone.thresholds[0])])
-    assert set(table["at"]) == {"n_prompts=128"}
+def test_samples_are_met_between_two_ends(fit, level, updates):
+    most = 64 * 8 * updates
+    table = target_table(fit, Target("samples", most, 0.9), [level])
+    rows = table[(table["at"] == "n_rollouts=8") & (table["applies_to"] == POPULATION)]
+    assert rows["end"].tolist() == ["smallest", "largest"]
+    assert rows["n_prompts"].iloc[0] == 1
+    largest = rows["n_prompts"].iloc[1]
+    assert share(fit, level, largest, 8, most, samples=True) >= 0.9
+    assert share(fit, level, largest + 1, 8, most, samples=True) < 0.9
+    assert largest < 64  # at 64 the probability is one half
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fitted import changed
 
 from cbsbayes.decisions.information import (
     expected_information,
@@ -50,8 +51,8 @@ def test_the_linear_normal_case(noise):
 def test_units_and_logarithms_change_nothing():
     values, weights = log_weights(1.0, np.random.default_rng(1))
     plain = information(values, weights)
-    for changed in (np.exp(values), 1000.0 * values + 7.0, np.exp(3 * values)):
-        assert information(changed, weights) == plain
+    for other in (np.exp(values), 1000.0 * values + 7.0, np.exp(3 * values)):
+        assert information(other, weights) == plain
     assert information(-values, weights).nats == pytest.approx(plain.nats)
 
 
@@ -96,9 +97,7 @@ class TestPlannedQuantity:
         assert (found.at, found.status) == ("n_rollouts=12", "")
 
     def test_where_nothing_is_identified_the_hardest_bound_is_taken(self, fit):
-        other = type(fit)(fit.tree)
-        other.__dict__["cbs"] = fit.cbs.assign(status="not_identified")
-        found = planned_quantity(other)
+        found = planned_quantity(changed(fit, table_cbs=fit.cbs.assign(status="not_identified")))
         assert (found.threshold, found.status) == (fit.thresholds[-1], "not_identified")
 
     @pytest.mark.parametrize(("asked", "threshold", "message"), [

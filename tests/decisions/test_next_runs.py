@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
-import xarray as xr
-from fitted import NARROW, SETTINGS, quick_sampling
+from fitted import SETTINGS, changed, narrow_draws, quick_sampling
 from scipy import stats
 
 from cbsbayes.crossings.intervals import INTERVAL, LEFT, RIGHT
+from cbsbayes.decisions.batches import COLUMNS
 from cbsbayes.decisions.candidates import Choices, Request
 from cbsbayes.decisions.information import planned_quantity
 from cbsbayes.decisions.next_runs import (
-    PLAN_COLUMNS,
     Judge,
     choose_set,
     crossing_bounds,
@@ -24,8 +24,6 @@ from cbsbayes.decisions.next_runs import (
 )
 from cbsbayes.decisions.step_times import hours_cost
 from cbsbayes.errors import CBSDataError
-from cbsbayes.inference.sampling import sample_prior
-from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.simulation.sweep import simulate_sweep
 
@@ -33,26 +31,10 @@ QUICK = Request(data_sets=64, draws=500, choices=Choices((32, 128, 512), (4, 8))
 SURE = replace(SETTINGS, draws=750)
 
 
-def independent(data, law, settings, priors=NARROW):
-    """Return draws of the narrow priors, every one of them another."""
-    flat = sample_prior(data, law, draws=settings.draws * settings.chains, random_seed=4,
-                        priors=priors).isel(chain=0)
-    chains = [flat.isel(draw=slice(k, None, settings.chains)).drop_vars(["chain", "draw"])
-              for k in range(settings.chains)]
-    posterior = xr.concat(chains, "chain").transpose("chain", "draw", ...)
-    shape = (posterior.sizes["chain"], posterior.sizes["draw"])
-    axes = {"chain": np.arange(shape[0]), "draw": np.arange(shape[1])}
-    diverging = xr.Dataset({"diverging": (("chain", "draw"), np.zeros(shape, bool)),
-                            "energy": (("chain", "draw"), np.random.default_rng(0).normal(
-                                size=shape))}, coords=axes)
-    return xr.DataTree.from_dict({"posterior": posterior.assign_coords(axes),
-                                  "sample_stats": diverging})
-
-
 @pytest.fixture(scope="module")
 def prior_fit():
     """A fit whose posterior is 3,000 independent draws of narrow priors."""
-    with quick_sampling(independent):
+    with quick_sampling(partial(narrow_draws, repeats=1)):
         return fit_sweep(simulate_sweep("p1+p2b", 1, random_seed=3), thresholds=(0.6, 0.65, 0.7),
                          sampler=SURE, alternatives=False)
 
@@ -79,7 +61,7 @@ def nats(judge, weights):
 
 class TestPlan:
     def test_the_table(self, plan):
-        assert list(plan.table.columns) == PLAN_COLUMNS
+        assert list(plan.table.columns) == COLUMNS["plan"]
         assert (plan.table["rank"] == np.arange(1, len(plan.table) + 1)).all()
         resolved = plan.table[plan.table["resolved"]]
         assert (resolved["per_cost"].diff().dropna() <= 0).all()
@@ -121,10 +103,8 @@ class TestPlan:
             replace(QUICK, **change)
 
     def test_a_fit_of_curves_is_refused(self, fit):
-        other = Fit(fit.tree)
-        other.__dict__["settings"] = fit.settings | {"model": "trajectory"}
         with pytest.raises(CBSDataError, match="is of the trajectory model"):
-            plan_runs(other, QUICK)
+            plan_runs(changed(fit, settings=fit.settings | {"model": "trajectory"}), QUICK)
 
 
 class TestJudge:

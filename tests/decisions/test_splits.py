@@ -6,14 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from fit_fixture import ALPHA, SCALES, make_fit
 from fitted import SETTINGS, quick_sampling
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from cbsbayes.decisions.batches import COLUMNS
 from cbsbayes.decisions.splits import (
-    SPLIT_COLUMNS,
     Costs,
     candidate_splits,
     default_batch,
@@ -26,16 +25,16 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.posterior.tidy import CBS_COLUMNS
-from cbsbayes.simulation.sweep import simulate_sweep
 
-GROUP_LAW, PLAIN = get_law("two_axis_free"), get_law("two_axis_free_plain")
+GROUP_LAW = get_law("two_axis_free")
 TRIED = np.array([(32, 8), (64, 8), (128, 2), (128, 8), (128, 16)], dtype=float)
 
 
-def runs(cells):
-    prompts, rollouts = (np.array(axis) for axis in zip(*cells, strict=True))
-    coords = {"n_prompts": prompts, "n_rollouts": rollouts, "total_batch": prompts * rollouts * 1.0}
-    return xr.Dataset(coords={name: ("run", values) for name, values in coords.items()})
+@pytest.fixture(scope="module")
+def plain(sweep):
+    """A fit without a group baseline."""
+    with quick_sampling():
+        return fit_sweep(sweep, law="two_axis_free_plain", sampler=SETTINGS, alternatives=False)
 
 
 class TestTheBatch:
@@ -44,7 +43,9 @@ class TestTheBatch:
         ([(64, 2), (16, 8), (64, 8), (64, 8), (256, 2), (32, 8)], 512, "(3 of 6)"),
         ([(64, 2), (64, 4), (64, 8)], 512, "(1 of 3)")])  # of equals the larger
     def test_the_line_of_most_splits_else_that_of_most_runs(self, cells, total, reason):
-        choice = default_batch(runs(cells))
+        rollouts = np.array(cells)[:, 1]
+        choice = default_batch(xr.Dataset(coords={
+            "total_batch": ("run", np.prod(cells, axis=1) * 1.0), "n_rollouts": ("run", rollouts)}))
         assert choice.total == total
         assert reason in choice.reason
 
@@ -58,8 +59,6 @@ class TestTheBatch:
         with pytest.raises(CBSDataError, match=message):
             candidate_splits(total, TRIED, law)
 
-
-class TestCandidates:
     @pytest.mark.parametrize(("total", "tried", "sizes"), [
         (256, TRIED, [2, 4, 8, 16, 32, 64, 128, 256]),
         (7 * 64, TRIED, [2, 4, 8, 16, 32, 64]),  # odd sizes are left out unless they were run
@@ -105,23 +104,18 @@ class TestJudge:
         assert found.loc[found["chosen"], "regret"].item() == found["regret"][:3].min()
 
 
-@pytest.fixture(scope="module")
-def rollouts_alone():
-    with quick_sampling():
-        return fit_sweep(simulate_sweep("p2b", 1), sampler=SETTINGS, alternatives=False)
-
-
 class TestTable:
-    def test_it_is_what_the_law_says(self):
-        table = split_table(make_fit(), 256, [0.7])
-        assert list(table.columns) == SPLIT_COLUMNS
-        best = 1 + np.sqrt(SCALES["B_rollout"] / SCALES["B_prompt"])  # 3.2
-        assert table.loc[table["chosen"], "n_rollouts"].tolist() == [4]
-        assert 2 < best < 4
-        row = table[table["n_rollouts"] == 8].iloc[0]
-        noise = (SCALES["B_prompt"] + SCALES["B_rollout"] / 7) / 32
-        least = -18.0 * np.log(1 - (0.7 - 0.1) / 0.88)
-        assert row["steps"] == pytest.approx(least * (1 + noise) ** ALPHA, rel=0.03)
+    def test_it_is_what_the_law_says(self, fit):
+        level = float(fit.thresholds[1])
+        table = split_table(fit, 2048, [level])
+        assert list(table.columns) == COLUMNS["splits"]
+        draws = fit.posterior.sel(threshold=level)
+        best = float(1 + (draws["B_rollout"] / draws["B_prompt"]).median() ** 0.5)
+        chosen = table.loc[table["chosen"], "n_rollouts"].item()
+        assert best / 2 < chosen < 2 * best
+        noise = (draws["B_prompt"] + draws["B_rollout"] / 7) / 256
+        expected = float((draws["S_min"] * (1 + noise) ** draws["alpha"]).median())
+        assert table[table["n_rollouts"] == 8]["steps"].item() == pytest.approx(expected)
         assert table["p_best"].sum() == pytest.approx(1.0)
         assert (table["steps_lower"] < table["steps"]).all()
 
@@ -136,62 +130,49 @@ class TestTable:
         assert table.loc[known, "n_rollouts"].tolist() == [16]
         assert (table["range"] == "tried").tolist() == known.tolist()
 
-    def test_without_a_group_baseline_the_smallest_group_is_best(self, sweep):
-        with quick_sampling():
-            plain = fit_sweep(sweep, law="two_axis_free_plain", sampler=SETTINGS,
-                              alternatives=False)
+    def test_without_a_group_baseline_the_smallest_group_is_best(self, plain):
         table = split_table(plain, 256, [float(plain.thresholds[0])])
         assert table.loc[0, ["n_rollouts", "p_best"]].tolist() == [1, 1.0]
 
 
-def test_without_costs_it_is_the_table_of_the_fit(fit):
-    table = group_size_table(fit)
-    assert list(table.columns) == CBS_COLUMNS
-    same = fit.cbs[fit.cbs["quantity"] == "best_n_rollouts"].reset_index(drop=True)
-    pd.testing.assert_frame_equal(table, same)
+class TestGroupSizes:
+    def test_without_costs_it_is_the_table_of_the_fit(self, fit):
+        table = group_size_table(fit)
+        assert list(table.columns) == CBS_COLUMNS
+        same = fit.cbs[fit.cbs["quantity"] == "best_n_rollouts"].reset_index(drop=True)
+        pd.testing.assert_frame_equal(table, same)
 
+    def test_costs_are_met_at_the_least_cost(self, fit):
+        """The formula is where N(G)/P is least at a fixed P (c_p + c_r G)."""
+        table = group_size_table(fit, Costs(6.0, 2.0))
+        rows = table[table["quantity"] == "best_n_rollouts_at_cost"]
+        assert (rows["at"] == "prompt_over_rollout=3").all()
+        draws = fit.posterior.isel(threshold=0)
+        ratio = float((draws["B_rollout"] / draws["B_prompt"]).median())  # all that it depends on
+        grid = np.linspace(1.01, 60, 200_000)
+        noise = get_law("two_axis").noise_in_prompts(grid, 1.0, ratio)
+        best = grid[np.argmin(noise * (6.0 + 2.0 * grid))]
+        assert rows["median"].iloc[0] == pytest.approx(best, rel=1e-3)
+        assert rows["median"].iloc[0] > table["median"].iloc[0]
 
-def test_costs_are_met_at_the_least_cost(fit):
-    """The formula is where N(G)/P is least at a fixed P (c_p + c_r G)."""
-    table = group_size_table(fit, Costs(6.0, 2.0))
-    rows = table[table["quantity"] == "best_n_rollouts_at_cost"]
-    assert (rows["at"] == "prompt_over_rollout=3").all()
-    draws = fit.posterior.isel(threshold=0)
-    ratio = float((draws["B_rollout"] / draws["B_prompt"]).median())  # all that the best depends on
-    grid = np.linspace(1.01, 60, 200_000)
-    noise = get_law("two_axis").noise_in_prompts(grid, 1.0, ratio)
-    best = grid[np.argmin(noise * (6.0 + 2.0 * grid))]
-    assert rows["median"].iloc[0] == pytest.approx(best, rel=1e-3)
-    assert rows["median"].iloc[0] > table["median"].iloc[0]
+    def test_a_plain_law_has_a_size_only_with_costs(self, plain):
+        assert group_size_table(plain).empty
+        table = group_size_table(plain, Costs(4.0, 1.0))
+        assert set(table["quantity"]) == {"best_n_rollouts_at_cost"}
+        draws = (plain.posterior["B_rollout"] / plain.posterior["B_prompt"]).isel(threshold=0)
+        assert table["median"].iloc[0] == pytest.approx(float(np.sqrt(4.0 * draws.median())),
+                                                        rel=1e-6)
 
+    def test_one_axis_settles_none(self, one_axis, rollouts_alone):
+        assert group_size_table(one_axis, Costs(1.0, 1.0)).empty
+        table = group_size_table(rollouts_alone, Costs(1.0, 1.0))
+        assert (table["status"] == "not_identified").all()
+        assert table[["median", "ci_lower", "ci_upper"]].isna().all(axis=None)
 
-def test_a_plain_law_has_a_size_only_with_costs(sweep):
-    with quick_sampling():
-        plain = fit_sweep(sweep, law="two_axis_free_plain", sampler=SETTINGS, alternatives=False)
-    assert group_size_table(plain).empty
-    table = group_size_table(plain, Costs(1e-9, 1.0))
-    assert set(table["quantity"]) == {"best_n_rollouts_at_cost"}
-    draws = plain.posterior["B_rollout"] / plain.posterior["B_prompt"]
-    dear = group_size_table(plain, Costs(4.0, 1.0))
-    assert dear["median"].iloc[0] == pytest.approx(
-        float(np.sqrt(4.0 * draws.isel(threshold=0).median())), rel=1e-6)
-
-
-def test_one_axis_settles_none(prompts_sweep):
-    with quick_sampling():
-        total = fit_sweep(prompts_sweep, sampler=SETTINGS, alternatives=False)
-        rollouts = fit_sweep(simulate_sweep("p2b", 1), sampler=SETTINGS, alternatives=False)
-    assert group_size_table(total, Costs(1.0, 1.0)).empty
-    table = group_size_table(rollouts, Costs(1.0, 1.0))
-    assert (table["status"] == "not_identified").all()
-    assert table[["median", "ci_lower", "ci_upper"]].isna().all(axis=None)
-
-
-@pytest.mark.parametrize(("prompt", "rollout", "said"), [
-    (0.0, 1.0, "--prompt-cost is 0; valid: above 0"),
-    (1.0, -2.0, "--rollout-cost is -2; valid: above 0"),
-    (float("nan"), 1.0, "--prompt-cost is nan"),
-    (1.0, float("inf"), "--rollout-cost is inf")])
-def test_costs_that_are_none(prompt, rollout, said):
-    with pytest.raises(CBSDataError, match=said):
-        Costs(prompt, rollout)
+    @pytest.mark.parametrize(("prompt", "rollout", "said"), [
+        (0.0, 1.0, "--prompt-cost is 0; valid: above 0"),
+        (1.0, -2.0, "--rollout-cost is -2; valid: above 0"),
+        (float("nan"), 1.0, "--prompt-cost is nan"), (1.0, np.inf, "--rollout-cost is inf")])
+    def test_costs_that_are_none(self, prompt, rollout, said):
+        with pytest.raises(CBSDataError, match=said):
+            Costs(prompt, rollout)

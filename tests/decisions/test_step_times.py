@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from fitted import C_P, C_R, T_0, timed_sweep
 
+from cbsbayes.decisions.batches import COLUMNS
 from cbsbayes.decisions.step_times import (
-    STEP_TIME_COLUMNS,
     step_time_table,
     step_times_of_sweep,
 )
@@ -60,7 +60,7 @@ def test_passes_over_a_batch_do_not_make_its_step_larger(both):
 
 def test_the_table_names_units_and_bounds(times):
     table = step_time_table(times, "a group", 0.9).set_index("quantity")
-    assert set(table.reset_index().columns) == set(STEP_TIME_COLUMNS)
+    assert set(table.reset_index().columns) == set(COLUMNS["clock"])
     assert table.loc["t_0", "status"] == table.loc["c_r", "status"] == "identified"
     wide = step_time_table(times, "a group", 0.98).set_index("quantity")
     assert wide.loc["t_0", "ci_lower"] < T_0 < wide.loc["t_0", "ci_upper"]

@@ -7,11 +7,10 @@ import pytest
 import xarray as xr
 from fitted import timed_fit
 
-from cbsbayes.decisions.batches import NEW_RUN, POPULATION
+from cbsbayes.decisions.batches import COLUMNS, NEW_RUN, POPULATION
 from cbsbayes.decisions.step_times import step_times_of
 from cbsbayes.decisions.time_to_target import (
     HOURS,
-    TIME_COLUMNS,
     Limits,
     Machine,
     Times,
@@ -25,47 +24,42 @@ ON_8 = Machine((8,), 2.0)
 
 
 @pytest.fixture(scope="module")
-def fit():
-    return timed_fit()
+def times(timed):
+    return times_of(timed, Machine((8, 16), 2.5))
 
 
 @pytest.fixture(scope="module")
-def times(fit):
-    return times_of(fit, Machine((8, 16), 2.5))
-
-
-@pytest.fixture(scope="module")
-def table(fit, times):
-    return times_table(fit, times)
+def table(timed, times):
+    return times_table(timed, times)
 
 
 class TestTimes:
-    def test_hours_are_updates_times_seconds_drawn_apart(self, fit, times):
-        level, batch = float(fit.thresholds[1]), np.array([[128.0, 8.0]])
+    def test_hours_are_updates_times_seconds_drawn_apart(self, timed, times):
+        level, batch = float(timed.thresholds[1]), np.array([[128.0, 8.0]])
         b = int(np.flatnonzero((times.batches == batch).all(axis=1))[0])
-        steps = np.exp(fit.log_steps(128.0, 8.0, level).values)
-        seconds = step_times_of(fit).seconds_per_update(batch)
+        steps = np.exp(timed.log_steps(128.0, 8.0, level).values)
+        seconds = step_times_of(timed).seconds_per_update(batch)
         hours = times.amount(HOURS, level)[:, b, 0]
         assert np.median(hours) == pytest.approx(np.median(steps) * np.median(seconds) / 3600,
                                                  rel=0.02)
         parts = np.log(steps).var() + np.log(seconds).var()
         assert np.log(hours).var() == pytest.approx(parts, rel=0.1)
 
-    def test_one_new_run_has_the_middle_of_the_population_and_a_wider_interval(self, fit, times):
-        level = float(fit.thresholds[1])
+    def test_one_new_run_has_the_middle_of_the_population_and_a_wider_interval(self, timed, times):
+        level = float(timed.thresholds[1])
         population, new = (np.quantile(times.amount(HOURS, level, who)[..., 0], [0.05, 0.5, 0.95],
                                        axis=0) for who in (POPULATION, NEW_RUN))
         np.testing.assert_allclose(new[1], population[1], rtol=0.12)
         assert (new[2] / new[0] > 1.2 * population[2] / population[0]).all()
         extra = np.log(times.draws["steps"]).sel(threshold=level).diff("applies_to")
-        assert float(extra.std()) > float(fit.posterior["sigma_run"].median())
+        assert float(extra.std()) > float(timed.posterior["sigma_run"].median())
 
-    def test_batches_are_all_pairs_and_a_doubling_beyond(self, fit, times):
-        prompts = np.unique(fit.crossings["n_prompts"].values)
+    def test_batches_are_all_pairs_and_a_doubling_beyond(self, timed, times):
+        prompts = np.unique(timed.crossings["n_prompts"].values)
         assert times.batches[:, 0].min() == prompts.min() / 2
         assert times.batches[:, 0].max() == 2 * prompts.max()
         assert times.batches[:, 1].min() == 2  # a group of one has no baseline
-        tried = set(zip(fit.crossings["n_prompts"].values, fit.crossings["n_rollouts"].values,
+        tried = set(zip(timed.crossings["n_prompts"].values, timed.crossings["n_rollouts"].values,
                         strict=True))
         where = times.draws["range"].values
         assert {tuple(b) for b, r in zip(times.batches, where, strict=True)
@@ -73,12 +67,12 @@ class TestTimes:
         assert (where[times.batches[:, 0] > prompts.max()] == "extrapolated").all()
 
     def test_costs_follow_from_hours(self, table):
-        assert list(table.columns) == TIME_COLUMNS
+        assert list(table.columns) == COLUMNS["times"]
         np.testing.assert_allclose(table["gpu_hours"], table["hours"] * table["gpus"])
         np.testing.assert_allclose(table["price_upper"], 2.5 * table["gpu_hours_upper"])
 
-    def test_more_gpus_shorten_what_grows_with_the_batch_alone(self, table, fit):
-        here = table[(table["threshold"] == fit.thresholds[1]) & (table["n_rollouts"] == 8)
+    def test_more_gpus_shorten_what_grows_with_the_batch_alone(self, timed, table):
+        here = table[(table["threshold"] == timed.thresholds[1]) & (table["n_rollouts"] == 8)
                      & (table["applies_to"] == POPULATION)]
         seconds = here.pivot_table(index="gpus", columns="n_prompts", values="seconds_per_update")
         faster = seconds.loc[8] / seconds.loc[16]
@@ -91,11 +85,11 @@ class TestTimes:
             assert rows.loc[rows["range"] == "extrapolated", "p_fastest"].isna().all()
         assert table.loc[table["applies_to"] == NEW_RUN, "p_fastest"].isna().all()
 
-    def test_what_has_no_times_is_refused(self, fit, times):
+    def test_what_has_no_times_is_refused(self, timed, times):
         with pytest.raises(CBSDataError, match="no value at n_prompts 16 with n_rollouts 1"):
-            times_of(fit, batches=np.array([[16.0, 1.0]]))
+            times_of(timed, batches=np.array([[16.0, 1.0]]))
         with pytest.raises(CBSDataError, match=r"threshold 0\.123 was not fitted; fitted: "):
-            times_of(fit, thresholds=[0.123])
+            times_of(timed, thresholds=[0.123])
         with pytest.raises(CBSDataError, match=r"threshold 0\.123 has no times"):
             times.amount(HOURS, 0.123)
 
@@ -109,16 +103,19 @@ class TestTimes:
             "extrapolated", *["tried"] * len(total), "extrapolated"]
 
 
-@pytest.mark.parametrize(("machine", "message"), [
-    ({"gpus": (0,)}, "--gpus is 0; valid: above 0"),
-    ({"gpus": (8, -1)}, "--gpus is -1"),
-    ({"gpus": (8,), "price": 0.0}, "--price is 0; valid: above 0"),
-    ({"gpus": (8,), "price": float("nan")}, "--price is nan"),
-    ({"price": 2.0}, "--price needs the number of GPUs"),
-])
-def test_machines_that_cannot_be_are_refused(machine, message):
+@pytest.mark.parametrize(("machine", "limits", "message"), [
+    ({"gpus": (0,)}, {}, "--gpus is 0; valid: above 0"),
+    ({"gpus": (8, -1)}, {}, "--gpus is -1"),
+    ({"gpus": (8,), "price": 0.0}, {}, "--price is 0; valid: above 0"),
+    ({"gpus": (8,), "price": float("nan")}, {}, "--price is nan"),
+    ({"price": 2.0}, {}, "--price needs the number of GPUs"),
+    ({}, {"gpu_hours": 0.0}, "--gpu-hours is 0; valid: above 0"),
+    ({}, {"deadline": -1.0}, "--deadline is -1"), ({}, {"money": float("nan")}, "--money is nan"),
+    ({}, {"gpu_hours": 10.0}, "--gpu-hours needs the number of GPUs"),
+    ({}, {"money": 10.0}, "--money needs a price")])
+def test_machines_and_limits_that_cannot_be_are_refused(machine, limits, message):
     with pytest.raises(CBSDataError, match=message):
-        Machine(**machine)
+        Limits(**limits).questions(Machine(**machine))
 
 
 def made_times(medians, *, spread=0.1, machine=None, inside=None, draws=400):
@@ -155,13 +152,12 @@ class TestLimits:
         assert one(times, gpu_hours=24.0, probability=0.45)["met"]
         assert one(times, money=54.0)["probability"] == one(times, gpu_hours=27.0)["probability"]
 
-    def test_the_cheapest_in_time_is_found_under_a_deadline(self):
-        choice = one(made_times([40.0, 24.0, 25.0], machine=ON_8), deadline=4.0)
-        assert choice[["n_prompts", "met", "question"]].tolist() == [2.0, True, "cheapest"]
-
-    def test_what_cannot_be_met_names_the_most_likely(self):
-        choice = one(made_times([40.0, 24.0, 30.0], machine=ON_8), deadline=1.0)
-        assert choice[["met", "n_prompts", "probability"]].tolist() == [False, 2.0, 0.0]
+    @pytest.mark.parametrize(("deadline", "met", "probability"), [(4.0, True, 1.0),
+                                                                  (1.0, False, 0.0)])
+    def test_the_cheapest_in_time_or_the_most_likely_is_named(self, deadline, met, probability):
+        choice = one(made_times([40.0, 24.0, 25.0], machine=ON_8), deadline=deadline)
+        assert choice[["n_prompts", "question"]].tolist() == [2.0, "cheapest"]
+        assert choice[["met", "probability"]].tolist() == [met, probability]
 
     def test_a_batch_outside_the_range_is_named_and_not_chosen(self):
         choice = one(made_times([2.0, 3.0, 4.0], inside=[False, True, True]))
@@ -170,14 +166,3 @@ class TestLimits:
     def test_counts_that_are_bounds_are_not_chosen(self):
         choice = one(made_times([16.0, 24.0], machine=Machine((2, 16))))
         assert choice[["n_prompts", "gpus"]].tolist() == [1.0, 2]
-
-    @pytest.mark.parametrize(("limits", "message"), [
-        ({"gpu_hours": 0.0}, "--gpu-hours is 0; valid: above 0"),
-        ({"deadline": -1.0}, "--deadline is -1"),
-        ({"money": float("nan")}, "--money is nan"),
-        ({"gpu_hours": 10.0}, "--gpu-hours needs the number of GPUs"),
-        ({"money": 10.0}, "--money needs a price"),
-    ])
-    def test_limits_that_cannot_be_are_refused(self, limits, message):
-        with pytest.raises(CBSDataError, match=message):
-            one(made_times([1.0]), **limits)

@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 import pytest
 from drawn import points
-from fit_fixture import make_fit
 
 from cbsbayes import plots
-from cbsbayes.errors import CBSDataError
 from cbsbayes.plots.diagnostics import interval_coverage
 
 
 def test_marks_by_kind_are_counted_and_batches_named(fit):
-    ax = plots.plot_crossing_check(fit, threshold=0.9)
-    counts = Counter(fit.crossings["status"].sel(threshold=0.9).values.tolist())
-    assert len(points(ax, "crossing-interval")) == counts[1]
-    assert len(points(ax, "crossing-right")) == counts[2] > 0
-    batches = set(zip(fit.crossings["n_prompts"].values.tolist(),
-                      fit.crossings["n_rollouts"].values.tolist(), strict=True))
+    level = float(fit.thresholds[-1])
+    ax = plots.plot_crossing_check(fit, threshold=level)
+    status = fit.crossings["status"].sel(threshold=level)
+    shown = [points(ax, f"crossing-{kind}") for kind in ("left", "interval", "right")]
+    assert [len(marks) for marks in shown] == [int((status == code).sum()) for code in (0, 1, 2)]
+    batches = zip(fit.crossings["n_prompts"].values, fit.crossings["n_rollouts"].values,
+                  strict=True)
     assert {tick.get_text() for tick in ax.get_yticklabels()} == {
-        f"{p} × {g}" for p, g in batches}
-    rows = np.concatenate([points(ax, f"crossing-{kind}")[:, 1] for kind in (
-        "interval", "right", "left")])
+        f"{p:,d} × {g}" for p, g in batches}
+    rows = np.concatenate(shown)[:, 1]
     assert len(set(rows)) == len(rows)
-
-
-def test_without_a_predictive_there_is_a_reason():
-    bare = make_fit()
-    bare.predictive = None
-    with pytest.raises(CBSDataError, match="no posterior predictive"):
-        plots.plot_crossing_check(bare)
 
 
 def test_censored_and_interval_observations_score_the_nominal_share():

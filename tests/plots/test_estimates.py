@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from drawn import legend, points, texts, title
-from fit_fixture import make_fit, make_one_axis_fit
+from fitted import changed
 
 from cbsbayes import plots
 from cbsbayes.errors import CBSDataError
@@ -14,48 +14,50 @@ from cbsbayes.errors import CBSDataError
 
 def test_critical_batches_of_both_laws(fit):
     ax = plots.plot_cbs_against_threshold(fit, axis="prompts")
-    assert len(points(ax, "estimate")) == 8
-    filled = [line.get_ydata()[0] for line in ax.lines if line.get_gid() == "estimate"
-              and line.get_markerfacecolor() != "#ffffff"]
-    np.testing.assert_allclose(filled, fit.cbs.query("quantity == 'cbs_prompts'")["median"])
-    assert {text.partition(",")[0] for text in legend(ax)} == {"two_axis_free", "two_axis"}
+    own, *others = (table[(table["quantity"] == "cbs_prompts") & (table["at"] == "n_rollouts=8")
+                          & (table["status"] == "identified")]["median"].tolist()
+                    for table in (fit.cbs, *fit.others.values()))
+    drawn = [line for line in ax.lines if line.get_gid() == "estimate"]
+    assert len(drawn) == len(own) + sum(map(len, others)) > len(own) > 0
+    filled = [line.get_ydata()[0] for line in drawn if line.get_markerfacecolor() != "#ffffff"]
+    np.testing.assert_allclose(filled, own)
+    assert {fit.law.name, *fit.others} <= {text.partition(",")[0] for text in legend(ax)}
 
 
-def test_bounds_are_triangles_and_never_points():
-    alone = make_fit()
-    alone.others = {}
+def test_bounds_are_triangles_and_never_points(fit):
+    cbs = fit.cbs[fit.cbs["quantity"] == "cbs_rollouts"]
+    status = ["upper_bound", "lower_bound", "not_identified", *["identified"] * (len(cbs) - 3)]
+    cbs = cbs.assign(status=status, ci_lower=2.0, ci_upper=9.0, median=4.0)
+    alone = changed(fit, table_cbs=cbs, **{f"table_other_{name}": None for name in fit.others})
     ax = plots.plot_cbs_against_threshold(alone, axis="rollouts")
-    rows = alone.cbs.query("quantity == 'cbs_rollouts'").set_index("status")
-    assert points(ax, "upper_bound")[:, 1].tolist() == [rows.loc["upper_bound", "ci_upper"]]
-    assert points(ax, "lower_bound")[:, 1].tolist() == [rows.loc["lower_bound", "ci_lower"]]
-    assert len(points(ax, "estimate")) == 1
+    assert points(ax, "upper_bound").tolist() == [[0.0, 9.0]]
+    assert points(ax, "lower_bound").tolist() == [[1.0, 2.0]]
+    assert len(points(ax, "estimate")) == len(cbs) - 3
     assert {"upper bound only", "lower bound only", "not identified"} <= set(legend(ax))
 
 
-def test_a_missing_critical_batch_is_a_reason():
-    empty = make_one_axis_fit()
-    empty.cbs = empty.cbs.iloc[:0]
+def test_what_is_not_in_the_tables_is_a_reason(one_axis, fit):
     with pytest.raises(CBSDataError, match="no critical batch size along total"):
-        plots.plot_cbs_against_threshold(empty)
+        plots.plot_cbs_against_threshold(changed(one_axis, table_cbs=one_axis.cbs.iloc[:0], **{
+            f"table_other_{name}": None for name in one_axis.others}))
+    with pytest.raises(CBSDataError, match="nothing to compare along prompts"):
+        plots.plot_comparison(changed(fit, table_comparison=fit.comparison.iloc[:0]))
 
 
-def test_methods_stand_side_by_side_and_estimates_far_off_at_the_edge():
-    odd = make_fit()
-    table = odd.comparison.copy()
-    rows = (table["axis"] == "prompts") & (table["method"] == "log_least_squares")
-    table.loc[table.index[rows][0], ["B_noise", "ci_lower", "ci_upper"]] = [1e-9, 0.0, 1e3]
-    table.loc[table.index[rows][1], ["B_noise", "ci_upper"]] = np.inf
-    odd.comparison = table
-    ax = plots.plot_comparison(odd, axis="prompts")
+def test_methods_stand_side_by_side_and_estimates_far_off_at_the_edge(fit):
+    table = fit.comparison[(fit.comparison["axis"] == "prompts")
+                           & (fit.comparison["at"] == "n_rollouts=8")].reset_index(drop=True)
+    table[["B_noise", "ci_lower", "ci_upper"]] = [90.0, 60.0, 150.0]
+    first, second = table.index[table["method"] == "log_least_squares"][:2]
+    table.loc[first, ["B_noise", "ci_lower", "ci_upper"]] = [1e-9, 0.0, 1e3]
+    table.loc[second, ["B_noise", "ci_upper"]] = np.inf
+    ax = plots.plot_comparison(changed(fit, table_comparison=table), axis="prompts")
     assert legend(ax) == ["least squares", "log least squares", "posterior"]
-    assert len(points(ax, "estimate")) == 10
+    assert len(points(ax, "estimate")) == len(table) - 2
     assert len(points(ax, "upper_bound")) == len(points(ax, "lower_bound")) == 1
     low, high = ax.get_ylim()
     assert all(low < y < high for gid in ("estimate", "upper_bound", "lower_bound")
                for y in points(ax, gid)[:, 1])
-    odd.comparison = table[table["axis"] == "total"]
-    with pytest.raises(CBSDataError, match="nothing to compare along prompts"):
-        plots.plot_comparison(odd, axis="prompts")
 
 
 def compared(**changes):

@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 import numpy as np
 import pytest
-from fit_fixture import make_fit
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
@@ -43,11 +42,11 @@ def test_the_page_has_a_dozen_figures_and_the_gallery_those_and_more(fit):
     assert all(item.title and item.caption and "{" not in item.title for item in everything)
 
 
-def test_every_figure_is_drawn_or_has_a_reason_and_pyplot_knows_none(fit):
+def test_every_figure_is_drawn_or_has_a_reason_and_pyplot_knows_none(timed):
     before, settings = pyplot.get_fignums(), dict(mpl.rcParams)
-    figures, reasons = drawn(plots.all_figures(fit, threshold=0.8, advice=(32, 8)))
+    figures, reasons = drawn(plots.all_figures(timed, advice=(32, 8), total_batch=2048))
     assert all(isinstance(figure, Figure) for figure in figures.values())
-    assert set(reasons) <= {"noise_against_fit"}
+    assert set(reasons) == {"noise_against_fit", "gradient_noise"}
     assert pyplot.get_fignums() == before
     assert dict(mpl.rcParams) == settings
 
@@ -55,21 +54,21 @@ def test_every_figure_is_drawn_or_has_a_reason_and_pyplot_knows_none(fit):
 def test_one_axis_data_has_figures_along_the_total(one_axis):
     figures, reasons = drawn(plots.page_figures(one_axis))
     assert {"gains", "steps_total", "front", "crossing_check", "cbs"} <= set(figures)
-    assert {"map", "split_choice", "training", "clock_map"} <= set(reasons)
+    assert {"map", "split_choice", "clock_map"} <= set(reasons)
 
 
 @pytest.fixture
-def curve():
-    return plots.draw_figure(plots.plot_gains, make_fit(), axis="prompts")
+def curve(fit):
+    return plots.draw_figure(plots.plot_gains, fit, axis="prompts")
 
 
-def test_an_svg_is_the_same_each_time_has_text_and_follows_a_dark_page(curve):
+def test_an_svg_is_the_same_each_time_has_text_and_follows_a_dark_page(fit, curve):
     svg = plots.figure_bytes(curve).decode()
-    again = plots.draw_figure(plots.plot_gains, make_fit(), axis="prompts")
+    again = plots.draw_figure(plots.plot_gains, fit, axis="prompts")
     assert plots.figure_bytes(again).decode() == svg
     root = ElementTree.fromstring(svg)
     said = [part.text for part in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"What doubling prompts buys", "≥ 0.9", "0.5"} <= set(said)
+    assert {"What doubling prompts buys", f"≥ {fit.thresholds[-1]:g}", "0.5"} <= set(said)
     assert "prefers-color-scheme: dark" in svg
     assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"|<!DOCTYPE[^>]*>|<metadata>.*</metadata>', "",
                                 svg, flags=re.DOTALL)

@@ -7,9 +7,11 @@ import pytest
 from drawn import legend, lines, texts, title
 
 from cbsbayes import plots
-from cbsbayes.decisions.time_to_target import HOURS
+from cbsbayes.decisions.batches import middle_threshold
+from cbsbayes.decisions.time_to_target import HOURS, times_of
 from cbsbayes.errors import CBSDataError
 from cbsbayes.plots.marks import tips_of
+from cbsbayes.plots.style import plain_number
 from cbsbayes.posterior.surface import steps_ratio
 
 
@@ -24,28 +26,37 @@ def contours(ax, colour):
             for segment in segments if len(segment)]
 
 
-def test_contours_are_the_median_of_updates_and_labelled(fit):
-    ax = plots.plot_map(fit, threshold=0.8)
+@pytest.fixture(scope="module")
+def level(fit):
+    return middle_threshold(fit)
+
+
+@pytest.fixture
+def ax(fit):
+    return plots.plot_map(fit)
+
+
+def test_contours_are_the_median_of_updates_and_labelled(fit, ax, level):
     found = contours(ax, "#0072b2")
     assert len(found) >= 4
-    for level, segment in found:
-        steps = np.exp(fit.log_steps(*segment.T, threshold=0.8)).median("sample")
-        np.testing.assert_allclose(steps, level, rtol=0.02)
+    for value, segment in found:
+        steps = np.exp(fit.log_steps(*segment.T, threshold=level)).median("sample")
+        np.testing.assert_allclose(steps, value, rtol=0.02)
     labels = {text for text in texts(ax) if not text.startswith("B=")}
     assert labels
-    assert labels <= {f"{level:g}" for level, _ in found}
-    assert title(ax) == "Updates to accuracy ≥ 0.8"
+    assert labels <= {plain_number(value) for value, _ in found}
+    assert title(ax) == f"Updates to accuracy ≥ {level:g}"
 
 
-def test_the_critical_batch_is_where_the_fit_solves_for_it(fit):
-    ax = plots.plot_map(fit, threshold=0.8)
+def test_the_critical_batch_is_where_the_fit_solves_for_it(fit, ax, level):
     ((_, segment),) = contours(ax, "#d55e00")
     for prompts, rollouts in segment[::8]:
-        solved = fit.solve(steps_ratio(2.0), "prompts", float(rollouts), threshold=0.8)
+        solved = fit.solve(steps_ratio(2.0), "prompts", float(rollouts), threshold=level)
         assert float(np.median(solved)) == pytest.approx(prompts, rel=0.05)
 
 
-def test_points_are_all_batches_tried_and_none_is_cut(fit):
+def test_points_are_all_batches_tried_and_none_is_cut(fit, ax):
+    assert "advised" not in " ".join(legend(ax))
     ax = plots.plot_map(fit, advice=(64, 4))
     (tried,) = (c for c in ax.collections if c.get_gid() == "tried")
     runs = np.stack([fit.crossings["n_prompts"], fit.crossings["n_rollouts"]]).T
@@ -55,15 +66,14 @@ def test_points_are_all_batches_tried_and_none_is_cut(fit):
     ((star,),) = ([line.get_xydata()[0].tolist() for line in lines(ax, "advice")],)
     assert star == [64, 4]
     assert "advised: 64 × 4" in legend(ax)
-    assert "advised" not in " ".join(legend(plots.plot_map(fit)))
 
 
-def test_the_best_split_has_the_least_steps_of_its_total(fit):
-    (line,) = lines(plots.plot_map(fit, threshold=0.8), "best-split")
+def test_the_best_split_has_the_least_steps_of_its_total(fit, ax, level):
+    (line,) = lines(ax, "best-split")
     prompts, rollouts = line.get_xydata()[len(line.get_xydata()) // 2]
     total = prompts * rollouts
     others = np.array([rollouts / 2, rollouts, 2 * rollouts])
-    steps = np.exp(fit.log_steps(total / others, others, threshold=0.8)).median("sample")
+    steps = np.exp(fit.log_steps(total / others, others, threshold=level)).median("sample")
     assert int(steps.argmin("batch")) == 1
 
 
@@ -73,24 +83,22 @@ def test_one_axis_has_no_map(one_axis):
             plot(one_axis)
 
 
-def test_tips_tell_values_at_the_batches_tried(fit):
-    ax = plots.plot_map(fit, threshold=0.8)
+def test_tips_tell_values_at_the_batches_tried(fit, ax):
     tips = {line.get_label().partition(":")[0].strip("_"): line for line in lines(ax, "tip")}
     runs = fit.crossings["n_prompts"].values, fit.crossings["n_rollouts"].values
     assert {f"{p:g} × {g:g}" for p, g in zip(*runs, strict=True)} <= set(tips)
-    made = int(((runs[0] == 64) & (runs[1] == 8)).sum())
-    assert tips["64 × 8"].get_label().endswith(f"samples; runs: {made}")
+    made = int(((runs[0] == 128) & (runs[1] == 8)).sum())
+    assert tips["128 × 8"].get_label().endswith(f"samples; runs: {made}")
     ax.figure.canvas.draw()
     width, height = 72 * ax.figure.get_size_inches()
     assert all(0 < x < width and 0 < y < height for x, y, _ in tips_of(ax.figure))
     assert len(tips_of(ax.figure)) == len(tips)
 
 
-def test_the_clock_map_has_times_and_samples(timed, times):
-    level = float(timed.thresholds[0])
-    ax = plots.plot_clock_map(timed, threshold=level)
-    hours = np.median(times.amount(HOURS, float(times.draws["threshold"][0]))[..., 0], axis=0)
-    levels = [level for level, _ in contours(ax, "#0072b2")]
+def test_the_clock_map_has_times_and_samples(timed, level):
+    ax = plots.plot_clock_map(timed)
+    hours = np.median(times_of(timed).amount(HOURS, level)[..., 0], axis=0)
+    levels = [value for value, _ in contours(ax, "#0072b2")]
     unit, _, cost = legend(ax)
     per = {"hours": 1, "minutes": 60, "seconds": 3600}[unit]
     assert per * hours.min() <= min(levels) <= max(levels) <= per * hours.max()

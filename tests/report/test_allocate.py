@@ -5,19 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from fit_fixture import make_fit
-from fitted import SETTINGS, quick_sampling
+from fitted import changed
 
 from cbsbayes.decisions.batches import middle_threshold
 from cbsbayes.decisions.decision import Decision, decide
 from cbsbayes.decisions.front import Target
 from cbsbayes.decisions.splits import BatchChoice, Costs
-from cbsbayes.errors import CBSDataError
-from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.report.allocate import allocate_notes, allocate_sentences, allocate_tables
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.text import probability
-from cbsbayes.simulation.sweep import simulate_sweep
+
+LEVEL = 0.7
 
 
 @pytest.fixture(scope="module")
@@ -74,36 +72,40 @@ def test_extrapolation_is_named(fit):
     assert "all outside the range tried" in " ".join(allocate_sentences(Facts(fit), far))
 
 
-def test_a_bound_is_a_reservation():
-    bounded = make_fit()
-    at = bounded.cbs["quantity"] == "best_n_rollouts"
-    bounded.cbs = pd.concat([bounded.cbs[~at], bounded.cbs[at].assign(status="upper_bound")])
+def test_a_bound_is_a_reservation(fit):
+    at = fit.cbs["quantity"] == "best_n_rollouts"
+    status = fit.cbs["status"].where(~at, "upper_bound")
+    bounded = changed(fit, table_cbs=fit.cbs.assign(status=status))
     notes = " ".join(allocate_notes(Facts(bounded), decide(bounded)))
     assert "only an upper bound on the best group size: probabilities there depend on" in notes
 
 
 def check(verdict, n_rollouts, *, not_reached=0, seen=False):
-    return {"threshold": 0.7, "n_prompts": 64, "n_rollouts": n_rollouts, "verdict": verdict,
+    return {"threshold": LEVEL, "n_prompts": 64, "n_rollouts": n_rollouts, "verdict": verdict,
             "n_not_reached": not_reached, "n_runs": 2, "observed_lower": 300.0,
             "observed_upper": np.inf if not_reached else 320.0, "predicted_lower": 200.0,
             "predicted_upper": 250.0, "runs_seen": seen, "p_least": 1 / n_rollouts,
             "observed_least": False, "ci_prob": 0.9}
 
 
-def lines_of(*rows):
-    decision = Decision(BatchChoice(128, ""), 0.7, {"iso_batch": pd.DataFrame(rows)})
-    return allocate_sentences(Facts(make_fit(), 0.7), decision)
+@pytest.fixture
+def lines_of(fit):
+    def lines_of(*rows):
+        decision = Decision(BatchChoice(128, ""), LEVEL, {"iso_batch": pd.DataFrame(rows)})
+        return allocate_sentences(Facts(fit), decision)
+
+    return lines_of
 
 
 class TestCheck:
-    def test_agreement_and_what_is_expected_by_chance(self):
+    def test_agreement_and_what_is_expected_by_chance(self, lines_of):
         (line,) = lines_of(*(check("agree", g) for g in (2, 4, 8, 16) for _ in range(5)))
         assert line == ("The runs of 128 samples as predicted by a fit that left them out: 20 of "
                         "20 means of a split at a target agree (2.0 expected to disagree by "
                         "chance).")
         assert "this fit, which has seen them" in lines_of(check("agree", 2, seen=True))[0]
 
-    def test_the_least_is_counted_with_what_was_expected(self):
+    def test_the_least_is_counted_with_what_was_expected(self, lines_of):
         rows = [check("agree", 2) | {"observed_least": True}, check("agree", 8),
                 check("agree", 2) | {"threshold": 0.8},
                 check("agree", 8) | {"threshold": 0.8, "observed_least": True}]
@@ -111,28 +113,21 @@ class TestCheck:
             "The predicted best split was observed fastest at 1 of 2 targets that all runs reached "
             "(1.0 expected from seed noise).")
 
-    def test_disagreement_is_a_warning(self):
+    def test_disagreement_is_a_warning(self, lines_of):
         assert lines_of(check("agree", 2), check("slower", 8))[1:] == [
             "Warning: 64 prompts × 8 rollouts was slower than predicted at 0.7: 300–320 updates "
             "observed, 200–250 predicted."]
 
-    def test_small_groups_that_never_reach_it_may_saturate(self):
+    def test_small_groups_that_never_reach_it_may_saturate(self, lines_of):
         lines = lines_of(check("slower", 2, not_reached=2), check("agree", 8))
         assert "> 300 updates observed" in lines[1]
         assert "may saturate at a lower accuracy" in lines[2]
         assert len(lines_of(check("agree", 2), check("slower", 8, not_reached=1))) == 2
 
 
-def test_one_axis_has_a_front_and_says_why_no_splits():
-    with quick_sampling():
-        one_axis = fit_sweep(simulate_sweep("batch", 1, law="total"), sampler=SETTINGS)
+def test_one_axis_has_a_front_and_says_why_no_splits(one_axis):
     decision, facts = decide(one_axis), Facts(one_axis)
     assert allocate_sentences(facts, decision) == []
     assert [name for name, table in allocate_tables(decision).items() if table] == ["front"]
     assert allocate_notes(facts, decision)[0].startswith(
         "No splits: the law total depends on the total batch alone")
-
-
-def test_an_unknown_threshold_is_refused(fit):
-    with pytest.raises(CBSDataError, match=r"0.99 was not fitted; fitted: .*--thresholds"):
-        decide(fit, threshold=0.99)

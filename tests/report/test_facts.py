@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from fitted import timed_fit
+from fitted import changed, timed_fit
 
 from cbsbayes.decisions.batches import find_row, middle_threshold
 from cbsbayes.errors import CBSDataError
@@ -14,9 +14,8 @@ from cbsbayes.report.tables import chosen, usual_batch
 from cbsbayes.report.text import paragraph, sentences
 
 
-def table(quantity, ats, **columns):
-    return pd.DataFrame([{"quantity": quantity, "at": at, "threshold": 0.5, **columns}
-                         for at in ats])
+def table(quantity, ats):
+    return pd.DataFrame([{"quantity": quantity, "at": at} for at in ats])
 
 
 def test_one_target_and_one_batch(fit):
@@ -32,11 +31,8 @@ def test_one_target_and_one_batch(fit):
 
 
 def test_a_fit_without_quantities_is_refused(fit):
-    class Empty:
-        cbs = fit.cbs.iloc[:0]
-
     with pytest.raises(CBSDataError, match="no quantities"):
-        Facts(Empty())
+        Facts(changed(fit, table_cbs=fit.cbs.iloc[:0]))
 
 
 def test_gains_are_at_the_usual_batch_and_say_what_is_saved(fit):
@@ -108,10 +104,3 @@ def test_of_many_batches_those_nearest_to_the_usual_one_are_kept():
     assert chosen(gains, "gain_prompts", usual, 1)["at"].tolist() == ["n_prompts=16,n_rollouts=8"]
     assert len(chosen(table("best_n_rollouts", [""]), "best_n_rollouts", usual)) == 1
     assert chosen(gains, "no_such", usual).empty
-
-
-def test_thresholds_are_found_by_closeness_and_the_exponent_at_all():
-    rows = table("S_min", [""], median=3.0)
-    assert find_row(rows, "S_min", 0.1 + 0.2 + 0.2, "")["median"] == 3.0
-    assert find_row(rows, "S_min", 0.65, "") is None
-    assert find_row(rows.assign(threshold=np.nan), "S_min", 0.65, "")["median"] == 3.0

@@ -15,7 +15,6 @@ from cbsbayes.report.page import (
     IndexEntry,
     PageFigure,
     Section,
-    page_figure,
     render_index,
     render_page,
     write_page,
@@ -50,7 +49,6 @@ def test_what_is_written_stands_on_the_page(folder):
     check_command_page(folder)
     assert sorted(path.stem for path in (folder / "tables").glob("*.csv")) == [
         "all_runs", "made", "runs"]
-    assert page_figure(folder, "plan", "t", "c").svg == page.sections[0].figures[0].svg
 
 
 def test_a_table_that_is_not_on_the_page_is_seen(folder):

@@ -50,30 +50,25 @@ def faulty(tmp_path, body):
     return path
 
 
-@pytest.mark.parametrize("body", [
-    "<script>console.error('x')</script>", "<script>throw new Error('x')</script>",
-    "<script>no_such()</script>", "<img src='http://127.0.0.1:9/x.png'>",
-    "<meta http-equiv='Content-Security-Policy' content=\"style-src 'none'\"><style>p{}</style>"])
-def test_errors_of_a_faulty_page_are_seen(browser, tmp_path, body):
-    assert browser.visit(faulty(tmp_path, body)).errors
-
-
-@pytest.mark.parametrize("body", [
-    "<img src='http://127.0.0.1:9/x.png'>", "<img src='beside.png'>",
-    "<style>body{background:url(https://127.0.0.1:9/x.png)}</style>",
-    "<link rel=stylesheet href='http://127.0.0.1:9/x.css'>",
-    "<iframe src='http://127.0.0.1:9/'></iframe>"])
-def test_requests_of_a_faulty_page_are_seen(browser, tmp_path, body):
+@pytest.mark.parametrize(("fault", "body"), [
+    *(("error", body) for body in [
+        "<script>console.error('x')</script>", "<script>throw new Error('x')</script>",
+        "<script>no_such()</script>", "<img src='http://127.0.0.1:9/x.png'>",
+        "<meta http-equiv='Content-Security-Policy' content=\"style-src 'none'\">"
+        "<style>p{}</style>"]),
+    *(("request", body) for body in [
+        "<img src='http://127.0.0.1:9/x.png'>", "<img src='beside.png'>",
+        "<style>body{background:url(https://127.0.0.1:9/x.png)}</style>",
+        "<link rel=stylesheet href='http://127.0.0.1:9/x.css'>",
+        "<iframe src='http://127.0.0.1:9/'></iframe>"]),
+    *(("overflow", body) for body in [
+        "<table><tr><td style='min-width:500px'>x</td></tr></table>", f"<p>{LONG}</p>",
+        "<div style='overflow-x:hidden'><p style='width:900px'>cut off</p></div>"])])
+def test_faults_of_a_page_are_seen(browser, tmp_path, fault, body):
     path = faulty(tmp_path, body)
-    assert browser.visit(path).outside(path.as_uri())
-
-
-@pytest.mark.parametrize("body", [
-    "<table><tr><td style='min-width:500px'>x</td></tr></table>", f"<p>{LONG}</p>",
-    "<div style='overflow-x:hidden'><p style='width:900px'>cut off</p></div>"])
-def test_overflow_of_a_faulty_page_is_seen(browser, tmp_path, body):
-    seen = browser.visit(faulty(tmp_path, body), width=360)
-    assert seen.content_width > seen.width or seen.overflowing
+    seen = browser.visit(path, width=360)
+    assert {"error": seen.errors, "request": seen.outside(path.as_uri()),
+            "overflow": seen.content_width > seen.width or seen.overflowing}[fault]
 
 
 def test_a_sound_page_passes_all_checks(browser, tmp_path):
@@ -121,13 +116,8 @@ def test_the_index_opens_without_faults(browser, tmp_path):
 
 
 def test_the_pictures_of_the_page_are_shown(browser, tmp_path):
-    assert svg() in _images(browser, write_page(stand_in_page("words"), tmp_path))
-
-
-def _images(browser, path):
-    """Return the bytes of images that the browser could decode."""
-    seen = browser.visit(path)
-    return [unquote_to_bytes(address.partition(",")[2]) for address in seen.decoded]
+    seen = browser.visit(write_page(stand_in_page("words"), tmp_path))
+    assert svg() in [unquote_to_bytes(address.partition(",")[2]) for address in seen.decoded]
 
 
 @pytest.mark.parametrize(("width", "height"), [(1400, 900), (390, 844)])

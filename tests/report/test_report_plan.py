@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from fit_fixture import make_fit
 from plan_fixture import make_plan
 
 from cbsbayes.errors import CBSDataError
@@ -31,8 +30,9 @@ def plan():
     return make_plan()
 
 
-def notes(plan):
-    return " ".join(plan_notes(plan, Facts(make_fit())))
+@pytest.fixture
+def notes(fit):
+    return lambda plan: " ".join(plan_notes(plan, Facts(fit)))
 
 
 def test_sentences_say_what_is_planned(plan):
@@ -47,7 +47,7 @@ def test_sentences_say_what_is_planned(plan):
     assert "only its upper end is known" in " ".join(plan_sentences(bound))
 
 
-def test_notes_say_what_to_doubt(plan):
+def test_notes_say_what_to_doubt(plan, notes):
     text = notes(plan)
     assert "less than twice their Monte Carlo error stand last: 1." in text
     assert "outside the range tried" not in text
@@ -77,7 +77,7 @@ def head():
 
 def laid_out(files, folder):
     write_phases(files, folder)
-    return [read_phase(file.name, folder=folder) for file in files]
+    return [read_phase(name, folder=folder) for name in files]
 
 
 def test_the_training_side_lays_out_the_planned_runs(head, tmp_path):
@@ -113,18 +113,17 @@ def test_without_one_the_head_says_what_the_sweep_says(fit, tmp_path):
     head = head_of(fit.sweep.assign_coords(learning_rate=("run", [3e-6] * fit.sweep.sizes["run"])))
     assert head.labels == {"hardware": "gpu", "model": "simulated", "dataset": "",
                            "algorithm": "grpo"}
-    text = phase_files(planned((64, 8, 44, 4)), head, 2.0, "planned")[0].text
-    assert "learning_rate = 3e-06" in text
+    files = phase_files(planned((64, 8, 44, 4)), head, 2.0, "planned")
+    assert "learning_rate = 3e-06" in files["planned"]
     assert "--like" in head.how
     with pytest.raises(CBSDataError, match="dataset is ''; valid: a text"):
-        laid_out(phase_files(planned((64, 8, 44, 4)), head, 2.0, "planned"), tmp_path)
+        laid_out(files, tmp_path)
 
 
 def test_text_with_quotes_and_tables_comes_back(tmp_path):
     head = Head({"hardware": "gpu", "model": 'a "b" \\ c', "dataset": "d", "algorithm": "grpo"},
                 {"optimizer": {"kl_loss": True, "x": [1, 2.5], "y": {"z w": "ü"}}}, "")
-    path = tmp_path / "planned.toml"
-    path.write_text(phase_files(planned((64, 8, 44, 4)), head, 2.0, "planned")[0].text)
+    (path,) = write_phases(phase_files(planned((64, 8, 44, 4)), head, 2.0, "planned"), tmp_path)
     back = read_like(path)
     assert back.labels == head.labels
     assert back.sections["optimizer"] == head.sections["optimizer"]

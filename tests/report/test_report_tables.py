@@ -56,14 +56,14 @@ def unescaped(tex):
     return set(re.sub(r"\$[^$]*\$", "", text)) & set("\\$&#_%^{}")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def facts(fit):
     return Facts(fit)
 
 
 @pytest.fixture(scope="module")
-def tables(fit):
-    return fit_tables(Facts(fit))
+def tables(facts):
+    return fit_tables(facts)
 
 
 def texts(table):
@@ -108,22 +108,15 @@ def test_the_laws_stand_side_by_side(tables, fit):
     assert [row[0] for row in texts(tables["law_comparison"])] == fit.law_table["law"].tolist()
 
 
-def test_the_comparison_has_a_row_per_axis_and_target(tables, fit):
-    table = tables["comparison"]
-    assert [c.label for c in table.columns] == [
+def test_rows_are_those_of_the_fits_tables(tables, facts, fit):
+    assert [c.label for c in tables["comparison"].columns] == [
         "along", "target", "least squares", "log least squares", "this fit"]
-    assert len(table.rows) == len(fit.comparison.groupby(["axis", "at", "threshold"]))
-
-
-def test_definitions_are_those_of_the_main_target(tables, facts):
-    assert len(tables["overhead"].rows) == len(facts.definitions)
+    rows = {"comparison": fit.comparison.groupby(["axis", "at", "threshold"]).ngroups,
+            "overhead": len(facts.definitions), "left_out": (~fit.runs["used"].astype(bool)).sum()}
+    assert {name: len(tables[name].rows) for name in rows} == rows
     anchor = next(row for row in texts(tables["overhead"]) if row[0].startswith("steps_2"))
     assert anchor[-2:] == ["1", "2"]
-
-
-def test_runs_left_out_come_with_their_reason(tables, fit):
     assert "an orphan tail" in tables["left_out"].rows[0][1].text
-    assert len(tables["left_out"].rows) == (~fit.runs["used"].astype(bool)).sum()
 
 
 def test_diagnostics_are_the_worst_of_each_quantity(tables, fit):
