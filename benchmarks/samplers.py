@@ -23,12 +23,7 @@ from process_cpu import cpu_seconds
 
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.crossings.thresholds import choose_thresholds
-from cbsbayes.inference.sampling import (
-    SamplerSettings,
-    crossing_density,
-    quiet_pymc,
-    sample_crossings,
-)
+from cbsbayes.inference.sampling import SamplerSettings, crossing_density, sample_crossings
 from cbsbayes.models.crossing_data import CrossingData, crossing_data
 from cbsbayes.models.crossing_parameters import CrossingParameters
 from cbsbayes.models.laws import Law, get_law
@@ -84,11 +79,11 @@ def pymc(target_accept: float, data: CrossingData) -> Sampled:
 
     def sample(draws: int, tune: int, chains: int) -> xr.DataTree:
         return pm.sample(draws=draws, tune=tune, chains=chains, cores=1, random_seed=0,
-                         nuts_sampler="pymc", target_accept=target_accept, progressbar=False,
+                         nuts_sampler="pymc", target_accept=target_accept, quiet=True,
                          compute_convergence_checks=False)
 
     start = cpu_seconds()
-    with build_crossing_model(data, LAW), quiet_pymc():
+    with build_crossing_model(data, LAW):
         sample(1, 1, 1)
         compiled = cpu_seconds()
         tree = sample(DRAWS, TUNE, CHAINS)

@@ -25,13 +25,7 @@ import xarray as xr
 
 from cbsbayes.decisions.batches import COLUMNS, batches_run, positive, range_of
 from cbsbayes.errors import CBSDataError
-from cbsbayes.inference.nuts import (
-    MAX_R_HAT,
-    SamplerSettings,
-    find_mode,
-    root_of_covariance,
-    sample,
-)
+from cbsbayes.inference.nuts import MAX_R_HAT, SamplerSettings, sample_density
 from cbsbayes.models.laws import batch_axes
 from cbsbayes.models.step_time import (
     log_density,
@@ -130,9 +124,8 @@ def fit_step_times(
     def density(position: np.ndarray) -> tuple[float, np.ndarray]:
         return log_density(position, data)
 
-    mode = find_mode(density, center, sd)
     settings = SamplerSettings(draws=500, tune=300, random_seed=random_seed)
-    found = sample(density, mode, root_of_covariance(density, mode, sd), settings)
+    found = sample_density(density, center, sd, settings)
     rng = np.random.default_rng(random_seed)
     prior = prior_parameters(data, (1, _PRIOR_DRAWS), rng)
     return StepTimes(names, *(

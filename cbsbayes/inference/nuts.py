@@ -21,7 +21,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.diagnostics import convergence
 
 __all__ = ["MAX_R_HAT", "MIN_ESS", "SAMPLERS", "Density", "Draws", "SamplerSettings", "find_mode",
-           "root_of_covariance", "sample"]
+           "root_of_covariance", "sample", "sample_density"]
 
 Density = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
@@ -180,6 +180,14 @@ def sample(
     position, stats = _sample_once(density, mode, root, settings, _AGAIN)
     return Draws(position, stats, "sampled again with a low-rank metric and smaller steps, "
                                   f"because {shortfall}")
+
+
+def sample_density(
+    density: Density, center: np.ndarray, sd: np.ndarray, settings: SamplerSettings
+) -> Draws:
+    """Return draws from a density, its normal approximation found from a prior's centre and sd."""
+    mode = find_mode(density, center, sd)
+    return sample(density, mode, root_of_covariance(density, mode, sd), settings)
 
 
 def _shortfall(position: np.ndarray, stats: xr.Dataset) -> str:

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import xarray as xr
 
-from cbsbayes.inference.nuts import (
-    SAMPLERS,
-    Density,
-    SamplerSettings,
-    find_mode,
-    root_of_covariance,
-    sample,
-)
+from cbsbayes.inference.nuts import SAMPLERS, Density, SamplerSettings, sample_density
 from cbsbayes.models import crossing, noise_data
 from cbsbayes.models.crossing_data import CrossingData
 from cbsbayes.models.crossing_parameters import CrossingParameters, crossing_arrays, noise_arrays
 from cbsbayes.models.laws import Law
 from cbsbayes.models.parameters import PRIORS, Priors
 
-__all__ = ["SAMPLERS", "SamplerSettings", "crossing_density", "quiet_pymc",
-           "crossing_log_likelihoods", "sample_crossings", "sample_prior"]
+__all__ = ["SAMPLERS", "SamplerSettings", "crossing_density", "crossing_log_likelihoods",
+           "sample_crossings", "sample_prior"]
 
 _PYMC_TARGET_ACCEPT = 0.95
 _FEWEST_BATCHES = 3  # below, seeds cannot tell their own scatter
@@ -77,9 +67,7 @@ def sample_crossings(
     if settings.sampler == "pymc":
         return _sample_pymc(parameters, settings)
     density = crossing_density(parameters)
-    mode = find_mode(density, parameters.center, parameters.sd)
-    root = root_of_covariance(density, mode, parameters.sd)
-    draws = sample(density, mode, root, settings)
+    draws = sample_density(density, parameters.center, parameters.sd, settings)
     posterior = parameters.unpack(draws.position).assign_coords(run=data.run)
     flat = draws.position.reshape(-1, parameters.n_dim)
     uniform = np.random.default_rng(settings.random_seed).random((len(flat), len(data.run)))
@@ -134,24 +122,11 @@ def _sample_pymc(parameters: CrossingParameters, settings: SamplerSettings) -> x
 
     from cbsbayes.models.pymc_models import build_crossing_model
 
-    with build_crossing_model(parameters.data, parameters.law, parameters.priors), quiet_pymc():
+    with build_crossing_model(parameters.data, parameters.law, parameters.priors):
         tree = pm.sample(
             draws=settings.draws, tune=settings.tune, chains=settings.chains,
             cores=settings.cores, random_seed=settings.random_seed, nuts_sampler="pymc",
-            target_accept=_PYMC_TARGET_ACCEPT, progressbar=False,
-            compute_convergence_checks=False)
+            target_accept=_PYMC_TARGET_ACCEPT, quiet=True, compute_convergence_checks=False)
     return xr.DataTree.from_dict({
         "posterior": tree["posterior"].to_dataset().drop_vars("run_effect_z"),
         "sample_stats": tree["sample_stats"].to_dataset()})
-
-
-@contextlib.contextmanager
-def quiet_pymc() -> Iterator[None]:
-    """Keep PyMC's own log lines out of a command's output; ours says what is being done."""
-    log = logging.getLogger("pymc")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
