@@ -132,7 +132,8 @@ def ingest(
     given = (Origin("--config", read_config(config)),) if config is not None else ()
     stated = read_runs(runs) if runs is not None else {}
     logs, said = read_sources(sources, skip=skip, cache_dir=cache_dir, progress=progress)
-    unknown = [name for name in stated if not any(name in (log.name, log.id) for log in logs)]
+    known = {name for log in logs for name in (log.name, log.id)}
+    unknown = [name for name in stated if name not in known]
     if unknown:
         said.append(f"{runs} names run(s) that no source has: {listed(unknown)}")
     now = datetime.now(tz=UTC).isoformat(timespec="seconds")

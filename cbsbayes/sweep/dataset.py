@@ -274,12 +274,13 @@ def _runs_of(ds: xr.Dataset, columns: Iterable[str]) -> xr.Dataset:
 
 def _changed(old: xr.Dataset, new: xr.Dataset) -> list[str]:
     """Return the runs that are in both, with different content."""
-    shared = [run for run in old["run"].values.tolist() if run in new["run"].values]
+    shared = np.intersect1d(old["run"].values, new["run"].values)
     both = xr.concat([ds.sel(run=shared).reset_coords() for ds in (old, new)], "version",
                      join="outer", data_vars="all")
     one, two = both.isel(version=0), both.isel(version=1)
     equal = (one == two) | (one.isnull() & two.isnull())
-    return [run for run in shared if not equal.sel(run=run).all().to_array().all()]
+    alike = equal.all([dim for dim in equal.dims if dim != "run"]).to_array().all("variable")
+    return shared[~alike.values].tolist()
 
 
 def _joined_items(one: xr.DataArray, two: xr.DataArray) -> xr.DataArray:

@@ -206,8 +206,9 @@ def _lay_out_curves(
         raise CBSDataError("; ".join(notes) or f"no run has an evaluation of {plan.default}")
     missing = [name for name, own in zip(ids, evaluated, strict=True) if not own.any()]
     said = f"no evaluation of {plan.default}; it is not fitted"
-    runs = [replace(run, usable=False, remark="; ".join(filter(None, [run.remark, said])))
-            if name in missing else run for run, name in zip(runs, ids, strict=True)]
+    runs = [run if own.any() else replace(
+        run, usable=False, remark="; ".join(filter(None, [run.remark, said])))
+        for run, own in zip(runs, evaluated, strict=True)]
     if missing:
         notes.append(f"{len(missing)} of {len(runs)} runs not fitted, without an evaluation of "
                      f"{plan.default}: {listed(missing, 20)}; another metric may be chosen with "

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import json
 import math
 import random
@@ -21,6 +22,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -149,12 +151,10 @@ def _tables(folder: Path) -> Iterator[tuple[str, Target]]:
     curves.to_parquet(place / "curves.parquet", index=False)
     pd.DataFrame({"run": ["p8", "p16"], "seed": [3, 4], "phase": ["a", "b"]}).to_csv(
         place / "runs.csv", index=False)
-    yield "table of curves (CSV)", Target(
-        place / "curves.csv", lambda: _ingested(place / "curves.csv"))
-    yield "table of crossings (CSV)", Target(
-        place / "crossings.csv", lambda: _ingested(place / "crossings.csv"))
-    yield "table of curves (Parquet)", Target(
-        place / "curves.parquet", lambda: _ingested(place / "curves.parquet"), binary=True)
+    for what, kind in (("curves", "CSV"), ("crossings", "CSV"), ("curves", "Parquet")):
+        file = place / f"{what}.{kind.lower()}"
+        yield f"table of {what} ({kind})", Target(
+            file, partial(_ingested, file), binary=kind == "Parquet")
     whole = place / "whole.csv"
     curves.to_csv(whole, index=False)
     yield "table of runs (--runs)", Target(
@@ -175,17 +175,10 @@ def _own_files(folder: Path) -> Iterator[tuple[str, Target]]:
     yield "fit.nc", Target(place / "fit" / "fit.nc", lambda: Reading(
         _text(Fit.load(place / "fit").tree.to_dict())), binary=True)
 
-    def replaced() -> Reading:
-        with output_folder(place / "fit", "cbsbayes.fit"):
-            raise InterruptedError  # not written: what matters is what may be replaced
-
     def replaceable() -> Reading:
-        try:
-            return replaced()
-        except CBSDataError as error:
-            if "InterruptedError" in repr(error.__cause__):
-                return Reading("replaced")
-            raise
+        with contextlib.suppress(_Enough), output_folder(place / "fit", "cbsbayes.fit"):
+            raise _Enough  # not written: what matters is what may be replaced
+        return Reading("replaced")
 
     yield "manifest.json", Target(place / "fit" / "manifest.json", replaceable)
     phase = place / "p1.toml"
@@ -273,7 +266,11 @@ MUTATIONS: dict[str, Callable[[bytes, random.Random], bytes]] = {
 
 
 class _Hang(BaseException):
-    pass
+    """A case took too long."""
+
+
+class _Enough(Exception):
+    """What was to be seen was seen."""
 
 
 def _outcome(target: Target, whole: Reading, content: bytes) -> tuple[str, str]:
