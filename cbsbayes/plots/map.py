@@ -168,10 +168,11 @@ def _critical(ax: Axes, plane: _Plane, draws: np.ndarray) -> list[Line2D]:
 
 def _best_split(ax: Axes, plane: _Plane) -> list[Line2D]:
     """Draw the split with least S of every total batch, with its band along the iso-batch line."""
-    prob = reading.ci_prob(plane.fit)
+    rollouts, prob = plane.rollouts, reading.ci_prob(plane.fit)
     totals = np.geomspace(plane.batches[0].prod(), plane.batches[-1].prod(), _POINTS)
-    best = [plane.fit.solve(least_steps, "split", total, threshold=plane.level) for total in totals]
-    middle, low, high = marks.quantiles(np.stack(best, axis=1), prob)
+    best = np.stack([plane.fit.solve(least_steps, "split", total, threshold=plane.level)
+                     for total in totals], axis=1)
+    middle, low, high = marks.quantiles(np.clip(best, rollouts[0], 4 * rollouts[-1]), prob)
     ax.fill(np.concatenate([totals / low, (totals / high)[::-1]]),
             np.concatenate([low, high[::-1]]), color=_SPLIT, alpha=0.15, lw=0, zorder=1,
             gid="best-split-band")
