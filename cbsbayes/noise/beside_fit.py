@@ -20,7 +20,8 @@ table's median and interval.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,8 +29,10 @@ import pandas as pd
 import xarray as xr
 from scipy.special import ndtri
 
+from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law, get_law
 from cbsbayes.models.measured_noise import Part, parts_of
+from cbsbayes.noise.norms import MIN_BATCHES, norms_at_accuracy, norms_in_ranges
 from cbsbayes.noise.probes import Measured, measured_in_ranges, probes_of_fit
 from cbsbayes.posterior.fit import Fit, stacked
 from cbsbayes.posterior.tidy import identify, masked
@@ -39,7 +42,7 @@ __all__ = ["FACTOR", "NOISE_COLUMNS", "Fitted", "measured_average", "noise_compa
 
 FACTOR = 3.0  # half an order of magnitude: more agreement than that is not to be expected
 NOISE_COLUMNS = [
-    "group", "law", "threshold", "quantity", "at", "unit", "average", "accuracy_from",
+    "group", "law", "threshold", "quantity", "at", "unit", "source", "average", "accuracy_from",
     "accuracy_to", "measured", "measured_lower", "measured_upper", "measured_status", "n_probes",
     "n_runs", "probe_accuracy", "fitted", "fitted_lower", "fitted_upper", "fitted_status", "ratio",
     "ratio_lower", "ratio_upper", "ci_prob", "verdict"]
@@ -84,30 +87,60 @@ def noise_comparison(fit: Fit, *, random_seed: int = 0) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns `NOISE_COLUMNS`; scales in ``unit``, ``ratio`` is measured / fitted, intervals are
-        equal-tailed. ``measured`` is empty, and its upper end infinite, where the denominator is
-        not told from zero (``not_resolved``); ``verdict`` is ``agree`` (the ratio's interval
-        within a factor of 3), ``differ`` (it excludes 1) or ``not_resolved``.
+        Columns `NOISE_COLUMNS`; ``source`` is ``probe`` or ``norms`` (`cbsbayes.noise.norms`, of
+        which ``n_probes`` counts updates); scales in ``unit``, ``ratio`` is measured / fitted,
+        intervals are equal-tailed. ``measured`` is empty, and its upper end infinite, where the
+        denominator is not told from zero (``not_resolved``); ``verdict`` is ``agree`` (the ratio's
+        interval within a factor of 3), ``differ`` (it excludes 1) or ``not_resolved``.
 
     Raises
     ------
     CBSDataError
-        If these runs logged no numerators and denominators of gradient noise.
+        If these runs logged neither numerators and denominators of gradient noise nor gradient
+        norms of several batch sizes.
     """
-    probes = probes_of_fit(fit)
-    groups = sorted({int(g) for g in probes["n_rollouts"] if g > 1 or not fit.law.group_baseline})
     edges = -fit.thresholds if fit.sweep.attrs["direction"] == "decreasing" else fit.thresholds
     n_draws = fit.posterior.sizes["chain"] * fit.posterior.sizes["draw"]
     rows: list[dict[str, Any]] = []
-    for number, part in enumerate(parts_of(fit.law, groups)):
+    for number, (source, part, measure) in enumerate(_sources(fit)):
         rng = np.random.default_rng([random_seed, number])
-        measured = measured_in_ranges(probes, part, edges, law=fit.law, n_draws=n_draws,
-                                      rng=rng)
+        measured = measure(edges, n_draws=n_draws, rng=rng)
         for law, fitted in _fitted(fit, part, n_draws, rng):
             averages = ("up_to", "range") if law.name == fit.law.name else ("up_to",)
-            rows += [{"group": fit.group, "law": law.name, **part._asdict(), **row}
-                     for row in _rows(fit, measured, fitted, averages)]
+            labels = {"group": fit.group, "law": law.name, "source": source, **part._asdict()}
+            rows += [labels | row for row in _rows(fit, measured, fitted, averages)]
     return pd.DataFrame(rows, columns=NOISE_COLUMNS)
+
+
+def _sources(fit: Fit) -> list[tuple[str, Part, Callable[..., list[Measured]]]]:
+    """Return what was measured of each scale of the law: by probes, and by gradient norms."""
+    found: list[tuple[str, Part, Callable[..., list[Measured]]]] = []
+    try:
+        probes = probes_of_fit(fit)
+        found += [("probe", part, partial(measured_in_ranges, probes, part, law=fit.law))
+                  for part in parts_of(fit.law, _groups(probes, fit))]
+    except CBSDataError as error:
+        missing = str(error)
+    try:
+        norms = norms_at_accuracy(fit.sweep.sel(run=fit.crossings["run"].values),
+                                  fit.settings.get("metric") or None)
+    except CBSDataError as error:
+        if not found:
+            raise CBSDataError(f"{missing}; {error}") from None
+        return found
+    size = "n_prompts" if fit.law.two_axis else "total_batch"
+    for part in parts_of(fit.law, _groups(norms, fit)):
+        own = norms if part.quantity == "B_noise" else norms[norms["n_rollouts"] == part.n_rollouts]
+        if own[size].nunique() >= MIN_BATCHES:
+            found.append(("norms", part, partial(norms_in_ranges, own, size=size)))
+    if not found:
+        raise CBSDataError(f"{missing}; gradient norms say nothing of it without {MIN_BATCHES} "
+                           "batch sizes at one group size")
+    return found
+
+
+def _groups(table: pd.DataFrame, fit: Fit) -> list[int]:
+    return sorted({int(g) for g in table["n_rollouts"] if g > 1 or not fit.law.group_baseline})
 
 
 def _fitted(

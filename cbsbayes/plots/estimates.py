@@ -27,7 +27,7 @@ _METHODS = {"least_squares": "least squares", "log_least_squares": "log least sq
 _ENDS = ["median", "ci_lower", "ci_upper", "status"]
 _OCTAVES = 10  # from the middle, beyond which an estimate is drawn at the edge
 _NOISE_OCTAVES = 6.0  # an end that lies further below its interval's top is drawn there
-_MEASURED = "measured"
+_SOURCES = {"probe": "measured by probes", "norms": "from gradient norms"}
 
 
 def _law_entries(fit: Fit, colours: Mapping[str, str], filled: set[str]) -> list[Line2D]:
@@ -123,7 +123,7 @@ def plot_comparison(fit: Fit, *, ax: Axes | None = None, axis: str | None = None
 def plot_noise_against_fit(fit: Fit) -> Figure:
     """Plot each noise scale as measured and as every law has it, averaged up to each threshold.
 
-    A triangle is a bound: the denominator of the measurement is not told from zero, or the batches
+    It is measured by probes, or from the gradient norms of several batch sizes. A triangle is a bound: the denominator of the measurement is not told from zero, or the batches
     tried do not settle the fitted scale.
 
     Parameters
@@ -145,10 +145,12 @@ def plot_noise_against_fit(fit: Fit) -> Figure:
     if (table["measured_status"] == "too_few").all():
         raise CBSDataError("the runs fitted made too few probes of gradient noise to average; "
                            "probe more often during training")
-    rows = pd.concat([_side(table[table["law"] == fit.law.name], _MEASURED).assign(kind=_MEASURED),
-                      _side(table, "fitted").assign(kind=table["law"])])
-    own = {_MEASURED, fit.law.name}
-    colours = {_MEASURED: style.INK, **style.kind_colours(list(dict.fromkeys(table["law"])))}
+    ours = table[table["law"] == fit.law.name]
+    rows = pd.concat([_side(ours, "measured").assign(kind=ours["source"].map(_SOURCES)),
+                      _side(table, "fitted").assign(kind=table["law"]).drop_duplicates()])
+    own = {*_SOURCES.values(), fit.law.name}
+    colours = dict(zip(_SOURCES.values(), (style.INK, style.GREY), strict=True))
+    colours |= style.kind_colours(list(dict.fromkeys(table["law"])))
     panels = rows.groupby(["quantity", "at"], sort=False)
     figure, axes = style.new_grid(len(panels), 1, (5.6, 2.1))
     drawn = []

@@ -38,6 +38,8 @@ class Content(TypedDict, total=False):
         Names of the validation sets.
     n_items : array_like
         Validation items per metric, -1 unknown.
+    grad_norm_sq : array_like
+        Mean squared gradient norms since the evaluation before, dims (run, step).
     steps_lower, steps_upper : array_like
         Crossings in updates, dims (run, threshold), instead of curves.
     threshold : array_like
@@ -60,6 +62,7 @@ class Content(TypedDict, total=False):
     step: ArrayLike
     metric: Sequence[str]
     n_items: ArrayLike
+    grad_norm_sq: ArrayLike
     steps_lower: ArrayLike
     steps_upper: ArrayLike
     threshold: ArrayLike

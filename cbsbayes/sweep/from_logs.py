@@ -30,6 +30,7 @@ from cbsbayes.sweep.metrics import (
     plan_metrics,
     series_values,
     signal_fraction,
+    squared_norms,
     step_seconds,
     training_means,
 )
@@ -226,6 +227,10 @@ def _lay_out_curves(
     content = Content(
         accuracy=accuracy, step=step, metric=labels,
         n_items=_n_items(runs, labels, plan.default), default_metric=clean_text(plan.default))
+    norms = np.array([squared_norms(history, n, np.where(row, step, np.nan))
+                      for history, n, row in zip(histories, updates, evaluated, strict=True)])
+    if np.isfinite(norms).any():
+        content["grad_norm_sq"] = norms
     return runs, columns, content, [*notes, *rounded]
 
 

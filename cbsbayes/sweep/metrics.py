@@ -36,7 +36,7 @@ from cbsbayes.logs.history import Score, canonical_key, column, is_validation, l
 from cbsbayes.sweep.schema import VARIABLES
 
 __all__ = ["LEFT_OUT", "MetricPlan", "Series", "plan_metrics", "series_values", "signal_fraction",
-           "step_seconds", "training_means"]
+           "squared_norms", "step_seconds", "training_means"]
 
 LEFT_OUT = ("median over trainer steps without the first logged step, steps that save a "
             "checkpoint and steps that validate (where the log tells)")
@@ -268,6 +268,39 @@ def _mean(history: pd.DataFrame, keys: Sequence[str], last: bool) -> float:
         if values.size:
             return float(values[-1] if last else values.mean())
     return np.nan
+
+
+def squared_norms(
+    history: pd.DataFrame, updates_per_step: int, evaluated: np.ndarray
+) -> np.ndarray:
+    """Return the mean squared gradient norm over the trainer steps since the evaluation before.
+
+    Parameters
+    ----------
+    history : pandas.DataFrame
+        A `RunLog`'s history, index trainer steps.
+    updates_per_step : int
+        Optimizer updates per trainer step.
+    evaluated : numpy.ndarray
+        Updates of the run's evaluations, shape (step,), increasing; NaN where it has none.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (step,); NaN without an evaluation or a norm.
+    """
+    norms = next((values for key in VARIABLES["grad_norm"].keys
+                  if np.isfinite(values := column(history, key)).any()), np.empty(0))
+    known = np.isfinite(norms)
+    updates = history.index.to_numpy(np.float64)[: known.size][known] * updates_per_step
+    places = np.flatnonzero(~np.isnan(evaluated))
+    which = np.searchsorted(evaluated[places], updates)
+    inside = which < places.size  # steps after the last evaluation have no accuracy beyond them
+    count, total = (np.bincount(which[inside], weights, places.size)
+                    for weights in (None, norms[known][inside] ** 2))
+    found = np.full(evaluated.shape, np.nan)
+    found[places[count > 0]] = (total / np.maximum(count, 1))[count > 0]
+    return found
 
 
 def step_seconds(history: pd.DataFrame) -> float:

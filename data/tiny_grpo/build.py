@@ -39,8 +39,10 @@ def build(curves: pd.DataFrame) -> xr.Dataset:
         name=accuracy.index, model="tiny", dataset="add", algorithm="grpo", state="finished",
         source="table")
     runs["train_batch_prompts"] = runs["mini_batch_prompts"] = runs["n_prompts"]
+    norms = curves.pivot(index="run", columns="step", values="grad_norm") ** 2
     ds = new_sweep(
         runs, accuracy=accuracy.to_numpy()[:, None], step=accuracy.columns, metric=[METRIC],
+        grad_norm_sq=norms.loc[accuracy.index],
         n_items=[curves["n_items"].iloc[0]], title="tiny_grpo: GRPO on three-digit addition, a "
         "101,568-parameter transformer", history="2026-11: built by data/tiny_grpo/build.py from "
         "curves.parquet", notes=NOTES)
