@@ -123,8 +123,9 @@ def plot_comparison(fit: Fit, *, ax: Axes | None = None, axis: str | None = None
 def plot_noise_against_fit(fit: Fit) -> Figure:
     """Plot each noise scale as measured and as every law has it, averaged up to each threshold.
 
-    It is measured by probes, or from the gradient norms of several batch sizes. A triangle is a bound: the denominator of the measurement is not told from zero, or the batches
-    tried do not settle the fitted scale.
+    It is measured by probes, or from the gradient norms of several batch sizes. A triangle is a
+    bound: the denominator of the measurement is not told from zero, or the batches tried do not
+    settle the fitted scale.
 
     Parameters
     ----------
