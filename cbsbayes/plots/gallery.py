@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.plots import allocation, curves, diagnostics, estimates, map, training
+from cbsbayes.plots import allocation, curves, diagnostics, estimates, map, rates, training
 from cbsbayes.plots.reading import axes_of, one_threshold, run_table
 from cbsbayes.plots.style import GREY, GRID, INK, PAPER, SETTINGS, detached, new_grid, styled
 from cbsbayes.sweep.files import write_whole
@@ -104,6 +104,8 @@ def page_figures(fit: Fit, *, threshold: float | None = None,
     yield item("gains", along(curves.plot_gains))
     for axis in axes:
         yield item(f"steps_{axis}", partial(curves.plot_steps, fit, axis=axis), "steps", axis=axis)
+    if fit.law.learning_rate:
+        yield item("learning_rate", at(rates.plot_learning_rates, fit))
     yield item("split_choice", at(allocation.plot_split_choice, fit,
                                      total_batch=total_batch))
     yield item("front", at(allocation.plot_front, fit))

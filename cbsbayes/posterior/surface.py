@@ -159,7 +159,8 @@ class Surface:
         return self._labelled(rows, *new)
 
     def solve(
-        self, condition: Condition, along: str, at: float = 1.0, *, beyond: float = 0.0
+        self, condition: Condition, along: str, at: float = 1.0, *, beyond: float = 0.0,
+        learning_rate: float | None = None,
     ) -> xr.DataArray:
         """Return the batch where a condition on log S is met, for every draw and threshold.
 
@@ -173,6 +174,8 @@ class Surface:
             What is held there.
         beyond : float
             Look beyond this batch only.
+        learning_rate : float, optional
+            That of all batches; the best one of each unless given.
 
         Returns
         -------
@@ -189,9 +192,9 @@ class Surface:
 
         def log_steps(batch: Any) -> np.ndarray:
             if isinstance(batch, np.ndarray):
-                return self._log_steps(*line(batch, at))
+                return self._log_steps(*line(batch, at), learning_rate)
             if batch not in known:
-                known[batch] = self._log_steps(*line(batch, at))
+                known[batch] = self._log_steps(*line(batch, at), learning_rate)
             return known[batch]
 
         def value(log_batch: np.ndarray) -> np.ndarray:
@@ -211,10 +214,18 @@ class Surface:
         if self._tuning is None:
             raise CBSDataError(f"law {self.law.name!r} knows no learning rate; valid: laws whose "
                                "name begins with learning_rate")
-        scales = dict(zip(self.law.scales, self._level.scales, strict=True))
-        log_noise = self.law.log_noise(n_prompts, n_rollouts, scales)
+        log_noise = self._log_noise(n_prompts, n_rollouts)
         log_best = self._tuning.log_best - self._tuning.gamma * log_noise
         return self._labelled(np.exp(log_best)[:, 0])
+
+    def log_noise(self, n_prompts: float, n_rollouts: float) -> xr.DataArray:
+        """Return log(1 + N/P) at a batch, dims of ``S_min``."""
+        return self._labelled(self._log_noise(n_prompts, n_rollouts)[:, 0])
+
+    def _log_noise(self, n_prompts: float, n_rollouts: float) -> np.ndarray:
+        scales = dict(zip(self.law.scales, self._level.scales, strict=True))
+        found: np.ndarray = self.law.log_noise(n_prompts, n_rollouts, scales)
+        return found
 
     def _log_steps(
         self, n_prompts: Any, n_rollouts: Any, learning_rate: Any = None

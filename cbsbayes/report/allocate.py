@@ -17,6 +17,7 @@ from cbsbayes.plots.gallery import all_figures
 from cbsbayes.plots.style import time_unit
 from cbsbayes.posterior.fit import Fit, versions
 from cbsbayes.report.facts import Facts
+from cbsbayes.report.learning_rate import best_rate_text
 from cbsbayes.report.page import Page, PageFigure, drawn, sections_of
 from cbsbayes.report.tables import Table, laid_out
 from cbsbayes.report.text import batch_text, count, estimate, paragraph, parse_at, plain, sentences
@@ -44,6 +45,8 @@ def allocate_sentences(facts: Facts, decision: Decision) -> list[str]:
         "allocate", facts=facts, decision=decision, infinity=np.inf, best=best, other=other,
         sizes=[{**row, "note": _size_note(row)} for row in sizes.to_dict("records")],
         alternatives={law: fact.estimate for law, fact in alternatives.items() if fact},
+        rate="" if best is None else best_rate_text(
+            facts.fit, best["n_prompts"], best["n_rollouts"], decision.threshold),
         targets=_target_rows(decision), check=None if check is None else _check_facts(check))
 
 

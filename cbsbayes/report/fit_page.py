@@ -26,6 +26,7 @@ from cbsbayes.report.allocate import (
     time_tables,
 )
 from cbsbayes.report.facts import Facts
+from cbsbayes.report.learning_rate import rate_sentences, rate_table_shown
 from cbsbayes.report.page import Page, PageFigure, Section, sections_of, standard_output
 from cbsbayes.report.tables import (
     MAX_ROWS,
@@ -78,10 +79,14 @@ def fit_page(
         kicker=f"{layout['kicker']} of {facts.group or 'these runs'}", title=layout["title"],
         level=fit.verdict["level"], verdict=fit.verdict["title"],
         checks=fit.verdict["sentences"][:3], cautions=fit.verdict["sentences"][3:],
-        answer=sentences("card", facts=facts), note=paragraph("card_note", facts=facts),
+        answer=_card(facts), note=paragraph("card_note", facts=facts),
         sections=sections, paper=paragraph("paper", facts=facts), laws=[fit.law],
         made={**({"command": command} if command else {}), "settings": fit.settings, **data},
         files=layout["files"], map=_map(facts, figures))
+
+
+def _card(facts: Facts) -> list[str]:
+    return [*sentences("card", facts=facts), *rate_sentences(facts)[:2]]
 
 
 def _map(facts: Facts, figures: Sequence[PageFigure]) -> PageFigure | None:
@@ -101,7 +106,7 @@ def _decisions(facts: Facts) -> dict[str, list[str]]:
     splits = [] if isinstance(decision, str) else [
         *allocate_sentences(facts, decision), *allocate_notes(facts, decision)]
     clock = [] if isinstance(times, str) else [*time_sentences(facts, times), *time_notes(times)]
-    return {"splits": splits, "times": clock}
+    return {"splits": splits, "times": clock, "learning-rate": rate_sentences(facts)}
 
 
 def fit_tables(facts: Facts) -> dict[str, Table | None]:
@@ -123,6 +128,7 @@ def fit_tables(facts: Facts) -> dict[str, Table | None]:
     return {
         "answer": answer_table(facts), "spread": answer_table(facts, MAX_ROWS),
         **({} if isinstance(decision, str) else allocate_tables(decision)),
+        "learning_rate": rate_table_shown(facts),
         "comparison": laid_out("comparison", facts.comparison),
         "truth": laid_out("truth", _truth(facts), **context),
         "left_out": laid_out("left_out", fit.runs[~fit.runs["used"].astype(bool)]),
@@ -239,7 +245,7 @@ def print_fit(facts: Facts, source: str, page: Path, console: Console | None = N
     console, fit = console or standard_output(), facts.fit
     console.print(f"[bold]{shown(fit.group)}[/bold]: {fit.crossings.sizes['run']} of "
                   f"{len(fit.runs)} runs from {shown(source)}")
-    for sentence in [*sentences("card", facts=facts), paragraph("card_note", facts=facts)]:
+    for sentence in [*_card(facts), paragraph("card_note", facts=facts)]:
         console.print(shown(sentence))
     console.print(f"[bold {_COLOURS[fit.verdict['level']]}]{shown(fit.verdict['title'])}[/]")
     for sentence in fit.verdict["sentences"]:

@@ -94,6 +94,8 @@ def write_files(
     source : Path, optional
         The file of the sweep.
     """
+    from cbsbayes.posterior.learning_rate import rate_table
+
     fit, noise = facts.fit, facts.noise
     folder.mkdir(exist_ok=True)
     stage("writing fit.nc")
@@ -103,6 +105,8 @@ def write_files(
     write_whole(folder / "fit.json", summary + "\n")
     for name in TABLES:
         write_csv(folder / f"{name}.csv", table_of(fit, name))
+    if fit.law.learning_rate:
+        write_csv(folder / "learning_rate.csv", rate_table(fit))
     _write_stacked([] if isinstance(noise, str) else [noise], folder / "noise.csv")
     _write_stacked([] if fit.noise_joint is None else [fit.noise_joint], folder / "noise_joint.csv")
     stage("drawing figures")

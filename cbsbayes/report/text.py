@@ -41,7 +41,7 @@ _SURE = 0.995
 _ENDS = ("median", "ci_lower", "ci_upper")
 _STATUSES = ("identified", "upper_bound", "lower_bound", "not_identified")
 _AT = {"n_prompts": "{} prompts", "n_rollouts": "{} rollouts", "total_batch": "batch {}",
-       "axis": "along {}"}
+       "axis": "along {}", "learning_rate": "learning rate {}"}
 _DOUBLED = {"gain_prompts": "n_prompts", "gain_rollouts": "n_rollouts", "gain_total": "total_batch"}
 
 type Row = Mapping[Any, Any] | pd.Series

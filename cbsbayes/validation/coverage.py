@@ -70,7 +70,9 @@ def simulated_sweep(family: str, settings: Settings, random_seed: int) -> dict[s
     dict
         ``rows`` (columns `COLUMNS`) and ``sampling``, the sampler's worst numbers and seconds.
     """
-    law, reading, of_family = get_law(settings.law), Reading(), get_family(family)
+    law, of_family = get_law(settings.law), get_family(family)
+    rates = of_family.arguments.get("rates", ())
+    reading = Reading(learning_rate=rates[len(rates) // 2] if len(rates) > 1 else None)
     if settings.eval_every:
         of_family = replace(of_family, arguments={**of_family.arguments,
                                                   "eval_every": settings.eval_every})

@@ -81,6 +81,10 @@ def _families() -> list[Family]:
         Family("rising_noise", "noise scales rise by e^.3 to e^1.5; one fixed validation set, "
                "checkpoint noise .004, run offsets .004", noise_growth=(0.3, 1.5),
                arguments={"item_set": True, "checkpoint_noise": 0.004, "disturbances": offset}),
+        Family("rates", "four learning rates at each of five prompt batches", design="lr",
+               arguments={"rates": (1e-7, 3e-7, 1e-6, 2e-6), "max_updates": 1500}),
+        Family("rate_rule", "learning rate with the square root of the batch",
+               arguments={"rates": (7e-7,), "rate_exponent": 0.5, "max_updates": 1500}),
         Family("wander", "a run's speed wanders: sd .1 in log per e-fold of updates",
                arguments={"disturbances": wander}),
     ]

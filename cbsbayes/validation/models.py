@@ -30,7 +30,7 @@ from cbsbayes.posterior.quantities import OF_ONE_LAW, design_of
 from cbsbayes.posterior.selection import alternative_laws
 from cbsbayes.posterior.surface import Surface, steps_ratio
 from cbsbayes.posterior.verdict import sampler_checks
-from cbsbayes.simulation.truth import Truth, mean_noise, progress_at, true_steps
+from cbsbayes.simulation.truth import Truth, best_rate, mean_noise, progress_at, true_steps
 from cbsbayes.sweep.groups import choose_runs
 
 __all__ = ["MODELS", "THRESHOLDS", "Reading", "Settings", "averaged_logs", "fitted_runs",
@@ -206,11 +206,14 @@ class Reading:
         Of two axes; the total batch and 1 where there is one.
     one_axis : bool
         Whether batches are total batches.
+    learning_rate : float or None
+        At which S and the critical batch are compared too, beside the best one.
     """
 
     n_prompts: int = 128
     n_rollouts: int = 8
     one_axis: bool = False
+    learning_rate: float | None = None
 
     @property
     def noise_name(self) -> str:
@@ -242,6 +245,12 @@ class Reading:
                           f"cbs_prompts({g})": _log(surface.solve(steps_ratio(2.0), "prompts", g))}
             if law.alpha is None:
                 found["alpha"] = _log(posterior["alpha"])
+            if law.learning_rate and self.learning_rate:
+                rate = self.learning_rate
+                found |= {"best_rate": _log(surface.best_rate(p, g)),
+                          "S_at_rate": surface.log_steps(p, g, rate),
+                          "cbs_at_rate": _log(surface.solve(steps_ratio(2.0), "prompts", g,
+                                                            learning_rate=rate))}
         return found
 
 
@@ -261,7 +270,8 @@ def true_logs(truth: Truth, threshold: float, reading: Reading) -> dict[str, flo
 
     S at batches, gains and the critical batch come from integrating the training, at any exponent
     and with ceilings; noise scales are averages over progress. A quantity that this truth does not
-    have (B_prompt where only the total batch counts) is absent.
+    have (B_prompt where only the total batch counts) is absent. Without a learning rate they hold
+    at that which is best at every moment: S is then up to 2 % below that of the best one rate.
 
     Parameters
     ----------
@@ -274,21 +284,35 @@ def true_logs(truth: Truth, threshold: float, reading: Reading) -> dict[str, flo
     """
     p, g = reading.n_prompts, reading.n_rollouts
     law, means = get_law(truth.law), mean_noise(truth, threshold)
-    here, more_prompts, more_rollouts, endless = np.log(true_steps(
-        truth, [p, 2 * p, p, _ENDLESS], [g, g, 2 * g, g], threshold)).tolist()
+    here, more_prompts, more_rollouts = np.log(true_steps(
+        truth, [p, 2 * p, p], [g, g, 2 * g], threshold)).tolist()
+    values = {"S_min": float(np.log(progress_at(truth, threshold))), f"S({p},{g})": here,
+              "gain_prompts": more_prompts - here, "gain_rollouts": more_rollouts - here,
+              f"cbs_prompts({g})": _true_critical(truth, g, threshold, None),
+              "alpha": float(np.log(truth.alpha))}
+    if rate := reading.learning_rate:
+        values |= {"best_rate": float(np.log(best_rate(truth, p, g, threshold)[0])),
+                   "S_at_rate": float(np.log(true_steps(truth, p, g, threshold, rate))),
+                   "cbs_at_rate": _true_critical(truth, g, threshold, rate)}
+    means[reading.noise_name] = _noise(law, g, means)
+    return values | {name: float(np.log(value)) for name, value in means.items()}
+
+
+def _true_critical(
+    truth: Truth, n_rollouts: int, threshold: float, learning_rate: float | None
+) -> float:
+    """Return the log of the true critical batch, NaN where there is none."""
+    def log_steps(prompts: float) -> float:
+        return float(np.log(true_steps(truth, prompts, n_rollouts, threshold, learning_rate)))
+
+    endless = log_steps(_ENDLESS)
 
     def above_critical(log_prompts: float) -> float:
-        steps = true_steps(truth, np.exp(log_prompts), g, threshold)
-        return float(np.log(steps)) - endless - np.log(2.0)
+        return log_steps(np.exp(log_prompts)) - endless - float(np.log(2.0))
 
     found = all(above_critical(end) * sign > 0 for end, sign in zip(_LOG_PROMPTS, (1, -1),
                                                                     strict=True))
-    values = {"S_min": float(np.log(progress_at(truth, threshold))), f"S({p},{g})": here,
-              "gain_prompts": more_prompts - here, "gain_rollouts": more_rollouts - here,
-              f"cbs_prompts({g})": brentq(above_critical, *_LOG_PROMPTS) if found else np.nan,
-              "alpha": float(np.log(truth.alpha))}
-    means[reading.noise_name] = _noise(law, g, means)
-    return values | {name: float(np.log(value)) for name, value in means.items()}
+    return float(brentq(above_critical, *_LOG_PROMPTS)) if found else np.nan
 
 
 def _log(values: xr.DataArray) -> xr.DataArray:
