@@ -18,6 +18,7 @@ from cbsbayes.baselines.table import with_comparison
 from cbsbayes.plots import gallery
 from cbsbayes.posterior.definitions import overhead_table
 from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.learning_rate import rate_table
 from cbsbayes.posterior.selection import runs_table
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.fit_page import fit_page, next_lines
@@ -94,8 +95,6 @@ def write_files(
     source : Path, optional
         The file of the sweep.
     """
-    from cbsbayes.posterior.learning_rate import rate_table
-
     fit, noise = facts.fit, facts.noise
     folder.mkdir(exist_ok=True)
     stage("writing fit.nc")

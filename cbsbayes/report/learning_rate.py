@@ -51,10 +51,9 @@ def _rows(facts: Facts) -> pd.DataFrame:
     table = rate_table(facts.fit)
     here = table[np.isclose(table["threshold"], facts.threshold)]
     records = here.to_dict("records")
-    return here.assign(
-        place=[at_text(row["at"]) for row in records],
-        value=[Estimate(rate_text(row)) if row["quantity"] in _RATES else estimate(row)
-               for row in records])
+    values: Any = [Estimate(rate_text(row)) if row["quantity"] in _RATES else estimate(row)
+                   for row in records]
+    return here.assign(place=[at_text(row["at"]) for row in records], value=values)
 
 
 def rate_table_shown(facts: Facts) -> Table | None:

@@ -80,6 +80,9 @@ def simulated_sweep(family: str, settings: Settings, random_seed: int) -> dict[s
     truth = truth_of(ds)
     true = {t: true_logs(truth, t, reading) for t in settings.thresholds
             if progress_at(truth, t) > 0}  # an item set may show more than this before training
+    if get_law(truth.law).two_axis and not law.two_axis:  # which knows nothing of rollouts
+        true = {t: {name: value for name, value in values.items() if name != "gain_rollouts"}
+                for t, values in true.items()}
     return interval_rows(fitted_runs(ds, law), law, reading, settings, true, random_seed)
 
 
