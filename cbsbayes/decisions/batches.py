@@ -129,13 +129,13 @@ def find_row(
     at : str, optional
         What is held fixed there.
     """
-    rows = table[table["quantity"] == quantity]
+    here = table["quantity"] == quantity
     if at is not None:
-        rows = rows[rows["at"] == at]
+        here &= table["at"] == at
     if threshold is not None:
-        level = rows["threshold"].astype(float)
-        rows = rows[np.isclose(level, threshold) | level.isna()]
-    return rows.iloc[0] if len(rows) else None
+        level = table["threshold"].to_numpy(dtype=float)
+        here &= np.isclose(level, threshold) | np.isnan(level)
+    return table.iloc[int(here.argmax())] if here.any() else None
 
 
 def positive(name: str, value: float | None) -> None:

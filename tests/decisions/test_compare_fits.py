@@ -125,14 +125,11 @@ def test_remarks_name_simulated_and_failed_fits(fits):
 def test_what_cannot_be_compared_is_refused(fits, one_axis):
     alpha, beta = fits.values()
     for given, message in (({"a": alpha}, "needs two"),
-                           ({"a": alpha, "b": alpha}, "fits of the same runs"),
                            ({"a": alpha, "d": one_axis}, "--law total"),
                            ({"a": alpha, "b": labelled(beta, direction="decreasing")},
                             "same kind of target")):
         with pytest.raises(CBSDataError, match=message):
             check_comparable(given)
-    with pytest.raises(CBSDataError, match="no two fits have the quantity cbs; valid: "):
-        compare_fits(fits, names=["cbs"])
 
 
 def test_runs_in_both_fits_are_named(fits):

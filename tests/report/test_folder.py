@@ -29,10 +29,6 @@ def listing(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_folder_holds_the_files_of_the_contract_and_no_other(written):
-    assert listing(written) == FILES
-
-
 def test_the_netcdf_holds_the_groups_of_the_contract(written, fit):
     xr.testing.assert_identical(Fit.load(written).tree, fit.tree)
     with xr.open_dataset(written / "fit.nc", group="posterior") as posterior:

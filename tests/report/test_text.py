@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -65,48 +66,27 @@ def test_digits_follow_the_interval_and_an_open_side_makes_a_bound(value, lower,
     assert text_of(estimate({**named, "x_median": value, "x": "a label"}, "x")) == text
 
 
-@pytest.mark.parametrize(("value", "text"), [
-    (0, "0"), (0.7, "0.700"), (1234.5, "1,230"), (-0.5, "−0.500"), (math.nan, "—"),
-    (math.inf, "∞"), (-math.inf, "−∞"), (4.4e-11, "< 0.0001"), (-2e-7, "> −0.0001"),
-    (-0.04, "−0.0400"),
-])
-def test_plain_numbers(value, text):
-    assert number(value) == text
+UP, DOWN = (partial(bound, upper=upper) for upper in (True, False))
 
 
-def test_short_numbers_lose_only_empty_digits():
-    assert [short(v) for v in (0.7, 0.65, 100.0, 182.44, 1200.0)] == [
-        "0.7", "0.65", "100", "182.4", "1,200"]
-
-
-def test_whole_numbers_are_written_in_full():
-    assert count(1_048_576) == "1,048,576"
-    assert count(12.5) == "12.5"
-
-
-@pytest.mark.parametrize(("value", "upper", "text"), [
-    (512.0, False, "≥ 512"), (40.0, True, "≤ 40.0"), (511.6, True, "≤ 512"),
-    (511.6, False, "≥ 511"), (1234.0, False, "≥ 1,230"), (1231.0, True, "≤ 1,240"),
-    (0.0, True, "≤ 0"),
-])
-def test_bounds_are_rounded_outwards(value, upper, text):
-    assert bound(value, upper=upper).replace("\N{NO-BREAK SPACE}", " ") == text
-
-
-def test_a_number_rounded_to_nothing_has_no_sign():
-    assert number(-0.001, 1) == "0.0"
-
-
-def test_percentages():
-    assert [percent(p).replace("\N{NO-BREAK SPACE}", " ") for p in (0.9, 0.005, 0, 79.59)] == [
-        "90 %", "0.5 %", "0 %", "80-fold"]
-
-
-@pytest.mark.parametrize(("p", "text"), [
-    (0.0, "below 0.01"), (0.004, "below 0.01"), (0.006, "0.01"), (0.5, "0.50"), (0.994, "0.99"),
-    (0.996, "above 0.99"), (1.0, "above 0.99"), (math.nan, "—")])
-def test_no_probability_is_printed_as_certain(p, text):
-    assert probability(p) == text
+@pytest.mark.parametrize(("write", "value", "text"), [
+    *((number, value, text) for value, text in [
+        (0, "0"), (0.7, "0.700"), (1234.5, "1,230"), (-0.5, "−0.500"), (math.nan, "—"),
+        (math.inf, "∞"), (-math.inf, "−∞"), (4.4e-11, "< 0.0001"), (-2e-7, "> −0.0001"),
+        (-0.04, "−0.0400")]),
+    (partial(number, decimals=1), -0.001, "0.0"),  # rounded to nothing it has no sign
+    *((short, value, text) for value, text in [
+        (0.7, "0.7"), (0.65, "0.65"), (100.0, "100"), (182.44, "182.4"), (1200.0, "1,200")]),
+    (count, 1_048_576, "1,048,576"), (count, 12.5, "12.5"),
+    (DOWN, 512.0, "≥ 512"), (UP, 40.0, "≤ 40.0"), (UP, 511.6, "≤ 512"), (DOWN, 511.6, "≥ 511"),
+    (DOWN, 1234.0, "≥ 1,230"), (UP, 1231.0, "≤ 1,240"), (UP, 0.0, "≤ 0"),
+    (percent, 0.9, "90 %"), (percent, 0.005, "0.5 %"), (percent, 0, "0 %"),
+    (percent, 79.59, "80-fold"),
+    *((probability, p, text) for p, text in [  # none is printed as certain
+        (0.0, "below 0.01"), (0.004, "below 0.01"), (0.006, "0.01"), (0.5, "0.50"),
+        (0.994, "0.99"), (0.996, "above 0.99"), (1.0, "above 0.99"), (math.nan, "—")])])
+def test_numbers_bounds_and_shares(write, value, text):
+    assert text_of(write(value)) == text
 
 
 @pytest.mark.parametrize(("status", "text"), [
