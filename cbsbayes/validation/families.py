@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,68 +31,29 @@ class Family:
         Its name, and in one phrase what is special.
     design, seeds : str, int
         As in `cbsbayes.simulation.sweep.simulate_sweep`.
-    alpha : float or None
-        The true exponent; None: drawn for every sweep from the prior of a free one.
+    alpha : float or "prior"
+        The true exponent; or it is drawn for every sweep from the prior of a free one.
     total : bool
         Whether the truth knows only the total batch.
     noise_growth : tuple of float or None
         By how much the log noise scales grow while accuracy comes all its way, drawn for every
         sweep between these ends; None: the simulator's own growth.
     arguments : mapping
-        Everything else that `simulate_sweep` takes.
+        Everything else that `simulate_sweep` takes, `Disturbances` by their attributes.
     """
 
     name: str
     what: str
     design: str = "all"
     seeds: int = 1
-    alpha: float | None = 1.0
+    alpha: float | str = 1.0
     total: bool = False
     noise_growth: tuple[float, float] | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _families() -> list[Family]:
-    wander, drift = Disturbances(wander=0.1), Disturbances(drift_sd=0.01, drift_memory=75.0)
-    offset = Disturbances(offset_sd=0.004)
-    return [
-        Family("base", "exponent 1, one seed of all phases"),
-        Family("sqrt", "exponent 1/2", alpha=0.5),
-        Family("prior", "exponent drawn from its prior", alpha=None),
-        Family("p1", "prompts varied alone", design="p1"),
-        Family("p2b", "rollouts varied alone", design="p2b"),
-        Family("p2c", "one total batch, split in six ways", design="p2c"),
-        Family("p1+p2b", "prompts and rollouts varied apart", design="p1+p2b"),
-        Family("seeds_2", "two seeds of every batch", seeds=2),
-        Family("seeds_3", "three seeds of every batch", seeds=3),
-        Family("p1+p2b_seeds_3", "prompts and rollouts varied apart, three seeds of every batch",
-               design="p1+p2b", seeds=3),
-        Family("sparse", "evaluated every 50 updates", arguments={"eval_every": 50}),
-        Family("dense", "evaluated every 5 updates", arguments={"eval_every": 5}),
-        Family("heavy", "run effects from a t distribution, 3 degrees of freedom, same scale",
-               arguments={"disturbances": Disturbances(run_freedom=3.0)}),
-        Family("correlated", "accuracy drifts as AR(1): sd .01, memory 75 updates",
-               arguments={"disturbances": drift}),
-        Family("hill", "Hill curves of exponent 1.4",
-               arguments={"curve": {"form": "hill", "shape": 1.4, "scale": 70.0}}),
-        Family("ceiling", "small groups saturate lower: gain times 1 - .4/n_rollouts",
-               arguments={"curve": {"ceiling": 0.4}}),
-        Family("total", "only the total batch counts", total=True),
-        Family("item_set", "one fixed validation set, checkpoint noise .004",
-               arguments={"item_set": True, "checkpoint_noise": 0.004}),
-        Family("rising_noise", "noise scales rise by e^.3 to e^1.5; one fixed validation set, "
-               "checkpoint noise .004, run offsets .004", noise_growth=(0.3, 1.5),
-               arguments={"item_set": True, "checkpoint_noise": 0.004, "disturbances": offset}),
-        Family("rates", "four learning rates at each of five prompt batches", design="lr",
-               arguments={"rates": (1e-7, 3e-7, 1e-6, 2e-6), "max_updates": 1500}),
-        Family("rate_rule", "learning rate with the square root of the batch",
-               arguments={"rates": (7e-7,), "rate_exponent": 0.5, "max_updates": 1500}),
-        Family("wander", "a run's speed wanders: sd .1 in log per e-fold of updates",
-               arguments={"disturbances": wander}),
-    ]
-
-
-FAMILIES: dict[str, Family] = {family.name: family for family in _families()}
+FAMILIES: dict[str, Family] = {name: Family(name, **family) for name, family in tomllib.loads(
+    Path(__file__).with_name("families.toml").read_text("utf-8")).items()}
 """All families by name."""
 
 
@@ -116,9 +79,10 @@ def prior_exponent(random_seed: int) -> float:
 
 def family_sweep(family: Family, law: Law, random_seed: int) -> xr.Dataset:
     """Return one simulated sweep of a family, rollouts dividing as the fitted law has it."""
-    alpha = prior_exponent(random_seed) if family.alpha is None else family.alpha
+    alpha = prior_exponent(random_seed) if family.alpha == "prior" else family.alpha
     truth = "total" if family.total else "two_axis" if law.group_baseline else "two_axis_plain"
     arguments = dict(family.arguments)
+    arguments["disturbances"] = Disturbances(**arguments.get("disturbances", {}))
     if family.noise_growth is not None:
         growth = np.random.default_rng([random_seed, 1]).uniform(*family.noise_growth)
         arguments["curve"] = {**arguments.get("curve", {}), "noise": _growing_noise(growth)}
