@@ -278,16 +278,13 @@ def _choice(
 ) -> dict[str, Any]:
     question, limit, unit, least = asked
     limited, wanted = (times.amount(of, threshold, applies_to)[..., 0] for of in (unit, least))
-    meets = (limited <= limit).mean(axis=0)
-    could, inside = meets >= probability, times.inside
-    wanted = interval_columns("least", wanted, ci_prob)["least"]
+    meets, inside = (limited <= limit).mean(axis=0), times.inside
+    could, likely = meets >= probability, np.where(inside, meets, -1.0)
+    limited, wanted = (interval_columns("median", draws, ci_prob)["median"]
+                       for draws in (limited, wanted))
     met = bool((could & inside).any())
-    if met:
-        batch = int(np.where(could & inside, wanted, np.inf).argmin())
-    else:
-        likely = np.where(inside, meets, -1.0)
-        median = interval_columns("limited", limited, ci_prob)["limited"]
-        batch = int(np.where(likely >= likely.max(), median, np.inf).argmin())
+    allowed, by = (could & inside, wanted) if met else (likely >= likely.max(), limited)
+    batch = int(np.where(allowed, by, np.inf).argmin())
     beyond = int(np.where(could, wanted, np.inf).argmin())
     outside = could.any() and not inside[beyond]
     cost = unit if unit != HOURS else least
