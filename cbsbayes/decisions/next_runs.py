@@ -66,8 +66,8 @@ class Plan:
         the expected (geometric mean) width of its interval after the run over now, ``reach`` of
         one new run; ``chosen`` is how often it is in the set.
     runs : pandas.DataFrame
-        The set, in order: the candidate's columns and ``added, added_error, together,
-        together_error, width_ratio, cost_so_far``.
+        The set, in order, `COLUMNS` of ``runs``: those of a candidate and ``added, added_error,
+        together, together_error, width_ratio, cost_so_far``.
     quantity : PlannedQuantity
         What is to be known better.
     tried : TriedRuns
@@ -364,4 +364,4 @@ def _set_table(
         together=[run.together.nats for run in chosen],
         together_error=[run.together.error for run in chosen],
         width_ratio=[float(np.exp(-run.together.nats)) for run in chosen],
-        effective_draws=[run.together.effective for run in chosen])
+        effective_draws=[run.together.effective for run in chosen])[COLUMNS["runs"]]

@@ -62,6 +62,7 @@ def nats(judge, weights):
 class TestPlan:
     def test_the_table(self, plan):
         assert list(plan.table.columns) == COLUMNS["plan"]
+        assert list(plan.runs.columns) == COLUMNS["runs"]
         assert (plan.table["rank"] == np.arange(1, len(plan.table) + 1)).all()
         resolved = plan.table[plan.table["resolved"]]
         assert (resolved["per_cost"].diff().dropna() <= 0).all()
