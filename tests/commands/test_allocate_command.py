@@ -7,21 +7,15 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from fitted import SETTINGS, quick_sampling, verdict_of
+from fitted import SETTINGS, changed, quick_sampling, verdict_of
 from page_reader import check_command_page
 
 from cbsbayes.allocate import main
 from cbsbayes.decisions.batches import COLUMNS
-from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
 
 PAGE = {"index.html", "manifest.json", "paper.tex", "paper.txt", "tables"}
 CLOCK = {"clock.csv", "times.csv", "clock_choices.csv"}
-
-
-@pytest.fixture(scope="module")
-def saved(fit, tmp_path_factory):
-    return fit.save(tmp_path_factory.mktemp("fitted") / "fit.nc")
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +77,7 @@ def test_left_out_runs_are_not_seen(saved, tmp_path, capsys):
 
 
 def test_failed_sampling_answers_with_status_3(fit, tmp_path, capsys):
-    tree = fit.tree.copy()
-    tree.attrs = {**tree.attrs, "verdict": json.dumps(verdict_of(failed=True))}
-    path = Fit(tree).save(tmp_path / "fit.nc")
+    path = changed(fit, verdict=verdict_of(failed=True)).save(tmp_path / "fit.nc")
     assert run(path, "-o", tmp_path / "out") == 3
     page = check_command_page(tmp_path / "out", capsys.readouterr().out)
     assert "Sampling checks not passed" in page.words

@@ -6,7 +6,7 @@ import json
 
 import pandas as pd
 import pytest
-from fitted import SETTINGS, quick_sampling, verdict_of
+from fitted import SETTINGS, changed, quick_sampling, verdict_of
 from page_reader import check_command_page
 
 from cbsbayes.compare import main
@@ -64,9 +64,8 @@ def test_faults_are_one_line(folders, tmp_path, capsys, arguments, words):
 
 
 def test_failed_sampling_is_named_and_gives_status_3(folders, tmp_path, capsys):
-    tree = Fit.load(folders / "beta").tree
-    tree.attrs["verdict"] = json.dumps(verdict_of(failed=True))
-    failed = Fit(tree).save(tmp_path / "fit.nc")
+    beta = changed(Fit.load(folders / "beta"), verdict=verdict_of(failed=True))
+    failed = beta.save(tmp_path / "fit.nc")
     assert main([str(folders / "alpha"), str(failed), "-o", str(tmp_path / "out")]) == 3
     assert "not passed by beta" in capsys.readouterr().out
     check_command_page(tmp_path / "out")
@@ -74,8 +73,6 @@ def test_failed_sampling_is_named_and_gives_status_3(folders, tmp_path, capsys):
 
 
 def test_the_same_runs_under_another_model_s_name_are_refused(folders, tmp_path, capsys):
-    tree = Fit.load(folders / "alpha").tree
-    tree.attrs["group"] = "gamma"
-    again = Fit(tree).save(tmp_path / "fit.nc")
+    again = changed(Fit.load(folders / "alpha"), group="gamma").save(tmp_path / "fit.nc")
     assert main([str(folders / "alpha"), str(again), "-o", str(tmp_path / "out")]) == 1
     assert "fits of the same runs" in capsys.readouterr().err

@@ -7,13 +7,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import xarray as xr
-from fitted import quick_sampling
+from fitted import changed, quick_sampling
 from page_reader import check_command_page
 
 from cbsbayes.decisions.batches import COLUMNS
 from cbsbayes.plan import main
-from cbsbayes.posterior.fit import Fit, table_to_json
 from cbsbayes.sweep.dataset import new_sweep
 from cbsbayes.sweep.files import write_sweep
 
@@ -23,11 +21,6 @@ SMALL = (*FEW, "--n-prompts", "32,128,512", "--n-rollouts", "4,8")
 
 def plan(source, folder, *more):
     return main([str(source), "-o", str(folder), *SMALL, *map(str, more)])
-
-
-@pytest.fixture(scope="module")
-def saved(fit, tmp_path_factory):
-    return fit.save(tmp_path_factory.mktemp("fitted") / "fit.nc")
 
 
 def test_the_folder_and_what_is_printed(saved, tmp_path, capsys, root):
@@ -94,10 +87,8 @@ def test_a_phase_file_where_it_is_wanted(saved, tmp_path, capsys, root):
 
 
 def test_without_the_algorithm_a_phase_file_is_asked_for(fit, tmp_path, capsys, root):
-    tree = fit.tree.copy()
-    tree["sweep"] = xr.DataTree(fit.sweep.assign_coords(algorithm=("run", [""] * fit.sweep.sizes[
-        "run"])))
-    path, phase = Fit(tree).save(tmp_path / "fit.nc"), tmp_path / "next.toml"
+    blank = fit.sweep.assign_coords(algorithm=("run", [""] * fit.sweep.sizes["run"]))
+    path, phase = changed(fit, sweep=blank).save(tmp_path / "fit.nc"), tmp_path / "next.toml"
     assert plan(path, tmp_path / "plan") == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "does not say the dataset nor the algorithm of its runs" in out
@@ -131,9 +122,7 @@ def test_a_table_of_losses_with_total_batches_is_fitted_first(tmp_path, capsys):
 
 
 def test_a_fit_of_curves_is_made_again_from_its_sweep(fit, tmp_path, capsys):
-    tree = fit.tree.copy()
-    tree.attrs["settings"] = json.dumps(fit.settings | {"model": "trajectory"})
-    path = Fit(tree).save(tmp_path / "fit.nc")
+    path = changed(fit, settings=fit.settings | {"model": "trajectory"}).save(tmp_path / "fit.nc")
     with quick_sampling():
         assert plan(path, tmp_path / "plan", "--json") in (0, 3)
     notes = json.loads(capsys.readouterr().out)["notes"]
@@ -141,9 +130,8 @@ def test_a_fit_of_curves_is_made_again_from_its_sweep(fit, tmp_path, capsys):
 
 
 def test_a_quantity_that_is_not_identified_is_planned_for_and_said(fit, tmp_path, capsys):
-    tree = fit.tree.copy()
-    tree.attrs["table_cbs"] = table_to_json(fit.cbs.assign(status="upper_bound"))
-    path = Fit(tree).save(tmp_path / "fit.nc")
+    bounds = changed(fit, table_cbs=fit.cbs.assign(status="upper_bound"))
+    path = bounds.save(tmp_path / "fit.nc")
     assert plan(path, tmp_path / "plan", "--quantity", "B_prompt") == 0
     assert "only its upper end is known" in " ".join(capsys.readouterr().out.split())
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-import xarray as xr
-from fitted import few_figures
+from fitted import changed, few_figures
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import get_law
@@ -23,7 +22,6 @@ from cbsbayes.noise.beside_fit import (
 from cbsbayes.noise.probes import MIN_PROBES, measured_in_ranges, probes_of_fit, ratio_of_means
 from cbsbayes.plots import plot_noise_against_fit
 from cbsbayes.plots.style import detached
-from cbsbayes.posterior.fit import Fit
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.fit_page import fit_page
 from cbsbayes.report.folder import write_fit
@@ -46,9 +44,7 @@ def with_noise(fit, *, prompt=PROMPT, rollout=ROLLOUT, scatter=0.0, signal=SIGNA
             "n_samples": prompts * size, "gbar_sq": signal + group / prompts}
     probed = ds.assign({f"noise_{key}": (("run", "train_step"), value)
                         for key, value in sums.items()}).assign_coords(train_step=step)
-    tree = fit.tree.copy()
-    tree["sweep"] = xr.DataTree(probed)
-    return Fit(tree)
+    return changed(fit, sweep=probed)
 
 
 @pytest.fixture(scope="module")

@@ -8,15 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from fitted import SETTINGS, quick_sampling
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit import Fit, stacked, table_to_json, thinned
-from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.posterior.surface import steps_ratio
-from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.sweep.files import write_tree
 
 TABLES = ("cbs", "comparison", "runs", "law_table")
@@ -27,12 +24,6 @@ def loaded(fit, tmp_path_factory):
     path = tmp_path_factory.mktemp("saved") / "fit.nc"
     assert fit.save(path) == path
     return Fit.load(path)
-
-
-@pytest.fixture(scope="module")
-def one_axis():
-    with quick_sampling():
-        return fit_sweep(simulate_sweep("batch", 1, law="total"), sampler=SETTINGS)
 
 
 def test_a_file_gives_the_same_object(fit, loaded):
