@@ -3,6 +3,7 @@
 python -m cbsbayes.allocate fit                              # splits of the sweep's own batch
 python -m cbsbayes.allocate fit --batch 2048 --threshold 0.7
 python -m cbsbayes.allocate fit --target-updates 300 --probability 0.9
+python -m cbsbayes.allocate fit --samples 50000              # which batch reaches most with them
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def _run(options: argparse.Namespace) -> int:
         target, costs = _target(options), _costs(options)
         times = _times(fit, options, one_threshold(fit, options.threshold))
         decision = decide(fit, batch=options.batch, threshold=options.threshold, target=target,
-                          costs=costs, left_out=options.check)
+                          samples=options.samples, costs=costs, left_out=options.check)
         decision.tables.update({} if isinstance(times, str) else times.tables)
         asked = {name: value for name, value in vars(options).items()
                  if value not in (None, False) and name not in _NOT_ASKED}

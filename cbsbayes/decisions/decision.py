@@ -28,6 +28,7 @@ from cbsbayes.decisions.batches import (
     share_least,
     table_of_fit,
 )
+from cbsbayes.decisions.budget import budget_table
 from cbsbayes.decisions.front import Target, front_table, target_table
 from cbsbayes.decisions.splits import (
     BatchChoice,
@@ -58,7 +59,7 @@ class Decision:
     threshold : float
         The target that sentences are about.
     tables : dict
-        Tables by the name of their file: ``splits, group_size, targets, front, iso_batch``;
+        Tables by the name of their file: ``splits, group_size, targets, budget, front, iso_batch``;
         those that were not asked for or cannot be given are absent.
     no_splits : str
         Why there is no table of splits; empty where there is one.
@@ -80,8 +81,8 @@ class Decision:
 
 def decide(
     fit: Fit | str | os.PathLike[str], *, batch: int | None = None,
-    threshold: float | None = None, target: Target | None = None, costs: Costs | None = None,
-    left_out: bool = False,
+    threshold: float | None = None, target: Target | None = None, samples: float | None = None,
+    costs: Costs | None = None, left_out: bool = False,
 ) -> Decision:
     """Return everything a fit says about which batch to run.
 
@@ -95,6 +96,8 @@ def decide(
         One fitted target; by default tables hold all, and sentences are about the middle one.
     target : Target, optional
         Updates or samples to be met.
+    samples : float, optional
+        A budget: which batch reaches most with it.
     costs : Costs, optional
         Of a prompt and of a rollout.
     left_out : bool
@@ -127,6 +130,8 @@ def decide(
         tables["group_size"] = group_sizes[group_sizes["threshold"].isin(levels)]
     if target is not None:
         tables["targets"] = target_table(fit, target, levels)
+    if samples is not None:
+        tables["budget"] = budget_table(fit, samples)
     tables["front"] = front_table(fit, levels)
     predictor = fit_without(fit, choice.total) if left_out else None
     if predictor is not None:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cbsbayes.decisions.batches import NEW_RUN, POPULATION
+from cbsbayes.decisions.budget import BUDGETS
 from cbsbayes.decisions.decision import Decision
 from cbsbayes.decisions.time_to_target import HOURS, MONEY, TimeAnswer
 from cbsbayes.plots.gallery import all_figures
@@ -47,7 +48,8 @@ def allocate_sentences(facts: Facts, decision: Decision) -> list[str]:
         alternatives={law: fact.estimate for law, fact in alternatives.items() if fact},
         rate="" if best is None else best_rate_text(
             facts.fit, best["n_prompts"], best["n_rollouts"], decision.threshold),
-        targets=_target_rows(decision), check=None if check is None else _check_facts(check))
+        targets=_target_rows(decision), budget=_budget_rows(decision),
+        check=None if check is None else _check_facts(check))
 
 
 def _compared(splits: pd.DataFrame, facts: Facts) -> tuple[dict[Hashable, Any] | None, ...]:
@@ -81,6 +83,16 @@ def _target_rows(decision: Decision) -> list[dict[Hashable, Any]]:
         first = (table if met.empty else best).iloc[0]
         rows.append({**first.to_dict(), "p_most": table["p_most"].max(), "met": not met.empty})
     return rows
+
+
+def _budget_rows(decision: Decision) -> list[dict[Hashable, Any]]:
+    """Return the best batch of the budget asked for, then of the others, in their order."""
+    table = decision.tables.get("budget")
+    if table is None:
+        return []
+    best = table.loc[table.groupby("samples")["p_best"].idxmax()].reset_index(drop=True)
+    best["asked"] = best.index == BUDGETS.index(1.0)
+    return best.sort_values("asked", ascending=False, kind="stable").to_dict("records")
 
 
 def _check_facts(table: pd.DataFrame) -> dict[str, Any]:
@@ -123,6 +135,11 @@ def allocate_tables(decision: Decision) -> dict[str, Table | None]:
     context = {"target": decision.threshold, "total": decision.batch.total, "seen": seen,
                "value": asked.get("value"), "unit": asked.get("target"),
                "probability": asked.get("probability"), "infinity": np.inf}
+    budget = decision.tables.get("budget")
+    if budget is not None:
+        asked = budget[budget["samples"] == budget["samples"].unique()[BUDGETS.index(1.0)]]
+        rows["budget"] = asked.sort_values("p_best", ascending=False).head(_SHOWN)
+        context["samples"] = float(rows["budget"]["samples"].iloc[0])
     front = rows["front"]
     if len(front):
         rows["front"] = front[front["kind"] == "tried"].sort_values(["total_batch", "steps"])
