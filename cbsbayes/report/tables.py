@@ -10,13 +10,14 @@ know become commands.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from rich import markup
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
 
@@ -170,17 +171,40 @@ def shown(text: str) -> str:
     return markup.escape(one_line(text.replace(NO_BREAK, " ")))
 
 
+_ENDLESS = 10_000  # characters: a width at which nothing is cut
+_MOST = 40  # characters of a word that is not broken
+
+
 def print_table(table: Table, console: Console) -> None:
-    """Print a table, its caption above it; labels wrap, numbers never do."""
+    """Print a table, its caption above it; labels wrap, numbers never do.
+
+    Columns that do not fit beside the others are printed below them, with the labels again.
+    """
     console.print(f"[bold]{shown(table.caption)}[/bold]")
+    labels = [k for k in (0,) if not table.columns[k].numeric]
+    kept, endless = labels, console.options.update_width(_ENDLESS)
+    for k in range(len(labels), len(table.columns)):
+        least = console.measure(_laid(table, [*kept, k]), options=endless).minimum
+        if kept != labels and least > console.width:
+            console.print(_laid(table, kept))
+            kept = labels
+        kept = [*kept, k]
+    console.print(_laid(table, kept))
+
+
+def _laid(table: Table, columns: Sequence[int]) -> RichTable:
     laid = RichTable(box=None, pad_edge=False, header_style="bold")
-    for column in table.columns:
+    for k in columns:
+        column = table.columns[k]
+        cells = [shown(cell_text(row[k])) for row in table.rows]
+        whole = cells if column.numeric else " ".join([*cells, column.label]).split()
         laid.add_column(shown(column.label), justify="right" if column.numeric else "left",
+                        min_width=min(_MOST, max(map(cell_len, whole), default=0)),
                         no_wrap=column.numeric, overflow="fold")
     for row in table.rows:
         laid.add_row(*(f"[bold]{shown(cell_text(cell))}[/bold]" if "ours" in cell.mark
-                       else shown(cell_text(cell)) for cell in row))
-    console.print(laid)
+                       else shown(cell_text(cell)) for cell in (row[k] for k in columns)))
+    return laid
 
 
 def escape(text: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from cbsbayes.models.laws import LAWS
 from cbsbayes.report.facts import Facts
@@ -25,6 +27,7 @@ from cbsbayes.report.tables import (
     latex_formula,
     latex_table,
     latex_text,
+    print_table,
     text_frame,
 )
 from cbsbayes.report.text import Estimate, quantities
@@ -205,3 +208,17 @@ def test_a_latex_engine_takes_it(tmp_path, table):
     done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "x.tex"],
                           cwd=tmp_path, capture_output=True, check=False, timeout=900)
     assert done.returncode == 0, done.stdout[-800:]
+
+
+def test_the_console_cuts_no_number_and_no_word():
+    columns = (Column("target"), *(Column(f"{level:g}", True) for level in (0.4, 0.5, 0.6, 0.7)))
+    numbers = [f"{k}.0 (3.25–{k + 10}.5)" for k in range(4)]
+    table = Table("a caption", columns, [(Cell("extrapolated far away"), *map(Cell, numbers))])
+    for width in (30, 50, 80, 200):
+        console = Console(file=io.StringIO(), width=width)
+        print_table(table, console)
+        lines = console.file.getvalue().splitlines()
+        assert all(len(line.rstrip()) <= width for line in lines)
+        text = "\n".join(lines)
+        assert all(number in text for number in numbers)
+        assert "extrapolated" in text
