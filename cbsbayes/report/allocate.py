@@ -20,7 +20,7 @@ from cbsbayes.posterior.fit import Fit, versions
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.learning_rate import best_rate_text
 from cbsbayes.report.page import Page, PageFigure, drawn, sections_of
-from cbsbayes.report.tables import Table, laid_out
+from cbsbayes.report.tables import Table, laid_out, on_axes
 from cbsbayes.report.text import batch_text, count, estimate, paragraph, parse_at, plain, sentences
 from cbsbayes.report.text import spec as layout_of
 
@@ -204,37 +204,29 @@ def _figures(fit: Fit, decision: Decision, folder: Path, *, timed: bool) -> list
 def time_sentences(facts: Facts, answer: TimeAnswer) -> list[str]:
     """Return the step-time model in one sentence, and one for each limit and kind of run."""
     table, model = answer.tables["clock"], answer.step_times.model
+    times, keys = answer.tables["times"], ["applies_to", "n_prompts", "n_rollouts"]
+    here = times[np.isclose(times["threshold"], answer.threshold) & times["gpus_measured"]]
+    choices = answer.tables["clock_choices"].merge(here[[*keys, "p_fastest"]], on=keys)
     return sentences(
         "times", target=facts.target, step_times=answer.step_times, infinity=np.inf,
         terms=table[table["quantity"].isin(model.names)].to_dict("records"),
         kappa=table[table["quantity"] == "kappa"].iloc[0],
         spread=float(np.expm1(model.draws["sigma_time"].median())),
-        choices=[_choice(answer, row) for row in
-                 answer.tables["clock_choices"].to_dict("records")])
+        choices=[_choice(row, one_axis=answer.step_times.one_axis)
+                 for row in choices.to_dict("records")])
 
 
-def _choice(answer: TimeAnswer, row: dict[Hashable, Any]) -> dict[Hashable, Any]:
-    """Return a choice with its batch on one axis or two, its unit of time, and P(fastest)."""
+def _choice(row: dict[Hashable, Any], *, one_axis: bool) -> dict[Hashable, Any]:
+    """Return a choice with its batches and what counts as text, and its unit of time."""
     per, unit = time_unit(3600 * float(row["hours"]))
-    times = answer.tables["times"]
-    here = times[np.isclose(times["threshold"], answer.threshold) & times["gpus_measured"]
-                 & (times["applies_to"] == row["applies_to"])
-                 & (times["n_prompts"] == row["n_prompts"])
-                 & (times["n_rollouts"] == row["n_rollouts"])]
-    beyond = {"n_prompts": row["beyond_n_prompts"], "n_rollouts": row["beyond_n_rollouts"]}
+    batch, beyond = ({"n_prompts": row[f"{start}n_prompts"],
+                      "total_batch": row[f"{start}n_prompts"],
+                      "n_rollouts": np.nan if one_axis else row[f"{start}n_rollouts"]}
+                     for start in ("", "beyond_"))
     return {**row, "who": _WHO[row["applies_to"]], "unit": unit, "factor": 3600 / per,
             "cost_name": {MONEY: "price", HOURS: ""}.get(row["cost_unit"], "GPU-hours"),
-            "batch": batch_text(_on_axes(answer, row)),
-            "p_fastest": float(here["p_fastest"].iloc[0]),
-            "beyond": "" if np.isnan(beyond["n_prompts"]) else batch_text(_on_axes(answer, beyond))}
-
-
-def _on_axes(answer: TimeAnswer, row: Any) -> Any:
-    """Return a row (or rows) of times, which on one axis have the total batch as prompts."""
-    if not answer.step_times.one_axis:
-        return row
-    changed = {"total_batch": row["n_prompts"], "n_rollouts": np.nan}
-    return row.assign(**changed) if isinstance(row, pd.DataFrame) else {**row, **changed}
+            "batch": batch_text(batch),
+            "beyond": "" if np.isnan(beyond["n_prompts"]) else batch_text(beyond)}
 
 
 def time_notes(answer: TimeAnswer) -> list[str]:
@@ -252,8 +244,8 @@ def time_tables(facts: Facts, answer: TimeAnswer) -> dict[str, Table | None]:
     wide = here[here["applies_to"] == POPULATION].merge(
         new[[*keys, "new", "new_lower", "new_upper"]], on=keys).sort_values("hours")
     measured = wide["gpus_measured"].astype(bool)
-    rows = _on_axes(answer, pd.concat([wide[measured].head(_SHOWN),
-                                       wide[~measured].head(_BOUNDS)]))
+    rows = on_axes(pd.concat([wide[measured].head(_SHOWN), wide[~measured].head(_BOUNDS)]),
+                   one_axis=answer.step_times.one_axis)
     per, unit = time_unit(3600 * float(rows["hours"].iloc[0]))
     return {"clock": laid_out("clock", clock, prob=float(clock["ci_prob"].iloc[0])),
             "times": laid_out("times", rows, target=facts.target, machine=machine, unit=unit,

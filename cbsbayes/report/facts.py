@@ -24,7 +24,7 @@ from cbsbayes.noise.beside_fit import FACTOR, noise_comparison, verdict_of
 from cbsbayes.plots.style import time_unit
 from cbsbayes.posterior.cautions import LARGE_OFFSET
 from cbsbayes.posterior.definitions import overhead_table
-from cbsbayes.report.tables import AXES, chosen, usual_batch
+from cbsbayes.report.tables import AXES, chosen, on_axes, usual_batch
 from cbsbayes.report.text import (
     Estimate,
     at_text,
@@ -352,9 +352,8 @@ class Facts:
             rows, by = self.times.tables["times"], "hours"
             rows = rows[np.isclose(rows["threshold"], self.threshold)
                         & (rows["applies_to"] == POPULATION) & rows["gpus_measured"].astype(bool)]
-            rows = rows.assign(p=rows["p_fastest"])
-            if self.times.step_times.one_axis:
-                rows = rows.assign(n_rollouts=np.nan)
+            rows = on_axes(rows.assign(p=rows["p_fastest"]),
+                           one_axis=self.times.step_times.one_axis)
         elif isinstance(self.decision, str):
             return pd.DataFrame()
         elif self.budget is None:

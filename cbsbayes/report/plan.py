@@ -28,7 +28,7 @@ from cbsbayes.posterior.fit import versions
 from cbsbayes.report.allocate import SETTINGS
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.page import Page, PageFigure, sections_of
-from cbsbayes.report.tables import Table, laid_out
+from cbsbayes.report.tables import Table, laid_out, on_axes
 from cbsbayes.report.text import at_text, paragraph, plain, quantity_label, sentences, spec
 from cbsbayes.sweep.files import write_whole
 
@@ -55,7 +55,7 @@ def plan_label(plan: Plan) -> str:
 
 def plan_sentences(plan: Plan) -> list[str]:
     """Return what comes next, and what it is for."""
-    table, runs = plan.table, _on_axes(plan, plan.runs)
+    table, runs = plan.table, on_axes(plan.runs, one_axis=plan.tried.one_axis)
     resolved, best = table[table["resolved"]], table.iloc[0]
     near = (resolved["per_cost"] + 2 * resolved["per_cost_error"]
             >= best["per_cost"] - 2 * best["per_cost_error"]).sum()
@@ -77,24 +77,20 @@ def plan_notes(plan: Plan, facts: Facts) -> list[str]:
         weight=float(weight.get(law, np.nan)), others=others.to_dict())
 
 
-def _on_axes(plan: Plan, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return rows whose rollouts are empty on one axis."""
-    return rows.assign(n_rollouts=np.nan) if plan.tried.one_axis else rows
-
-
 def candidates_table(plan: Plan, shown: int | None = None) -> Table | None:
     """Return the candidates, best per price first; all unless told how many."""
-    best = float(plan.table["per_cost"].max())
+    best, one_axis = float(plan.table["per_cost"].max()), plan.tried.one_axis
     rows = plan.table.head(len(plan.table) if shown is None else shown)
     return laid_out(
-        "candidates", _on_axes(plan, rows), one_axis=plan.tried.one_axis, unit=plan.cost.unit,
+        "candidates", on_axes(rows, one_axis=one_axis), one_axis=one_axis, unit=plan.cost.unit,
         power=0 if best <= 0 else -3 * math.floor(math.log10(best) / 3), shown=len(rows),
         candidates=len(plan.table))
 
 
 def runs_table(plan: Plan) -> Table | None:
     """Return the planned runs in their order."""
-    return laid_out("planned", _on_axes(plan, plan.runs), one_axis=plan.tried.one_axis,
+    one_axis = plan.tried.one_axis
+    return laid_out("planned", on_axes(plan.runs, one_axis=one_axis), one_axis=one_axis,
                     unit=plan.cost.unit)
 
 

@@ -27,7 +27,7 @@ from cbsbayes.report.text import MISSING, NO_BREAK, Estimate, environment, parse
 
 __all__ = ["AXES", "MAX_ROWS", "Cell", "Column", "Table", "cell_text", "chosen", "escape",
            "from_columns", "key_values", "laid_out", "latex_formula", "latex_table",
-           "latex_text", "print_table", "shown", "text_frame", "usual_batch"]
+           "latex_text", "on_axes", "print_table", "shown", "text_frame", "usual_batch"]
 
 MAX_ROWS = 4  # batches at which one quantity is printed, where not only at the usual one
 AXES = {"n_prompts": "prompts per update", "n_rollouts": "rollouts per prompt",
@@ -247,6 +247,11 @@ def latex_table(table: Table, label: str) -> str:
         label=f"tab:{re.sub(r'[^A-Za-z0-9-]+', '-', label)}",
         column_format="".join("r" if column.numeric else "l" for column in table.columns))
     return f"% needs \\usepackage{{booktabs}}\n{text}"
+
+
+def on_axes(rows: pd.DataFrame, *, one_axis: bool) -> pd.DataFrame:
+    """Return rows of batches; on one axis, where n_prompts is the total, with the total alone."""
+    return rows.assign(total_batch=rows["n_prompts"], n_rollouts=np.nan) if one_axis else rows
 
 
 def usual_batch(runs: pd.DataFrame) -> dict[str, float]:
