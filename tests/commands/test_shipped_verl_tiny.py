@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import tarfile
 
@@ -14,6 +13,8 @@ from cbsbayes.crossings.thresholds import choose_thresholds
 from cbsbayes.noise.probes import noise_scales
 from cbsbayes.sweep.files import default_sweep_path, read_sweep
 from cbsbayes.sweep.groups import group_of
+from data.archive import pack
+from data.verl_tiny.build import build
 from training.definitions import read_phase
 
 
@@ -27,26 +28,18 @@ def ds(folder):
     return read_sweep(folder / "sweep.nc")
 
 
-@pytest.fixture(scope="module")
-def script(folder):
-    spec = importlib.util.spec_from_file_location("verl_tiny_build", folder / "build.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_it_is_the_default_and_what_the_script_makes_of_the_logs(script, ds):
+def test_it_is_the_default_and_what_the_script_makes_of_the_logs(ds):
     assert read_sweep(default_sweep_path()).attrs["digest"] == ds.attrs["digest"]
-    assert script.build().identical(ds)
+    assert build().identical(ds)
 
 
-def test_packing_logs_again_gives_the_same_bytes(script, folder, tmp_path):
+def test_packing_logs_again_gives_the_same_bytes(folder, tmp_path):
     with tarfile.open(folder / "logs.tar.xz") as packed:
         members = packed.getmembers()[:4]
         packed.extractall(tmp_path / "logs", members=members, filter="data")
     archives = [tmp_path / "one.tar.xz", tmp_path / "two.tar.xz"]
     for archive in archives:
-        script.pack(tmp_path / "logs", archive)
+        pack(tmp_path / "logs", archive)
     assert archives[0].read_bytes() == archives[1].read_bytes()
     with tarfile.open(archives[0]) as packed:
         assert packed.getnames() == [member.name for member in members]
