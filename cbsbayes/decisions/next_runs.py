@@ -37,6 +37,7 @@ from cbsbayes.models.crossing import run_log_likelihoods
 from cbsbayes.models.crossing_data import CrossingData, crossing_data
 from cbsbayes.models.crossing_parameters import CrossingArrays, CrossingParameters, crossing_arrays
 from cbsbayes.posterior.fit import Fit, stacked, thinned
+from cbsbayes.posterior.learning_rate import usual_rate
 
 __all__ = ["Judge", "Plan", "choose_set", "crossing_bounds", "evaluations",
            "plan_runs"]
@@ -212,20 +213,22 @@ class Judge:
         if not at.size:
             return self.nothing
         batch = (run["n_prompts"], run["n_rollouts"])
-        new = self.fit.new_run(*batch, random_seed=self.seed + replicate)
+        rate = usual_rate(self.fit, *batch)
+        new = self.fit.new_run(*batch, learning_rate=rate, random_seed=self.seed + replicate)
         positions, arrays = self._model
-        data = self._simulated(crossing_bounds(new.values[self._new_runs, :, 0], at), batch)
+        data = self._simulated(crossing_bounds(new.values[self._new_runs, :, 0], at), batch, rate)
         simulated = crossing_arrays(CrossingParameters(data, self.fit.law))
         weights = np.column_stack([simulated.weights[:, 0], arrays.weights[:, -1]])
         return run_log_likelihoods(positions, simulated._replace(weights=weights)).T
 
     def _simulated(
-        self, bounds: tuple[np.ndarray, np.ndarray, np.ndarray], batch: tuple[float, float]
+        self, bounds: tuple[np.ndarray, np.ndarray, np.ndarray], batch: tuple[float, float],
+        rate: float | None,
     ) -> CrossingData:
         """Return simulated runs of one batch as the model's data, in the units of the fit."""
         dims, n = ("run", "threshold"), len(bounds[0])
-        axes = dict(zip(("n_prompts", "n_rollouts", "total_batch"), (*batch, np.prod(batch)),
-                        strict=True))
+        axes = dict(zip(("n_prompts", "n_rollouts", "total_batch", "learning_rate"),
+                        (*batch, np.prod(batch), np.nan if rate is None else rate), strict=True))
         crossings = xr.Dataset(
             {name: (dims, values) for name, values in zip(("lower", "upper", "status"), bounds,
                                                           strict=True)},
@@ -238,7 +241,8 @@ class Judge:
             data, log_lower=data.log_lower + shift, log_upper=data.log_upper + shift,
             midpoint=np.where(data.midpoint == 0.0, 0.0, data.midpoint + shift),
             log_steps_scale=self._data.log_steps_scale,
-            log_batch_scale=self._data.log_batch_scale)
+            log_batch_scale=self._data.log_batch_scale, log_rate_scale=self._data.log_rate_scale,
+            log_rate=data.log_rate + data.log_rate_scale - self._data.log_rate_scale)
 
     def added(
         self, known: np.ndarray, all_weights: Sequence[np.ndarray]

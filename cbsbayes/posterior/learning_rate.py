@@ -26,12 +26,12 @@ import xarray as xr
 
 from cbsbayes.crossings.intervals import INTERVAL, LEFT
 from cbsbayes.errors import CBSDataError
-from cbsbayes.posterior.fit import Fit, fitted_threshold, stacked, thinned
+from cbsbayes.posterior.fit import Fit, fitted_threshold, middle_threshold, stacked, thinned
 from cbsbayes.posterior.quantities import Quantity, design_of
 from cbsbayes.posterior.surface import Surface, steps_ratio
 from cbsbayes.posterior.tidy import CBS_COLUMNS, tidy
 
-__all__ = ["RULES", "Line", "best_rates", "lines", "rate_table", "tried_rates"]
+__all__ = ["RULES", "Line", "best_rates", "lines", "rate_table", "tried_rates", "usual_rate"]
 
 RULES = {"constant": 0.0, "sqrt": 0.5, "linear": 1.0}
 """Exponents k of lr ∝ batch^k by the name of the rule."""
@@ -88,6 +88,13 @@ def best_rates(fit: Fit, n_prompts: float, n_rollouts: float, threshold: float) 
     """Return draws of the best learning rate at a batch and a fitted threshold."""
     draws = stacked(thinned(fit.posterior)).sel(threshold=fitted_threshold(fit, threshold))
     return np.asarray(Surface(fit.law, draws).best_rate(n_prompts, n_rollouts).values)
+
+
+def usual_rate(fit: Fit, n_prompts: float, n_rollouts: float) -> float | None:
+    """Return the median best rate at a batch and the middle target; None without a rate."""
+    if not fit.law.learning_rate:
+        return None
+    return float(np.median(best_rates(fit, n_prompts, n_rollouts, middle_threshold(fit))))
 
 
 def tried_rates(fit: Fit, line: Line) -> dict[float, list[float]]:

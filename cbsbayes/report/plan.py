@@ -182,8 +182,9 @@ def head_of(runs: xr.Dataset) -> Head:
              if name in runs.coords}
     labels = {key: str(known[key][0]) if len(known.get(key, ())) == 1 else "" for key in _HEAD}
     optimizer: dict[str, Any] = {}
-    if np.isfinite(known.get("learning_rate", [np.nan])[0]):
-        optimizer["learning_rate"] = float(known["learning_rate"][0])
+    rates = known.get("learning_rate", np.array([np.nan]))
+    if len(rates) == 1 and np.isfinite(rates[0]):
+        optimizer["learning_rate"] = float(rates[0])
     if known.get("ppo_epochs", [1])[0] > 1:
         optimizer["ppo_epochs"] = int(known["ppo_epochs"][0])
     return Head(labels | {"hardware": "gpu"}, {"optimizer": optimizer} if optimizer else {},
