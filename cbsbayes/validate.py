@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -77,7 +77,10 @@ def _studies(options: argparse.Namespace) -> list[Study]:
     if options.what == "sbc":
         return [engine.calibration_study(settings)]
     names = list(FAMILIES) if options.family == "all" else options.family.split(",")
-    return [engine.coverage_study(get_family(name).name, settings) for name in dict.fromkeys(names)]
+    families = [get_family(name) for name in dict.fromkeys(names)]
+    return [engine.coverage_study(family.name, replace(settings, law=family.law)
+                                  if family.law and options.law == "auto" else settings)
+            for family in families]
 
 
 def _seeds_study(options: argparse.Namespace) -> Study:

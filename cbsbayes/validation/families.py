@@ -38,6 +38,8 @@ class Family:
     noise_growth : tuple of float or None
         By how much the log noise scales grow while accuracy comes all its way, drawn for every
         sweep between these ends; None: the simulator's own growth.
+    law : str
+        Fitted to it unless another one is asked for; empty: the usual one.
     arguments : mapping
         Everything else that `simulate_sweep` takes, `Disturbances` by their attributes.
     """
@@ -49,6 +51,7 @@ class Family:
     alpha: float | str = 1.0
     total: bool = False
     noise_growth: tuple[float, float] | None = None
+    law: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
