@@ -7,6 +7,7 @@ p1    prompts varied: n_prompts 32 … 1024 at n_rollouts 8
 p2b   rollouts varied: n_rollouts 1 … 64 at n_prompts 128
 p2c   iso-batch: 2048 samples split (2048, 1) … (64, 32)
 lr    for grids of learning rates: n_prompts 32 … 512 at n_rollouts 8
+lr2   the same at n_rollouts 4 and 16
 batch one axis: total batch 32 … 8192, no prompts and rollouts told apart
 ===== =========================================================================
 
@@ -56,6 +57,7 @@ DESIGNS: dict[str, list[tuple[int, int]]] = {
     "p2b": [(128, 2**k) for k in range(7)],
     "p2c": [(2048 // 2**k, 2**k) for k in range(6)],
     "lr": [(2**k, 8) for k in range(5, 10)],
+    "lr2": [(2**k, g) for g in (4, 16) for k in range(5, 10)],
     "batch": [(2**k, 1) for k in range(5, 14)],
 }
 """Cells (n_prompts, n_rollouts) by phase; of ``batch`` only the product counts."""
