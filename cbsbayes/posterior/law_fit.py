@@ -39,7 +39,7 @@ from cbsbayes.inference.sampling import (
 from cbsbayes.inference.trajectory import TrajectoryDraws, sample_curves
 from cbsbayes.models.crossing_data import LOGISTIC_SCALE, CrossingData, crossing_data
 from cbsbayes.models.crossing_parameters import CrossingParameters
-from cbsbayes.models.laws import Law
+from cbsbayes.models.laws import Law, get_law
 from cbsbayes.models.measured_noise import noise_data
 from cbsbayes.models.trajectory import TrajectoryParameters
 from cbsbayes.models.trajectory_data import TrajectoryData, trajectory_data
@@ -302,8 +302,9 @@ def averaged_table(
     selected : Selection
         The runs fitted.
     """
+    first = next(iter(fits), "")
     fits = {name: fit for name, fit in fits.items()
-            if fit.law.learning_rate == selected.law.learning_rate}
+            if get_law(name).learning_rate == get_law(first).learning_rate}
     seed = selected.options.sampler.random_seed
     posterior, prior = (_mixtures(of_laws, weights, seed) if len(fits) > 1 else [] for of_laws in (
         {name: fit.quantities for name, fit in fits.items()},
