@@ -71,17 +71,28 @@ def rate_sentences(facts: Facts) -> list[str]:
     usual = [f"{axis}={value:g}" for axis, value in facts.batch.items()]
     held = next((text for text in usual if text.startswith("n_rollouts")), "")
     line = rows[rows["at"].map(lambda at: held in at or not parse_at(at))]
-    best = line[line["quantity"] == "best_rate"].to_dict("records")
-    middle = best[len(best) // 2] if best else None
-    costs = [] if middle is None else line[
-        (line["quantity"] == "rate_cost")
-        & line["at"].str.startswith(f"{middle['at']},")].to_dict("records")
+    best = _best_row(facts, rows, line)
+    costs = [] if best is None else rows[
+        (rows["quantity"] == "rate_cost")
+        & rows["at"].str.startswith(f"{best['at']},")].to_dict("records")
     rules = line[line["quantity"] == "p_rule"].sort_values("median").to_dict("records")
     named = {quantity: line[line["quantity"] == quantity].to_dict("records")[:MAX_ROWS]
              for quantity in _ALONG}
     stable = line[line["quantity"] == "largest_stable_rate"].to_dict("records")
     return sentences(
-        "learning_rate", facts=facts, best=middle, costs=costs, named=named, stable=stable,
+        "learning_rate", facts=facts, best=best, costs=costs, named=named, stable=stable,
         rule=_RULE_NAMES[parse_at(rules[-1]["at"])["rule"]] if rules else "",
         p_rule=rules[-1]["median"] if rules else np.nan,
         rate=lambda row: f"{float(parse_at(row['at'])['learning_rate']):g}")
+
+
+def _best_row(
+    facts: Facts, rows: pd.DataFrame, line: pd.DataFrame
+) -> dict[Hashable, Any] | None:
+    """Return the best rate at the batch advised, else at the middle one of the usual line."""
+    axes = facts.advice.axes if facts.advice else None
+    at = "" if axes is None else f"n_prompts={axes[0]:g},n_rollouts={axes[1]:g}"
+    advised = rows[(rows["quantity"] == "best_rate") & (rows["at"] == at)]
+    usual = line[line["quantity"] == "best_rate"]
+    found = advised if len(advised) else usual.iloc[len(usual) // 2:][:1]
+    return found.to_dict("records")[0] if len(found) else None
