@@ -26,7 +26,7 @@ from cbsbayes.models.laws import Law, get_law
 from cbsbayes.posterior.cautions import structure_caution
 from cbsbayes.posterior.ceilings import small_group_caution
 from cbsbayes.simulation.truth import progress_at, truth_of
-from cbsbayes.sweep.groups import group_names
+from cbsbayes.sweep.groups import group_names, learning_rate_rule, varied_rates
 from cbsbayes.validation.families import family_sweep, get_family
 from cbsbayes.validation.least_squares_intervals import (
     Intervals,
@@ -99,12 +99,17 @@ def check_table(ds: xr.Dataset, name: str) -> None:
     Raises
     ------
     CBSDataError
-        If it holds several groups of runs, or no batch that was run more than once.
+        If it holds several groups of runs, several learning rates of a batch, or no batch that
+        was run more than once.
     """
     groups, labels = group_names(ds), batch_labels(ds)
     if len(groups) > 1:
         raise CBSDataError(f"{name} holds {len(groups)} groups of runs ({'; '.join(groups)}); "
                            "seeds are redrawn within one: give a file of one group")
+    if len(rates := varied_rates(ds)) and learning_rate_rule(ds) is None:
+        raise CBSDataError(f"{name} holds runs of one batch at several learning rates, "
+                           f"{rates[0]:g} to {rates[-1]:g}; seeds are redrawn at one: give a file "
+                           "of one rate")
     if np.bincount(labels[labels >= 0], minlength=1).max() < 2:
         raise CBSDataError(f"{name} holds at most one run of each batch; redrawing seeds needs "
                            "batches that were run several times")

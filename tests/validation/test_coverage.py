@@ -186,6 +186,9 @@ def test_tables_without_seeds_are_refused(runs):
     two = runs.assign_coords(model=("run", ["a", "b"] * 10))
     with pytest.raises(CBSDataError, match="2 groups of runs"):
         check_table(two, "runs.csv")
+    rates = runs.assign_coords(learning_rate=("run", [1e-6, 3e-6] * 10))
+    with pytest.raises(CBSDataError, match="at several learning rates, 1e-06 to 3e-06"):
+        check_table(rates, "runs.csv")
 
 
 @pytest.mark.mcmc
