@@ -17,9 +17,10 @@ test: $(VENV)/.test
 
 # the committed reports on the shipped sweeps, and the README's numbers
 report: $(VENV)/.analysis
-	rm -rf reports/verl_tiny reports/tiny_grpo
+	rm -rf reports/verl_tiny reports/tiny_grpo reports/verl_lr
 	$(VENV)/bin/python -m cbsbayes.fit -o reports/verl_tiny
 	$(VENV)/bin/python -m cbsbayes.fit data/tiny_grpo/sweep.nc -o reports/tiny_grpo
+	$(VENV)/bin/python -m cbsbayes.fit data/verl_lr/sweep.nc -o reports/verl_lr
 	$(VENV)/bin/python benchmarks/readme_numbers.py reports/verl_tiny --write README.md
 
 lint: $(VENV)/.test
