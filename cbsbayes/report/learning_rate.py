@@ -17,23 +17,36 @@ if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
     from cbsbayes.report.facts import Facts
 
-__all__ = ["best_rate_text", "rate_sentences", "rate_table_shown", "rate_text"]
+__all__ = ["best_rate_text", "rate_number", "rate_sentences", "rate_table_shown", "rate_text"]
 
 _ALONG = ("rate_slope", "cbs_tuned", "cbs_at_rate", "apparent_exponent")
 _RATES = ("best_rate", "largest_stable_rate")
 _RULE_NAMES = dict(zip(RULES, ("constant", "square-root", "linear"), strict=True))
 
 
+def rate_number(rate: float) -> str:
+    """Return a learning rate as its papers write it.
+
+    Examples
+    --------
+    >>> rate_number(0.00019), rate_number(2e-4)
+    ('1.9e-4', '2e-4')
+    """
+    mantissa, exponent = f"{rate:.1e}".split("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+
+
 def rate_text(row: dict[Hashable, Any]) -> str:
     """Return a learning rate with its interval, too small for a number of decimals."""
     if row["status"] == "identified":
-        ends = f" ({row['ci_lower']:.2g} to {row['ci_upper']:.2g})"
-        return f"{row['median']:.2g}{ends if np.isfinite(row['ci_lower']) else ''}"
+        median, *ends = (row[name] for name in ("median", "ci_lower", "ci_upper"))
+        known = f" ({' to '.join(map(rate_number, ends))})" if np.isfinite(ends).all() else ""
+        return rate_number(median) + known
     upper = row["status"] == "upper_bound"
     limit = row["ci_upper" if upper else "ci_lower"]
     if row["status"] == "not_identified" or not np.isfinite(limit):
         return "not identified"
-    return f"{bound(1.0, upper=upper)[0]} {limit:.2g}"
+    return f"{bound(1.0, upper=upper)[0]} {rate_number(limit)}"
 
 
 def best_rate_text(fit: Fit, n_prompts: float, n_rollouts: float, threshold: float) -> str:
@@ -83,7 +96,7 @@ def rate_sentences(facts: Facts) -> list[str]:
         "learning_rate", facts=facts, best=best, costs=costs, named=named, stable=stable,
         rule=_RULE_NAMES[parse_at(rules[-1]["at"])["rule"]] if rules else "",
         p_rule=rules[-1]["median"] if rules else np.nan,
-        rate=lambda row: f"{float(parse_at(row['at'])['learning_rate']):g}")
+        rate=lambda row: rate_number(float(parse_at(row["at"])["learning_rate"])))
 
 
 def _best_row(
