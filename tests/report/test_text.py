@@ -169,7 +169,8 @@ def test_laws_are_ranked_against_the_best():
 def test_least_squares_stands_beside_the_fit():
     scales = {"axis": "prompts", "at": "n_rollouts=8", "least_squares": None,
               "posterior": "60 (50–70)", "runs": {"least_squares": (2, 1), "posterior": (21, 0)}}
-    facts = SimpleNamespace(target="accuracy 0.7", compared=scales)
+    facts = SimpleNamespace(target="accuracy 0.7", compared=scales,
+                            fit=SimpleNamespace(law=LAWS["total"]))
     assert section_text("comparison", facts=facts)[1] == [
         "Noise scale at accuracy 0.7, along prompts at 8 rollouts: least squares could not be "
         "fitted (2 runs, 1 dropped); this fit 60 (50–70) (21 runs)."]
