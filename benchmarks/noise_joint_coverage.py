@@ -11,7 +11,7 @@ fits of each under ``two_axis_free``, two chains of 500 draws:
 ``anchor``   two runs of one batch, (64, 8), with their noise as data
 
 Printed by quantity: median log error, share of nominal 90 % intervals that hold the truth with the
-Monte Carlo error over sweeps, and median log width. ``S elsewhere`` is S of a typical run at every
+Monte Carlo error over sweeps, and median log width. ``S elsewhere`` is S of a population at every
 other batch of the design. True noise scales are averages over progress; delta's truth is the
 offset of the measurement.
 """
