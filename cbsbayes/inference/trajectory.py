@@ -177,7 +177,7 @@ def _deviations(
 
 
 def _top_logit(parameters: TrajectoryParameters) -> float:
-    """Return the logit share of the room above the start that the typical run gained."""
+    """Return the logit share of the room above the start that the population gained."""
     start = float(expit(parameters.center[parameters.slices["start"].start]))
     share = (parameters.data.typical.accuracy.max() - start) / (1 - start)
     return float(logit(np.clip(share, 0.01, 0.99)))

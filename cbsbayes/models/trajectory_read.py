@@ -13,7 +13,7 @@ which the run in its place was evaluated, and on beyond its end; S is then read 
 of that curve, as it is read off a real one. Dividing the noise by the slope instead would say that
 slow noise on a flattening curve moves S far, which the monotone fit of a whole curve prevents.
 What stays below the threshold to the end, as small groups may, is censored there: its S is put
-where the typical run arrives, at the end of the reading grid at last.
+where the population arrives, at the end of the reading grid at last.
 """
 
 from __future__ import annotations
