@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from wandb_server import API_KEY, WandbServer, child_environment
 
@@ -29,9 +31,25 @@ def wandb_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("NETRC", str(home / "netrc"))
         patch.setenv("WANDB_API_KEY", API_KEY)
         patch.setenv("WANDB_X_DISABLE_STATS", "true")
-        wandb.teardown()
+        _end_service(wandb)
         yield home
-        wandb.teardown()
+        _end_service(wandb)
+
+
+def _end_service(wandb: Any) -> None:
+    """End wandb's sidecar; killed where it has not heard of it.
+
+    Where the client closes its connection while the sidecar still answers, the sidecar drops what
+    it was told last, and the client would wait for its end without bound.
+    """
+    ending = threading.Thread(target=wandb.teardown, daemon=True)
+    ending.start()
+    ending.join(60.0)
+    if ending.is_alive():
+        for child in psutil.Process().children():
+            if child.name() == "wandb-core":
+                child.kill()
+        ending.join()
 
 
 @pytest.fixture
