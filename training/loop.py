@@ -100,7 +100,8 @@ def run_loop(
             return True
         planned = [cell for path in sorted((folder / "plan" / "phases").glob("*.toml"))
                    for cell in read_phase(str(path)).cells]
-        new = [cell for cell in planned if cell.name not in {known.name for known in cells}]
+        there = {cell.name for cell in cells}
+        new = [cell for cell in planned if cell.name not in there]
         if not new:
             raise CBSDataError(f"round {number} asks for no run that is not there already; see "
                                f"{folder / 'plan' / 'index.html'}")
