@@ -9,7 +9,7 @@ so that a straight line in 1/P through the squared norms of runs of several batc
 slope tr Σ and the intercept |G|², and the noise scale N(G) is their ratio. Every group size is
 regressed apart: with advantages normalised within the group |G|² itself depends on it. The error of
 a mean square goes with its size, so the weights are one over the square of the line's own value;
-intervals are from drawing whole runs anew.
+intervals are from drawing whole runs anew, widened for how few they are.
 
 What it takes for granted is that runs at one accuracy share |G|², which late in training they need
 not: on the shipped sweeps N is within a factor of two of the probes' (docs/model.md). Norms after
@@ -90,7 +90,7 @@ def norms_in_ranges(
     size : {"n_prompts", "total_batch"}
         What the scale is counted in.
     n_draws : int
-        Draws of runs.
+        Draws that carry the sampling error.
     rng : numpy.random.Generator
         Where they come from.
 
@@ -121,13 +121,14 @@ def _measured(
     draws = np.empty(0)
     if runs[size].nunique() >= MIN_BATCHES:
         picked = rng.multinomial(count, np.full(count, 1 / count), size=n_draws)
-        draws = _ratio(1 / runs[size].to_numpy(float), runs["norm_sq"].to_numpy() / updates,
-                       picked * updates)
+        lines = _lines(1 / runs[size].to_numpy(float), runs["norm_sq"].to_numpy() / updates,
+                       np.vstack([np.ones(count, dtype=int), picked]) * updates)
+        draws = _ratios(lines[:, :1], lines[:, 1:], count - 2, rng)
     return Measured(first, last, draws, int(updates.sum()), count, accuracy)
 
 
-def _ratio(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Return slope over intercept of weighted lines, shape (draw,); infinite without intercept.
+def _lines(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return slope and intercept of weighted lines, shape (2, draw).
 
     Parameters
     ----------
@@ -137,6 +138,7 @@ def _ratio(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
         Shape (draw, run): updates that each run counts with in each draw.
     """
     line = np.broadcast_to(y, weight.shape)
+    slope = intercept = np.empty(0)
     for _ in range(_ITERATIONS):
         w = weight / line**2
         w = w / w.sum(axis=1, keepdims=True)
@@ -147,5 +149,18 @@ def _ratio(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
                           where=spread > 1e-12 * x_mean**2)
         intercept = y_mean - slope * x_mean
         line = np.maximum(intercept[:, None] + slope[:, None] * x, 0.05 * y_mean[:, None])
+    return np.stack([slope, intercept])
+
+
+def _ratios(
+    own: np.ndarray, drawn: np.ndarray, freedom: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Return slope over intercept, shape (draw,); infinite without an intercept.
+
+    Few runs drawn anew scatter too little: deviations from the line of all of them are widened as
+    Student's distribution is, with as many degrees of freedom as the line leaves.
+    """
+    widen = np.sqrt((freedom + 2) / rng.chisquare(freedom, drawn.shape[1]))
+    slope, intercept = own + (drawn - own) * widen
     ratio = np.divide(slope, intercept, out=np.full(len(slope), np.inf), where=intercept > 0)
     return np.maximum(ratio, 0.0)

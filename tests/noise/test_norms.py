@@ -42,7 +42,7 @@ def ranges_of(norms, seed=0):
 
 
 def test_intervals_hold_a_known_scale():
-    """In 40 sweeps of three ranges nine in ten and some: five runs are few for a bootstrap."""
+    """In 40 sweeps, three ranges each; `benchmarks/gradient_norms.py` counts more of them."""
     held, widths = 0, []
     for seed in range(40):
         norms = norms_at_accuracy(sweep_with_norms(np.random.default_rng(seed)), None)
@@ -50,7 +50,7 @@ def test_intervals_hold_a_known_scale():
             low, high = np.quantile(one.draws, [0.05, 0.95])
             held += low <= truth <= high
             widths.append(np.log(high / low))
-    assert 0.78 * 120 <= held <= 118
+    assert 0.83 * 120 <= held <= 118
     assert np.median(widths) < 0.5
 
 
