@@ -54,7 +54,8 @@ class Goal:
 
 def run_loop(
     phase: Phase, places: Places, goal: Goal, *,
-    run: Callable[[Sequence[Cell]], Outcome], say: Callable[[str], None] = print,
+    run: Callable[[Sequence[Cell]], Outcome], read: Callable[[str], Phase] = read_phase,
+    say: Callable[[str], None] = print,
 ) -> bool:
     """Run a phase, then round after round what the plan asks for.
 
@@ -68,6 +69,8 @@ def run_loop(
         When to stop.
     run : callable
         Runs cells and says how it went.
+    read : callable
+        Reads a planned phase by the path of its file.
     say : callable
         Told what is done.
 
@@ -83,7 +86,7 @@ def run_loop(
     """
     cells = list(phase.cells)
     _run_all(cells, run)
-    for number in itertools.count(1):
+    for number in itertools.count(1):  # every round takes samples, so that the budget ends it
         folder = places.output / "rounds" / f"{number:03d}"
         left = goal.budget - sum(_samples(cell, places) for cell in cells)
         if not (folder / "plan" / "manifest.json").exists():
@@ -99,7 +102,7 @@ def run_loop(
         if _width(known) <= goal.width:
             return True
         planned = [cell for path in sorted((folder / "plan" / "phases").glob("*.toml"))
-                   for cell in read_phase(str(path)).cells]
+                   for cell in read(str(path)).cells]
         there = {cell.name for cell in cells}
         new = [cell for cell in planned if cell.name not in there]
         if not new:
@@ -111,7 +114,6 @@ def run_loop(
             return False
         _run_all(new, run)
         cells += new
-    return False  # not reached: every round takes samples
 
 
 def _run_all(cells: Sequence[Cell], run: Callable[[Sequence[Cell]], Outcome]) -> None:

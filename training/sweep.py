@@ -117,7 +117,7 @@ def _run(options: argparse.Namespace) -> int:
              for cell in cells]
     _list_cells(phase, rows, cells, costs, as_json=options.json)
     if options.loop:
-        return _loop(options, phase, places)
+        return _loop(options, replace(phase, cells=tuple(cells)), places)
     return _run_here(options, cells, places) if options.run else EXIT_OK
 
 
@@ -231,7 +231,8 @@ def _loop(options: argparse.Namespace, phase: Phase, places: Places) -> int:
     say = partial(print, flush=True)
     reached = run_loop(
         phase, places, Goal(options.budget, options.width, asked=tuple(options.plan)),
-        run=lambda cells: run_cells(cells, places, tries=options.tries, say=say), say=say)
+        run=lambda cells: run_cells(cells, places, tries=options.tries, say=say),
+        read=lambda name: with_machines(read_phase(name), options.gpus, options.nodes), say=say)
     print(f"{'the interval is as narrow as asked' if reached else 'the budget is spent'}\n"
           f"next: python -m cbsbayes.ingest {places.output / 'logs'} -o "
           f"{places.output / 'sweep.nc'}")

@@ -17,7 +17,6 @@ cost, the ratio of the two. Along the batch at a group size
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,7 +105,6 @@ def tried_rates(fit: Fit, line: Line) -> dict[float, list[float]]:
     return {float(str(rate)): sorted(part["batch"].tolist()) for rate, part in runs.groupby("rate")}
 
 
-@lru_cache(maxsize=8)
 def rate_table(fit: Fit) -> pd.DataFrame:
     """Return the table of ``learning_rate.csv``; empty where the law knows no learning rate.
 

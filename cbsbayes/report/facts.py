@@ -24,6 +24,7 @@ from cbsbayes.noise.beside_fit import FACTOR, noise_comparison, verdict_of
 from cbsbayes.plots.style import time_unit
 from cbsbayes.posterior.cautions import LARGE_OFFSET
 from cbsbayes.posterior.definitions import overhead_table
+from cbsbayes.posterior.learning_rate import rate_table
 from cbsbayes.report.tables import AXES, chosen, on_axes, usual_batch
 from cbsbayes.report.text import (
     Estimate,
@@ -313,6 +314,11 @@ class Facts:
     def noise(self) -> pd.DataFrame | str:
         """Measured gradient noise beside the fit, or why there is none."""
         return _or_reason(lambda: noise_comparison(self.fit))
+
+    @cached_property
+    def rates(self) -> pd.DataFrame:
+        """What the learning rate does; empty where the law knows none."""
+        return rate_table(self.fit)
 
     @cached_property
     def joint(self) -> dict[str, Any] | None:

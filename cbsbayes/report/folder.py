@@ -18,7 +18,6 @@ from cbsbayes.baselines.table import with_comparison
 from cbsbayes.plots import gallery
 from cbsbayes.posterior.definitions import overhead_table
 from cbsbayes.posterior.fit import Fit
-from cbsbayes.posterior.learning_rate import rate_table
 from cbsbayes.posterior.selection import runs_table
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.fit_page import fit_page, next_lines
@@ -105,7 +104,7 @@ def write_files(
     for name in TABLES:
         write_csv(folder / f"{name}.csv", table_of(fit, name))
     if fit.law.learning_rate:
-        write_csv(folder / "learning_rate.csv", rate_table(fit))
+        write_csv(folder / "learning_rate.csv", facts.rates)
     _write_stacked([] if isinstance(noise, str) else [noise], folder / "noise.csv")
     _write_stacked([] if fit.noise_joint is None else [fit.noise_joint], folder / "noise_joint.csv")
     stage("drawing figures")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cbsbayes.posterior.learning_rate import RULES, best_rates, rate_table
+from cbsbayes.posterior.learning_rate import RULES, best_rates
 from cbsbayes.posterior.tidy import interval
 from cbsbayes.report.tables import MAX_ROWS, Table, laid_out
 from cbsbayes.report.text import Estimate, at_text, bound, estimate, parse_at, sentences
@@ -61,8 +61,7 @@ def best_rate_text(fit: Fit, n_prompts: float, n_rollouts: float, threshold: flo
 
 def _rows(facts: Facts) -> pd.DataFrame:
     """Return the rows at the main target, with ``place`` and ``value`` as text."""
-    table = rate_table(facts.fit)
-    here = table[np.isclose(table["threshold"], facts.threshold)]
+    here = facts.rates[np.isclose(facts.rates["threshold"], facts.threshold)]
     records = here.to_dict("records")
     values: Any = [Estimate(rate_text(row)) if row["quantity"] in _RATES else estimate(row)
                    for row in records]
