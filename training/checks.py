@@ -18,7 +18,7 @@ from cbsbayes.errors import CBSDataError
 from training.cells import Cell
 from training.verl_command import Places, fill
 
-__all__ = ["check_ready", "count_gpus", "missing", "validation_items"]
+__all__ = ["check_ready", "count_gpus", "missing", "training_rows", "validation_items"]
 
 _PACKAGES = {"verl": "0.9.1", "torch": "", "ray": "", "transformers": ""}
 _GPU_PACKAGES = {"vllm": "", "math-verify": ""}
@@ -51,7 +51,7 @@ def check_ready(cells: Sequence[Cell], places: Places) -> None:
                                    f"{remedy}")
         _check_model(places.model or fill(cell.checkpoint.path, places), cell.name, remedy)
     for cell in cells:
-        n_rows = _rows(Path(fill(cell.data.train, places)))
+        n_rows = training_rows(cell, places)
         if cell.n_prompts > n_rows:
             raise CBSDataError(f"{cell.name}: its batch of {cell.n_prompts} prompts is larger than "
                                f"the training data ({n_rows} rows); verl would make no step")
@@ -110,12 +110,22 @@ def _check_model(path: str, name: str, remedy: str) -> None:
                            "give --model")
 
 
-def _rows(path: Path) -> int:
+def training_rows(cell: Cell, places: Places) -> int:
+    """Return the prompts in a run's training data, 0 where the file is missing.
+
+    Raises
+    ------
+    CBSDataError
+        If it is no Parquet file.
+    """
     import pyarrow
     import pyarrow.parquet
 
+    path = Path(fill(cell.data.train, places))
     try:
         return int(pyarrow.parquet.read_metadata(path).num_rows)
+    except FileNotFoundError:
+        return 0
     except pyarrow.ArrowInvalid as error:
         raise CBSDataError(f"{path} is no Parquet file ({' '.join(str(error).split())}); "
                            "prepare it again") from None

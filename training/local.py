@@ -23,7 +23,7 @@ from typing import Any
 
 from training.attempts import check_identity, locked, set_aside, software, write_text
 from training.cells import Cell
-from training.checks import validation_items
+from training.checks import training_rows, validation_items
 from training.compose import config_text
 from training.logs import RunProgress, has_passed, read_progress
 from training.verl_command import MODULE, Places, environment, overrides, remote_overrides
@@ -159,6 +159,9 @@ def _attempt(
     finally:
         entry |= {"ended": _now(), "exit_status": status}
         entry |= {"stopped_at_score": True} if _may_stop(cell, places) else {}
+        if prompts := training_rows(cell, places):
+            used = read_progress(places.log(cell.name)).last_step * cell.n_prompts
+            entry |= {"epochs_over_prompts": round(used / prompts, 4)}
         _write_record(folder, record)
     return status, time.monotonic() - begin, console
 

@@ -1,8 +1,9 @@
 """A Slurm array script for a phase: one array index, one row; logs by array id.
 
-The script only calls ``python -m training.sweep PHASE --run --rows INDEX``, so that what is on disk
-decides there as well: a row that was killed, requeued or submitted again continues, a finished
-one is skipped. Two minutes before its time limit a row is stopped and queued again.
+It is submitted from the checkout, where Slurm then starts it, so that no path of a machine need
+stand in it. It only calls ``python -m training.sweep PHASE --run --rows INDEX``, so that what is on
+disk decides there as well: a row that was killed, requeued or submitted again continues, a
+finished one is skipped. Two minutes before its time limit a row is stopped and queued again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from string import Template
 
 from cbsbayes.errors import CBSDataError
-from training.cells import Cell
+from training.definitions import Phase
 
 __all__ = ["array_script"]
 
@@ -22,7 +23,7 @@ _TEMPLATE = Template("""\
 #!/bin/bash
 # $title
 # $count rows; row numbers as in: python -m training.sweep $phase
-# Written by training.sweep; submit with: sbatch $script
+# Written by training.sweep; submit from the checkout: mkdir -p $logs && sbatch $script
 #SBATCH --job-name=cbs_$phase
 #SBATCH --array=$rows$parallel
 #SBATCH --output=$logs/%x_%A_%a.out
@@ -36,7 +37,6 @@ $gpus#SBATCH --cpus-per-task=$cpus
 #SBATCH --signal=B:USR1@120
 $extra
 set -euo pipefail
-cd $root
 RAY_TMPDIR="$$(mktemp -d /tmp/ray.XXXXXX)"  # one Ray per row; its sockets need a short path
 export RAY_TMPDIR
 trap 'rm -rf "$$RAY_TMPDIR"' EXIT
@@ -57,28 +57,23 @@ _DIRECTIVE = re.compile(r"--[a-z][a-z-]*(=[^\n]*)?")
 
 
 def array_script(
-    phase: str, title: str, cells: Sequence[Cell], rows: Sequence[int], command: Sequence[str], *,
-    script: Path, root: Path, logs: Path, parallel: int | None = None,
-    directives: Sequence[str] = (),
+    phase: Phase, rows: Sequence[int], command: Sequence[str], *, script: Path, logs: Path,
+    parallel: int | None = None, directives: Sequence[str] = (),
 ) -> str:
     """Return the text of an array script.
 
     Parameters
     ----------
-    phase, title : str
-        The phase's name and what it asks.
-    cells : sequence of Cell
-        The runs of the rows.
+    phase : Phase
+        Whose rows run.
     rows : sequence of int
         Row numbers of the phase, from 1.
     command : sequence of str
         Arguments of ``training.sweep`` that every row shares, the phase first.
     script : Path
         Where the script will lie, for its own comment.
-    root : Path
-        The checkout.
     logs : Path
-        Folder of the console logs; Slurm does not make it.
+        Folder of the console logs, from the checkout; Slurm does not make it.
     parallel : int, optional
         Most rows at a time.
     directives : sequence of str
@@ -94,6 +89,7 @@ def array_script(
     CBSDataError
         If a run needs more than one node, a directive is none, or a path cannot stand in one.
     """
+    cells = [phase.cells[row - 1] for row in rows]
     if any(cell.hardware.nodes > 1 for cell in cells):
         raise CBSDataError("a row of a Slurm array runs on one node; for more nodes start a Ray "
                            "cluster and use --ray ADDRESS")
@@ -110,12 +106,12 @@ def array_script(
     gpus = max(cell.hardware.gpus_per_node for cell in cells)
     accelerated = any(cell.hardware.device == "cuda" for cell in cells)
     return _TEMPLATE.substitute(
-        title=" ".join(title.split()), phase=phase, count=len(rows), script=script,
+        title=" ".join(phase.title.split()), phase=phase.name, count=len(rows), script=script,
         rows=_ranges(rows), parallel=f"%{parallel}" if parallel else "", logs=logs,
         gpus=f"#SBATCH --gpus-per-node={gpus}\n" if accelerated else "",
         cpus=gpus * cells[0].hardware.cpus_per_gpu, memory=gpus * cells[0].hardware.memory_per_gpu,
         extra="".join(f"#SBATCH {text}\n" for text in directives),
-        root=shlex.quote(str(root)), command=shlex.join(command))
+        command=shlex.join(command))
 
 
 def _ranges(rows: Sequence[int]) -> str:

@@ -19,7 +19,7 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -104,7 +104,7 @@ def _run(options: argparse.Namespace) -> int:
     cells = [phase.cells[row - 1] for row in rows]
     places = _places(options)
     if options.slurm is not None:
-        return _slurm(options, phase, rows, cells, places)
+        return _slurm(options, phase, rows, places)
     if options.ray is not None:
         return _ray(options, phase, places)
     if options.check:
@@ -252,29 +252,35 @@ def _run_here(options: argparse.Namespace, cells: Sequence[Cell], places: Places
     return EXIT_INPUT if outcome.failed else EXIT_OK
 
 
-def _shared_arguments(options: argparse.Namespace, places: Places) -> list[str]:
+def _shared_arguments(options: argparse.Namespace, places: Places,
+                      found: Callable[[Path], Path] = Path.absolute) -> list[str]:
     """Return the arguments that another process needs to run the same rows."""
     path = Path(options.phase)
-    phase = str(path.absolute()) if path.suffix == ".toml" else options.phase
-    arguments = [phase, "-o", str(places.output.absolute()),
-                 "--data", str(places.data.absolute()), "--assets", str(places.assets.absolute()),
-                 "--project", options.project, "--tries", str(options.tries)]
+    phase = str(found(path)) if path.suffix == ".toml" else options.phase
+    arguments = [phase, "-o", str(found(places.output)), "--data", str(found(places.data)),
+                 "--assets", str(found(places.assets)), "--project", options.project,
+                 "--tries", str(options.tries)]
     for flag, value in (("--model", options.model), ("--gpus", options.gpus),
                         ("--nodes", options.nodes)):
         arguments += [flag, str(value)] if value else []
     return arguments + (["--wandb"] if options.wandb else [])
 
 
+def _from_checkout(path: Path) -> Path:
+    """Return a path from the checkout if it lies below it, else the absolute path."""
+    path = path.absolute()
+    return path.relative_to(_ROOT) if path.is_relative_to(_ROOT) else path
+
+
 def _slurm(
-    options: argparse.Namespace, phase: Phase, rows: Sequence[int], cells: Sequence[Cell],
-    places: Places,
+    options: argparse.Namespace, phase: Phase, rows: Sequence[int], places: Places
 ) -> int:
     from training.attempts import write_text
     from training.slurm import array_script
 
-    logs = (places.output / "slurm").absolute()
-    text = array_script(phase.name, phase.title, cells, rows, _shared_arguments(options, places),
-                        script=options.slurm, root=_ROOT, logs=logs, parallel=options.parallel,
+    logs = places.output / "slurm"
+    text = array_script(phase, rows, _shared_arguments(options, places, _from_checkout),
+                        script=options.slurm, logs=_from_checkout(logs), parallel=options.parallel,
                         directives=options.sbatch)
     if options.dry_run:
         print(text, end="")

@@ -31,7 +31,7 @@ from cbsbayes.errors import CBSDataError
 
 __all__ = ["PHASES", "RunName", "build_name", "file_stem", "is_generic", "parse_name", "run_name"]
 
-PHASES = ("p4_math", "p4_rpp", "p2a", "p2b", "p2c", "p1", "p2", "p3", "p4", "lr")
+PHASES = ("p4_math", "p4_rpp", "reuse", "p2a", "p2b", "p2c", "p1", "p2", "p4", "lr")
 """Known phases, the longest first; any other ``p``, digits and at most one letter passes too."""
 
 _BATCH = r"(?:np|nr)[0-9]{1,9}(?=_|$)"

@@ -102,7 +102,7 @@ def test_everything_else_is_as_in_the_phase_of_the_earlier_runs(head, tmp_path):
     assert cell.name == "cbs_p9_tiny_add3_np64_nr8_s4"
 
 
-@pytest.mark.parametrize("name", ["p1", "p3", "lr", "p4_rpp", "smoke"])
+@pytest.mark.parametrize("name", ["p1", "reuse", "lr", "p4_rpp", "smoke"])
 def test_every_phase_can_be_the_model(name, tmp_path):
     files = phase_files(planned((64, 8, 44, 4)), read_like(PHASES_FOLDER / f"{name}.toml"), 10.0,
                         "planned")

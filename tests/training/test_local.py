@@ -61,16 +61,19 @@ def test_runs_every_cell_and_lays_the_configuration_beside_the_log(tmp_path, cel
     assert said[1].endswith("2 s a step; tiny/add3/acc 0.140")
 
 
-def test_the_configuration_says_how_many_items_are_validated(tmp_path, cells):
+def test_items_that_are_validated_and_epochs_over_the_prompts_are_recorded(tmp_path, cells):
     needs_verl()
     assets = tmp_path / "assets"
     assets.mkdir()
+    pandas.DataFrame({"prompt": ["1+1="] * 8}).to_parquet(assets / "train.parquet")
     pandas.DataFrame({"data_source": ["tiny/add3"] * 7 + ["tiny/other"] * 2}).to_parquet(
         assets / "val.parquet")
     home = dataclasses.replace(places(tmp_path), assets=assets)
     run_cells(cells[:1], home, trainer=write_trainer(tmp_path), say=lambda text: None)
     config = yaml.safe_load(home.side_car(cells[0].name).read_text())
     assert config["cbs"]["validation_items"] == {"tiny/add3": 7, "tiny/other": 2}
+    (attempt,) = read_record(cells[0], home)["attempts"]
+    assert attempt["epochs_over_prompts"] == 4 * cells[0].n_prompts / 8
     assert ingest([str(tmp_path / "sweep" / "logs")])["n_items"].values.tolist() == [7]
 
 

@@ -36,14 +36,14 @@ def test_designs_of_the_seed_study(name, expected):
 
 
 def test_variants_change_only_what_they_say():
-    assert {cell.ppo_epochs for cell in read_phase("p3").cells} == {2, 4, 8}
+    assert {cell.ppo_epochs for cell in read_phase("reuse").cells} == {2, 4, 8}
     assert {cell.data.train for cell in read_phase("p4_math").cells} == {
         "{data}/math/train.parquet"}
     assert {cell.algorithm for cell in read_phase("p4_rpp").cells} == {"reinforce_plus_plus"}
     assert {cell.learning_rate for cell in read_phase("lr").cells} == {3e-7, 3e-6}
 
 
-@pytest.mark.parametrize("name", ["p1", "p2a", "p2b", "p2c", "p3", "p4_math", "p4_rpp", "lr"])
+@pytest.mark.parametrize("name", ["p1", "p2a", "p2b", "p2c", "reuse", "p4_math", "p4_rpp", "lr"])
 def test_controls_are_the_seed_study_s(name):
     for cell in read_phase(name).cells:
         controls = cell.controls

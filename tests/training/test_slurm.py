@@ -26,10 +26,8 @@ ARGUMENTS = ["p1", "-o", "/shared/it's here"]
 
 def script(tmp_path, rows=(1, 2, 3, 7), phase=None, **options):
     phase = phase or read_phase("p1")
-    options = {"script": tmp_path / "p1.sbatch", "root": tmp_path, "logs": Path("/shared/logs"),
-               **options}
-    return array_script("p1", phase.title, [phase.cells[r - 1] for r in rows], rows, ARGUMENTS,
-                        **options)
+    options = {"script": tmp_path / "p1.sbatch", "logs": Path("/shared/logs"), **options}
+    return array_script(phase, rows, ARGUMENTS, **options)
 
 
 def directives(text):
@@ -43,6 +41,11 @@ def test_one_index_is_one_row_and_logs_go_by_array_id(tmp_path):
     assert "--output=/shared/logs/%x_%A_%a.out" in lines
     assert {"--gpus-per-node=8", "--cpus-per-task=96", "--mem=960G"} <= set(lines)
     assert lines.index("--time=12:00:00") > lines.index("--time=24:00:00")  # the last one counts
+
+
+def test_rows_on_fewer_gpus_ask_for_a_part_of_the_node(tmp_path):
+    few = directives(script(tmp_path, phase=with_machines(read_phase("p1"), 2, None)))
+    assert {"--gpus-per-node=2", "--cpus-per-task=24", "--mem=240G"} <= set(few)
 
 
 def test_cpu_phase_asks_for_no_gpu(tmp_path):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from sweeps import needs_verl
 
 from training.definitions import phase_names, read_phase
 from training.sweep import main
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted(path.relative_to(ROOT) for path in (ROOT / "training" / "sbatch").iterdir())
 
 
 def said(capsys, *argv, status=0):
@@ -110,6 +114,13 @@ def test_slurm_script_is_written_with_its_log_folder(capsys, tmp_path):
     assert "--model /m" in path.read_text()
     assert "--wandb" in path.read_text()
     assert (tmp_path / "out" / "slurm").is_dir()
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_committed_scripts_are_what_the_command_writes(capsys, monkeypatch, root, path):
+    monkeypatch.chdir(root)
+    text = said(capsys, path.stem, "--slurm", str(path), "--dry-run").out
+    assert (root / path).read_text() == text
 
 
 def test_script_and_submission_can_be_looked_at_first(capsys, tmp_path):

@@ -205,7 +205,7 @@ def test_environment_switches_probe_and_plug_in():
 
 def test_checkpoints_decide_how_a_restart_goes_on():
     tiny = as_mapping(overrides(tiny_cells()[0], PLACES))
-    large = as_mapping(overrides(read_phase("p3").cells[0], PLACES))
+    large = as_mapping(overrides(read_phase("reuse").cells[0], PLACES))
     assert (tiny["trainer.save_freq"], tiny["trainer.resume_mode"]) == ("-1", "disable")
     assert (large["trainer.save_freq"], large["trainer.resume_mode"]) == ("25", "auto")
 
