@@ -94,9 +94,16 @@ class Cell:
         return self.steps * self.samples_per_step
 
     @property
+    def validation_steps(self) -> int:
+        """Trainer steps from one evaluation to the next."""
+        validation = self.controls.validation
+        return max(self.in_steps(validation.every_updates),
+                   math.ceil(self.steps / validation.evaluations))
+
+    @property
     def n_validations(self) -> int:
         """Evaluations, those before training and at the end included."""
-        every = self.in_steps(self.controls.validation.every_updates)
+        every = self.validation_steps
         last = self.steps % every != 0
         return self.steps // every + last + self.controls.validation.before_training
 

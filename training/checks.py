@@ -16,13 +16,13 @@ from pathlib import Path
 
 from cbsbayes.errors import CBSDataError
 from training.cells import Cell
+from training.cost import checkpoint_disk
 from training.verl_command import Places, fill
 
 __all__ = ["check_ready", "count_gpus", "missing", "training_rows", "validation_items"]
 
 _PACKAGES = {"verl": "0.9.1", "torch": "", "ray": "", "transformers": ""}
 _GPU_PACKAGES = {"vllm": "", "math-verify": ""}
-_CHECKPOINT = 20  # GiB that a 1B model with its optimizer takes
 _PREPARE = {"cpu": "python -m training.cpu.assets -o outputs/add3",
             "cuda": "python -m data.prepare, see data/README.md"}
 
@@ -89,9 +89,9 @@ def missing(cells: Sequence[Cell], places: Places) -> list[str]:
     folder = next(path for path in (places.output.absolute(), *places.output.absolute().parents)
                   if path.is_dir())
     free = shutil.disk_usage(folder).free / 2**30
-    if cells[0].controls.checkpoint.every_updates and free < _CHECKPOINT * len(cells):
-        problems.append(f"disk: {free:.0f} GiB free under {folder}, and {len(cells)} runs may keep "
-                        f"{_CHECKPOINT} GiB of checkpoints each; choose another --output")
+    if free < (needed := max(map(checkpoint_disk, cells))):
+        problems.append(f"disk: {free:.0f} GiB free under {folder}, and an unfinished run has up to"
+                        f" {needed:.0f} GiB of checkpoints; choose another --output")
     return problems
 
 

@@ -55,10 +55,14 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Validation:
-    """Evaluation every so many optimizer updates, greedy at temperature 0."""
+    """Evaluation every so many optimizer updates, greedy at temperature 0.
+
+    They are further apart where a run would have more than about `evaluations`.
+    """
 
     temperature: float
     every_updates: int
+    evaluations: int
     before_training: bool
 
 
@@ -101,9 +105,10 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Model:
-    """A checkpoint: name on the hub, or a folder."""
+    """A checkpoint: name on the hub, or a folder; its parameters, 0 where not given."""
 
     path: str
+    parameters: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,8 @@ class Dataset:
 class Hardware:
     """Machines, memory-bound sizes, environment and raw verl settings of one kind of machine.
 
-    CPUs and memory (GB) are what a batch system is asked for per GPU.
+    CPUs and memory (GB) are what a batch system is asked for per GPU. A GPU's peak (TFLOP/s) and
+    the share of it that a run uses estimate GPU-hours before anything was measured; 0: no estimate.
     """
 
     device: str
@@ -129,6 +135,8 @@ class Hardware:
     memory_per_gpu: int
     micro_batch: int
     log_prob_micro_batch: int
+    peak_tflops: float = 0.0
+    utilisation: float = 0.0
     environment: Mapping[str, str] = field(default_factory=dict)
     verl: Mapping[str, Any] = field(default_factory=dict)
 
@@ -153,7 +161,7 @@ class Controls:
 
 _POSITIVE = frozenset({"ppo_epochs", "learning_rate", "prompt_tokens", "response_tokens",
                        "micro_batches", "keep", "gpus_per_node", "nodes", "micro_batch",
-                       "cpus_per_gpu", "memory_per_gpu",
+                       "cpus_per_gpu", "memory_per_gpu", "evaluations",
                        "log_prob_micro_batch", "grad_clip"})
 
 

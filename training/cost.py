@@ -1,4 +1,4 @@
-"""What a run will cost: samples, tokens and GPU-hours, from measured step times or not at all.
+"""What a run will cost: samples, tokens, GPU-hours and disk.
 
 Times come from logs of the same kind of machine (the sweep's own folder, or any given). A trainer
 step is taken as a fixed part and a part per sample,
@@ -6,7 +6,15 @@ step is taken as a fixed part and a part per sample,
     seconds(B) = a + b · B,   a, b ≥ 0,
 
 fitted to the medians of the runs measured; with one batch size measured, only runs of that batch
-size get a time. What was not measured is said to be so.
+size get a time. A run without one gets a roofline instead, and is said to have it:
+
+    GPU-hours = FLOPs / (peak × utilisation),
+    FLOPs = parameters × (tokens trained on × (2 + 2 + 2 [KL] + 8 × ppo_epochs)
+                          + tokens of validation × 2)
+
+two FLOPs per parameter and token for generation, for old log-probabilities and for those of the
+reference policy, eight for an update that computes its forward pass twice. Attention, the probe
+and whatever waits are in the utilisation, which is an assumption of ``controls.toml``.
 """
 
 from __future__ import annotations
@@ -22,7 +30,7 @@ from cbsbayes.logs.run_name import parse_name
 from training.cells import Cell
 from training.logs import read_progress
 
-__all__ = ["NOT_MEASURED", "Cost", "Timings", "estimate", "measure"]
+__all__ = ["NOT_MEASURED", "Cost", "Timings", "checkpoint_disk", "estimate", "measure"]
 
 NOT_MEASURED = "not measured"
 
@@ -61,7 +69,10 @@ class Cost:
     tokens_measured : bool
         Which of the two.
     gpu_hours : float
-        NaN where step times were not measured; start-up is not counted.
+        From measured step times, else by a roofline; NaN where the machine's peak or the model's
+        size is not given. Start-up is not counted.
+    hours_measured : bool
+        Which of the two.
     """
 
     n_samples: int
@@ -69,6 +80,7 @@ class Cost:
     n_tokens: float
     tokens_measured: bool
     gpu_hours: float
+    hours_measured: bool
 
 
 def measure(folders: Iterable[Path]) -> Timings:
@@ -126,8 +138,31 @@ def estimate(cell: Cell, timings: Timings, n_items: int = 0) -> Cost:
     if math.isfinite(timings.validation_seconds):
         seconds += cell.n_validations * timings.validation_seconds
     validated = cell.n_validations * n_items
+    hours = seconds / 3600 * cell.hardware.n_gpus
+    timed = math.isfinite(hours)
     return Cost(cell.n_samples, validated, (cell.n_samples + validated) * per_sample, measured,
-                seconds / 3600 * cell.hardware.n_gpus)
+                hours if timed else _roofline(cell, validated, per_sample), timed)
+
+
+def _roofline(cell: Cell, validated: int, per_sample: float) -> float:
+    """Return GPU-hours from arithmetic alone, NaN where peak or size are not given."""
+    rate = cell.hardware.peak_tflops * 1e12 * cell.hardware.utilisation
+    if not rate or not cell.checkpoint.parameters:
+        return math.nan
+    trained = 4 + 2 * cell.controls.optimizer.kl_loss + 8 * cell.ppo_epochs
+    passes = cell.n_samples * trained + validated * 2
+    return cell.checkpoint.parameters * per_sample * passes / rate / 3600
+
+
+def checkpoint_disk(cell: Cell) -> float:
+    """Return the most GiB that a run's checkpoints take until it is finished.
+
+    Weights and Adam's two moments in fp32; beside those that are kept the one being saved and the
+    one that a restarted run continued from. 0 where the model's size is not given.
+    """
+    checkpoint = cell.controls.checkpoint
+    kept = checkpoint.keep + 2 if checkpoint.every_updates else 0
+    return 12 * cell.checkpoint.parameters * kept / 2**30
 
 
 def _step_seconds(batch: int, known: dict[int, float]) -> float:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from cbsbayes._command import EXIT_INPUT, EXIT_OK, run_command
 from cbsbayes.errors import CBSDataError
 from training.checks import validation_items
-from training.cost import NOT_MEASURED, Cost, estimate, measure
+from training.cost import NOT_MEASURED, Cost, checkpoint_disk, estimate, measure
 from training.definitions import Phase, phase_names, read_phase, with_machines
 from training.verl_command import Places, shell_command
 
@@ -182,7 +182,8 @@ def _entry(row: int, cell: Cell, cost: Cost) -> dict[str, Any]:
             "updates": cell.steps * cell.updates_per_step, "steps": cell.steps,
             "samples": cost.n_samples, "validation_samples": cost.n_validated,
             "tokens": cost.n_tokens, "tokens_measured": cost.tokens_measured,
-            "gpu_hours": cost.gpu_hours if math.isfinite(cost.gpu_hours) else None}
+            "gpu_hours": cost.gpu_hours if math.isfinite(cost.gpu_hours) else None,
+            "gpu_hours_measured": cost.hours_measured, "checkpoint_gib": checkpoint_disk(cell)}
 
 
 def _tokens(cost: Cost) -> str:
@@ -190,7 +191,13 @@ def _tokens(cost: Cost) -> str:
 
 
 def _hours(cost: Cost) -> str:
-    return f"{cost.gpu_hours:.2f}" if math.isfinite(cost.gpu_hours) else NOT_MEASURED
+    if not math.isfinite(cost.gpu_hours):
+        return NOT_MEASURED
+    return f"{cost.gpu_hours:.2f}" if cost.hours_measured else _about(cost.gpu_hours)
+
+
+def _about(hours: float) -> str:
+    return f"~{float(f'{hours:.2g}'):,g}"  # two digits are more than an assumption tells
 
 
 def _machines(cells: Sequence[Cell]) -> str:
@@ -198,18 +205,31 @@ def _machines(cells: Sequence[Cell]) -> str:
 
 
 def _total(cells: Sequence[Cell], costs: Sequence[Cost]) -> str:
-    known = [cost.gpu_hours for cost in costs if math.isfinite(cost.gpu_hours)]
-    word = _machines(cells)
-    hours = f"{sum(known):.2f} {word}-hours from measured step times" if known else (
-        f"{word}-hours not measured: no run here has logged step times (elsewhere: --timings DIR)")
-    if known and len(known) < len(costs):
-        hours += f" for {len(known)} of them, the others not measured"
     validated = sum(cost.n_validated for cost in costs)
     more = f" and {validated:,} of validation" if validated else (
         " (validation not counted: its data are not there)")
     return (f"{len(cells)} runs, {sum(cost.n_samples for cost in costs):,} samples{more}, "
             f"{sum(cost.n_tokens for cost in costs):.2g} tokens"
-            f"{'' if costs[0].tokens_measured else ' at most'}; {hours}")
+            f"{'' if costs[0].tokens_measured else ' at most'}; {_total_hours(cells, costs)}")
+
+
+def _total_hours(cells: Sequence[Cell], costs: Sequence[Cost]) -> str:
+    word, machine, parts = _machines(cells), cells[0].hardware, []
+    measured = [cost.gpu_hours for cost in costs if cost.hours_measured]
+    if measured:
+        parts.append(f"{sum(measured):.2f} {word}-hours from measured step times for "
+                     f"{len(measured)} of them")
+    if roofline := [cost.gpu_hours for cost in costs
+                    if not cost.hours_measured and math.isfinite(cost.gpu_hours)]:
+        parts.append(f"{_about(sum(roofline))} {word}-hours by a roofline, {machine.peak_tflops:g} "
+                     f"TFLOP/s at {machine.utilisation:.0%}, for {len(roofline)} not measured "
+                     "(elsewhere: --timings DIR)")
+    elif len(measured) < len(costs):
+        parts.append(f"{word}-hours of {len(costs) - len(measured)} not measured: no run here has "
+                     "logged such step times (elsewhere: --timings DIR)")
+    if disk := max(map(checkpoint_disk, cells)):
+        parts.append(f"up to {disk:.0f} GiB of checkpoints for a run that is not finished")
+    return "; ".join(parts)
 
 
 def _check(cells: Sequence[Cell], places: Places) -> int:

@@ -184,7 +184,7 @@ def _trainer(cell: Cell, places: Places) -> dict[str, Any]:
         "trainer.logger": ["console", "file", *(["wandb"] if places.wandb else [])],
         "trainer.total_training_steps": cell.steps,
         "trainer.total_epochs": cell.steps,  # an epoch has at least one step: never the bound
-        "trainer.test_freq": cell.in_steps(validation.every_updates),
+        "trainer.test_freq": cell.validation_steps,
         "trainer.val_before_train": validation.before_training,
         "trainer.save_freq": (cell.in_steps(checkpoint.every_updates)
                               if checkpoint.every_updates else -1),

@@ -6,9 +6,9 @@ import json
 import math
 
 import pytest
-from sweeps import tiny_cells
+from sweeps import changed, tiny_cells
 
-from training.cost import Timings, estimate, measure
+from training.cost import Timings, checkpoint_disk, estimate, measure
 from training.definitions import read_phase
 from training.logs import read_progress
 
@@ -30,15 +30,43 @@ def write_log(folder, name, seconds, *, testing=None, tokens=None, save=None):
     (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_nothing_measured_is_said_and_tokens_are_an_upper_bound():
+def test_nothing_measured_is_a_roofline_and_tokens_are_an_upper_bound():
     cell = read_phase("p2c").cells[0]
     cost = estimate(cell, NOTHING)
-    assert math.isnan(cost.gpu_hours)
+    flops = 1.48e9 * cell.steps * 2048 * 3072 * (2 + 2 + 2 + 8)
+    assert cost.gpu_hours == pytest.approx(flops / (989e12 * 0.1) / 3600)
+    assert not cost.hours_measured
+    assert math.isnan(estimate(tiny_cells()[0], NOTHING).gpu_hours)
     assert cost.n_samples == cell.steps * 2048
     assert (cost.n_tokens, cost.tokens_measured) == (cost.n_samples * 3072, False)
     more = estimate(cell, NOTHING, n_items=1819)
     assert more.n_validated == cell.n_validations * 1819
     assert more.n_tokens == (cell.n_samples + more.n_validated) * 3072
+    generated = 1.48e9 * more.n_validated * 3072 * 2 / (989e12 * 0.1) / 3600
+    assert more.gpu_hours - cost.gpu_hours == pytest.approx(generated)
+
+
+def test_updates_cost_by_their_passes_and_the_reference_policy_by_its_switch():
+    twice, four = (next(cell for cell in read_phase("reuse").cells if cell.ppo_epochs == n)
+                   for n in (2, 4))
+    hours = [estimate(cell, NOTHING).gpu_hours / cell.n_samples for cell in (
+        twice, four, changed(twice, optimizer={"kl_loss": False}))]
+    assert [hour / hours[0] for hour in hours] == pytest.approx([1, 38 / 22, 20 / 22])
+
+
+def test_disk_is_counted_where_checkpoints_are_made():
+    assert checkpoint_disk(tiny_cells()[0]) == 0
+    cell = read_phase("p1").cells[0]
+    kept = [checkpoint_disk(changed(cell, checkpoint={"keep": n})) for n in (1, 2)]
+    assert kept[1] - kept[0] == pytest.approx(1.48e9 * (4 + 8) / 2**30)
+
+
+@pytest.mark.parametrize("name", ["p1", "reuse", "p2b"])
+def test_long_runs_are_evaluated_as_often_as_short_ones(name):
+    for cell in read_phase(name).cells:
+        updates = cell.validation_steps * cell.updates_per_step
+        assert cell.n_validations <= 42
+        assert cell.n_validations > 15 or updates <= 10  # seldom only where there is little to see
 
 
 def test_first_step_saving_steps_and_logs_of_other_names_do_not_count(tmp_path):
@@ -56,7 +84,8 @@ def test_measured_batch_size_gives_its_own_time(tmp_path):
     hours = (cell.steps * 11 + cell.n_validations * 4) / 3600
     assert cost.gpu_hours == pytest.approx(8 * hours)
     assert cost.n_tokens == pytest.approx(cell.n_samples * 500)
-    assert math.isnan(estimate(read_phase("p1").cells[1], timings).gpu_hours)
+    assert cost.hours_measured
+    assert not estimate(read_phase("p1").cells[1], timings).hours_measured
 
 
 def test_two_batch_sizes_tell_the_others():
