@@ -3,13 +3,14 @@
 verl's file logger opens its log with ``"wb"``: starting again would empty it. So an earlier log
 is moved away first. Where the next attempt continues from a checkpoint, it goes to
 ``logs/earlier_K/`` under its own name and the analysis joins the two; where the next attempt begins
-again, it goes to the run's folder, where the analysis does not look: counted as well, the same
-seed would stand for two replicates.
+again, it goes to the run's folder with all that it continued, where the analysis does not look:
+counted as well, the same seed would stand for two replicates.
 """
 
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import subprocess
@@ -71,29 +72,38 @@ def check_identity(cell: Cell, places: Places) -> dict[str, Any]:
     return record
 
 
-def set_aside(cell: Cell, places: Places) -> Path | None:
-    """Move an earlier attempt's log and side-car away, overwriting nothing.
+def set_aside(cell: Cell, places: Places, *, continued: bool) -> Path | None:
+    """Move the logs of earlier attempts away with their side-cars, overwriting nothing.
+
+    Parameters
+    ----------
+    cell, places : the run and where it is
+    continued : bool
+        Whether the next attempt goes on from a checkpoint. If not, those that had been continued
+        before go with the last one.
 
     Returns
     -------
     Path or None
-        Where the log is now; None where there was none with content.
+        Their folder; None where there was no log with content.
     """
-    log, side_car = places.log(cell.name), places.side_car(cell.name)
-    if not log.is_file() or not log.stat().st_size:
+    logs, log, side_car = places.output / "logs", places.log(cell.name), places.side_car(cell.name)
+    earlier = [] if continued else sorted(logs.glob(f"earlier_*/{log.name}"))
+    found = [path for path in (log, *earlier) if path.is_file() and path.stat().st_size]
+    if not found:
         return None
-    mark = places.run(cell.name) / "checkpoints" / "latest_checkpointed_iteration.txt"
-    continued = bool(cell.controls.checkpoint.every_updates) and mark.is_file()
-    for number in range(1, 10_000):
-        home = (places.output / "logs" / f"earlier_{number}" if continued
+    for number in itertools.count(1):
+        home = (logs / f"earlier_{number}" if continued
                 else places.run(cell.name) / f"begun_again_{number}")
-        if not (home / log.name).exists():
+        if not (home / log.name if continued else home).exists():
             break
-    home.mkdir(parents=True, exist_ok=True)
-    if side_car.exists():
-        side_car.rename(home / side_car.name)
-    log.rename(home / log.name)
-    return home / log.name
+    for path in found:
+        goal = home / path.relative_to(logs)
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        if (beside := path.with_name(side_car.name)).exists():
+            beside.rename(goal.with_name(side_car.name))
+        path.rename(goal)
+    return home
 
 
 @contextmanager

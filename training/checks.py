@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -61,17 +62,20 @@ def check_ready(cells: Sequence[Cell], places: Places) -> None:
 def missing(cells: Sequence[Cell], places: Places) -> list[str]:
     """Return everything that keeps the runs from starting on this machine, a line each.
 
-    Packages and their versions, data, model and GPUs, CPUs, memory and disk; each with its remedy.
-    Nothing heavy is imported. Whether verl then makes a step is told by the phase ``smoke``.
+    Packages and their versions, data, model and GPUs, CPUs, memory, network and disk; each with
+    its remedy. Nothing heavy is imported. Whether verl then makes a step is told by a short run.
     """
     hardware, problems = cells[0].hardware, []
     wanted = _PACKAGES | (_GPU_PACKAGES if hardware.device == "cuda" else {})
+    if "flash_attention_2" in hardware.verl.values():
+        wanted |= {"flash-attn": ""}
     for package, version in wanted.items():
         try:
             found = metadata.version(package)
+            fits = found.startswith(version)
         except metadata.PackageNotFoundError:
-            found = "not installed"
-        if not found.startswith(version):
+            found, fits = "not installed", False
+        if not fits:
             problems.append(f"{package} {version or 'of any version'}, here it is {found}; "
                             "see training/README.md")
     try:
@@ -86,6 +90,11 @@ def missing(cells: Sequence[Cell], places: Places) -> list[str]:
     if memory < hardware.memory_per_gpu * gpus * 2**29:  # half of what a batch system is asked for
         problems.append(f"memory: {memory / 2**30:.0f} GiB for {gpus} GPU(s); give --gpus or ask "
                         f"for {hardware.memory_per_gpu * gpus} GiB")
+    try:  # Ray, vLLM and torch take free ports under the machine's own name
+        socket.create_server((socket.gethostname(), 0)).close()
+    except OSError as error:
+        problems.append(f"network: no port under this machine's name {socket.gethostname()} "
+                        f"({error}); name it in /etc/hosts")
     folder = next(path for path in (places.output.absolute(), *places.output.absolute().parents)
                   if path.is_dir())
     free = shutil.disk_usage(folder).free / 2**30

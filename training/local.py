@@ -2,7 +2,8 @@
 
 What is on disk decides: a run whose log reaches its last step and was validated there is finished
 and skipped; any other is started (or continued from its checkpoint), with earlier history set
-aside whole. Two processes never run the same cell: each run has a lock.
+aside whole; the checkpoints of a finished run are removed. Two processes never run the same cell:
+each run has a lock.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from training import checkpoints
 from training.attempts import check_identity, locked, set_aside, software, write_text
 from training.cells import Cell
 from training.checks import training_rows, validation_items
@@ -90,11 +92,13 @@ def run_cells(
     Raises
     ------
     CBSDataError
-        If a run's folder belongs to another configuration (found before the first run starts),
-        or verl refuses a configuration.
+        If a run's folder belongs to another configuration or its checkpoint to another number of
+        GPUs (found before the first run starts), or verl refuses a configuration.
     """
     for cell in cells:
         check_identity(cell, places)
+        if not is_finished(cell, places):
+            checkpoints.last_whole(cell, places)
     counts = dict.fromkeys(("finished", "skipped", "busy", "failed"), 0)
     for number, cell in enumerate(cells, start=1):
         mark = f"[{number:>{len(str(len(cells)))}}/{len(cells)}] {cell.name}:"
@@ -118,17 +122,22 @@ def _run_one(
     """Run one cell while its lock is held; returns how it ended."""
     if is_finished(cell, places):
         last = read_progress(places.log(cell.name)).last_step
+        checkpoints.clear(cell, places)
         say(f"finished before ({last} steps), skipped")
         return "skipped"
     configuration = config_text(overrides(cell, places), validation_items(cell, places))
     for attempt in range(1, tries + 1):
-        aside = set_aside(cell, places)
-        note = f"; earlier log kept as {aside.relative_to(places.output)}" if aside else ""
-        say(f"started, {cell.steps} steps{note}")
+        step = checkpoints.settle(cell, places)
+        aside = set_aside(cell, places, continued=bool(step))
+        note = f"; earlier log kept in {aside.relative_to(places.output)}" if aside else ""
+        begun = f"continued from step {step} of {cell.steps}" if step else (
+            f"started, {cell.steps} steps")
+        say(begun + note)
         write_text(places.side_car(cell.name), configuration)
         status, seconds, console = _attempt(cell, places, trainer, lock)
         progress = read_progress(places.log(cell.name))
         if is_finished(cell, places):
+            checkpoints.clear(cell, places)
             say(run_sentence(cell, progress, seconds))
             return "finished"
         where = console.relative_to(places.output)

@@ -236,7 +236,10 @@ def _check(cells: Sequence[Cell], places: Places) -> int:
     from training.checks import missing
 
     problems = missing(cells, places)
-    print("\n".join(f"missing: {problem}" for problem in problems) or "nothing is missing")
+    short = "smoke" if _machines(cells) == "machine" else "smoke_gpu"
+    print("\n".join(f"missing: {problem}" for problem in problems)
+          or "nothing is missing; a run of four steps tells whether verl works: "
+             f"python -m training.sweep {short} --run")
     return EXIT_INPUT if problems else EXIT_OK
 
 

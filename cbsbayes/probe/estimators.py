@@ -18,8 +18,13 @@ The last line is the 2 × 2 prompt/rollout split (products of gradients that sha
 products that share nothing), averaged over all pairs of prompts instead of one pair of halves.
 Gradients of several prompts together ("units") give the same expectations with more scatter.
 
-The whole group's advantages are used in both halves, as verl trains with them: normalisation
-inside the group couples the halves, so tr Σ_within is off by a relative order 1/R.
+The whole group's advantages are used in both halves, as verl trains with them, so the rollouts of
+a group are not independent and the split is biased; |G|² and V are not. With rewards of 0 and 1
+over their standard deviation tr Σ_between + |G|² comes out as f times its value: f = 2 exactly for
+R = 2; for R ≥ 4 and a prompt solved with probability p, f falls from about 1 at p = 1/2 (at most
+1.09 for R = 4, 1.01 from 6 on) to (R + 2) / (2 (R − 1)) as p → 0 or 1, where most groups carry no
+signal: 1, 0.71, 0.6, 0.5 for R = 4, 8, 16, ∞. What is too much or missing there is missing or too
+much in tr Σ_within, R times as large.
 
 |ḡ|² itself, the denominator of the usual formula, estimates |G|² + V/P. Where the numbers of
 tokens differ, using T instead of a group's own tokens adds a relative var(T_p)/mean(T_p)² · |G|²/V.

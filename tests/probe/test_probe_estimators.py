@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from cbsbayes.probe.estimators import HalfSums, pair_estimates, split_estimates
 
@@ -60,6 +61,26 @@ def test_estimates_equal_their_definitions_as_means_over_pairs():
     found = split_estimates(half_sums(x, 2, [[p] for p in range(6)]))
     products = (x[:, :2].mean(1) * x[:, 2:].mean(1)).sum(1).mean()
     assert found["tr_between"] == pytest.approx(products - found["g_sq"], rel=1e-12)
+
+
+@pytest.mark.parametrize(("rollouts", "solved", "factor"), [
+    (2, 0.05, 2.0), (2, 0.5, 2.0), (4, 0.5, 13 / 12), (4, 0.02, 1.0), (8, 0.5, 1.0),
+    (8, 0.02, 0.72)])
+def test_the_split_of_groups_that_share_advantages_is_biased_as_stated_and_the_total_is_not(
+        rollouts, solved, factor):
+    rng = np.random.default_rng([rollouts, int(100 * solved)])
+    prompts = 60_000
+    rewards = (rng.random((prompts, rollouts)) < solved).astype(float)
+    advantages = ((rewards - rewards.mean(1, keepdims=True))
+                  / (rewards.std(1, ddof=1, keepdims=True) + 1e-6))
+    sign = rng.choice([-1.0, 1.0], prompts)  # the prompt's gradient of log-odds; they cancel in G
+    x = (advantages * (rewards - solved) * sign[:, None])[..., None]
+    found = split_estimates(half_sums(x, rollouts // 2, np.arange(prompts)[:, None]))
+    k = np.arange(rollouts + 1)
+    chance = binom.pmf(k, rollouts, solved)
+    mean = (chance * np.sqrt(k * (rollouts - k) * (rollouts - 1) / rollouts**3)).sum()
+    assert found["tr_between"] / mean**2 == pytest.approx(factor, rel=0.08)
+    assert found["tr_sigma"] / rollouts == pytest.approx(x.mean(1).var(), rel=1e-3)
 
 
 def test_micro_batches_give_the_textbook_formula():

@@ -18,9 +18,17 @@ from training.definitions import read_phase
 from training.verl_command import Places
 
 TRAINER = '''
-import json, os, pathlib, sys, time
+import json, os, pathlib, sys, time, zipfile
 sys.path.insert(0, {tests!r})
 from verl_loggers import verl_module
+
+def save(folder, gpus):
+    names = [f"actor/{{part}}_world_size_{{gpus}}_rank_{{rank}}.pt" for rank in range(gpus)
+             for part in ("model", "optim", "extra_state")]
+    for name in ("data.pt", *names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr("data", "weights")
 
 given = dict(text.split("=", 1) for text in sys.argv[1:])
 steps, every = int(given["trainer.total_training_steps"]), int(given["trainer.test_freq"])
@@ -36,9 +44,9 @@ stop = plan.pop(0) if plan else None
 pathlib.Path({plan!r}).write_text(json.dumps(plan))
 for step in range(first, steps + 1):
     if stop is not None and step > stop["after"]:
-        if stop.get("checkpoint"):
-            home.mkdir(parents=True, exist_ok=True)
-            mark.write_text(str(stop["checkpoint"]))
+        for number in stop.get("checkpoints", ()):
+            save(home / f"global_step_{{number}}", stop.get("gpus", 1))
+            mark.write_text(str(number))
         if stop.get("sleep"):
             print("waiting", flush=True)
             time.sleep(stop["sleep"])

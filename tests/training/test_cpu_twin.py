@@ -1,4 +1,4 @@
-"""verl's own trainer on CPU, end to end: one run of four steps, read back by the analysis."""
+"""verl's own trainer on CPU, end to end: a run of four steps, read back, killed and continued."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import hashlib
 import importlib.util
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
+from signals import PATIENCE, usual_signals
 
 from cbsbayes.ingest import ingest
 
@@ -33,31 +37,45 @@ def assets(request, tmp_path_factory, root):
     return home / hashlib.sha256(sources.encode()).hexdigest()[:12] / "add3"
 
 
+def started(root, folder, *command):
+    """Start a module of ours whose home is a folder."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "CBS_"))}
+    environment |= {"PYTHONPATH": str(root), "WANDB_MODE": "offline", "HOME": str(folder),
+                    "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-m", *map(str, command)], env=environment, cwd=root,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            preexec_fn=usual_signals)
+
+
+def run(root, folder, *command):
+    """Run a module of ours to its end; return what it said."""
+    with started(root, folder, *command) as process:
+        said, _ = process.communicate(timeout=900)
+    logs = [p.read_text()[-3000:] for p in folder.glob("runs/*/console.*.log")]
+    assert process.returncode == 0, "\n".join([said, *logs])
+    return said
+
+
 @pytest.fixture(scope="module")
 def twin(assets, tmp_path_factory, root):
     """Run the phase `smoke`; return its folder."""
     folder = tmp_path_factory.mktemp("twin")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "CBS_"))}
-    environment |= {"PYTHONPATH": str(root), "WANDB_MODE": "offline", "HOME": str(folder),
-                    "OMP_NUM_THREADS": "1"}
-
-    def run(*command):
-        done = subprocess.run([sys.executable, "-m", *map(str, command)], env=environment,
-                              cwd=root, capture_output=True, text=True, timeout=900)
-        logs = [p.read_text()[-3000:] for p in folder.glob("runs/*/console.*.log")]
-        assert done.returncode == 0, "\n".join([done.stdout, done.stderr, *logs])
-
-    run("training.cpu.assets", "-o", assets)
-    run("training.sweep", "smoke", "--run", "--wandb", "--tries", 1, "--assets", assets,
-        "-o", folder)
+    run(root, folder, "training.cpu.assets", "-o", assets)
+    run(root, folder, "training.sweep", "smoke", "--run", "--wandb", "--tries", 1,
+        "--assets", assets, "-o", folder)
     return folder
+
+
+def logged(folder):
+    """Return what verl's file logger wrote of the run, by step."""
+    lines = (folder / "logs" / f"{NAME}.jsonl").read_text().splitlines()
+    return {row["step"]: row["data"] for row in map(json.loads, lines)}
 
 
 @pytest.fixture(scope="module")
 def rows(twin):
-    """Return what verl's file logger wrote, by step."""
-    lines = (twin / "logs" / f"{NAME}.jsonl").read_text().splitlines()
-    return {row["step"]: row["data"] for row in map(json.loads, lines)}
+    """Return what the whole run logged, by step."""
+    return logged(twin)
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +153,42 @@ def test_the_probe_saw_the_gradient_that_verl_applied(rows):
         assert row["actor/grad_noise/tr_within"] > 0
         assert row["actor/grad_noise/loss_weight"] == pytest.approx(
             128 * row["response_length/mean"])
+
+
+def test_a_run_that_was_stopped_goes_on_from_its_checkpoint_as_if_it_had_not_been(
+        twin, rows, assets, tmp_path, root):
+    """The whole run is the one without checkpoints; the last saves of the stopped one are lost."""
+    phase = (root / "training" / "phases" / "smoke.toml").read_text()
+    longer = {"[checkpoint]\nevery_updates = 0": "[checkpoint]\nevery_updates = 2\nkeep = 9",
+              "updates = 3\nsamples = 128": "updates = 8\nsamples = 0"}
+    for old, new in longer.items():
+        assert old in phase
+        phase = phase.replace(old, new)
+    (tmp_path / "smoke.toml").write_text(phase)
+    command = ("training.sweep", tmp_path / "smoke.toml", "--run", "--tries", 1,
+               "--assets", assets, "-o", tmp_path)
+    home = tmp_path / "runs" / NAME / "checkpoints"
+    with started(root, tmp_path, *command) as process:
+        end = time.monotonic() + PATIENCE + 900
+        while not (home / "latest_checkpointed_iteration.txt").exists():
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=900)
+    for folder in home.glob("global_step_*"):
+        if folder.name != "global_step_2":
+            shutil.rmtree(folder)
+    said = run(root, tmp_path, *command)
+    assert "continued from step 2 of 8; earlier log kept in logs/earlier_1" in said
+    again = logged(tmp_path)
+    assert list(again) == [2, 3, 4, 5, 6, 7, 8]
+    assert again[2][CORE] == rows[2][CORE]
+    for step in (3, 4):
+        for key in ("actor/grad_norm", "critic/score/mean", "response_length/mean"):
+            assert again[step][key] == rows[step][key]
+    assert again[4][CORE] == rows[4][CORE]
+    assert not home.exists()
+    sweep = ingest([str(tmp_path / "logs")])
+    assert (sweep.sizes["run"], int(sweep["attempts"][0])) == (1, 2)
+    assert list(series_of(sweep, "accuracy", metric="tiny/add3")) == [0, 2, 4, 6, 8]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,7 +94,7 @@ def test_failed_run_is_tried_again_and_its_history_kept(tmp_path, cells):
     assert "FAILED at step 2 of 4 with exit status 7: CUDA error: out of memory" in said[1]
     assert f"runs/{name}/console.1.log" in said[1]
     kept = places(tmp_path).run(name) / "begun_again_1" / f"{name}.jsonl"
-    assert "earlier log kept as runs/" in said[2]
+    assert "earlier log kept in runs/" in said[2]
     assert steps_of(kept) == [0, 1, 2]
     assert kept.with_name(f"{name}.config.yaml").is_file()
     assert steps_of(places(tmp_path).log(name)) == [0, 1, 2, 3, 4]
@@ -135,7 +136,9 @@ def test_run_continued_from_a_checkpoint_is_joined_by_the_analysis(tmp_path):
     from cbsbayes.logs.detect import read_source
 
     cell = changed(tiny_cells()[0], horizon={"updates": 12}, checkpoint={"every_updates": 2})
-    run([cell], tmp_path, {"after": 7, "checkpoint": 6})
+    _, said = run([cell], tmp_path, {"after": 7, "checkpoints": [6]})
+    assert "continued from step 6 of 12; earlier log kept in logs/earlier_1" in said[2]
+    assert not (places(tmp_path).run(cell.name) / "checkpoints").exists()  # the run is finished
     logs = places(tmp_path).output / "logs"
     assert steps_of(logs / "earlier_1" / f"{cell.name}.jsonl") == list(range(8))
     assert steps_of(logs / f"{cell.name}.jsonl") == list(range(7, 13))
@@ -147,6 +150,48 @@ def test_run_continued_from_a_checkpoint_is_joined_by_the_analysis(tmp_path):
     assert int(sweep["attempts"][0]) == 2
     assert sweep["step"].values.tolist() == [0, 2, 4, 6, 8, 10, 12]
     assert int(sweep["usable"][0]) == 1
+
+
+LONG = {"horizon": {"updates": 12}, "checkpoint": {"every_updates": 2}}
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda home: shutil.rmtree(home / "global_step_6"),
+    lambda home: shutil.rmtree(home / "global_step_6" / "actor"),
+    lambda home: (home / "global_step_6" / "data.pt").unlink(),
+    lambda home: os.truncate(home / "global_step_6" / "actor" / "optim_world_size_1_rank_0.pt", 50),
+], ids=["folder", "weights", "data", "cut"])
+def test_a_save_that_is_not_whole_goes_and_the_last_whole_one_is_continued(tmp_path, spoil):
+    cell = changed(tiny_cells()[0], **LONG)
+    run([cell], tmp_path, {"after": 7, "checkpoints": [4, 6]}, tries=1)
+    spoil(places(tmp_path).run(cell.name) / "checkpoints")
+    _, said = run([cell], tmp_path, {"after": 8}, tries=1)
+    assert "continued from step 4 of 12; earlier log kept in logs/earlier_1" in said[0]
+    assert steps_of(places(tmp_path).log(cell.name)) == [5, 6, 7, 8]
+    spoil_all(places(tmp_path).run(cell.name) / "checkpoints")
+    _, said = run([cell], tmp_path, tries=1)  # begun again: what it had continued goes along
+    assert f"started, 12 steps; earlier log kept in runs/{cell.name}/begun_again_1" in said[0]
+    home = places(tmp_path).run(cell.name) / "begun_again_1"
+    assert steps_of(home / "earlier_1" / f"{cell.name}.jsonl") == list(range(8))
+    assert steps_of(home / f"{cell.name}.jsonl") == [5, 6, 7, 8]
+    sweep = ingest([str(places(tmp_path).output / "logs")])
+    assert (sweep.sizes["run"], int(sweep["attempts"][0])) == (1, 1)
+
+
+def spoil_all(home):
+    for folder in home.glob("global_step_*"):
+        shutil.rmtree(folder / "actor")
+
+
+def test_a_checkpoint_of_another_number_of_gpus_is_refused_before_anything_starts(tmp_path):
+    cell, other = (changed(cell, **LONG) for cell in tiny_cells(2))
+    run([cell], tmp_path, {"after": 7, "checkpoints": [6], "gpus": 4}, tries=1)
+    before = places(tmp_path).log(cell.name).read_bytes()
+    with pytest.raises(CBSDataError, match=r"global_step_6 was saved on 4 GPU\(s\), which verl "
+                                           r"cannot read on 1; give --gpus 4, or move .* away"):
+        run([other, cell], tmp_path)
+    assert places(tmp_path).log(cell.name).read_bytes() == before
+    assert not places(tmp_path).log(other.name).exists()
 
 
 def test_folders_that_cannot_be_told_are_refused_untouched(tmp_path, cells):

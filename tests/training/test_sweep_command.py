@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -97,13 +98,21 @@ def test_usage_errors_have_status_2(capsys, argv):
 
 
 def test_what_is_missing_is_said_a_line_each_with_the_remedy(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.8.0")
+    def version(name):
+        if name == "vllm":
+            raise PackageNotFoundError
+        return "0.8.0"
+
+    monkeypatch.setattr("importlib.metadata.version", version)
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("socket.gethostname", lambda: "nowhere.invalid")
     lines = said(capsys, "p1", "--check", "-o", str(tmp_path / "new"), "--data", str(tmp_path),
                  status=1).out.splitlines()
     assert all(line.startswith("missing: ") and ";" in line for line in lines)
-    for what in ("verl 0.9.1, here it is 0.8.0", "train.parquet", "CPUs: 4 for 8 GPU(s)"):
+    for what in ("verl 0.9.1, here it is 0.8.0", "vllm of any version, here it is not installed",
+                 "train.parquet", "CPUs: 4 for 8 GPU(s)",
+                 "network: no port under this machine's name nowhere.invalid"):
         assert any(what in line for line in lines), what
     assert list(tmp_path.iterdir()) == []
 

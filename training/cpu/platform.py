@@ -35,6 +35,8 @@ class _Device(types.ModuleType):
     mem_get_info = staticmethod(lambda *_: (0, 0))
     get_device_name = staticmethod(lambda *_: "cpu")
     manual_seed = manual_seed_all = staticmethod(torch.manual_seed)
+    get_rng_state = staticmethod(torch.get_rng_state)
+    set_rng_state = staticmethod(torch.set_rng_state)
 
 
 @PlatformRegistry.register(platform="cpu")
