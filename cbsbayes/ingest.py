@@ -135,7 +135,7 @@ def ingest(
     known = {name for log in logs for name in (log.name, log.id)}
     unknown = [name for name in stated if name not in known]
     if unknown:
-        said.append(f"{runs} names run(s) that no source has: {listed(unknown)}")
+        said.append(f"{runs} names runs that no source has: {listed(unknown)}")
     now = datetime.now(tz=UTC).isoformat(timespec="seconds")
     history = one_line(f"{now} python -m cbsbayes.ingest {' '.join(sources)}")
     logs = [replace(log, settings=(

@@ -30,6 +30,12 @@ MEASURE = """() => new Promise(done => requestAnimationFrame(() => requestAnimat
 })))"""
 
 
+CHOSEN = """() => [...document.querySelectorAll('[class*=target-]')].filter(e =>
+  e.tagName == 'circle' ? getComputedStyle(e).stroke != 'none' : e.offsetParent
+  && e.matches('.picture')).map(e => e.tagName + ' ' + e.getAttribute('class').split(' ').filter(
+  c => c.startsWith('target-'))[0])"""
+
+
 def find_chromium() -> str | None:
     return next((path for path in map(shutil.which, NAMES) if path), None)
 
@@ -45,6 +51,7 @@ class Visit:
     overflowing: list[str] = field(default_factory=list)
     decoded: list[str] = field(default_factory=list)
     bottoms: dict[str, float] = field(default_factory=dict)
+    chosen: set[str] = field(default_factory=set)
     picture: bytes = b""
     printed_pages: int = 0
 
@@ -68,8 +75,8 @@ class Chromium:
         self._playwright.stop()
 
     def visit(self, path: Path, *, width: int = 1200, height: int = 900, dark: bool = False,
-              picture: bool = False, printed: bool = False) -> Visit:
-        """Open a file at a viewport and return what happened."""
+              picture: bool = False, printed: bool = False, click: str = "") -> Visit:
+        """Open a file at a viewport, click on something and return what happened."""
         seen = Visit()
         with self._browser.new_context(
                 viewport={"width": width, "height": height}, is_mobile=width < 600,
@@ -83,6 +90,9 @@ class Chromium:
             page.goto(path.as_uri())
             (seen.width, seen.content_width, seen.overflowing, seen.decoded,
              seen.bottoms) = page.evaluate(MEASURE)
+            if click:
+                page.click(click)
+            seen.chosen = set(page.evaluate(CHOSEN))
             if picture:
                 seen.picture = page.screenshot(full_page=True)
             if printed:

@@ -117,7 +117,7 @@ def check_batches(ds: xr.Dataset, least: int = MIN_BATCH_SIZES) -> None:
     labels = batch_labels(ds)
     sizes = len(np.unique(labels[labels >= 0]))
     if sizes < least:
-        raise CBSDataError(f"the runs have {sizes} batch size(s) that may be fitted; a law needs "
+        raise CBSDataError(f"batch sizes that may be fitted: {sizes}; a law needs "
                            f"at least {least}: add runs with other n_prompts or n_rollouts")
 
 

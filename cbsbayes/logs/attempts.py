@@ -229,5 +229,5 @@ def _holes(log: RunLog) -> list[str]:
     if not holes.size or np.isclose(gaps, usual).mean() < _REGULAR:
         return []
     after = steps[steps > 0][holes[0]]
-    return [f"{round(float((gaps[holes] / usual - 1).sum()))} step(s) are missing in {holes.size} "
-            f"place(s), the first after trainer step {after:g}"]
+    return [f"steps missing: {round(float((gaps[holes] / usual - 1).sum()))}, places: {holes.size}, the "
+            f"first after trainer step {after:g}"]

@@ -188,7 +188,7 @@ def history_from_rows(
                 row[key] = number
     notes = []
     if repeated:
-        notes.append(f"{len(repeated)} step(s) were logged twice; the later values were kept")
+        notes.append(f"steps logged twice: {len(repeated)}; the later values were kept")
     if skipped:
         notes.append(f"not numbers, left out: {listed(sorted(skipped))}")
     keys = pd.Index(sorted({key for row in merged.values() for key in row}), dtype=object)

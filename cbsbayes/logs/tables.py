@@ -329,7 +329,7 @@ def read_curves(table: Table) -> tuple[list[RunLog], list[str]]:
         logs.append(RunLog(str(run), str(run), "table", history,
                            (Origin("table", settings[str(run)]),)))
     repeated = int(rows.duplicated(["run", "metric", "step"]).sum())
-    twice = [f"{table.origin}: {repeated} row(s) written twice were counted once"]
+    twice = [f"{table.origin}: rows written twice, counted once: {repeated}"]
     return logs, [*table.unused(_CURVES), *(twice if repeated else [])]
 
 

@@ -94,11 +94,11 @@ class _Reading:
         notes = []
         if self.unread:
             shown = listed([text[:40] for text in dict.fromkeys(self.unread)], limit=3)
-            notes.append(f"{path.name}: {len(self.unread)} field(s) without a number, left out: "
+            notes.append(f"{path.name}: fields without a number, left out: {len(self.unread)}, "
                          f"{shown}")
         broken = [number for number, no_text in self.broken if no_text or not self.console]
         if broken:
-            notes.append(f"{path.name}: {len(broken)} line(s) cut or damaged, left out "
+            notes.append(f"{path.name}: lines cut or damaged, left out: {len(broken)} "
                          f"(line {listed(map(str, broken))})")
         return notes
 

@@ -155,7 +155,7 @@ def read_wandb_file(path: Path, root: Path) -> RunLog:
     if lost:
         notes.append(f"{lost} bytes of the log were damaged or cut")
     if unreadable:
-        notes.append(f"{unreadable} record(s) of the log could not be decoded")
+        notes.append(f"records of the log that could not be decoded: {unreadable}")
     if run is None:
         notes.append("the log has no record of the run; its name is the file's")
     elif run.forked:
@@ -230,7 +230,7 @@ def history_from_wandb(
     known = [(step, row) for step, row in placed if step is not None and math.isfinite(step)]
     history, notes = history_from_rows(known)
     if len(known) < len(placed):
-        notes.append(f"{len(placed) - len(known)} row(s) without a step were left out")
+        notes.append(f"rows without a step left out: {len(placed) - len(known)}")
     return history, notes
 
 

@@ -97,7 +97,7 @@ def _draw(fit: Fit, ax: Axes | None, cut: Cut, threshold: Thresholds, *, in_samp
         at_tried = reading.steps_at(fit, places, level) * (places.prod(axis=1) if in_samples else 1)
         for x, values in zip(tried, at_tried.T, strict=True):
             marks.add_tip(ax, x, marks.quantiles(values, prob)[0], f"{x:g} {cut.unit}, "
-                          f"{reading.named(fit, level)}: {marks.median_text(values, prob)}")
+                          f"{reading.named(fit, level)}: {marks.median_text(values, prob)}", level)
         runs = reading.crossing_table(fit, level)
         runs = runs[cut.contains(runs)]
         marks.draw_crossings(ax, runs[cut.column].to_numpy(dtype=float), runs, colour,
@@ -179,7 +179,7 @@ def plot_gains(fit: Fit, *, ax: Axes | None = None, threshold: Thresholds = None
         ax.plot(grid[at], median[at], "o", color=colour, ms=4.5, gid="tried")
         for x, y, draws in zip(grid[at], median[at], ratio[:, at].T, strict=True):
             marks.add_tip(ax, x, y, f"{x:g} → {2 * x:g} {cut.unit}, {reading.named(fit, level)}: "
-                                    f"{marks.median_text(draws, prob)}")
+                                    f"{marks.median_text(draws, prob)}", level)
         ends.append((median[-1], reading.named(fit, level), colour))
     for value, text in ((1.0, "nothing bought"), (0.5, "half the updates")):
         ax.axhline(value, color=style.GREY, lw=0.9, ls=_DASHED, zorder=1, gid="reference")

@@ -8,6 +8,7 @@ not drawn: what the page tells the pointer at their places.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from cbsbayes.crossings.intervals import INTERVAL, LEFT, RIGHT
 from cbsbayes.plots.style import INK, PAPER, entry, log_axis, plain_number
 from cbsbayes.posterior import tidy
 
-__all__ = ["add_tip", "bound_entries", "crossing_entries", "draw_band", "draw_crossings",
+__all__ = ["Tip", "add_tip", "bound_entries", "crossing_entries", "draw_band", "draw_crossings",
            "draw_estimate", "draw_estimates", "median_text", "name_curves", "quantiles",
            "spread", "tips_of"]
 
@@ -28,6 +29,15 @@ _CROSSINGS = ((INTERVAL, "oo", "crossing-interval", "observed, between two evalu
               (RIGHT, "^>", "crossing-right", "not reached by the end"),
               (LEFT, "v<", "crossing-left", "reached before the first evaluation"))
 _BOUNDS = {"upper_bound": "v<", "lower_bound": "^>"}  # markers along the y axis and the x axis
+
+
+class Tip(NamedTuple):
+    """What the pointer is told at a place of a figure, in its points from the top left."""
+
+    x: float
+    y: float
+    text: str
+    threshold: float | None = None
 
 
 def quantiles(draws: np.ndarray, prob: float) -> np.ndarray:
@@ -236,18 +246,21 @@ def median_text(draws: np.ndarray, prob: float) -> str:
     return f"{median} ({low}–{high})"
 
 
-def add_tip(ax: Axes, x: float, y: float, text: str) -> None:
-    """Say what the pointer is told at a place of the axes."""
-    ax.plot([x], [y], ls="none", visible=False, gid="tip", label=f"_{text}", scalex=False,
-            scaley=False)
+def add_tip(ax: Axes, x: float, y: float, text: str, threshold: float | None = None) -> None:
+    """Say what the pointer is told at a place of the axes; of which target, where there are more.
+    """
+    ax.plot([x], [y], ls="none", visible=False, gid="tip" if threshold is None else
+            f"tip-{threshold!r}", label=f"_{text}", scalex=False, scaley=False)
 
 
-def tips_of(figure: Figure) -> list[tuple[float, float, str]]:
-    """Return the tips of a drawn figure, in its points from the top left."""
+def tips_of(figure: Figure) -> list[Tip]:
+    """Return the tips of a drawn figure."""
     scale = 72 / figure.dpi
     found = []
-    for line in (line for ax in figure.axes for line in ax.lines if line.get_gid() == "tip"):
-        ((x, y),) = line.get_transform().transform(line.get_xydata())
-        found.append((float(x * scale), float((figure.bbox.height - y) * scale),
-                      str(line.get_label())[1:]))
+    for line in (line for ax in figure.axes for line in ax.lines):
+        kind, _, threshold = str(line.get_gid()).partition("-")
+        if kind == "tip":
+            ((x, y),) = line.get_transform().transform(line.get_xydata())
+            found.append(Tip(float(x * scale), float((figure.bbox.height - y) * scale),
+                             str(line.get_label())[1:], float(threshold) if threshold else None))
     return found

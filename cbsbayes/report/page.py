@@ -28,7 +28,7 @@ from rich.console import Console
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law
 from cbsbayes.plots.gallery import GalleryItem, write_figure
-from cbsbayes.plots.marks import tips_of
+from cbsbayes.plots.marks import Tip, tips_of
 from cbsbayes.report.tables import (
     Table,
     key_values,
@@ -63,8 +63,8 @@ class PageFigure:
         None where the figure was not drawn.
     skipped_reason : str
         One sentence that says why it was not.
-    tips : sequence of (x, y, text)
-        What the pointer is told at places of the figure, in its points from the top left.
+    tips : sequence of Tip
+        What the pointer is told at places of the figure; those of the target chosen are ringed.
     choices : mapping of str to PageFigure
         The same figure at every target, by name; the first that is shown is the one of `chosen`.
     """
@@ -74,7 +74,7 @@ class PageFigure:
     caption: str
     svg: bytes | None
     skipped_reason: str = ""
-    tips: Sequence[tuple[float, float, str]] = ()
+    tips: Sequence[Tip] = ()
     choices: Mapping[str, PageFigure] = field(default_factory=dict)
     chosen: str = ""
 

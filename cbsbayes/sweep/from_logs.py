@@ -134,7 +134,7 @@ def _with_batch(runs: Sequence[Run], faults: Sequence[str]) -> tuple[list[Run], 
             f"cbs_p1_model_data_np128_nr8{why}{left_out}; state it in a table (--runs: columns "
             "run, n_prompts, n_rollouts, seed) or in a <name>.config.yaml beside the log, or pass "
             "--config")
-    return kept, [f"{len(unknown)} run(s) left out, no batch size in settings, configuration "
+    return kept, [f"runs left out: {len(unknown)}, no batch size in settings, configuration "
                   f"or name: {listed(unknown, len(unknown))}{why}"] if unknown else []
 
 
@@ -245,8 +245,8 @@ def _evaluations(
             steps, values = series_values(run.log.history, series)
             good = np.isfinite(values) & (steps >= 0)
             if not good.all():
-                notes.append(f"run {name}: {int((~good).sum())} evaluation(s) of {series.label} "
-                             "left out, infinite or at a negative step")
+                notes.append(f"run {name}: evaluations of {series.label} "
+                             f"left out: {int((~good).sum())}, infinite or at a negative step")
             steps, values = steps[good], values[good]
             outside = np.abs(values - 0.5) > 0.5 + _ROUNDING
             if (outside.any() and series.checked and direction == "increasing"

@@ -91,7 +91,7 @@ def test_a_trainers_state_asks_for_its_batch_and_takes_it(cases, tmp_path):
     assert batches(ds) == [(16, 8)]
     assert ds["step"].values.tolist() == list(range(10, 121, 10))
     assert ds["n_items"].values.tolist() == [500]
-    assert any("names run(s) that no source has: x" in note for note in notes_of(ds))
+    assert any("names runs that no source has: x" in note for note in notes_of(ds))
 
 
 @pytest.mark.parametrize(("kind", "metric"), [

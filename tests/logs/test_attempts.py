@@ -137,7 +137,7 @@ def test_holes_in_logged_steps_are_said():
     run = make_run(1, 200)
     kept = run.log.history.drop([float(s) for s in (41, 42, 43, 90)])
     ((holed,), notes) = join_attempts([replace(run, log=replace(run.log, history=kept))])
-    assert holed.remark == "4 step(s) are missing in 2 place(s), the first after trainer step 40"
+    assert holed.remark == "steps missing: 4, places: 2, the first after trainer step 40"
     assert notes == [f"run {run.log.name}: {holed.remark}"]
     irregular = run.log.history.loc[[0.0, 1, 2, 4, 8, 16, 32, 64]]
     assert join_attempts([replace(run, log=replace(run.log, history=irregular))])[1] == []

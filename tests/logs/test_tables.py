@@ -106,7 +106,7 @@ def test_what_a_run_contradicts(rows, message):
 def test_rows_written_twice_count_once():
     (run,), notes = curves({}, {}, {"accuracy": np.nan})
     assert run.history.to_numpy().tolist() == [[0.1]]
-    assert notes == ["t.csv: 2 row(s) written twice were counted once"]
+    assert notes == ["t.csv: rows written twice, counted once: 2"]
 
 
 @pytest.mark.parametrize(("header", "message"), [

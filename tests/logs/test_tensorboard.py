@@ -56,7 +56,7 @@ def test_resumed_run_takes_the_later_values(folder, monkeypatch):
     assert list(run.history.index) == list(range(16))
     assert (run.history.loc[11:, CORE] == 0.5).all()
     assert run.history.loc[13, "perf/time_per_step"] == 2.5  # only the first file has it
-    assert run.notes == ("3 step(s) were logged twice; the later values were kept",)
+    assert run.notes == ("steps logged twice: 3; the later values were kept",)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])

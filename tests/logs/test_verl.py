@@ -140,7 +140,7 @@ def test_damage_in_the_middle_is_named(log):
     log.write_bytes(b"".join(lines))
     run = read(log)
     assert list(run.history.index) == [0, 1, 2, 4, 6, 8, 9, 10, 11, 12, 13]
-    assert run.notes == ("run.jsonl: 3 line(s) cut or damaged, left out (line 4, 6, 8)",)
+    assert run.notes == ("run.jsonl: lines cut or damaged, left out: 3 (line 4, 6, 8)",)
 
 
 @pytest.mark.parametrize(("line", "row"), [
@@ -203,8 +203,8 @@ def test_nul_and_damage_in_console_output_are_said(tmp_path):
     path.write_bytes(b"vLLM starts\n" + b" " * 5000 + b"\n" + bytes(40) + b"\n" + b"".join(content))
     run = read(path)
     assert list(run.history.columns) == ["actor/lr", CORE]
-    assert run.notes == ("x.log: 1 field(s) without a number, left out: a�b:1",
-                         "x.log: 1 line(s) cut or damaged, left out (line 3)")
+    assert run.notes == ("x.log: fields without a number, left out: 1, a�b:1",
+                         "x.log: lines cut or damaged, left out: 1 (line 3)")
 
 
 @pytest.mark.parametrize(("lines", "expected"), [

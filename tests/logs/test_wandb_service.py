@@ -54,7 +54,7 @@ def test_rows_on_both_sides_of_the_seam_are_one(server, read):
     server.add(StoredRun("r", "n", rows, exported=20, seam=8))
     (run,) = read()
     assert_history(run, rows)
-    assert any("8 step(s)" in note for note in run.notes)
+    assert any("twice: 8;" in note for note in run.notes)
 
 
 @pytest.mark.parametrize("exported", [0, 4, 2])

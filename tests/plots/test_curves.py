@@ -134,7 +134,7 @@ def test_the_pointer_is_told_steps_and_interval_at_every_batch_tried(fit, level)
     ax = plots.plot_steps(fit, threshold=level, axis="prompts")
     runs = fit.crossings
     tried = sorted(set(runs["n_prompts"].values[runs["n_rollouts"].values == 8].tolist()))
-    tips = lines(ax, "tip")
+    tips = lines(ax, f"tip-{level}")
     assert [float(tip.get_xdata()[0]) for tip in tips] == tried
     low, middle, high = np.exp(fit.log_steps(tried, [8] * len(tried), level)).quantile(
         [0.05, 0.5, 0.95], "sample").values

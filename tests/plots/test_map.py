@@ -91,7 +91,7 @@ def test_tips_tell_values_at_the_batches_tried(fit, ax):
     assert tips["128 × 8"].get_label().endswith(f"samples; runs: {made}")
     ax.figure.canvas.draw()
     width, height = 72 * ax.figure.get_size_inches()
-    assert all(0 < x < width and 0 < y < height for x, y, _ in tips_of(ax.figure))
+    assert all(0 < x < width and 0 < y < height for x, y, *_ in tips_of(ax.figure))
     assert len(tips_of(ax.figure)) == len(tips)
 
 

@@ -102,6 +102,14 @@ def test_the_page_prints_on_a_dozen_sheets(browser, page):
     assert 4 <= browser.visit(page, printed=True).printed_pages <= 12
 
 
+def test_a_choice_of_target_changes_the_map_and_rings_its_points_on_the_curves(browser, page):
+    """The labels stand at every figure of curves; without a script they act on the whole page."""
+    first, = (name for name in browser.visit(page).chosen if name.startswith("DIV"))
+    other = "target-1" if first != "DIV target-1" else "target-2"
+    chosen = browser.visit(page, click=f"#figure-gains label.{other}").chosen
+    assert chosen == {f"DIV {other}", f"circle {other}"}
+
+
 def _corner(picture):
     return imread(io.BytesIO(picture))[:5, :5, :3]
 

@@ -78,7 +78,7 @@ def test_orphans_are_kept_but_not_usable():
 def test_runs_without_a_batch_are_named():
     ds = build_sweep([make_log(), make_log("debug"), make_log("cbs_p1_np0_nr8")])
     assert ds.sizes["run"] == 1
-    assert notes_of(ds) == ["2 run(s) left out, no batch size in settings, configuration "
+    assert notes_of(ds) == ["runs left out: 2, no batch size in settings, configuration "
                             "or name: debug, cbs_p1_np0_nr8"]
 
 
@@ -122,7 +122,7 @@ def test_nan_strings_and_infinite_values():
     ds = build_sweep([replace(make_log(), history=history)])
     assert ds["accuracy"].values.ravel().tolist() == [0.5]
     assert float(ds["last_step"][0]) == 5
-    assert any("1 evaluation(s) of openai/gsm8k left out, infinite" in n for n in notes_of(ds))
+    assert any("evaluations of openai/gsm8k left out: 1, infinite" in n for n in notes_of(ds))
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.01, 63.5])
