@@ -86,7 +86,7 @@ def fit_page(
 
 
 def _card(facts: Facts) -> list[str]:
-    return [*sentences("card", facts=facts), *rate_sentences(facts)[:2]]
+    return [*sentences("card", facts=facts), *rate_sentences(facts)[:1]]
 
 
 def _map(facts: Facts, figures: Sequence[PageFigure]) -> PageFigure | None:

@@ -129,7 +129,9 @@ def test_the_pictures_of_the_page_are_shown(browser, tmp_path):
 
 
 @pytest.mark.parametrize(("width", "height"), [(1400, 900), (390, 844)])
-def test_card_verdict_and_map_stand_on_the_first_screen(browser, page, width, height):
+@pytest.mark.parametrize("report", ["verl_tiny", "tiny_grpo", "verl_lr"])
+def test_card_verdict_and_map_stand_on_the_first_screen(browser, root, report, width, height):
+    page = root / "reports" / report / "index.html"
     bottoms = browser.visit(page, width=width, height=height).bottoms
     assert {"answer", "verdict", "map"} == bottoms.keys()
     assert max(bottoms.values()) <= height
