@@ -3,11 +3,12 @@
 ``python benchmarks/noise_joint_coverage.py``
 
 Simulated sweeps log gradient noise with a known offset to the noise that slows them
-(`cbsbayes.simulation.noise`). Exponent and offset of every sweep are drawn from their priors. Three
+(`cbsbayes.simulation.noise`). Exponent and offset of every sweep are drawn from their priors. Four
 fits of each under ``two_axis_free``, two chains of 500 draws:
 
 ``without``  all runs (one seed of p1, p2b and p2c), as fitted by default
 ``with``     the same runs with their noise as data (``--use-gradient-noise``)
+``norms``    the same runs with their gradient norms as data instead
 ``anchor``   two runs of one batch, (64, 8), with their noise as data
 
 Printed by quantity: median log error, share of nominal 90 % intervals that hold the truth with the
@@ -29,17 +30,19 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.models.laws import get_law
 from cbsbayes.models.parameters import NOISE_PRIORS, PRIORS
+from cbsbayes.noise.norms import norms_at_accuracy
 from cbsbayes.noise.probes import probes_at_accuracy
 from cbsbayes.posterior.fit import Fit, stacked
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.posterior.surface import Surface
-from cbsbayes.simulation.noise import with_gradient_noise
+from cbsbayes.simulation.noise import with_gradient_noise, with_gradient_norms
 from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.simulation.truth import true_steps
 
 THRESHOLDS = (0.60, 0.65, 0.70, 0.72)
 ANCHOR = (64, 8)
 LAW = "two_axis_free"
+NOISE_OF = {"with": probes_at_accuracy, "anchor": probes_at_accuracy, "norms": norms_at_accuracy}
 
 
 def simulated(seed: int, alpha: float | None, offset: float | None) -> xr.Dataset:
@@ -50,7 +53,8 @@ def simulated(seed: int, alpha: float | None, offset: float | None) -> xr.Datase
         alpha = float(rng.normal(mean, sd))
     offset = float(rng.normal(0, NOISE_PRIORS.offset_sd)) if offset is None else offset
     ds = simulate_sweep("p1+p2b+p2c", 2, alpha=alpha, random_seed=seed)
-    return with_gradient_noise(ds, every=20, offset=offset, random_seed=seed)
+    probed = with_gradient_noise(ds, every=20, offset=offset, random_seed=seed)
+    return with_gradient_norms(probed, offset=offset, random_seed=seed)
 
 
 def errors(fit: Fit, ds: xr.Dataset, name: str) -> list[dict[str, object]]:
@@ -120,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sweeps", type=int, default=60)
     parser.add_argument("--first", type=int, default=0, help="seed of the first sweep")
-    parser.add_argument("--fits", default="without,with,anchor", help="comma-separated")
+    parser.add_argument("--fits", default="without,with,norms,anchor", help="comma-separated")
     parser.add_argument("--alpha", type=float, help="one exponent for all; default: its prior")
     parser.add_argument("--offset", type=float, help="one offset for all; default: its prior")
     parser.add_argument("--rows", help="CSV file to write every single row to")
@@ -132,7 +136,7 @@ def main() -> None:
             try:
                 fit = fit_sweep(chosen(ds, name), law=LAW, thresholds=THRESHOLDS,
                                 alternatives=False, sampler=settings,
-                                noise=None if name == "without" else probes_at_accuracy(ds, None))
+                                noise=None if name == "without" else NOISE_OF[name](ds, None))
             except CBSDataError as error:
                 print(f"sweep {seed}, {name}: not fitted: {error}", flush=True)
                 continue

@@ -229,5 +229,6 @@ def _holes(log: RunLog) -> list[str]:
     if not holes.size or np.isclose(gaps, usual).mean() < _REGULAR:
         return []
     after = steps[steps > 0][holes[0]]
-    return [f"steps missing: {round(float((gaps[holes] / usual - 1).sum()))}, places: {holes.size}, the "
-            f"first after trainer step {after:g}"]
+    missing = round(float((gaps[holes] / usual - 1).sum()))
+    return [f"steps missing: {missing}, places: {holes.size}, the first after trainer step "
+            f"{after:g}"]

@@ -1,4 +1,4 @@
-r"""From logged probes, or a table of snapshots, to the model's noise data (`models.noise_data`).
+r"""From probes, gradient norms or a table of snapshots to the model's noise data.
 
 A law has noise scales of three units; what was measured of each is an average of numerators over
 one of |G|²:
@@ -19,7 +19,8 @@ falls as their inverse.
 An accuracy range of a sweep of one batch holds a handful of probes, too few for their own scatter.
 So the scatter of a range is moderated by that of all ranges, as `PRIOR_FREEDOM` probes' worth
 (Smyth 2004 [1]_): one probe then has an error too. A range without any stays in the model without
-data.
+data. Of gradient norms numerator and denominator are slope and intercept of a line in 1/P
+(`cbsbayes.models.norm_lines`), whose scatter is that of runs drawn anew.
 
 References
 ----------
@@ -38,6 +39,7 @@ import pandas as pd
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law
 from cbsbayes.models.noise_data import NoiseData
+from cbsbayes.models.norm_lines import MIN_BATCHES, norm_line
 
 __all__ = ["MIN_DEVIATIONS", "MIN_ROLLOUTS", "PRIOR_FREEDOM", "SNAPSHOT_COLUMNS", "Part",
            "noise_data", "part_sums", "parts_of"]
@@ -48,6 +50,7 @@ MIN_DEVIATIONS = 3  # probes beyond one per range: fewer do not show their scatt
 SNAPSHOT_COLUMNS = ("level", "n_rollouts", "g_sq", "g_sq_se", "tr_between", "tr_between_se",
                     "tr_within", "tr_within_se")
 _EXACT = 1e-4  # relative error below which none is believed: a covariance must have an inverse
+_NORM_DRAWS = 1000
 _LARGE = 200.0  # degrees of freedom of stated standard errors
 _SUMS = ("tr_between", "tr_within", "g_sq")
 
@@ -112,21 +115,24 @@ def noise_data(table: pd.DataFrame, law: Law, edges: np.ndarray) -> NoiseData:
     Parameters
     ----------
     table : DataFrame
-        Probes of `cbsbayes.noise.probes.probes_at_accuracy`, or snapshots with standard errors:
-        columns `SNAPSHOT_COLUMNS`, ``level`` the accuracy they were taken at.
+        Probes of `cbsbayes.noise.probes.probes_at_accuracy`, norms of
+        `cbsbayes.noise.norms.norms_at_accuracy`, or snapshots with standard errors: columns
+        `SNAPSHOT_COLUMNS`, ``level`` the accuracy they were taken at.
     law : Law
         Says which parts it can use: B_prompt and B_rollout where both were measured, else N at
-        the group size with most probes, or B_noise.
+        the group size with most probes or norms, or B_noise.
     edges : numpy.ndarray
         Thresholds as levels, increasing, shape (threshold,).
 
     Raises
     ------
     CBSDataError
-        If too few probes lie below the hardest threshold.
+        If too few probes, or norms of too few batch sizes, lie below the hardest threshold.
     """
     if "g_sq_se" in table.columns:
         return _of_snapshots(table, law, edges)
+    if "norm_sq" in table.columns:
+        return _of_norms(table, law, edges)
     parts, sums = _choose_parts(table, law)
     sums = sums.assign(range=np.searchsorted(edges, sums["level"].to_numpy()))
     sums = sums[sums["range"] < len(edges)]
@@ -210,6 +216,37 @@ def _moderated(
     away = (values - mean) * share[:, None]
     shown = away.T @ away * (1 + 1 / own)
     return mean, (prior * pooled + own * shown) / (prior + own), prior + own
+
+
+def _of_norms(table: pd.DataFrame, law: Law, edges: np.ndarray) -> NoiseData:
+    """Return the same from squared gradient norms: lines in one over the batch size."""
+    size = "n_prompts" if law.two_axis else "total_batch"
+    if law.two_axis:  # at one group size, since |G|² depends on it
+        own = table[table["n_rollouts"] > 1] if law.group_baseline else table
+        group = own.groupby("n_rollouts")["n_prompts"].nunique().sort_values(kind="stable").index
+        table = own[own["n_rollouts"] == group[-1]] if len(group) else own
+    part = parts_of(law, [int(n) for n in table["n_rollouts"][:1]])[0]
+    where = np.searchsorted(edges, table["level"].to_numpy())
+    sums = table.assign(range=where, norm_sq=table["norm_sq"] * table["updates"])
+    runs = sums.groupby(["range", "run", size])[["updates", "norm_sq"]].sum().reset_index()
+    ranges = {k: own for k in range(len(edges))
+              if (own := runs[runs["range"] == k])[size].nunique() >= MIN_BATCHES}
+    if not ranges:
+        raise CBSDataError(f"no accuracy range below the hardest threshold has gradient norms of "
+                           f"{MIN_BATCHES} batch sizes at one group size; add such runs, probe "
+                           "gradient noise, or leave --use-gradient-noise out")
+    n, rng = max(ranges) + 1, np.random.default_rng(0)
+    estimate, covariance = np.full((n, 2), np.nan), np.full((n, 2, 2), np.nan)
+    freedom, counts = np.zeros(n), np.zeros(n, dtype=int)
+    for k, own in ranges.items():
+        updates = own["updates"].to_numpy()
+        estimate[k], draws = norm_line(own[size].to_numpy(), own["norm_sq"].to_numpy() / updates,
+                                       updates, _NORM_DRAWS, rng)
+        covariance[k] = np.cov(draws) + np.diag(np.square(_EXACT * estimate[k]))
+        freedom[k], counts[k] = len(own) - 2, len(own)
+    return NoiseData(*_shape([part], law, table["n_rollouts"].to_numpy(float)), estimate,
+                     covariance, freedom, counts, n_rollouts=part.n_rollouts,
+                     n_runs=int(runs["run"].nunique()))
 
 
 def _of_snapshots(table: pd.DataFrame, law: Law, edges: np.ndarray) -> NoiseData:

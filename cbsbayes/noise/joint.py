@@ -20,6 +20,7 @@ import xarray as xr
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law
+from cbsbayes.noise.norms import norms_at_accuracy
 from cbsbayes.noise.probes import probes_at_accuracy
 from cbsbayes.posterior.fit import Fit, table_to_json
 from cbsbayes.posterior.fit_sweep import fit_sweep
@@ -43,7 +44,8 @@ def fit_jointly(sweep: xr.Dataset, *, noise: bool | pd.DataFrame = True, **optio
     sweep : xarray.Dataset
         A sweep whose runs logged gradient noise, unless a table is given.
     noise : bool or DataFrame
-        True: what the fitted runs logged; or a table of snapshots with standard errors
+        True: what the fitted runs logged, probes or else gradient norms; or a table of snapshots
+        with standard errors
         (`cbsbayes.models.measured_noise.SNAPSHOT_COLUMNS`).
     **options
         Of `cbsbayes.posterior.fit_sweep.fit_sweep`.
@@ -63,7 +65,7 @@ def fit_jointly(sweep: xr.Dataset, *, noise: bool | pd.DataFrame = True, **optio
             raise CBSDataError("a table of crossings has no curves, so the accuracy at which "
                                "gradient noise was measured is unknown; leave "
                                "--use-gradient-noise out")
-        noise = probes_at_accuracy(sweep, options.get("metric"))
+        noise = _logged(sweep, options.get("metric"))
     joint = fit_sweep(sweep, noise=noise, **options)
     alone, missing = None, ""
     options.get("stage", lambda text: None)("fitting without measured noise, to compare")
@@ -76,6 +78,17 @@ def fit_jointly(sweep: xr.Dataset, *, noise: bool | pd.DataFrame = True, **optio
     joint.tree.attrs["table_noise_joint"] = table_to_json(joint_table(joint, alone))
     joint.tree.attrs["noise_joint_missing"] = missing
     return joint
+
+
+def _logged(sweep: xr.Dataset, metric: str | None) -> pd.DataFrame:
+    """Return the probes that were logged; gradient norms where there are none."""
+    try:
+        return probes_at_accuracy(sweep, metric)
+    except CBSDataError as no_probes:
+        try:
+            return norms_at_accuracy(sweep, metric)
+        except CBSDataError as no_norms:
+            raise CBSDataError(f"{no_probes}; {no_norms}; leave --use-gradient-noise out") from None
 
 
 def joint_table(joint: Fit, alone: Fit | None) -> pd.DataFrame:

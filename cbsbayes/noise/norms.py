@@ -7,9 +7,8 @@ of P prompts,
 
 so that a straight line in 1/P through the squared norms of runs of several batch sizes has the
 slope tr Σ and the intercept |G|², and the noise scale N(G) is their ratio. Every group size is
-regressed apart: with advantages normalised within the group |G|² itself depends on it. The error of
-a mean square goes with its size, so the weights are one over the square of the line's own value;
-intervals are from drawing whole runs anew, widened for how few they are.
+regressed apart (`cbsbayes.models.norm_lines`): with advantages normalised within the group |G|²
+itself depends on it.
 
 What it takes for granted is that runs at one accuracy share |G|², which late in training they need
 not: on the shipped sweeps N is within a factor of two of the probes' (docs/model.md). Norms after
@@ -25,12 +24,11 @@ import xarray as xr
 
 from cbsbayes.crossings.intervals import curves_of
 from cbsbayes.errors import CBSDataError
+from cbsbayes.models.norm_lines import MIN_BATCHES, norm_line
 from cbsbayes.noise.probes import Measured
 
-__all__ = ["MIN_BATCHES", "norms_at_accuracy", "norms_in_ranges"]
+__all__ = ["norms_at_accuracy", "norms_in_ranges"]
 
-MIN_BATCHES = 3  # sizes of a range; through two a line fits whatever they are
-_ITERATIONS = 30  # of the weights
 _CLIPPED = 0.1  # share of norms at their maximum from which they were clipped
 
 
@@ -120,47 +118,10 @@ def _measured(
     accuracy = float(runs["accuracy"].sum() / updates.sum()) if count else np.nan
     draws = np.empty(0)
     if runs[size].nunique() >= MIN_BATCHES:
-        picked = rng.multinomial(count, np.full(count, 1 / count), size=n_draws)
-        lines = _lines(1 / runs[size].to_numpy(float), runs["norm_sq"].to_numpy() / updates,
-                       np.vstack([np.ones(count, dtype=int), picked]) * updates)
-        draws = _ratios(lines[:, :1], lines[:, 1:], count - 2, rng)
+        line, drawn = norm_line(runs[size].to_numpy(), runs["norm_sq"].to_numpy() / updates,
+                                updates, n_draws, rng)
+        student = np.sqrt((count - 2) / rng.chisquare(count - 2, n_draws))
+        slope, intercept = line[:, None] + (drawn - line[:, None]) * student
+        draws = np.maximum(np.divide(slope, intercept, out=np.full(n_draws, np.inf),
+                                     where=intercept > 0), 0.0)
     return Measured(first, last, draws, int(updates.sum()), count, accuracy)
-
-
-def _lines(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Return slope and intercept of weighted lines, shape (2, draw).
-
-    Parameters
-    ----------
-    x, y : numpy.ndarray
-        Shape (run,): one over the batch, mean squared norm.
-    weight : numpy.ndarray
-        Shape (draw, run): updates that each run counts with in each draw.
-    """
-    line = np.broadcast_to(y, weight.shape)
-    slope = intercept = np.empty(0)
-    for _ in range(_ITERATIONS):
-        w = weight / line**2
-        w = w / w.sum(axis=1, keepdims=True)
-        x_mean, y_mean = w @ x, w @ y
-        across = x - x_mean[:, None]
-        spread = (w * across**2).sum(axis=1)
-        slope = np.divide((w * across * y).sum(axis=1), spread, out=np.zeros(len(w)),
-                          where=spread > 1e-12 * x_mean**2)
-        intercept = y_mean - slope * x_mean
-        line = np.maximum(intercept[:, None] + slope[:, None] * x, 0.05 * y_mean[:, None])
-    return np.stack([slope, intercept])
-
-
-def _ratios(
-    own: np.ndarray, drawn: np.ndarray, freedom: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Return slope over intercept, shape (draw,); infinite without an intercept.
-
-    Few runs drawn anew scatter too little: deviations from the line of all of them are widened as
-    Student's distribution is, with as many degrees of freedom as the line leaves.
-    """
-    widen = np.sqrt((freedom + 2) / rng.chisquare(freedom, drawn.shape[1]))
-    slope, intercept = own + (drawn - own) * widen
-    ratio = np.divide(slope, intercept, out=np.full(len(slope), np.inf), where=intercept > 0)
-    return np.maximum(ratio, 0.0)

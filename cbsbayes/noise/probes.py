@@ -1,4 +1,4 @@
-r"""Probes of gradient noise that runs logged: scales by window of training, or by accuracy range.
+r"""Probes of gradient noise that runs logged, and the noise scales of accuracy ranges.
 
 A probe at unchanged parameters logs sums (``grad_noise/…``, from verl's actor
 ``actor/grad_noise/…``): |ḡ|² as ``gbar_sq``, the unbiased |G|² as ``g_sq``, tr Σ of one sample as
@@ -8,28 +8,14 @@ prompt the covariance trace of the batch gradient is
 
     (tr Σ_between + tr Σ_within / R) / P = tr Σ / (P R),
 
-so that the noise scales below have three different units:
-
-==============  =============================  ==========
-``B_simple``    tr Σ / |G|²                    samples
-``B_between``   tr Σ_between / |G|²            prompts
-``B_within``    tr Σ_within / |G|²             rollouts
-``B_naive``     tr Σ / |ḡ|², biased            samples
-==============  =============================  ==========
-
-B_simple = R · B_between + B_within. They are momentary, and equal to a critical batch size in
-order of magnitude only [1]_; nothing here is put in the place of a fitted noise scale.
+so that tr Σ / |G|² counts samples, tr Σ_between / |G|² prompts and tr Σ_within / |G|² rollouts.
+They are momentary, and equal to a critical batch size in order of magnitude only [1]_; nothing here
+is put in the place of a fitted noise scale.
 
 The ratio of one probe means little: its denominator is often negative once the batch is far below
-the noise scale. So numerator and denominator are averaged separately, and the ratio of the averages
-gets Fieller's interval [2]_: all θ with
-
-    (X − θY)² ≤ t² (V_XX − 2θ V_XY + θ² V_YY),
-
-V the covariance of the averages. Where Y itself is not told from zero, that set has no upper end.
-
-The usual formula divides by |ḡ|², whose expectation is |G|² + tr Σ / n for n samples: it tends to
-B / (1 + B/n), which never exceeds n.
+the noise scale. So numerator and denominator are averaged separately. The usual formula divides by
+|ḡ|², whose expectation is |G|² + tr Σ / n for n samples: it tends to B / (1 + B/n), which never
+exceeds n.
 
 The thresholds of a fit cut training into accuracy ranges; one worth fewer than `MIN_EFFECTIVE`
 equal probes is joined to the next (a joined range leans to its part with the stronger gradient).
@@ -40,20 +26,15 @@ distribution, and a draw whose |G|² is not positive is a noise scale without an
 References
 ----------
 .. [1] McCandlish et al., "An Empirical Model of Large-Batch Training", 2018, Table 1.
-.. [2] Fieller, "Some Problems in Interval Estimation", J. R. Stat. Soc. B 16 (1954).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import ArrayLike
-from scipy.special import stdtrit
 
 from cbsbayes.crossings.intervals import curves_of
 from cbsbayes.errors import CBSDataError
@@ -61,23 +42,14 @@ from cbsbayes.models.laws import Law
 from cbsbayes.models.measured_noise import Part, part_sums
 from cbsbayes.posterior.fit import Fit
 
-__all__ = ["COLUMNS", "MIN_EFFECTIVE", "MIN_PROBES", "QUANTITIES", "RUN_COORDS", "Measured",
-           "Ratio", "fieller", "measured_in_ranges", "noise_scales", "probes_at_accuracy",
-           "probes_of", "probes_of_fit", "ratio_of_means"]
+__all__ = ["MIN_EFFECTIVE", "MIN_PROBES", "Measured", "measured_in_ranges", "probes_at_accuracy",
+           "probes_of", "probes_of_fit"]
 
 MIN_PROBES = 4  # fewer say nothing about their own scatter
 MIN_EFFECTIVE = 8.0  # fewer, and Student's tails leave the denominator unresolved
-RUN_COORDS = ("phase", "model", "dataset", "algorithm", "n_prompts", "n_rollouts",
-              "total_batch", "learning_rate", "seed")
+_RUN_COORDS = ("phase", "model", "dataset", "algorithm", "n_prompts", "n_rollouts",
+               "total_batch", "learning_rate", "seed")
 _SUMS = ("gbar_sq", "g_sq", "tr_sigma", "tr_between", "tr_within", "n_samples")
-QUANTITIES = {  # name: numerator, denominator, unit
-    "B_simple": ("tr_sigma", "g_sq", "samples"),
-    "B_between": ("tr_between", "g_sq", "prompts"),
-    "B_within": ("tr_within", "g_sq", "rollouts"),
-    "B_naive": ("tr_sigma", "gbar_sq", "samples"),
-}
-COLUMNS = ("window", "update_from", "update_to", "quantity", "unit", "estimate", "ci_lower",
-           "ci_upper", "ci_prob", "status", "numerator", "denominator", "n_probes", "n_samples")
 
 
 class Measured(NamedTuple):
@@ -141,7 +113,7 @@ def probes_of(sweep: xr.Dataset) -> pd.DataFrame:
             "and n_samples): ratios of single probes cannot be averaged into a noise scale; log "
             "numerators and denominators (grad_noise/tr_sigma, grad_noise/g_sq)")
     run, step = np.nonzero(complete)
-    columns: dict[str, Any] = {name: kept[name].values[run] for name in ("run", *RUN_COORDS)}
+    columns: dict[str, Any] = {name: kept[name].values[run] for name in ("run", *_RUN_COORDS)}
     columns["update"] = kept["train_step"].values[step]
     return pd.DataFrame(columns | {name: values[run, step] for name, values in sums.items()})
 
@@ -251,150 +223,3 @@ def _weighted(pairs: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.nd
     freedom = _effective(weights) - 1
     away = (pairs - mean[:, None]) * share
     return mean, away @ away.T * (1 + 1 / freedom), freedom
-
-
-def noise_scales(
-    sweep: xr.Dataset,
-    *,
-    by: Sequence[str] = ("run",),
-    n_windows: int = 4,
-    ci_prob: float = 0.9,
-) -> pd.DataFrame:
-    """Return measured noise scales by window along training.
-
-    Numerators and denominators are averaged over a window's probes separately; a ratio whose
-    denominator is not told from zero is reported as not resolved, with its lower bound.
-
-    Parameters
-    ----------
-    sweep : Dataset
-        A sweep whose runs logged gradient noise.
-    by : sequence of str
-        What makes one row: ``run``, or run coordinates whose runs (say, seeds) are pooled, e.g.
-        ``("n_prompts", "n_rollouts")``.
-    n_windows : int
-        Windows, each with about the same number of probed updates; fewer where there are fewer.
-    ci_prob : float
-        Probability of the intervals.
-
-    Returns
-    -------
-    DataFrame
-        One row per group, window and quantity: `by`, then `COLUMNS`. ``update_from`` and
-        ``update_to`` in optimizer updates; estimate and intervals in ``unit``; ``numerator`` and
-        ``denominator`` in squared gradient units; ``n_samples`` behind ḡ, mean over the probes.
-
-    Raises
-    ------
-    CBSDataError
-        If no sums were logged, or an argument is out of range.
-    """
-    if n_windows < 1:
-        raise CBSDataError(f"n_windows is {n_windows}; at least 1 is needed")
-    if not 0 < ci_prob < 1:
-        raise CBSDataError(f"ci_prob is {ci_prob:g}; valid: between 0 and 1, e.g. 0.9")
-    probes = probes_of(sweep)
-    unknown = [name for name in by if name not in ("run", *RUN_COORDS)]
-    if unknown or not by:
-        raise CBSDataError(f"cannot group by {unknown or 'nothing'}; valid: run, "
-                           f"{', '.join(RUN_COORDS)}")
-    rows = []
-    for key, group in probes.groupby(list(by), sort=True):
-        updates = np.unique(group["update"])
-        for number, part in enumerate(np.array_split(updates, min(n_windows, updates.size)), 1):
-            window = group[group["update"].between(part[0], part[-1])]
-            rows += [{**dict(zip(by, key, strict=True)), "window": number, **row}
-                     for row in _rows(window, ci_prob)]
-    return pd.DataFrame(rows, columns=[*by, *COLUMNS])
-
-
-def _rows(window: pd.DataFrame, ci_prob: float) -> Iterator[dict[str, Any]]:
-    """Yield a row of the table for every quantity that the window has."""
-    for quantity, (numerator, denominator, unit) in QUANTITIES.items():
-        held = window.dropna(subset=[numerator, denominator])
-        if held.empty:
-            continue
-        above, below = held[numerator].to_numpy(), held[denominator].to_numpy()
-        ratio = ratio_of_means(above, below, ci_prob)
-        yield {"update_from": window["update"].min(), "update_to": window["update"].max(),
-               "quantity": quantity, "unit": unit, "estimate": ratio.estimate,
-               "ci_lower": ratio.lower, "ci_upper": ratio.upper, "ci_prob": ci_prob,
-               "status": ratio.status, "numerator": above.mean(), "denominator": below.mean(),
-               "n_probes": len(held), "n_samples": held["n_samples"].mean()}
-
-
-class Ratio(NamedTuple):
-    """A ratio of two averages.
-
-    Attributes
-    ----------
-    estimate : float
-        NaN where it is not resolved.
-    lower, upper : float
-        Fieller's interval; from a lower bound to infinity where the ratio is not resolved.
-    status : str
-        ``resolved``; ``not_resolved`` where the denominator's own interval covers zero;
-        ``too_few`` below `MIN_PROBES`.
-    """
-
-    estimate: float
-    lower: float
-    upper: float
-    status: str
-
-
-def ratio_of_means(numerator: ArrayLike, denominator: ArrayLike, ci_prob: float = 0.9) -> Ratio:
-    """Return mean(numerator) / mean(denominator) with Fieller's interval.
-
-    Parameters
-    ----------
-    numerator, denominator : array_like
-        Dims (probe,): unbiased estimates of one probe each, any units; probes are independent,
-        the two values of a probe are not.
-    ci_prob : float
-        Probability of the interval.
-
-    Returns
-    -------
-    Ratio
-        In units of numerator over denominator.
-    """
-    pairs = np.stack([np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)])
-    n = pairs.shape[1]
-    if n < MIN_PROBES:
-        return Ratio(math.nan, -math.inf, math.inf, "too_few")
-    quantile = float(stdtrit(n - 1, (1 + ci_prob) / 2))
-    x, y = pairs.mean(axis=1)
-    lower, upper = fieller(x, y, np.cov(pairs) / n, quantile)
-    if math.isinf(upper):
-        return Ratio(math.nan, lower, upper, "not_resolved")
-    return Ratio(float(x / y), lower, upper, "resolved")
-
-
-def fieller(x: float, y: float, covariance: np.ndarray, quantile: float) -> tuple[float, float]:
-    """Return Fieller's interval of x / y for a quantity that cannot be negative.
-
-    Parameters
-    ----------
-    x, y : float
-        Two averages; the truth behind `y` is not negative.
-    covariance : ndarray
-        Dims (2, 2): their covariance.
-    quantile : float
-        Of Student's t (or the normal) distribution.
-
-    Returns
-    -------
-    tuple of float
-        Lower and upper end. The upper end is infinite where `y` is not told from zero; the lower
-        end then still bounds the ratio from below, or is 0 where `x` is not told from zero either.
-    """
-    a = y * y - quantile**2 * covariance[1, 1]
-    b = x * y - quantile**2 * covariance[0, 1]
-    c = x * x - quantile**2 * covariance[0, 0]
-    if y > 0 and a > 0:
-        root = math.sqrt(max(b * b - a * c, 0.0))
-        return float((b - root) / a), float((b + root) / a)
-    if a <= 0 < c and x > 0:
-        return float(c / (b + math.sqrt(b * b - a * c))), math.inf
-    return 0.0, math.inf

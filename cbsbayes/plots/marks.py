@@ -247,8 +247,7 @@ def median_text(draws: np.ndarray, prob: float) -> str:
 
 
 def add_tip(ax: Axes, x: float, y: float, text: str, threshold: float | None = None) -> None:
-    """Say what the pointer is told at a place of the axes; of which target, where there are more.
-    """
+    """Say what the pointer is told at a place of the axes, and of which target if of one."""
     ax.plot([x], [y], ls="none", visible=False, gid="tip" if threshold is None else
             f"tip-{threshold!r}", label=f"_{text}", scalex=False, scaley=False)
 

@@ -298,7 +298,7 @@ def with_parts(choice: LawChoice, ds: xr.Dataset, noise: pd.DataFrame) -> LawCho
         Probes of these runs.
     """
     groups = noise["n_rollouts"] >= MIN_ROLLOUTS
-    parts = noise.loc[groups, ["tr_between", "tr_within"]].notna().all(axis=1).any()
+    parts = noise.loc[groups].reindex(columns=["tr_between", "tr_within"]).notna().all(axis=1).any()
     if choice.law.two_axis or is_one_axis(ds) or not parts:
         return choice
     ending = "_plain" if without_baseline(ds) else ""

@@ -20,9 +20,9 @@ from cbsbayes.models.laws import get_law
 from cbsbayes.simulation.sweep import levels
 from cbsbayes.simulation.truth import truth_of
 from cbsbayes.sweep.dataset import digest, validate
-from cbsbayes.sweep.schema import AXES
+from cbsbayes.sweep.schema import AXES, VARIABLES
 
-__all__ = ["with_gradient_noise"]
+__all__ = ["with_gradient_noise", "with_gradient_norms"]
 
 _TRACE = 50.0  # tr Σ_between, about constant along training in the shipped sweep
 
@@ -52,19 +52,13 @@ def with_gradient_noise(
     CBSDataError
         If the sweep was not simulated under a law of two axes, or an argument is not valid.
     """
-    truth = truth_of(ds)
-    if set(truth.scales(truth.start)) != {"B_prompt", "B_rollout"}:
-        raise CBSDataError(f"gradient noise is simulated in two parts; law {truth.law!r} has one")
     if every < 1 or not dimensions > 0:
         raise CBSDataError(f"every is {every} and dimensions {dimensions:g}; valid: 1 and more, "
                            "above 0")
     rng = np.random.default_rng(random_seed)
     updates = np.arange(0.0, ds["step"].values.max(), every)
     prompts, rollouts = (ds[n].values[:, None].astype(float) for n in ("n_prompts", "n_rollouts"))
-    trained = np.broadcast_to(updates, (ds.sizes["run"], updates.size))
-    level = levels(truth, ds, ds["true_run_effect"].values, trained)
-    scales = {name: np.exp(offset) * value for name, value in truth.scales(level).items()}
-    divisor = np.maximum(get_law(truth.law).group_divisor(rollouts), 1.0)
+    scales, divisor = _scales_at(ds, updates, offset)
     signal = _TRACE / scales["B_prompt"]
     within = scales["B_rollout"] * signal * rollouts / divisor
     whole = (scales["B_prompt"] + scales["B_rollout"] / divisor) / prompts
@@ -85,3 +79,40 @@ def with_gradient_noise(
         axis.dims, updates + 1, {"long_name": axis.long_name, "units": axis.units}))
     probed.attrs["true_noise_offset"] = float(offset)
     return validate(probed.assign_attrs(digest=digest(probed)))
+
+
+def with_gradient_norms(
+    ds: xr.Dataset, *, offset: float = 0.0, dimensions: float = 64.0, random_seed: int = 0
+) -> xr.Dataset:
+    """Return a simulated sweep whose runs logged the norm of every update's gradient.
+
+    Its square has the mean |G|² + tr Σ/P at the accuracy in the middle of two evaluations;
+    other parameters and errors as for `with_gradient_noise`.
+    """
+    rng = np.random.default_rng(random_seed)
+    step = ds["step"].values
+    scales, divisor = _scales_at(ds, (step[1:] + step[:-1]) / 2, offset)
+    signal = _TRACE / scales["B_prompt"]
+    whole = (scales["B_prompt"] + scales["B_rollout"] / divisor) / ds["n_prompts"].values[:, None]
+    freedom = dimensions * np.diff(step)
+    norms = signal * (1 + whole * rng.chisquare(freedom, signal.shape) / freedom)
+    logged = ds.assign(grad_norm_sq=(
+        ("run", "step"), np.insert(norms, 0, np.nan, axis=1),
+        {"long_name": VARIABLES["grad_norm_sq"].long_name,
+         "units": VARIABLES["grad_norm_sq"].units}))
+    logged.attrs["true_noise_offset"] = float(offset)
+    return validate(logged.assign_attrs(digest=digest(logged)))
+
+
+def _scales_at(
+    ds: xr.Dataset, updates: np.ndarray, offset: float
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return noise scales after `updates`, shape (run, update) each, and what groups divide by."""
+    truth = truth_of(ds)
+    if set(truth.scales(truth.start)) != {"B_prompt", "B_rollout"}:
+        raise CBSDataError(f"gradient noise is simulated in two parts; law {truth.law!r} has one")
+    trained = np.broadcast_to(updates, (ds.sizes["run"], updates.size))
+    level = levels(truth, ds, ds["true_run_effect"].values, trained)
+    divisor = get_law(truth.law).group_divisor(ds["n_rollouts"].values[:, None].astype(float))
+    return ({name: np.exp(offset) * value for name, value in truth.scales(level).items()},
+            np.maximum(divisor, 1.0))

@@ -10,7 +10,6 @@ import pytest
 
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.crossings.thresholds import choose_thresholds
-from cbsbayes.noise.probes import noise_scales
 from cbsbayes.sweep.files import default_sweep_path, read_sweep
 from cbsbayes.sweep.groups import group_of
 from data.archive import pack
@@ -85,6 +84,5 @@ def test_the_archive_holds_the_evaluations_and_nothing_of_the_machine(folder, ds
 def test_noise_was_probed_in_every_run(ds):
     probed = np.isfinite(ds["noise_tr_sigma"]).sum("train_step")
     assert int(probed.min()) >= 5
-    table = noise_scales(ds, by=("n_rollouts",), n_windows=1)
-    held = table[(table["quantity"] == "B_simple") & (table["n_rollouts"] == 8)].iloc[0]
-    assert held["status"] == "resolved"
+    signal = ds["noise_g_sq"].isel(run=np.flatnonzero(ds["n_rollouts"].values == 8))
+    assert signal.mean() > 3 * signal.std() / np.sqrt(signal.notnull().sum())

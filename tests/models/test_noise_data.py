@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from crossing_tables import crossings_table
+from fieller import fieller
 from noise_tables import noise_for
 from scipy.stats import multivariate_normal
 
@@ -14,7 +15,6 @@ from cbsbayes.inference.sampling import crossing_density
 from cbsbayes.models.crossing_data import crossing_data
 from cbsbayes.models.crossing_parameters import CrossingParameters
 from cbsbayes.models.laws import LAWS
-from cbsbayes.noise.probes import fieller
 
 LAW = LAWS["total"]
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from fieller import fieller
 from fitted import changed, few_figures
+from scipy.special import stdtrit
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import get_law
@@ -19,7 +21,7 @@ from cbsbayes.noise.beside_fit import (
     shown_rows,
     verdict_of,
 )
-from cbsbayes.noise.probes import MIN_PROBES, measured_in_ranges, probes_of_fit, ratio_of_means
+from cbsbayes.noise.probes import MIN_PROBES, measured_in_ranges, probes_of_fit
 from cbsbayes.plots import plot_noise_against_fit
 from cbsbayes.plots.style import detached
 from cbsbayes.report.facts import Facts
@@ -93,9 +95,9 @@ class TestMeasured:
         rng = np.random.default_rng(2)
         probes = probes_at(rng, np.full(30, 0.5), signal=1.0, noise=50.0, samples=np.full(30, 32.0))
         draws = in_one_range(probes, 200_000).draws
-        exact = ratio_of_means(probes["tr_sigma"] / 8, probes["g_sq"])
-        assert np.quantile(draws, [0.05, 0.95]) == pytest.approx([exact.lower, exact.upper],
-                                                                 rel=0.01)
+        sums = np.stack([probes["tr_sigma"] / 8, probes["g_sq"]])
+        exact = fieller(*sums.mean(axis=1), np.cov(sums) / 30, stdtrit(29, 0.95))
+        assert np.quantile(draws, [0.05, 0.95]) == pytest.approx(exact, rel=0.01)
 
     def test_a_range_with_too_few_probes_is_joined_to_the_next(self):
         rng = np.random.default_rng(3)

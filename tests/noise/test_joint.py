@@ -21,7 +21,7 @@ from cbsbayes.posterior.surface import Surface
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.fit_page import fit_page
 from cbsbayes.report.folder import write_fit
-from cbsbayes.simulation.noise import with_gradient_noise
+from cbsbayes.simulation.noise import with_gradient_noise, with_gradient_norms
 from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.simulation.truth import true_steps
 from cbsbayes.sweep.files import write_sweep
@@ -63,6 +63,21 @@ def row(table, quantity):
 def noise_section(fit):
     page = fit_page(Facts(fit), [])
     return next(section for section in page.sections if section.slug == "noise")
+
+
+@pytest.mark.mcmc
+def test_norms_are_taken_where_no_probe_was_logged():
+    """Their offset comes back, and N is told better than without them."""
+    ds = with_gradient_norms(simulate_sweep("p1", 2, eval_every=10, random_seed=11),
+                             offset=OFFSET, random_seed=11)
+    fit = fit_jointly(ds, law="two_axis", thresholds=THRESHOLDS, sampler=SETTINGS,
+                      alternatives=False)
+    found = row(fit.noise_joint, "noise_offset")
+    assert found["with_lower"] < OFFSET < found["with_upper"]
+    assert found["with_upper"] - found["with_lower"] < 1.2  # the prior's: 3.3
+    with pytest.raises(CBSDataError, match=r"no run has grad_noise/ metrics.*no run logged "
+                       r"gradient norms.*leave --use-gradient-noise out"):
+        fit_jointly(ds.drop_vars("grad_norm_sq"))
 
 
 @pytest.mark.mcmc
@@ -122,7 +137,7 @@ class TestOneBatch:
             assert high - low < 2.0
 
     def test_without_the_measurement_there_is_no_fit_and_it_says_so(self, anchored, one_batch):
-        with pytest.raises(CBSDataError, match="1 batch size"):
+        with pytest.raises(CBSDataError, match="may be fitted: 1; a law"):
             fit_sweep(one_batch, sampler=SETTINGS)
         assert (anchored.noise_joint["verdict"] == "").all()
         assert any("cannot be fitted: the runs have 1 batch" in s

@@ -7,6 +7,8 @@ import pytest
 import xarray as xr
 
 from cbsbayes.errors import CBSDataError
+from cbsbayes.models.laws import get_law
+from cbsbayes.models.measured_noise import noise_data
 from cbsbayes.noise.beside_fit import noise_comparison
 from cbsbayes.noise.norms import norms_at_accuracy, norms_in_ranges
 from cbsbayes.posterior.fit import Fit
@@ -52,6 +54,21 @@ def test_intervals_hold_a_known_scale():
             widths.append(np.log(high / low))
     assert 0.83 * 120 <= held <= 118
     assert np.median(widths) < 0.5
+
+
+def test_as_data_of_the_model_they_are_the_line_with_its_error():
+    """Slope over intercept near the truth; a range with two batch sizes has no data."""
+    norms = norms_at_accuracy(sweep_with_norms(np.random.default_rng(3)), None)
+    kept = norms[(norms["level"] < 0.6) | norms["n_prompts"].isin([8, 128])]
+    data = noise_data(kept, get_law("two_axis_free"), EDGES)
+    assert (data.parts, data.n_rollouts, data.mix.tolist()) == (("N",), 8, [[1.0, 1 / 7]])
+    assert data.known.tolist() == [True, True]
+    assert data.freedom.tolist() == [13, 13]
+    np.testing.assert_allclose(data.estimate[:, 0] / data.estimate[:, 1], NOISE[:2], rtol=0.2)
+    np.testing.assert_allclose(data.estimate[:, 1], SIGNAL, rtol=0.1)
+    assert data.resolved().all()
+    with pytest.raises(CBSDataError, match="gradient norms of 3 batch sizes at one group size"):
+        noise_data(kept[kept["n_prompts"] <= 16], get_law("two_axis_free"), EDGES)
 
 
 def test_a_range_of_few_batch_sizes_is_joined_to_the_next():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.noise.probes import noise_scales, probes_of
-from cbsbayes.simulation.noise import with_gradient_noise
+from cbsbayes.noise.probes import probes_of
+from cbsbayes.simulation.noise import with_gradient_noise, with_gradient_norms
 from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.simulation.truth import truth_of
 
@@ -20,13 +20,9 @@ def base():
 
 def test_ratios_of_averages_are_the_true_scales_times_the_offset(base):
     ds = with_gradient_noise(base, every=5, offset=0.7, random_seed=1)
-    table = noise_scales(ds, by=("n_rollouts",), n_windows=1, ci_prob=0.999)
-    found = table.set_index("quantity")
-    truth = {"B_between": 90.0, "B_within": 500.0 * 8 / 7}
-    for quantity, value in truth.items():
-        row = found.loc[quantity]
-        assert row["ci_lower"] < np.exp(0.7) * value < row["ci_upper"]
-        assert row["ci_upper"] / row["ci_lower"] < 1.5
+    sums = probes_of(ds)[["tr_between", "tr_within", "g_sq"]].mean()
+    np.testing.assert_allclose(sums[:2] / sums["g_sq"], np.exp(0.7) * np.array([90, 500 * 8 / 7]),
+                               rtol=0.2)
 
 
 def test_scatter_of_the_signal_is_what_is_stated(base):
@@ -48,6 +44,17 @@ def test_noise_follows_accuracy_and_the_sweep_stays_valid():
     assert between.isel(train_step=0).values == pytest.approx(start, rel=1e-3)
     assert (np.diff(between.values, axis=1) > 0).all()
     assert ds.attrs["true_noise_offset"] == 0.0
+
+
+def test_norms_have_the_mean_of_signal_and_noise_over_prompts(base):
+    ds = with_gradient_norms(base, offset=0.7, dimensions=1e6, random_seed=1)
+    signal = 50.0 / (90.0 * np.exp(0.7))
+    whole = np.exp(0.7) * (90.0 + 500.0 / 7) / ds["n_prompts"].values
+    norms = ds["grad_norm_sq"].values
+    assert np.isnan(norms[:, 0]).all()
+    np.testing.assert_allclose(norms[:, 1:], (signal * (1 + whole))[:, None].repeat(
+        norms.shape[1] - 1, axis=1), rtol=5e-3)
+    assert ds.attrs["true_noise_offset"] == 0.7
 
 
 def test_what_has_no_two_parts_is_refused(base):
