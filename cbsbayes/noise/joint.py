@@ -45,8 +45,7 @@ def fit_jointly(sweep: xr.Dataset, *, noise: bool | pd.DataFrame = True, **optio
         A sweep whose runs logged gradient noise, unless a table is given.
     noise : bool or DataFrame
         True: what the fitted runs logged, probes or else gradient norms; or a table of snapshots
-        with standard errors
-        (`cbsbayes.models.measured_noise.SNAPSHOT_COLUMNS`).
+        with standard errors (`cbsbayes.models.measured_noise.SNAPSHOT_COLUMNS`).
     **options
         Of `cbsbayes.posterior.fit_sweep.fit_sweep`.
 
