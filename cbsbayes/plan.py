@@ -49,6 +49,7 @@ def _run(options: argparse.Namespace) -> int:
         plan_page,
         read_like,
         runs_table,
+        second_rate_table,
     )
     from cbsbayes.sweep.files import write_whole
     from cbsbayes.sweep.output_folder import output_folder
@@ -66,8 +67,10 @@ def _run(options: argparse.Namespace) -> int:
         write_whole(folder / "plan.json",
                     json.dumps(record, indent=2, allow_nan=False) + "\n")
         page = plan_page(plan, facts, record, figures)
-        write_page(page, folder, {"plan": plan.table, "runs": plan.runs})
-    tables = [candidates_table(plan, SHOWN)] + ([runs_table(plan)] if len(plan.runs) > 1 else [])
+        write_page(page, folder, {"plan": plan.table, "runs": plan.runs}
+                   | ({"second_rate": plan.second_rate} if len(plan.second_rate) else {}))
+    tables = [candidates_table(plan, SHOWN),
+              *([runs_table(plan)] if len(plan.runs) > 1 else []), second_rate_table(plan)]
     print_result(options, record, page.asked,
                  [*page.answer, record["lines_from"], *record["lines"]], page.cautions, tables)
     return exit_status([fit])
@@ -77,7 +80,7 @@ def _request(options: argparse.Namespace) -> Request:
     from cbsbayes.decisions.candidates import Choices, Request
 
     choices = Choices(options.n_prompts, options.n_rollouts, options.updates, options.eval_every,
-                      options.reach)
+                      options.reach, options.learning_rates)
     return Request(
         quantity=options.quantity, threshold=options.threshold,
         budget=float("inf") if options.budget is None else options.budget, runs=options.runs,
@@ -155,7 +158,9 @@ def _phases(
         if unknown:
             raise CBSDataError(f"the sweep does not say the {' nor the '.join(unknown)} of its "
                                "runs, which a phase file has to; give --like PHASE_FILE")
-        files = phase_files(plan.runs, head, plan.tried.every, target.stem)
+        files = {name: text for runs, name in ((plan.runs, target.stem),
+                                               (plan.second_rate, f"{target.stem}_second_rate"))
+                 for name, text in phase_files(runs, head, plan.tried.every, name).items()}
     except CBSDataError as error:
         if options.write_phase:
             raise
@@ -176,7 +181,7 @@ def _record(
     ends = {name: float(end) for name, end in
             interval_columns("ci", quantity.values, plan.ci_prob).items()}
     records = [json.loads(table.to_json(orient="records", double_precision=12))
-               for table in (plan.runs, plan.table)]
+               for table in (plan.runs, plan.table, plan.second_rate)]
     return finite({
         "command": command, "group": fit.group, "law": fit.law.name,
         "data_digest": fit.settings["data_digest"],
@@ -187,7 +192,7 @@ def _record(
         "cost_unit": plan.cost.unit, "evaluated_every": plan.tried.every,
         "request": asdict(plan.request), "sentences": plan_sentences(plan),
         "notes": [*notes, *plan_notes(plan, facts)], "runs": records[0], "candidates": records[1],
-        "lines": lines, "lines_from": lines_from})
+        "second_rate": records[2], "lines": lines, "lines_from": lines_from})
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from fitted import (  # noqa: F401
     fit,
     one_axis,
     prompts_sweep,
+    rate_fit,
     real_fit,
     rollouts_alone,
     sweep,

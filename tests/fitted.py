@@ -109,6 +109,7 @@ def groups_sweep(second=8, few=""):
                      metric=first["metric"].values.tolist())
 
 
+RATES = (3e-7, 1e-6, 2e-6)
 QUICK = ("--sampler", "nutpie", "--draws", "200", "--tune", "100", "--seed", "1")
 
 
@@ -209,6 +210,14 @@ def rollouts_alone() -> Fit:
     """A fit of runs that vary rollouts only, its draws from the quick sampler."""
     with quick_sampling():
         return fit_sweep(simulate_sweep("p2b", 1), sampler=SETTINGS, alternatives=False)
+
+
+@pytest.fixture(scope="session")
+def rate_fit() -> Fit:
+    """A fit of one group size at several learning rates, its draws from the quick sampler."""
+    ds = simulate_sweep("lr", rates=RATES, max_updates=1500, random_seed=1)
+    with quick_sampling():
+        return fit_sweep(ds, thresholds=[0.65, 0.7], sampler=SETTINGS)
 
 
 @pytest.fixture(scope="session")

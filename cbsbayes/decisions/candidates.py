@@ -1,14 +1,16 @@
-"""Runs that could be next: batch, length in updates, seed, price; and where the fit is stretched.
+"""Runs that could be next: batch, rate, updates, seed, price; and where the fit is stretched.
 
 By default the batches are all pairs of the n_prompts and n_rollouts tried whose total batch is
-inside the range tried, and a run lasts until nine of ten new runs are past the target, or past the
-middle threshold, whichever the fit says.
+inside the range tried, under a law that knows the learning rate each at the rates tried, and a run
+lasts until nine of ten new runs are past the target, or past the middle threshold, whichever the
+fit says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -20,9 +22,13 @@ from cbsbayes.decisions.step_times import Cost
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import batch_axes
 from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.fit_sweep import OTHER_RATE
+from cbsbayes.sweep.groups import rounded_rates
 
-__all__ = ["Choices", "Request", "TriedRuns", "candidates", "tried_runs"]
+__all__ = ["AXES", "Choices", "Request", "TriedRuns", "candidates", "second_rate", "tried_runs"]
 
+AXES = ["n_prompts", "n_rollouts", "learning_rate"]
+"""Columns that say which run one is, but for its length and seed."""
 _MOST_TIMES = 10.0  # the longest run tried: a fit says little of S far beyond
 
 
@@ -34,6 +40,8 @@ class TriedRuns:
     ----------
     batches : numpy.ndarray
         n_prompts and n_rollouts of every run, of one axis total batch and 1, shape (run, 2).
+    rates : numpy.ndarray
+        Learning rates, shape (run,); NaN where not known.
     seeds : numpy.ndarray
         Of every run, shape (run,); -1 where not known.
     every : float
@@ -43,6 +51,7 @@ class TriedRuns:
     """
 
     batches: np.ndarray
+    rates: np.ndarray
     seeds: np.ndarray
     every: float
     longest: float
@@ -52,9 +61,23 @@ class TriedRuns:
         """Whether runs state a total batch only."""
         return bool((self.batches[:, 1] == 1).all())
 
-    def next_seeds(self, batch: ArrayLike, count: int = 1) -> list[int]:
-        """Return seeds that a batch has not been run with: the sweep's lowest, then new ones."""
-        used = set(self.seeds[(self.batches == np.asarray(batch)).all(axis=1)].tolist())
+    def like(self, run: ArrayLike) -> np.ndarray:
+        """Return which runs had this n_prompts, n_rollouts and learning rate, shape (run,)."""
+        runs = np.column_stack([self.batches, self.rates])
+        return np.isclose(runs, np.asarray(run), rtol=1e-6, atol=0.0, equal_nan=True).all(axis=1)
+
+    def rate_at(self, n_prompts: float, n_rollouts: float) -> float:
+        """Return the learning rate of a batch where each batch has one: its own, or by its rule."""
+        own = self.rates[(self.batches == (n_prompts, n_rollouts)).all(axis=1)]
+        if own.size or np.isnan(self.rates).any():
+            return float(own[0]) if own.size else np.nan
+        axes = np.column_stack([np.ones(len(self.rates)), np.log(self.batches)])
+        power = np.linalg.lstsq(axes, np.log(self.rates))[0]
+        return float(f"{np.exp(power @ (1.0, np.log(n_prompts), np.log(n_rollouts))):.6g}")
+
+    def next_seeds(self, run: ArrayLike, count: int = 1) -> list[int]:
+        """Return seeds that such a run was not made with: the sweep's lowest, then new ones."""
+        used = set(self.seeds[self.like(run)].tolist())
         known = [seed for seed in np.unique(self.seeds).tolist() if seed >= 0]
         first_new = max([0, *known]) + 1
         free = [seed for seed in known if seed not in used]
@@ -77,6 +100,8 @@ class Choices:
         Updates between evaluations.
     reach : float
         Share of new runs past a threshold at their end.
+    rates : sequence of float, optional
+        Learning rates at which all these batches are taken, of a law that knows them.
     """
 
     prompts: Sequence[float] | None = None
@@ -84,6 +109,7 @@ class Choices:
     updates: Sequence[float] | None = None
     every: float | None = None
     reach: float = 0.9
+    rates: Sequence[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +154,8 @@ class Request:
                 ("data_sets", self.data_sets, self.data_sets >= 8, "at least 8"),
                 ("draws", self.draws, self.draws >= 200, "at least 200"),
                 ("every", choices.every, choices.every is None or choices.every > 0, "above 0"),
+                ("learning_rates", choices.rates,
+                 all(0 < rate < np.inf for rate in choices.rates or ()), "above 0 and finite"),
                 ("updates", choices.updates, all(n >= 0 for n in choices.updates or ()),
                  "0 and more")):
             if not holds:
@@ -143,8 +171,9 @@ def tried_runs(fit: Fit) -> TriedRuns:
     ends = [fitted["lower"].values.ravel(), fitted["upper"].values.ravel()]
     ends += [sweep["last_step"].values] if "last_step" in sweep else []
     updates = np.concatenate(ends)
-    return TriedRuns(np.column_stack(batch_axes(fitted)), seeds.astype(int), _every(sweep, fitted),
-                     float(updates[np.isfinite(updates)].max()))
+    return TriedRuns(np.column_stack(batch_axes(fitted)),
+                     rounded_rates(fitted["learning_rate"].values), seeds.astype(int),
+                     _every(sweep, fitted), float(updates[np.isfinite(updates)].max()))
 
 
 def _every(sweep: xr.Dataset, fitted: xr.Dataset) -> float:
@@ -183,34 +212,37 @@ def candidates(
     Returns
     -------
     pandas.DataFrame
-        ``n_prompts, n_rollouts`` (of one axis the total batch and 1), ``total_batch, updates`` and
-        ``seed`` of the run; ``cost, cost_lower, cost_upper, cost_unit, cost_range``, the interval
-        of a cost from step times; ``runs_tried`` of that batch so far; ``extrapolated`` where it is
-        outside the range tried; ``reach``, the probability that one new run passes the target's
-        threshold by then.
+        ``n_prompts, n_rollouts`` (of one axis the total batch and 1), ``total_batch,
+        learning_rate, updates`` and ``seed`` of the run; ``cost, cost_lower, cost_upper, cost_unit,
+        cost_range``, the interval of a cost from step times; ``runs_tried`` of that batch and rate
+        so far; ``extrapolated`` where either is outside the range tried; ``reach``, the
+        probability that one new run passes the target's threshold by then.
 
     Raises
     ------
     CBSDataError
-        If the law has no value at a batch, or a price is not positive.
+        If the law has no value at a batch, knows no learning rate to choose, or a price is not
+        positive.
     """
     levels, prob = fit.thresholds, float(fit.settings["ci_prob"])
     target = len(levels) - 1 if np.isnan(threshold) else int(np.abs(levels - threshold).argmin())
     rows = []
-    for prompts, rollouts in _batches(fit, tried, choices).tolist():
-        batch = (prompts, rollouts)
-        new = fit.new_run(*batch, random_seed=random_seed).values[..., 0]
+    for batch, rate in _runs(fit, tried, choices):
+        new = fit.new_run(*batch, learning_rate=rate if fit.law.learning_rate else None,
+                          random_seed=random_seed).values[..., 0]
+        beyond = rate < tried.rates.min() or rate > tried.rates.max()
         shared = {
-            "n_prompts": prompts, "n_rollouts": rollouts, "total_batch": prompts * rollouts,
-            "seed": tried.next_seeds(batch)[0], "cost_unit": cost.unit,
-            "cost_range": cost.range(*batch),
-            "runs_tried": int((tried.batches == batch).all(axis=1).sum()),
-            "extrapolated": bool(range_of([batch], tried.batches)[0] == "extrapolated")}
+            "n_prompts": batch[0], "n_rollouts": batch[1], "total_batch": batch[0] * batch[1],
+            "learning_rate": rate, "seed": tried.next_seeds((*batch, rate))[0],
+            "cost_unit": cost.unit, "cost_range": cost.range(*batch),
+            "runs_tried": int(tried.like((*batch, rate)).sum()),
+            "extrapolated": bool(beyond
+                                 or range_of([batch], tried.batches)[0] == "extrapolated")}
         for length in choices.updates or _lengths(new[:, sorted({target, len(levels) // 2})],
                                                   tried, choices.reach):
             price = cost.price(*batch, length)
             if not (np.isfinite(price) and price > 0):
-                raise CBSDataError(f"the price of n_prompts {prompts:g}, n_rollouts {rollouts:g}, "
+                raise CBSDataError(f"the price of n_prompts {batch[0]:g}, n_rollouts {batch[1]:g}, "
                                    f"{length:g} updates is {price:g} {cost.unit}; valid: above 0")
             ends = interval_columns("cost", cost.draws(*batch) * length, prob)
             known = cost.step_times is not None
@@ -219,6 +251,53 @@ def candidates(
                 "updates": length, "cost": price,
                 "reach": float((new[:, target] <= np.log(max(length, 1e-9))).mean())})
     return pd.DataFrame(rows)
+
+
+def second_rate(
+    fit: Fit, tried: TriedRuns, choices: Choices, cost: Cost, threshold: float
+) -> pd.DataFrame:
+    """Return the runs at another learning rate that a fit of one rate for each batch lacks.
+
+    The smallest, a middle and the largest batch along the prompts at the n_rollouts of most runs,
+    at three times their rate, as long as a run at the rate used would be. What they tell cannot be
+    computed: the law that was fitted has no learning rate.
+
+    Parameters
+    ----------
+    fit, tried, choices, cost, threshold
+        As of `candidates`; the batches of `choices` do not count.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns of `candidates`; empty where the law knows the rate, a rate is not known, or there
+        are fewer than three batches.
+    """
+    rollouts = float(pd.Series(tried.batches[:, 1]).mode().max())
+    prompts = np.unique(tried.batches[tried.batches[:, 1] == rollouts, 0])
+    if fit.law.learning_rate or np.isnan(tried.rates).any() or len(prompts) < 3:
+        return pd.DataFrame()
+    three = replace(choices, prompts=prompts[[0, len(prompts) // 2, -1]].tolist(),
+                    rollouts=None if tried.one_axis else [rollouts])
+    runs = candidates(fit, tried, three, cost, threshold)
+    longest = runs.loc[runs.groupby("n_prompts")["updates"].idxmax()]
+    other = longest.assign(learning_rate=rounded_rates(OTHER_RATE * longest["learning_rate"]))
+    return other.assign(seed=[tried.next_seeds(run)[0] for run in other[AXES].to_numpy()])
+
+
+def _runs(
+    fit: Fit, tried: TriedRuns, choices: Choices
+) -> list[tuple[tuple[float, float], float]]:
+    """Return the batches to choose from, each with the learning rates to choose from."""
+    batches = [(float(p), float(g)) for p, g in _batches(fit, tried, choices)]
+    if fit.law.learning_rate:
+        rates = np.unique(tried.rates if choices.rates is None else choices.rates)
+        return list(product(batches, rates.tolist()))
+    if choices.rates is not None:
+        raise CBSDataError(f"learning rates cannot be chosen: the law {fit.law.name} of this fit "
+                           "knows none; fit runs of several rates together, or leave "
+                           "--learning-rates out")
+    return [(batch, tried.rate_at(*batch)) for batch in batches]
 
 
 def _batches(fit: Fit, tried: TriedRuns, choices: Choices) -> np.ndarray:

@@ -23,11 +23,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit import Fit, fitted_threshold
+from cbsbayes.posterior.learning_rate import rate_quantities, rate_table
 from cbsbayes.posterior.quantities import GAIN, Design, Quantity, design_of, quantities
 from cbsbayes.posterior.tidy import STATUSES
 
@@ -44,7 +46,7 @@ class PlannedQuantity:
     Attributes
     ----------
     name, at, unit : str
-        As in ``cbs.csv``.
+        As in ``cbs.csv`` or ``learning_rate.csv``.
     threshold : float
         NaN for a quantity that all thresholds share.
     values : numpy.ndarray
@@ -87,8 +89,10 @@ def planned_quantity(
     usual = int(fit.crossings["n_rollouts"].to_series().mode().max())
     default = "cbs_samples" if design.one_axis else f"cbs_prompts@n_rollouts={usual}"
     name, at = _parsed(asked or default)
-    found = _find(name, at, quantities(fit.law, fit.posterior, _extended(design, at)))
-    rows = fit.cbs[(fit.cbs["quantity"] == found.name) & (fit.cbs["at"] == found.at)]
+    found = _find(name, at, [*quantities(fit.law, fit.posterior, _extended(design, at)),
+                             *rate_quantities(fit, fit.posterior)])
+    known = pd.concat([fit.cbs, rate_table(fit)]) if fit.law.learning_rate else fit.cbs
+    rows = known[(known["quantity"] == found.name) & (known["at"] == found.at)]
     status = dict(zip(rows["threshold"].astype(float), rows["status"].astype(str), strict=True))
     level, chosen = float("nan"), found.draws
     if "threshold" in found.draws.dims:
@@ -106,11 +110,11 @@ def _parsed(text: str) -> tuple[str, dict[str, float]]:
     name, _, rest = text.strip().partition("@")
     at: dict[str, float] = {}
     for part in filter(None, map(str.strip, rest.split(","))):
-        found = re.fullmatch(r"(\w+) *= *(\d+\.?\d*|\.\d+)", part)
+        found = re.fullmatch(r"(\w+) *= *((\d+\.?\d*|\.\d+)(e-?\d+)?)", part)
         if found is None or float(found[2]) == 0.0:
             raise CBSDataError(f"quantity {text!r}: {part!r} is not of the form n_rollouts=8; "
                                "valid: NAME or NAME@key=value, keys n_prompts, n_rollouts, "
-                               "total_batch, gain")
+                               "total_batch, learning_rate, gain")
         at[found[1]] = float(found[2])
     return name.strip(), at
 

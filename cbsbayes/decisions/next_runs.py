@@ -22,7 +22,14 @@ import xarray as xr
 
 from cbsbayes.crossings.intervals import INTERVAL, LEFT, RIGHT
 from cbsbayes.decisions.batches import COLUMNS, as_fit
-from cbsbayes.decisions.candidates import Request, TriedRuns, candidates, tried_runs
+from cbsbayes.decisions.candidates import (
+    AXES,
+    Request,
+    TriedRuns,
+    candidates,
+    second_rate,
+    tried_runs,
+)
 from cbsbayes.decisions.information import (
     Information,
     PlannedQuantity,
@@ -37,7 +44,6 @@ from cbsbayes.models.crossing import run_log_likelihoods
 from cbsbayes.models.crossing_data import CrossingData, crossing_data
 from cbsbayes.models.crossing_parameters import CrossingArrays, CrossingParameters, crossing_arrays
 from cbsbayes.posterior.fit import Fit, stacked, thinned
-from cbsbayes.posterior.learning_rate import usual_rate
 
 __all__ = ["Judge", "Plan", "choose_set", "crossing_bounds", "evaluations",
            "plan_runs"]
@@ -69,6 +75,9 @@ class Plan:
     runs : pandas.DataFrame
         The set, in order, `COLUMNS` of ``runs``: those of a candidate and ``added, added_error,
         together, together_error, width_ratio, cost_so_far``.
+    second_rate : pandas.DataFrame
+        Runs at a learning rate that the law fitted does not know, `COLUMNS` of ``second_rate``;
+        empty where it knows the rate. They have no rank: what they tell cannot be computed.
     quantity : PlannedQuantity
         What is to be known better.
     tried : TriedRuns
@@ -83,6 +92,7 @@ class Plan:
 
     table: pd.DataFrame
     runs: pd.DataFrame
+    second_rate: pd.DataFrame
     quantity: PlannedQuantity
     tried: TriedRuns
     cost: Cost
@@ -128,13 +138,15 @@ def plan_runs(
     if len(options) * judge.nothing.size > _MOST_NUMBERS:
         raise CBSDataError(f"{len(options)} candidates × {len(judge.nothing)} simulated data sets "
                            f"× {judge.nothing.shape[1]} draws are too many; give fewer values of "
-                           "--n-prompts, --n-rollouts or --updates")
+                           "--n-prompts, --n-rollouts, --learning-rates or --updates")
     weights = [judge.weights(run).astype(np.float32) for run in options.to_dict("records")]
     alone = judge.added(judge.nothing, weights)
     chosen = choose_set(judge, options, weights, alone, runs=request.runs, budget=request.budget)
     return Plan(_table(options, alone, chosen, request.budget),
-                _set_table(options, chosen, tried), quantity, tried, cost, request,
-                float(fit.settings["ci_prob"]))
+                _set_table(options, chosen, tried),
+                second_rate(fit, tried, request.choices, cost, quantity.threshold).reindex(
+                    columns=COLUMNS["second_rate"]),
+                quantity, tried, cost, request, float(fit.settings["ci_prob"]))
 
 
 def _check_budget(options: pd.DataFrame, request: Request, cost: Cost) -> None:
@@ -205,7 +217,7 @@ class Judge:
         Parameters
         ----------
         run : mapping
-            ``n_prompts, n_rollouts, updates``, as a row of `candidates`.
+            ``n_prompts, n_rollouts, learning_rate, updates``, as a row of `candidates`.
         replicate : int
             Which run of that batch.
         """
@@ -213,7 +225,7 @@ class Judge:
         if not at.size:
             return self.nothing
         batch = (run["n_prompts"], run["n_rollouts"])
-        rate = usual_rate(self.fit, *batch)
+        rate = run["learning_rate"] if self.fit.law.learning_rate else None
         new = self.fit.new_run(*batch, learning_rate=rate, random_seed=self.seed + replicate)
         positions, arrays = self._model
         data = self._simulated(crossing_bounds(new.values[self._new_runs, :, 0], at), batch, rate)
@@ -359,9 +371,9 @@ def _set_table(
     options: pd.DataFrame, chosen: Sequence[Chosen], tried: TriedRuns
 ) -> pd.DataFrame:
     table = options.iloc[[run.candidate for run in chosen]].reset_index(drop=True)
-    again = table.groupby(["n_prompts", "n_rollouts"]).cumcount()  # of one batch: other seeds
-    seeds = [tried.next_seeds(batch, k + 1)[k] for batch, k in zip(
-        table[["n_prompts", "n_rollouts"]].to_numpy(), again, strict=True)]
+    again = table.groupby(AXES, dropna=False).cumcount()  # of one batch: other seeds
+    seeds = [tried.next_seeds(run, k + 1)[k] for run, k in zip(
+        table[AXES].to_numpy(), again, strict=True)]
     return table.assign(
         order=np.arange(1, len(table) + 1), seed=seeds, cost_so_far=table["cost"].cumsum(),
         added=[run.added.nats for run in chosen], added_error=[run.added.error for run in chosen],

@@ -42,9 +42,9 @@ from cbsbayes.sweep.dataset import digest
 from cbsbayes.sweep.files import read_sweep
 from cbsbayes.sweep.groups import learning_rate_rule
 
-__all__ = ["fit_sweep"]
+__all__ = ["OTHER_RATE", "fit_sweep"]
 
-_OTHER_RATE = 3  # times the rate used: far enough to tell, near enough to be stable
+OTHER_RATE = 3  # times the rate used: far enough to tell, near enough to be stable
 Stage = Callable[[str], None]
 
 
@@ -136,9 +136,9 @@ def _rate_notes(selected: Selection) -> list[str]:
     if selected.law.learning_rate:
         return [*notes, sentence("at_best_rates")]
     if rule:
-        return [*notes, sentence("at_rates_used", n=3, more=_OTHER_RATE)]
+        return [*notes, sentence("at_rates_used", n=3, more=OTHER_RATE)]
     if selected.options.alternatives and np.isfinite(rates).all():
-        return [*notes, sentence("one_rate", rate=rates[0], n=3, more=_OTHER_RATE)]
+        return [*notes, sentence("one_rate", rate=rates[0], n=3, more=OTHER_RATE)]
     return notes
 
 

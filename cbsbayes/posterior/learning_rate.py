@@ -25,12 +25,12 @@ import xarray as xr
 
 from cbsbayes.crossings.intervals import INTERVAL, LEFT
 from cbsbayes.errors import CBSDataError
-from cbsbayes.posterior.fit import Fit, fitted_threshold, middle_threshold, stacked, thinned
+from cbsbayes.posterior.fit import Fit, fitted_threshold, stacked, thinned
 from cbsbayes.posterior.quantities import Quantity, design_of
 from cbsbayes.posterior.surface import Surface, steps_ratio
 from cbsbayes.posterior.tidy import CBS_COLUMNS, tidy
 
-__all__ = ["RULES", "Line", "best_rates", "lines", "rate_table", "tried_rates", "usual_rate"]
+__all__ = ["RULES", "Line", "best_rates", "lines", "rate_quantities", "rate_table", "tried_rates"]
 
 RULES = {"constant": 0.0, "sqrt": 0.5, "linear": 1.0}
 """Exponents k of lr ∝ batch^k by the name of the rule."""
@@ -89,13 +89,6 @@ def best_rates(fit: Fit, n_prompts: float, n_rollouts: float, threshold: float) 
     return np.asarray(Surface(fit.law, draws).best_rate(n_prompts, n_rollouts).values)
 
 
-def usual_rate(fit: Fit, n_prompts: float, n_rollouts: float) -> float | None:
-    """Return the median best rate at a batch and the middle target; None without a rate."""
-    if not fit.law.learning_rate:
-        return None
-    return float(np.median(best_rates(fit, n_prompts, n_rollouts, middle_threshold(fit))))
-
-
 def tried_rates(fit: Fit, line: Line) -> dict[float, list[float]]:
     """Return the learning rates tried along a line, each with its batches."""
     axis = "total_batch" if line.along == "total" else "n_prompts"
@@ -128,12 +121,32 @@ def rate_table(fit: Fit) -> pd.DataFrame:
         after, before = (list(_quantities(surface, line, rates)) for surface in (posterior, prior))
         parts += [tidy(after, before, float(fit.settings["ci_prob"]), diagnostics=False),
                   pd.DataFrame([*_rules(posterior, line), *_stable(fit, line)])]
-    shape = [Quantity("gamma", "", "1", fit.posterior["gamma"], log_scale=False),
-             Quantity("steepness", "", "1", fit.posterior["steepness"])]
-    of_prior = [Quantity(q.name, "", "1", fit.prior[q.name], log_scale=q.log_scale) for q in shape]
-    parts.append(tidy(shape, of_prior, float(fit.settings["ci_prob"])))
+    parts.append(tidy(_shape(fit.posterior), _shape(fit.prior), float(fit.settings["ci_prob"])))
     return pd.concat(parts, ignore_index=True).assign(
         group=fit.group, law=fit.law.name)[CBS_COLUMNS]
+
+
+def rate_quantities(fit: Fit, draws: xr.Dataset) -> list[Quantity]:
+    """Return the quantities of ``learning_rate.csv``; none where the law knows no learning rate.
+
+    Parameters
+    ----------
+    fit : Fit
+        Says which batches and rates were tried.
+    draws : xarray.Dataset
+        Of its posterior or prior.
+    """
+    if not fit.law.learning_rate:
+        return []
+    surface = Surface(fit.law, draws)
+    along = [quantity for line in lines(fit)
+             for quantity in _quantities(surface, line, tried_rates(fit, line))]
+    return [*along, *_shape(draws)]
+
+
+def _shape(draws: xr.Dataset) -> list[Quantity]:
+    return [Quantity("gamma", "", "1", draws["gamma"], log_scale=False),
+            Quantity("steepness", "", "1", draws["steepness"])]
 
 
 def _quantities(

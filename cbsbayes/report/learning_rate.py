@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
     from cbsbayes.report.facts import Facts
 
-__all__ = ["best_rate_text", "rate_number", "rate_sentences", "rate_table_shown", "rate_text"]
+__all__ = ["RATES", "best_rate_text", "rate_number", "rate_sentences", "rate_table_shown",
+           "rate_text"]
 
 _ALONG = ("rate_slope", "cbs_tuned", "cbs_at_rate", "apparent_exponent")
-_RATES = ("best_rate", "largest_stable_rate")
+RATES = ("best_rate", "largest_stable_rate")
+"""Quantities that are learning rates."""
 _RULE_NAMES = dict(zip(RULES, ("constant", "square-root", "linear"), strict=True))
 
 
@@ -63,7 +65,7 @@ def _rows(facts: Facts) -> pd.DataFrame:
     """Return the rows at the main target, with ``place`` and ``value`` as text."""
     here = facts.rates[np.isclose(facts.rates["threshold"], facts.threshold)]
     records = here.to_dict("records")
-    values: Any = [Estimate(rate_text(row)) if row["quantity"] in _RATES else estimate(row)
+    values: Any = [Estimate(rate_text(row)) if row["quantity"] in RATES else estimate(row)
                    for row in records]
     return here.assign(place=[at_text(row["at"]) for row in records], value=values)
 

@@ -12,7 +12,7 @@ import math
 import re
 import shlex
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,30 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.decisions.batches import interval_columns
+from cbsbayes.decisions.candidates import AXES
 from cbsbayes.decisions.next_runs import Plan
 from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit import versions
 from cbsbayes.report.allocate import SETTINGS
 from cbsbayes.report.facts import Facts
+from cbsbayes.report.learning_rate import RATES, rate_number, rate_text
 from cbsbayes.report.page import Page, PageFigure, sections_of
 from cbsbayes.report.tables import Table, laid_out, on_axes
-from cbsbayes.report.text import at_text, paragraph, plain, quantity_label, sentences, spec
+from cbsbayes.report.text import (
+    at_text,
+    estimate,
+    interval,
+    paragraph,
+    plain,
+    quantity_label,
+    sentences,
+    spec,
+)
 from cbsbayes.sweep.files import write_whole
 
 __all__ = ["SHOWN", "Head", "candidates_table", "command_lines", "head_of",
            "phase_files", "plan_label", "plan_notes", "plan_page", "plan_sentences",
-           "read_like", "runs_table", "write_phases"]
+           "read_like", "runs_table", "second_rate_table", "write_phases"]
 
 SHOWN = 12  # candidates in the terminal and that need no click; all are in plan.csv
 _WEIGHT = 0.05  # of another law, from which it is named
@@ -59,11 +70,15 @@ def plan_sentences(plan: Plan) -> list[str]:
     resolved, best = table[table["resolved"]], table.iloc[0]
     near = (resolved["per_cost"] + 2 * resolved["per_cost_error"]
             >= best["per_cost"] - 2 * best["per_cost_error"]).sum()
-    dear = any(runs.iloc[0][key] != best[key] for key in ("n_prompts", "n_rollouts", "updates"))
-    now = interval_columns("now", plan.quantity.values, plan.ci_prob)
+    dear = not plan.runs.iloc[0][[*AXES, "updates"]].equals(best[[*AXES, "updates"]])
+    now = interval_columns("ci", plan.quantity.values, plan.ci_prob)
+    row = {"median" if name == "ci" else name: float(value) for name, value in now.items()}
+    ends, is_rate = (row["ci_lower"], row["ci_upper"]), plan.quantity.name in RATES
     return sentences(
         "plan", plan=plan, label=plan_label(plan), resolved=resolved, near=near, dear=dear,
-        now={name: float(value) for name, value in now.items()},
+        now=rate_text(row | {"status": "identified"}) if is_rate else estimate(row),
+        spread=" to ".join(map(rate_number, ends)) if is_rate else interval(*ends),
+        rate=rate_number,
         first=runs.iloc[0].to_dict(), last=runs.iloc[-1].to_dict(), exp=math.exp)
 
 
@@ -84,14 +99,26 @@ def candidates_table(plan: Plan, shown: int | None = None) -> Table | None:
     return laid_out(
         "candidates", on_axes(rows, one_axis=one_axis), one_axis=one_axis, unit=plan.cost.unit,
         power=0 if best <= 0 else -3 * math.floor(math.log10(best) / 3), shown=len(rows),
-        candidates=len(plan.table))
+        candidates=len(plan.table), rate=_rate_shown(plan))
 
 
 def runs_table(plan: Plan) -> Table | None:
     """Return the planned runs in their order."""
     one_axis = plan.tried.one_axis
     return laid_out("planned", on_axes(plan.runs, one_axis=one_axis), one_axis=one_axis,
-                    unit=plan.cost.unit)
+                    unit=plan.cost.unit, rate=_rate_shown(plan))
+
+
+def second_rate_table(plan: Plan) -> Table | None:
+    """Return the runs at a second learning rate, None where the law knows it already."""
+    one_axis = plan.tried.one_axis
+    return laid_out("second_rate", on_axes(plan.second_rate, one_axis=one_axis), one_axis=one_axis,
+                    unit=plan.cost.unit, rate=rate_number)
+
+
+def _rate_shown(plan: Plan) -> Callable[[float], str] | str:
+    """Return how a learning rate is written; empty where all candidates have the same."""
+    return rate_number if plan.table["learning_rate"].nunique() > 1 else ""
 
 
 def plan_page(
@@ -114,7 +141,8 @@ def plan_page(
     passed = bool(fit.verdict["sampling"]["passed"])
     more = len(plan.table) > SHOWN
     tables = {"planned": runs_table(plan), "candidates": candidates_table(plan, SHOWN),
-              "all_candidates": candidates_table(plan) if more else None}
+              "all_candidates": candidates_table(plan) if more else None,
+              "second_rate": second_rate_table(plan)}
     chosen, asked = sentences("plan_asked", plan=plan, facts=facts, label=plan_label(plan))
     return Page(
         kicker=layout["kicker"], title=f"Which run says most about: {plan_label(plan)}?",
@@ -130,7 +158,7 @@ def plan_page(
               "evaluated_every": plan.tried.every, "cost": plan.cost.how,
               "fit": {name: fit.settings.get(name, "") for name in SETTINGS},
               "versions": versions()},
-        files=layout["files"])
+        files=[*layout["files"], *(["second_rate.csv"] if len(plan.second_rate) else [])])
 
 
 @dataclass(frozen=True)
@@ -198,7 +226,8 @@ def phase_files(planned: pd.DataFrame, head: Head, every: float, name: str) -> d
     Parameters
     ----------
     planned : pandas.DataFrame
-        Columns ``n_prompts, n_rollouts, updates, seed``, in order.
+        Columns ``n_prompts, n_rollouts, learning_rate, updates, seed``, in order; none give no
+        phase.
     head : Head
         What they share.
     every : float
@@ -213,13 +242,14 @@ def phase_files(planned: pd.DataFrame, head: Head, every: float, name: str) -> d
     """
     if not _LABEL.fullmatch(name):
         raise CBSDataError(f"the phase is called {name!r}; valid: letters, digits and _")
-    runs = planned[["updates", "n_prompts", "n_rollouts", "seed"]]
-    for key, values in runs.items():
+    whole = ["updates", "n_prompts", "n_rollouts", "seed"]
+    for key, values in planned[whole].items():
         broken = values[values % 1 != 0]
         if len(broken):
             raise CBSDataError(f"{key} is {broken.iloc[0]:g}, which no training run can have; "
                                "valid: whole numbers")
-    seeds = runs.astype(int).groupby(["updates", "n_prompts", "n_rollouts"], sort=False)["seed"]
+    runs = planned.astype(dict.fromkeys(whole, int))
+    seeds = runs.groupby(["updates", *AXES], sort=False, dropna=False)["seed"]
     shared = seeds.agg(tuple).reset_index().groupby(["updates", "seed"], sort=False)
     names = [name] if len(shared) == 1 else [f"{name}_{k}" for k in range(1, len(shared) + 1)]
     return {label: _phase(head, part, every)
@@ -233,9 +263,14 @@ def _phase(head: Head, batches: pd.DataFrame, every: float) -> str:
     runs = ", ".join(f"{p} × {g}" for p, g in zip(prompts, rollouts, strict=True))
     sections = {key: dict(value) for key, value in head.sections.items()}
     sections.setdefault("validation", {})["every_updates"] = max(1, round(every))
+    block: dict[str, Any] = {"phase": _RUNS, "combine": "pair", "n_prompts": prompts,
+                             "n_rollouts": rollouts}
+    rates = batches["learning_rate"].tolist()
+    if set(rates) != {sections.get("optimizer", {}).get("learning_rate")} and all(map(
+            math.isfinite, rates)):
+        block["learning_rate"] = rates
     sections |= {"horizon": {"updates": updates, "samples": 0}, "seeds": {"replicates": seeds},
-                 "[block]": {"phase": _RUNS, "combine": "pair", "n_prompts": prompts,
-                             "n_rollouts": rollouts}}
+                 "[block]": block}
     top = {"title": f"planned: {runs}, {updates} updates", **head.labels}
     lines = [_MARK, *(f"{key} = {_toml(value)}" for key, value in top.items())]
     for section, keys in sections.items():

@@ -8,6 +8,7 @@ every run that does not enter the fit is named with its reason.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ import xarray as xr
 from cbsbayes.errors import CBSDataError
 
 __all__ = ["LearningRateRule", "choose_runs", "group_names", "group_of", "learning_rate_rule",
-           "of_group", "varied_rates", "without_baseline"]
+           "of_group", "rounded_rates", "varied_rates", "without_baseline"]
 
 _NO_BASELINE = frozenset({"reinforce_plus_plus", "reinforce", "remax", "ppo", "gae"})
 _AXES = {"total_batch": "batch", "n_prompts": "prompts", "n_rollouts": "rollouts"}
@@ -69,13 +70,14 @@ def _rate_label(ds: xr.Dataset) -> str:
 
 def varied_rates(ds: xr.Dataset) -> np.ndarray:
     """Return the learning rates of runs, sorted; none where there is one, or some are unknown."""
-    rates = np.unique(_rounded_rates(ds))
+    rates = np.unique(rounded_rates(ds["learning_rate"].values))
     known = np.isfinite(rates).all() and (rates > 0).all()
     return rates if known and len(rates) > 1 else rates[:0]
 
 
-def _rounded_rates(ds: xr.Dataset) -> np.ndarray:
-    return np.array([float(f"{rate:.6g}") for rate in ds["learning_rate"].values])
+def rounded_rates(rates: Iterable[float]) -> np.ndarray:
+    """Return learning rates to six digits, so that the same ones are equal, shape (rate,)."""
+    return np.array([float(f"{rate:.6g}") for rate in rates])
 
 
 def group_names(ds: xr.Dataset) -> list[str]:
@@ -178,7 +180,7 @@ def learning_rate_rule(ds: xr.Dataset) -> LearningRateRule | None:
         None where there is only one rate, where some are unknown, and where rates differ at one
         batch size.
     """
-    rates = _rounded_rates(ds)
+    rates = rounded_rates(ds["learning_rate"].values)
     batches = np.column_stack([ds[name].values for name in _AXES])
     pairs = np.unique(np.column_stack([batches, rates]), axis=0)
     if not len(varied_rates(ds)):

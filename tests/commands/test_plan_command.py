@@ -14,6 +14,7 @@ from cbsbayes.decisions.batches import COLUMNS
 from cbsbayes.plan import main
 from cbsbayes.sweep.dataset import new_sweep
 from cbsbayes.sweep.files import write_sweep
+from training.definitions import read_phase
 
 FEW = ("--data-sets", "32", "--draws", "300")
 SMALL = (*FEW, "--n-prompts", "32,128,512", "--n-rollouts", "4,8")
@@ -77,13 +78,19 @@ def test_batches_beyond_those_tried_and_their_hours_are_marked(timed, tmp_path, 
     assert "* extrapolated" in check_command_page(tmp_path / "plan").words
 
 
-def test_a_phase_file_where_it_is_wanted(saved, tmp_path, capsys, root):
+def test_a_phase_file_where_it_is_wanted_and_one_at_a_second_rate(fit, tmp_path, capsys, root):
     phase = tmp_path / "phases" / "next.toml"
-    assert plan(saved, tmp_path / "plan", "--write-phase", phase, "--like",
+    rate = ("run", [1e-6] * fit.crossings.sizes["run"])
+    path = changed(fit, crossings=fit.crossings.assign_coords(learning_rate=rate)).save(
+        tmp_path / "fit.nc")
+    assert plan(path, tmp_path / "plan", "--write-phase", phase, "--like",
                 root / "training/phases/p1.toml") == 0
     assert "Everything else is as in p1.toml" in " ".join(capsys.readouterr().out.split())
     assert phase.read_text().startswith("# Planned by python -m cbsbayes.plan")
     assert not (tmp_path / "plan" / "phases").exists()
+    assert list(pd.read_csv(tmp_path / "plan" / "second_rate.csv")["learning_rate"]) == [3e-6] * 3
+    second = [read_phase(str(path)) for path in phase.parent.glob("next_second_rate*.toml")]
+    assert [cell.learning_rate for one in second for cell in one.cells] == [3e-6] * 3
 
 
 def test_without_the_algorithm_a_phase_file_is_asked_for(fit, tmp_path, capsys, root):

@@ -9,7 +9,13 @@ import pytest
 from fitted import C_P, C_R, T_0
 
 from cbsbayes.decisions.batches import range_of
-from cbsbayes.decisions.candidates import Choices, TriedRuns, candidates, tried_runs
+from cbsbayes.decisions.candidates import (
+    Choices,
+    TriedRuns,
+    candidates,
+    second_rate,
+    tried_runs,
+)
 from cbsbayes.decisions.step_times import (
     Cost,
     hours_cost,
@@ -21,7 +27,7 @@ from cbsbayes.decisions.time_to_target import batch_grid
 from cbsbayes.errors import CBSDataError
 
 TRIED = TriedRuns(np.array([(32.0, 8.0), (32.0, 8.0), (128.0, 8.0), (128.0, 2.0)]),
-                  np.array([1, 2, 1, 1]), 25.0, 600.0)
+                  np.full(4, 1e-6), np.array([1, 2, 1, 1]), 25.0, 600.0)
 
 
 def batches_of(options):
@@ -38,10 +44,44 @@ class TestCandidates:
         assert asked["extrapolated"].all()
 
     def test_seeds_are_the_lowest_known_that_the_batch_lacks_then_new_ones(self):
-        assert TRIED.next_seeds((128, 8)) == [2]
-        assert TRIED.next_seeds((32, 8), 2) == [3, 4]
-        assert TRIED.next_seeds((64, 8), 3) == [1, 2, 3]
-        assert replace(TRIED, seeds=np.full(4, -1)).next_seeds((32, 8)) == [1]
+        assert TRIED.next_seeds((128, 8, 1e-6)) == [2]
+        assert TRIED.next_seeds((32, 8, 1e-6), 2) == [3, 4]
+        assert TRIED.next_seeds((32, 8, 2e-6), 2) == [1, 2]
+        assert TRIED.next_seeds((64, 8, 1e-6), 3) == [1, 2, 3]
+        assert replace(TRIED, seeds=np.full(4, -1)).next_seeds((32, 8, 1e-6)) == [1]
+        unknown = replace(TRIED, rates=np.full(4, np.nan))
+        assert unknown.next_seeds((32, 8, np.nan)) == [3]
+
+    def test_a_batch_has_its_own_rate_or_that_of_the_rule(self):
+        rule = replace(TRIED, rates=1e-6 * np.sqrt(TRIED.batches[:, 0] / 32))
+        assert rule.rate_at(128, 8) == pytest.approx(2e-6)
+        assert rule.rate_at(2048, 4) == pytest.approx(8e-6)
+        assert TRIED.rate_at(64, 8) == 1e-6
+        assert np.isnan(replace(TRIED, rates=np.full(4, np.nan)).rate_at(64, 8))
+
+    def test_every_batch_at_every_rate_where_the_law_knows_it(self, rate_fit):
+        tried = tried_runs(rate_fit)
+        own = candidates(rate_fit, tried, Choices((32, 512)), sample_cost(), np.nan)
+        by_rate = own.groupby(["n_prompts", "learning_rate"])
+        assert len(by_rate) == 2 * len(np.unique(tried.rates))
+        assert (own["runs_tried"] == 1).all()
+        assert not own["extrapolated"].any()
+        shortest = by_rate["updates"].min().loc[512.0]
+        assert shortest.iloc[0] > shortest.iloc[1]  # a rate far below the best
+        beyond = candidates(rate_fit, tried, Choices((32,), rates=(1e-5,)), sample_cost(), np.nan)
+        assert beyond["extrapolated"].all()
+        assert second_rate(rate_fit, tried, Choices(), sample_cost(), np.nan).empty
+
+    def test_a_fit_of_one_rate_lacks_three_runs_at_three_times_the_rate(self, fit):
+        tried = replace(tried_runs(fit), rates=np.full(fit.crossings.sizes["run"], 1e-6))
+        runs = second_rate(fit, tried, Choices(), sample_cost(), np.nan)
+        assert runs["n_prompts"].tolist() == [32, 256, 1024]
+        assert set(runs["n_rollouts"]) == {8}
+        assert set(runs["learning_rate"]) == {3e-6}
+        assert set(runs["seed"]) == {tried.seeds.min()}
+        assert second_rate(fit, tried_runs(fit), Choices(), sample_cost(), np.nan).empty
+        with pytest.raises(CBSDataError, match="learning rates cannot be chosen: the law two_axis"):
+            candidates(fit, TRIED, Choices(rates=(1e-6,)), sample_cost(), np.nan)
 
     def test_what_was_tried_is_read_off_the_runs_fitted(self, fit):
         tried = tried_runs(fit)

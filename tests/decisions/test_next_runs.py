@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from fitted import SETTINGS, changed, narrow_draws, quick_sampling
+from fitted import RATES, SETTINGS, changed, narrow_draws, quick_sampling
 from scipy import stats
 
 from cbsbayes.crossings.intervals import INTERVAL, LEFT, RIGHT
@@ -25,6 +25,7 @@ from cbsbayes.decisions.next_runs import (
 from cbsbayes.decisions.step_times import hours_cost
 from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit_sweep import fit_sweep
+from cbsbayes.posterior.tidy import STATUSES
 from cbsbayes.simulation.sweep import simulate_sweep
 
 QUICK = Request(data_sets=64, draws=500, choices=Choices((32, 128, 512), (4, 8)))
@@ -37,6 +38,14 @@ def prior_fit():
     with quick_sampling(partial(narrow_draws, repeats=1)):
         return fit_sweep(simulate_sweep("p1+p2b", 1, random_seed=3), thresholds=(0.6, 0.65, 0.7),
                          sampler=SURE, alternatives=False)
+
+
+@pytest.fixture(scope="module")
+def rate_prior_fit():
+    """The same of one group size at three learning rates."""
+    with quick_sampling(partial(narrow_draws, repeats=1)):
+        return fit_sweep(simulate_sweep("lr", rates=RATES, max_updates=1500, random_seed=1),
+                         thresholds=(0.65, 0.7), sampler=SURE, alternatives=False)
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +112,16 @@ class TestPlan:
         with pytest.raises(CBSDataError, match=message):
             replace(QUICK, **change)
 
+    def test_two_rates_either_side_of_the_best_tell_more_of_it_than_two_at_the_same(
+            self, rate_prior_fit):
+        request = Request(quantity="best_rate@n_prompts=128,n_rollouts=8", runs=3, data_sets=64,
+                          draws=500, choices=Choices((128,)))
+        plan = plan_runs(rate_prior_fit, request)
+        assert sorted(plan.table["learning_rate"].unique()) == sorted(RATES)
+        assert plan.quantity.status in STATUSES
+        assert plan.runs["learning_rate"].nunique() > 1
+        assert plan.second_rate.empty
+
     def test_a_fit_of_curves_is_refused(self, fit):
         with pytest.raises(CBSDataError, match="is of the trajectory model"):
             plan_runs(changed(fit, settings=fit.settings | {"model": "trajectory"}), QUICK)
@@ -116,6 +135,16 @@ class TestJudge:
         values = planned_quantity(prior_fit, threshold=0.7).values
         judge = Judge(prior_fit, values, 25.0, Request(data_sets=250, draws=2500))
         log_w = judge.weights(run_of(*run))
+        share = np.exp(log_w - log_w.max(axis=1, keepdims=True))
+        share /= share.sum(axis=1, keepdims=True)
+        ranks = (share * (values[judge.weighted] < values[judge.truths][:, None])).sum(axis=1)
+        assert stats.kstest(ranks, "uniform").pvalue > 0.01
+
+    @pytest.mark.parametrize("rate", [3e-7, 2e-6])
+    def test_so_are_those_of_a_learning_rate(self, rate_prior_fit, rate):
+        values = planned_quantity(rate_prior_fit, "best_rate@n_prompts=128,n_rollouts=8").values
+        judge = Judge(rate_prior_fit, values, 25.0, Request(data_sets=250, draws=2500))
+        log_w = judge.weights(run_of(128, 8, 600) | {"learning_rate": rate})
         share = np.exp(log_w - log_w.max(axis=1, keepdims=True))
         share /= share.sum(axis=1, keepdims=True)
         ranks = (share * (values[judge.weighted] < values[judge.truths][:, None])).sum(axis=1)

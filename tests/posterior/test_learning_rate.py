@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fitted import SETTINGS, quick_sampling
+from fitted import RATES, SETTINGS, quick_sampling
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.plots import draw_figure, page_figures, plot_learning_rates
@@ -13,15 +13,6 @@ from cbsbayes.posterior.learning_rate import best_rates, lines, rate_table
 from cbsbayes.posterior.tidy import CBS_COLUMNS
 from cbsbayes.report.folder import write_fit
 from cbsbayes.simulation.sweep import simulate_sweep
-
-RATES = (3e-7, 1e-6, 2e-6)
-
-
-@pytest.fixture(scope="module")
-def rate_fit():
-    ds = simulate_sweep("lr", rates=RATES, max_updates=1500, random_seed=1)
-    with quick_sampling():
-        return fit_sweep(ds, thresholds=[0.65, 0.7], sampler=SETTINGS)
 
 
 @pytest.fixture(scope="module")

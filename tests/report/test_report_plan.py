@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from plan_fixture import make_plan
@@ -20,6 +21,7 @@ from cbsbayes.report.plan import (
     plan_notes,
     plan_sentences,
     read_like,
+    second_rate_table,
     write_phases,
 )
 from training.definitions import PHASES_FOLDER, read_phase
@@ -45,6 +47,22 @@ def test_sentences_say_what_is_planned(plan):
     assert "The budget has room for one run, not for 2." in alone
     bound = replace(plan, quantity=replace(plan.quantity, status="upper_bound"))
     assert "only its upper end is known" in " ".join(plan_sentences(bound))
+    of_rate = replace(plan.quantity, name="best_rate", unit="1",
+                      values=np.array([5e-5, 6e-5, 7e-5]))
+    assert "target 0.9: 6e-5 (5.1e-5 to 6.9e-5), median" in " ".join(
+        plan_sentences(replace(plan, quantity=of_rate)))
+
+
+def test_learning_rates_are_shown_where_they_differ_and_a_second_one_apart(plan):
+    heads = lambda table: [column.label for column in table.columns]  # noqa: E731
+    assert "learning rate" not in heads(candidates_table(plan))
+    several = replace(plan, table=plan.table.assign(learning_rate=[1e-6, 3e-6, 1e-6, 1e-6]))
+    assert "learning rate" in heads(candidates_table(several))
+    assert "8 rollouts, learning rate 1e-6, 100 updates" in " ".join(plan_sentences(several))
+    assert second_rate_table(plan) is None
+    lacking = replace(plan, second_rate=plan.table.head(3).assign(learning_rate=3e-6))
+    assert "3 runs at three times the rate used" in " ".join(plan_sentences(lacking))
+    assert [row[1].text for row in second_rate_table(lacking).rows] == ["3e-6"] * 3
 
 
 def test_notes_say_what_to_doubt(plan, notes):
@@ -67,7 +85,10 @@ def test_the_unit_of_a_price_is_one_to_read(plan):
 
 
 def planned(*runs):
-    return pd.DataFrame(runs, columns=["n_prompts", "n_rollouts", "updates", "seed"], dtype=float)
+    """Return planned runs; one that names no learning rate has that of the others."""
+    rows = pd.DataFrame([run if len(run) == 5 else (*run, np.nan) for run in runs], columns=[
+        "n_prompts", "n_rollouts", "updates", "seed", "learning_rate"], dtype=float)
+    return rows
 
 
 @pytest.fixture
@@ -87,7 +108,7 @@ def test_the_training_side_lays_out_the_planned_runs(head, tmp_path):
     cells = [cell for phase in phases for cell in phase.cells]
     found = {(cell.n_prompts, cell.n_rollouts, cell.steps * cell.updates_per_step, cell.seed)
              for cell in cells}
-    assert found == {tuple(map(int, row)) for row in runs.to_numpy()}
+    assert found == {tuple(map(int, row)) for row in runs.drop(columns="learning_rate").to_numpy()}
     assert len(cells) == len(runs)
     assert {cell.controls.validation.every_updates for cell in cells} == {2}
 
@@ -100,6 +121,15 @@ def test_everything_else_is_as_in_the_phase_of_the_earlier_runs(head, tmp_path):
     for name in ("model", "dataset", "algorithm", "hardware", "checkpoint", "data"):
         assert getattr(cell, name) == getattr(like, name)
     assert cell.name == "cbs_p9_tiny_add3_np64_nr8_s4"
+
+
+def test_the_training_side_takes_the_learning_rates(head, tmp_path):
+    runs = planned((64, 8, 44, 4, 2e-4), (64, 8, 44, 4, 5e-5), (16, 4, 44, 4, 5e-5))
+    (phase,) = laid_out(phase_files(runs, head, 2.0, "planned"), tmp_path)
+    assert [(cell.n_prompts, cell.learning_rate) for cell in phase.cells] == [
+        (64, 2e-4), (64, 5e-5), (16, 5e-5)]
+    assert len({cell.name for cell in phase.cells}) == 3
+    assert phase_files(planned(), head, 2.0, "planned") == {}
 
 
 @pytest.mark.parametrize("name", ["p1", "reuse", "lr", "p4_rpp", "smoke"])
