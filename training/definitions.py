@@ -4,7 +4,7 @@ A phase says its ``title``, ``hardware``, ``model``, ``dataset``, ``algorithm`` 
 ``[[block]]``; a block gives ``n_prompts`` and ``n_rollouts`` and may give ``ppo_epochs``,
 ``learning_rate`` and ``mini_batch``, each a value or a list. Lists are combined in every way
 (``combine = "product"``) or side by side (``"pair"``). Sections called like those of
-``controls.toml`` replace single keys there.
+``controls.toml`` replace single keys there, ``[verl]`` raw settings of its hardware.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def read_phase(
         raise CBSDataError(f"unknown phase {name!r}; valid: {', '.join(phase_names(folder))}, or "
                            "the path of a .toml file")
     table, shared = read_toml(path), read_toml(controls)
-    _only(table, (*_HEAD, *_SECTIONS, "block"), path.name)
+    _only(table, (*_HEAD, *_SECTIONS, "verl", "block"), path.name)
     head = {key: _text(table, key, path.name) for key in _HEAD}
     if head["algorithm"] not in _ESTIMATORS:
         raise CBSDataError(f"{path.name}: algorithm is {head['algorithm']!r}; valid: "
@@ -130,13 +130,12 @@ def _common(
     """Read what all cells share: controls, machine, model and data."""
     sections = {}
     for name, cls in get_type_hints(Controls).items():
-        own = table.get(name, {})
-        if not isinstance(own, Mapping):
-            raise CBSDataError(f"{origin}: [{name}] is {own!r}; valid: a table")
-        sections[name] = read_section(cls, {**shared.get(name, {}), **own}, f"{origin}: [{name}]")
+        own = {**shared.get(name, {}), **_table(table, name, origin)}
+        sections[name] = read_section(cls, own, f"{origin}: [{name}]")
+    hardware = _entry(Hardware, shared, "hardware", head["hardware"], origin)
     return {
         "controls": Controls(**sections),
-        "hardware": _entry(Hardware, shared, "hardware", head["hardware"], origin),
+        "hardware": replace(hardware, verl={**hardware.verl, **_table(table, "verl", origin)}),
         "checkpoint": _entry(Model, shared, "models", head["model"], origin),
         "data": _entry(Dataset, shared, "datasets", head["dataset"], origin),
     }
@@ -243,6 +242,13 @@ def _only(table: Mapping[str, Any], valid: Sequence[str], origin: str) -> None:
     if unknown:
         raise CBSDataError(f"{origin} has the unknown key {unknown[0]!r}; valid: "
                            f"{', '.join(valid)}")
+
+
+def _table(table: Mapping[str, Any], key: str, origin: str) -> Mapping[str, Any]:
+    value = table.get(key, {})
+    if not isinstance(value, Mapping):
+        raise CBSDataError(f"{origin}: [{key}] is {value!r}; valid: a table")
+    return value
 
 
 def _text(table: Mapping[str, Any], key: str, origin: str) -> str:

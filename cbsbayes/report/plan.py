@@ -274,7 +274,9 @@ def _phase(head: Head, batches: pd.DataFrame, every: float) -> str:
     top = {"title": f"planned: {runs}, {updates} updates", **head.labels}
     lines = [_MARK, *(f"{key} = {_toml(value)}" for key, value in top.items())]
     for section, keys in sections.items():
-        lines += ["", f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in keys.items())]
+        lines += ["", f"[{section}]",
+                  *(f"{key if key.isidentifier() else json.dumps(key)} = {_toml(value)}"
+                    for key, value in keys.items())]
     return "\n".join(lines) + "\n"
 
 

@@ -118,10 +118,11 @@ def test_units_of_one_group_per_rank_keep_the_total(found):
     assert two == statistics(found[1, 2], "auto")
 
 
-def test_the_padded_layout_of_the_v0_trainer_gives_the_same(found):
+@pytest.mark.parametrize("other", ["padded", "dynamic"])
+def test_the_padded_layout_of_the_v0_trainer_and_dynamic_batches_give_the_same(found, other):
     for results in found.values():
-        assert statistics(results, "padded") == pytest.approx(statistics(results, "unit1"),
-                                                              rel=1e-5)
+        assert statistics(results, other) == pytest.approx(statistics(results, "unit1"),
+                                                           rel=1e-5)
 
 
 def test_the_probe_is_logged_every_m_updates_as_lists(found):

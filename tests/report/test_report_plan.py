@@ -152,11 +152,13 @@ def test_without_one_the_head_says_what_the_sweep_says(fit, tmp_path):
 
 def test_text_with_quotes_and_tables_comes_back(tmp_path):
     head = Head({"hardware": "gpu", "model": 'a "b" \\ c', "dataset": "d", "algorithm": "grpo"},
-                {"optimizer": {"kl_loss": True, "x": [1, 2.5], "y": {"z w": "ü"}}}, "")
+                {"optimizer": {"kl_loss": True, "x": [1, 2.5], "y": {"z w": "ü"}},
+                 "verl": {"trainer.use_v1": True}}, "")
     (path,) = write_phases(phase_files(planned((64, 8, 44, 4)), head, 2.0, "planned"), tmp_path)
     back = read_like(path)
     assert back.labels == head.labels
-    assert back.sections["optimizer"] == head.sections["optimizer"]
+    for section in ("optimizer", "verl"):
+        assert back.sections[section] == head.sections[section]
 
 
 def test_a_file_of_another_origin_is_not_replaced(head, tmp_path):

@@ -37,23 +37,22 @@ def assets(request, tmp_path_factory, root):
     return home / hashlib.sha256(sources.encode()).hexdigest()[:12] / "add3"
 
 
-def started(root, folder, *command):
-    """Start a module of ours whose home is a folder."""
+def called(root, folder, *command):
+    """Return how a module of ours is called whose home is a folder."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "CBS_"))}
     environment |= {"PYTHONPATH": str(root), "WANDB_MODE": "offline", "HOME": str(folder),
                     "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-m", *map(str, command)], env=environment, cwd=root,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                            preexec_fn=usual_signals)
+    return {"args": [sys.executable, "-m", *map(str, command)], "env": environment, "cwd": root,
+            "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True,
+            "preexec_fn": usual_signals}
 
 
 def run(root, folder, *command):
     """Run a module of ours to its end; return what it said."""
-    with started(root, folder, *command) as process:
-        said, _ = process.communicate(timeout=900)
+    done = subprocess.run(**called(root, folder, *command), timeout=PATIENCE, check=False)
     logs = [p.read_text()[-3000:] for p in folder.glob("runs/*/console.*.log")]
-    assert process.returncode == 0, "\n".join([said, *logs])
-    return said
+    assert done.returncode == 0, "\n".join([done.stdout, *logs])
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -155,12 +154,22 @@ def test_the_probe_saw_the_gradient_that_verl_applied(rows):
             128 * row["response_length/mean"])
 
 
-def test_a_run_that_was_stopped_goes_on_from_its_checkpoint_as_if_it_had_not_been(
-        twin, rows, assets, tmp_path, root):
-    """The whole run is the one without checkpoints; the last saves of the stopped one are lost."""
+MANAGER = "actor_rollout_ref.rollout.agent.agent_loop_manager_class"
+V1 = f"""[verl]
+"trainer.use_v1" = true
+"+{MANAGER}" = "verl.trainer.ppo.v1.AgentLoopManagerTQ"
+"""
+
+
+@pytest.mark.parametrize(("own", "score"), [("", 0.6), (V1, 0.4)], ids=["v0", "v1"])
+def test_a_run_that_was_stopped_goes_on_from_its_checkpoint_as_if_it_had_not_been_to_its_score(
+        twin, rows, assets, tmp_path, root, own, score):
+    """The whole run is the v0 trainer's without checkpoints; later saves of this one are lost."""
     phase = (root / "training" / "phases" / "smoke.toml").read_text()
-    longer = {"[checkpoint]\nevery_updates = 0": "[checkpoint]\nevery_updates = 2\nkeep = 9",
-              "updates = 3\nsamples = 128": "updates = 8\nsamples = 0"}
+    longer = {"[[block]]": f"{own}[[block]]",
+              "[checkpoint]\nevery_updates = 0": "[checkpoint]\nevery_updates = 2\nkeep = 9",
+              "updates = 3\nsamples = 128": "updates = 90\nsamples = 0\n"
+                                             f"stop_score = {score}\nstop_evaluations = 1"}
     for old, new in longer.items():
         assert old in phase
         phase = phase.replace(old, new)
@@ -168,27 +177,34 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint_as_if_it_had_not_bee
     command = ("training.sweep", tmp_path / "smoke.toml", "--run", "--tries", 1,
                "--assets", assets, "-o", tmp_path)
     home = tmp_path / "runs" / NAME / "checkpoints"
-    with started(root, tmp_path, *command) as process:
-        end = time.monotonic() + PATIENCE + 900
-        while not (home / "latest_checkpointed_iteration.txt").exists():
-            assert process.poll() is None
-            assert time.monotonic() < end
+    with subprocess.Popen(**called(root, tmp_path, *command)) as process:
+        end = time.monotonic() + PATIENCE
+        while not (home / "latest_checkpointed_iteration.txt").exists() and process.poll() is None:
+            if time.monotonic() > end:
+                break
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=900)
+        said, _ = process.communicate(timeout=PATIENCE)
+    assert home.exists(), said
     for folder in home.glob("global_step_*"):
         if folder.name != "global_step_2":
             shutil.rmtree(folder)
     said = run(root, tmp_path, *command)
-    assert "continued from step 2 of 8; earlier log kept in logs/earlier_1" in said
+    assert "continued from step 2 of 90; earlier log kept in logs/earlier_1" in said
     again = logged(tmp_path)
-    assert list(again) == [2, 3, 4, 5, 6, 7, 8]
+    last = max(again)
+    assert list(again) == list(range(2, last + 1))
+    assert f"finished, {last} steps of 90, its score reached" in said
+    attempts = json.loads((tmp_path / "runs" / NAME / "run.json").read_text())["attempts"]
+    assert [attempt.get("stopped_at_score") for attempt in attempts] == [None, True]
     assert again[2][CORE] == rows[2][CORE]
     for step in (3, 4):
         for key in ("actor/grad_norm", "critic/score/mean", "response_length/mean"):
-            assert again[step][key] == rows[step][key]
+            assert again[step][key] == pytest.approx(rows[step][key], rel=1e-6 if own else 0)
     assert again[4][CORE] == rows[4][CORE]
     assert not home.exists()
     sweep = ingest([str(tmp_path / "logs")])
     assert (sweep.sizes["run"], int(sweep["attempts"][0])) == (1, 2)
-    assert list(series_of(sweep, "accuracy", metric="tiny/add3")) == [0, 2, 4, 6, 8]
+    curve = series_of(sweep, "accuracy", metric="tiny/add3")
+    assert list(curve) == list(range(0, last + 1, 2))
+    assert max(curve.values()) >= score

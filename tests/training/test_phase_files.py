@@ -135,6 +135,15 @@ def test_missing_control_is_named(tmp_path):
         read_phase("p1", folder=PHASES_FOLDER, controls=tmp_path / "controls.toml")
 
 
+def test_raw_settings_of_verl_replace_those_of_the_hardware(tmp_path):
+    attention = "+actor_rollout_ref.model.override_config.attn_implementation"
+    own = defined(tmp_path, HEAD + f'[verl]\n"{attention}" = "flash_attention_2"\n' + BLOCK)
+    (changed,) = {cell.hardware.verl[attention] for cell in own.cells}
+    assert changed == "flash_attention_2"
+    same = dict(read_phase("p1").cells[0].hardware.verl) | {attention: changed}
+    assert own.cells[0].hardware.verl == same
+
+
 def test_other_machines():
     phase = with_machines(read_phase("p2b"), gpus=4, nodes=2)
     assert {cell.hardware.n_gpus for cell in phase.cells} == {8}

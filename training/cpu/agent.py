@@ -87,7 +87,7 @@ class BatchRollouts:
         parts = np.array_split(np.arange(len(questions)), len(self._servers))
         answers = ray.get([
             server.complete.remote([questions[i] for i in part], [repeats[i] for i in part],
-                                   temperature, self._rollout.response_length)
+                                   temperature)
             for server, part in zip(self._servers, parts, strict=True) if len(part)])
         return [answer for part in answers for answer in part]
 

@@ -28,7 +28,8 @@ class HFReplica(RolloutReplica):
         """Start the server as a named Ray actor and wait until its model is loaded."""
         name = server_name(self.replica_rank)
         actor = ray.remote(HFServer).options(name=name, num_cpus=0)
-        server = actor.remote(self.model_config["path"], self.config.seed)
+        server = actor.remote(self.model_config["path"], self.config.seed,
+                              self.config.response_length)
         await server.ready.remote()
         self.servers, self._server_handle, self._server_address = [server], server, name
 
