@@ -168,7 +168,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint_as_if_it_had_not_bee
     phase = (root / "training" / "phases" / "smoke.toml").read_text()
     longer = {"[[block]]": f"{own}[[block]]",
               "[checkpoint]\nevery_updates = 0": "[checkpoint]\nevery_updates = 2\nkeep = 9",
-              "updates = 3\nsamples = 128": "updates = 90\nsamples = 0\n"
+              "updates = 3\nsamples = 128": "updates = 80\nsamples = 0\n"
                                              f"stop_score = {score}\nstop_evaluations = 1"}
     for old, new in longer.items():
         assert old in phase
@@ -190,11 +190,11 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint_as_if_it_had_not_bee
         if folder.name != "global_step_2":
             shutil.rmtree(folder)
     said = run(root, tmp_path, *command)
-    assert "continued from step 2 of 90; earlier log kept in logs/earlier_1" in said
+    assert "continued from step 2 of 80; earlier log kept in logs/earlier_1" in said
     again = logged(tmp_path)
     last = max(again)
     assert list(again) == list(range(2, last + 1))
-    assert f"finished, {last} steps of 90, its score reached" in said
+    assert f"finished, {last} steps of 80, its score reached" in said
     attempts = json.loads((tmp_path / "runs" / NAME / "run.json").read_text())["attempts"]
     assert [attempt.get("stopped_at_score") for attempt in attempts] == [None, True]
     assert again[2][CORE] == rows[2][CORE]
