@@ -33,6 +33,7 @@ _DISTINCT = 4  # evaluations that make a curve too special to occur under two na
 _HEAD = 2  # evaluations that copies must share; the one before training alone says nothing
 _TOLD = ("n_prompts", "n_rollouts", "total_batch", "updates_per_step", "seed")
 _SAME = (*_TOLD, "ppo_epochs", "learning_rate", "algorithm", "model", "dataset")
+_REACH = 2.5  # steps: verl saves before it logs, and killed between no log has the saved step
 _REGULAR = 0.8  # share of equal distances from which the others are holes
 
 
@@ -166,7 +167,7 @@ def _chains(runs: Sequence[Run]) -> list[list[Run]]:
     for run, span in sorted(((run, _span(run.log)) for run in runs), key=lambda pair: (
             pair[0].log.created if dated else "", pair[1].first)):
         parents = [chain for chain in chains
-                   if chain[-1][1].last >= span.first - 1.5 * span.interval]
+                   if chain[-1][1].last >= span.first - _REACH * span.interval]
         if span.resumed and parents:
             # A finished run needs no resuming; among the rest the one that got least further.
             min(parents, key=lambda c: (c[-1][0].log.state == "finished", c[-1][1].last)

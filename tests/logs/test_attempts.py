@@ -101,9 +101,14 @@ def test_a_later_attempt_overrules_the_steps_it_did_again():
     assert 437 not in curve.index
 
 
+def test_a_run_killed_between_saving_and_logging_is_joined():
+    (joined,), _ = join_attempts([make_run(1, 399), make_run(401, 700, ident="b")])
+    assert (joined.attempts, joined.usable) == (2, True)
+
+
 @pytest.mark.parametrize("runs", [
     [make_run(401, 700)],
-    [make_run(1, 300), make_run(401, 700, ident="b")],
+    [make_run(1, 398), make_run(401, 700, ident="b")],
     [make_run(1, 437), make_run(401, 700, ident="b", name="another")],
     [make_run(1, 437), make_run(401, 700, ident="b", seed=2)],
 ])
