@@ -4,6 +4,8 @@ python -m cbsbayes.allocate fit                              # splits of the swe
 python -m cbsbayes.allocate fit --batch 2048 --threshold 0.7
 python -m cbsbayes.allocate fit --target-updates 300 --probability 0.9
 python -m cbsbayes.allocate fit --samples 50000              # which batch reaches most with them
+python -m cbsbayes.allocate fit --gpu-hours 40 --gpus 8      # the same of so many GPU-hours
+python -m cbsbayes.allocate fit --schedule 5                 # a ramp, at most 5 % more updates
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from cbsbayes._command import exit_status, print_result, run_main
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
+    from cbsbayes.decisions.budget import Budget
     from cbsbayes.decisions.decision import Decision
     from cbsbayes.decisions.front import Target
     from cbsbayes.decisions.splits import Costs
@@ -52,9 +55,11 @@ def _run(options: argparse.Namespace) -> int:
                 f"give one of them: {', '.join(str(p.parent) for p in paths)}")
         fit = Fit.load(paths[0])
         target, costs = _target(options), _costs(options)
-        times = _times(fit, options, one_threshold(fit, options.threshold))
+        budget = _budget(options)
+        times = _times(fit, options, budget, one_threshold(fit, options.threshold))
         decision = decide(fit, batch=options.batch, threshold=options.threshold, target=target,
-                          samples=options.samples, costs=costs, left_out=options.check)
+                          budget=budget, costs=costs, left_out=options.check,
+                          more_updates=None if options.schedule is None else options.schedule / 100)
         decision.tables.update({} if isinstance(times, str) else times.tables)
         asked = {name: value for name, value in vars(options).items()
                  if value not in (None, False) and name not in _NOT_ASKED}
@@ -89,15 +94,24 @@ def _costs(options: argparse.Namespace) -> Costs | None:
     return Costs(prompt, rollout)
 
 
-def _times(fit: Fit, options: argparse.Namespace, threshold: float) -> TimeAnswer | str:
+def _budget(options: argparse.Namespace) -> Budget:
+    from cbsbayes.decisions.budget import Budget
+    from cbsbayes.decisions.time_to_target import Limits, Machine
+
+    return Budget(options.samples, Limits(options.gpu_hours, options.money, options.deadline),
+                  Machine(tuple(options.gpus or ()), options.price))
+
+
+def _times(
+    fit: Fit, options: argparse.Namespace, budget: Budget, threshold: float
+) -> TimeAnswer | str:
     """Return times to the target where they were asked for."""
     if not options.clock and all(getattr(options, name) is None for name in _TIMES):
         return ""
-    from cbsbayes.decisions.time_to_target import Limits, Machine, answer_times
+    from cbsbayes.decisions.time_to_target import answer_times
 
-    machine = Machine(tuple(options.gpus or ()), options.price)
-    limits = Limits(options.gpu_hours, options.money, options.deadline)
-    return answer_times(fit, machine, limits, threshold=threshold, probability=options.probability)
+    return answer_times(fit, budget.machine, budget.limits, threshold=threshold,
+                        probability=options.probability)
 
 
 def _as_json(

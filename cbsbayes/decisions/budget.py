@@ -1,13 +1,19 @@
-"""What a number of samples reaches: the accuracy of every batch, and the best batch by budget.
+"""What a budget reaches: the accuracy of every batch at its rate, and the best batch by budget.
 
-With C samples a batch makes C/(P G) updates, and has reached the target whose S they are. Between
-fitted targets it is interpolated along log S; a batch that is past the hardest of them, or short of
-the easiest, has no accuracy but a bound. The best batch has the highest accuracy, among those past
-the hardest target the one that passed it earliest by its own measure: most of its updates to spare.
+A budget of samples, hours, GPU-hours or money is so many updates of a batch, and they have reached
+the target whose S they are. Between fitted targets it is interpolated along log S; a batch that is
+past the hardest of them, or short of the easiest, has no accuracy but a bound. The best batch has
+the highest accuracy, among those past the hardest target the one that passed it earliest by its own
+measure: most of its updates to spare.
+
+A run has one learning rate. Where the law knows it, every batch has the rate, of a grid over those
+tried, at which it reaches most in the median; all draws are read there, so that not knowing the
+best rate widens the interval.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,60 +27,141 @@ from cbsbayes.decisions.batches import (
     range_of,
     table_of_fit,
 )
+from cbsbayes.decisions.step_times import step_times_of
+from cbsbayes.decisions.time_to_target import (
+    GPU_HOURS,
+    HOURS,
+    MONEY,
+    SAMPLES,
+    Limits,
+    Machine,
+    pairing,
+)
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.quantities import design_of
 from cbsbayes.posterior.tidy import quantiles
+from cbsbayes.sweep.groups import varied_rates
 
-__all__ = ["BUDGETS", "budget_table", "reached"]
+__all__ = ["BUDGETS", "Budget", "batches_between", "budget_table", "reached"]
 
 BUDGETS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Multiples of the budget asked for that a table holds: how the best batch moves with it."""
+_RATES = 15  # of the grid of learning rates
 
 
-def budget_table(fit: Fit, samples: float) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Budget:
+    """What a run may take: samples, and limits of time and cost on a machine.
+
+    Attributes
+    ----------
+    samples : float or None
+        Samples, None where they are not limited.
+    limits : Limits
+        GPU-hours, money and hours; each is a budget of its own.
+    machine : Machine
+        GPUs and price.
+    """
+
+    samples: float | None = None
+    limits: Limits = field(default_factory=Limits)
+    machine: Machine = field(default_factory=Machine)
+
+    def amounts(self) -> dict[str, float]:
+        """Return the budgets by their units.
+
+        Raises
+        ------
+        CBSDataError
+            If one is not positive, or needs a GPU count or a price that is not known.
+        """
+        positive("--samples", self.samples)
+        self.limits.questions(self.machine)
+        given = {SAMPLES: self.samples, GPU_HOURS: self.limits.gpu_hours,
+                 MONEY: self.limits.money, HOURS: self.limits.deadline}
+        return {unit: amount for unit, amount in given.items() if amount is not None}
+
+
+def budget_table(fit: Fit, budget: Budget) -> pd.DataFrame:
     """Return the table of ``budget.csv``.
 
     Parameters
     ----------
     fit : Fit
-        The fit.
-    samples : float
-        That the run may take.
+        The fit; its runs logged step times where the budget is one of time or cost.
+    budget : Budget
+        At least one.
 
     Returns
     -------
     pandas.DataFrame
-        `COLUMNS` of ``budget``, a row per multiple of the budget (`BUDGETS`) and batch: those run,
-        and those between them on both axes. ``accuracy`` is of the population, median and interval
-        within the fitted targets; where an end lies beyond the hardest of them
-        ``accuracy_status`` is ``lower_bound``, before the easiest ``upper_bound``. ``p_best`` is
-        the probability that no other batch of the table reaches more.
+        `COLUMNS` of ``budget``, a row per unit, multiple of the budget (`BUDGETS`) and batch: those
+        run, and those between them on both axes. ``learning_rate`` is the one to run the batch at,
+        NaN where the law knows none. ``accuracy`` is of the population, median and interval within
+        the fitted targets; where an end lies beyond the hardest of them ``accuracy_status`` is
+        ``lower_bound``, before the easiest ``upper_bound``. ``p_best`` is the probability that no
+        other batch of the table reaches more.
 
     Raises
     ------
     CBSDataError
-        If the budget is not positive.
+        If a budget is not positive, or asks for step times or GPUs that are not known.
     """
-    positive("--samples", samples)
-    tried = batches_run(fit.crossings)
-    batches = _inside(tried) if not design_of(fit.crossings).one_axis else tried
+    tried, prob = batches_run(fit.crossings), float(fit.settings["ci_prob"])
+    batches = tried if design_of(fit.crossings).one_axis else batches_between(tried)
     sign = -1.0 if fit.sweep.attrs["direction"] == "decreasing" else 1.0
-    level = np.sort(sign * fit.thresholds)
-    log_steps = fit.log_steps(*batches.T).sel(threshold=sign * level).transpose(
-        "sample", "threshold", "batch").values
-    total, prob, parts = batches.prod(axis=1), float(fit.settings["ci_prob"]), []
-    for multiple in BUDGETS:
-        log_updates = np.log(multiple * samples / total)
-        found = reached(log_steps, level, log_updates)
-        spare = log_updates - log_steps[:, -1]
-        score = np.where(np.isposinf(found), level[-1] + 1.0 + spare, found)
-        best = np.bincount(score.argmax(axis=1)[np.isfinite(score.max(axis=1))],
-                           minlength=len(total)) / len(score)
-        parts.append(pd.DataFrame({
-            "samples": multiple * samples, "n_prompts": batches[:, 0], "n_rollouts": batches[:, 1],
-            "total_batch": total, "range": range_of(batches, tried),
-            "updates": np.exp(log_updates), **_accuracy(found, level, sign, prob), "p_best": best}))
+    level, rates = np.sort(sign * fit.thresholds), _rates(fit)
+    of_batch = np.repeat(np.arange(len(batches)), len(rates))
+    log_steps = fit.log_steps(
+        *batches[of_batch].T,
+        learning_rate=np.tile(rates, len(batches)) if fit.law.learning_rate else None,
+    ).sel(threshold=sign * level).transpose("sample", "threshold", "batch").values
+    parts = []
+    for unit, amount in budget.amounts().items():
+        log_cost, where = _log_cost(fit, batches, unit, budget.machine, len(log_steps))
+        for multiple in BUDGETS:
+            log_updates = np.log(multiple * amount) - log_cost
+            found = reached(log_steps, level, log_updates[:, of_batch])
+            spare = log_updates[:, of_batch] - log_steps[:, -1]
+            score = np.where(np.isposinf(found), level[-1] + 1.0 + spare, found)
+            middle = quantiles(score, [0.5], axis=0)[0].reshape(len(batches), -1)
+            pick = np.arange(len(batches)) * len(rates) + middle.argmax(axis=1)
+            score = score[:, pick]
+            best = np.bincount(score.argmax(axis=1)[np.isfinite(score.max(axis=1))],
+                               minlength=len(batches)) / len(score)
+            parts.append(pd.DataFrame({
+                "budget": multiple * amount, "budget_unit": unit, "multiple": multiple,
+                "n_prompts": batches[:, 0], "n_rollouts": batches[:, 1],
+                "total_batch": batches.prod(axis=1), "range": where, "p_best": best,
+                "learning_rate": np.where(np.isneginf(middle.max(axis=1)), np.nan,
+                                          rates[middle.argmax(axis=1)]),
+                **interval_columns("updates", np.exp(log_updates), prob),
+                **_accuracy(found[:, pick], level, sign, prob)}))
     return table_of_fit(fit, parts, "budget", applies_to=POPULATION)
+
+
+def _log_cost(
+    fit: Fit, batches: np.ndarray, unit: str, machine: Machine, n_draws: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return draws of the log cost of an update, shape (sample, batch), and the batches' ranges."""
+    where = range_of(batches, batches_run(fit.crossings))
+    if unit == SAMPLES:
+        return np.tile(np.log(batches.prod(axis=1)), (n_draws, 1)), where
+    step_times = step_times_of(fit)
+    seconds = step_times.seconds_per_update(batches)
+    rng = np.random.default_rng(int(fit.settings.get("random_seed", 0)))
+    timed = range_of(batches, step_times.batches)
+    return (np.log(seconds[pairing(len(seconds), n_draws, rng)] / 3600 * machine.per_hour(unit)[0]),
+            np.where(timed == "extrapolated", timed, where))
+
+
+def _rates(fit: Fit) -> np.ndarray:
+    """Return learning rates from the lowest tried to the highest; NaN where the law knows none."""
+    if not fit.law.learning_rate:
+        return np.array([np.nan])
+    rates = varied_rates(fit.crossings)
+    grid = np.geomspace(rates[0], rates[-1], _RATES)
+    return np.unique([*rates, *(float(f"{rate:.2g}") for rate in grid[1:-1])])
 
 
 def _accuracy(found: np.ndarray, level: np.ndarray, sign: float, prob: float) -> dict[str, Any]:
@@ -88,10 +175,11 @@ def _accuracy(found: np.ndarray, level: np.ndarray, sign: float, prob: float) ->
         [before & beyond, before, beyond], ["not_identified", *names], "identified")}
 
 
-def _inside(tried: np.ndarray) -> np.ndarray:
-    """Return the batches of every P and G run, but for those outside the range tried."""
-    prompts, rollouts = (np.unique(axis) for axis in tried.T)
-    grid = np.stack(np.meshgrid(prompts, rollouts, indexing="ij"), axis=-1).reshape(-1, 2)
+def batches_between(tried: np.ndarray) -> np.ndarray:
+    """Return the batches of the P and G run and their doublings, inside the range tried."""
+    axes = [np.unique([*axis, *axis.min() * 2 ** np.arange(np.log2(axis.max() / axis.min()) + 1)])
+            for axis in tried.T]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
     return grid[range_of(grid, tried) != "extrapolated"]
 
 
@@ -105,10 +193,10 @@ def reached(log_steps: np.ndarray, level: np.ndarray, log_updates: np.ndarray) -
     level : numpy.ndarray
         The thresholds, increasing.
     log_updates : numpy.ndarray
-        That each batch makes, shape (batch,).
+        That each batch makes, shape (batch,) or (sample, batch).
     """
     rising = np.maximum.accumulate(log_steps, axis=1)  # a harder target takes no fewer updates
-    passed = rising <= log_updates  # (sample, threshold, batch)
+    passed = rising <= np.expand_dims(log_updates, -2)  # (sample, threshold, batch)
     count = passed.sum(axis=1)
     low, high = np.clip(count - 1, 0, None), np.clip(count, None, len(level) - 1)
     before, after = (np.take_along_axis(rising, index[:, None, :], axis=1)[:, 0]

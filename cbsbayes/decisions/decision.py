@@ -23,13 +23,15 @@ import xarray as xr
 from cbsbayes.crossings.intervals import INTERVAL, RIGHT, UNUSABLE
 from cbsbayes.decisions.batches import (
     as_fit,
+    batches_run,
     interval_columns,
     one_threshold,
     share_least,
     table_of_fit,
 )
-from cbsbayes.decisions.budget import budget_table
+from cbsbayes.decisions.budget import Budget, budget_table
 from cbsbayes.decisions.front import Target, front_table, target_table
+from cbsbayes.decisions.schedule import schedule_table
 from cbsbayes.decisions.splits import (
     BatchChoice,
     Costs,
@@ -59,7 +61,8 @@ class Decision:
     threshold : float
         The target that sentences are about.
     tables : dict
-        Tables by the name of their file: ``splits, group_size, targets, budget, front, iso_batch``;
+        Tables by the name of their file: ``splits, group_size, targets, budget, schedule, front,
+        iso_batch``;
         those that were not asked for or cannot be given are absent.
     no_splits : str
         Why there is no table of splits; empty where there is one.
@@ -81,8 +84,8 @@ class Decision:
 
 def decide(
     fit: Fit | str | os.PathLike[str], *, batch: int | None = None,
-    threshold: float | None = None, target: Target | None = None, samples: float | None = None,
-    costs: Costs | None = None, left_out: bool = False,
+    threshold: float | None = None, target: Target | None = None, budget: Budget | None = None,
+    costs: Costs | None = None, left_out: bool = False, more_updates: float | None = None,
 ) -> Decision:
     """Return everything a fit says about which batch to run.
 
@@ -96,13 +99,15 @@ def decide(
         One fitted target; by default tables hold all, and sentences are about the middle one.
     target : Target, optional
         Updates or samples to be met.
-    samples : float, optional
-        A budget: which batch reaches most with it.
+    budget : Budget, optional
+        Which batch, at which learning rate, reaches most with it.
     costs : Costs, optional
         Of a prompt and of a rollout.
     left_out : bool
         Whether runs of that batch are predicted by a fit that left them out, which is sampled
         anew; otherwise this fit predicts them, and the table says that it had seen them.
+    more_updates : float, optional
+        Share of the updates of the best split that a ramp of batch sizes may take more.
 
     Raises
     ------
@@ -130,8 +135,11 @@ def decide(
         tables["group_size"] = group_sizes[group_sizes["threshold"].isin(levels)]
     if target is not None:
         tables["targets"] = target_table(fit, target, levels)
-    if samples is not None:
-        tables["budget"] = budget_table(fit, samples)
+    if budget is not None and budget.amounts():
+        tables["budget"] = budget_table(fit, budget)
+    if more_updates is not None:
+        best = _best_split(fit, choice.total, tables.get("splits"), levels[-1])
+        tables["schedule"] = schedule_table(fit, best, more_updates, threshold)
     tables["front"] = front_table(fit, levels)
     predictor = fit_without(fit, choice.total) if left_out else None
     if predictor is not None:
@@ -140,6 +148,20 @@ def decide(
         check = check_table(fit, choice.total, predictor)
         tables["iso_batch"] = check[check["threshold"].isin(levels)]
     return Decision(choice, main, tables, no_splits, trusted)
+
+
+def _best_split(
+    fit: Fit, total: int, splits: pd.DataFrame | None, threshold: float
+) -> tuple[float, float]:
+    """Return the split chosen at a threshold; where there is none, the batch run nearest to it."""
+    if splits is not None:
+        chosen = splits[splits["chosen"].astype(bool) & np.isclose(splits["threshold"], threshold)
+                        & (splits["range"] != "extrapolated")]
+        if len(chosen):
+            return float(chosen["n_prompts"].iloc[0]), float(chosen["n_rollouts"].iloc[0])
+    run = batches_run(fit.crossings)
+    nearest = run[np.abs(np.log(run.prod(axis=1) / total)).argmin()]
+    return float(nearest[0]), float(nearest[1])
 
 
 def splits_run(fit: Fit, total: int) -> int:
@@ -203,9 +225,10 @@ def check_table(fit: Fit, total: int, predictor: Fit | None = None) -> pd.DataFr
     pandas.DataFrame
         `COLUMNS` of ``iso_batch``, a row per threshold and split. ``observed`` is the geometric
         mean over runs of S, between those of the bounds; ``predicted`` the median and interval for
-        the mean of so many new runs; ``p_best`` the predicted probability that this split is the
-        best of those run in the population, ``p_least`` that its mean over so many new runs is the
-        least, and ``observed_least`` whether it was (never where a run did not arrive).
+        the mean of so many new runs at their learning rates; ``p_best`` the predicted probability
+        that this split is the best of those run in the population, ``p_least`` that its mean over
+        so many new runs is the least, and ``observed_least`` whether it was (never where a run did
+        not arrive).
 
     Raises
     ------
@@ -230,11 +253,13 @@ def _observed(at: xr.Dataset) -> pd.DataFrame:
     middle = np.where(status == INTERVAL, 0.5 * (lower + upper), np.nan)
     table = pd.DataFrame({"n_prompts": known["n_prompts"].values,
                           "n_rollouts": known["n_rollouts"].values, "lower": lower,
+                          "rate": known["learning_rate"].values,
                           "upper": upper, "middle": middle, "not_reached": status == RIGHT})
     by = table.groupby(["n_rollouts", "n_prompts"])
     means = by[["lower", "upper"]].mean()
     means["middle"] = by["middle"].agg(lambda values: values.mean(skipna=False))
-    return means.assign(n_runs=by.size(), n_not_reached=by["not_reached"].sum()).reset_index()
+    return means.assign(n_runs=by.size(), n_not_reached=by["not_reached"].sum(),
+                        rates=by["rate"].agg(list)).reset_index()
 
 
 def _beside_prediction(
@@ -243,8 +268,9 @@ def _beside_prediction(
     """Return the columns of one threshold: what was observed, predicted, and the verdict."""
     prompts, rollouts, n_runs = (observed[name].to_numpy() for name in
                                  ("n_prompts", "n_rollouts", "n_runs"))
+    rates = np.concatenate(observed["rates"].tolist()) if by.law.learning_rate else None
     runs = by.new_run(np.repeat(prompts, n_runs), np.repeat(rollouts, n_runs), threshold,
-                      random_seed=random_seed).values
+                      learning_rate=rates, random_seed=random_seed).values
     mean = np.add.reduceat(runs, np.cumsum(n_runs) - n_runs, axis=1) / n_runs
     ends = interval_columns("predicted", mean, float(by.settings["ci_prob"]))
     reached = observed["middle"].notna().all()  # else the least of the means is not known

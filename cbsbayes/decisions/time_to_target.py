@@ -41,7 +41,7 @@ from cbsbayes.posterior.fit import Fit
 
 __all__ = ["GPU_HOURS", "HOURS", "MONEY", "SAMPLES", "Limits",
            "Machine", "TimeAnswer", "Times", "answer_times", "batch_grid", "choices_table",
-           "times_of", "times_table"]
+           "pairing", "times_of", "times_table"]
 
 GPU_HOURS, MONEY, HOURS, SAMPLES = "GPU-hours", "price", "hours", "samples"  # what is counted
 
@@ -73,6 +73,11 @@ class Machine:
     def counts(self) -> tuple[int, ...]:
         """GPU counts without repetition; 1 stands for the machine as it is where not known."""
         return tuple(dict.fromkeys(self.gpus)) or (1,)
+
+    def per_hour(self, unit: str) -> np.ndarray:
+        """Return the hours, GPU-hours or price of an hour on each count, shape (gpus,)."""
+        counts = np.array(self.counts, dtype=float)
+        return {HOURS: counts**0, GPU_HOURS: counts, MONEY: counts * (self.price or 1.0)}[unit]
 
 
 @dataclass(frozen=True)
@@ -147,13 +152,10 @@ class Times:
                                f"{', '.join(f'{t:g}' for t in known)}")
         at = self.draws.sel(threshold=threshold, method="nearest").sel(applies_to=applies_to)
         hours = at["hours"].transpose("sample", "batch", "gpus").values
-        if unit == HOURS:
-            return hours
         if unit == SAMPLES:
             samples = at["steps"].transpose("sample", "batch").values * self.batches.prod(axis=1)
             return np.broadcast_to(samples[..., None], hours.shape)
-        price = (self.machine.price or 1.0) if unit == MONEY else 1.0
-        return hours * np.array(self.machine.counts) * price
+        return hours * self.machine.per_hour(unit)
 
 
 def batch_grid(fit: Fit) -> np.ndarray:
@@ -172,6 +174,11 @@ def batch_grid(fit: Fit) -> np.ndarray:
 def _with_ends(values: np.ndarray) -> np.ndarray:
     values = np.unique(values)
     return np.unique([max(np.floor(values[0] / 2), 1.0), *values, 2 * values[-1]])
+
+
+def pairing(n_times: int, n_steps: int, rng: np.random.Generator) -> np.ndarray:
+    """Return which draw of the step time goes with each draw of S, shape (n_steps,)."""
+    return rng.permutation(np.resize(rng.permutation(n_times), n_steps))
 
 
 def times_of(
@@ -208,7 +215,7 @@ def times_of(
                           dim="applies_to").sel(threshold=levels)
     counts, rng = machine.counts, np.random.default_rng(random_seed)
     drawn = [step_times.seconds_per_update(grid, count / counts[0]) for count in counts]
-    picked = rng.permutation(np.resize(rng.permutation(len(drawn[0])), log_steps.sizes["sample"]))
+    picked = pairing(len(drawn[0]), log_steps.sizes["sample"], rng)
     seconds = xr.DataArray(np.stack(drawn, axis=-1)[picked], dims=("sample", "batch", "gpus"))
     deviation = step_times.model.deviation(len(grid), rng)[picked]
     slower = xr.DataArray(np.exp(np.stack([np.zeros_like(deviation), deviation])),

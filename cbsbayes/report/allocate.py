@@ -11,21 +11,30 @@ import numpy as np
 import pandas as pd
 
 from cbsbayes.decisions.batches import NEW_RUN, POPULATION
-from cbsbayes.decisions.budget import BUDGETS
 from cbsbayes.decisions.decision import Decision
 from cbsbayes.decisions.time_to_target import HOURS, MONEY, TimeAnswer
 from cbsbayes.plots.gallery import all_figures
 from cbsbayes.plots.style import time_unit
 from cbsbayes.posterior.fit import Fit, versions
 from cbsbayes.report.facts import Facts
-from cbsbayes.report.learning_rate import best_rate_text
+from cbsbayes.report.learning_rate import best_rate_text, rate_number
 from cbsbayes.report.page import Page, PageFigure, drawn, sections_of
 from cbsbayes.report.tables import Table, laid_out, on_axes
-from cbsbayes.report.text import batch_text, count, estimate, paragraph, parse_at, plain, sentences
+from cbsbayes.report.text import (
+    Estimate,
+    batch_text,
+    count,
+    estimate,
+    paragraph,
+    parse_at,
+    plain,
+    probability,
+    sentences,
+)
 from cbsbayes.report.text import spec as layout_of
 
 __all__ = ["SETTINGS", "allocate_notes", "allocate_page", "allocate_sentences", "allocate_tables",
-           "time_notes", "time_sentences", "time_tables"]
+           "asked_tables", "time_notes", "time_sentences", "time_tables"]
 
 SETTINGS = ("law", "metric", "thresholds", "ci_prob", "draws", "chains", "random_seed",
             "data_digest")
@@ -48,7 +57,8 @@ def allocate_sentences(facts: Facts, decision: Decision) -> list[str]:
         alternatives={law: fact.estimate for law, fact in alternatives.items() if fact},
         rate="" if best is None else best_rate_text(
             facts.fit, best["n_prompts"], best["n_rollouts"], decision.threshold),
-        targets=_target_rows(decision), budget=_budget_rows(decision),
+        targets=_target_rows(decision), budgets=list(_best_of_budgets(decision).values()),
+        rate_number=rate_number, ramp=_ramp_rows(decision),
         check=None if check is None else _check_facts(check))
 
 
@@ -85,14 +95,19 @@ def _target_rows(decision: Decision) -> list[dict[Hashable, Any]]:
     return rows
 
 
-def _budget_rows(decision: Decision) -> list[dict[Hashable, Any]]:
-    """Return the best batch of the budget asked for, then of the others, in their order."""
-    table = decision.tables.get("budget")
-    if table is None:
-        return []
-    best = table.loc[table.groupby("samples")["p_best"].idxmax()].reset_index(drop=True)
-    best["asked"] = best.index == BUDGETS.index(1.0)
-    return best.sort_values("asked", ascending=False, kind="stable").to_dict("records")
+def _best_of_budgets(decision: Decision) -> dict[str, list[dict[Hashable, Any]]]:
+    """Return the best batch of every multiple, by the unit of the budget.
+
+    With ``groups``, the probability that the best batch has a group size.
+    """
+    found: dict[str, list[dict[Hashable, Any]]] = {}
+    for (unit, _), part in decision.tables.get("budget", pd.DataFrame(
+            {"budget_unit": [], "multiple": []})).groupby(["budget_unit", "multiple"], sort=False):
+        groups = part.groupby("n_rollouts")["p_best"].sum()
+        best = part.sort_values("p_best").iloc[-1].to_dict()
+        found.setdefault(str(unit), []).append(
+            {**best, "groups": groups.to_dict(), "group": groups.idxmax(), "p": groups.max()})
+    return found
 
 
 def _check_facts(table: pd.DataFrame) -> dict[str, Any]:
@@ -135,16 +150,31 @@ def allocate_tables(decision: Decision) -> dict[str, Table | None]:
     context = {"target": decision.threshold, "total": decision.batch.total, "seen": seen,
                "value": asked.get("value"), "unit": asked.get("target"),
                "probability": asked.get("probability"), "infinity": np.inf}
-    budget = decision.tables.get("budget")
-    if budget is not None:
-        asked = budget[budget["samples"] == budget["samples"].unique()[BUDGETS.index(1.0)]]
-        rows["budget"] = asked.sort_values("p_best", ascending=False).head(_SHOWN)
-        context["samples"] = float(rows["budget"]["samples"].iloc[0])
     front = rows["front"]
     if len(front):
         rows["front"] = front[front["kind"] == "tried"].sort_values(["total_batch", "steps"])
     return {"group_size": laid_out("group_size", places, by_target),
             **{name: laid_out(name, table, **context) for name, table in rows.items()}}
+
+
+def _ramp_rows(decision: Decision) -> list[dict[Hashable, Any]]:
+    return decision.tables.get("schedule", pd.DataFrame()).to_dict("records")
+
+
+def asked_tables(decision: Decision) -> dict[str, Table | None]:
+    """Return the schedule, what each budget reaches, and how the best batch moves with it."""
+    tables = {"schedule": laid_out("schedule", _ramp_rows(decision), rate=rate_number)}
+    for unit, best in _best_of_budgets(decision).items():
+        rows = decision.tables["budget"].query("budget_unit == @unit and multiple == 1")
+        shown = rows.sort_values("p_best", ascending=False).head(_SHOWN)
+        rate = rate_number if rows["learning_rate"].notna().any() else ""
+        groups = {f"P({plain(g)} rollouts)": [Estimate(probability(row["groups"][g]))
+                                              for row in best] for g in best[0]["groups"]}
+        tables[f"budget_{unit}"] = laid_out("budget", shown, budget=rows["budget"].iloc[0],
+                                            unit=unit, rate=rate)
+        tables[f"budgets_{unit}"] = laid_out(
+            "budgets", best, groups if len(groups) > 1 else None, unit=unit, rate=rate)
+    return tables
 
 
 def allocate_page(
@@ -171,7 +201,7 @@ def allocate_page(
               for level in sorted(decision.tables["front"]["threshold"].unique())
               if level != decision.threshold
               for name, table in allocate_tables(replace(decision, threshold=level)).items()}
-    tables = {**allocate_tables(decision), **others}
+    tables = {**allocate_tables(decision), **asked_tables(decision), **others}
     answer, notes = allocate_sentences(facts, decision), allocate_notes(facts, decision)
     if isinstance(times, str):
         notes += [times] if times else []

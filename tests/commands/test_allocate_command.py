@@ -41,11 +41,13 @@ def printed(capsys):
 def test_what_is_written_and_what_a_later_answer_removes(saved, fit, tmp_path, capsys):
     level = f"{fit.thresholds[2]:g}"
     assert run(saved, "--batch", 2048, "--threshold", level, "--target-updates", 300,
-               "-o", tmp_path / "out") == 0
+               "--schedule", 5, "-o", tmp_path / "out") == 0
     for name in ("splits", "front", "targets", "iso_batch"):
         table = pd.read_csv(tmp_path / "out" / f"{name}.csv")
         assert list(table.columns) == COLUMNS[name]
         assert set(table["threshold"]) == {float(level)}
+    schedule = pd.read_csv(tmp_path / "out" / "schedule.csv")
+    assert schedule["to_threshold"].iloc[-1] == float(level)
     out, err = capsys.readouterr()
     assert err == ""
     page = check_command_page(tmp_path / "out", out)
@@ -53,7 +55,7 @@ def test_what_is_written_and_what_a_later_answer_removes(saved, fit, tmp_path, c
         assert "At 2,048 samples an update, " in words
     assert run(saved, "--batch", 8192 * 3, "-o", tmp_path / "out", "--quiet") == 0
     assert capsys.readouterr() == ("", "")
-    assert not {"targets.csv", "iso_batch.csv"} & listing(tmp_path / "out")
+    assert not {"targets.csv", "iso_batch.csv", "schedule.csv"} & listing(tmp_path / "out")
     np.testing.assert_allclose(np.unique(pd.read_csv(tmp_path / "out" / "splits.csv")["threshold"]),
                                np.sort(fit.thresholds))
 
@@ -100,6 +102,10 @@ def test_times_are_written_with_the_clock_only(timed, tmp_path, capsys):
     assert listing(out) >= CLOCK
     assert {"clock_map", "time_cost", "step_time"} <= {name.split(".")[0] for name in listing(out)}
     assert set(pd.read_csv(out / "times.csv")["range"]) == {"tried", "inside", "extrapolated"}
+    budget = pd.read_csv(out / "budget.csv")
+    assert list(budget.columns) == COLUMNS["budget"]
+    assert set(budget["budget_unit"]) == {"GPU-hours", "hours"}
+    assert any(sentence.startswith("With 5 GPU-hours ") for sentence in found["sentences"])
     assert len(found["tables"]["clock_choices"]) == 4
     assert any("A trainer step takes" in sentence for sentence in found["sentences"])
     assert any("16 GPUs are bounds" in note for note in found["notes"])
@@ -125,6 +131,7 @@ def test_logs_without_step_times_refuse_the_clock(saved, tmp_path, capsys):
     (["--probability", 1.5], "--probability is 1.5; valid: from 0.5 to below 1"),
     (["--target-updates", -5], "--target-updates is -5; valid: above 0"),
     (["--batch", 100, "--check"], "no two splits of 100 samples were run"),
+    (["--schedule", -1], "--schedule is -1; valid: 0 and more"),
     (["--gpus", "0"], "--gpus is 0"),
     (["--price", "2"], "--price needs the number of GPUs"),
 ])

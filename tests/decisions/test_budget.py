@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cbsbayes.decisions.batches import COLUMNS, batches_run
-from cbsbayes.decisions.budget import BUDGETS, budget_table, reached
+from cbsbayes.decisions.budget import BUDGETS, Budget, budget_table, reached
 from cbsbayes.decisions.decision import decide
+from cbsbayes.decisions.step_times import step_times_of
+from cbsbayes.decisions.time_to_target import Limits, Machine
 from cbsbayes.errors import CBSDataError
-from cbsbayes.report.allocate import allocate_sentences, allocate_tables
+from cbsbayes.report.allocate import allocate_sentences, asked_tables
 from cbsbayes.report.facts import Facts
 
 LEVEL = np.array([0.5, 0.7, 0.9])
@@ -36,10 +38,10 @@ def test_the_targets_are_reached_by_the_samples_that_they_take(fit):
     batch = p, g = tuple(batches_run(fit.crossings)[5])
     for threshold in fit.thresholds:
         samples = p * g * float(np.exp(fit.log_steps(p, g, threshold=threshold)).median())
-        table = budget_table(fit, samples)
+        table = budget_table(fit, Budget(samples))
         assert list(table.columns) == COLUMNS["budget"]
-        np.testing.assert_allclose(table["updates"] * table["total_batch"], table["samples"])
-        asked = table[np.isclose(table["samples"], samples)].set_index(["n_prompts", "n_rollouts"])
+        np.testing.assert_allclose(table["updates"] * table["total_batch"], table["budget"])
+        asked = table[table["multiple"] == 1].set_index(["n_prompts", "n_rollouts"])
         assert asked["p_best"].sum() == pytest.approx(1.0)
         here = asked.loc[batch]
         assert here["accuracy"] == pytest.approx(threshold, abs=0.01)
@@ -50,22 +52,60 @@ def test_the_targets_are_reached_by_the_samples_that_they_take(fit):
 
 
 def test_a_large_budget_is_a_bound_and_prefers_large_batches(fit):
-    table = budget_table(fit, 1e9)
+    table = budget_table(fit, Budget(1e9))
     assert set(table["accuracy_status"]) == {"lower_bound"}
     assert (table["accuracy"] == max(fit.thresholds)).all()
-    best = table.loc[table.groupby("samples")["p_best"].idxmax()].set_index("samples")
-    small = budget_table(fit, 1.0)
+    best = table.loc[table.groupby("budget")["p_best"].idxmax()].set_index("budget")
+    small = budget_table(fit, Budget(1.0))
     assert set(small["accuracy_status"]) == {"upper_bound"}
     assert (small["p_best"] == 0.0).all()
     assert best["total_batch"].is_monotonic_increasing
     with pytest.raises(CBSDataError, match="--samples is 0"):
-        budget_table(fit, 0.0)
+        budget_table(fit, Budget(0.0))
 
 
-def test_sentences_and_table_of_a_budget(fit):
-    decision = decide(fit, samples=60_000)
+def test_hours_are_updates_of_the_step_times_and_money_is_hours(timed):
+    limits = Limits(gpu_hours=40.0, money=80.0, deadline=5.0)
+    table = budget_table(timed, Budget(None, limits, Machine((8,), 2.0)))
+    seconds = step_times_of(timed).seconds_per_update(np.array([[64.0, 8.0]]))[:, 0]
+    here = table.query("n_prompts == 64 and n_rollouts == 8 and multiple == 1")
+    assert set(here["budget_unit"]) == {"GPU-hours", "price", "hours"}
+    assert here["updates"].to_numpy() == pytest.approx(5 * 3600 / np.median(seconds), rel=1e-3)
+    assert (here["updates_lower"] < here["updates"]).all()
+    by_unit = table.set_index("budget_unit")["accuracy"]
+    np.testing.assert_allclose(by_unit["price"], by_unit["hours"])
+    with pytest.raises(CBSDataError, match="--money needs a price"):
+        budget_table(timed, Budget(None, Limits(money=1.0)))
+
+
+def test_every_batch_runs_at_the_rate_that_reaches_most(rate_fit):
+    budget = 30_000.0 * 8
+    table = budget_table(rate_fit, Budget(budget)).query("multiple == 1")
+    low, high = (f(rate_fit.crossings["learning_rate"].values) for f in (np.min, np.max))
+    known = table.dropna(subset="learning_rate")
+    assert len(known)
+    assert known["learning_rate"].between(low * 0.999, high * 1.001).all()
+    level = np.sort(rate_fit.thresholds)
+    for row in known.itertuples():
+        def accuracy(rate, row=row):  # brute force: the level of every draw, one after the other
+            steps = np.exp(rate_fit.log_steps(row.n_prompts, row.n_rollouts, learning_rate=rate))
+            draws = steps.sel(threshold=level).transpose("sample", "threshold", "batch").values
+            bound = [-np.inf, np.inf]
+            found = [np.interp(np.log(row.updates), np.log(np.maximum.accumulate(s)), level,
+                               *bound) for s in draws[..., 0]]
+            return np.median(np.clip(found, *level[[0, -1]]))
+
+        assert row.accuracy == pytest.approx(accuracy(row.learning_rate), abs=2e-3)
+        assert all(row.accuracy >= accuracy(rate) - 2e-3 for rate in np.geomspace(low, high, 5))
+
+
+def test_sentences_and_tables_of_a_budget(fit):
+    decision = decide(fit, budget=Budget(60_000))
     text = " ".join(allocate_sentences(Facts(fit), decision))
     assert "With 60,000 samples " in text
     assert "reaches the highest accuracy, " in text
-    assert text.count("With ") >= len(BUDGETS)
-    assert 0 < len(allocate_tables(decision)["budget"].rows) <= 12
+    assert "The best group size is " in text
+    tables = asked_tables(decision)
+    assert 0 < len(tables["budget_samples"].rows) <= 12
+    assert len(tables["budgets_samples"].rows) == len(BUDGETS)
+    assert [c.label for c in tables["budgets_samples"].columns][-1].startswith("P(")

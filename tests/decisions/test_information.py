@@ -13,6 +13,7 @@ from cbsbayes.decisions.information import (
     posterior_moments,
 )
 from cbsbayes.errors import CBSDataError
+from cbsbayes.posterior.learning_rate import rate_table
 from cbsbayes.posterior.quantities import design_of, quantities
 
 LOADING = np.array([0.5, 1.0])  # y = θ·LOADING + noise; the quantity is θ_2
@@ -46,6 +47,19 @@ def test_the_linear_normal_case(noise):
     errors = np.array([info.error for info in found])
     assert nats.mean() == pytest.approx(exact(noise), abs=4 * errors.mean() / np.sqrt(12))
     assert 0.5 < nats.std(ddof=1) / errors.mean() < 2.0  # the error printed is the error made
+
+
+@pytest.mark.parametrize("asked", [
+    "cbs_at_rate@n_rollouts=8,learning_rate=3e-7", "steepness", "apparent_exponent@n_rollouts=8,"
+    "learning_rate=1e-6", "steps_at_best@n_prompts=32,n_rollouts=8"])
+def test_rows_of_learning_rates_can_be_asked_for(rate_fit, asked):
+    quantity = planned_quantity(rate_fit, asked, 0.7)
+    table = rate_table(rate_fit)
+    row = table[(table["quantity"] == quantity.name) & (table["at"] == quantity.at)
+                & table["threshold"].isin([quantity.threshold, np.nan])].iloc[0]
+    assert quantity.status == row["status"]
+    if row["status"] == "identified":
+        assert np.median(quantity.values) == pytest.approx(row["median"], rel=0.05)
 
 
 def test_units_and_logarithms_change_nothing():
