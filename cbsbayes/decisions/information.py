@@ -103,7 +103,8 @@ def planned_quantity(
         raise CBSDataError(f"{found.name}@{found.at} is 0 in {np.mean(values <= 0):.0%} of the "
                            "draws: doubling never saves that much; plan for another quantity, "
                            "such as cbs_prompts or a gain")
-    return PlannedQuantity(found.name, found.at, found.unit, level, values, status.get(level, ""))
+    state = next(iter(status.values()), "") if np.isnan(level) else status.get(level, "")
+    return PlannedQuantity(found.name, found.at, found.unit, level, values, state)
 
 
 def _parsed(text: str) -> tuple[str, dict[str, float]]:
