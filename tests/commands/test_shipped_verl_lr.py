@@ -22,9 +22,11 @@ def test_it_is_what_the_script_makes_of_the_logs(ds):
     assert build().identical(ds)
 
 
-def test_it_is_the_first_seed_of_the_phase(ds):
-    cells = {cell.name: cell for cell in read_phase("tinylr").cells if cell.seed == 1}
-    assert set(ds["name"].values) == set(cells)
+def test_it_is_the_first_seed_of_the_phase_and_most_of_the_second(ds):
+    cells = {cell.name: cell for cell in read_phase("tinylr").cells}
+    names = set(ds["name"].values)
+    assert names <= set(cells)
+    assert {name for name, cell in cells.items() if cell.seed == 1} <= names
     for name in ("n_prompts", "n_rollouts", "learning_rate", "seed"):
         np.testing.assert_array_equal(
             ds[name], [getattr(cells[run], name) for run in ds["name"].values])
