@@ -55,7 +55,8 @@ def main() -> None:
     rows = []
     for seed in range(options.sweeps):
         rows.append(one_sweep(options.family, options.draws, seed))
-        print(rows[-1], flush=True)
+        print(pd.DataFrame(rows[-1:]).to_string(index=False, header=not seed,
+                                                float_format="%.3f"), flush=True)
     table = pd.DataFrame(rows)
     for name in ("saved", "more_updates"):
         inside = table[f"true_{name}"].between(table[f"{name}_lower"], table[f"{name}_upper"])
