@@ -4,7 +4,8 @@ Every learning rate of a sweep is left out in turn, the law of learning rates is
 others, and the crossings of the runs left out are laid beside 90 % predictive intervals for a new
 run at their batch and rate. Printed by rate and threshold: the share of crossings inside, the
 median log width of the intervals, root mean square and mean of observed over predicted log S, both
-averaged over the seeds of a batch first. The lowest and the highest rate are extrapolations.
+averaged over the seeds of a batch first, and ``seeds``, how far single runs scatter around the mean
+of theirs. The lowest and the highest rate are extrapolations.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def main() -> None:
         alpha = fit.posterior["alpha"].quantile([0.05, 0.5, 0.95]).values.round(2)
         print(f"\nwithout {rate:g}, law {fit.law.name}: alpha {alpha[1]} ({alpha[0]}–{alpha[2]})")
         rows = predicted(fit, sweep.isel(run=np.flatnonzero(left)), thresholds)
-        print(summary(rows).round(3).to_string(), flush=True)
+        of_cell = rows.groupby(["threshold", "cell"])["error"].var().groupby("threshold").mean()
+        print(summary(rows).assign(seeds=of_cell**0.5).round(3).to_string(), flush=True)
 
 
 if __name__ == "__main__":
