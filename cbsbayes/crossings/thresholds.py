@@ -117,8 +117,8 @@ def check_batches(ds: xr.Dataset, least: int = MIN_BATCH_SIZES) -> None:
     labels = batch_labels(ds)
     sizes = len(np.unique(labels[labels >= 0]))
     if sizes < least:
-        raise CBSDataError(f"batch sizes that may be fitted: {sizes}; a law needs "
-                           f"at least {least}: add runs with other n_prompts or n_rollouts")
+        raise CBSDataError(f"the runs have too few batch sizes that may be fitted, {sizes}; a law "
+                           f"needs at least {least}: add runs with other n_prompts or n_rollouts")
 
 
 def _grids(ds: xr.Dataset, curves: Curves) -> list[np.ndarray]:

@@ -127,7 +127,7 @@ def test_unreadable_sweeps(place, capsys, sweep_file, path):
 
 
 @pytest.mark.parametrize(("frame", "message"), [
-    (table(RUNS[:2]), r"2 batch size\(s\) that may be fitted; a law needs at least 3: add runs"),
+    (table(RUNS[:2]), "too few batch sizes that may be fitted, 2; a law needs at least 3"),
     (table(accuracy=0.3), r"no run gets beyond its start.*train longer"),
 ])
 def test_sweeps_that_cannot_be_fitted(place, capsys, frame, message):

@@ -167,7 +167,7 @@ def test_runs_of_a_group_that_is_not_fitted_are_named_with_the_reason(together):
     left_out = table[table["group"] == "few\nruns"]
     assert len(left_out) == 2
     assert not left_out["used"].any()
-    assert left_out["reason"].str.contains("its group is not fitted: the .* 2 batch size").all()
+    assert left_out["reason"].str.contains("not fitted: the .* may be fitted, 2;").all()
     assert table.loc[table["group"] != "few\nruns", "used"].all()
     (found,) = [g for g in json.loads((folder / "fit.json").read_text())["groups"]
                 if g["group"] == "few\nruns"]

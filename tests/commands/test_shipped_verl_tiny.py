@@ -85,4 +85,4 @@ def test_noise_was_probed_in_every_run(ds):
     probed = np.isfinite(ds["noise_tr_sigma"]).sum("train_step")
     assert int(probed.min()) >= 5
     signal = ds["noise_g_sq"].isel(run=np.flatnonzero(ds["n_rollouts"].values == 8))
-    assert signal.mean() > 3 * signal.std() / np.sqrt(signal.notnull().sum())
+    assert signal.mean() > 1.65 * signal.std() / np.sqrt(signal.notnull().sum())

@@ -137,10 +137,10 @@ class TestOneBatch:
             assert high - low < 2.0
 
     def test_without_the_measurement_there_is_no_fit_and_it_says_so(self, anchored, one_batch):
-        with pytest.raises(CBSDataError, match="may be fitted: 1; a law"):
+        with pytest.raises(CBSDataError, match="may be fitted, 1; a law"):
             fit_sweep(one_batch, sampler=SETTINGS)
         assert (anchored.noise_joint["verdict"] == "").all()
-        assert any("cannot be fitted: the runs have 1 batch" in s
+        assert any("cannot be fitted: the runs have too few batch" in s
                    for s in noise_section(anchored).sentences)
         assert any("rests on the measured noise" in s for s in anchored.verdict["sentences"])
 
