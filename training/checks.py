@@ -12,6 +12,7 @@ import socket
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -20,10 +21,11 @@ from training.cells import Cell
 from training.cost import checkpoint_disk
 from training.verl_command import Places, fill
 
-__all__ = ["check_ready", "count_gpus", "missing", "training_rows", "validation_items"]
+__all__ = ["check_ready", "count_gpus", "missing", "one_step", "training_rows", "validation_items"]
 
 _PACKAGES = {"verl": "0.9.1", "torch": "", "ray": "", "transformers": ""}
 _GPU_PACKAGES = {"vllm": "", "math-verify": ""}
+_FREE = 0.9  # of a GPU's memory: vLLM and FSDP take theirs as if nobody else were there
 _PREPARE = {"cpu": "python -m training.cpu.assets -o outputs/add3",
             "cuda": "python -m data.prepare, see data/README.md"}
 
@@ -63,7 +65,7 @@ def missing(cells: Sequence[Cell], places: Places) -> list[str]:
     """Return everything that keeps the runs from starting on this machine, a line each.
 
     Packages and their versions, data, model and GPUs, CPUs, memory, network and disk; each with
-    its remedy. Nothing heavy is imported. Whether verl then makes a step is told by a short run.
+    its remedy. Nothing heavy is imported. Whether verl then makes a step is told by `one_step`.
     """
     hardware, problems = cells[0].hardware, []
     wanted = _PACKAGES | (_GPU_PACKAGES if hardware.device == "cuda" else {})
@@ -83,6 +85,8 @@ def missing(cells: Sequence[Cell], places: Places) -> list[str]:
     except CBSDataError as error:
         problems.append(str(error))
     gpus = hardware.gpus_per_node
+    if hardware.device == "cuda":
+        problems += _taken_gpus()
     cpus, memory = os.cpu_count() or 1, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if cpus < 2 * gpus:
         problems.append(f"CPUs: {cpus} for {gpus} GPU(s), and Ray's helpers want two each and more;"
@@ -102,6 +106,15 @@ def missing(cells: Sequence[Cell], places: Places) -> list[str]:
         problems.append(f"disk: {free:.0f} GiB free under {folder}, and an unfinished run has up to"
                         f" {needed:.0f} GiB of checkpoints; choose another --output")
     return problems
+
+
+def one_step(cells: Sequence[Cell]) -> Cell:
+    """Return the smallest of the runs, cut to one trainer step without a checkpoint."""
+    cell = min(cells, key=lambda cell: cell.samples_per_step)
+    controls = cell.controls
+    return replace(cell, controls=replace(
+        controls, horizon=replace(controls.horizon, updates=1, samples=0, stop_evaluations=0),
+        checkpoint=replace(controls.checkpoint, every_updates=0)))
 
 
 def _distinct(cells: Iterable[Cell]) -> list[Cell]:
@@ -175,13 +188,32 @@ def _check_gpus(cells: Sequence[Cell]) -> None:
 
 def count_gpus() -> int:
     """Return the GPUs that the driver lists and CUDA_VISIBLE_DEVICES leaves visible."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return 0
-    listed = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False, timeout=60)
-    found = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+    found = sum(line.startswith("GPU ") for line in _driver_says("-L"))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return found
     return min(found, sum(bool(part.strip()) and part.strip() != "-1"
                           for part in visible.split(",")))
+
+
+def _taken_gpus() -> list[str]:
+    """Return a line for every GPU whose memory another process holds."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").replace(" ", "").split(",")
+    lines = []
+    for line in _driver_says("--query-gpu=index,memory.free,memory.total",
+                             "--format=csv,noheader,nounits"):
+        index, free, total = (part.strip() for part in line.split(","))
+        if (visible == [""] or index in visible) and float(free) < _FREE * float(total):
+            lines.append(f"memory of GPU {index}: {float(free) / 1024:.0f} of "
+                         f"{float(total) / 1024:.0f} GiB free; end what holds the rest "
+                         "(nvidia-smi lists it) or choose others by CUDA_VISIBLE_DEVICES")
+    return lines
+
+
+def _driver_says(*arguments: str) -> list[str]:
+    """Return the lines of the driver's own tool; none where there is no driver."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    return subprocess.run([tool, *arguments], capture_output=True, text=True, check=False,
+                          timeout=60).stdout.splitlines()

@@ -2,7 +2,7 @@
 
 python -m training.sweep                                   # the phases
 python -m training.sweep p2c                               # its runs and what they will cost
-python -m training.sweep p2c --check                       # what is missing on this machine
+python -m training.sweep p2c --check                       # what is missing here, then one step
 python -m training.sweep p2c --dry-run                     # the exact verl commands
 python -m training.sweep p2c --run                         # run what is not finished, here
 python -m training.sweep outputs/plan/phases/planned.toml --run   # what cbsbayes.plan asks for
@@ -23,6 +23,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from cbsbayes._command import EXIT_INPUT, EXIT_OK, run_command
@@ -63,7 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     act.add_argument("--run", action="store_true", help="run what is not finished, on this machine")
     act.add_argument("--loop", action="store_true", help="run the phase, then fit, plan and run "
                      "the next runs, until --width or --budget is reached")
-    act.add_argument("--check", action="store_true", help="say what is missing on this machine")
+    act.add_argument("--check", action="store_true", help="say what is missing on "
+                     "this machine; where nothing is, make one trainer step")
     act.add_argument("--slurm", type=Path, metavar="FILE", help="write a Slurm array script")
     act.add_argument("--ray", metavar="ADDRESS", help="submit to a Ray cluster as one job")
     add("-o", "--output", type=Path, metavar="DIR", help="the sweep's folder (outputs/PHASE)")
@@ -233,14 +236,22 @@ def _total_hours(cells: Sequence[Cell], costs: Sequence[Cost]) -> str:
 
 
 def _check(cells: Sequence[Cell], places: Places) -> int:
-    from training.checks import missing
+    from training.checks import missing, one_step
+    from training.local import run_cells
 
-    problems = missing(cells, places)
-    short = "smoke" if _machines(cells) == "machine" else "smoke_gpu"
-    print("\n".join(f"missing: {problem}" for problem in problems)
-          or "nothing is missing; a run of four steps tells whether verl works: "
-             f"python -m training.sweep {short} --run")
-    return EXIT_INPUT if problems else EXIT_OK
+    if problems := missing(cells, places):
+        print("\n".join(f"missing: {problem}" for problem in problems))
+        return EXIT_INPUT
+    print("nothing is missing; does verl make a step?", flush=True)
+    places.output.mkdir(parents=True, exist_ok=True)
+    folder = Path(mkdtemp(prefix="check-", dir=places.output))
+    outcome = run_cells([one_step(cells)], replace(places, output=folder, wandb=False), tries=1,
+                        say=partial(print, flush=True))
+    if outcome.failed:
+        print(f"missing: a trainer that makes a step; its words are in {folder}")
+        return EXIT_INPUT
+    rmtree(folder)
+    return EXIT_OK
 
 
 def _loop(options: argparse.Namespace, phase: Phase, places: Places) -> int:

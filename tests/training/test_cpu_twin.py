@@ -208,3 +208,35 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint_as_if_it_had_not_bee
     curve = series_of(sweep, "accuracy", metric="tiny/add3")
     assert list(curve) == list(range(0, last + 1, 2))
     assert max(curve.values()) >= score
+
+
+def test_check_makes_one_step(twin, assets, tmp_path, root):
+    said = run(root, tmp_path, "training.sweep", "tiny", "--check", "--assets", assets, "-o",
+               tmp_path / "tiny")
+    assert said.startswith("nothing is missing; does verl make a step?\n")
+    assert "finished, 1 steps of 1" in said
+    assert list((tmp_path / "tiny").iterdir()) == []
+
+
+LOOP = {"updates = 3\nsamples = 128": "updates = 24\nsamples = 0",
+        "learning_rate = 1e-4": "learning_rate = 2e-4",
+        "n_prompts = 16\nn_rollouts = 8": "n_prompts = [8, 16, 32]\nn_rollouts = 4"}
+
+
+@pytest.mark.mcmc
+def test_the_loop_fits_plans_and_runs_on_the_twin(twin, assets, tmp_path, root):
+    """Three runs, then what the plan asks for, until the budget is spent."""
+    phase = (root / "training" / "phases" / "smoke.toml").read_text()
+    for old, new in LOOP.items():
+        assert old in phase
+        phase = phase.replace(old, new)
+    (tmp_path / "first.toml").write_text(phase)
+    first = 24 * 4 * (8 + 16 + 32)
+    said = run(root, tmp_path, "training.sweep", tmp_path / "first.toml", "--loop", "--budget",
+               2 * first, "--tries", 1, "--assets", assets, "-o", tmp_path / "loop")
+    assert f"round 1: 3 runs, {first:,} samples left" in said
+    assert "the budget is spent" in said
+    names = [path.stem for path in (tmp_path / "loop" / "logs").glob("*.jsonl")]
+    assert len(names) > 3
+    plan = json.loads((tmp_path / "loop" / "rounds" / "001" / "plan" / "plan.json").read_text())
+    assert plan["quantity"]["name"] == "cbs_prompts"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
-from sweeps import needs_verl
+from sweeps import needs_verl, places
 
+from training.checks import count_gpus, missing
 from training.definitions import phase_names, read_phase
 from training.sweep import main
 
@@ -115,6 +117,22 @@ def test_what_is_missing_is_said_a_line_each_with_the_remedy(capsys, monkeypatch
                  "network: no port under this machine's name nowhere.invalid"):
         assert any(what in line for line in lines), what
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gpu_that_another_process_holds_is_named(monkeypatch, tmp_path):
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text("#!/bin/sh\ncase $1 in -L) printf 'GPU 0: a\\nGPU 1: b\\n';; "
+                      "*) printf '0, 81000, 81559\\n1, 2048, 81559\\n';; esac\n")
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    phase, home = read_phase("smoke_gpu"), places(tmp_path)
+    assert count_gpus() == 2
+    taken = [line for line in missing(phase.cells, home) if "memory of GPU" in line]
+    assert taken == ["memory of GPU 1: 2 of 80 GiB free; end what holds the rest (nvidia-smi lists "
+                     "it) or choose others by CUDA_VISIBLE_DEVICES"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert not [line for line in missing(phase.cells, home) if "memory of GPU" in line]
 
 
 def test_slurm_script_is_written_with_its_log_folder(capsys, tmp_path):
