@@ -76,6 +76,8 @@ class CrossingParameters(FlatModel):
         trend = [Block("rate_trend", 0.0, priors.rate_trend_sd)] if several else []
         return [Block("gamma", priors.gamma, priors.gamma_sd),
                 Block("steepness", np.log(priors.steepness), priors.steepness_sd, transform="log"),
+                Block("slope_below", np.log(priors.slope_below), priors.slope_below_sd,
+                      transform="log"),
                 Block("rate_level", 0.0, priors.rate_level_sd), *trend]
 
     def _noise_blocks(self) -> list[Block]:
@@ -180,8 +182,8 @@ class CrossingParameters(FlatModel):
         middle = len(self.data.threshold) // 2
         alpha = raw["alpha"][..., 0] if "alpha" in raw else None
         tuning = Tuning(self.data.log_rate_scale, self._log_rate_max(scales, raw)[..., middle],
-                        raw["gamma"][..., 0],
-                        raw["steepness"][..., 0]) if self.law.learning_rate else None
+                        *(raw[name][..., 0] for name in ("gamma", "steepness", "slope_below"))
+                        ) if self.law.learning_rate else None
         law_ratio = self.law.log_ratio(*self._middle_batch, self._at_middle(scales), alpha, tuning)
         base = raw["log_S_level"] + self.data.log_steps_scale - law_ratio[..., None]
         if len(self.data.threshold) == 1:
@@ -200,8 +202,8 @@ class CrossingArrays(NamedTuple):
         Of the normal priors, shape (n_dim,); precision 0 where the prior is another.
     constant : float
         Normalisers of all priors.
-    alpha_at, gamma_at, steepness_at, level_at, growth_at, sigma_run_at, sigma_at, trend_at, \
-    length_at : int
+    alpha_at, gamma_at, steepness_at, slope_below_at, level_at, growth_at, sigma_run_at, sigma_at, \
+    trend_at, length_at : int
         Where a block of the position begins; -1 for one that this model does not have.
     alpha : float
         The exponent, where the law fixes it.
@@ -243,6 +245,7 @@ class CrossingArrays(NamedTuple):
     alpha_at: int
     gamma_at: int
     steepness_at: int
+    slope_below_at: int
     level_at: int
     growth_at: int
     sigma_run_at: int
@@ -288,7 +291,8 @@ def crossing_arrays(parameters: CrossingParameters) -> CrossingArrays:
         precision=np.where(normal, parameters.sd**-2.0, 0.0),
         constant=_log_constant(parameters),
         alpha_at=start.get("alpha", -1), gamma_at=start.get("gamma", -1),
-        steepness_at=start.get("steepness", -1), level_at=start["log_S_level"],
+        steepness_at=start.get("steepness", -1), slope_below_at=start.get("slope_below", -1),
+        level_at=start["log_S_level"],
         growth_at=start.get("log_growth", -1), sigma_run_at=start["sigma_run"],
         sigma_at=start["sigma_residual"], trend_at=start.get("residual_trend", -1),
         length_at=start.get("residual_length", -1),

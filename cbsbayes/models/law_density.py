@@ -3,7 +3,7 @@ r"""The law's part of the crossing model's density: log S/S_min of every batch, 
 A compiled restatement of `cbsbayes.models.laws`, to which tests hold it. With a learning rate,
 :math:`y = \log\eta - \log\eta_{max}(t) + \gamma \log(1 + N/P)`,
 
-.. math:: \log S/S_{min} = \alpha \log(1 + N/P) + \log(m e^{-y} + e^{m y}) - \log(m + 1).
+.. math:: \log S/S_{min} = \alpha \log(1 + N/P) + \log(m e^{-k y} + k e^{m y}) - \log(m + k).
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def law_ratio(
         return scales, noise, np.log1p(noise**alpha)
     ratio = alpha * np.log1p(noise)
     if d.gamma_at >= 0:
-        away, m = _away(position, noise, d), exp(position[d.steepness_at])
-        ratio += np.logaddexp(np.log(m) - away, m * away) - np.log1p(m)
+        away, m, k = _away(position, noise, d), *_slopes(position, d)
+        ratio += np.logaddexp(np.log(m) - k * away, np.log(k) + m * away) - np.log(m + k)
     return scales, noise, ratio
 
 
@@ -63,6 +63,12 @@ def reverse_law(
     scales_bar = scales * (d.weights @ noise_bar)
     gradient += scales_bar.reshape(-1) @ d.log_scales
     return (by_alpha * curve_bar).sum()
+
+
+@_compiled
+def _slopes(position: np.ndarray, d: CrossingArrays) -> tuple[float, float]:
+    """Return m and k, by which S rises beyond and below the best rate."""
+    return exp(position[d.steepness_at]), exp(position[d.slope_below_at])
 
 
 @_compiled
@@ -86,12 +92,14 @@ def _reverse_rates(
     position: np.ndarray, noise: np.ndarray, curve_bar: np.ndarray, d: CrossingArrays,
     gradient: np.ndarray,
 ) -> np.ndarray:
-    """Add the slopes by gamma, m and the best rate; return that by the noise over the batch."""
-    away, m = _away(position, noise, d), exp(position[d.steepness_at])
-    slower = 1.0 / (1.0 + np.exp((m + 1.0) * away) / m)  # share of m/x in m/x + x^m
-    away_bar = (m - (m + 1.0) * slower) * curve_bar
+    """Add the slopes by gamma, m, k and the best rate; return that by the noise over the batch."""
+    away, m, k = _away(position, noise, d), *_slopes(position, d)
+    below = 1.0 / (1.0 + k / m * np.exp((m + k) * away))  # share of m x^-k in m x^-k + k x^m
+    away_bar = (m - (m + k) * below) * curve_bar
     gradient[d.steepness_at] += (
-        (slower + (1.0 - slower) * m * away - m / (m + 1.0)) * curve_bar).sum()
+        (below + (1.0 - below) * m * away - m / (m + k)) * curve_bar).sum()
+    gradient[d.slope_below_at] += (
+        (1.0 - below - below * k * away - k / (m + k)) * curve_bar).sum()
     gradient[d.gamma_at] += (_log_noise(noise, d) * away_bar).sum()
     gradient -= away_bar.sum(axis=0) @ d.log_best
     away_bar[-1, d.middle] -= away_bar.sum()

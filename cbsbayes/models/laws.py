@@ -19,8 +19,8 @@ exponent 1/2 is what a normalised update (Adam at one learning rate) gives, beca
 per update then goes with the cosine between the noisy and the true gradient.
 
 Where the learning rate varies it is part of the law (`Tuning`): noise lowers the rate that is best,
-η* = η_max (1 + N/P)^(-gamma), and a rate off it costs f(x) = (m/x + x^m)/(m + 1), x = η/η*:
-1 at x = 1, as 1/x far below, steep beyond. S_min and every number without a rate hold at x = 1.
+η* = η_max (1 + N/P)^(-gamma), and a rate off it costs f(x) = (m x^-k + k x^m)/(m + k), x = η/η*:
+1 at x = 1, as x^-k far below, as x^m beyond. S_min and every number without a rate hold at x = 1.
 
 References
 ----------
@@ -59,18 +59,21 @@ class Tuning:
         Exponent by which noise lowers the best rate.
     steepness : array_like
         m, by which S rises beyond it.
+    slope_below : array_like
+        k, by which S falls towards it; 1 where updates far below it are all alike.
     """
 
     log_rate: Any
     log_best: Any
     gamma: Any
     steepness: Any
+    slope_below: Any
 
     def log_cost(self, log_noise: Any, xp: Any = np) -> Any:
         """Return log f(x), 0 at the best rate, from log(1 + N/P)."""
         away = self.log_rate - self.log_best + self.gamma * log_noise
-        m = self.steepness
-        return xp.logaddexp(xp.log(m) - away, m * away) - xp.log1p(m)
+        m, k = self.steepness, self.slope_below
+        return xp.logaddexp(xp.log(m) - k * away, xp.log(k) + m * away) - xp.log(m + k)
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,7 @@ def _learning_rate_laws() -> list[Law]:
              "learning_rate_plain": "(B_prompt + B_rollout/n_rollouts)/n_prompts",
              "learning_rate_total": "B_noise/B"}
     return [Law(name, f"S = S_min (1 + {ratio})^alpha f(x), x = learning rate/best, "
-                      f"best = rate_max (1 + {ratio})^-gamma, f = (m/x + x^m)/(m + 1)",
+                      f"best = rate_max (1 + {ratio})^-gamma, f = (m x^-k + k x^m)/(m + k)",
                 ("B_noise",) if name.endswith("total") else ("B_prompt", "B_rollout"), None,
                 not name.endswith("plain"), learning_rate=True)
             for name, ratio in noise.items()]

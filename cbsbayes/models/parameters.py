@@ -71,6 +71,8 @@ class Priors:
         1; .35 to .7 was measured.
     steepness, steepness_sd : float
         m, by which S rises beyond the best rate: log-normal around 1, sd .5; measured .6 to 2.3.
+    slope_below, slope_below_sd : float
+        k, by which S falls towards it: log-normal around 1, the theory's, sd .5; measured .5.
     rate_level_sd, rate_trend_sd : float
         Log of the best rate at the middle batch: Normal(0, 1.5) around the middle of the rates
         tried, and its change per unit of threshold logit: Normal(0, .5).
@@ -96,6 +98,8 @@ class Priors:
     gamma_sd: float = 0.2
     steepness: float = 1.0
     steepness_sd: float = 0.5
+    slope_below: float = 1.0
+    slope_below_sd: float = 0.5
     rate_level_sd: float = 1.5
     rate_trend_sd: float = 0.5
     sigma_run: float = 0.08

@@ -129,13 +129,14 @@ def _tuning(
     """Return every run's learning rate beside the best one, shapes (run, 1) and (threshold,)."""
     gamma = pm.Normal("gamma", priors.gamma, priors.gamma_sd)
     steepness = pm.LogNormal("steepness", np.log(priors.steepness), priors.steepness_sd)
+    slope_below = pm.LogNormal("slope_below", np.log(priors.slope_below), priors.slope_below_sd)
     log_best = pm.Normal("rate_level", 0.0, priors.rate_level_sd) + 0.0 * d["threshold_logit"]
     if len(data.threshold) > 1:
         log_best += pm.Normal("rate_trend", 0.0, priors.rate_trend_sd) * d["threshold_logit"]
     at_middle = {name: value[len(data.threshold) // 2] for name, value in scales.items()}
     log_best += gamma * law.log_noise(*_middle_batch(d), at_middle, xp=pt)
     pm.Deterministic("rate_max", pt.exp(log_best + data.log_rate_scale), dims="threshold")
-    return Tuning(d["log_rate"][:, None], log_best, gamma, steepness)
+    return Tuning(d["log_rate"][:, None], log_best, gamma, steepness, slope_below)
 
 
 def _log_s_min(

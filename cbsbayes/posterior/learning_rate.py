@@ -146,7 +146,7 @@ def rate_quantities(fit: Fit, draws: xr.Dataset) -> list[Quantity]:
 
 def _shape(draws: xr.Dataset) -> list[Quantity]:
     return [Quantity("gamma", "", "1", draws["gamma"], log_scale=False),
-            Quantity("steepness", "", "1", draws["steepness"])]
+            *(Quantity(name, "", "1", draws[name]) for name in ("steepness", "slope_below"))]
 
 
 def _quantities(

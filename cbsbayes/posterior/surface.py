@@ -125,7 +125,8 @@ class Surface:
         self._level = Level(log_s_min,
                             [self._rows(name).reshape(-1, len(self._weight)) for name in names])
         self._tuning = (Tuning(0.0, np.log(self._rows("rate_max"))[:, None],
-                               self._rows("gamma")[:, None], self._rows("steepness")[:, None])
+                               *(self._rows(name)[:, None]
+                                 for name in ("gamma", "steepness", "slope_below")))
                         if "rate_max" in posterior else None)
         self.ceilings = (Ceilings(law, posterior, self._like, self._weight, along=along)
                          if SATURATION in posterior else None)

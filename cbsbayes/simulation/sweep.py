@@ -199,7 +199,7 @@ class SweepOptions:
         A name of `cbsbayes.models.laws`: which noise scales there are and how rollouts divide.
     curve : mapping
         Other parameters of `Truth`: ``start, gain, scale, shape, noise, reference, form,
-        ceiling, rate_max, gamma, steepness``.
+        ceiling, rate_max, gamma, steepness, slope_below``.
     item_set : bool
         One fixed validation set for all runs: it bends the accuracy scale of all alike, and
         thresholds are statements on that scale.

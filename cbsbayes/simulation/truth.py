@@ -71,8 +71,8 @@ class Truth:
         Of the curve.
     ceiling : float
         c, from 0 to below 1: training at group size G adds gain times 1 - c/G at most.
-    rate_max, gamma, steepness : float
-        Best learning rate at an endless batch, exponent by which noise lowers it, and m.
+    rate_max, gamma, steepness, slope_below : float
+        Best learning rate at an endless batch, exponent by which noise lowers it, m and k.
     items : tuple of float
         Difficulties of one fixed validation set, sorted: an item is solved where the model's
         level of accuracy exceeds its difficulty. Empty: accuracy is the level itself.
@@ -91,6 +91,7 @@ class Truth:
     rate_max: float = 1e-6
     gamma: float = 0.5
     steepness: float = 1.0
+    slope_below: float = 1.0
     items: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -102,8 +103,9 @@ class Truth:
         refuse(self, ", ".join(_FORMS), form=self.form in _FORMS)
         refuse(self, "from 0 to below 1", ceiling=0 <= self.ceiling < 1)
         refuse(self, "positive, with start and start + gain inside (0, 1]", alpha=self.alpha > 0,
-               rate_max=self.rate_max > 0, steepness=self.steepness > 0, scale=self.scale > 0,
-               shape=self.shape > 0, start=0 < self.start < 1, gain=0 < self.gain <= 1 - self.start)
+               rate_max=self.rate_max > 0, steepness=self.steepness > 0,
+               slope_below=self.slope_below > 0, scale=self.scale > 0, shape=self.shape > 0,
+               start=0 < self.start < 1, gain=0 < self.gain <= 1 - self.start)
 
     def level(self, tau: ArrayLike, n_rollouts: ArrayLike = np.inf) -> np.ndarray:
         """Return the level of accuracy after progress `tau` (updates of an infinite batch)."""
@@ -265,7 +267,8 @@ def _slowness(
     if learning_rate is None:
         return slowness
     log_rate = np.log(np.asarray(learning_rate, dtype=float))[:, None]
-    tuning = Tuning(log_rate, np.log(truth.rate_max), truth.gamma, truth.steepness)
+    tuning = Tuning(log_rate, np.log(truth.rate_max), truth.gamma, truth.steepness,
+                    truth.slope_below)
     with np.errstate(invalid="ignore"):  # NaN: not known
         return slowness * np.exp(np.nan_to_num(tuning.log_cost(np.log1p(noise)), nan=0.0))
 

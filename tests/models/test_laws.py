@@ -142,10 +142,11 @@ def test_a_rate_off_the_best_one_costs_updates():
     law, x = LAWS["learning_rate"], np.geomspace(1e-3, 1e3, 601)
     log_noise = law.log_noise(64.0, 8.0, VALUES)
     best = -6.0 - 0.5 * log_noise
-    ratio = law.log_ratio(64.0, 8.0, VALUES, 1.0, Tuning(best + np.log(x), -6.0, 0.5, 2.0))
+    ratio = law.log_ratio(64.0, 8.0, VALUES, 1.0,
+                          Tuning(best + np.log(x), -6.0, 0.5, 2.0, 0.7))
     assert ratio[300] == pytest.approx(log_noise)
     assert ratio.argmin() == 300
-    assert np.diff(ratio)[0] / np.diff(np.log(x))[0] == pytest.approx(-1, abs=0.01)
+    assert np.diff(ratio)[0] / np.diff(np.log(x))[0] == pytest.approx(-0.7, abs=0.01)
     assert np.diff(ratio)[-1] / np.diff(np.log(x))[0] == pytest.approx(2, abs=0.01)
 
 

@@ -14,11 +14,12 @@ PROMPTS, ROLLOUTS, RATES = (x.ravel() for x in np.meshgrid(
 
 
 def log_steps(z, prompts, rollouts, rates):
-    log_s_min, log_prompt, log_rollout, log_best, alpha, gamma, log_m = z
+    log_s_min, log_prompt, log_rollout, log_best, alpha, gamma, log_m, log_k = z
     scales = {"B_prompt": np.exp(log_prompt), "B_rollout": np.exp(log_rollout)}
     return log_s_min + get_law("learning_rate").log_ratio(
         prompts, rollouts, scales, alpha,
-        None if rates is None else Tuning(np.log(rates), log_best, gamma, np.exp(log_m)))
+        None if rates is None else Tuning(np.log(rates), log_best, gamma, np.exp(log_m),
+                                          np.exp(log_k)))
 
 
 @pytest.mark.parametrize("threshold", [0.60, 0.65, 0.70, 0.72])
@@ -27,7 +28,7 @@ def test_the_law_takes_noise_that_triples_along_training(threshold):
     truth = Truth()
     exact = np.log(true_steps(truth, PROMPTS, ROLLOUTS, threshold, RATES))
     found = least_squares(lambda z: log_steps(z, PROMPTS, ROLLOUTS, RATES) - exact,
-                          [4.0, 4.5, 6.0, np.log(1e-6), 1.0, 0.5, 0.0]).x
+                          [4.0, 4.5, 6.0, np.log(1e-6), 1.0, 0.5, 0.0, 0.0]).x
     at_rate = log_steps(found, 128.0, 8.0, 1e-6)
     assert at_rate == pytest.approx(np.log(true_steps(truth, 128, 8, threshold, 1e-6)), abs=2e-3)
     best = np.log(best_rate(truth, 128, 8, threshold)[1])
