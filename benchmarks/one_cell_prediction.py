@@ -6,8 +6,8 @@ The runs of a single batch (n_prompts, n_rollouts) are fitted with measured grad
 the crossings of all other runs are laid beside 90 % predictive intervals for one new run at their
 batch. Each batch is the anchor in turn, unless ``--anchor`` names one: with a single anchor the
 luck of its two or three seeds is in all the errors alike. ``tiny_grpo``: noise from eight snapshots
-of one other run, with standard errors (plain gradient unless ``--geometry adam``); ``verl_tiny``:
-noise that the anchor's own runs logged.
+of one other run, with standard errors (plain gradient unless ``--geometry adam``); ``verl_tiny`` and
+``verl_lr``: noise that the anchor's own runs logged.
 
 Printed by law: share of crossings inside (a crossing is known between two evaluations; of the
 predictive probability between them the part inside counts; thresholds that no run of the anchor is
@@ -35,6 +35,7 @@ from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.sweep.files import read_sweep
 
+VERL_LR = (0.5, 0.6, 0.7, 0.8)
 LAWS = ("two_axis_sqrt", "two_axis_free", "two_axis")
 
 
@@ -117,15 +118,20 @@ def _cell(text: str) -> tuple[int, int]:
 def main() -> None:
     """Fit, predict and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sweep", choices=list(SWEEPS), default="tiny_grpo")
+    parser.add_argument("--sweep", choices=[*SWEEPS, "verl_lr"], default="tiny_grpo")
+    parser.add_argument("--learning-rate", type=float, default=1e-4,
+                        help="of verl_lr: runs at this rate alone (%(default)s)")
     parser.add_argument("--anchor", type=_cell, metavar="P,G", help="this batch only")
     parser.add_argument("--laws", default=",".join(LAWS), help="comma-separated")
     parser.add_argument("--geometry", choices=["sgd", "adam"], default="sgd")
     parser.add_argument("--runs", type=int, default=99, help="at most so many runs of the anchor")
     options = parser.parse_args()
-    folder, thresholds = DATA / options.sweep, SWEEPS[options.sweep]
+    folder, thresholds = DATA / options.sweep, SWEEPS.get(options.sweep, VERL_LR)
     sweep = read_sweep(folder / "sweep.nc")
-    sweep = sweep.isel(run=np.flatnonzero(sweep["n_rollouts"].values >= 2))
+    chosen = sweep["n_rollouts"].values >= 2
+    if options.sweep == "verl_lr":
+        chosen &= np.isclose(sweep["learning_rate"].values, options.learning_rate)
+    sweep = sweep.isel(run=np.flatnonzero(chosen))
     noise = (snapshots(folder / "grad_noise.parquet", options.geometry)
              if options.sweep == "tiny_grpo" else probes_at_accuracy(sweep, None))
     settings, started = SamplerSettings(chains=2, draws=1000, tune=1000), time.time()

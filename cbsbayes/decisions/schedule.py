@@ -136,43 +136,57 @@ def schedule_table(
     prompts = _evenly(np.unique(batches_between(tried)[:, 0]), _BATCHES)
     batches = np.column_stack([prompts, np.full(len(prompts), reference[1])])
     inside = batches[range_of(batches, tried) != "extrapolated"]
-    batches = np.unique(np.vstack([inside, reference]), axis=0)
-    rates = np.array([_rate(fit, batch, last) for batch in batches])
-    log_steps = fit.log_steps(*batches.T, learning_rate=rates if fit.law.learning_rate else None)
-    steps = np.exp(log_steps.sel(threshold=levels).transpose(
-        "sample", "threshold", "batch").values)
-    reach = np.isfinite(steps).all(axis=(0, 1))
-    steps, batches, rates = steps[..., reach], batches[reach], rates[reach]
-    at = np.flatnonzero((batches == reference).all(axis=1))
-    if not at.size:
+    batches, rates, steps = _reaching(
+        fit, np.unique(np.vstack([inside, reference]), axis=0), levels)
+    found = np.flatnonzero((batches == reference).all(axis=1))
+    if not found.size:
         raise CBSDataError(f"n_prompts {reference[0]:g}, n_rollouts {reference[1]:g} may never "
                            f"reach {last:g}, so that no schedule can be compared with it; give an "
                            "easier --threshold or another --batch")
-    sizes = batches.prod(axis=1)
-    ramp = best_ramp(steps, sizes, int(at[0]), more)
+    at, sizes = int(found[0]), batches.prod(axis=1)
+    ramp = best_ramp(steps, sizes, at, more)
     whole = ramp.updates.sum(axis=1)  # of one batch throughout, (sample, batch)
-    relative = ramp.own.sum(axis=1) / whole[:, at[0]]
-    saved = 1.0 - ramp.own @ sizes[ramp.batch] / (whole * sizes)[:, at[0]]
-    other = 1.0 - (whole * sizes)[:, ramp.constant] / (whole * sizes)[:, at[0]]
+    relative = ramp.own.sum(axis=1) / whole[:, at]
+    saved = 1.0 - ramp.own @ sizes[ramp.batch] / (whole * sizes)[:, at]
+    other = 1.0 - (whole * sizes)[:, ramp.constant] / (whole * sizes)[:, at]
     alike = {f"{name}{end}": float(value) for name, draws in (
         ("more_updates", relative - 1.0), ("saved", saved), ("other_saved", other))
         for end, value in zip(("", "_lower", "_upper"), interval_columns(
             "_", draws, prob).values(), strict=True)}
-    rows = []
-    for batch in np.unique(ramp.batch):
-        here = np.flatnonzero(ramp.batch == batch)
-        spent = ramp.own[:, here].sum(axis=1)
-        rows.append({
-            "n_prompts": batches[batch, 0], "n_rollouts": batches[batch, 1],
-            "total_batch": sizes[batch], "learning_rate": rates[batch],
-            "from_threshold": levels[here[0] - 1] if here[0] else np.nan,
-            "to_threshold": levels[here[-1]], **interval_columns("updates", spent, prob),
-            **interval_columns("samples", spent * sizes[batch], prob)})
+    rows = [{"n_prompts": batches[b, 0], "n_rollouts": batches[b, 1], "total_batch": sizes[b],
+             "learning_rate": rates[b], **_stretch(ramp, b, levels, sizes[b], prob)}
+            for b in np.unique(ramp.batch)]
     return table_of_fit(
         fit, [pd.DataFrame(rows)], "schedule", applies_to=POPULATION, limit=more,
-        constant_n_prompts=reference[0], constant_learning_rate=rates[at[0]], **alike,
+        constant_n_prompts=reference[0], constant_learning_rate=rates[at], **alike,
         expected_saved=saved.mean(), p_saves=(saved > 0).mean(),
         p_within=(relative <= 1.0 + more).mean(), other_n_prompts=batches[ramp.constant, 0])
+
+
+def _reaching(
+    fit: Fit, batches: np.ndarray, levels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the batches that reach all levels in every draw, their rates and S.
+
+    S has dims (sample, threshold, batch).
+    """
+    rates = np.array([_rate(fit, batch, levels[-1]) for batch in batches])
+    log_steps = fit.log_steps(*batches.T, learning_rate=rates if fit.law.learning_rate else None)
+    steps = np.exp(log_steps.sel(threshold=levels).transpose(
+        "sample", "threshold", "batch").values)
+    reach = np.isfinite(steps).all(axis=(0, 1))
+    return batches[reach], rates[reach], steps[..., reach]
+
+
+def _stretch(
+    ramp: Ramp, batch: int, levels: np.ndarray, size: float, prob: float
+) -> dict[str, float]:
+    """Return from where to where a ramp has a batch, and what it takes there."""
+    here = np.flatnonzero(ramp.batch == batch)
+    spent = ramp.own[:, here].sum(axis=1)
+    return {"from_threshold": levels[here[0] - 1] if here[0] else np.nan,
+            "to_threshold": levels[here[-1]], **interval_columns("updates", spent, prob),
+            **interval_columns("samples", spent * size, prob)}
 
 
 def _evenly(values: np.ndarray, most: int) -> np.ndarray:

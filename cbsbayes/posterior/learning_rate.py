@@ -7,7 +7,7 @@ cost, the ratio of the two. Along the batch at a group size
 ``cbs_tuned``           S(P) = 2 S(∞), each batch at its best rate
 ``cbs_at_rate``         the same, all batches at one rate
 ``apparent_exponent``   by which S falls with 1 + N/P from the smallest batch tried to the
-                        largest, at one rate: near α - γ far below the best, α when tuned
+                        largest, at one rate: near α - kγ far below the best, α when tuned
 ``rate_slope``          by which η* rises with the batch between them: 0 constant, ½ square
                         root, 1 linear; ``p_rule`` is the probability of being nearest to each
 ``largest_stable_rate`` the highest rate tried at which every run reached the target
