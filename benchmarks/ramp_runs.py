@@ -45,7 +45,7 @@ def observed(run: pd.DataFrame, targets: tuple[float, float]) -> tuple[float, fl
 def main() -> None:
     """Fit, compare and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--targets", default="0.7,0.8", help="of the change and of the end")
+    parser.add_argument("--targets", default="0.6,0.8", help="of the change and of the end")
     options = parser.parse_args()
     start, end = (float(text) for text in options.targets.split(","))
     table = pd.read_csv(DATA / "verl_lr" / "ramp.csv")
