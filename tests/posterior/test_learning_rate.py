@@ -7,12 +7,14 @@ import pytest
 from fitted import RATES, SETTINGS, quick_sampling
 
 from cbsbayes.errors import CBSDataError
+from cbsbayes.models.laws import get_law
 from cbsbayes.plots import draw_figure, page_figures, plot_learning_rates
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.posterior.learning_rate import best_rates, lines, rate_table
 from cbsbayes.posterior.tidy import CBS_COLUMNS
 from cbsbayes.report.folder import write_fit
 from cbsbayes.simulation.sweep import simulate_sweep
+from cbsbayes.validation.families import family_sweep, get_family
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,16 @@ def test_s_at_a_rate_is_least_at_the_best_one(rate_fit):
         assert (rate_fit.log_steps(128, 8, 0.7, learning_rate=rate) >= draws - 1e-9).all()
     new = rate_fit.new_run(128, 8, 0.7, learning_rate=RATES[0])
     assert np.median(new) > np.median(draws)
+
+
+@pytest.mark.mcmc
+def test_the_slope_below_the_best_rate_is_found():
+    sweep = family_sweep(get_family("rates_half"), get_law("learning_rate_total"), 0)
+    fit = fit_sweep(sweep, thresholds=[0.6, 0.65, 0.7], alternatives=False)
+    shape = rate_table(fit).set_index("quantity")
+    for name, true in (("slope_below", 0.5), ("steepness", 3.0), ("gamma", 0.5)):
+        assert shape.loc[name, "ci_lower"] < true < shape.loc[name, "ci_upper"], name
+    assert shape.loc["slope_below", "ci_upper"] < 1.0
 
 
 def test_the_page_shows_learning_rates_where_the_law_knows_them(rate_fit, one_rate_fit, tmp_path):
