@@ -6,8 +6,8 @@ The runs of a single batch (n_prompts, n_rollouts) are fitted with measured grad
 the crossings of all other runs are laid beside 90 % predictive intervals for one new run at their
 batch. Each batch is the anchor in turn, unless ``--anchor`` names one: with a single anchor the
 luck of its two or three seeds is in all the errors alike. ``tiny_grpo``: noise from eight snapshots
-of one other run, with standard errors (plain gradient unless ``--geometry adam``); ``verl_tiny`` and
-``verl_lr``: noise that the anchor's own runs logged.
+of one other run, with standard errors (plain gradient unless ``--geometry adam``); ``verl_tiny``
+and ``verl_lr``: noise that the anchor's own runs logged.
 
 Printed by law: share of crossings inside (a crossing is known between two evaluations; of the
 predictive probability between them the part inside counts; thresholds that no run of the anchor is

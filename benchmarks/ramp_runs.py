@@ -1,4 +1,4 @@
-"""Does a ramp of batch sizes take what was said before it was run? ``python benchmarks/ramp_runs.py``.
+"""Does a ramp of batch sizes take what was said before? ``python benchmarks/ramp_runs.py``.
 
 ``data/verl_lr/ramp.csv`` has verl runs that changed their batch and learning rate where they first
 scored an accuracy and went on from the checkpoint (parts 1 and 2), and some of the constant batch

@@ -43,7 +43,7 @@ def law_ratio(
         return scales, noise, np.log1p(noise**alpha)
     ratio = alpha * np.log1p(noise)
     if d.gamma_at >= 0:
-        away, m, k = _away(position, noise, d), *_slopes(position, d)
+        away, (m, k) = _away(position, noise, d), _slopes(position, d)
         ratio += np.logaddexp(np.log(m) - k * away, np.log(k) + m * away) - np.log(m + k)
     return scales, noise, ratio
 
@@ -93,7 +93,7 @@ def _reverse_rates(
     gradient: np.ndarray,
 ) -> np.ndarray:
     """Add the slopes by gamma, m, k and the best rate; return that by the noise over the batch."""
-    away, m, k = _away(position, noise, d), *_slopes(position, d)
+    away, (m, k) = _away(position, noise, d), _slopes(position, d)
     below = 1.0 / (1.0 + k / m * np.exp((m + k) * away))  # share of m x^-k in m x^-k + k x^m
     away_bar = (m - (m + k) * below) * curve_bar
     gradient[d.steepness_at] += (
