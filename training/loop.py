@@ -102,6 +102,7 @@ def run_loop(
         if _width(known) <= goal.width:
             return True
         planned = [cell for path in sorted((folder / "plan" / "phases").glob("*.toml"))
+                   if "_second_rate" not in path.stem  # suggested, but not what was asked for
                    for cell in read(str(path)).cells]
         there = {cell.name for cell in cells}
         new = [cell for cell in planned if cell.name not in there]

@@ -238,5 +238,6 @@ def test_the_loop_fits_plans_and_runs_on_the_twin(twin, assets, tmp_path, root):
     assert "the budget is spent" in said
     names = [path.stem for path in (tmp_path / "loop" / "logs").glob("*.jsonl")]
     assert len(names) > 3
+    assert not [name for name in names if "_lr" in name]
     plan = json.loads((tmp_path / "loop" / "rounds" / "001" / "plan" / "plan.json").read_text())
     assert plan["quantity"]["name"] == "cbs_prompts"

@@ -89,6 +89,7 @@ def test_rounds_go_on_until_the_budget_is_spent_and_on_where_it_is_raised(tmp_pa
     before = list(runs.run_names)
     assert len(before) > 8
     assert len(set(before)) == len(before)
+    assert not [name for name in before if "_lr" in name]  # the plan's hint at a second rate
     assert not run_loop(phase, home, Goal(FIRST + 7_000), run=runs, say=said.append)
     assert runs.run_names == before  # nothing is run twice
     widths = [math.log(plan["quantity"]["ci_upper"] / plan["quantity"]["ci_lower"]) for plan in (
