@@ -255,10 +255,11 @@ def on_axes(rows: pd.DataFrame, *, one_axis: bool) -> pd.DataFrame:
 
 
 def usual_batch(runs: pd.DataFrame) -> dict[str, float]:
-    """Return the value of each axis that most of the used runs had (the larger of equals)."""
+    """Return the value of each axis that most of the used runs had; of equals the middle one."""
     used = runs.loc[runs["used"].astype(bool)]
-    known = {axis: used.loc[used[axis] > 0, axis] for axis in AXES}
-    return {axis: float(values.mode().max()) for axis, values in known.items() if len(values)}
+    modes = {axis: used.loc[used[axis] > 0, axis].mode().to_numpy() for axis in AXES}
+    return {axis: float(values[(len(values) - 1) // 2]) for axis, values in modes.items()
+            if len(values)}
 
 
 def chosen(

@@ -35,6 +35,13 @@ def test_a_fit_without_quantities_is_refused(fit):
         Facts(changed(fit, table_cbs=fit.cbs.iloc[:0]))
 
 
+def test_the_usual_batch_of_a_whole_grid_is_in_its_middle():
+    cells = [(p, g) for p in (4, 8, 16, 32, 64) for g in (4, 16)]
+    runs = pd.DataFrame(cells, columns=["n_prompts", "n_rollouts"]).assign(used=True)
+    runs["total_batch"] = runs["n_prompts"] * runs["n_rollouts"]
+    assert usual_batch(runs) == {"n_prompts": 16, "n_rollouts": 4, "total_batch": 128}
+
+
 def test_gains_are_at_the_usual_batch_and_say_what_is_saved(fit):
     facts = Facts(fit)
     prompts, rollouts = facts.gains
