@@ -203,9 +203,11 @@ def _taken_gpus() -> list[str]:
     for line in _driver_says("--query-gpu=index,memory.free,memory.total",
                              "--format=csv,noheader,nounits"):
         index, free, total = (part.strip() for part in line.split(","))
-        if (visible == [""] or index in visible) and float(free) < _FREE * float(total):
-            lines.append(f"memory of GPU {index}: {float(free) / 1024:.0f} of "
-                         f"{float(total) / 1024:.0f} GiB free; end what holds the rest "
+        known = free.isdecimal() and total.isdecimal()  # some drivers say [N/A]
+        seen = visible == [""] or index in visible
+        if known and seen and int(free) < _FREE * int(total):
+            lines.append(f"memory of GPU {index}: {int(free) / 1024:.0f} of "
+                         f"{int(total) / 1024:.0f} GiB free; end what holds the rest "
                          "(nvidia-smi lists it) or choose others by CUDA_VISIBLE_DEVICES")
     return lines
 

@@ -60,7 +60,7 @@ class Tuning:
     steepness : array_like
         m, by which S rises beyond it.
     slope_below : array_like
-        k, by which S falls towards it; 1 where updates far below it are all alike.
+        k, by which S falls towards it; in theory 1, half the rate then takes twice the updates.
     """
 
     log_rate: Any

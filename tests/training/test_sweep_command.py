@@ -122,7 +122,7 @@ def test_what_is_missing_is_said_a_line_each_with_the_remedy(capsys, monkeypatch
 def test_a_gpu_that_another_process_holds_is_named(monkeypatch, tmp_path):
     driver = tmp_path / "nvidia-smi"
     driver.write_text("#!/bin/sh\ncase $1 in -L) printf 'GPU 0: a\\nGPU 1: b\\n';; "
-                      "*) printf '0, 81000, 81559\\n1, 2048, 81559\\n';; esac\n")
+                      "*) printf '0, 81000, 81559\\n1, 2048, 81559\\n2, [N/A], [N/A]\\n';; esac\n")
     driver.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
