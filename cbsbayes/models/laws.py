@@ -114,6 +114,12 @@ class Law:
         """Whether the law holds only for groups of two and more rollouts."""
         return self.two_axis and self.group_baseline
 
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of what S depends on, as the posterior has them."""
+        return ("S_min", *self.scales, *(("alpha",) if self.alpha is None else ()), *(
+            ("rate_max", "gamma", "steepness", "slope_below") if self.learning_rate else ()))
+
     def group_divisor(self, n_rollouts: Any) -> Any:
         """Return what B_rollout is divided by: G - 1 under a group baseline, else G."""
         return n_rollouts - 1 if self.group_baseline else n_rollouts

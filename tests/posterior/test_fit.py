@@ -149,6 +149,14 @@ def test_batches_without_a_value_are_refused(fit, prompts, rollouts):
         fit.log_steps(prompts, rollouts)
 
 
+def test_a_fit_whose_law_had_other_parameters_is_refused(rate_fit, tmp_path):
+    tree = rate_fit.tree.copy()
+    tree["posterior"] = tree["posterior"].to_dataset().drop_vars("slope_below")
+    Fit(tree).save(tmp_path / "old.nc")
+    with pytest.raises(CBSDataError, match=r"has no slope_below, .*another version wrote it"):
+        Fit.load(tmp_path / "old.nc")
+
+
 def test_what_is_not_a_fit_is_refused(tmp_path, sweep_file):
     with pytest.raises(CBSDataError, match=r"sweep\.nc is not a fit; give the folder or fit\.nc"):
         Fit.load(sweep_file)
