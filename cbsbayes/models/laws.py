@@ -30,7 +30,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,6 +119,12 @@ class Law:
         """Names of what S depends on, as the posterior has them."""
         return ("S_min", *self.scales, *(("alpha",) if self.alpha is None else ()), *(
             ("rate_max", "gamma", "steepness", "slope_below") if self.learning_rate else ()))
+
+    def require(self, names: Container[Hashable], place: str) -> None:
+        """Refuse a posterior that lacks one of `parameters`, as another version left it."""
+        if missing := [name for name in self.parameters if name not in names]:
+            raise CBSDataError(f"{place} has no {missing[0]}, which law {self.name!r} needs: "
+                               "another version wrote it; fit the sweep again")
 
     def group_divisor(self, n_rollouts: Any) -> Any:
         """Return what B_rollout is divided by: G - 1 under a group baseline, else G."""

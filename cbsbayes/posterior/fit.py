@@ -373,13 +373,9 @@ class Fit:
         place = Path(path)
         tree = read_tree(place / "fit.nc" if place.is_dir() else place)
         if "law" not in tree.attrs or "posterior" not in tree.children:
-            raise CBSDataError(f"{place} is not a fit; give the folder or fit.nc that "
-                               "python -m cbsbayes.fit wrote")
-        fit = cls(tree)
-        if missing := [name for name in fit.law.parameters if name not in fit.posterior]:
-            raise CBSDataError(f"{place} has no {missing[0]}, which law {fit.law.name!r} needs: "
-                               "another version wrote it; fit the sweep again")
-        return fit
+            raise CBSDataError(f"{place} is not a fit; give what python -m cbsbayes.fit wrote")
+        get_law(tree.attrs["law"]).require(tree["posterior"].data_vars, str(place))
+        return cls(tree)
 
 
 def fitted_threshold(fit: Fit, threshold: float) -> float:
