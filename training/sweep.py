@@ -310,7 +310,7 @@ def _slurm(
     options: argparse.Namespace, phase: Phase, rows: Sequence[int], places: Places
 ) -> int:
     from training.attempts import write_text
-    from training.slurm import array_script
+    from training.submit import array_script
 
     logs = places.output / "slurm"
     text = array_script(phase, rows, _shared_arguments(options, places, _from_checkout),
@@ -326,7 +326,7 @@ def _slurm(
 
 
 def _ray(options: argparse.Namespace, phase: Phase, places: Places) -> int:
-    from training.ray_submit import submit, submit_command
+    from training.submit import submit, submit_command
 
     arguments = _shared_arguments(options, places)
     if options.rows:

@@ -17,8 +17,7 @@ from training.attempts import read_record
 from training.compose import compose
 from training.definitions import read_phase, with_machines
 from training.local import run_cells
-from training.ray_submit import submit, submit_command
-from training.slurm import array_script
+from training.submit import array_script, submit, submit_command
 from training.verl_command import Places
 
 ARGUMENTS = ["p1", "-o", "/shared/it's here"]

@@ -1,15 +1,23 @@
-"""A Slurm array script for a phase: one array index, one row; logs by array id.
+"""A phase on a cluster: a Slurm array script, a row an index; or a Ray job, row after row.
 
-It is submitted from the checkout, where Slurm then starts it, so that no path of a machine need
-stand in it. It only calls ``python -m training.sweep PHASE --run --rows INDEX``, so that what is on
-disk decides there as well: a row that was killed, requeued or submitted again continues, a
-finished one is skipped. Two minutes before its time limit a row is stopped and queued again.
+Both only call ``python -m training.sweep PHASE --run``, so that what is on disk decides there as
+well: a row that was killed, requeued or submitted again continues, a finished one is skipped.
+
+The script is submitted from the checkout, where Slurm then starts it, so that no path of a machine
+need stand in it; console logs go by array id. Two minutes before its time limit a row is stopped
+and queued again.
+
+The Ray job is for runs on more than one node. verl connects to the cluster that the job runs in and
+takes ``nodes × GPUs`` of it, so rows must not run at the same time. The output folder must lie on
+storage that all nodes share.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
@@ -17,7 +25,7 @@ from string import Template
 from cbsbayes.errors import CBSDataError
 from training.definitions import Phase
 
-__all__ = ["array_script"]
+__all__ = ["array_script", "submit", "submit_command"]
 
 _TEMPLATE = Template("""\
 #!/bin/bash
@@ -53,6 +61,7 @@ if kill -0 "$$run" 2>/dev/null; then wait "$$run" || status=$$?; fi
 if [ -n "$$again" ]; then scontrol requeue "$$SLURM_JOB_ID"; fi
 exit "$$status"
 """)
+_ADDRESS = re.compile(r"https?://[^\s/]+(:[0-9]+)?/?|auto")
 _DIRECTIVE = re.compile(r"--[a-z][a-z-]*(=[^\n]*)?")
 
 
@@ -123,3 +132,53 @@ def _ranges(rows: Sequence[int]) -> str:
         else:
             parts.append([row, row])
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
+
+
+def submit_command(address: str, command: Sequence[str], *, root: Path) -> list[str]:
+    """Return the ``ray job submit`` command.
+
+    Parameters
+    ----------
+    address : str
+        Of the cluster's dashboard, e.g. ``http://head:8265``.
+    command : sequence of str
+        Arguments of ``training.sweep``, the phase first.
+    root : Path
+        The checkout, on storage that all nodes share.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    CBSDataError
+        If the address is none.
+    """
+    if not _ADDRESS.fullmatch(address):
+        raise CBSDataError(f"--ray {address!r} is no address of a Ray dashboard; valid: e.g. "
+                           "http://head:8265")
+    # The job has no runtime environment of its own: Ray refuses to merge verl's into one that
+    # names the same variables.
+    return ["ray", "job", "submit", "--address", address, "--no-wait", "--",
+            "env", f"PYTHONPATH={root}", "python", "-m", "training.sweep", *command, "--run"]
+
+
+def submit(address: str, command: Sequence[str], *, root: Path) -> str:
+    """Submit the job and return what Ray says, the job's id included.
+
+    Raises
+    ------
+    CBSDataError
+        If Ray is not installed here or refuses the job.
+    """
+    command = submit_command(address, command, root=root)
+    ray = shutil.which("ray")
+    if ray is None:
+        raise CBSDataError("the command `ray` is not installed here; submit from an environment "
+                           "with verl, or print the job with --dry-run")
+    done = subprocess.run([ray, *command[1:]], capture_output=True, text=True, check=False)
+    if done.returncode:
+        words = " ".join((done.stderr or done.stdout).split())[-300:]
+        raise CBSDataError(f"ray job submit to {address} failed: {words}")
+    return done.stdout.strip()
