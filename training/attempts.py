@@ -12,9 +12,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import json
-import os
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -25,7 +23,7 @@ from cbsbayes.errors import CBSDataError
 from training.cells import Cell
 from training.verl_command import Places, identity
 
-__all__ = ["check_identity", "locked", "read_record", "set_aside", "software", "write_text"]
+__all__ = ["check_identity", "locked", "read_record", "set_aside", "software"]
 
 _RECORD = "run.json"
 
@@ -122,22 +120,6 @@ def locked(cell: Cell, places: Places) -> Iterator[int | None]:
             yield None
             return
         yield handle.fileno()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        Path(draft).chmod(0o644)
-        Path(draft).replace(path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
 
 
 def software() -> dict[str, str]:

@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 from cbsbayes.errors import CBSDataError
-from training.attempts import write_text
+from cbsbayes.sweep.files import write_whole
 from training.cells import Cell
 from training.verl_command import Places
 
@@ -63,7 +63,7 @@ def settle(cell: Cell, places: Places) -> int:
         if other != step:
             shutil.rmtree(folder)
     if step:
-        write_text(tracker, str(step))
+        write_whole(tracker, str(step))
     else:
         tracker.unlink(missing_ok=True)
     return step

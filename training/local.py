@@ -22,8 +22,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cbsbayes.sweep.files import write_whole
 from training import checkpoints
-from training.attempts import check_identity, locked, set_aside, software, write_text
+from training.attempts import check_identity, locked, set_aside, software
 from training.cells import Cell
 from training.checks import training_rows, validation_items
 from training.compose import config_text
@@ -133,7 +134,8 @@ def _run_one(
         begun = f"continued from step {step} of {cell.steps}" if step else (
             f"started, {cell.steps} steps")
         say(begun + note)
-        write_text(places.side_car(cell.name), configuration)
+        places.log(cell.name).parent.mkdir(parents=True, exist_ok=True)
+        write_whole(places.side_car(cell.name), configuration)
         status, seconds, console = _attempt(cell, places, trainer, lock)
         progress = read_progress(places.log(cell.name))
         if is_finished(cell, places):
@@ -183,7 +185,7 @@ def _with_allocation(cell: Cell, places: Places) -> list[str]:
 
 
 def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    write_text(folder / "run.json", json.dumps(record, indent=1) + "\n")
+    write_whole(folder / "run.json", json.dumps(record, indent=1) + "\n")
 
 
 def _environment(cell: Cell, places: Places) -> dict[str, str]:

@@ -309,7 +309,7 @@ def _from_checkout(path: Path) -> Path:
 def _slurm(
     options: argparse.Namespace, phase: Phase, rows: Sequence[int], places: Places
 ) -> int:
-    from training.attempts import write_text
+    from cbsbayes.sweep.files import write_whole
     from training.submit import array_script
 
     logs = places.output / "slurm"
@@ -320,7 +320,8 @@ def _slurm(
         print(text, end="")
         return EXIT_OK
     logs.mkdir(parents=True, exist_ok=True)
-    write_text(options.slurm, text)
+    options.slurm.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(options.slurm, text)
     print(f"wrote {options.slurm}: {len(rows)} rows; submit with: sbatch {options.slurm}")
     return EXIT_OK
 
