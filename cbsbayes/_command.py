@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -38,17 +39,17 @@ _LEAST_MEMORY = 3 * 2**30  # bytes of address space; below, libraries abort whil
 
 
 @cache
-def option_tables() -> dict[str, Any]:
-    """Return ``options.toml``, a table per command among others."""
-    return tomllib.loads(Path(__file__).with_name("options.toml").read_text("utf-8"))
+def option_tables(package: str = "cbsbayes") -> dict[str, Any]:
+    """Return a package's ``options.toml``, a table per command among others."""
+    return tomllib.loads((files(package) / "options.toml").read_text("utf-8"))
 
 
-def command_parser(name: str) -> argparse.ArgumentParser:
-    """Return the parser of a command, by its entry in ``options.toml``."""
-    tables, about = option_tables(), option_tables()[name]
+def command_parser(name: str, package: str = "cbsbayes") -> argparse.ArgumentParser:
+    """Return the parser of a package's command, by its entry in ``options.toml``."""
+    tables, about = option_tables(package), option_tables(package)[name]
     parser = argparse.ArgumentParser(
-        prog=f"python -m cbsbayes.{name}", description=about["description"],
-        epilog=about.get("epilog", tables["epilog"]))
+        prog=f"python -m {package}.{name}", description=about["description"],
+        epilog=(tables | about)["epilog"])
     exclusive: dict[str, Any] = defaultdict(parser.add_mutually_exclusive_group)
     for flags, given in about["options"].items():
         option = tables["shared"].get(flags, {}) | given
@@ -62,7 +63,8 @@ def command_parser(name: str) -> argparse.ArgumentParser:
 
 
 def run_main(
-    name: str, body: Callable[[argparse.Namespace], int], argv: Sequence[str] | None
+    name: str, body: Callable[[argparse.Namespace], int], argv: Sequence[str] | None,
+    package: str = "cbsbayes",
 ) -> int:
     """Run a command's body with its options, and return the exit status of `run_command`.
 
@@ -74,11 +76,13 @@ def run_main(
         The command's work; the options' ``command`` is the line as it was typed.
     argv : sequence of str, optional
         The arguments; those of the process unless given.
+    package : str
+        Whose command it is.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    options = command_parser(name).parse_args(arguments)
-    options.command = shlex.join(["python", "-m", f"cbsbayes.{name}", *arguments])
-    return run_command(lambda: body(options), f"cbsbayes.{name}")
+    options = command_parser(name, package).parse_args(arguments)
+    options.command = shlex.join(["python", "-m", f"{package}.{name}", *arguments])
+    return run_command(lambda: body(options), f"{package}.{name}")
 
 
 def run_command(body: Callable[[], int], command: str) -> int:

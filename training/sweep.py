@@ -27,7 +27,7 @@ from shutil import rmtree
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
-from cbsbayes._command import EXIT_INPUT, EXIT_OK, run_command
+from cbsbayes._command import EXIT_INPUT, EXIT_OK, run_main
 from cbsbayes.errors import CBSDataError
 from training.checks import validation_items
 from training.cost import NOT_MEASURED, Cost, checkpoint_disk, estimate, measure
@@ -45,58 +45,7 @@ _SPAN = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    options = _parser().parse_args(argv)
-    return run_command(lambda: _run(options), "training.sweep")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.sweep",
-        description="Sweeps of verl runs: list them, print their commands, start them. What is on "
-                    "disk decides: finished runs are skipped, others started or continued.",
-        epilog="exit status: 0 all runs are finished; 1 the input is at fault or runs failed; "
-               "2 usage; 130 interrupted")
-    add = parser.add_argument
-    add("phase", nargs="?", metavar="PHASE", help="a phase, or the path of a definition; without "
-        "it, the phases are listed")
-    add("--dry-run", action="store_true", help="start and write nothing: print the exact commands, "
-        "the script or the submission")
-    act = parser.add_mutually_exclusive_group()
-    act.add_argument("--run", action="store_true", help="run what is not finished, on this machine")
-    act.add_argument("--loop", action="store_true", help="run the phase, then fit, plan and run "
-                     "the next runs, until --width or --budget is reached")
-    act.add_argument("--check", action="store_true", help="say what is missing on "
-                     "this machine; where nothing is, make one trainer step")
-    act.add_argument("--slurm", type=Path, metavar="FILE", help="write a Slurm array script")
-    act.add_argument("--ray", metavar="ADDRESS", help="submit to a Ray cluster as one job")
-    add("-o", "--output", type=Path, metavar="DIR", help="the sweep's folder (outputs/PHASE)")
-    add("--rows", metavar="N,N-M", help="only these rows, numbered as listed")
-    add("--data", type=Path, metavar="DIR", help="prepared data (outputs/data)")
-    add("--assets", type=Path, metavar="DIR", help="the CPU twin's assets (outputs/add3)")
-    add("--model", default="", metavar="PATH", help="another checkpoint than the definition's")
-    add("--gpus", type=_count, metavar="N", help="GPUs per node instead of the definition's")
-    add("--nodes", type=_count, metavar="N", help="nodes instead of the definition's")
-    add("--timings", type=Path, action="append", default=[], metavar="DIR",
-        help="a further sweep folder whose runs tell how long steps take on these machines")
-    add("--tries", type=_count, default=2, metavar="N", help="attempts per run (%(default)s)")
-    add("--budget", type=_count, metavar="N", help="with --loop: samples of all runs together")
-    add("--width", type=float, default=0.0, metavar="W", help="with --loop: stop where the "
-        "quantity's interval is this narrow in log, e.g. 0.7 for a factor of two")
-    add("--plan", action="append", default=[], metavar="OPTION", help="with --loop: an option of "
-        "cbsbayes.plan, e.g. --plan=--quantity=S_min")
-    add("--wandb", action="store_true", help="log to wandb as well")
-    add("--project", default="cbs_rlvr", help="project name of the loggers (%(default)s)")
-    add("--parallel", type=_count, metavar="N", help="with --slurm: most rows at a time")
-    add("--sbatch", action="append", default=[], metavar="OPTION",
-        help="with --slurm: a further option, e.g. --sbatch=--partition=gpu")
-    add("--json", action="store_true", help="list as JSON")
-    return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive whole number")
-    return int(text)
+    return run_main("sweep", _run, argv, package="training")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -115,7 +64,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.dry_run:
         print("\n\n".join(shell_command(cell, places) for cell in cells))
         return EXIT_OK
-    timings = measure(folder / "logs" for folder in (places.output, *options.timings))
+    timings = measure(folder / "logs" for folder in (places.output, *(options.timings or ())))
     costs = [estimate(cell, timings, sum(validation_items(cell, places).values()))
              for cell in cells]
     _list_cells(phase, rows, cells, costs, as_json=options.json)
@@ -127,7 +76,7 @@ def _run(options: argparse.Namespace) -> int:
 def _places(options: argparse.Namespace) -> Places:
     given = {"data": options.data, "assets": options.assets}
     output = options.output or _ROOT / "outputs" / Path(options.phase).stem
-    places = Places(output, model=options.model, wandb=options.wandb, project=options.project)
+    places = Places(output, model=options.model or "", wandb=options.wandb, project=options.project)
     return replace(places, **{key: value for key, value in given.items() if value is not None})
 
 
@@ -264,7 +213,7 @@ def _loop(options: argparse.Namespace, phase: Phase, places: Places) -> int:
     check_ready(phase.cells, places)
     say = partial(print, flush=True)
     reached = run_loop(
-        phase, places, Goal(options.budget, options.width, asked=tuple(options.plan)),
+        phase, places, Goal(options.budget, options.width, asked=tuple(options.plan or ())),
         run=lambda cells: run_cells(cells, places, tries=options.tries, say=say),
         read=lambda name: with_machines(read_phase(name), options.gpus, options.nodes), say=say)
     print(f"{'the interval is as narrow as asked' if reached else 'the budget is spent'}\n"
@@ -315,7 +264,7 @@ def _slurm(
     logs = places.output / "slurm"
     text = array_script(phase, rows, _shared_arguments(options, places, _from_checkout),
                         script=options.slurm, logs=_from_checkout(logs), parallel=options.parallel,
-                        directives=options.sbatch)
+                        directives=options.sbatch or ())
     if options.dry_run:
         print(text, end="")
         return EXIT_OK

@@ -50,7 +50,7 @@ def test_training_and_validation_share_no_item():
 def test_a_folder_with_other_content_is_kept(tmp_path):
     (tmp_path / "assets.json").write_text('{"settings": {"steps": 1}}')
     with pytest.raises(CBSDataError, match="was not made with AssetSettings"):
-        build_assets(tmp_path, AssetSettings())
+        build_assets(tmp_path, AssetSettings(1600, 16384, 512, seed=0))
     assert (tmp_path / "assets.json").read_text() == '{"settings": {"steps": 1}}'
 
 

@@ -31,7 +31,7 @@ NOISE = ("gbar_sq", "g_sq", "tr_sigma", "tr_between", "tr_within", "n_prompts",
 def assets(request, tmp_path_factory, root):
     """Return the folder of the standard assets, kept in pytest's cache: a minute to make."""
     sources = "".join((root / "training" / "cpu" / name).read_text()
-                      for name in ("assets.py", "task.py", "tiny_model.py"))
+                      for name in ("assets.py", "task.py", "tiny_model.py", "../options.toml"))
     cache = getattr(request.config, "cache", None)
     home = cache.mkdir("training_assets") if cache else tmp_path_factory.mktemp("assets")
     return home / hashlib.sha256(sources.encode()).hexdigest()[:12] / "add3"

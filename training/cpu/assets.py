@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cbsbayes._command import EXIT_OK, run_command
+from cbsbayes._command import EXIT_OK, run_main
 from cbsbayes.errors import CBSDataError
 
 __all__ = ["AssetSettings", "build_assets", "main"]
@@ -39,10 +39,10 @@ class AssetSettings:
         Seed of everything drawn.
     """
 
-    steps: int = 1600
-    n_train: int = 16384
-    n_validation: int = 512
-    seed: int = 0
+    steps: int
+    n_train: int
+    n_validation: int
+    seed: int
 
 
 def build_assets(folder: Path, settings: AssetSettings) -> dict[str, object]:
@@ -114,28 +114,13 @@ def _make(folder: Path, settings: AssetSettings) -> dict[str, object]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    standard = AssetSettings()
-    parser = argparse.ArgumentParser(
-        prog="python -m training.cpu.assets",
-        description="Make the tiny model, its tokenizer and its task's data for verl on CPU.",
-        epilog="exit status: 0 made or already there; 1 the folder holds something else; 2 usage")
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="DIR",
-                        help="folder of the assets")
-    parser.add_argument("--steps", type=int, default=standard.steps,
-                        help="supervised updates of the base checkpoint (%(default)s)")
-    parser.add_argument("--n-train", type=int, default=standard.n_train,
-                        help="training items (%(default)s)")
-    parser.add_argument("--n-validation", type=int, default=standard.n_validation,
-                        help="validation items (%(default)s)")
-    parser.add_argument("--seed", type=int, default=standard.seed, help="seed (%(default)s)")
-    options = parser.parse_args(argv)
+    return run_main("cpu.assets", _run, argv, package="training")
+
+
+def _run(options: argparse.Namespace) -> int:
     settings = AssetSettings(options.steps, options.n_train, options.n_validation, options.seed)
-    return run_command(lambda: _run(options.output, settings), "training.cpu.assets")
-
-
-def _run(folder: Path, settings: AssetSettings) -> int:
-    record = build_assets(folder, settings)
-    print(f"{folder}: {record['parameters']:,} parameters, greedy accuracy "
+    record = build_assets(options.output, settings)
+    print(f"{options.output}: {record['parameters']:,} parameters, greedy accuracy "
           f"{record['greedy_accuracy']:.3f} on {settings.n_validation:,} validation items")
     return EXIT_OK
 
