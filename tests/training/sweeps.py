@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -81,8 +83,6 @@ def changed(cell: Cell, **sections: dict[str, object]) -> Cell:
 
 def write_trainer(folder: Path, *stops: dict[str, object]) -> list[str]:
     """Write a trainer that stops early as told, once per entry, and then runs through."""
-    import json
-
     plan, script = folder / "plan.json", folder / "trainer.py"
     plan.write_text(json.dumps(list(stops)))
     script.write_text(TRAINER.format(tests=str(Path(__file__).parents[1]), plan=str(plan)))
@@ -92,3 +92,10 @@ def write_trainer(folder: Path, *stops: dict[str, object]) -> list[str]:
 def places(folder: Path) -> Places:
     """Return places whose output is below a folder."""
     return Places(folder / "sweep")
+
+
+def write_log(path: Path, rows: Iterable[tuple[int, dict[str, object]]]) -> None:
+    """Write what was logged at trainer steps as verl's file logger does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps({"step": step, "data": data}) + "\n"
+                            for step, data in rows))
