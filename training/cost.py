@@ -21,10 +21,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+
+import numpy as np
 
 from cbsbayes.logs.run_name import parse_name
 from training.cells import Cell
@@ -166,29 +168,16 @@ def checkpoint_disk(cell: Cell) -> float:
 
 
 def _step_seconds(batch: int, known: dict[int, float]) -> float:
-    """Return the seconds of a step of `batch` samples, NaN where nothing tells."""
+    """Return the seconds of a step of `batch` samples, NaN where nothing tells.
+
+    The line has the least squares of relative errors.
+    """
     if batch in known:
         return known[batch]
     if len(known) < 2:
         return math.nan
-    fixed, slope = _line(list(known), list(known.values()))
-    return fixed + slope * batch
+    from scipy.optimize import nnls
 
-
-def _line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
-    """Fit ``a + b x`` by least squares of relative errors, a and b not negative."""
-    weights = [1 / value**2 for value in y]
-    total = sum(weights)
-    mean_x = sum(w * v for w, v in zip(weights, x, strict=True)) / total
-    mean_y = sum(w * v for w, v in zip(weights, y, strict=True)) / total
-    spread = sum(w * (v - mean_x) ** 2 for w, v in zip(weights, x, strict=True))
-    slope = sum(w * (u - mean_x) * (v - mean_y)
-                for w, u, v in zip(weights, x, y, strict=True)) / spread
-    if slope <= 0:
-        return mean_y, 0.0
-    fixed = mean_y - slope * mean_x
-    if fixed >= 0:
-        return fixed, slope
-    through_zero = (sum(w * u * v for w, u, v in zip(weights, x, y, strict=True))
-                    / sum(w * u * u for w, u in zip(weights, x, strict=True)))
-    return 0.0, through_zero
+    batches, seconds = np.array(list(known)), np.array(list(known.values()))
+    fixed, slope = nnls(np.column_stack([1 / seconds, batches / seconds]), np.ones(len(known)))[0]
+    return float(fixed + slope * batch)
