@@ -219,24 +219,17 @@ def read_section[Section](cls: type[Section], table: Any, origin: str) -> Sectio
 
 
 def _value(value: Any, hint: Any, origin: str) -> Any:
-    """Return a value as its field's type."""
-    kind = typing.get_origin(hint)
+    """Return a value, as TOML gives it, as its field's type."""
+    kind, inner = typing.get_origin(hint), typing.get_args(hint)
     if kind is tuple:
-        item = typing.get_args(hint)[0]
         if not isinstance(value, list) or not value:
             raise CBSDataError(f"{origin} is {value!r}; valid: a list that is not empty")
-        return tuple(_value(v, item, origin) for v in value)
-    if kind in (types.UnionType, typing.Union):
-        options = typing.get_args(hint)
-    else:
-        options = (typing.get_origin(hint) or hint,)
-    if isinstance(value, int) and not isinstance(value, bool) and options == (float,):
+        return tuple(_value(v, inner[0], origin) for v in value)
+    options = inner if kind is types.UnionType else (dict if kind is Mapping else hint,)
+    if type(value) is int and options == (float,):
         value = float(value)
-    mapping = any(isinstance(option, type) and issubclass(option, Mapping) for option in options)
-    fits = isinstance(value, Mapping) if mapping else (
-        isinstance(value, options) and (bool in options or not isinstance(value, bool)))
-    if not fits:
-        names = " or ".join("table" if mapping else o.__name__ for o in options)
+    if type(value) not in options:
+        names = " or ".join("table" if option is dict else option.__name__ for option in options)
         raise CBSDataError(f"{origin} is {value!r}; valid: {names}")
     return _checked(value, origin)
 
