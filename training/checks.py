@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -46,14 +46,13 @@ def check_ready(cells: Sequence[Cell], places: Places) -> None:
         If a data file, reward file or local model is missing, the largest batch is larger than
         the training data, or there are fewer GPUs than a definition needs.
     """
-    for cell in _distinct(cells):
+    for cell in cells:
         remedy = f"make it ({_PREPARE[cell.hardware.device]}) or name its folder (--data, --assets)"
         for text in (cell.data.train, *cell.data.validation, cell.data.reward):
             if not Path(fill(text, places)).is_file():
                 raise CBSDataError(f"{cell.name} needs {fill(text, places)}, which is missing; "
                                    f"{remedy}")
         _check_model(places.model or fill(cell.checkpoint.path, places), cell.name, remedy)
-    for cell in cells:
         n_rows = training_rows(cell, places)
         if cell.n_prompts > n_rows:
             raise CBSDataError(f"{cell.name}: its batch of {cell.n_prompts} prompts is larger than "
@@ -115,14 +114,6 @@ def one_step(cells: Sequence[Cell]) -> Cell:
     return replace(cell, controls=replace(
         controls, horizon=replace(controls.horizon, updates=1, samples=0, stop_evaluations=0),
         checkpoint=replace(controls.checkpoint, every_updates=0)))
-
-
-def _distinct(cells: Iterable[Cell]) -> list[Cell]:
-    """Return one cell for every set of inputs."""
-    first: dict[object, Cell] = {}
-    for cell in cells:
-        first.setdefault((cell.data, cell.checkpoint), cell)
-    return list(first.values())
 
 
 def _check_model(path: str, name: str, remedy: str) -> None:

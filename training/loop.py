@@ -27,6 +27,7 @@ from training.verl_command import Places
 
 __all__ = ["Goal", "run_loop"]
 
+_RUNS = 2  # planned at a time
 _FINE = (0, 3)  # exit statuses of a plan: 3 says that sampling checks were not passed
 
 
@@ -40,15 +41,12 @@ class Goal:
         Samples that all runs may take together, those of the first phase included.
     width : float
         Log width of the quantity's interval that is narrow enough; 0.7 is a factor of two.
-    runs : int
-        Planned at a time.
     asked : tuple of str
         Further options of ``python -m cbsbayes.plan``, such as the quantity.
     """
 
     budget: int
     width: float = 0.0
-    runs: int = 2
     asked: tuple[str, ...] = ()
 
 
@@ -127,11 +125,11 @@ def _run_all(cells: Sequence[Cell], run: Callable[[Sequence[Cell]], Outcome]) ->
 def _plan(folder: Path, like: Path, goal: Goal, left: int) -> None:
     """Plan as many runs as asked, or those of them that fit into what is left."""
     command = ("plan", str(folder / "sweep.nc"), "-o", str(folder / "plan"), "--like", str(like),
-               *goal.asked, "--quiet")
-    _call(*command, "--runs", str(goal.runs))
+               *goal.asked, "--runs", str(_RUNS), "--quiet")
+    _call(*command)
     first = json.loads((folder / "plan" / "plan.json").read_text("utf-8"))["runs"]
     if first[-1]["cost_so_far"] > left >= first[0]["cost_so_far"]:
-        _call(*command, "--runs", str(goal.runs), "--budget", str(left))
+        _call(*command, "--budget", str(left))
 
 
 def _call(name: str, *arguments: str) -> None:
