@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import pytest
-from sweeps import changed, tiny_cells
+from sweeps import changed, tiny_cells, write_log
 
 from training.cost import Timings, checkpoint_disk, estimate, measure
 from training.definitions import read_phase
@@ -15,9 +14,8 @@ from training.logs import read_progress
 NOTHING = Timings({}, math.nan, math.nan)
 
 
-def write_log(folder, name, seconds, *, testing=None, tokens=None, save=None):
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = [{"step": 0, "data": {"val-core/a/acc/mean@1": 0.1}}]
+def write_steps(folder, name, seconds, *, testing=None, tokens=None, save=None):
+    rows = [(0, {"val-core/a/acc/mean@1": 0.1})]
     for step, value in enumerate(seconds, start=1):
         data = {"training/global_step": step, "perf/time_per_step": value}
         if tokens:
@@ -26,8 +24,8 @@ def write_log(folder, name, seconds, *, testing=None, tokens=None, save=None):
             data |= {"timing_s/testing": testing, "val-core/a/acc/mean@1": 0.1 * step}
         if save == step:
             data["timing_s/save_checkpoint"] = 30.0
-        rows.append({"step": step, "data": data})
-    (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        rows.append((step, data))
+    write_log(folder / f"{name}.jsonl", rows)
 
 
 def test_nothing_measured_is_a_roofline_and_tokens_are_an_upper_bound():
@@ -70,14 +68,14 @@ def test_long_runs_are_evaluated_as_often_as_short_ones(name):
 
 
 def test_first_step_saving_steps_and_logs_of_other_names_do_not_count(tmp_path):
-    write_log(tmp_path, "cbs_p1_np4_nr8", [500, 2, 60, 2], save=3)
-    write_log(tmp_path, "something", [1, 2, 3])
+    write_steps(tmp_path, "cbs_p1_np4_nr8", [500, 2, 60, 2], save=3)
+    write_steps(tmp_path, "something", [1, 2, 3])
     assert measure([tmp_path, tmp_path / "missing"]).step_seconds == {32: 2.0}
 
 
 def test_measured_batch_size_gives_its_own_time(tmp_path):
     cell = read_phase("p1").cells[0]
-    write_log(tmp_path, cell.name, [90, 10, 12, 11], testing=4.0, tokens=256 * 500)
+    write_steps(tmp_path, cell.name, [90, 10, 12, 11], testing=4.0, tokens=256 * 500)
     timings = measure([tmp_path])
     assert timings == Timings({256: 11.0}, 4.0, 500.0)
     cost = estimate(cell, timings)
@@ -117,7 +115,7 @@ def test_progress_of_a_genuine_log(public_data):
 
 
 def test_cut_line_does_not_count(tmp_path):
-    write_log(tmp_path, "a", [1, 2, 3], testing=1.0)
+    write_steps(tmp_path, "a", [1, 2, 3], testing=1.0)
     path = tmp_path / "a.jsonl"
     path.write_bytes(path.read_bytes()[:-20])
     assert read_progress(path).last_step == 2

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 import pytest
-from sweeps import places
+from sweeps import places, write_log
 
 from cbsbayes.errors import CBSDataError
 from training.definitions import read_phase
@@ -61,10 +61,8 @@ class Law:
             self.run_names.append(cell.name)
             rng = np.random.default_rng([cell.seed, cell.n_prompts])
             scale = 12 * (1 + 10 / cell.n_prompts) * math.exp(0.05 * rng.normal())
-            rows = [{"step": step, "data": {KEY: 1 - math.exp(-step / scale)}}
-                    for step in range(0, cell.steps + 1, 2)]
-            log.parent.mkdir(parents=True, exist_ok=True)
-            log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            write_log(log, [(step, {KEY: 1 - math.exp(-step / scale)})
+                            for step in range(0, cell.steps + 1, 2)])
         return Outcome(finished=len(cells))
 
 
