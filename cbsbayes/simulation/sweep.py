@@ -47,7 +47,6 @@ from cbsbayes.simulation.truth import (
     truth_json,
 )
 from cbsbayes.sweep.dataset import digest, new_sweep, validate
-from cbsbayes.sweep.schema import AXES
 
 __all__ = ["DESIGNS", "Disturbances", "SweepOptions", "cells", "design_table",
            "levels", "simulate_sweep"]
@@ -65,6 +64,7 @@ DESIGNS: dict[str, list[tuple[int, int]]] = {
 _ALL = ("p1", "p2b", "p2c")
 _TAU_NODES = 4001
 _METRIC = "simulated/accuracy"
+_SHARES = np.array([0.25, 0.4, 0.55, 0.7, 0.85])  # of the gain, at the thresholds of the truth
 _FIRST = 1 / 50  # share of a run before which its speed does not wander yet
 _KNOTS = 200  # of the walk, evenly in log step
 
@@ -233,12 +233,6 @@ class SweepOptions:
         refuse(self, "0 and more", sigma_run=0 <= self.sigma_run < np.inf,
                checkpoint_noise=0 <= self.checkpoint_noise < np.inf)
 
-    @property
-    def truth(self) -> Truth:
-        """The parameters of training."""
-        alpha = get_law(self.law).alpha or 1.0 if self.alpha is None else self.alpha
-        return Truth(law=self.law, alpha=alpha, **self.curve)
-
 
 def simulate_sweep(
     design: str = "all", seeds: int = 1, *, random_seed: int = 0, **options: Any
@@ -272,7 +266,9 @@ def simulate_sweep(
     asked = SweepOptions(**options)
     if random_seed < 0:
         raise CBSDataError(f"the random seed is {random_seed}; valid: 0 and more")
-    rng, truth, disturbances = np.random.default_rng(random_seed), asked.truth, asked.disturbances
+    rng, disturbances = np.random.default_rng(random_seed), asked.disturbances
+    alpha = get_law(asked.law).alpha or 1.0 if asked.alpha is None else asked.alpha
+    truth = Truth(law=asked.law, alpha=alpha, **asked.curve)
     runs = design_table(design, seeds)
     if asked.rates:
         runs = _at_rates(runs, asked.rates, asked.rate_exponent)
@@ -293,8 +289,10 @@ def simulate_sweep(
         accuracy = rng.binomial(n_items, np.clip(level, 0.0, 1.0)) / n_items
     ds = new_sweep(
         runs.assign(**_settings(truth.law)), accuracy=accuracy[:, None], step=step,
-        metric=[_METRIC], n_items=[n_items], title=f"simulated sweep, design {design}, law "
-        f"{truth.law}, alpha {truth.alpha:g}", notes=["Simulated data, not measured."])
+        metric=[_METRIC], n_items=[n_items],
+        threshold=np.round(truth.start + truth.gain * _SHARES, 4),
+        title=f"simulated sweep, design {design}, law {truth.law}, alpha {truth.alpha:g}",
+        notes=["Simulated data, not measured."])
     return _with_truth(ds, truth, effect)
 
 
@@ -333,10 +331,7 @@ def levels(
 
 
 def _with_truth(ds: xr.Dataset, truth: Truth, effect: np.ndarray) -> xr.Dataset:
-    thresholds = np.round(truth.start + truth.gain * np.array([0.25, 0.4, 0.55, 0.7, 0.85]), 4)
-    axis = AXES["threshold"]
-    ds = ds.assign_coords(threshold=(axis.dims, thresholds, {"long_name": axis.long_name,
-                                                             "units": axis.units}))
+    thresholds = ds["threshold"].values
     means = [mean_noise(truth, t) for t in thresholds.tolist()]
     columns = {"S_min": (progress_at(truth, thresholds), "updates with an infinite batch",
                          "updates"),

@@ -18,9 +18,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -185,7 +184,18 @@ def steps_over_progress(
         Updates, shape (batch, node), without a run effect.
     """
     prompts, rollouts = (np.asarray(x, dtype=float)[:, None] for x in (n_prompts, n_rollouts))
-    slowness = _slowness(truth, prompts, rollouts, truth.level(tau, rollouts), learning_rate)
+    law, scales = get_law(truth.law), truth.scales(truth.level(tau, rollouts))
+    if not law.two_axis:
+        slowness = 1.0 + (scales["B_noise"] / (prompts * rollouts)) ** truth.alpha
+    else:
+        noise = _noise(law, rollouts, scales) / prompts
+        slowness = (1.0 + noise) ** truth.alpha
+        if learning_rate is not None:
+            tuning = Tuning(np.log(np.asarray(learning_rate, dtype=float))[:, None],
+                            np.log(truth.rate_max), truth.gamma, truth.steepness,
+                            truth.slope_below)
+            with np.errstate(invalid="ignore"):  # NaN: not known
+                slowness *= np.exp(np.nan_to_num(tuning.log_cost(np.log1p(noise)), nan=0.0))
     return cumulative_trapezoid(slowness, np.broadcast_to(tau, slowness.shape), axis=1, initial=0)
 
 
@@ -251,26 +261,7 @@ def truth_of(ds: xr.Dataset) -> Truth:
 
 def truth_json(truth: Truth) -> str:
     """Return the parameters, without the items, as JSON text."""
-    stored: dict[str, Any] = asdict(truth)
-    return json.dumps({f.name: stored[f.name] for f in fields(truth) if f.name != "items"})
-
-
-def _slowness(
-    truth: Truth, prompts: Any, rollouts: Any, level: np.ndarray, learning_rate: Any = None
-) -> np.ndarray:
-    law = get_law(truth.law)
-    scales = truth.scales(level)
-    if not law.two_axis:
-        return 1.0 + (scales["B_noise"] / (prompts * rollouts)) ** truth.alpha
-    noise = _noise(law, rollouts, scales) / prompts
-    slowness = (1.0 + noise) ** truth.alpha
-    if learning_rate is None:
-        return slowness
-    log_rate = np.log(np.asarray(learning_rate, dtype=float))[:, None]
-    tuning = Tuning(log_rate, np.log(truth.rate_max), truth.gamma, truth.steepness,
-                    truth.slope_below)
-    with np.errstate(invalid="ignore"):  # NaN: not known
-        return slowness * np.exp(np.nan_to_num(tuning.log_cost(np.log1p(noise)), nan=0.0))
+    return json.dumps({name: value for name, value in vars(truth).items() if name != "items"})
 
 
 def _noise(law: Law, rollouts: np.ndarray, scales: dict[str, np.ndarray]) -> np.ndarray:
