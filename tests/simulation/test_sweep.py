@@ -1,3 +1,5 @@
+"""Simulated sweeps: true S, curves that cross there, designs, disturbances of the size asked."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -11,10 +13,12 @@ from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import LAWS
 from cbsbayes.simulate import main
-from cbsbayes.simulation.sweep import cells, design_table, simulate_sweep
+from cbsbayes.simulation.sweep import Disturbances, cells, design_table, simulate_sweep
 from cbsbayes.simulation.truth import Truth, mean_noise, progress_at, true_steps, truth_of
 from cbsbayes.sweep.dataset import append, notes_of
 from cbsbayes.sweep.files import read_sweep
+
+EVALUATED = np.arange(0.0, 601.0, 25.0)
 
 
 def integrated_steps(truth, prompts, rollouts, threshold):
@@ -186,6 +190,60 @@ def test_simulated_sweeps_say_so_even_when_joined():
 def test_impossible_requests_are_refused(arguments, message):
     with pytest.raises(CBSDataError, match=message):
         simulate_sweep(**arguments)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(1)
+
+
+def test_by_default_nothing_is_disturbed(rng):
+    calm = Disturbances()
+    assert not calm.drift(rng, 3, EVALUATED).any()
+    np.testing.assert_array_equal(calm.trained_steps(rng, 3, EVALUATED), np.tile(EVALUATED, (3, 1)))
+    assert calm.run_effects(rng, 0.1, 20_000).std() == pytest.approx(0.1, rel=0.03)
+
+
+def test_heavy_tails_keep_the_scale_and_reach_far(rng):
+    effect = Disturbances(run_freedom=3.0).run_effects(rng, 0.08, 200_000) / 0.08
+    assert np.quantile(np.abs(effect), 0.5) == pytest.approx(0.765, rel=0.02)  # of t, 3 dof
+    assert np.mean(np.abs(effect) > 4) == pytest.approx(0.028, rel=0.1)  # normal: 6e-5
+
+
+def test_drift_starts_at_nothing_and_forgets_at_its_rate(rng):
+    drift = Disturbances(drift_sd=0.02, drift_memory=50.0).drift(rng, 20_000, EVALUATED)
+    assert not drift[:, 0].any()
+    assert drift[:, 1].std() == pytest.approx(0.02 * np.sqrt(1 - np.exp(-1.0)), rel=0.03)
+    assert drift[:, -1].std() == pytest.approx(0.02, rel=0.03)
+    late = np.corrcoef(drift[:, -3], drift[:, -1])[0, 1]
+    assert late == pytest.approx(np.exp(-50 / 50), abs=0.03)
+
+
+def test_an_offset_is_a_run_s_own_and_begins_with_training(rng):
+    drift = Disturbances(offset_sd=0.01).drift(rng, 20_000, EVALUATED)
+    assert not drift[:, 0].any()
+    np.testing.assert_array_equal(drift[:, 1], drift[:, -1])
+    assert drift[:, 1].std() == pytest.approx(0.01, rel=0.03)
+
+
+def test_a_wandering_run_goes_forwards_and_changes_its_speed_along_the_way(rng):
+    worth = Disturbances(wander=0.1).trained_steps(rng, 20_000, EVALUATED)
+    assert (np.diff(worth) > 0).all()
+    np.testing.assert_allclose(np.median(worth, axis=0), EVALUATED, rtol=0.02)
+    speed = np.log(np.diff(worth) / 25.0)
+    first, last = speed[:, 0], speed[:, -1]
+    assert last.std() == pytest.approx(0.1 * np.sqrt(np.log(50.0)), rel=0.05)
+    assert first.std() < 0.5 * last.std()
+    middle = speed[:, len(EVALUATED) // 2]
+    assert np.corrcoef(middle, last - middle)[0, 1] == pytest.approx(0.0, abs=0.03)
+
+
+@pytest.mark.parametrize(("argument", "value"), [
+    ("run_freedom", 0.0), ("drift_sd", -1.0), ("drift_memory", 0.0), ("wander", np.inf),
+    ("offset_sd", -1.0)])
+def test_what_disturbs_nothing_or_everything_is_refused(argument, value):
+    with pytest.raises(CBSDataError, match=f"{argument} is {value}"):
+        Disturbances(**{argument: value})
 
 
 def test_the_command_writes_a_valid_sweep_and_prints_the_truth(tmp_path, capsys):
