@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _DEFAULT_LAW = "two_axis_free"
-_COVERAGE_ONLY = ("ceiling_by_group", "alarms", "average", "eval_every")
 _LINES = 20  # of progress that a batch log gets
 
 
@@ -49,12 +48,11 @@ def _run(options: argparse.Namespace) -> int:
           executor(options.workers or os.cpu_count() or 1, options.scheduler) as pool):
         advance = _counted(stage, len(studies) * len(wanted))
         for study in studies:
-            outcome = run_study(study, wanted, folder, pool, advance)
-            write_outcome(outcome, folder, options.command)
+            table, rows, summary = run_study(study, wanted, folder, pool, advance)
+            write_outcome(study, table, rows, summary, folder, options.command)
             page = write_page(folder)
-            failed |= bool(outcome.summary["failed"])
-            say(f"\n{study.name}\n\n"
-                f"{study_markdown(study.kind, outcome.table, outcome.summary)}")
+            failed |= bool(summary["failed"])
+            say(f"\n{study.name}\n\n{study_markdown(study.kind, table, summary)}")
     say(f"\nwrote {one_line(options.output / page.name)}")
     return EXIT_SAMPLING if failed else EXIT_OK
 
@@ -63,8 +61,9 @@ def _studies(options: argparse.Namespace) -> list[Study]:
     """Return the studies asked for, everything that can be refused early refused."""
     from cbsbayes.validation import engine
     from cbsbayes.validation.families import FAMILIES, get_family
+    from cbsbayes.validation.models import COVERAGE_ONLY
 
-    for name in _COVERAGE_ONLY:
+    for name in COVERAGE_ONLY:
         if getattr(options, name) and options.what != "coverage":
             raise CBSDataError(f"--{name.replace('_', '-')} is for coverage, not for "
                                f"{options.what}; leave it out")

@@ -1,9 +1,23 @@
 """Every method's intervals beside the truth in one sweep; in many: how often they hold it.
 
+==================  ===========================================================================
+``posterior``       the fit under the settings' model and law
+``averaged``        the same averaged over the laws that a fit compares
+``curve_fit``       common practice: first crossings, raw S, runs that never cross dropped,
+                    `scipy.optimize.curve_fit`, interval from its covariance
+``log_fit_t``       log least squares at midpoints of isotonic crossings, t-interval
+``log_fit_boot``    the same fit, percentile interval of its bootstrap over runs
+==================  ===========================================================================
+
+Intervals from a covariance carry over to derived quantities by the delta method: as value ± 1.645
+standard errors for ``curve_fit``, on the log scale for ``log_fit_t``. A log fit that ended at a
+limit (a scale of 0 or infinity) has no t-interval, a ``curve_fit`` that did not converge has none.
+The exponent is the law's, 1 where the law leaves it free; learning rates are not looked at.
+
 Truth is that of a simulated sweep. Real runs have none, but where a batch was run with many seeds,
 one seed of each makes a sweep, and the log fit of all of them says what it should have found:
-whatever real runs do that no simulation thought of is in these intervals. The log fit takes
-exponent 1 where the law leaves it free: then only S at the middle batch and what doubling buys are
+whatever real runs do that no simulation thought of is in these intervals. Where the law leaves the
+exponent free, which the log fit does not, only S at the middle batch and what doubling buys are
 compared, which depend little on it.
 """
 
@@ -18,21 +32,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from scipy.special import ndtri
 
+from cbsbayes.baselines.least_squares import fit_raw_law
+from cbsbayes.baselines.log_space import LogFit, fit_log_law, interval_midpoints, inverse_batches
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.crossings.thresholds import batch_labels
 from cbsbayes.errors import CBSDataError
-from cbsbayes.models.laws import Law, get_law
+from cbsbayes.models.laws import Law, batch_axes, get_law
 from cbsbayes.posterior.cautions import structure_caution
 from cbsbayes.posterior.ceilings import small_group_caution
 from cbsbayes.simulation.truth import progress_at, truth_of
 from cbsbayes.sweep.groups import group_names, learning_rate_rule, varied_rates
 from cbsbayes.validation.families import family_sweep, get_family
-from cbsbayes.validation.least_squares_intervals import (
-    Intervals,
-    least_squares_intervals,
-    log_estimates,
-)
 from cbsbayes.validation.models import (
     Reading,
     Settings,
@@ -44,13 +56,18 @@ from cbsbayes.validation.models import (
     worst_numbers,
 )
 
-__all__ = ["ALL", "COLUMNS", "check_table", "coverage_table", "interval_rows", "redraw",
-           "redrawn_sweep", "reference_values", "simulated_sweep"]
+__all__ = ["ALL", "COLUMNS", "Intervals", "check_table", "coverage_table", "fixed_law",
+           "least_squares_intervals", "log_estimates", "redraw", "redrawn_sweep",
+           "reference_values", "simulated_sweep"]
 
 ALL = "all"
 """Label of the rows that pool all thresholds."""
 COLUMNS = ("method", "threshold", "quantity", "truth", "estimate", "lower", "upper")
 """Of a finished sweep's rows; the last four are logarithms."""
+Intervals = dict[str, np.ndarray]
+"""Quantity to log estimate, lower and upper end, shape (3, threshold)."""
+
+_STEP = 1e-4  # of numeric derivatives, in log parameters or standard errors
 
 
 def simulated_sweep(family: str, settings: Settings, random_seed: int) -> dict[str, Any]:
@@ -83,7 +100,7 @@ def simulated_sweep(family: str, settings: Settings, random_seed: int) -> dict[s
     if get_law(truth.law).two_axis and not law.two_axis:  # which knows nothing of rollouts
         true = {t: {name: value for name, value in values.items() if name != "gain_rollouts"}
                 for t, values in true.items()}
-    return interval_rows(fitted_runs(ds, law), law, reading, settings, true, random_seed)
+    return _interval_rows(fitted_runs(ds, law), law, reading, settings, true, random_seed)
 
 
 def check_table(ds: xr.Dataset, name: str) -> None:
@@ -152,11 +169,11 @@ def redrawn_sweep(ds: xr.Dataset, settings: Settings, random_seed: int) -> dict[
         Of the redraw, the sampler and the bootstrap.
     """
     law, reading = get_law(settings.law), reading_of(ds)
-    return interval_rows(fitted_runs(redraw(ds, random_seed), law), law, reading, settings,
+    return _interval_rows(fitted_runs(redraw(ds, random_seed), law), law, reading, settings,
                          reference_values(ds, settings, reading), random_seed)
 
 
-def interval_rows(
+def _interval_rows(
     fitted: xr.Dataset, law: Law, reading: Reading, settings: Settings,
     true: Mapping[float, Mapping[str, float]], random_seed: int,
 ) -> dict[str, Any]:
@@ -177,9 +194,7 @@ def interval_rows(
     if settings.least_squares:
         first, isotonic = (find_crossings(fitted, settings.thresholds, rule=rule)
                            for rule in ("first", "isotonic"))
-        methods |= least_squares_intervals(
-            first, isotonic, law, reading, ci_prob=settings.ci_prob,
-            n_bootstrap=settings.n_bootstrap, random_seed=random_seed)
+        methods |= least_squares_intervals(first, isotonic, law, reading, settings, random_seed)
     rows = [[method, threshold, name, *(float(f"{value:.6g}") for value in (
                 values[name], *ends[:, settings.thresholds.index(threshold)]))]
             for threshold, values in true.items() for method, intervals in methods.items()
@@ -194,6 +209,103 @@ def _intervals(logs: Mapping[str, xr.DataArray], settings: Settings) -> Interval
     found = found.sel(threshold=list(settings.thresholds), method="nearest")
     return {str(name): ends.broadcast_like(found["threshold"]).transpose("quantile", ...).values
             for name, ends in found.data_vars.items()}
+
+
+def fixed_law(law: Law) -> Law:
+    """Return the law of the same form whose exponent is 1, or the law itself if it has one."""
+    if law.alpha is not None:
+        return law
+    if not law.two_axis:
+        return get_law("total")
+    return get_law(law.name.replace("_free", "").replace("learning_rate", "two_axis"))
+
+
+def least_squares_intervals(
+    first: xr.Dataset, isotonic: xr.Dataset, law: Law, reading: Reading, settings: Settings,
+    random_seed: int,
+) -> dict[str, Intervals]:
+    """Return the intervals of all three methods of least squares, by method.
+
+    Parameters
+    ----------
+    first, isotonic : xarray.Dataset
+        Crossings (run, threshold) by either rule, `cbsbayes.crossings.intervals.find_crossings`.
+    law : Law
+        The law of the posterior.
+    reading : Reading
+        At which batch quantities are stated.
+    settings : Settings
+        Probability of the intervals, and number of bootstrap resamples.
+    random_seed : int
+        Of the bootstrap.
+    """
+    law, ci_prob = fixed_law(law), settings.ci_prob
+    raw, by_t, by_boot = [], [], []
+    for k in range(first.sizes["threshold"]):
+        raw.append(_delta(*_raw_fit(first.isel(threshold=k), law), float(ndtri(0.5 + ci_prob / 2)),
+                          law, reading, logs=False))
+        fit = _log_fit(isotonic.isel(threshold=k), law, settings.n_bootstrap, random_seed)
+        by_t.append(_delta(fit.log_parameters, fit.covariance, fit.t_quantile(ci_prob), law,
+                           reading, logs=True))
+        # Draws may be limits, between which nothing is interpolated, or have no value.
+        ends = pd.DataFrame(_read(fit.draws, law, reading)).quantile(
+            [(1 - ci_prob) / 2, (1 + ci_prob) / 2], interpolation="nearest")
+        by_boot.append({name: [logs[0], *ends[name]] for name, logs in by_t[-1].items()})
+    methods = {"curve_fit": raw, "log_fit_t": by_t, "log_fit_boot": by_boot}
+    return {method: {name: np.transpose([at[name] for at in found]) for name in found[0]}
+            for method, found in methods.items()}
+
+
+def log_estimates(isotonic: xr.Dataset, law: Law, reading: Reading) -> dict[str, np.ndarray]:
+    """Return the log fit's estimates alone, quantity to logarithms, shape (threshold,)."""
+    law = fixed_law(law)
+    best = [_log_fit(isotonic.isel(threshold=k), law, 0, 0).log_parameters
+            for k in range(isotonic.sizes["threshold"])]
+    return _read(np.exp(best), law, reading)
+
+
+def _raw_fit(first: xr.Dataset, law: Law) -> tuple[np.ndarray, np.ndarray]:
+    prompts, rollouts = batch_axes(first)
+    steps = first["upper"].values
+    used, size = np.isfinite(steps), 1 + len(law.scales)
+    if used.sum() < size:
+        return np.full(size, np.nan), np.full((size, size), np.nan)
+    middle = np.median(1 / inverse_batches(law, prompts[used], rollouts[used]), axis=0)
+    return fit_raw_law(law, prompts[used], rollouts[used], steps[used],
+                       [steps[used].min(), *middle])
+
+
+def _log_fit(isotonic: xr.Dataset, law: Law, n_bootstrap: int, random_seed: int) -> LogFit:
+    prompts, rollouts = batch_axes(isotonic)
+    steps = interval_midpoints(isotonic["lower"].values, isotonic["upper"].values)
+    used = np.isfinite(steps)
+    return fit_log_law(law, prompts[used], rollouts[used], steps[used], n_bootstrap=n_bootstrap,
+                       random_seed=random_seed)
+
+
+def _read(values: np.ndarray, law: Law, reading: Reading) -> dict[str, np.ndarray]:
+    """Return logarithms of the quantities, shape (draw,), from S_min and scales of each draw."""
+    posterior = xr.Dataset({name: (("chain", "draw"), column[None]) for name, column in zip(
+        ("S_min", *law.scales), np.transpose(values), strict=True)})
+    return {name: logs.values[0] for name, logs in reading.logs(law, posterior).items()}
+
+
+def _delta(
+    best: np.ndarray, covariance: np.ndarray, half: float, law: Law, reading: Reading, *,
+    logs: bool,
+) -> dict[str, list[float]]:
+    """Return log estimate and ends by the delta method, of parameters or of their logarithms."""
+    step = np.full(len(best), _STEP) if logs else _STEP * np.sqrt(np.diag(covariance))
+    near = np.vstack([best, best + np.diag(step)])
+    out = {}
+    for name, found in _read(np.exp(near) if logs else near, law, reading).items():
+        values = found if logs else np.exp(found)
+        gradient = (values[1:] - values[0]) / step
+        margin = half * np.sqrt(gradient @ covariance @ gradient)
+        ends = values[0] + np.array([0.0, -margin, margin])
+        with np.errstate(divide="ignore"):
+            out[name] = (ends if logs else np.log(np.maximum(ends, 0.0))).tolist()
+    return out
 
 
 def coverage_table(intervals: pd.DataFrame) -> pd.DataFrame:

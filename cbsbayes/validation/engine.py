@@ -18,7 +18,7 @@ from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import xarray as xr
@@ -29,8 +29,8 @@ from cbsbayes.posterior.fit import versions
 from cbsbayes.validation import calibration, coverage
 from cbsbayes.validation.models import Settings
 
-__all__ = ["LABELS", "Ledger", "Outcome", "Study", "Work", "calibration_study", "coverage_study",
-           "executor", "rows_of", "run_study", "run_sweeps", "sampling_summary", "seeds_study"]
+__all__ = ["LABELS", "Ledger", "Study", "Work", "calibration_study", "coverage_study", "executor",
+           "rows_of", "run_study", "run_sweeps", "sampling_summary", "seeds_study"]
 
 LABELS = {"coverage": "family", "sbc": "design", "seeds": "table"}
 """Kinds of studies, and the column that says on what data each was made."""
@@ -265,27 +265,6 @@ class Study:
                 "model": self.model, **self.facts, "cbsbayes": versions()["cbsbayes"]}
 
 
-class Outcome(NamedTuple):
-    """A study that was run.
-
-    Attributes
-    ----------
-    study : Study
-        Which.
-    table : pandas.DataFrame
-        Of `coverage.coverage_table` or `calibration.rank_table`.
-    rows : pandas.DataFrame
-        Of all finished sweeps, with a column ``sweep``.
-    summary : dict
-        Of `sampling_summary`.
-    """
-
-    study: Study
-    table: pd.DataFrame
-    rows: pd.DataFrame
-    summary: dict[str, Any]
-
-
 def coverage_study(family: str, settings: Settings) -> Study:
     """Return the study of a family of simulated truth."""
     every = f"_every_{settings.eval_every}" if settings.eval_every else ""
@@ -309,8 +288,8 @@ def seeds_study(ds: xr.Dataset, name: str, settings: Settings) -> Study:
 def run_study(
     study: Study, wanted: Sequence[int], folder: Path, pool: Executor,
     advance: Callable[[], object] = lambda: None,
-) -> Outcome:
-    """Run what is missing of a study and return its table.
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Run what is missing of a study and return its table, and what that is made from.
 
     Parameters
     ----------
@@ -324,6 +303,15 @@ def run_study(
         Of `executor`.
     advance : callable
         Called for every sweep when it is there.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        Of `coverage.coverage_table` or `calibration.rank_table`.
+    rows : pandas.DataFrame
+        Of all finished sweeps, with a column ``sweep``.
+    summary : dict
+        Of `sampling_summary`.
     """
     ledger = Ledger(folder / "sweeps" / f"{study.name}.jsonl", study.all_settings())
     run_sweeps(study.work, wanted, ledger, pool, advance)
@@ -331,7 +319,7 @@ def run_study(
     columns, table = ((calibration.COLUMNS, calibration.rank_table) if study.kind == "sbc"
                       else (coverage.COLUMNS, coverage.coverage_table))
     rows = rows_of(records, columns)
-    return Outcome(study, table(rows), rows, sampling_summary(records))
+    return table(rows), rows, sampling_summary(records)
 
 
 def rows_of(records: Iterable[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:

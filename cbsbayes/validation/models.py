@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,12 +34,13 @@ from cbsbayes.posterior.verdict import sampler_checks
 from cbsbayes.simulation.truth import Truth, best_rate, mean_noise, progress_at, true_steps
 from cbsbayes.sweep.groups import choose_runs
 
-__all__ = ["MODELS", "THRESHOLDS", "Reading", "Settings", "averaged_logs", "fitted_runs",
-           "posterior_tree", "reading_of", "true_logs", "worst_numbers"]
+__all__ = ["COVERAGE_ONLY", "MODELS", "THRESHOLDS", "Reading", "Settings", "averaged_logs",
+           "fitted_runs", "posterior_tree", "reading_of", "true_logs", "worst_numbers"]
 
 MODELS = ("crossing", "trajectory")
 THRESHOLDS = (0.60, 0.625, 0.65, 0.675, 0.70, 0.72)
-_LATER = ("ceiling_by_group", "alarms", "average", "eval_every")  # older ledgers do not have them
+COVERAGE_ONLY = ("ceiling_by_group", "alarms", "average", "eval_every")
+"""Settings for coverage; ledgers hold them only where they were asked for."""
 _ENDLESS = 1e12
 _LOG_PROMPTS = (np.log(1e-2), np.log(1e6))  # where the true critical batch is looked for
 
@@ -108,7 +110,7 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON gives them back."""
         values = asdict(self) | {"thresholds": list(self.thresholds)}
-        return {name: value for name, value in values.items() if value or name not in _LATER}
+        return {name: value for name, value in values.items() if value or name not in COVERAGE_ONLY}
 
 
 def fitted_runs(ds: xr.Dataset, law: Law) -> xr.Dataset:
@@ -232,25 +234,25 @@ class Reading:
         """
         p, g = self.n_prompts, self.n_rollouts
         surface = Surface(law, posterior)
+        critical = partial(surface.solve, steps_ratio(2.0), "prompts", g)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # limits 0 and inf
-            found = {name: _log(posterior[name]) for name in ("S_min", *law.scales)}
+            found = {name: np.log(posterior[name]) for name in ("S_min", *law.scales)}
             if self.one_axis:
                 found |= {f"S({p})": surface.log_steps(p, 1),
                           "gain_total": surface.log_steps(2 * p, 1) - surface.log_steps(p, 1)}
             else:
                 here = surface.log_steps(p, g)
-                found |= {self.noise_name: _log(_noise(law, g, posterior)), f"S({p},{g})": here,
+                found |= {self.noise_name: np.log(_noise(law, g, posterior)), f"S({p},{g})": here,
                           "gain_prompts": surface.log_steps(2 * p, g) - here,
                           "gain_rollouts": surface.log_steps(p, 2 * g) - here,
-                          f"cbs_prompts({g})": _log(surface.solve(steps_ratio(2.0), "prompts", g))}
+                          f"cbs_prompts({g})": np.log(critical())}
             if law.alpha is None:
-                found["alpha"] = _log(posterior["alpha"])
+                found["alpha"] = np.log(posterior["alpha"])
             if law.learning_rate and self.learning_rate:
                 rate = self.learning_rate
-                found |= {"best_rate": _log(surface.best_rate(p, g)),
+                found |= {"best_rate": np.log(surface.best_rate(p, g)),
                           "S_at_rate": surface.log_steps(p, g, rate),
-                          "cbs_at_rate": _log(surface.solve(steps_ratio(2.0), "prompts", g,
-                                                            learning_rate=rate))}
+                          "cbs_at_rate": np.log(critical(learning_rate=rate))}
         return found
 
 
@@ -313,10 +315,6 @@ def _true_critical(
     found = all(above_critical(end) * sign > 0 for end, sign in zip(_LOG_PROMPTS, (1, -1),
                                                                     strict=True))
     return float(brentq(above_critical, *_LOG_PROMPTS)) if found else np.nan
-
-
-def _log(values: xr.DataArray) -> xr.DataArray:
-    return values.copy(data=np.log(values.values))
 
 
 def _noise(law: Law, n_rollouts: int, scales: Any) -> Any:

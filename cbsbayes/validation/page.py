@@ -18,7 +18,7 @@ from cbsbayes.plots.style import GREY, detached, legend_outside, new_grid, style
 from cbsbayes.posterior.fit import versions
 from cbsbayes.sweep.files import write_csv, write_whole
 from cbsbayes.validation.coverage import ALL
-from cbsbayes.validation.engine import LABELS, Outcome
+from cbsbayes.validation.engine import LABELS, Study
 from cbsbayes.validation.families import FAMILIES
 
 __all__ = ["coverage_markdown", "page_markdown", "plot_ranks", "read_studies", "read_tables",
@@ -35,34 +35,38 @@ _COUNTS = {"divergences": "{:.0f} divergences", "r_hat_worst": "worst r_hat {:.3
            "structure_alarms": "the law's form reported to be in doubt in {:.0f}"}
 
 
-def write_outcome(outcome: Outcome, folder: Path, command: str) -> None:
+def write_outcome(
+    study: Study, table: pd.DataFrame, rows: pd.DataFrame, summary: Mapping[str, Any],
+    folder: Path, command: str,
+) -> None:
     """Put a study's table in the place of its older one, and write figures and facts.
 
     Parameters
     ----------
-    outcome : Outcome
+    study : Study
         The study that was run.
+    table, rows, summary
+        Of `cbsbayes.validation.engine.run_study`.
     folder : Path
         The output folder; tables of other studies in it are kept.
     command : str
         The command line, for the page.
     """
-    study, label = outcome.study, LABELS[outcome.study.kind]
-    keys = {label: study.data, "law": study.settings.law, "model": study.model}
+    keys = {LABELS[study.kind]: study.data, "law": study.settings.law, "model": study.model}
     kept = read_tables(folder).get(study.kind, pd.DataFrame(columns=list(keys)))
     same = (kept[list(keys)].astype(str) == pd.Series(keys)).all(axis=1)
-    new = outcome.table.assign(**keys)[[*keys, *outcome.table.columns]]
+    new = table.assign(**keys)[[*keys, *table.columns]]
     parts = [part for part in (kept[~same], new) if len(part)]
     merged = pd.concat(parts, ignore_index=True) if parts else new
     write_csv(folder / f"{study.kind}.csv", merged, float_format="%.4g")
     studies = read_studies(folder) | {study.name: {
-        **study.all_settings(), "command": command, "summary": outcome.summary,
+        **study.all_settings(), "command": command, "summary": summary,
         "versions": versions()}}
     write_whole(folder / _STUDIES, json.dumps(studies, indent=1) + "\n")
-    if study.kind == "sbc" and len(outcome.table):
+    if study.kind == "sbc" and len(table):
         (folder / "figures").mkdir(exist_ok=True)
         with detached():
-            drawn = figure_bytes(plot_ranks(outcome.rows))
+            drawn = figure_bytes(plot_ranks(rows))
         write_whole(folder / "figures" / _figure(studies[study.name]), drawn)
 
 
@@ -79,8 +83,7 @@ def write_page(folder: Path) -> Path:
 def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     """Return the tables in a folder by kind; labels and thresholds are text."""
     files = {kind: folder / f"{kind}.csv" for kind in LABELS}
-    return {kind: pd.read_csv(file, dtype={"threshold": str, LABELS[kind]: str},
-                              keep_default_na=True).fillna({"threshold": ""})
+    return {kind: pd.read_csv(file, dtype={"threshold": str, LABELS[kind]: str}).fillna({"threshold": ""})
             for kind, file in files.items() if file.exists()}
 
 
@@ -142,8 +145,7 @@ def study_markdown(kind: str, table: pd.DataFrame, summary: Mapping[str, Any]) -
     if table.empty:
         text = "No sweep was fitted."
     else:
-        text = (_rank_markdown(table) if kind == "sbc"
-                else coverage_markdown(table))
+        text = _rank_markdown(table) if kind == "sbc" else coverage_markdown(table)
     return f"{text}\n\n{summary_sentence(summary)}"
 
 
