@@ -10,11 +10,9 @@ import pytest
 import xarray as xr
 from matplotlib import pyplot
 
-from cbsbayes.models.laws import get_law
 from cbsbayes.models.parameters import PRIORS
 from cbsbayes.validation.calibration import (
     COLUMNS,
-    TrajectoryCalibration,
     calibrated,
     calibration_sweep,
     rank_table,
@@ -25,7 +23,7 @@ from cbsbayes.validation.models import Settings
 from cbsbayes.validation.page import plot_ranks
 
 QUICK = Settings(law="two_axis", draws=100, tune=150, thresholds=(0.62, 0.68))
-CURVES = Settings(model="trajectory", law="two_axis", draws=300, tune=300)
+CURVES = Settings(model="trajectory", law="two_axis", draws=150, tune=150)
 
 
 def draws_of(values):
@@ -83,7 +81,7 @@ def test_parameters_come_from_the_prior_and_sweeps_from_the_parameters():
 @pytest.mark.mcmc
 @pytest.mark.parametrize("law", ["two_axis", "total"])
 def test_a_few_sweeps_from_prior_to_table(law):
-    settings = Settings(law=law, draws=100, tune=150, thresholds=(0.62, 0.68))
+    settings = replace(QUICK, law=law)
     records = [{"seed": seed, **calibration_sweep(settings, seed)} for seed in range(3)]
     rows = rows_of(records, COLUMNS)
     assert rows["pit"].between(0, 1).all()
@@ -97,7 +95,7 @@ def test_a_few_sweeps_from_prior_to_table(law):
 
 @pytest.fixture(scope="module")
 def curves():
-    return TrajectoryCalibration(get_law(CURVES.law), CURVES)
+    return calibrated(CURVES)
 
 
 def test_what_follows_a_sweep_of_curves_is_held(curves):
