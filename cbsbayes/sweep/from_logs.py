@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from cbsbayes.errors import CBSDataError
@@ -26,10 +27,9 @@ from cbsbayes.logs.run_log import RUN_COLUMNS, RunLog
 from cbsbayes.sweep.dataset import Content, clean_text, new_sweep, noise_name
 from cbsbayes.sweep.metrics import (
     LEFT_OUT,
-    MetricPlan,
+    Series,
     plan_metrics,
     series_values,
-    signal_fraction,
     squared_norms,
     step_seconds,
     training_means,
@@ -80,12 +80,10 @@ def build_sweep(
     if any(run.log.crossings is not None for run in runs):
         columns, content = _lay_out_crossings(runs)
     else:
-        plan = plan_metrics({name: run.log.history for name, run in zip(ids, runs, strict=True)},
-                            metric)
-        runs, columns, content, said = _lay_out_curves(runs, ids, plan, direction)
+        columns, content, said = _lay_out_curves(runs, ids, metric, direction)
         noise, left_out = _lay_out_noise(runs)
         content |= noise
-        notes += [*plan.notes, *said, *left_out]
+        notes += [*said, *left_out]
     rows = [{"name": run.log.name, "state": run.log.state, "source": run.log.source,
              "attempts": run.attempts, "usable": run.usable, "remark": run.remark, **run.coords}
             for run in runs]
@@ -191,29 +189,29 @@ def _direction(runs: Sequence[Run]) -> str:
 
 
 def _lay_out_curves(
-    runs: list[Run], ids: Sequence[str], plan: MetricPlan, direction: str
-) -> tuple[list[Run], dict[str, Sequence[float]], Content, list[str]]:
-    """Return the runs, what was measured per run, the curves and notes.
+    runs: list[Run], ids: Sequence[str], metric: str | None, direction: str
+) -> tuple[dict[str, Sequence[float]], Content, list[str]]:
+    """Return what was measured per run, the curves and notes.
 
-    Runs without the chosen metric become unusable.
+    In `runs`, those without the chosen metric become unusable.
     """
     histories = [run.log.history for run in runs]
-    parts, notes = _evaluations(runs, ids, plan, direction)
-    labels = [series.label for series in plan.series]
-    parts, rounded = _on_a_grid(parts, len(runs) * len(labels))
-    step, accuracy = _scatter(parts, (len(runs), len(labels)))
-    evaluated = ~np.isnan(accuracy[:, labels.index(plan.default)])
+    series, default, chosen = plan_metrics(dict(zip(ids, histories, strict=True)), metric)
+    parts, notes = _evaluations(runs, ids, series, direction)
+    labels = [one.label for one in series]
+    step, accuracy, rounded = _scatter(parts, (len(runs), len(labels)))
+    evaluated = ~np.isnan(accuracy[:, labels.index(default)])
     if not evaluated.any():
-        raise CBSDataError("; ".join(notes) or f"no run has an evaluation of {plan.default}")
-    missing = [name for name, own in zip(ids, evaluated, strict=True) if not own.any()]
-    said = f"no evaluation of {plan.default}; it is not fitted"
-    runs = [run if own.any() else replace(
-        run, usable=False, remark="; ".join(filter(None, [run.remark, said])))
-        for run, own in zip(runs, evaluated, strict=True)]
-    if missing:
-        notes.append(f"{len(missing)} of {len(runs)} runs not fitted, without an evaluation of "
-                     f"{plan.default}: {listed(missing, 20)}; another metric may be chosen with "
-                     "--metric")
+        raise CBSDataError("; ".join(notes) or f"no run has an evaluation of {default}")
+    missing = np.flatnonzero(~evaluated.any(axis=1))
+    for i in missing:
+        said = f"no evaluation of {default}; it is not fitted"
+        remark = "; ".join(filter(None, [runs[i].remark, said]))
+        runs[i] = replace(runs[i], usable=False, remark=remark)
+    if missing.size:
+        notes.append(f"{missing.size} of {len(runs)} runs not fitted, without an evaluation of "
+                     f"{default}: {listed([ids[i] for i in missing], 20)}; another metric may be "
+                     "chosen with --metric")
     updates = [run.coords["updates_per_step"] for run in runs]
     columns: dict[str, Sequence[float]] = {
         "first_step": [history.index[history.index >= 0].min() * n
@@ -221,45 +219,42 @@ def _lay_out_curves(
         "last_step": [step[row].max() if row.any() else np.nan for row in evaluated],
         "step_time": [step_seconds(history) for history in histories],
         **training_means(histories, updates)}
-    signal = [signal_fraction(history) for history in histories]
-    if np.isfinite(signal).any():
-        columns["signal_fraction"] = signal
     content = Content(
         accuracy=accuracy, step=step, metric=labels,
-        n_items=_n_items(runs, labels, plan.default), default_metric=clean_text(plan.default))
+        n_items=_n_items(runs, labels, default), default_metric=clean_text(default))
     norms = np.array([squared_norms(history, n, np.where(row, step, np.nan))
                       for history, n, row in zip(histories, updates, evaluated, strict=True)])
     if np.isfinite(norms).any():
         content["grad_norm_sq"] = norms
-    return runs, columns, content, [*notes, *rounded]
+    return columns, content, [*chosen, *notes, *rounded]
 
 
 def _evaluations(
-    runs: Sequence[Run], ids: Sequence[str], plan: MetricPlan, direction: str
+    runs: Sequence[Run], ids: Sequence[str], series: Sequence[Series], direction: str
 ) -> tuple[list[_Part], list[str]]:
     parts: list[_Part] = []
     notes = []
-    for j, series in enumerate(plan.series):
+    for j, one in enumerate(series):
         curves: dict[str, np.ndarray] = {}
         for i, (run, name) in enumerate(zip(runs, ids, strict=True)):
-            steps, values = series_values(run.log.history, series)
+            steps, values = series_values(run.log.history, one)
             good = np.isfinite(values) & (steps >= 0)
             if not good.all():
-                notes.append(f"run {name}: evaluations of {series.label} "
+                notes.append(f"run {name}: evaluations of {one.label} "
                              f"left out: {int((~good).sum())}, infinite or at a negative step")
             steps, values = steps[good], values[good]
             outside = np.abs(values - 0.5) > 0.5 + _ROUNDING
-            if (outside.any() and series.checked and direction == "increasing"
+            if (outside.any() and one.checked and direction == "increasing"
                     and run.log.source != "table"):
                 notes.append(
-                    f"run {name}: {series.label} is {values[outside][0]:g} at trainer step "
+                    f"run {name}: {one.label} is {values[outside][0]:g} at trainer step "
                     f"{steps[outside][0]:g}; verl's acc lies in [0, 1]: the run's curve is left "
                     "out; choose another with --metric, or give the curves as a table if this is "
                     "another target")
             elif steps.size:
                 curves[name] = values
                 parts.append(((i, j), steps * run.coords["updates_per_step"], values))
-        notes += _scale_notes(series.label, curves) if direction == "increasing" else []
+        notes += _scale_notes(one.label, curves) if direction == "increasing" else []
     return parts, notes
 
 
@@ -281,27 +276,29 @@ def _scale_notes(label: str, curves: Mapping[str, np.ndarray]) -> list[str]:
     return notes
 
 
-def _on_a_grid(parts: list[_Part], n_rows: int) -> tuple[list[_Part], list[str]]:
-    """Round positions where their union would make the dense array too large."""
-    axis = np.unique(np.concatenate([part[1] for part in parts])) if parts else np.empty(0)
-    if n_rows * axis.size <= _MOST_CELLS:
-        return parts, []
-    width = float(axis[-1]) / max(_MOST_CELLS // n_rows, 1000)
-    power = 10.0 ** math.floor(math.log10(width))
-    width = math.ceil(width / power) * power
-    rounded = [(index, np.where(at > 0, np.maximum(np.round(at / width), 1) * width, at), values)
-               for index, at, values in parts]
-    return rounded, [f"the runs were evaluated at {axis.size} different updates; they are rounded "
-                     f"to multiples of {width:g}"]
+def _scatter(
+    parts: Sequence[_Part], shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    r"""Lay ragged series out on the sorted union of their positions, dims (\*shape, position).
 
-
-def _scatter(parts: Sequence[_Part], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    r"""Lay ragged series out on the sorted union of their positions, dims (\*shape, position)."""
-    axis = np.unique(np.concatenate([part[1] for part in parts])) if parts else np.empty(0)
+    Positions are rounded, as a note says, where their union would make the array too large.
+    """
+    positions = [at for _, at, _ in parts]
+    axis = np.unique(np.concatenate([np.empty(0), *positions]))
+    most, notes = _MOST_CELLS // max(math.prod(shape), 1), []
+    if axis.size > most:
+        width = float(axis[-1]) / max(most, 1000)
+        power = 10.0 ** math.floor(math.log10(width))
+        width = math.ceil(width / power) * power
+        notes.append(f"the runs were evaluated at {axis.size} different updates; they are rounded "
+                     f"to multiples of {width:g}")
+        positions = [np.where(at > 0, np.maximum(np.round(at / width), 1) * width, at)
+                     for at in positions]
+        axis = np.unique(np.concatenate(positions))
     values = np.full((*shape, axis.size), np.nan)
-    for index, where, what in parts:
-        values[index][np.searchsorted(axis, where)] = what
-    return axis, values
+    for (index, _, logged), at in zip(parts, positions, strict=True):
+        values[index][np.searchsorted(axis, at)] = logged
+    return axis, values, notes
 
 
 def _n_items(runs: Sequence[Run], labels: Sequence[str], default: str) -> list[int]:
@@ -332,6 +329,8 @@ def _lay_out_noise(runs: Sequence[Run]) -> tuple[Content, list[str]]:
         if keys.setdefault(noise_name(key), key) != key:
             notes.append(f"{key} was left out: it would have the same name as "
                          f"{keys[noise_name(key)]}")
+    if not keys:
+        return Content(), notes
     parts: list[_Part] = []
     for i, run in enumerate(runs):
         steps = run.log.history.index.to_numpy(np.float64) * run.coords["updates_per_step"]
@@ -339,12 +338,9 @@ def _lay_out_noise(runs: Sequence[Run]) -> tuple[Content, list[str]]:
             values = column(run.log.history, key)
             good = np.isfinite(values) & (steps >= 0)
             parts.append(((j, i), steps[good], values[good]))
-    parts, rounded = _on_a_grid(parts, len(runs) * len(keys))
-    axis, noise = _scatter(parts, (len(keys), len(runs)))
-    if not keys:
-        return Content(), notes
-    return Content(noise=dict(zip(keys.values(), noise, strict=True)), train_step=axis), [
-        *notes, *rounded]
+    axis, noise, rounded = _scatter(parts, (len(keys), len(runs)))
+    content = Content(noise=dict(zip(keys.values(), noise, strict=True)), train_step=axis)
+    return content, [*notes, *rounded]
 
 
 def _lay_out_crossings(runs: Sequence[Run]) -> tuple[dict[str, Sequence[float]], Content]:
@@ -353,11 +349,10 @@ def _lay_out_crossings(runs: Sequence[Run]) -> tuple[dict[str, Sequence[float]],
     if curves:
         raise CBSDataError(f"{len(curves)} of {len(runs)} runs are curves ({listed(curves, 3)}), "
                            "the others crossings; ingest them into two files")
-    bounds = ("steps_lower", "steps_upper")
-    parts = [((i, k), table["threshold"].to_numpy(np.float64), table[name].to_numpy(np.float64))
-             for i, run in enumerate(runs) if (table := run.log.crossings) is not None
-             for k, name in enumerate(bounds)]
-    threshold, steps = _scatter(parts, (len(runs), len(bounds)))
-    known = np.where(np.isfinite(steps), steps, 0.0).max(axis=(1, 2))
-    return {"last_step": np.where(known > 0, known, np.nan).tolist()}, Content(
-        threshold=threshold, steps_lower=steps[:, 0], steps_upper=steps[:, 1])
+    tables = {i: run.log.crossings.set_index("threshold") for i, run in enumerate(runs)
+              if run.log.crossings is not None}
+    lower, upper = (pd.concat(tables)[name].unstack() for name in ("steps_lower", "steps_upper"))
+    known = pd.concat([lower, upper], axis=1)
+    last = known.where(np.isfinite(known) & (known > 0)).max(axis=1)
+    return {"last_step": last.tolist()}, Content(
+        threshold=lower.columns, steps_lower=lower, steps_upper=upper)

@@ -35,7 +35,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.history import Score, canonical_key, column, is_validation, listed, read_score
 from cbsbayes.sweep.schema import VARIABLES
 
-__all__ = ["LEFT_OUT", "MetricPlan", "Series", "plan_metrics", "series_values", "signal_fraction",
+__all__ = ["LEFT_OUT", "Series", "plan_metrics", "series_values", "signal_fraction",
            "squared_norms", "step_seconds", "training_means"]
 
 LEFT_OUT = ("median over trainer steps without the first logged step, steps that save a "
@@ -72,18 +72,9 @@ class Series:
     checked: bool = False
 
 
-@dataclass(frozen=True)
-class MetricPlan:
-    """The validation sets kept, the default one and what had to be decided."""
-
-    series: tuple[Series, ...]
-    default: str
-    notes: tuple[str, ...]
-
-
 def plan_metrics(
     histories: Mapping[str, pd.DataFrame], metric: str | None = None
-) -> MetricPlan:
+) -> tuple[list[Series], str, list[str]]:
     """Choose the validation sets to keep and the default one.
 
     Parameters
@@ -95,7 +86,12 @@ def plan_metrics(
 
     Returns
     -------
-    MetricPlan
+    series : list of Series
+        The validation sets kept, sorted by label.
+    default : str
+        The label of the default one.
+    notes : list of str
+        What had to be decided.
 
     Raises
     ------
@@ -115,14 +111,14 @@ def plan_metrics(
                                               key))
         raise CBSDataError("no run has a validation metric (val-core/<set>/<variable>/mean@N); "
                            f"columns found: {listed(seen) or 'none'}; name one with --metric")
+    series.sort(key=lambda s: s.label)
     runs_with = {s.label: [run for run, keys in columns.items() if set(s.keys) & set(keys)]
-                 for s in sorted(series, key=lambda s: s.label)}
+                 for s in series}
     default = exact.label if exact else _default(runs_with, metric)
     if len(runs_with) > 1:
         notes.insert(0, f"the default metric is {default}, of {len(runs_with)} kept: "
                         f"{listed(runs_with)}")
-    series.sort(key=lambda s: s.label)
-    return MetricPlan(tuple(series), default, (*notes, *_sample_notes(series, columns)))
+    return series, default, [*notes, *_sample_notes(series, columns)]
 
 
 def _validation_sets(every: Sequence[str]) -> tuple[list[Series], list[str]]:
@@ -205,9 +201,9 @@ def _sample_notes(
     """Say which runs validated with another number of samples per item than most."""
     notes = []
     for one in series:
-        used = {run: max(score.samples for key in own if (score := read_score(key)))
-                for run, keys in columns.items()
-                if (own := [key for key in keys if key in one.keys and read_score(key)])}
+        samples = {key: score.samples for key in one.keys if (score := read_score(key))}
+        used = {run: max(own) for run, keys in columns.items()
+                if (own := [samples[key] for key in keys if key in samples])}
         counts = Counter(used.values())
         if len(counts) > 1:
             usual = max(counts, key=lambda n: (counts[n], n))
@@ -239,7 +235,7 @@ def series_values(history: pd.DataFrame, series: Series) -> tuple[np.ndarray, np
 def training_means(
     histories: Sequence[pd.DataFrame], updates_per_step: Sequence[int]
 ) -> dict[str, list[float]]:
-    """Return each run's facts of training: variables of the schema that have keys.
+    """Return each run's facts of training: signal fraction and what the schema has keys for.
 
     Parameters
     ----------
@@ -258,16 +254,19 @@ def training_means(
     means = {name: [_mean(history, field.keys, field.last) for history in histories]
              for name, field in VARIABLES.items()
              if field.keys and not (on_policy and field.off_policy)}
+    means["signal_fraction"] = [signal_fraction(history) for history in histories]
     return {name: values for name, values in means.items() if np.isfinite(values).any()}
 
 
+def _logged(history: pd.DataFrame, keys: Sequence[str]) -> pd.Series:
+    """Return the finite values of the first of several keys that has some."""
+    logged = (history.loc[np.isfinite(history[key]), key] for key in keys if key in history)
+    return next((values for values in logged if len(values)), pd.Series(dtype=np.float64))
+
+
 def _mean(history: pd.DataFrame, keys: Sequence[str], last: bool) -> float:
-    for key in keys:
-        values = column(history, key)
-        values = values[np.isfinite(values)]
-        if values.size:
-            return float(values[-1] if last else values.mean())
-    return np.nan
+    values = _logged(history, keys).to_numpy(np.float64)
+    return float((values[-1:] if last else values).mean()) if values.size else np.nan
 
 
 def squared_norms(
@@ -289,17 +288,14 @@ def squared_norms(
     numpy.ndarray
         Shape (step,); NaN without an evaluation or a norm.
     """
-    norms = next((values for key in VARIABLES["grad_norm"].keys
-                  if np.isfinite(values := column(history, key)).any()), np.empty(0))
-    known = np.isfinite(norms)
-    updates = history.index.to_numpy(np.float64)[: known.size][known] * updates_per_step
+    norms = _logged(history, VARIABLES["grad_norm"].keys)
     places = np.flatnonzero(~np.isnan(evaluated))
-    which = np.searchsorted(evaluated[places], updates)
-    inside = which < places.size  # steps after the last evaluation have no accuracy beyond them
-    count, total = (np.bincount(which[inside], weights, places.size)
-                    for weights in (None, norms[known][inside] ** 2))
+    which = np.searchsorted(evaluated[places], norms.index.to_numpy(float) * updates_per_step)
+    # Steps after the last evaluation fall into a bin of their own.
+    count, total = (np.bincount(which, weights, places.size + 1)[:-1]
+                    for weights in (None, norms**2))
     found = np.full(evaluated.shape, np.nan)
-    found[places[count > 0]] = (total / np.maximum(count, 1))[count > 0]
+    found[places] = total / np.where(count > 0, count, np.nan)
     return found
 
 

@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 
 import pytest
-import yaml
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.history import history_from_rows
@@ -124,14 +123,6 @@ def test_update_and_step_counts_of_one_source_may_stand_together():
     coords, _ = run_settings(make_log(settings={
         "n_prompts": 16, "train_batch_prompts": 32, "mini_batch_prompts": 16, "n_rollouts": 2}))
     assert (coords["n_prompts"], coords["updates_per_step"]) == (16, 2)
-
-
-def test_genuine_configuration(public_data):
-    text = (public_data / "verl_logs" / "rpp.config.yaml").read_text()
-    coords, notes = run_settings(make_log("rpp", yaml.safe_load(text)))
-    assert (coords["n_prompts"], coords["n_rollouts"], coords["updates_per_step"]) == (4, 4, 4)
-    assert (coords["algorithm"], coords["seed"]) == ("reinforce_plus_plus", 1)
-    assert (coords["dataset"], coords["model"], notes) == ("tiny", "model", [])
 
 
 def test_what_the_user_states_wins_and_each_conflict_is_noted():
