@@ -22,6 +22,8 @@ __all__ = ["LearningRateRule", "choose_runs", "group_names", "group_of", "learni
 
 _NO_BASELINE = frozenset({"reinforce_plus_plus", "reinforce", "remax", "ppo", "gae"})
 _AXES = {"total_batch": "batch", "n_prompts": "prompts", "n_rollouts": "rollouts"}
+_SINGLE = ("n_rollouts = 1: a group of one has no baseline, the raw reward is its advantage; "
+           "another estimator, set apart")
 _ROUNDING = 1e-9  # of a sum of squares, below which two fits are as good
 
 
@@ -116,18 +118,13 @@ def choose_runs(ds: xr.Dataset, *, group_baseline: bool = True) -> dict[str, str
     group_baseline : bool
         Whether the law fitted has one, so that groups of one are left out.
     """
-    usable = ds["usable"].values == 1
+    usable, remark = ds["usable"].values == 1, ds["remark"].values
     rollouts = ds["n_rollouts"].values
     group_baseline = group_baseline and not without_baseline(ds)
     single = (rollouts == 1) & bool((rollouts[usable] >= 2).any() and group_baseline)
-    reasons = {}
-    for run, use, one, remark in zip(ds["run"].values, usable, single, ds["remark"].values,
-                                     strict=True):
-        reasons[str(run)] = "" if use else str(remark) or "marked as not usable in the sweep"
-        if use and one:
-            reasons[str(run)] = ("n_rollouts = 1: a group of one has no baseline, the raw reward "
-                                 "is its advantage; another estimator, set apart")
-    return reasons
+    reasons = np.select([usable & ~single, usable, remark != ""], ["", _SINGLE, remark],
+                        "marked as not usable in the sweep")
+    return dict(zip(ds["run"].values.tolist(), reasons.tolist(), strict=True))
 
 
 class LearningRateRule(NamedTuple):
@@ -183,9 +180,7 @@ def learning_rate_rule(ds: xr.Dataset) -> LearningRateRule | None:
     rates = rounded_rates(ds["learning_rate"].values)
     batches = np.column_stack([ds[name].values for name in _AXES])
     pairs = np.unique(np.column_stack([batches, rates]), axis=0)
-    if not len(varied_rates(ds)):
-        return None
-    if len(pairs) > len(np.unique(batches, axis=0)):
+    if not len(varied_rates(ds)) or len(pairs) > len(np.unique(batches, axis=0)):
         return None
     log_rate = np.log(pairs[:, -1])
     best, least = None, np.inf

@@ -15,7 +15,6 @@ from cbsbayes.sweep.dataset import (
     notes_of,
     validate,
 )
-from cbsbayes.sweep.groups import group_of
 from cbsbayes.sweep.schema import ALWAYS
 
 
@@ -114,13 +113,6 @@ def test_one_axis_data_are_known_and_never_mixed():
     mixed = curves(table={"n_prompts": [64, -1], "n_rollouts": [8, -1], "total_batch": [512, 64]})
     with pytest.raises(CBSDataError, match="1 of 2 runs"):
         is_one_axis(mixed)
-
-
-def test_groups_differ_where_settings_do():
-    ds = curves(table={"model": ["m", "m"], "dataset": ["gsm8k", ""], "algorithm": ["grpo", ""],
-                       "learning_rate": [1e-6, np.nan], "ppo_epochs": [1, 2]})
-    assert group_of(ds).values.tolist() == ["m · gsm8k · grpo · lr 1e-06", "m · 2 epochs"]
-    assert set(group_of(curves()).values.tolist()) == {"all runs"}
 
 
 def test_metric_is_the_one_asked_for_the_default_or_the_only_one():

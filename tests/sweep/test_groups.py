@@ -58,6 +58,13 @@ def test_an_estimator_is_known_only_if_all_runs_agree():
     assert not without_baseline(sweep(*BOTH, algorithm=""))
 
 
+def test_groups_differ_where_settings_do():
+    ds = sweep([64] * 2, [8] * 2, algorithm=["grpo", ""], model="m", dataset=["gsm8k", ""],
+               learning_rate=[1e-6, np.nan], ppo_epochs=[1, 2])
+    assert group_names(ds) == ["m · 2 epochs", "m · gsm8k · grpo · lr 1e-06"]
+    assert group_names(sweep([64] * 2, [8] * 2, algorithm="")) == ["all runs"]
+
+
 def test_groups_are_never_pooled():
     ds = sweep([16, 32, 64, 16], [8] * 4, algorithm=["grpo"] * 3 + ["rloo"])
     assert group_names(ds) == ["grpo", "rloo"]
