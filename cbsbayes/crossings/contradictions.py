@@ -55,17 +55,15 @@ def _larger_batch(crossings: xr.Dataset) -> np.ndarray:
     names = ("total_batch",) if one_axis else ("n_prompts", "n_rollouts")
     sizes = [crossings[name].values for name in names]
     no_less = np.logical_and.reduce([size[:, None] >= size for size in sizes])
-    return (no_less & ~no_less.T).astype(np.int8) - (no_less.T & ~no_less).astype(np.int8)
+    return no_less.astype(np.int8) - no_less.T.astype(np.int8)
 
 
 def _more_steps(crossings: xr.Dataset) -> np.ndarray:
     """Return at how many thresholds the row's S is larger than the column's, less the reverse."""
-    ordered = crossings.transpose("run", "threshold")
-    found = np.zeros(2 * (ordered.sizes["run"],), dtype=np.int8)
-    for lower, upper in zip(ordered["lower"].values.T, ordered["upper"].values.T, strict=True):
-        more = lower[:, None] >= upper  # False where either is NaN
-        found += more.astype(np.int8) - more.T.astype(np.int8)
-    return found
+    lower, upper = (crossings[name].transpose("run", "threshold").values
+                    for name in ("lower", "upper"))
+    more = (lower[:, None] >= upper).sum(axis=-1, dtype=np.int8)  # False where either is NaN
+    return more - more.T
 
 
 def _variance(a: np.ndarray, b: np.ndarray) -> float:

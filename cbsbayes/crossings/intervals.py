@@ -72,7 +72,9 @@ def find_crossings(
     CBSDataError
         If a threshold is not finite or not in the table, or rule or metric are unknown.
     """
-    targets = _checked(thresholds)
+    targets = np.unique(np.asarray(thresholds, dtype=np.float64))
+    if targets.size == 0 or not np.isfinite(targets).all():
+        raise CBSDataError(f"thresholds are {targets.tolist()}; give at least one finite number")
     if "steps_lower" in ds:
         lower, upper, status, targets = _from_table(ds, targets)
         how = {"rule": "table", "metric": "", "is_share": _are_shares(targets)}
@@ -105,21 +107,14 @@ def _are_shares(values: np.ndarray) -> int:
     return int(known.size > 0 and known.min() >= 0.0 and known.max() <= 1.0)
 
 
-def _checked(thresholds: ArrayLike) -> np.ndarray:
-    targets = np.unique(np.atleast_1d(np.asarray(thresholds, dtype=np.float64)))
-    if targets.size == 0 or not np.isfinite(targets).all():
-        raise CBSDataError(f"thresholds are {targets.tolist()}; give at least one finite number")
-    return targets
-
-
 def _from_table(
     ds: xr.Dataset, targets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     known = ds["threshold"].values
     nearest = np.abs(known[:, None] - targets).argmin(axis=0)
-    if not np.isclose(known[nearest], targets, rtol=1e-9, atol=0).all():
-        odd = targets[~np.isclose(known[nearest], targets, rtol=1e-9, atol=0)][0]
-        raise CBSDataError(f"threshold {odd:g} is not in the table of crossings; it holds "
+    odd = targets[~np.isclose(known[nearest], targets, rtol=1e-9, atol=0)]
+    if odd.size:
+        raise CBSDataError(f"threshold {odd[0]:g} is not in the table of crossings; it holds "
                            f"{', '.join(f'{t:g}' for t in known)}")
     table = ds[["steps_lower", "steps_upper"]].isel(threshold=nearest).transpose("run", "threshold")
     lower, upper = table["steps_lower"].values, table["steps_upper"].values

@@ -97,13 +97,16 @@ def batch_labels(ds: xr.Dataset) -> np.ndarray:
         Int, shape (run,). A batch size is a cell (n_prompts, n_rollouts), or a total batch in
         one-axis data; unusable runs, and groups of one where larger ones exist, are -1.
     """
-    rollouts = ds["n_rollouts"].values
-    cells = np.column_stack([ds["n_prompts"].values, rollouts, ds["total_batch"].values])
-    labels = np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
-    counted = ds["usable"].values == 1
+    rollouts, counted = ds["n_rollouts"].values, ds["usable"].values == 1
     if (rollouts[counted] >= 2).any():
         counted &= rollouts >= 2
-    return np.where(counted, labels, -1)
+    return np.where(counted, _cells(ds), -1)
+
+
+def _cells(ds: xr.Dataset) -> np.ndarray:
+    """Return a number per distinct batch size, shape (run,)."""
+    axes = np.column_stack([ds[name].values for name in ("n_prompts", "n_rollouts", "total_batch")])
+    return np.unique(axes, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def check_batches(ds: xr.Dataset, least: int = MIN_BATCH_SIZES) -> None:
@@ -191,15 +194,13 @@ def reached_by(crossings: xr.Dataset) -> list[Reached]:
     crossings : xarray.Dataset
         Of `cbsbayes.crossings.intervals.find_crossings`.
     """
-    batches = list(zip(*(crossings[name].values.tolist()
-                         for name in ("n_prompts", "n_rollouts", "total_batch")), strict=True))
+    sizes = _cells(crossings)
+    status = crossings["status"].transpose("threshold", "run").values
     found = []
-    for threshold in crossings["threshold"].values.tolist():
-        status = crossings["status"].sel(threshold=threshold).values
-        below, reached = status != UNUSABLE, np.isin(status, (LEFT, INTERVAL))
+    for threshold, row in zip(crossings["threshold"].values.tolist(), status, strict=True):
+        reached, below = np.isin(row, (LEFT, INTERVAL)), row != UNUSABLE
         found.append(Reached(threshold, int(reached.sum()), int(below.sum()),
-                             *(len({batches[k] for k in np.flatnonzero(which)})
-                               for which in (reached, below))))
+                             len(np.unique(sizes[reached])), len(np.unique(sizes[below]))))
     return found
 
 
@@ -231,15 +232,23 @@ def keep_reached(
     """
     reached = crossings["status"].isin((LEFT, INTERVAL)).any("run").values
     below = crossings["status"].isin((INTERVAL, RIGHT)).any("run").values
-    if (reached & below).all():
+    kept = reached & below
+    if kept.all():
         return crossings, {}
     span = _span(crossings, ds, metric)
-    left_out = {float(t): _reason(float(t), bool(up), bool(down), span)
-                for t, up, down in zip(crossings["threshold"].values, reached, below, strict=True)
-                if not (up and down)}
-    if not (reached & below).any():
-        raise CBSDataError(_refusal(left_out, span, ds))
-    return crossings.isel(threshold=np.flatnonzero(reached & below)), left_out
+    why = np.select([reached, below], ["every run had passed it by its first evaluation",
+                                       "no run reached it"],
+                    "every run had passed it before training, or was not evaluated after")
+    left_out = {t: f"{reason}{_meant(t, span)}" for t, reason in zip(
+        crossings["threshold"].values[~kept].tolist(), why[~kept], strict=True)}
+    if kept.any():
+        return crossings.isel(threshold=np.flatnonzero(kept)), left_out
+    parts = "; ".join(f"threshold {t:g}: {reason}" for t, reason in left_out.items())
+    if span is None:
+        held = ", ".join(f"{t:g}" for t in ds["threshold"].values)
+        raise CBSDataError(f"{parts}. The table of crossings holds the thresholds {held}")
+    raise CBSDataError(f"{parts}. The runs went from {span[0]:.4g} at the start to {span[1]:.4g} "
+                       "at best; valid thresholds lie between the two")
 
 
 def uninformative_runs(crossings: xr.Dataset) -> list[str]:
@@ -261,36 +270,11 @@ def _span(
     return (curves.sign * float(np.nanmin(values[:, 0])), curves.sign * float(np.nanmax(values)))
 
 
-def _reason(
-    threshold: float, reached: bool, below: bool, span: tuple[float, float] | None
-) -> str:
-    if reached:
-        why = "every run had passed it by its first evaluation"
-    elif below:
-        why = "no run reached it"
-    else:
-        why = "every run had passed it before training, or was not evaluated after"
-    return why + _meant(threshold, span)
-
-
 def _meant(threshold: float, span: tuple[float, float] | None) -> str:
     """Return a question where the threshold is in percent and the accuracies are not, or so."""
     if span is None:
         return ""
     low, high = sorted(span)
-    if high <= 1 < threshold:
-        other = threshold / 100
-    elif threshold <= 1 < high:
-        other = threshold * 100
-    else:
-        return ""
-    return f" (did you mean {other:g}?)" if low < other <= high else ""
-
-
-def _refusal(left_out: dict[float, str], span: tuple[float, float] | None, ds: xr.Dataset) -> str:
-    parts = "; ".join(f"threshold {t:g}: {why}" for t, why in left_out.items())
-    if span is None:
-        held = ", ".join(f"{t:g}" for t in ds["threshold"].values)
-        return f"{parts}. The table of crossings holds the thresholds {held}"
-    return (f"{parts}. The runs went from {span[0]:.4g} at the start to {span[1]:.4g} at best; "
-            "valid thresholds lie between the two")
+    other = threshold / 100 if threshold > 1 else threshold * 100
+    odd = (high <= 1) == (threshold > 1) and low < other <= high
+    return f" (did you mean {other:g}?)" if odd else ""

@@ -142,14 +142,6 @@ def test_what_is_known_of_a_crossing(rows, step, rule, status, lower, upper):
     np.testing.assert_array_equal(found["upper"], upper)
 
 
-def test_flags_say_what_the_status_means():
-    status = find_crossings(sweep_of([[.1, .9]], [0, 10]), 0.5)["status"]
-    assert status.dtype == np.int8
-    assert dict(zip(status.attrs["flag_meanings"].split(), status.attrs["flag_values"].tolist(),
-                    strict=True)) == {"unusable": UNUSABLE, "left": LEFT, "interval": INTERVAL,
-                                      "right": RIGHT}
-
-
 @pytest.mark.parametrize("gap", [0.02, 0.06])
 def test_runs_that_end_short_of_the_target_seldom_seem_to_cross_it(gap):
     """Curves that end a little below: noise took every third there before."""
@@ -186,12 +178,15 @@ def test_round_targets_are_met_in_spite_of_rounding():
     assert found["upper"].item() == 20
 
 
-def test_settings_of_the_runs_come_along():
+def test_settings_of_the_runs_come_along_and_flags_say_what_the_status_means():
     found = find_crossings(sweep_of([[0.1, 0.3, 0.9]], [0, 10, 20], seed=[7]), [0.5])
-    assert found["seed"].item() == 7
-    assert found["total_batch"].item() == 512
+    assert (found["seed"].item(), found["total_batch"].item()) == (7, 512)
     assert found.attrs == {"direction": "increasing", "rule": "isotonic", "metric": "m",
                            "is_share": 1}
+    flags = found["status"].attrs
+    assert found["status"].dtype == np.int8
+    assert flags["flag_meanings"] == "unusable left interval right"
+    assert flags["flag_values"].tolist() == [UNUSABLE, LEFT, INTERVAL, RIGHT]
 
 
 def test_a_table_of_crossings_gives_its_own():

@@ -8,7 +8,6 @@ import pytest
 from cbsbayes.crossings.intervals import RULES, find_crossings
 from cbsbayes.crossings.thresholds import (
     batch_labels,
-    check_batches,
     choose_thresholds,
     keep_reached,
     reached_by,
@@ -91,11 +90,13 @@ def test_groups_of_one_do_not_count_beside_larger_ones():
     ds = sweep_of([0.5, 0.8, 1.0, 1.5], n_rollouts=[1, 2, 4, 8], usable=[1, 1, 0, 1])
     assert (batch_labels(ds) >= 0).tolist() == [False, True, False, True]
     assert (batch_labels(sweep_of(n_rollouts=[1, 1, 1])) >= 0).all()
+    cells = sweep_of(n_prompts=[32, 16, 16], n_rollouts=[8, 8, 4])
+    assert batch_labels(cells).tolist() == [2, 1, 0]
 
 
 @pytest.mark.parametrize(("ds", "options", "message"), [
     (sweep_of([0.5, 0.8, 1.0, 1.5], n_rollouts=[1, 2, 4, 8], usable=[1, 1, 0, 1]), {},
-     r"may be fitted, 2; .*at least 3"),
+     r"may be fitted, 2; .*at least 3: add runs"),
     (sweep_of([0.5, 0.8, 1.0, 1.2], n_prompts=[8, 8, 8, 16]), {}, "may be fitted, 2;"),
     (sweep_of([0.0] * 3), {}, r"before training is 0\.2, the best reached 0\.2"),
     (sweep_of([500.0, 600.0, 700.0]), {}, "no run is seen to cross any threshold between"),
@@ -105,14 +106,6 @@ def test_groups_of_one_do_not_count_beside_larger_ones():
 def test_sweeps_without_targets_say_how_far_they_got(ds, options, message):
     with pytest.raises(CBSDataError, match=message):
         choose_thresholds(ds, **options)
-
-
-def test_fewer_than_three_batch_sizes_are_refused():
-    with pytest.raises(CBSDataError, match=r"may be fitted, 2; .* at least 3: add runs"):
-        check_batches(sweep_of([1.0] * 4, n_prompts=[16, 16, 32, 32]))
-    check_batches(sweep_of([1.0] * 3, n_prompts=[16, 16, 32], n_rollouts=[8, 4, 8]))
-    with pytest.raises(CBSDataError, match="may be fitted, 2;"):  # a group of one is none of them
-        check_batches(sweep_of([1.0] * 3, n_prompts=[16] * 3, n_rollouts=[1, 2, 4]))
 
 
 # who reached them ---------------------------------------------------------------------
