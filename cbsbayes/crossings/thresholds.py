@@ -8,6 +8,7 @@ no other is left.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from cbsbayes.crossings.intervals import (
     find_crossings,
 )
 from cbsbayes.errors import CBSDataError
+from cbsbayes.sweep.dataset import choose_metric
 
 __all__ = ["MIN_BATCH_SIZES", "Reached", "batch_labels", "check_batches", "choose_thresholds",
            "keep_reached", "reached_by", "uninformative_runs"]
@@ -73,7 +75,7 @@ def choose_thresholds(
     check_batches(ds, least)
     labels = batch_labels(ds)
     grids = ([np.sort(ds["threshold"].values)] if "steps_lower" in ds else
-             _grids(ds, curves_of(ds, metric=metric, rule=rule)))
+             _grids(_fitted_curves(ds, metric, rule)))
     best, counts, sizes = np.array([]), np.array([]), np.array([])
     for grid in (grid for grid in grids if grid.size):
         crossed = find_crossings(ds, grid, metric=metric, rule=rule)["status"].values == INTERVAL
@@ -124,10 +126,19 @@ def check_batches(ds: xr.Dataset, least: int = MIN_BATCH_SIZES) -> None:
                            f"needs at least {least}: add runs with other n_prompts or n_rollouts")
 
 
-def _grids(ds: xr.Dataset, curves: Curves) -> list[np.ndarray]:
+def _fitted_curves(ds: xr.Dataset, metric: str | None, rule: str) -> Curves:
+    """Return the curves of runs that may be fitted; raise where there is none."""
+    curves = curves_of(ds, metric=metric, rule=rule)
+    kept = curves.usable
+    if not kept.any():
+        raise CBSDataError("no run that may be fitted has an evaluation of "
+                           f"{choose_metric(ds, metric)}; choose another metric")
+    return replace(curves, step=curves.step[kept], value=curves.value[kept], usable=kept[kept])
+
+
+def _grids(curves: Curves) -> list[np.ndarray]:
     """Return round grids between the best start and the best value, coarse to fine."""
-    value = curves.value[curves.usable]
-    started = curves.step[curves.usable][:, 0] == 0
+    value, started = curves.value, curves.step[:, 0] == 0
     start = value[started, 0].max() if started.any() else value[:, 0].min()
     best = np.nanmax(value)
     if best < start or np.isclose(best, start, rtol=1e-9, atol=0):
@@ -263,11 +274,9 @@ def _span(
     """Return the first of the starts and the best value reached; None of a table of crossings."""
     if "accuracy" not in ds:
         return None
-    curves = curves_of(ds, metric=metric, rule=str(crossings.attrs["rule"]))
-    values = curves.value[curves.usable]
-    if not np.isfinite(values).any():
-        return None
-    return (curves.sign * float(np.nanmin(values[:, 0])), curves.sign * float(np.nanmax(values)))
+    curves = _fitted_curves(ds, metric, str(crossings.attrs["rule"]))
+    return (curves.sign * float(curves.value[:, 0].min()),
+            curves.sign * float(np.nanmax(curves.value)))
 
 
 def _meant(threshold: float, span: tuple[float, float] | None) -> str:

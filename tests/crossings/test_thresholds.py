@@ -152,6 +152,17 @@ def test_without_any_left_it_is_refused_in_one_line(ds, thresholds, parts):
         assert part in text
 
 
+def test_a_metric_of_runs_set_apart_is_refused():
+    accuracy = np.array([[[0.1, 0.5], [np.nan] * 2]] * 3 + [[[np.nan] * 2, [0.1, 0.5]]])
+    ds = new_sweep({"run": list("abcd"), "total_batch": [8, 16, 32, 64], "usable": [1, 1, 1, 0]},
+                   accuracy=accuracy, step=[0, 10], metric=["m", "other"], default_metric="m")
+    said = "no run that may be fitted has an evaluation of other; choose another metric"
+    with pytest.raises(CBSDataError, match=said):
+        choose_thresholds(ds, metric="other")
+    with pytest.raises(CBSDataError, match=said):
+        keep_reached(find_crossings(ds, [0.3], metric="other"), ds, "other")
+
+
 def test_a_table_of_crossings_names_its_thresholds():
     runs = {"run": ["a", "b", "c"], "n_prompts": [8, 16, 32], "n_rollouts": [8] * 3}
     ds = new_sweep(runs, threshold=[0.5, 0.8], steps_lower=[[10, 100], [6, 90], [4, 80]],
