@@ -13,8 +13,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
-from importlib import resources
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,7 +65,8 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes | memoryview)
         raise CBSDataError(f"cannot write {Path(path)}: it is a folder; give a file name")
     data = content.encode("utf-8") if isinstance(content, str) else content
     _sweep_stale(target)
-    with _temporary_beside(target) as temporary:
+    temporary = target.with_name(f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    try:
         with temporary.open("xb") as stream:
             stream.write(data)
             stream.flush()
@@ -76,7 +76,9 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes | memoryview)
         if target.exists():
             shutil.copymode(target, temporary)
         temporary.replace(target)
-        _sync_folder(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(target.parent)
     return Path(path)
 
 
@@ -95,9 +97,8 @@ def write_csv(path: Path, table: pd.DataFrame, **options: Any) -> None:
     **options
         Of `pandas.DataFrame.to_csv`.
     """
-    text = {name: column.map(_harmless) for name, column in table.items()
-            if not pd.api.types.is_numeric_dtype(column)}
-    safe = pd.DataFrame({**table, **text}).rename(columns=_harmless)
+    text = table.select_dtypes(exclude="number").map(_harmless)
+    safe = table.assign(**text).rename(columns=_harmless)
     write_whole(path, safe.to_csv(index=False, **options))
 
 
@@ -124,11 +125,10 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
     file = Path(path)
     if not os.path.lexists(file):
         return
-    with contextlib.suppress(OSError):
-        if file.is_file() and _is_netcdf(file):
-            with h5py.File(file, "r") as found:
-                if "schema_version" in found.attrs:
-                    return
+    if file.is_file():
+        with contextlib.suppress(OSError), h5py.File(file, "r") as found:
+            if "schema_version" in found.attrs:
+                return
     raise CBSDataError(f"{file} is there and is no sweep; only sweeps are replaced: move it away "
                        "or give another name")
 
@@ -166,11 +166,7 @@ def read_sweep(path: str | os.PathLike[str]) -> xr.Dataset:
         If there is no such file, it is not netCDF, lacks variables, has another schema version,
         or its content does not match its digest.
     """
-    file = _existing(path)
-    try:
-        ds = xr.load_dataset(file, engine=_ENGINE)
-    except _UNREADABLE as error:
-        raise CBSDataError(_damaged(file, error)) from error
+    file, ds = _loaded(path, lambda file: xr.load_dataset(file, engine=_ENGINE))
     if "schema_version" not in ds.attrs:
         raise CBSDataError(f"{file} is netCDF but no sweep (no schema_version); make one with "
                            "python -m cbsbayes.ingest")
@@ -219,13 +215,12 @@ def read_tree(path: str | os.PathLike[str]) -> xr.DataTree:
     CBSDataError
         If there is no such file, it is not netCDF, or its content does not match its digest.
     """
-    file = _existing(path)
-    try:
+    def load(file: Path) -> tuple[xr.DataTree, str]:
         with xr.open_datatree(file, engine=_ENGINE) as tree:
             tree.load()
-        found = _tree_digest(tree)
-    except _UNREADABLE as error:
-        raise CBSDataError(_damaged(file, error)) from error
+        return tree, _tree_digest(tree)
+
+    file, (tree, found) = _loaded(path, load)
     if "schema_version" in tree.attrs:
         raise CBSDataError(f"{file} is not a fit; give the folder or fit.nc that "
                            "python -m cbsbayes.fit wrote")
@@ -247,33 +242,25 @@ def _tree_digest(tree: xr.DataTree) -> str:
     return content_digest(xr.Dataset(), head)
 
 
-def _is_netcdf(path: str | os.PathLike[str]) -> bool:
-    """Return whether a regular file begins as ours do."""
-    with Path(path).open("rb") as stream:
-        return stream.read(len(_MAGIC)) == _MAGIC
-
-
-def _existing(path: str | os.PathLike[str]) -> Path:
+def _loaded[T](path: str | os.PathLike[str], load: Callable[[Path], T]) -> tuple[Path, T]:
+    """Return a netCDF file and what `load` makes of it; raise where it is none, or damaged."""
     file = Path(path)
     if not file.is_file():
         what = "is a folder" if file.is_dir() else "does not exist"
         raise CBSDataError(f"{file} {what}; give a netCDF file made by cbsbayes")
-    if not _is_netcdf(file):
-        raise CBSDataError(f"{file} is not netCDF (wrong first bytes); logs and tables are "
-                           "turned into one by python -m cbsbayes.ingest")
+    with file.open("rb") as stream:
+        if stream.read(len(_MAGIC)) != _MAGIC:
+            raise CBSDataError(f"{file} is not netCDF (wrong first bytes); logs and tables are "
+                               "turned into one by python -m cbsbayes.ingest")
     try:
         # h5netcdf reports a file that HDF5 cannot open a second time, from its finaliser.
         with h5py.File(file, "r") as whole:
             _ = whole["/"]
-    except (OSError, KeyError, RuntimeError) as error:
-        raise CBSDataError(_damaged(file, error)) from error
-    return file
-
-
-def _damaged(file: Path, error: Exception) -> str:
-    reason = str(error.args[0] if error.args else error).splitlines()[0]
-    return (f"{file} cannot be read as netCDF ({reason}); the file is damaged: restore it or make "
-            "it again")
+        return file, load(file)
+    except _UNREADABLE as error:
+        reason = str(error.args[0] if error.args else error).splitlines()[0]
+        raise CBSDataError(f"{file} cannot be read as netCDF ({reason}); the file is damaged: "
+                           "restore it or make it again") from error
 
 
 def _with_safe_attrs(ds: xr.Dataset) -> xr.Dataset:
@@ -294,16 +281,6 @@ def _safe(value: Any) -> Any:
     return json.dumps(value, default=str, ensure_ascii=False)
 
 
-@contextlib.contextmanager
-def _temporary_beside(target: Path) -> Iterator[Path]:
-    token = uuid.uuid4().hex[:8]
-    temporary = target.with_name(f".{target.name}.{os.getpid()}-{token}.tmp")
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _sweep_stale(target: Path) -> None:
     """Remove temporaries of this file whose writing process no longer lives."""
     ours = re.compile(re.escape(f".{target.name}.") + r"(\d+)-[0-9a-f]{8}\.tmp")
@@ -316,10 +293,8 @@ def _sweep_stale(target: Path) -> None:
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
+    except (OSError, OverflowError) as error:
+        return not isinstance(error, ProcessLookupError)
     return True
 
 
@@ -339,9 +314,8 @@ def default_sweep_path() -> Path:
     CBSDataError
         If neither is there.
     """
-    packaged = Path(str(resources.files("cbsbayes"))) / "shipped" / "verl_tiny.nc"
-    checkout = Path(__file__).resolve().parents[2] / "data" / "verl_tiny" / "sweep.nc"
-    for path in (packaged, checkout):
+    package = Path(__file__).resolve().parents[1]
+    for path in (package / "shipped/verl_tiny.nc", package.parent / "data/verl_tiny/sweep.nc"):
         if path.is_file():
             return path
     raise CBSDataError("the shipped sweep is missing from this installation; give a sweep file, "

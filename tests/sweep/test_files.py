@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -39,11 +40,6 @@ def small_sweep(value=0.5, runs=3, steps=4):
                      metric=["openai/gsm8k"])
 
 
-def python(code, *arguments, **options):
-    return subprocess.run([sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
-                          capture_output=True, text=True, timeout=900, check=False, **options)
-
-
 def test_a_sweep_comes_back_identical_and_opens_without_us(tmp_path):
     ds = small_sweep()
     assert write_sweep(ds, tmp_path / "sweep.nc") == tmp_path / "sweep.nc"
@@ -54,8 +50,7 @@ def test_a_sweep_comes_back_identical_and_opens_without_us(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["sweep.nc"]
 
 
-@settings(max_examples=25,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_sweep_survives_the_file(tmp_path, data):
     runs = data.draw(st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=4,
@@ -78,8 +73,6 @@ def test_any_sweep_survives_the_file(tmp_path, data):
 
 @pytest.mark.parametrize(("change", "message"), [
     (lambda ds: ds.assign_attrs(schema_version=99), "schema_version is 99"),
-    (lambda ds: ds.drop_vars("n_rollouts"), "no 'n_rollouts'"),
-    (lambda ds: ds.drop_vars("accuracy"), "neither"),
     (lambda ds: ds.assign(accuracy=ds["accuracy"].copy(data=ds["accuracy"].values + 0.1)),
      "does not match its digest"),
     (lambda ds: ds.assign_attrs(digest="0"), "stored 0, found"),
@@ -114,24 +107,6 @@ def test_a_truncated_file_is_refused(tmp_path, keep):
         path.write_bytes(content[:int(len(content) * keep)])
         with pytest.raises(CBSDataError, match=r"damaged|digest|no sweep|not netCDF"):
             read(path)
-
-
-def test_flipped_bytes_never_pass_for_the_sweep(tmp_path):
-    ds = small_sweep(runs=20, steps=60)
-    ds["accuracy"].values = np.random.default_rng(0).random(ds["accuracy"].shape)
-    path = write_sweep(ds, tmp_path / "sweep.nc")
-    whole = read_sweep(path)
-    content = path.read_bytes()
-    refused = 0
-    for at in range(100, len(content), 2477):
-        path.write_bytes(content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1:])
-        try:
-            again = read_sweep(path)
-        except CBSDataError:
-            refused += 1
-        else:
-            assert again.drop_attrs().equals(whole.drop_attrs())
-    assert refused > 0
 
 
 def test_no_file_is_written_where_none_can_be(tmp_path):
@@ -181,57 +156,46 @@ def test_text_and_bytes_are_written_whole_with_usual_rights(tmp_path):
         (tmp_path / "plain").stat().st_mode)
 
 
-WRITE = """
-    import resource, sys
-    import numpy as np
-    from cbsbayes.sweep.files import write_sweep
-    from cbsbayes.sweep.dataset import new_sweep
-    ds = new_sweep({"run": np.arange(300), "total_batch": np.full(300, 8)},
-                   accuracy=np.random.default_rng(0).random((300, 1, 100)),
-                   step=np.arange(100), metric=["m"])
-"""
-
-
 def test_a_full_disk_leaves_the_old_file(tmp_path):
     path = write_sweep(small_sweep(), tmp_path / "sweep.nc")
     before = path.read_bytes()
-    done = python(textwrap.dedent(WRITE) + textwrap.dedent("""
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-        try:
-            write_sweep(ds, sys.argv[1])
-        except OSError as error:
-            print("OSError", error.errno)
-    """), path)
-    assert done.stdout.startswith("OSError"), done.stderr
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_sweep(small_sweep(0.7), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["sweep.nc"]
+
+
+# Stops between writing and renaming, the widest window there is.
+CHILD = """
+    import os, sys, time
+    from cbsbayes.sweep.files import write_whole
+    real = os.fsync
+    def slow(handle):
+        real(handle)
+        print("written", flush=True)
+        time.sleep(120)
+    os.fsync = slow
+    write_whole(sys.argv[1], "new")
+"""
 
 
 def test_a_killed_writer_leaves_the_old_file_and_its_leftovers_are_swept(tmp_path):
-    path = write_sweep(small_sweep(), tmp_path / "sweep.nc")
-    before = path.read_bytes()
-    # The child stops between writing and renaming, the widest window there is.
-    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(WRITE) + textwrap.dedent("""
-        import os, time
-        real = os.fsync
-        def slow(handle):
-            real(handle)
-            print("written", flush=True)
-            time.sleep(120)
-        os.fsync = slow
-        write_sweep(ds, sys.argv[1])
-    """), str(path)], stdout=subprocess.PIPE, text=True)
-    assert child.stdout.readline() == "written\n"
-    write_whole(tmp_path / "sweep.nc", before)
-    assert len(list(tmp_path.glob(".sweep.nc.*.tmp"))) == 1, "a live writer's file is kept"
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    child.stdout.close()
-    assert path.read_bytes() == before
-    assert len(list(tmp_path.glob(".sweep.nc.*.tmp"))) == 1
-    write_sweep(small_sweep(0.7), path)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["sweep.nc"]
-    assert read_sweep(path).identical(small_sweep(0.7).assign_attrs(read_sweep(path).attrs))
+    path = write_whole(tmp_path / "file", "old")
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(CHILD), str(path)],
+                          stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "written\n"
+        write_whole(path, "other")
+        assert len(list(tmp_path.glob(".file.*.tmp"))) == 1, "a live writer's file is kept"
+        child.send_signal(signal.SIGKILL)
+    assert path.read_text() == "other"
+    assert len(list(tmp_path.glob(".file.*.tmp"))) == 1
+    write_whole(path, "newest")
+    assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("file", "newest")]
 
 
 def test_a_tree_comes_back_with_its_groups(tmp_path):
