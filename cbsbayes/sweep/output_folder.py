@@ -15,7 +15,6 @@ import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.sweep.files import write_whole
@@ -51,9 +50,13 @@ def output_folder(target: Path, command: str) -> Iterator[Path]:
             yield new
             _write_manifest(new, command)
             _take_along(place, new, _files_added(place, command))
-            _put_in_place(new, place)
+            if place.exists():
+                shutil.copymode(place, new)
+                place.rename(_beside(place, "old"))
+            new.rename(place)
         finally:
-            shutil.rmtree(new, ignore_errors=True)
+            with suppress(OSError):
+                _remove_leftovers(place)
 
 
 @contextmanager
@@ -84,7 +87,7 @@ def named_files(folder: Path) -> list[str] | None:
         If the manifest is damaged.
     """
     manifest = _manifest(folder)
-    return None if manifest is None else list(manifest["files"])
+    return None if manifest is None else list(manifest[1])
 
 
 @contextmanager
@@ -115,11 +118,10 @@ def _locked(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def _lock_file(lock: Path, target: Path) -> Iterator[None]:
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    try:
+    with os.fdopen(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = os.path.samestat(os.fstat(handle), lock.stat())  # else removed since opened
+            mine = os.path.samestat(os.fstat(handle.fileno()), lock.stat())  # else removed since
         except (BlockingIOError, FileNotFoundError):
             mine = False
         if not mine:
@@ -129,8 +131,6 @@ def _lock_file(lock: Path, target: Path) -> Iterator[None]:
             yield
         finally:
             lock.unlink()
-    finally:
-        os.close(handle)
 
 
 def _beside(place: Path, what: str) -> Path:
@@ -138,7 +138,7 @@ def _beside(place: Path, what: str) -> Path:
 
 
 def _remove_leftovers(place: Path) -> None:
-    """Remove what a killed command left, or put the old folder back where it had taken it away."""
+    """Remove what a command left beside, or put the old folder back where none has its place."""
     new, old = _beside(place, "new"), _beside(place, "old")
     if old.exists() and not place.exists():
         old.rename(place)
@@ -162,28 +162,30 @@ def _files_added(place: Path, command: str) -> set[str]:
     if manifest is None:
         raise CBSDataError(f"cannot write into {place}: it holds what cbsbayes did not write "
                            f"({first.name}); empty it or give another folder with -o")
-    if manifest["command"] != command:
-        raise CBSDataError(f"cannot write into {place}: it holds what {manifest['command']} wrote; "
+    writer, named = manifest
+    if writer != command:
+        raise CBSDataError(f"cannot write into {place}: it holds what {writer} wrote; "
                            "give another folder with -o")
     found = _files(place)
-    for name in sorted(found & manifest["files"].keys()):
-        if _digest(place / name) != manifest["files"][name]:
+    for name in sorted(found & named.keys()):
+        if _digest(place / name) != named[name]:
             raise CBSDataError(f"cannot write into {place}: {name} was changed after cbsbayes "
                                "wrote it; move it away or give another folder with -o")
-    return found - manifest["files"].keys() - {MANIFEST}
+    return found - named.keys() - {MANIFEST}
 
 
-def _manifest(folder: Path) -> dict[str, Any] | None:
+def _manifest(folder: Path) -> tuple[str, dict[str, str]] | None:
+    """Return who wrote a folder and the digests of its files by name; None without a manifest."""
     path = folder / MANIFEST
     if not path.is_file():
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        names = [Path(name) for name in found["files"]]
-        if not isinstance(found["command"], str) or any(
-                name.is_absolute() or ".." in name.parts for name in names):
+        command, files = found["command"], dict(found["files"])
+        if not isinstance(command, str) or any(
+                Path(name).is_absolute() or ".." in Path(name).parts for name in files):
             raise ValueError
-        return {"command": found["command"], "files": dict(found["files"])}
+        return command, files
     except (ValueError, TypeError, KeyError, RecursionError):
         raise CBSDataError(f"{path} is damaged or not of cbsbayes, so that nobody can tell which "
                            "files may be replaced; give another folder, or remove it") from None
@@ -212,16 +214,3 @@ def _take_along(place: Path, new: Path, added: Collection[str]) -> None:
             os.link(place / name, target, follow_symlinks=False)
         except OSError:  # file systems without links
             shutil.copy2(place / name, target, follow_symlinks=False)
-
-
-def _put_in_place(new: Path, place: Path) -> None:
-    old = _beside(place, "old")
-    try:
-        if place.exists():
-            shutil.copymode(place, new)
-            place.rename(old)
-        new.rename(place)
-    finally:
-        if old.exists() and not place.exists():  # stopped between the two
-            old.rename(place)
-        shutil.rmtree(old, ignore_errors=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,32 +72,17 @@ def test_a_link_to_a_folder_stays_a_link(out, tmp_path):
     assert (out / "page").read_text() == "new"
 
 
-def with_file(out):
-    (out / MANIFEST).unlink()
-
-
-def changed(out):
-    (out / "figures" / "one").write_text("the user's")
-
-
-def damaged(out):
-    (out / MANIFEST).write_text('{"command": "cbsbayes.fit", "files": {"../../x": 1}}')
-
-
-def a_file(out):
-    for name in ("figures/one", "figures/two", MANIFEST, "page"):
-        (out / name).unlink()
-    (out / "figures").rmdir()
-    out.rmdir()
-    out.write_text("mine")
-
-
 @pytest.mark.parametrize(("change", "command", "message"), [
-    (with_file, COMMAND, r"it holds what cbsbayes did not write \(.*\); empty it or give another"),
-    (changed, COMMAND, "figures/one was changed after cbsbayes wrote it; move it away"),
+    (lambda out: (out / MANIFEST).unlink(), COMMAND,
+     r"it holds what cbsbayes did not write \(.*\); empty it or give another"),
+    (lambda out: (out / "figures" / "one").write_text("the user's"), COMMAND,
+     "figures/one was changed after cbsbayes wrote it; move it away"),
     (lambda out: None, "cbsbayes.plan", "it holds what cbsbayes.fit wrote; give another folder"),
-    (damaged, COMMAND, "manifest.json is damaged or not of cbsbayes"),
-    (a_file, COMMAND, "out is a file; give a folder")])
+    (lambda out: (out / MANIFEST).write_text(
+        '{"command": "cbsbayes.fit", "files": {"../../x": 1}}'), COMMAND,
+     "manifest.json is damaged or not of cbsbayes"),
+    (lambda out: (shutil.rmtree(out), out.write_text("mine")), COMMAND,
+     "out is a file; give a folder")])
 @pytest.mark.parametrize("use", [output_folder, growing_folder])
 def test_what_is_not_ours_to_replace_is_refused_before_the_work(out, change, command, message, use):
     change(out)
@@ -205,9 +192,9 @@ CHILD = """
 STAGES = ["writing", "before out.cbsbayes-old", "after out.cbsbayes-old", "after out"]
 
 
-@pytest.mark.parametrize("where", STAGES)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_stopped_at_any_stage_the_folder_is_old_or_new_and_whole(out, where, number):
+@pytest.mark.parametrize(("number", "where"), [
+    (signal.SIGTERM, "writing"), *itertools.product([signal.SIGINT, signal.SIGKILL], STAGES)])
+def test_stopped_at_any_stage_the_folder_is_old_or_new_and_whole(out, number, where):
     (out / "notes.txt").write_text("mine")
     before = tree(out.parent)
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(CHILD), str(out), where],
