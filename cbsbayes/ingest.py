@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ingest", "main"]
 
+_AXES = ["n_prompts", "n_rollouts", "total_batch"]
 _SHOWN = 12  # lines of each list in the summary; --json and the dataset hold all of them
 _QUIET_SECONDS = 10.0  # between lines of progress where there is no terminal
 
@@ -41,43 +42,42 @@ def _run(options: argparse.Namespace) -> int:
     if options.output is None and not options.dry_run:
         command_parser("ingest").error(
             "the following arguments are required: -o/--output (or --dry-run)")
-    while _once(options) == EXIT_OK and options.watch is not None:
+    _once(options)
+    while options.watch is not None:
         time.sleep(options.watch)
+        _once(options)
     return EXIT_OK
 
 
-def _once(options: argparse.Namespace) -> int:
+def _once(options: argparse.Namespace) -> None:
     from cbsbayes.sweep.dataset import append
-    from cbsbayes.sweep.files import read_sweep, write_sweep
+    from cbsbayes.sweep.files import check_replaceable, read_sweep, write_sweep
 
-    if options.output is not None:
-        _check_output(options.output, options.sources)
+    output = options.output
+    if output is not None:
+        if output.exists() and any(Path(source).exists() and output.samefile(source)
+                                   for source in options.sources):
+            raise CBSDataError(f"{output} is one of the sources; give another file to write")
+        check_replaceable(output)
     with shown_stages("cbsbayes.ingest", quiet=options.quiet) as show:
         ds = ingest(options.sources, metric=options.metric, config=options.config,
                     runs=options.runs, skip=options.skip or (), cache_dir=options.cache,
                     progress=_progress(show))
     if options.dry_run:
-        print("\n".join(one_line(line) for line in _table(ds)))
-        return EXIT_OK
-    if options.append and options.output.exists():
-        ds = append(read_sweep(options.output), ds)
-    write_sweep(ds, options.output)
-    summary = _summary(ds, options.output)
+        _print(_table(ds))
+        return
+    if options.append and output.exists():
+        ds = append(read_sweep(output), ds)
+    write_sweep(ds, output)
+    summary = _summary(ds, output)
     if options.json:
         print(json.dumps(summary, indent=2, allow_nan=False))
     elif not options.quiet:
-        print("\n".join(one_line(line) for line in _lines(summary)))
-    return EXIT_OK
+        _print(_lines(summary))
 
 
-def _check_output(output: Path, sources: Sequence[str]) -> None:
-    """Refuse to replace what is no sweep of ours, or a source."""
-    from cbsbayes.sweep.files import check_replaceable
-
-    if output.exists() and any(Path(source).exists() and output.samefile(source)
-                               for source in sources):
-        raise CBSDataError(f"{output} is one of the sources; give another file to write")
-    check_replaceable(output)
+def _print(lines: Sequence[str]) -> None:
+    print("\n".join(map(one_line, lines)))
 
 
 def ingest(
@@ -185,22 +185,22 @@ def _summary(ds: xr.Dataset, output: Path) -> dict[str, Any]:
     from cbsbayes.sweep.dataset import notes_of
 
     curves = "accuracy" in ds
-    runs = ds[["run", "phase", "usable", "remark"]].to_dataframe()
-    axes = ["n_prompts", "n_rollouts", "total_batch"]
-    batches = sorted(set(zip(*(ds[name].values.tolist() for name in axes), strict=True)))
+    trainer = [name for name in ("trainer", "trainer_version") if name in ds]
+    runs = ds[["run", "phase", "usable", "remark", *_AXES, *trainer]].to_dataframe()
     used = runs["usable"] == 1
+    trainers = map(" ".join, (filter(None, row) for row in runs[trainer].itertuples(index=False)))
     command = ["python", "-m", "cbsbayes.fit", str(output), "-o", str(output.parent / "fit")]
     return {
         "output": str(output),
         "runs": len(runs),
         "usable": int(used.sum()),
         "phases": dict(sorted(Counter(runs["phase"]).items())),
-        "batches": [dict(zip(axes, batch, strict=True)) for batch in batches],
+        "batches": runs[_AXES].drop_duplicates().sort_values(_AXES).to_dict("records"),
         "kind": "curves" if curves else "crossings",
         "metric": str(ds.attrs["metric"]),
         "metrics": ds["metric"].values.tolist() if curves else [],
         "evaluations": int(ds["accuracy" if curves else "steps_upper"].notnull().sum()),
-        "trainers": _trainers(ds),
+        "trainers": dict(Counter(filter(None, trainers))),
         "left_out": runs["remark"][~used].to_dict(),
         "remarks": runs["remark"][used & (runs["remark"] != "")].to_dict(),
         "notes": notes_of(ds),
@@ -208,24 +208,16 @@ def _summary(ds: xr.Dataset, output: Path) -> dict[str, Any]:
     }
 
 
-def _trainers(ds: xr.Dataset) -> dict[str, int]:
-    """Return the runs of each trainer and version."""
-    known = [ds[name].values.tolist() for name in ("trainer", "trainer_version") if name in ds]
-    names = (" ".join(filter(None, parts)) for parts in zip(*known, strict=True))
-    return dict(Counter(filter(None, names)))
-
-
 def _lines(summary: dict[str, Any]) -> list[str]:
     """Return the summary as lines to read."""
     what = "evaluations" if summary["kind"] == "curves" else "crossings"
+    phases, trainers = (", ".join(f"{name or 'no phase'} ({n})" for name, n in counts.items())
+                        for counts in (summary["phases"], summary["trainers"]))
     lines = [f"{summary['output']}: {summary['runs']} runs, {summary['usable']} to be fitted, "
              f"{summary['evaluations']} {what}",
-             "  phases   " + ", ".join(f"{phase or 'no phase'} ({n})"
-                                       for phase, n in summary["phases"].items()),
-             "  batches  " + _batches(summary["batches"])]
-    if summary["trainers"]:
-        lines.append("  trainer  " + ", ".join(f"{name} ({n})"
-                                               for name, n in summary["trainers"].items()))
+             f"  phases   {phases}", f"  batches  {_batches(summary['batches'])}"]
+    if trainers:
+        lines.append(f"  trainer  {trainers}")
     if summary["kind"] == "curves":
         others = [name for name in summary["metrics"] if name != summary["metric"]]
         also = f" (also there: {', '.join(others)})" if others else ""
@@ -237,7 +229,7 @@ def _lines(summary: dict[str, Any]) -> list[str]:
 
 def _batches(batches: list[dict[str, Any]]) -> str:
     ranges = []
-    for name in ("n_prompts", "n_rollouts", "total_batch"):
+    for name in _AXES:
         values = sorted({batch[name] for batch in batches if batch[name] > 0})
         if values:
             span = f"{values[0]:g}" if len(values) == 1 else f"{values[0]:g}…{values[-1]:g}"
