@@ -6,39 +6,30 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from cbsbayes.sweep.dataset import new_sweep
 
 
-def reference_points(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Return run names, batch sizes and what each run took to converge, in the file's unit."""
-    cells = json.loads(path.read_text(encoding="utf-8"))
-    runs = [(f"{cell}_{seed}", float(points["BS"]), float(taken))
-            for cell, points in cells.items()
-            for seed, taken in enumerate(points["Epochs to converge"])]
-    names, batch, taken = zip(*runs, strict=True)
-    return list(names), np.array(batch), np.array(taken)
-
-
 def reference_sweep(
-    path: Path, *, grid: float = 0.0, samples: float = 1.0, below: float = np.inf,
-    seeds: int = 1000,
+    path: Path, *, grid: float = 0.0, samples: float = 1.0, below: float = np.inf
 ) -> xr.Dataset:
     """Return reference convergence points as crossings of one target, called 1.
 
     `grid` is the distance of evaluations in the file's unit (0: taken as exact; one larger than
     what a run took: known as a bound only), `samples` the samples in that unit; runs that took
-    `below` or more are left out, and all but the first `seeds` of each cell.
+    `below` or more are left out.
     """
-    names, batch, taken = reference_points(path)
-    seed = np.array([int(name.rsplit("_", 1)[1]) for name in names])
-    kept = (taken < below) & (seed < seeds)
-    upper = (taken * samples / batch)[kept, None]
-    lower = (np.maximum(taken - grid, 0) * samples / batch)[kept, None]
-    runs = {"run": [name for name, keep in zip(names, kept, strict=True) if keep],
-            "total_batch": batch[kept]}
-    return new_sweep(runs, steps_lower=lower, steps_upper=upper, threshold=[1.0])
+    cells = json.loads(path.read_text(encoding="utf-8"))
+    runs = pd.DataFrame([
+        {"run": f"{cell}_{seed}", "total_batch": float(points["BS"]), "taken": float(taken)}
+        for cell, points in cells.items() for seed, taken in enumerate(points["Epochs to converge"])
+        if taken < below])
+    lower, upper = (taken.to_numpy()[:, None] * samples / runs[["total_batch"]].to_numpy()
+                    for taken in ((runs["taken"] - grid).clip(lower=0), runs["taken"]))
+    return new_sweep(runs[["run", "total_batch"]], steps_lower=lower, steps_upper=upper,
+                     threshold=[1.0])
 
 
 def pretraining_sweep(path: Path, size: str, *, exact: bool) -> xr.Dataset:
@@ -69,10 +60,9 @@ def grpo_sweep(folder: Path) -> xr.Dataset:
                      "n_prompts": known["num_prompts_per_step"],
                      "n_rollouts": known["num_generations_per_prompt"], "algorithm": "grpo"})
         points.append({e["metadata"]["samples_count"] / batch: e["value"] for e in evaluations})
-    steps = sorted({step for curve in points for step in curve})
-    accuracy = np.array([[curve.get(step, np.nan) for step in steps] for curve in points])
-    columns = {name: [run[name] for run in runs] for name in runs[0]}
-    return new_sweep(columns, accuracy=accuracy[:, None], step=steps, metric=["r2e_gym/pass@4"])
+    curves = pd.DataFrame(points).sort_index(axis=1)
+    return new_sweep(pd.DataFrame(runs), accuracy=curves.to_numpy()[:, None], step=curves.columns,
+                     metric=["r2e_gym/pass@4"])
 
 
 def _events(path: Path) -> list[dict]:
