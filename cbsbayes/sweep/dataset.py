@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.run_log import RUN_COLUMNS
-from cbsbayes.sweep.schema import ALWAYS, AXES, FIELDS, SCHEMA_VERSION, VARIABLES, digest, validate
+from cbsbayes.sweep.schema import ALWAYS, AXES, FIELDS, SCHEMA_VERSION, digest, validate
 
 __all__ = ["Content", "add_notes", "append", "choose_metric", "clean_text", "is_one_axis",
            "digest", "new_sweep", "noise_name", "notes_of", "validate"]
@@ -105,16 +105,14 @@ def new_sweep(
     if "run" not in runs:
         raise CBSDataError(f"the table of runs has columns {list(runs)}; a column 'run' with "
                            "unique ids is needed")
-    columns: dict[str, Any] = {name: _column(field.blank, runs.get(name), len(runs["run"]))
-                               for name, field in FIELDS.items()
-                               if field.dims == ("run",) and (name in runs or name in ALWAYS)}
-    variables = {name: _variable(name, values) for name, values in columns.items()}
+    variables = {name: _variable(name, _column(field.blank, runs.get(name), len(runs["run"])))
+                 for name, field in FIELDS.items()
+                 if field.dims == ("run",) and (name in runs or name in ALWAYS)}
     prompts, rollouts, total = (variables[name][1] for name in ("n_prompts", "n_rollouts",
                                                                 "total_batch"))
     known = np.isnan(total) & (prompts > 0) & (rollouts > 0)
     total[known] = (prompts * rollouts)[known]
-    variables |= {name: _variable(name, given[name]) for name in {**AXES, **VARIABLES}
-                  if name in given}
+    variables |= {name: _variable(name, given[name]) for name in FIELDS if name in given}
     variables |= {
         noise_name(key): (("run", "train_step"), np.asarray(values, dtype=np.float64),
                           {"long_name": f"measured gradient noise, {key}", "units": "1",

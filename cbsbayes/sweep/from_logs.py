@@ -168,10 +168,10 @@ def _log_notes(runs: Sequence[Run]) -> list[str]:
             for note, who in names.items()]
 
 
-def _stated(run: Run, key: str) -> Any:
-    """Return what the first origin of a run's settings says, None where none does."""
-    return next((value for origin in run.log.settings
-                 if (value := origin.values.get(key)) is not None), None)
+def _stated(run: Run, *keys: str) -> Any:
+    """Return what the first origin of a run's settings says of a key, None where none does."""
+    return next((value for key in keys for origin in run.log.settings
+                 if (value := lookup(origin.values, key)) is not None), None)
 
 
 def _direction(runs: Sequence[Run]) -> str:
@@ -305,8 +305,7 @@ def _n_items(runs: Sequence[Run], labels: Sequence[str], default: str) -> list[i
     """Return the items of each validation set; a bare number speaks of the default one."""
     found: dict[str, tuple[int, str]] = {}
     for run in runs:
-        stated = _stated(run, "n_items") or next((items for origin in run.log.settings if (
-            items := lookup(origin.values, "cbs.validation_items"))), None)
+        stated = _stated(run, "n_items", "cbs.validation_items")
         sizes = stated if isinstance(stated, Mapping) else {default: stated}
         for label, size in sizes.items():
             if not isinstance(size, int) or size < 1:

@@ -124,8 +124,8 @@ def _problems(ds: xr.Dataset) -> Iterator[str]:
                    f"{', '.join(required)}; ingest the logs again")
     for name, variable in ds.variables.items():
         yield from _of_variable(str(name), variable)
-    for key, value in [*ds.attrs.items(), *(item for variable in ds.variables.values()
-                                            for item in variable.attrs.items())]:
+    every = (item for part in (ds, *ds.variables.values()) for item in part.attrs.items())
+    for key, value in every:
         if isinstance(value, bool) or not isinstance(value, _ATTRIBUTES):
             yield (f"attribute {key!r} is {value!r}; netCDF holds text and numbers only; store it "
                    "as JSON text")

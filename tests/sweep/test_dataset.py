@@ -182,7 +182,7 @@ def test_digest_follows_content_and_nothing_else():
     assert digest(ds.isel(run=[1, 0])) != digest(ds)
 
 
-@settings(max_examples=25)
+@settings(max_examples=6)
 @given(st.permutations(["a", "b", "c", "d"]))
 def test_the_order_of_appending_does_not_matter(order):
     one, two, three, four = (curves((run,), (0, 5 * (i + 1)), seed=i)

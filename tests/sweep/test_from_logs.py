@@ -58,26 +58,10 @@ def test_runs_come_in_order_whatever_the_source_did():
     assert ds.identical(build_sweep(logs[::-1]).assign_attrs(history=ds.attrs["history"]))
 
 
-def test_same_names_get_ids_of_their_own():
-    logs = [make_log(values=(0.1, 0.2, v), ident=str(v)) for v in (0.3, 0.4, 0.5)]
-    logs.append(make_log("cbs_p1_np16_nr8#2", settings={"n_prompts": 16, "n_rollouts": 8}))
-    ds = build_sweep(logs)
-    assert len(set(ds["run"].values.tolist())) == 4
-    assert ds["name"].values.tolist().count("cbs_p1_np16_nr8") == 3
-    assert any("3 runs are called cbs_p1_np16_nr8" in note for note in notes_of(ds))
-
-
 def test_orphans_are_kept_but_not_usable():
     ds = build_sweep([make_log(), make_log("cbs_p1_np32_nr8", steps=[400, 425, 450])])
     assert ds["usable"].values.tolist() == [1, 0]
     assert "no earlier attempt" in str(ds["remark"][1].item())
-
-
-def test_runs_without_a_batch_are_named():
-    ds = build_sweep([make_log(), make_log("debug"), make_log("cbs_p1_np0_nr8")])
-    assert ds.sizes["run"] == 1
-    assert notes_of(ds) == ["runs left out: 2, no batch size in settings, configuration "
-                            "or name: debug, cbs_p1_np0_nr8"]
 
 
 def test_conflicts_are_noted_and_remarked():
@@ -189,13 +173,6 @@ def test_crossings():
     assert ds.attrs["metric"] == ""
 
 
-def test_one_curve_under_two_seeds_is_said():
-    ds = build_sweep([make_log(f"cbs_p1_np16_nr8_s{s}", steps=range(4), values=(0.1, 0.2, 0.3, 0.4))
-                      for s in (1, 2)])
-    assert ds.sizes["run"] == 2
-    assert "hold the same curve under different seeds" in notes_of(ds)[0]
-
-
 def test_hostile_names_are_only_text(tmp_path):
     names = ["<script>alert(1)</script>", "a/../b\nc", "nul\0", "half\ud800", "", "${x}{{7*7}}"]
     logs = [make_log(name, ident=str(i), values=(0.1, 0.2, 0.3 + i / 100),
@@ -249,14 +226,25 @@ def test_items_of_a_validation_set(log, items):
     assert build_sweep([log, make_log("cbs_p1_np32_nr8")])["n_items"].values.tolist() == [items]
 
 
-def test_one_impossible_run_does_not_stop_the_others():
-    ds = build_sweep([make_log(), ODD])
-    assert ds["run"].values.tolist() == ["cbs_p1_np16_nr8"]
-    assert "left out: run odd (odd): n_prompts is 0 in its configuration" in notes_of(ds)[0]
-
-
 ODD = make_log("odd", config={"n_prompts": 0, "n_rollouts": 8})
 BACKWARDS = [0.5, 0.6], [100, 10], [110, 12]
+AGAIN = make_log("cbs_p1_np16_nr8#2", settings={"n_prompts": 16, "n_rollouts": 8})
+
+
+@pytest.mark.parametrize(("logs", "n_kept", "said"), [
+    ([make_log(), make_log("debug"), make_log("cbs_p1_np0_nr8")], 1,
+     "runs left out: 2, no batch size in settings, configuration or name: debug, cbs_p1_np0_nr8"),
+    ([make_log(), ODD], 1, "left out: run odd (odd): n_prompts is 0 in its configuration; valid"),
+    ([*(make_log(values=(0.1, 0.2, v), ident=str(v)) for v in (0.3, 0.4, 0.5)), AGAIN], 4,
+     "3 runs are called cbs_p1_np16_nr8; they are kept apart"),
+    ([make_log(f"cbs_p1_np16_nr8_s{s}", steps=range(4), values=(0.1, 0.2, 0.3, 0.4))
+      for s in (1, 2)], 2, "hold the same curve under different seeds"),
+])
+def test_runs_left_out_and_kept_apart_are_named(logs, n_kept, said):
+    ds = build_sweep(logs)
+    assert len(set(ds["run"].values.tolist())) == n_kept
+    (note,) = notes_of(ds)
+    assert said in note
 
 
 @pytest.mark.parametrize(("logs", "message"), [
