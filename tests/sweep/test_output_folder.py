@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
+from unittest import mock
 
 import pytest
-from signals import PATIENCE, usual_signals
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.sweep.output_folder import MANIFEST, growing_folder, named_files, output_folder
@@ -160,63 +158,66 @@ def test_a_folder_that_grows_keeps_its_files_and_knows_them(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-# Stops at the n-th renaming or making of a folder, or while the block writes.
-CHILD = """
-    import os, sys, time
-    from pathlib import Path
-    from cbsbayes._command import run_command
-    from cbsbayes.sweep.output_folder import output_folder
-
-    def stop():
-        print("here", flush=True)
-        time.sleep(900)
-
-    target, where = Path(sys.argv[1]), sys.argv[2]
-    real = Path.rename
-    def rename(self, to):
-        if where == "before " + Path(to).name.lstrip("."):
-            stop()
-        real(self, to)
-        if where == "after " + Path(to).name.lstrip("."):
-            stop()
-    Path.rename = rename
-
-    def body():
-        with output_folder(target, "cbsbayes.fit") as new:
-            (new / "page").write_text("new")
-            if where == "writing":
-                stop()
-        return 0
-    sys.exit(run_command(body, "cbsbayes.fit"))
-"""
 STAGES = ["writing", "before out.cbsbayes-old", "after out.cbsbayes-old", "after out"]
 
 
-@pytest.mark.parametrize(("number", "where"), [
-    (signal.SIGTERM, "writing"), *itertools.product([signal.SIGINT, signal.SIGKILL], STAGES)])
-def test_stopped_at_any_stage_the_folder_is_old_or_new_and_whole(out, number, where):
+def work(target, where, stop):
+    """Replace a folder and stop while the block writes, or before or after a renaming."""
+    rename = Path.rename
+
+    def stopping(path, to):
+        if where == f"before {Path(to).name.lstrip('.')}":
+            stop()
+        rename(path, to)
+        if where == f"after {Path(to).name.lstrip('.')}":
+            stop()
+
+    with mock.patch.object(Path, "rename", stopping), output_folder(target, COMMAND) as new:
+        (new / "page").write_text("new")
+        if where == "writing":
+            stop()
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def assert_new(out):
+    assert (out / "page").read_text() == "new"
+    assert json.loads((out / MANIFEST).read_text())["files"].keys() == {"page"}
+    assert (out / "notes.txt").read_text() == "mine"
+    assert not (out / "figures").exists()
+
+
+@pytest.mark.parametrize("where", STAGES)
+def test_interrupted_at_any_stage_the_folder_is_old_or_new_and_whole(out, where):
     (out / "notes.txt").write_text("mine")
     before = tree(out.parent)
-    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(CHILD), str(out), where],
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          preexec_fn=usual_signals) as child:
-        assert child.stdout.readline() == "here\n"
-        child.send_signal(number)
-        _, err = child.communicate(timeout=PATIENCE)
-    if number == signal.SIGKILL:
-        assert child.returncode == -number
-        write(out.parent / "another", page="x")  # of other folders nothing is cleared up
-        assert len(list(out.parent.iterdir())) > 2
-        write(out, page="new")
-    else:
-        assert child.returncode == 128 + number
-        assert err.count("\n") == 1
-        assert "every output is whole: as it was before, or finished" in err
-        assert len(list(out.parent.iterdir())) == 1
-    if where == "after out" or number == signal.SIGKILL:
-        assert (out / "page").read_text() == "new"
-        assert json.loads((out / MANIFEST).read_text())["files"].keys() == {"page"}
-        assert (out / "notes.txt").read_text() == "mine"
-        assert not (out / "figures").exists()
+    with pytest.raises(KeyboardInterrupt):
+        work(out, where, interrupt)
+    if where == "after out":
+        assert_new(out)
+        assert list(out.parent.iterdir()) == [out]
     else:
         assert tree(out.parent) == before
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path += sys.argv[3:]
+from test_output_folder import work
+work(Path(sys.argv[1]), sys.argv[2], lambda: os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+@pytest.mark.parametrize("where", STAGES)
+def test_what_a_killed_command_left_is_cleared_up_by_the_next(out, where):
+    (out / "notes.txt").write_text("mine")
+    done = subprocess.run([sys.executable, "-c", KILLED, out, where, Path(__file__).parent],
+                          check=False, timeout=900)
+    assert done.returncode == -signal.SIGKILL
+    write(out.parent / "another", page="x")  # of other folders nothing is cleared up
+    assert len(list(out.parent.iterdir())) > 2
+    write(out, page="new")
+    assert_new(out)
