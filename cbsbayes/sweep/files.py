@@ -8,7 +8,6 @@ and compared, and only then given the name (`os.replace`); the folder is flushed
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -187,8 +186,7 @@ def read_sweep(path: str | os.PathLike[str]) -> xr.Dataset:
 def write_tree(tree: xr.DataTree, path: str | os.PathLike[str]) -> Path:
     """Write a tree as netCDF, whole or not at all, with the digest of its content.
 
-    Attributes that netCDF cannot hold are stored as text: None as ``""``, truth values as 0/1,
-    anything else as JSON.
+    Attributes must be text or numbers, as netCDF holds them.
 
     Raises
     ------
@@ -197,11 +195,11 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str]) -> Path:
     OSError
         If the disk refuses; the old file is then untouched.
     """
-    safe = tree.map_over_datasets(_with_safe_attrs)
-    safe.attrs["digest"] = _tree_digest(safe)
-    content = bytes(safe.to_netcdf(engine=_ENGINE))
+    bare = tree.map_over_datasets(xr.Dataset.drop_encoding)
+    bare.attrs["digest"] = _tree_digest(bare)
+    content = bytes(bare.to_netcdf(engine=_ENGINE))
     with xr.open_datatree(content, engine=_ENGINE) as again:
-        if _tree_digest(again) != safe.attrs["digest"]:
+        if _tree_digest(again) != bare.attrs["digest"]:
             raise CBSDataError("the tree does not survive netCDF unchanged (digests differ); its "
                                "variables hold something netCDF cannot, e.g. odd text")
     return write_whole(path, content)
@@ -237,7 +235,7 @@ def _tree_digest(tree: xr.DataTree) -> str:
         ds = node.to_dataset(inherit=False)
         attrs = {"": ds.attrs, **{str(k): v.attrs for k, v in ds.variables.items()}}
         head[node.path] = [content_digest(ds, {}), {
-            name: {str(key): np.asarray(value).tolist() for key, value in found.items()
+            name: {str(key): np.squeeze(value).tolist() for key, value in found.items()
                    if key != "digest"} for name, found in attrs.items()}]
     return content_digest(xr.Dataset(), head)
 
@@ -261,24 +259,6 @@ def _loaded[T](path: str | os.PathLike[str], load: Callable[[Path], T]) -> tuple
         reason = str(error.args[0] if error.args else error).splitlines()[0]
         raise CBSDataError(f"{file} cannot be read as netCDF ({reason}); the file is damaged: "
                            "restore it or make it again") from error
-
-
-def _with_safe_attrs(ds: xr.Dataset) -> xr.Dataset:
-    ds = ds.copy().drop_encoding()
-    ds.attrs = {str(key): _safe(value) for key, value in ds.attrs.items()}
-    for variable in ds.variables.values():
-        variable.attrs = {str(key): _safe(value) for key, value in variable.attrs.items()}
-    return ds
-
-
-def _safe(value: Any) -> Any:
-    if value is None:
-        return ""
-    if isinstance(value, bool | np.bool_):
-        return int(value)
-    if isinstance(value, str | int | float | np.number | np.ndarray):
-        return value
-    return json.dumps(value, default=str, ensure_ascii=False)
 
 
 def _sweep_stale(target: Path) -> None:
