@@ -31,7 +31,7 @@ import xarray as xr
 from cbsbayes.decisions.candidates import Choices, Request, candidates, tried_runs
 from cbsbayes.decisions.information import planned_quantity
 from cbsbayes.decisions.next_runs import plan_runs
-from cbsbayes.decisions.step_times import sample_cost
+from cbsbayes.decisions.step_times import Cost
 from cbsbayes.inference.nuts import SamplerSettings
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
@@ -129,7 +129,7 @@ def planned_run(state: Known, seed: int, rule: str) -> tuple[int, int, int]:
     """Return batch and length of the run ranked first per sample, or of any."""
     choices = Choices(PROMPTS, GROUPS, every=EVERY)
     if rule == "random":
-        options = candidates(state.fit, tried_runs(state.fit), choices, sample_cost(), TARGET, seed)
+        options = candidates(state.fit, tried_runs(state.fit), choices, Cost(), TARGET, seed)
         options = options[options["total_batch"] <= LARGEST]
         drawn = options.iloc[np.random.default_rng([seed, 5]).integers(len(options))]
         return int(drawn["n_prompts"]), int(drawn["n_rollouts"]), int(drawn["updates"])

@@ -14,18 +14,9 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from cbsbayes._command import exit_status, print_result, run_main
 from cbsbayes.errors import CBSDataError
-
-if TYPE_CHECKING:
-    from cbsbayes.decisions.budget import Budget
-    from cbsbayes.decisions.decision import Decision
-    from cbsbayes.decisions.front import Target
-    from cbsbayes.decisions.splits import Costs
-    from cbsbayes.decisions.time_to_target import TimeAnswer
-    from cbsbayes.posterior.fit import Fit
 
 __all__ = ["main"]
 
@@ -41,88 +32,62 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     from cbsbayes.decisions.batches import find_fits, one_threshold
     from cbsbayes.decisions.decision import decide
+    from cbsbayes.decisions.front import Target
+    from cbsbayes.decisions.time_to_target import Budget, answer_times
     from cbsbayes.posterior.fit import Fit
     from cbsbayes.report.allocate import allocate_page
     from cbsbayes.report.facts import Facts
     from cbsbayes.report.page import write_page
     from cbsbayes.sweep.output_folder import output_folder
 
+    asked = {name: value for name, value in vars(options).items()
+             if value not in (None, False) and name not in _NOT_ASKED}
     with output_folder(options.output, "cbsbayes.allocate") as folder:
         paths = find_fits([options.fit])
         if len(paths) > 1:
             raise CBSDataError(
                 f"{options.fit} holds the fits of {len(paths)} groups, which are never pooled; "
                 f"give one of them: {', '.join(str(p.parent) for p in paths)}")
-        fit = Fit.load(paths[0])
-        target, costs = _target(options), _costs(options)
-        budget = _budget(options)
-        times = _times(fit, options, budget, one_threshold(fit, options.threshold))
-        decision = decide(fit, batch=options.batch, threshold=options.threshold, target=target,
-                          budget=budget, costs=costs, left_out=options.check,
+        fit, kind = Fit.load(paths[0]), "samples" if options.target_updates is None else "updates"
+        most = getattr(options, f"target_{kind}")  # a probability is refused in any case:
+        target = Target(kind, 1.0 if most is None else most, options.probability)
+        cost_ratio = _cost_ratio(options)
+        budget = Budget(options.samples, options.gpu_hours, options.money, options.deadline,
+                        tuple(options.gpus or ()), options.price)
+        timed = answer_times(
+            fit, budget, threshold=one_threshold(fit, options.threshold),
+            probability=options.probability) if {"clock", *_TIMES} & set(asked) else None
+        decision = decide(fit, batch=options.batch, threshold=options.threshold,
+                          target=None if most is None else target, budget=budget,
+                          cost_ratio=cost_ratio, left_out=options.check,
                           more_updates=None if options.schedule is None else options.schedule / 100)
-        decision.tables.update({} if isinstance(times, str) else times.tables)
-        asked = {name: value for name, value in vars(options).items()
-                 if value not in (None, False) and name not in _NOT_ASKED}
-        page = allocate_page(Facts(fit, decision.threshold), decision, times, folder,
+        decision.tables.update(timed.tables if timed else {})
+        page = allocate_page(Facts(fit, decision.threshold), decision, timed, folder,
                              {"command": options.command, "asked": asked})
         write_page(page, folder, decision.tables)
-    tables = [table for section in page.sections for table in section.tables.values()]
-    print_result(options, _as_json(fit, decision, page.answer, page.cautions), page.asked,
-                 page.answer, page.cautions, tables)
+    record = {
+        "group": fit.group, "law": fit.law.name, "total_batch": decision.batch.total,
+        "total_batch_reason": decision.batch.reason, "threshold": decision.threshold,
+        "sampling_passed": fit.verdict["sampling"]["passed"], "sentences": page.answer,
+        "notes": page.cautions,
+        "tables": {name: json.loads(table.to_json(orient="records"))
+                   for name, table in decision.tables.items()}}
+    print_result(options, record, page.asked, page.answer, page.cautions,
+                 [table for section in page.sections for table in section.tables.values()])
     return exit_status([fit])
 
 
-def _target(options: argparse.Namespace) -> Target | None:
-    from cbsbayes.decisions.front import Target
+def _cost_ratio(options: argparse.Namespace) -> float | None:
+    from cbsbayes.decisions.batches import positive
 
-    asked = [(kind, value) for kind in ("updates", "samples")
-             if (value := getattr(options, f"target_{kind}")) is not None]
-    kind, value = (asked or [("updates", 1.0)])[0]
-    target = Target(kind, value, options.probability)  # refuses a probability in any case
-    return target if asked else None
-
-
-def _costs(options: argparse.Namespace) -> Costs | None:
-    from cbsbayes.decisions.splits import Costs
-
-    prompt, rollout = options.prompt_cost, options.rollout_cost
-    if prompt is None and rollout is None:
+    if options.prompt_cost is None and options.rollout_cost is None:
         return None
-    if prompt is None or rollout is None:
+    if options.prompt_cost is None or options.rollout_cost is None:
         raise CBSDataError("--prompt-cost and --rollout-cost go together; valid: both, in the same "
                            "unit (only their ratio counts)")
-    return Costs(prompt, rollout)
-
-
-def _budget(options: argparse.Namespace) -> Budget:
-    from cbsbayes.decisions.budget import Budget
-    from cbsbayes.decisions.time_to_target import Limits, Machine
-
-    return Budget(options.samples, Limits(options.gpu_hours, options.money, options.deadline),
-                  Machine(tuple(options.gpus or ()), options.price))
-
-
-def _times(
-    fit: Fit, options: argparse.Namespace, budget: Budget, threshold: float
-) -> TimeAnswer | str:
-    """Return times to the target where they were asked for."""
-    if not options.clock and all(getattr(options, name) is None for name in _TIMES):
-        return ""
-    from cbsbayes.decisions.time_to_target import answer_times
-
-    return answer_times(fit, budget.machine, budget.limits, threshold=threshold,
-                        probability=options.probability)
-
-
-def _as_json(
-    fit: Fit, decision: Decision, lines: Sequence[str], notes: Sequence[str]
-) -> dict[str, Any]:
-    tables = {name: json.loads(table.to_json(orient="records"))
-              for name, table in decision.tables.items()}
-    return {"group": fit.group, "law": fit.law.name, "total_batch": decision.batch.total,
-            "total_batch_reason": decision.batch.reason, "threshold": decision.threshold,
-            "sampling_passed": bool(fit.verdict["sampling"]["passed"]), "sentences": list(lines),
-            "notes": list(notes), "tables": tables}
+    positive("--prompt-cost", options.prompt_cost)
+    positive("--rollout-cost", options.rollout_cost)
+    return options.prompt_cost / options.rollout_cost
 
 
 if __name__ == "__main__":

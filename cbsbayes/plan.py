@@ -137,11 +137,11 @@ def _holds_fit(path: Path) -> bool:
 
 
 def _cost(options: argparse.Namespace, fit: Fit) -> Cost:
-    from cbsbayes.decisions.step_times import hours_cost, sample_cost, step_time_cost
+    from cbsbayes.decisions.step_times import Cost, hours_cost, step_time_cost
 
     if options.seconds_per_sample is not None:
         return hours_cost(options.seconds_per_sample, options.gpus)
-    return step_time_cost(fit, options.gpus) if options.cost == "gpu-hours" else sample_cost()
+    return step_time_cost(fit, options.gpus) if options.cost == "gpu-hours" else Cost()
 
 
 def _phases(

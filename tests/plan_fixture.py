@@ -11,7 +11,7 @@ from cbsbayes.decisions.batches import COLUMNS
 from cbsbayes.decisions.candidates import Request, TriedRuns
 from cbsbayes.decisions.information import PlannedQuantity
 from cbsbayes.decisions.next_runs import Plan
-from cbsbayes.decisions.step_times import sample_cost
+from cbsbayes.decisions.step_times import Cost
 
 QUANTITY = PlannedQuantity("cbs_prompts", "n_rollouts=8", "prompts", 0.9,
                            np.array([20.0, 22.0, 25.0]), "identified")
@@ -37,4 +37,4 @@ def make_plan(one_axis=False, **changes):
                       25.0, 600.0)
     return replace(Plan(table, runs.reset_index(drop=True),
                         pd.DataFrame(columns=COLUMNS["second_rate"]), QUANTITY, tried,
-                        sample_cost(), Request(runs=2, budget=60000), 0.9), **changes)
+                        Cost(), Request(runs=2, budget=60000), 0.9), **changes)

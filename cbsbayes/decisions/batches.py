@@ -16,13 +16,13 @@ from numpy.typing import ArrayLike
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import batch_axes
-from cbsbayes.posterior.fit import THINNED, Fit, fitted_threshold, middle_threshold
+from cbsbayes.posterior.fit import Fit, fitted_threshold, middle_threshold
 from cbsbayes.posterior.surface import LINES
 from cbsbayes.posterior.tidy import quantiles
 from cbsbayes.sweep.output_folder import named_files
 
-__all__ = ["COLUMNS", "NEW_RUN", "POPULATION", "Line", "as_fit", "batches_run", "find_fits",
-           "find_row", "fitted_threshold", "interval_columns", "label_fits", "log_steps_at",
+__all__ = ["COLUMNS", "NEW_RUN", "POPULATION", "Line", "as_fit", "batches_run", "evenly",
+           "find_fits", "find_row", "fitted_threshold", "interval_columns", "label_fits",
            "middle_threshold", "one_threshold", "positive", "range_of", "share_least",
            "table_of_fit"]
 
@@ -176,6 +176,11 @@ def range_of(batches: ArrayLike, tried: np.ndarray) -> np.ndarray:
     return np.where(known, "tried", np.where(inside, "inside", "extrapolated"))
 
 
+def evenly(values: np.ndarray, most: int) -> np.ndarray:
+    """Return at most so many values, the first and the last among them."""
+    return values[np.unique(np.linspace(0, len(values) - 1, most).round().astype(int))]
+
+
 @dataclass(frozen=True)
 class Line:
     """Batches along one axis, the other held.
@@ -216,13 +221,6 @@ class Line:
         return np.column_stack(np.broadcast_arrays(*axes))
 
 
-def log_steps_at(
-    fit: Fit, batches: np.ndarray, threshold: float, draws: int = THINNED
-) -> np.ndarray:
-    """Return draws of log S at batches, shape (batch, 2), of one threshold: (sample, batch)."""
-    return fit.log_steps(batches[:, 0], batches[:, 1], threshold, draws=draws).values
-
-
 def interval_columns(name: str, draws: np.ndarray, ci_prob: float) -> dict[str, np.ndarray]:
     """Return columns ``name, name_lower, name_upper``: median and interval of draws.
 
@@ -245,9 +243,7 @@ def share_least(values: np.ndarray) -> np.ndarray:
     return np.bincount(best, minlength=values.shape[1]) / len(values)
 
 
-def table_of_fit(
-    fit: Fit, parts: Iterable[pd.DataFrame], name: str, **shared: Any
-) -> pd.DataFrame:
+def table_of_fit(fit: Fit, parts: Iterable[pd.DataFrame], name: str, **shared: Any) -> pd.DataFrame:
     """Return tables below one another, with the fit's group, law and ci_prob and what is shared.
 
     Parameters

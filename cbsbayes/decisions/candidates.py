@@ -166,13 +166,10 @@ def tried_runs(fit: Fit) -> TriedRuns:
     """Return what the runs fitted are."""
     fitted = fit.crossings
     sweep = fit.sweep.sel(run=fitted["run"].values)
-    seeds = (fitted["seed"].values if "seed" in fitted.coords
-             else np.full(fitted.sizes["run"], -1))
-    ends = [fitted["lower"].values.ravel(), fitted["upper"].values.ravel()]
-    ends += [sweep["last_step"].values] if "last_step" in sweep else []
-    updates = np.concatenate(ends)
+    updates = np.concatenate([ends.values.ravel() for ends in (
+        fitted["lower"], fitted["upper"], sweep["last_step"])])
     return TriedRuns(np.column_stack(batch_axes(fitted)),
-                     rounded_rates(fitted["learning_rate"].values), seeds.astype(int),
+                     rounded_rates(fitted["learning_rate"].values), fitted["seed"].values,
                      _every(sweep, fitted), float(updates[np.isfinite(updates)].max()))
 
 
@@ -180,8 +177,8 @@ def _every(sweep: xr.Dataset, fitted: xr.Dataset) -> float:
     """Return the middle distance of evaluations, of a table of crossings of their bounds."""
     if "accuracy" in sweep:
         step = sweep["step"].values
-        there = ~np.isnan(sweep["accuracy"].transpose("run", "metric", "step").values).all(axis=1)
-        gaps = np.concatenate([np.diff(step[row]) for row in there] or [np.array([])])
+        there = sweep["accuracy"].notnull().any("metric").values
+        gaps = np.concatenate([np.diff(step[row]) for row in there])
     else:
         gaps = (fitted["upper"] - fitted["lower"]).values.ravel()
     gaps = gaps[np.isfinite(gaps) & (gaps > 0)]
@@ -230,7 +227,7 @@ def candidates(
     for batch, rate in _runs(fit, tried, choices):
         new = fit.new_run(*batch, learning_rate=rate if fit.law.learning_rate else None,
                           random_seed=random_seed).values[..., 0]
-        beyond = rate < tried.rates.min() or rate > tried.rates.max()
+        beyond, price = rate < tried.rates.min() or rate > tried.rates.max(), cost.draws(*batch)
         shared = {
             "n_prompts": batch[0], "n_rollouts": batch[1], "total_batch": batch[0] * batch[1],
             "learning_rate": rate, "seed": tried.next_seeds((*batch, rate))[0],
@@ -240,15 +237,14 @@ def candidates(
                                  or range_of([batch], tried.batches)[0] == "extrapolated")}
         for length in choices.updates or _lengths(new[:, sorted({target, len(levels) // 2})],
                                                   tried, choices.reach):
-            price = cost.price(*batch, length)
-            if not (np.isfinite(price) and price > 0):
+            total = float(price.mean()) * length
+            if not (np.isfinite(total) and total > 0):
                 raise CBSDataError(f"the price of n_prompts {batch[0]:g}, n_rollouts {batch[1]:g}, "
-                                   f"{length:g} updates is {price:g} {cost.unit}; valid: above 0")
-            ends = interval_columns("cost", cost.draws(*batch) * length, prob)
-            known = cost.step_times is not None
+                                   f"{length:g} updates is {total:g} {cost.unit}; valid: above 0")
+            ends = {} if cost.step_times is None else interval_columns("cost", price * length, prob)
             rows.append({
-                **{name: float(end) if known else np.nan for name, end in ends.items()}, **shared,
-                "updates": length, "cost": price,
+                "cost_lower": np.nan, "cost_upper": np.nan, **ends, **shared,
+                "updates": length, "cost": total,
                 "reach": float((new[:, target] <= np.log(max(length, 1e-9))).mean())})
     return pd.DataFrame(rows)
 
@@ -285,9 +281,7 @@ def second_rate(
     return other.assign(seed=[tried.next_seeds(run)[0] for run in other[AXES].to_numpy()])
 
 
-def _runs(
-    fit: Fit, tried: TriedRuns, choices: Choices
-) -> list[tuple[tuple[float, float], float]]:
+def _runs(fit: Fit, tried: TriedRuns, choices: Choices) -> list[tuple[tuple[float, float], float]]:
     """Return the batches to choose from, each with the learning rates to choose from."""
     batches = [(float(p), float(g)) for p, g in _batches(fit, tried, choices)]
     if fit.law.learning_rate:

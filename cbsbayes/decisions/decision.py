@@ -22,6 +22,7 @@ import xarray as xr
 
 from cbsbayes.crossings.intervals import INTERVAL, RIGHT, UNUSABLE
 from cbsbayes.decisions.batches import (
+    COLUMNS,
     as_fit,
     batches_run,
     interval_columns,
@@ -29,20 +30,15 @@ from cbsbayes.decisions.batches import (
     share_least,
     table_of_fit,
 )
-from cbsbayes.decisions.budget import Budget, budget_table
+from cbsbayes.decisions.budget import budget_table, schedule_table
 from cbsbayes.decisions.front import Target, front_table, target_table
-from cbsbayes.decisions.schedule import schedule_table
-from cbsbayes.decisions.splits import (
-    BatchChoice,
-    Costs,
-    default_batch,
-    group_size_table,
-    split_table,
-)
+from cbsbayes.decisions.splits import BatchChoice, default_batch, group_size_table, split_table
+from cbsbayes.decisions.time_to_target import Budget
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.nuts import SamplerSettings
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
+from cbsbayes.posterior.tidy import CBS_COLUMNS
 
 __all__ = ["VERDICTS", "Decision", "check_table", "decide", "fit_without",
            "iso_runs", "splits_run"]
@@ -76,16 +72,20 @@ class Decision:
     no_splits: str = ""
     check_trusted: bool = True
 
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a table, without rows where it is absent."""
+        return self.tables.get(name, pd.DataFrame(columns=COLUMNS.get(name, CBS_COLUMNS)))
+
     def at_threshold(self, name: str) -> pd.DataFrame:
-        """Return the rows of a table at the decision's threshold; none where it is absent."""
-        table = self.tables.get(name, pd.DataFrame({"threshold": []}))
+        """Return the rows of a table at the decision's threshold."""
+        table = self.table(name)
         return table[np.isclose(table["threshold"].astype(float), self.threshold)]
 
 
 def decide(
     fit: Fit | str | os.PathLike[str], *, batch: int | None = None,
     threshold: float | None = None, target: Target | None = None, budget: Budget | None = None,
-    costs: Costs | None = None, left_out: bool = False, more_updates: float | None = None,
+    cost_ratio: float | None = None, left_out: bool = False, more_updates: float | None = None,
 ) -> Decision:
     """Return everything a fit says about which batch to run.
 
@@ -101,8 +101,8 @@ def decide(
         Updates or samples to be met.
     budget : Budget, optional
         Which batch, at which learning rate, reaches most with it.
-    costs : Costs, optional
-        Of a prompt and of a rollout.
+    cost_ratio : float, optional
+        Cost of a prompt (prefill) over that of a rollout (decoding).
     left_out : bool
         Whether runs of that batch are predicted by a fit that left them out, which is sampled
         anew; otherwise this fit predicts them, and the table says that it had seen them.
@@ -127,15 +127,15 @@ def decide(
         if batch is not None:
             raise
         no_splits = str(error)
-    group_sizes = group_size_table(fit, costs)
-    if costs is not None and group_sizes.empty:
+    group_sizes = group_size_table(fit, cost_ratio)
+    if cost_ratio is not None and group_sizes.empty:
         raise CBSDataError(f"costs were given, but the law {fit.law.name} has no group size to "
                            "choose; leave them out, or fit a two-axis law")
     if not group_sizes.empty:
         tables["group_size"] = group_sizes[group_sizes["threshold"].isin(levels)]
     if target is not None:
         tables["targets"] = target_table(fit, target, levels)
-    if budget is not None and budget.amounts():
+    if budget is not None and budget.amounts:
         tables["budget"] = budget_table(fit, budget)
     if more_updates is not None:
         best = _best_split(fit, choice.total, tables.get("splits"), levels[-1])
@@ -205,7 +205,7 @@ def fit_without(fit: Fit, total: int) -> Fit:
         rule="isotonic" if settings["rule"] == "table" else settings["rule"],
         ci_prob=settings["ci_prob"], alternatives=False,
         sampler=SamplerSettings(chains=2, random_seed=int(settings["random_seed"])),
-        ceiling_by_group=bool(settings.get("ceiling_by_group", False)))
+        ceiling_by_group=settings.get("ceiling_by_group", False))
 
 
 def check_table(fit: Fit, total: int, predictor: Fit | None = None) -> pd.DataFrame:
@@ -236,41 +236,32 @@ def check_table(fit: Fit, total: int, predictor: Fit | None = None) -> pd.DataFr
         If fewer than two splits were run.
     """
     runs, by = iso_runs(fit, total), fit if predictor is None else predictor
-    seed = int(fit.settings.get("random_seed", 0))
-    tables = [_beside_prediction(
-        by, threshold, _observed(runs.sel(threshold=threshold, method="nearest")), seed)
-        for threshold in by.thresholds.tolist()]
+    tables = [_beside_prediction(by, threshold, _observed(
+        runs.sel(threshold=threshold, method="nearest"))) for threshold in by.thresholds.tolist()]
     return table_of_fit(fit, tables, "iso_batch", total_batch=total,
                         applies_to="mean of new runs", runs_seen=predictor is None)
 
 
 def _observed(at: xr.Dataset) -> pd.DataFrame:
     """Return a row per split run: its runs and the mean log bounds of their crossings."""
-    known = at.isel(run=np.flatnonzero(at["status"].values != UNUSABLE))
-    status = known["status"].values
+    table = at.to_dataframe()
+    table = table[table["status"] != UNUSABLE]
     with np.errstate(divide="ignore"):
-        lower, upper = np.log(known["lower"].values), np.log(known["upper"].values)
-    middle = np.where(status == INTERVAL, 0.5 * (lower + upper), np.nan)
-    table = pd.DataFrame({"n_prompts": known["n_prompts"].values,
-                          "n_rollouts": known["n_rollouts"].values, "lower": lower,
-                          "rate": known["learning_rate"].values,
-                          "upper": upper, "middle": middle, "not_reached": status == RIGHT})
-    by = table.groupby(["n_rollouts", "n_prompts"])
-    means = by[["lower", "upper"]].mean()
-    means["middle"] = by["middle"].agg(lambda values: values.mean(skipna=False))
-    return means.assign(n_runs=by.size(), n_not_reached=by["not_reached"].sum(),
-                        rates=by["rate"].agg(list)).reset_index()
+        table[["lower", "upper"]] = np.log(table[["lower", "upper"]])
+    table["middle"] = (0.5 * (table["lower"] + table["upper"])).where(table["status"] == INTERVAL)
+    by = table.assign(not_reached=table["status"] == RIGHT).groupby(["n_rollouts", "n_prompts"])
+    return by[["lower", "upper", "middle"]].mean(skipna=False).assign(
+        n_runs=by.size(), n_not_reached=by["not_reached"].sum(),
+        rates=by["learning_rate"].agg(list)).reset_index()
 
 
-def _beside_prediction(
-    by: Fit, threshold: float, observed: pd.DataFrame, random_seed: int
-) -> pd.DataFrame:
+def _beside_prediction(by: Fit, threshold: float, observed: pd.DataFrame) -> pd.DataFrame:
     """Return the columns of one threshold: what was observed, predicted, and the verdict."""
     prompts, rollouts, n_runs = (observed[name].to_numpy() for name in
                                  ("n_prompts", "n_rollouts", "n_runs"))
     rates = np.concatenate(observed["rates"].tolist()) if by.law.learning_rate else None
     runs = by.new_run(np.repeat(prompts, n_runs), np.repeat(rollouts, n_runs), threshold,
-                      learning_rate=rates, random_seed=random_seed).values
+                      learning_rate=rates, random_seed=by.settings["random_seed"]).values
     mean = np.add.reduceat(runs, np.cumsum(n_runs) - n_runs, axis=1) / n_runs
     ends = interval_columns("predicted", mean, float(by.settings["ci_prob"]))
     reached = observed["middle"].notna().all()  # else the least of the means is not known

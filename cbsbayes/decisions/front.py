@@ -19,6 +19,7 @@ samples
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +33,6 @@ from cbsbayes.decisions.batches import (
     Line,
     batches_run,
     interval_columns,
-    log_steps_at,
     positive,
     range_of,
     table_of_fit,
@@ -102,7 +102,8 @@ def front_table(fit: Fit, thresholds: Sequence[float]) -> pd.DataFrame:
     tables = []
     for threshold in thresholds:
         for kind, batches in (("tried", tried), ("curve", _curve(fit, threshold, tried))):
-            log_steps, total = log_steps_at(fit, batches, threshold), batches.prod(axis=1)
+            log_steps = fit.log_steps(*batches.T, threshold).values
+            total = batches.prod(axis=1)
             steps = np.exp(log_steps)
             tables.append(pd.DataFrame({
                 "threshold": threshold, "kind": kind, "n_prompts": batches[:, 0],
@@ -217,7 +218,7 @@ def _p_met(
     if target.kind == "samples":
         limit -= np.log(batches.prod(axis=1))
     if applies_to == POPULATION:
-        return (log_steps_at(fit, batches, threshold) <= limit).mean(axis=0)
+        return (fit.log_steps(*batches.T, threshold).values <= limit).mean(axis=0)
     n = fit.crossings.sizes["run"]  # so often, and every replicate is taken once
     prompts, rollouts = np.repeat(batches, n, axis=0).T
     log_steps = fit.new_run(prompts, rollouts, threshold).values
@@ -246,18 +247,17 @@ def _ends(
         ends["largest"] = (good[-1], 1)
     for end, (k, step) in ends.items():
         size = int(grid[k])
-        bad = int(grid[k + step]) if 0 <= k + step < len(grid) else size
-        while abs(size - bad) > 1:
-            middle = (size + bad) // 2
-            enough = chance([middle])[0] >= target.probability
-            size, bad = (middle, bad) if enough else (size, middle)
+        bad = int(grid[k + step]) if 0 <= k + step < len(grid) else size + step
+        sizes = range(bad - step, size - step, -step)  # up to one that meets it
+        size = sizes[bisect_left(sizes, target.probability, hi=len(sizes) - 1,
+                                 key=lambda size: chance([size])[0])]
         yield shared | {"end": end, "p_met": float(chance([size])[0]),
                         **_batch(fit, threshold, line.batches([size]))}
 
 
 def _batch(fit: Fit, threshold: float, batch: np.ndarray) -> dict[str, Any]:
     """Return the columns of one batch, shape (1, 2)."""
-    steps = np.exp(log_steps_at(fit, batch, threshold)[:, 0])
+    steps = np.exp(fit.log_steps(*batch[0], threshold).values[:, 0])
     tried, (prompts, rollouts) = batches_run(fit.crossings), batch[0].astype(int).tolist()
     axes = {} if (tried[:, 1] == 1).all() else {"n_prompts": prompts, "n_rollouts": rollouts}
     return axes | {"total_batch": prompts * rollouts, "range": str(range_of(batch, tried)[0]),

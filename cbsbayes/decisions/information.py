@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -155,8 +156,7 @@ def _best_known(fit: Fit, status: Mapping[float, str]) -> float:
         status.get(t, STATUSES[-1])))
 
 
-@dataclass(frozen=True)
-class Moments:
+class Moments(NamedTuple):
     """Variance of a quantity given every simulated data set.
 
     Attributes
@@ -174,8 +174,7 @@ class Moments:
     effective: np.ndarray
 
 
-@dataclass(frozen=True)
-class Information:
+class Information(NamedTuple):
     """Expected information in nats, its Monte Carlo error, and the draws behind it.
 
     Attributes
@@ -189,11 +188,6 @@ class Information:
     nats: float
     error: float
     effective: float
-
-    @property
-    def resolved(self) -> bool:
-        """Whether it is above two Monte Carlo errors."""
-        return self.nats > 2.0 * self.error
 
 
 def normal_scores(values: np.ndarray) -> np.ndarray:

@@ -13,8 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,32 +30,23 @@ from cbsbayes.decisions.candidates import (
     tried_runs,
 )
 from cbsbayes.decisions.information import (
-    Information,
     PlannedQuantity,
     expected_information,
     normal_scores,
     planned_quantity,
     posterior_moments,
 )
-from cbsbayes.decisions.step_times import Cost, sample_cost
+from cbsbayes.decisions.step_times import Cost
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.crossing import run_log_likelihoods
 from cbsbayes.models.crossing_data import CrossingData, crossing_data
-from cbsbayes.models.crossing_parameters import CrossingArrays, CrossingParameters, crossing_arrays
+from cbsbayes.models.crossing_parameters import CrossingParameters, crossing_arrays
 from cbsbayes.posterior.fit import Fit, stacked, thinned
 
 __all__ = ["Judge", "Plan", "choose_set", "crossing_bounds", "evaluations",
            "plan_runs"]
 
 _MOST_NUMBERS = 5e8  # of all weights at once, 4 bytes each
-
-
-class Chosen(NamedTuple):
-    """One run of a set: its candidate, what it adds, and what all up to it say together."""
-
-    candidate: int
-    added: Information
-    together: Information
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +118,7 @@ def plan_runs(
         raise CBSDataError(f"the fit is of the {fit.settings['model']} model, a plan needs one of "
                            "the crossing model: its crossings of a new run can be weighed; give "
                            "the sweep, or a fit made with --model crossing")
-    cost, tried = cost or sample_cost(), tried_runs(fit)
+    cost, tried = cost or Cost(), tried_runs(fit)
     if request.choices.every is not None:
         tried = replace(tried, every=request.choices.every)
     quantity = planned_quantity(fit, request.quantity, request.threshold)
@@ -179,6 +169,8 @@ class Judge:
         Which draws runs are simulated from, and which are weighted.
     scores : numpy.ndarray
         Normal scores of the quantity in the latter, shape (draw,).
+    nothing : numpy.ndarray
+        The weights of no data, shape (data, draw).
     """
 
     def __init__(self, fit: Fit, values: np.ndarray, every: float, request: Request) -> None:
@@ -193,23 +185,12 @@ class Judge:
         self.truths = of_new_runs[self._new_runs]
         self.weighted = np.sort(rng.permutation(np.setdiff1d(index, self.truths))[:request.draws])
         self.scores = normal_scores(values[self.weighted])
-        self._draws = stacked(fit.posterior).isel(sample=self.weighted)
-
-    @cached_property
-    def nothing(self) -> np.ndarray:
-        """The weights of no data, shape (data, draw)."""
-        return np.zeros((len(self.truths), len(self.scores)))
-
-    @cached_property
-    def _data(self) -> CrossingData:
-        return replace(crossing_data(self.fit.crossings, self.fit.law), noise=None)
-
-    @cached_property
-    def _model(self) -> tuple[np.ndarray, CrossingArrays]:
-        """Positions of the weighted draws, and the arrays of the runs fitted."""
-        parameters = CrossingParameters(self._data, self.fit.law)
-        draws = self._draws.sel(threshold=self._data.threshold)
-        return parameters.pack(draws), crossing_arrays(parameters)
+        self.nothing = np.zeros((len(self.truths), len(self.scores)))
+        self._data = crossing_data(fit.crossings, fit.law)
+        parameters = CrossingParameters(self._data, fit.law)
+        draws = stacked(fit.posterior).isel(sample=self.weighted)
+        self._positions = parameters.pack(draws.sel(threshold=self._data.threshold))
+        self._arrays = crossing_arrays(parameters)  # of the runs fitted
 
     def weights(self, run: Mapping[Hashable, Any], replicate: int = 0) -> np.ndarray:
         """Return log p of simulated data of a run under every draw, shape (data, draw).
@@ -227,26 +208,25 @@ class Judge:
         batch = (run["n_prompts"], run["n_rollouts"])
         rate = run["learning_rate"] if self.fit.law.learning_rate else None
         new = self.fit.new_run(*batch, learning_rate=rate, random_seed=self.seed + replicate)
-        positions, arrays = self._model
         data = self._simulated(crossing_bounds(new.values[self._new_runs, :, 0], at), batch, rate)
         simulated = crossing_arrays(CrossingParameters(data, self.fit.law))
-        weights = np.column_stack([simulated.weights[:, 0], arrays.weights[:, -1]])
-        return run_log_likelihoods(positions, simulated._replace(weights=weights)).T
+        weights = np.column_stack([simulated.weights[:, 0], self._arrays.weights[:, -1]])
+        return run_log_likelihoods(self._positions, simulated._replace(weights=weights)).T
 
     def _simulated(
         self, bounds: tuple[np.ndarray, np.ndarray, np.ndarray], batch: tuple[float, float],
         rate: float | None,
     ) -> CrossingData:
         """Return simulated runs of one batch as the model's data, in the units of the fit."""
-        dims, n = ("run", "threshold"), len(bounds[0])
-        axes = dict(zip(("n_prompts", "n_rollouts", "total_batch", "learning_rate"),
-                        (*batch, np.prod(batch), np.nan if rate is None else rate), strict=True))
+        n, run = len(bounds[0]), {
+            "n_prompts": batch[0], "n_rollouts": batch[1], "total_batch": batch[0] * batch[1],
+            "learning_rate": np.nan if rate is None else rate}
         crossings = xr.Dataset(
-            {name: (dims, values) for name, values in zip(("lower", "upper", "status"), bounds,
-                                                          strict=True)},
+            {name: (("run", "threshold"), values)
+             for name, values in zip(("lower", "upper", "status"), bounds, strict=True)},
             coords={"run": np.arange(n), "threshold": self._data.threshold,
-                    **{name: ("run", np.full(n, float(size))) for name, size in axes.items()}},
-            attrs={"direction": self.fit.crossings.attrs.get("direction", "increasing")})
+                    **{name: ("run", np.full(n, float(value))) for name, value in run.items()}},
+            attrs=self.fit.crossings.attrs)
         data = crossing_data(crossings, self.fit.law, self._data.threshold_logit)
         shift = data.log_steps_scale - self._data.log_steps_scale
         return replace(
@@ -256,13 +236,16 @@ class Judge:
             log_batch_scale=self._data.log_batch_scale, log_rate_scale=self._data.log_rate_scale,
             log_rate=data.log_rate + data.log_rate_scale - self._data.log_rate_scale)
 
-    def added(
-        self, known: np.ndarray, all_weights: Sequence[np.ndarray]
-    ) -> list[Information]:
-        """Return what data say beyond what is known, both log weights of shape (data, draw)."""
+    def added(self, known: np.ndarray, all_weights: Sequence[np.ndarray]) -> pd.DataFrame:
+        """Return what data say beyond what is known, both log weights of shape (data, draw).
+
+        A row of `Information` for each of the data; it is ``resolved`` above two of its errors.
+        """
         before = posterior_moments(known, self.scores)
-        return [expected_information(before, posterior_moments(known + weights, self.scores))
-                for weights in all_weights]
+        said = pd.DataFrame([
+            expected_information(before, posterior_moments(known + weights, self.scores))
+            for weights in all_weights])
+        return said.assign(resolved=said["nats"] > 2.0 * said["error"])
 
 
 def evaluations(every: float, updates: float) -> np.ndarray:
@@ -300,10 +283,12 @@ def crossing_bounds(
 
 
 def choose_set(
-    judge: Judge, options: pd.DataFrame, all_weights: Sequence[np.ndarray],
-    alone: Sequence[Information], *, runs: int, budget: float,
-) -> list[Chosen]:
-    """Return runs within a budget, each the best beyond those before it.
+    judge: Judge, options: pd.DataFrame, all_weights: Sequence[np.ndarray], alone: pd.DataFrame,
+    *, runs: int, budget: float,
+) -> pd.DataFrame:
+    """Return runs within a budget, a row each: the best beyond those before it.
+
+    Its ``candidate``, what it added to them, and what it says together with them.
 
     Two greedy sets are made, one by information per price and one by information alone; the one
     that says more together is returned. The first alone may leave most of the budget unspent, the
@@ -316,68 +301,61 @@ def choose_set(
         What weighs.
     options : pandas.DataFrame
         The runs to choose from (`candidates`).
-    all_weights, alone : sequence
-        Their weights, and what each says by itself.
+    all_weights, alone
+        Their weights, and what each says by itself (`Judge.added`).
     runs : int
         At most so many.
     budget : float
-        At most so much in all; may be infinite.
+        At most so much in all, and enough for one; may be infinite.
     """
     rules = (True, False) if runs > 1 and np.isfinite(budget) else (True,)
     sets = [_greedy(judge, options, all_weights, alone, (runs, budget), per_price=per_price)
             for per_price in rules]
-    return max(sets, key=lambda chosen: chosen[-1].together.nats if chosen else -np.inf)
+    return max(sets, key=lambda chosen: chosen["together"].iloc[-1])
 
 
 def _greedy(
-    judge: Judge, options: pd.DataFrame, all_weights: Sequence[np.ndarray],
-    alone: Sequence[Information], most: tuple[int, float], *, per_price: bool,
-) -> list[Chosen]:
+    judge: Judge, options: pd.DataFrame, all_weights: Sequence[np.ndarray], alone: pd.DataFrame,
+    most: tuple[int, float], *, per_price: bool,
+) -> pd.DataFrame:
     prices = options["cost"].to_numpy()
     known, (runs, left), gains = judge.nothing, most, alone
-    chosen: list[Chosen] = []
-    while len(chosen) < runs:
-        affordable = prices <= left * (1 + 1e-9)
-        if not affordable.any():
-            break
-        values = np.array([gain.nats for gain in gains]) / (prices if per_price else 1.0)
-        clear = affordable & np.array([gain.resolved for gain in gains])
+    chosen: list[dict[str, float]] = []
+    while len(chosen) < runs and (affordable := prices <= left * (1 + 1e-9)).any():
+        if chosen:
+            gains = judge.added(known, all_weights)
+        values = gains["nats"] / (prices if per_price else 1.0)
+        clear = affordable & gains["resolved"]
         best = int(np.where(clear if clear.any() else affordable, values, -np.inf).argmax())
         # its own data, independent of those all candidates were judged by
         known = known + judge.weights(options.iloc[best].to_dict(), len(chosen) + 1)
-        chosen.append(Chosen(best, gains[best], judge.added(judge.nothing, [known])[0]))
         left -= prices[best]
-        if len(chosen) < runs:
-            gains = judge.added(known, all_weights)
-    return chosen
+        together = judge.added(judge.nothing, [known]).iloc[0]
+        chosen.append({
+            "candidate": best, "added": gains["nats"][best], "added_error": gains["error"][best],
+            "together": together["nats"], "together_error": together["error"],
+            "effective_draws": together["effective"]})
+    return pd.DataFrame(chosen)
 
 
 def _table(
-    options: pd.DataFrame, alone: Sequence[Information], chosen: Sequence[Chosen], budget: float
+    options: pd.DataFrame, alone: pd.DataFrame, chosen: pd.DataFrame, budget: float
 ) -> pd.DataFrame:
-    counts = np.bincount([run.candidate for run in chosen], minlength=len(options))
-    nats, error = (np.array([getattr(info, name) for info in alone]) for name in ("nats", "error"))
     table = options.assign(
-        information=nats, information_error=error, resolved=[info.resolved for info in alone],
-        width_ratio=np.exp(-nats), per_cost=nats / options["cost"],
-        per_cost_error=error / options["cost"],
-        effective_draws=[info.effective for info in alone],
-        affordable=options["cost"] <= budget * (1 + 1e-9), chosen=counts)
+        information=alone["nats"], information_error=alone["error"], resolved=alone["resolved"],
+        width_ratio=np.exp(-alone["nats"]), per_cost=alone["nats"] / options["cost"],
+        per_cost_error=alone["error"] / options["cost"], effective_draws=alone["effective"],
+        affordable=options["cost"] <= budget * (1 + 1e-9),
+        chosen=np.bincount(chosen["candidate"], minlength=len(options)))
     table = table.sort_values(["resolved", "per_cost"], ascending=False, kind="stable")
     return table.assign(rank=np.arange(1, len(table) + 1))[COLUMNS["plan"]].reset_index(drop=True)
 
 
-def _set_table(
-    options: pd.DataFrame, chosen: Sequence[Chosen], tried: TriedRuns
-) -> pd.DataFrame:
-    table = options.iloc[[run.candidate for run in chosen]].reset_index(drop=True)
+def _set_table(options: pd.DataFrame, chosen: pd.DataFrame, tried: TriedRuns) -> pd.DataFrame:
+    table = options.iloc[chosen["candidate"]].reset_index(drop=True)
     again = table.groupby(AXES, dropna=False).cumcount()  # of one batch: other seeds
     seeds = [tried.next_seeds(run, k + 1)[k] for run, k in zip(
         table[AXES].to_numpy(), again, strict=True)]
-    return table.assign(
+    return table.join(chosen).assign(
         order=np.arange(1, len(table) + 1), seed=seeds, cost_so_far=table["cost"].cumsum(),
-        added=[run.added.nats for run in chosen], added_error=[run.added.error for run in chosen],
-        together=[run.together.nats for run in chosen],
-        together_error=[run.together.error for run in chosen],
-        width_ratio=[float(np.exp(-run.together.nats)) for run in chosen],
-        effective_draws=[run.together.effective for run in chosen])[COLUMNS["runs"]]
+        width_ratio=np.exp(-chosen["together"]))[COLUMNS["runs"]]

@@ -39,8 +39,6 @@ from cbsbayes.decisions.batches import (
     batches_run,
     find_row,
     interval_columns,
-    log_steps_at,
-    positive,
     range_of,
     share_least,
     table_of_fit,
@@ -53,8 +51,8 @@ from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.quantities import Quantity, best_rollouts
 from cbsbayes.posterior.tidy import CBS_COLUMNS, tidy
 
-__all__ = ["CLOSE", "BatchChoice", "Costs", "candidate_splits", "default_batch",
-           "group_size_table", "judge", "split_status", "split_table"]
+__all__ = ["CLOSE", "BatchChoice", "candidate_splits", "default_batch", "group_size_table",
+           "judge", "split_status", "split_table"]
 
 CLOSE = 0.05  # a split is close to the best while it loses at most this share of updates
 _DRAWS = 4000  # the error of a probability by chance stays below .01
@@ -216,7 +214,7 @@ def split_table(fit: Fit, total: int, thresholds: Sequence[float]) -> pd.DataFra
     where = range_of(splits, tried)
     tables = []
     for threshold in thresholds:
-        log_steps = log_steps_at(fit, splits, threshold, _DRAWS)
+        log_steps = fit.log_steps(*splits.T, threshold, draws=_DRAWS).values
         steps = pd.DataFrame(interval_columns("steps", np.exp(log_steps), prob))
         judged = judge(log_steps, where != "extrapolated", prob)
         status = split_status(fit, threshold)
@@ -229,39 +227,16 @@ def split_table(fit: Fit, total: int, thresholds: Sequence[float]) -> pd.DataFra
     return table_of_fit(fit, tables, "splits", total_batch=total, applies_to=POPULATION)
 
 
-@dataclass(frozen=True)
-class Costs:
-    """What a prompt (prefill) and a rollout (decoding) cost, both in the same unit.
-
-    Raises
-    ------
-    CBSDataError
-        If one is not positive and finite.
-    """
-
-    prompt: float
-    rollout: float
-
-    def __post_init__(self) -> None:
-        """Refuse what is no cost."""
-        positive("--prompt-cost", self.prompt)
-        positive("--rollout-cost", self.rollout)
-
-    @property
-    def ratio(self) -> float:
-        """Cost of a prompt over that of a rollout."""
-        return self.prompt / self.rollout
-
-
-def group_size_table(fit: Fit, costs: Costs | None = None) -> pd.DataFrame:
+def group_size_table(fit: Fit, cost_ratio: float | None = None) -> pd.DataFrame:
     """Return the cheapest group sizes, a row per threshold, in the columns of ``cbs.csv``.
 
     Parameters
     ----------
     fit : Fit
         The fit.
-    costs : Costs, optional
-        Adds rows ``best_n_rollouts_at_cost``, whose ``at`` holds the ratio of the costs.
+    cost_ratio : float, optional
+        Cost of a prompt (prefill) over that of a rollout (decoding): adds rows
+        ``best_n_rollouts_at_cost``, whose ``at`` holds it.
 
     Returns
     -------
@@ -275,12 +250,13 @@ def group_size_table(fit: Fit, costs: Costs | None = None) -> pd.DataFrame:
         If costs are given for a fit with a ceiling for every group size.
     """
     if SATURATION in fit.posterior:
-        if costs is not None:
+        if cost_ratio is not None:
             raise CBSDataError("costs were given, but the fit has a ceiling for every group size, "
                                "with which no group size is the cheapest at every budget; leave "
                                f"the costs out, or fit without {OPTION}")
         return fit.cbs[fit.cbs["quantity"] == "best_n_rollouts"].reset_index(drop=True)
-    found, before = (_group_sizes(fit.law, draws, costs) for draws in (fit.posterior, fit.prior))
+    found, before = (_group_sizes(fit.law, draws, cost_ratio)
+                     for draws in (fit.posterior, fit.prior))
     table = tidy(found, before, fit.settings["ci_prob"]).assign(
         group=fit.group, law=fit.law.name)[CBS_COLUMNS]
     if (np.ptp(batches_run(fit.crossings), axis=0) == 0).any():
@@ -289,13 +265,13 @@ def group_size_table(fit: Fit, costs: Costs | None = None) -> pd.DataFrame:
     return table
 
 
-def _group_sizes(law: Law, draws: xr.Dataset, costs: Costs | None) -> list[Quantity]:
+def _group_sizes(law: Law, draws: xr.Dataset, cost_ratio: float | None) -> list[Quantity]:
     found = []
     if law.needs_baseline_group:
         found.append(Quantity("best_n_rollouts", "", "rollouts", best_rollouts(draws)))
-    if law.two_axis and costs is not None:
-        size = (best_rollouts(draws, costs.ratio) if law.group_baseline else
-                (draws["B_rollout"] / draws["B_prompt"] * costs.ratio).clip(min=1.0) ** 0.5)
-        found.append(Quantity("best_n_rollouts_at_cost", f"prompt_over_rollout={costs.ratio:.6g}",
+    if law.two_axis and cost_ratio is not None:
+        size = (best_rollouts(draws, cost_ratio) if law.group_baseline else
+                (draws["B_rollout"] / draws["B_prompt"] * cost_ratio).clip(min=1.0) ** 0.5)
+        found.append(Quantity("best_n_rollouts_at_cost", f"prompt_over_rollout={cost_ratio:.6g}",
                               "rollouts", size))
     return found

@@ -15,7 +15,7 @@ GPU-hours from these step times, the same that ``allocate --clock`` answers with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.decisions.batches import COLUMNS, batches_run, positive, range_of
+from cbsbayes.decisions.batches import batches_run, positive, range_of
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.nuts import MAX_R_HAT, SamplerSettings, sample_density
 from cbsbayes.models.laws import batch_axes
@@ -40,8 +40,7 @@ from cbsbayes.posterior.quantities import Quantity
 from cbsbayes.posterior.tidy import tidy
 
 __all__ = ["Cost", "StepTimes", "SweepStepTimes", "fit_step_times",
-           "hours_cost", "sample_cost", "step_time_cost", "step_time_table", "step_times_of",
-           "step_times_of_sweep"]
+           "hours_cost", "step_time_cost", "step_times_of", "step_times_of_sweep"]
 
 _MEANING = {
     "t_0": ("seconds", "floor of a trainer step"),
@@ -89,7 +88,10 @@ class StepTimes:
         return self.draws[name].values.reshape(-1)
 
     def table(self, ci_prob: float) -> pd.DataFrame:
-        """Return the coefficients, κ and the spread of runs; see `cbsbayes.posterior.tidy.tidy`."""
+        """Return the coefficients, κ and the spread of runs; see `cbsbayes.posterior.tidy.tidy`.
+
+        A coefficient that may be 0 has an upper bound only.
+        """
         names = (*self.names, "kappa", "sigma_time")
         found, before = ([Quantity(name, "", _MEANING[name][0], draws[name],
                                    log_scale=name != "kappa") for name in names]
@@ -121,11 +123,8 @@ def fit_step_times(
     data = step_time_data(seconds, terms)
     center, sd = prior_scale(data)
 
-    def density(position: np.ndarray) -> tuple[float, np.ndarray]:
-        return log_density(position, data)
-
     settings = SamplerSettings(draws=500, tune=300, random_seed=random_seed)
-    found = sample_density(density, center, sd, settings)
+    found = sample_density(lambda position: log_density(position, data), center, sd, settings)
     rng = np.random.default_rng(random_seed)
     prior = prior_parameters(data, (1, _PRIOR_DRAWS), rng)
     return StepTimes(names, *(
@@ -179,15 +178,15 @@ class SweepStepTimes:
         """
         prompts, rollouts = np.asarray(batches, dtype=float).T
         step_prompts = prompts * self.updates_per_step / self.epochs
-        terms = _terms(step_prompts, rollouts, one_axis=self.one_axis)
+        terms = _terms(step_prompts, rollouts, self.model.names)
         terms[:, 1:] /= speed_up
         return self.model.population(terms) / self.updates_per_step
 
 
-def _terms(step_prompts: np.ndarray, rollouts: np.ndarray, *, one_axis: bool) -> np.ndarray:
+def _terms(step_prompts: np.ndarray, rollouts: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     samples = step_prompts * rollouts
-    columns = [np.ones(len(samples)), *([] if one_axis else [step_prompts]), samples]
-    return np.stack(columns, axis=1)
+    of = {"t_0": np.ones(len(samples)), "c_p": step_prompts, "c_r": samples, "c_b": samples}
+    return np.stack([of[name] for name in names], axis=1)
 
 
 @lru_cache(maxsize=4)
@@ -199,7 +198,7 @@ def step_times_of(fit: Fit) -> SweepStepTimes:
     CBSDataError
         If fewer than three of its runs have a step time.
     """
-    return step_times_of_sweep(fit.sweep, random_seed=int(fit.settings.get("random_seed", 0)))
+    return step_times_of_sweep(fit.sweep, random_seed=fit.settings["random_seed"])
 
 
 def step_times_of_sweep(sweep: xr.Dataset, *, random_seed: int = 0) -> SweepStepTimes:
@@ -220,11 +219,9 @@ def step_times_of_sweep(sweep: xr.Dataset, *, random_seed: int = 0) -> SweepStep
     CBSDataError
         If fewer than three runs have a step time.
     """
-    one_axis = bool((sweep["n_prompts"].values < 0).any())
-    names = ("t_0", "c_b") if one_axis else ("t_0", "c_p", "c_r")
+    names = ("t_0", "c_b") if (sweep["n_prompts"].values < 0).any() else ("t_0", "c_p", "c_r")
     runs, left_out = _of_one_machine(_timed_runs(sweep))
-    terms = _terms(runs["step_prompts"].to_numpy(dtype=float),
-                   runs["n_rollouts"].to_numpy(dtype=float), one_axis=one_axis)
+    terms = _terms(*runs[["step_prompts", "n_rollouts"]].to_numpy(dtype=float).T, names)
     model = fit_step_times(runs["seconds"].to_numpy(), terms, names, random_seed=random_seed)
     updates, epochs = (int(runs[name].mode().iloc[0]) for name in ("updates_per_step", "epochs"))
     timed = batches_run(sweep.sel(run=runs["run"].to_numpy()))
@@ -236,10 +233,10 @@ def _timed_runs(sweep: xr.Dataset) -> pd.DataFrame:
     prompts, rollouts = batch_axes(sweep)
     table = pd.DataFrame({
         "run": sweep["run"].values.astype(str), "n_prompts": prompts, "n_rollouts": rollouts,
-        "updates_per_step": _whole(sweep, "updates_per_step"),
-        "epochs": _whole(sweep, "ppo_epochs"), "gpus": _whole(sweep, "n_gpus", -1),
-        "seconds": sweep["step_time"].values if "step_time" in sweep else np.nan})
-    stated = _whole(sweep, "train_batch_prompts", -1)
+        "updates_per_step": sweep["updates_per_step"].values,
+        "epochs": sweep["ppo_epochs"].values, "seconds": sweep["step_time"].values,
+        "gpus": sweep["n_gpus"].values if "n_gpus" in sweep.coords else -1})
+    stated = sweep["train_batch_prompts"].values
     derived = table["n_prompts"] * table["updates_per_step"] / table["epochs"]
     table["step_prompts"] = np.where(stated > 0, stated, derived)
     timed = table[np.isfinite(table["seconds"]) & (table["seconds"] > 0)]
@@ -264,10 +261,6 @@ def _of_one_machine(timed: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
                            f"GPUs ({counts}); three on the same are needed for wall clock and cost")
     return kept, [f"Runs used different numbers of GPUs ({counts}); step times are those of the "
                   f"{len(kept)} runs on {usual if usual > 0 else 'an unknown number'}."]
-
-
-def _whole(sweep: xr.Dataset, name: str, default: int = 1) -> np.ndarray:
-    return sweep[name].values if name in sweep.coords else np.full(sweep.sizes["run"], default)
 
 
 def _notes(runs: pd.DataFrame, model: StepTimes, terms: np.ndarray) -> Iterator[str]:
@@ -301,52 +294,45 @@ def _misfits(runs: pd.DataFrame, model: StepTimes, terms: np.ndarray) -> Iterato
            "step time: the linear form misses it.")
 
 
-def step_time_table(times: SweepStepTimes, group: str, ci_prob: float) -> pd.DataFrame:
-    """Return the table of ``clock.csv``: coefficients, how they add up, and the spread of runs.
-
-    `COLUMNS` of ``clock``. A coefficient that may be 0 has an upper bound only.
-    """
-    return times.model.table(ci_prob).assign(
-        group=group, n_runs=len(times.runs), n_batches=len(times.batches))[COLUMNS["clock"]]
-
-
 @dataclass(frozen=True)
 class Cost:
-    """A price and its unit.
+    """A price and its unit; samples unless told otherwise.
 
     Attributes
     ----------
-    draws : callable
-        From n_prompts, n_rollouts (one axis: total batch and 1) to draws of the price of one
-        update, shape (draw,); one number where the price follows from the batch.
     unit : str
         ``samples`` or ``GPU-hours``.
     how : str
         Where it is from, in one sentence.
+    rate : float
+        Of a sample; where it is from step times, GPUs.
     step_times : SweepStepTimes or None
         Which batches were timed, where the price is from step times.
     """
 
-    draws: Callable[[float, float], np.ndarray]
-    unit: str
-    how: str
+    unit: str = "samples"
+    how: str = "Cost in samples: n_prompts × n_rollouts × updates."
+    rate: float = 1.0
     step_times: SweepStepTimes | None = None
 
-    def price(self, n_prompts: float, n_rollouts: float, updates: float) -> float:
-        """Return the expected price of a run."""
-        return float(np.mean(self.draws(n_prompts, n_rollouts))) * updates
+    def draws(self, n_prompts: float, n_rollouts: float) -> np.ndarray:
+        """Return draws of the price of one update, shape (draw,); one where it is certain.
+
+        Parameters
+        ----------
+        n_prompts, n_rollouts : float
+            The batch; of one axis the total batch and 1.
+        """
+        if self.step_times is None:
+            return np.array([self.rate * n_prompts * n_rollouts])
+        seconds = self.step_times.seconds_per_update(np.array([[n_prompts, n_rollouts]]))
+        return seconds[:, 0] * self.rate / _SECONDS
 
     def range(self, n_prompts: float, n_rollouts: float) -> str:
         """Return where a batch lies among those timed (`range_of`); empty where none were."""
         if self.step_times is None:
             return ""
         return str(range_of([(n_prompts, n_rollouts)], self.step_times.batches)[0])
-
-
-def sample_cost() -> Cost:
-    """Return the cost in samples: n_prompts × n_rollouts × updates."""
-    return Cost(lambda p, g: np.array([p * g]), "samples",
-                "Cost in samples: n_prompts × n_rollouts × updates.")
 
 
 def hours_cost(seconds_per_sample: float, gpus: float = 1.0) -> Cost:
@@ -359,10 +345,8 @@ def hours_cost(seconds_per_sample: float, gpus: float = 1.0) -> Cost:
     """
     positive("--seconds-per-sample", seconds_per_sample)
     positive("--gpus", gpus)
-    rate = seconds_per_sample * gpus / _SECONDS
-    return Cost(lambda p, g: np.array([rate * p * g]), "GPU-hours",
-                f"Cost in GPU-hours: {seconds_per_sample:g} s a sample on {gpus:g} GPU(s), as "
-                "given.")
+    return Cost("GPU-hours", f"Cost in GPU-hours: {seconds_per_sample:g} s a sample on {gpus:g} "
+                "GPU(s), as given.", seconds_per_sample * gpus / _SECONDS)
 
 
 def step_time_cost(fit: Fit, gpus: float = 1.0) -> Cost:
@@ -381,14 +365,9 @@ def step_time_cost(fit: Fit, gpus: float = 1.0) -> Cost:
     except CBSDataError as error:
         raise CBSDataError(f"{error}; or give --seconds-per-sample, or leave --cost at "
                            "samples") from error
-
-    def draws(n_prompts: float, n_rollouts: float) -> np.ndarray:
-        seconds = times.seconds_per_update(np.array([[n_prompts, n_rollouts]]))
-        return seconds[:, 0] * gpus / _SECONDS
-
     spread = np.expm1(float(times.model.draws["sigma_time"].median()))
     how = (f"Cost in GPU-hours: {gpus:g} GPU(s), posterior mean of seconds per update in the "
            f"population, from the step times of {len(times.runs)} runs at {len(times.batches)} "
            f"batches (runs of one batch differ by about {100 * spread:.0f} %); start, validation "
            "and checkpoints are not in it.")
-    return Cost(draws, "GPU-hours", how, times)
+    return Cost("GPU-hours", how, gpus, times)

@@ -14,7 +14,6 @@ named; nor are GPU counts other than the runs' own, whose times are bounds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -28,85 +27,85 @@ from cbsbayes.decisions.batches import (
     NEW_RUN,
     POPULATION,
     batches_run,
-    fitted_threshold,
     interval_columns,
     positive,
     range_of,
     share_least,
     table_of_fit,
 )
-from cbsbayes.decisions.step_times import SweepStepTimes, step_time_table, step_times_of
+from cbsbayes.decisions.step_times import SweepStepTimes, step_times_of
 from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.tidy import quantiles
 
-__all__ = ["GPU_HOURS", "HOURS", "MONEY", "SAMPLES", "Limits",
-           "Machine", "TimeAnswer", "Times", "answer_times", "batch_grid", "choices_table",
-           "pairing", "times_of", "times_table"]
+__all__ = ["GPU_HOURS", "HOURS", "MONEY", "SAMPLES", "Budget", "TimeAnswer", "Times",
+           "answer_times", "batch_grid", "choices_table", "times_of", "times_table"]
 
 GPU_HOURS, MONEY, HOURS, SAMPLES = "GPU-hours", "price", "hours", "samples"  # what is counted
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What the runs were trained on, and what it costs.
+class Budget:
+    """What a run may take, each a budget of its own, and the machine that it runs on.
 
     Attributes
     ----------
+    samples, gpu_hours, money, deadline : float or None
+        Samples, GPU-hours, price and hours; None where they are not limited.
     gpus : tuple of int
         GPUs that the runs used, then other counts to predict for; empty where not known.
     price : float or None
         Per GPU-hour, in any currency.
+
+    Raises
+    ------
+    CBSDataError
+        If a number is not positive, or needs a GPU count or a price that is not known.
     """
 
+    samples: float | None = None
+    gpu_hours: float | None = None
+    money: float | None = None
+    deadline: float | None = None
     gpus: tuple[int, ...] = ()
     price: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse counts and prices that are not positive."""
+        """Refuse what is no budget and no machine."""
         for count in self.gpus:
             positive("--gpus", count)
-        positive("--price", self.price)
-        if self.price is not None and not self.gpus:
-            raise CBSDataError("--price needs the number of GPUs the runs used; add --gpus N")
+        for name in ("price", "samples", "gpu_hours", "money", "deadline"):
+            positive(f"--{name.replace('_', '-')}", getattr(self, name))
+        for name in ("price", "gpu_hours"):
+            if getattr(self, name) is not None and not self.gpus:
+                raise CBSDataError(f"--{name.replace('_', '-')} needs the number of GPUs the runs "
+                                   "used; add --gpus N")
+        if self.money is not None and self.price is None:
+            raise CBSDataError("--money needs a price per GPU-hour; add --price X and --gpus N")
 
     @property
     def counts(self) -> tuple[int, ...]:
         """GPU counts without repetition; 1 stands for the machine as it is where not known."""
         return tuple(dict.fromkeys(self.gpus)) or (1,)
 
+    @property
+    def amounts(self) -> dict[str, float]:
+        """The budgets by their units."""
+        given = {SAMPLES: self.samples, GPU_HOURS: self.gpu_hours, MONEY: self.money,
+                 HOURS: self.deadline}
+        return {unit: amount for unit, amount in given.items() if amount is not None}
+
     def per_hour(self, unit: str) -> np.ndarray:
         """Return the hours, GPU-hours or price of an hour on each count, shape (gpus,)."""
         counts = np.array(self.counts, dtype=float)
         return {HOURS: counts**0, GPU_HOURS: counts, MONEY: counts * (self.price or 1.0)}[unit]
 
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits of one run: GPU-hours, price, hours; None where there is none."""
-
-    gpu_hours: float | None = None
-    money: float | None = None
-    deadline: float | None = None
-
-    def questions(self, machine: Machine) -> list[tuple[str, float, str, str]]:
-        """Return (question, limit, its unit, what is least); without limits, the fastest of all.
-
-        Raises
-        ------
-        CBSDataError
-            If a limit is not positive, or needs a GPU count or price that is not known.
-        """
-        for name, value in vars(self).items():
-            positive(f"--{name.replace('_', '-')}", value)
-        if self.gpu_hours is not None and not machine.gpus:
-            raise CBSDataError("--gpu-hours needs the number of GPUs the runs used; add --gpus N")
-        if self.money is not None and machine.price is None:
-            raise CBSDataError("--money needs a price per GPU-hour; add --price X and --gpus N")
-        cost = MONEY if machine.price is not None else GPU_HOURS if machine.gpus else HOURS
-        asked = [("fastest", value, unit, HOURS) for value, unit in (
-            (self.gpu_hours, GPU_HOURS), (self.money, MONEY)) if value is not None]
-        if self.deadline is not None:
-            asked.append(("cheapest", self.deadline, HOURS, cost))
+    def questions(self) -> list[tuple[str, float, str, str]]:
+        """Return (question, limit, its unit, what is least); without limits, the fastest of all."""
+        cost = MONEY if self.price is not None else GPU_HOURS if self.gpus else HOURS
+        asked = [("cheapest", limit, unit, cost) if unit == HOURS else
+                 ("fastest", limit, unit, HOURS)
+                 for unit, limit in self.amounts.items() if unit != SAMPLES]
         return asked or [("fastest", np.inf, cost, HOURS)]
 
 
@@ -116,7 +115,7 @@ class Times:
 
     Attributes
     ----------
-    machine : Machine
+    budget : Budget
         GPU counts and price.
     draws : xarray.Dataset
         ``steps`` (updates), dims (applies_to, sample, threshold, batch); ``seconds`` per update of
@@ -125,7 +124,7 @@ class Times:
         batch.
     """
 
-    machine: Machine
+    budget: Budget
     draws: xr.Dataset
 
     @property
@@ -139,23 +138,13 @@ class Times:
         return np.asarray(self.draws["range"].values != "extrapolated")
 
     def amount(self, unit: str, threshold: float, applies_to: str = POPULATION) -> np.ndarray:
-        """Return draws of hours, GPU-hours, price or samples, shape (sample, batch, gpus).
-
-        Raises
-        ------
-        CBSDataError
-            If the threshold has no times.
-        """
-        known = self.draws["threshold"].values
-        if not np.isclose(known, threshold).any():
-            raise CBSDataError(f"threshold {threshold:g} has no times; there are: "
-                               f"{', '.join(f'{t:g}' for t in known)}")
-        at = self.draws.sel(threshold=threshold, method="nearest").sel(applies_to=applies_to)
-        hours = at["hours"].transpose("sample", "batch", "gpus").values
+        """Return draws of hours, GPU-hours, price or samples, shape (sample, batch, gpus)."""
+        at = self.draws.sel(threshold=threshold, applies_to=applies_to)
+        hours = at["hours"].values
         if unit == SAMPLES:
-            samples = at["steps"].transpose("sample", "batch").values * self.batches.prod(axis=1)
+            samples = at["steps"].values * self.batches.prod(axis=1)
             return np.broadcast_to(samples[..., None], hours.shape)
-        return hours * self.machine.per_hour(unit)
+        return hours * self.budget.per_hour(unit)
 
 
 def batch_grid(fit: Fit) -> np.ndarray:
@@ -164,9 +153,9 @@ def batch_grid(fit: Fit) -> np.ndarray:
     Shape (batch, 2), sorted; group laws have no batches of one rollout per prompt.
     """
     tried = batches_run(fit.crossings)
-    one_axis = bool((tried[:, 1] == 1).all())
-    prompts = _with_ends(tried[:, 0])
-    rollouts = np.ones(1) if one_axis else _with_ends(tried[:, 1])
+    prompts, rollouts = map(_with_ends, tried.T)
+    if (tried[:, 1] == 1).all():
+        rollouts = np.ones(1)
     rollouts = rollouts[rollouts >= (2 if fit.law.needs_baseline_group else 1)]
     return np.array([[p, g] for p in prompts for g in rollouts])
 
@@ -176,46 +165,31 @@ def _with_ends(values: np.ndarray) -> np.ndarray:
     return np.unique([max(np.floor(values[0] / 2), 1.0), *values, 2 * values[-1]])
 
 
-def pairing(n_times: int, n_steps: int, rng: np.random.Generator) -> np.ndarray:
-    """Return which draw of the step time goes with each draw of S, shape (n_steps,)."""
-    return rng.permutation(np.resize(rng.permutation(n_times), n_steps))
-
-
-def times_of(
-    fit: Fit, machine: Machine | None = None, *, batches: np.ndarray | None = None,
-    thresholds: Sequence[float] | None = None, random_seed: int = 0,
-) -> Times:
-    """Return draws of time to target.
+def times_of(fit: Fit, budget: Budget | None = None, *, batches: np.ndarray | None = None) -> Times:
+    """Return draws of time to target, those of S and of step times paired at random.
 
     Parameters
     ----------
     fit : Fit
         A fit whose runs logged step times.
-    machine : Machine, optional
+    budget : Budget, optional
         GPUs and price; without it time only.
     batches : numpy.ndarray, optional
         Shape (batch, 2); by default `batch_grid`.
-    thresholds : sequence of float, optional
-        Fitted ones; by default all.
-    random_seed : int
-        Pairs draws of S with draws of step times, and draws new runs.
 
     Raises
     ------
     CBSDataError
-        If fewer than three runs have a step time, a threshold was not fitted, or the law has no
-        value at a batch.
+        If fewer than three runs have a step time, or the law has no value at a batch.
     """
-    machine = machine or Machine()
-    step_times = step_times_of(fit)
+    budget, step_times, seed = budget or Budget(), step_times_of(fit), fit.settings["random_seed"]
     grid = batch_grid(fit) if batches is None else np.asarray(batches, dtype=float)
-    levels = (fit.thresholds.tolist() if thresholds is None
-              else [fitted_threshold(fit, t) for t in thresholds])
-    log_steps = xr.concat([fit.log_steps(*grid.T), fit.new_run(*grid.T, random_seed=random_seed)],
-                          dim="applies_to").sel(threshold=levels)
-    counts, rng = machine.counts, np.random.default_rng(random_seed)
+    log_steps = xr.concat([fit.log_steps(*grid.T), fit.new_run(*grid.T, random_seed=seed)],
+                          dim="applies_to")
+    counts, rng = budget.counts, np.random.default_rng(seed)
     drawn = [step_times.seconds_per_update(grid, count / counts[0]) for count in counts]
-    picked = pairing(len(drawn[0]), log_steps.sizes["sample"], rng)
+    every = np.resize(rng.permutation(len(drawn[0])), log_steps.sizes["sample"])
+    picked = rng.permutation(every)
     seconds = xr.DataArray(np.stack(drawn, axis=-1)[picked], dims=("sample", "batch", "gpus"))
     deviation = step_times.model.deviation(len(grid), rng)[picked]
     slower = xr.DataArray(np.exp(np.stack([np.zeros_like(deviation), deviation])),
@@ -229,7 +203,7 @@ def times_of(
         coords={"applies_to": [POPULATION, NEW_RUN], "gpus": list(counts),
                 "n_prompts": ("batch", grid[:, 0]), "n_rollouts": ("batch", grid[:, 1]),
                 "range": ("batch", where)})
-    return Times(machine, draws)
+    return Times(budget, draws)
 
 
 def times_table(fit: Fit, times: Times) -> pd.DataFrame:
@@ -239,15 +213,15 @@ def times_table(fit: Fit, times: Times) -> pd.DataFrame:
     no other batch of the grid inside the range tried takes less time in the population, on as many
     GPUs. GPU-hours and price are empty where the number of GPUs or the price is not known.
     """
-    prob, machine = float(fit.settings["ci_prob"]), times.machine
+    prob, budget = float(fit.settings["ci_prob"]), times.budget
     amounts = [("hours", HOURS), ("samples", SAMPLES)]
-    amounts += [("gpu_hours", GPU_HOURS)] if machine.gpus else []
-    amounts += [("price", MONEY)] if machine.price is not None else []
+    amounts += [("gpu_hours", GPU_HOURS)] if budget.gpus else []
+    amounts += [("price", MONEY)] if budget.price is not None else []
     prompts, rollouts = times.batches.T
     tables = []
     for threshold, applies_to, (g, count) in product(
             times.draws["threshold"].values.tolist(), (POPULATION, NEW_RUN),
-            enumerate(machine.counts)):
+            enumerate(budget.counts)):
         columns: dict[str, np.ndarray] = {}
         for name, unit in amounts:
             draws = times.amount(unit, threshold, applies_to)[..., g]
@@ -258,14 +232,14 @@ def times_table(fit: Fit, times: Times) -> pd.DataFrame:
         tables.append(pd.DataFrame({
             "threshold": threshold, "applies_to": applies_to, "n_prompts": prompts,
             "n_rollouts": rollouts, "total_batch": prompts * rollouts,
-            "range": times.draws["range"].values, "gpus": count if machine.gpus else np.nan,
+            "range": times.draws["range"].values, "gpus": count if budget.gpus else np.nan,
             "gpus_measured": g == 0, **columns,
             "seconds_per_update": np.median(times.draws["seconds"][..., g], axis=0)}))
     return table_of_fit(fit, tables, "times")
 
 
 def choices_table(
-    times: Times, threshold: float, limits: Limits, probability: float, ci_prob: float
+    times: Times, threshold: float, probability: float, ci_prob: float
 ) -> pd.DataFrame:
     """Return the table of ``clock_choices.csv``: the batch under each limit.
 
@@ -275,7 +249,7 @@ def choices_table(
     there.
     """
     rows = [_choice(times, threshold, question, applies_to, probability, ci_prob)
-            for question in limits.questions(times.machine) for applies_to in (POPULATION, NEW_RUN)]
+            for question in times.budget.questions() for applies_to in (POPULATION, NEW_RUN)]
     return pd.DataFrame(rows, columns=COLUMNS["clock_choices"])
 
 
@@ -287,8 +261,7 @@ def _choice(
     limited, wanted = (times.amount(of, threshold, applies_to)[..., 0] for of in (unit, least))
     meets, inside = (limited <= limit).mean(axis=0), times.inside
     could, likely = meets >= probability, np.where(inside, meets, -1.0)
-    limited, wanted = (interval_columns("median", draws, ci_prob)["median"]
-                       for draws in (limited, wanted))
+    limited, wanted = (quantiles(draws, [0.5], axis=0)[0] for draws in (limited, wanted))
     met = bool((could & inside).any())
     allowed, by = (could & inside, wanted) if met else (likely >= likely.max(), limited)
     batch = int(np.where(allowed, by, np.inf).argmin())
@@ -300,7 +273,7 @@ def _choice(
         "threshold": threshold, "applies_to": applies_to, "question": question, "limit": limit,
         "limit_unit": unit, "probability_asked": probability, "met": met, "n_prompts": prompts,
         "n_rollouts": rollouts, "range": times.draws["range"].values[batch],
-        "gpus": times.machine.counts[0] if times.machine.gpus else np.nan,
+        "gpus": times.budget.counts[0] if times.budget.gpus else np.nan,
         "probability": meets[batch], "ci_prob": ci_prob, "cost_unit": cost,
         "beyond_n_prompts": times.batches[beyond, 0] if outside else np.nan,
         "beyond_n_rollouts": times.batches[beyond, 1] if outside else np.nan}
@@ -316,8 +289,6 @@ class TimeAnswer:
 
     Attributes
     ----------
-    threshold, probability : float
-        The target that choices are made for, and with which limits are to be met.
     step_times : SweepStepTimes
         The step-time model.
     times : Times
@@ -326,16 +297,13 @@ class TimeAnswer:
         By the name of their file: ``clock, times, clock_choices``.
     """
 
-    threshold: float
-    probability: float
     step_times: SweepStepTimes
     times: Times
     tables: dict[str, pd.DataFrame]
 
 
 def answer_times(
-    fit: Fit, machine: Machine | None = None, limits: Limits | None = None, *, threshold: float,
-    probability: float = 0.9,
+    fit: Fit, budget: Budget | None = None, *, threshold: float, probability: float = 0.9,
 ) -> TimeAnswer:
     """Return the times to target of a fit, and the batch under each limit.
 
@@ -343,10 +311,8 @@ def answer_times(
     ----------
     fit : Fit
         A fit whose runs logged step times.
-    machine : Machine, optional
-        GPUs and price; without it time only.
-    limits : Limits, optional
-        Without them the fastest batch is named.
+    budget : Budget, optional
+        Limits of time and cost, GPUs and price; without limits the fastest batch is named.
     threshold : float
         A fitted target that the choices are made for; tables of times hold all.
     probability : float
@@ -355,14 +321,12 @@ def answer_times(
     Raises
     ------
     CBSDataError
-        If fewer than three runs have a step time, or a limit is not possible.
+        If fewer than three runs have a step time.
     """
-    if not 0 < probability < 1:
-        raise CBSDataError(f"--probability is {probability:g}; valid: between 0 and 1")
-    times = times_of(fit, machine, random_seed=int(fit.settings.get("random_seed", 0)))
+    times = times_of(fit, budget)
     prob, step_times = float(fit.settings["ci_prob"]), step_times_of(fit)
-    tables = {"clock": step_time_table(step_times, fit.group, prob),
-              "times": times_table(fit, times),
-              "clock_choices": choices_table(times, threshold, limits or Limits(), probability,
-                                             prob)}
-    return TimeAnswer(threshold, probability, step_times, times, tables)
+    clock = step_times.model.table(prob).assign(
+        n_runs=len(step_times.runs), n_batches=len(step_times.batches))
+    return TimeAnswer(step_times, times, {
+        "clock": table_of_fit(fit, [clock], "clock"), "times": times_table(fit, times),
+        "clock_choices": choices_table(times, threshold, probability, prob)})

@@ -174,8 +174,8 @@ def plot_time_cost(fit: Fit, *, ax: Axes | None = None, threshold: float | None 
         If runs have no step times.
     """
     level = reading.one_threshold(fit, threshold)
-    table = times_table(fit, times_of(fit, thresholds=[level]))
-    table = table[table["applies_to"] == POPULATION].assign(
+    table = times_table(fit, times_of(fit))
+    table = table[(table["applies_to"] == POPULATION) & (table["threshold"] == level)].assign(
         filled=table["range"] != "extrapolated")
     per_unit, unit = style.time_unit(3600 * float(table["hours"].median()))
     ax = style.new_axes(ax, (5.6, 4.2))

@@ -14,13 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.crossings.intervals import LEFT
-from cbsbayes.decisions.batches import (
-    Line,
-    find_row,
-    fitted_threshold,
-    log_steps_at,
-    one_threshold,
-)
+from cbsbayes.decisions.batches import Line, find_row, fitted_threshold, one_threshold
 from cbsbayes.errors import CBSDataError
 from cbsbayes.plots.style import plain_number
 
@@ -52,7 +46,7 @@ def ci_prob(fit: Fit) -> float:
 
 def steps_at(fit: Fit, batches: np.ndarray, threshold: float) -> np.ndarray:
     """Return posterior draws of S at batches, shape (batch, 2): (sample, batch), updates."""
-    return np.exp(log_steps_at(fit, batches, threshold))
+    return np.exp(fit.log_steps(*batches.T, threshold).values)
 
 
 def pick_thresholds(

@@ -15,10 +15,10 @@ from cbsbayes.decisions.decision import Decision
 from cbsbayes.decisions.time_to_target import HOURS, MONEY, TimeAnswer
 from cbsbayes.plots.gallery import all_figures
 from cbsbayes.plots.style import time_unit
-from cbsbayes.posterior.fit import Fit, versions
+from cbsbayes.posterior.fit import versions
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.learning_rate import best_rate_text, rate_number
-from cbsbayes.report.page import Page, PageFigure, drawn, sections_of
+from cbsbayes.report.page import Page, drawn, sections_of
 from cbsbayes.report.tables import Table, laid_out, on_axes
 from cbsbayes.report.text import (
     Estimate,
@@ -58,13 +58,13 @@ def allocate_sentences(facts: Facts, decision: Decision) -> list[str]:
         rate="" if best is None else best_rate_text(
             facts.fit, best["n_prompts"], best["n_rollouts"], decision.threshold),
         targets=_target_rows(decision), budgets=list(_best_of_budgets(decision).values()),
-        rate_number=rate_number, ramp=_ramp_rows(decision),
+        rate_number=rate_number, ramp=decision.table("schedule").to_dict("records"),
         check=None if check is None else _check_facts(check))
 
 
 def _compared(splits: pd.DataFrame, facts: Facts) -> tuple[dict[Hashable, Any] | None, ...]:
     """Return the split chosen, and the one at the usual group size, else the runner-up."""
-    if splits.empty or not splits["chosen"].any():
+    if not splits["chosen"].any():
         return None, None
     rows = splits.assign(p=splits["p_best_inside"].fillna(splits["p_best"]))
     chosen = rows["chosen"].astype(bool)
@@ -86,7 +86,7 @@ def _target_rows(decision: Decision) -> list[dict[Hashable, Any]]:
     """Return the batch that meets the target with the least (or most) samples, per kind of run."""
     rows: list[dict[Hashable, Any]] = []
     targets = decision.at_threshold("targets")
-    for _, table in targets.groupby("applies_to", sort=False) if len(targets) else ():
+    for _, table in targets.groupby("applies_to", sort=False):
         end = "smallest" if table["target"].iloc[0] == "updates" else "largest"
         met = table[table["met"].astype(bool) & (table["end"] == end)]
         best = met.sort_values(["total_batch", "steps"], ascending=[end == "smallest", True])
@@ -101,8 +101,8 @@ def _best_of_budgets(decision: Decision) -> dict[str, list[dict[Hashable, Any]]]
     With ``groups``, the probability that the best batch has a group size.
     """
     found: dict[str, list[dict[Hashable, Any]]] = {}
-    for (unit, _), part in decision.tables.get("budget", pd.DataFrame(
-            {"budget_unit": [], "multiple": []})).groupby(["budget_unit", "multiple"], sort=False):
+    by = decision.table("budget").groupby(["budget_unit", "multiple"], sort=False)
+    for (unit, _), part in by:
         groups = part.groupby("n_rollouts")["p_best"].sum()
         best = part.sort_values("p_best").iloc[-1].to_dict()
         found.setdefault(str(unit), []).append(
@@ -127,7 +127,7 @@ def _check_facts(table: pd.DataFrame) -> dict[str, Any]:
 
 def allocate_notes(facts: Facts, decision: Decision) -> list[str]:
     """Return what could not be answered, and what is answered with a reservation."""
-    splits = decision.tables.get("splits", pd.DataFrame({"status": [], "threshold": []}))
+    splits = decision.table("splits")
     levels = splits.groupby("status")["threshold"].unique()
     return sentences(
         "allocate_notes", decision=decision, law=facts.fit.law,
@@ -139,31 +139,25 @@ def allocate_tables(decision: Decision) -> dict[str, Table | None]:
     """Return the tables of a decision as text by the names of their files; None where absent."""
     rows = {name: decision.at_threshold(name) for name in ("splits", "targets", "front",
                                                             "iso_batch")}
-    sizes = decision.tables.get("group_size", pd.DataFrame({"at": [], "threshold": []}))
+    sizes = decision.table("group_size")
     parts = dict(iter(sizes.groupby("at", sort=False)))
     places = [{"place": _size_note(part.iloc[0].to_dict()) or "at a fixed batch"}
               for part in parts.values()]
     by_target = {plain(t): [estimate(part[part["threshold"] == t].iloc[0])
                             for part in parts.values()] for t in sizes["threshold"].unique()}
     asked = dict(rows["targets"].iloc[0]) if len(rows["targets"]) else {}
-    seen = bool(rows["iso_batch"].get("runs_seen", pd.Series([True])).all())
-    context = {"target": decision.threshold, "total": decision.batch.total, "seen": seen,
+    context = {"target": decision.threshold, "total": decision.batch.total,
+               "seen": bool(rows["iso_batch"]["runs_seen"].all()),
                "value": asked.get("value"), "unit": asked.get("target"),
                "probability": asked.get("probability"), "infinity": np.inf}
-    front = rows["front"]
-    if len(front):
-        rows["front"] = front[front["kind"] == "tried"].sort_values(["total_batch", "steps"])
+    rows["front"] = rows["front"].query("kind == 'tried'").sort_values(["total_batch", "steps"])
     return {"group_size": laid_out("group_size", places, by_target),
             **{name: laid_out(name, table, **context) for name, table in rows.items()}}
 
 
-def _ramp_rows(decision: Decision) -> list[dict[Hashable, Any]]:
-    return decision.tables.get("schedule", pd.DataFrame()).to_dict("records")
-
-
 def asked_tables(decision: Decision) -> dict[str, Table | None]:
     """Return the schedule, what each budget reaches, and how the best batch moves with it."""
-    tables = {"schedule": laid_out("schedule", _ramp_rows(decision), rate=rate_number)}
+    tables = {"schedule": laid_out("schedule", decision.table("schedule"), rate=rate_number)}
     for unit, best in _best_of_budgets(decision).items():
         rows = decision.tables["budget"].query("budget_unit == @unit and multiple == 1")
         shown = rows.sort_values("p_best", ascending=False).head(_SHOWN)
@@ -178,7 +172,7 @@ def asked_tables(decision: Decision) -> dict[str, Table | None]:
 
 
 def allocate_page(
-    facts: Facts, decision: Decision, times: TimeAnswer | str, folder: Path,
+    facts: Facts, decision: Decision, times: TimeAnswer | None, folder: Path,
     made: Mapping[str, object],
 ) -> Page:
     """Return what stands on the page of a decision.
@@ -189,8 +183,8 @@ def allocate_page(
         Of the fit that it was read from, at the decision's threshold.
     decision : Decision
         Its tables.
-    times : TimeAnswer or str
-        Times to the target, or why there are none; empty where they were not asked for.
+    times : TimeAnswer, optional
+        Times to the target, where they were asked for.
     folder : Path
         Where figures are drawn.
     made : mapping
@@ -203,12 +197,13 @@ def allocate_page(
               for name, table in allocate_tables(replace(decision, threshold=level)).items()}
     tables = {**allocate_tables(decision), **asked_tables(decision), **others}
     answer, notes = allocate_sentences(facts, decision), allocate_notes(facts, decision)
-    if isinstance(times, str):
-        notes += [times] if times else []
-    else:
+    if times is not None:
         tables |= time_tables(facts, times)
         answer, notes = [*answer, *time_sentences(facts, times)], [*notes, *time_notes(times)]
-    figures = _figures(facts.fit, decision, folder, timed=not isinstance(times, str))
+    wanted = {"split_choice", "front", *(("clock_map", "time_cost", "step_time") if times else ())}
+    items = all_figures(fit, threshold=decision.threshold, total_batch=decision.batch.total)
+    figures = [figure for figure in drawn((item for item in items if item.slug in wanted), folder)
+               if figure.svg]  # those that there are data for
     passed = bool(fit.verdict["sampling"]["passed"])
     return Page(
         kicker=layout["kicker"], title=layout["title"], definitions=layout["definitions"],
@@ -223,19 +218,11 @@ def allocate_page(
                *(f"{figure.slug}.svg" for figure in figures)])
 
 
-def _figures(fit: Fit, decision: Decision, folder: Path, *, timed: bool) -> list[PageFigure]:
-    """Draw the figures of a decision, as far as there are data for them."""
-    wanted = {"split_choice", "front", *(("clock_map", "time_cost", "step_time") if timed else ())}
-    items = all_figures(fit, threshold=decision.threshold, total_batch=decision.batch.total)
-    figures = drawn((item for item in items if item.slug in wanted), folder)
-    return [figure for figure in figures if figure.svg]
-
-
 def time_sentences(facts: Facts, answer: TimeAnswer) -> list[str]:
     """Return the step-time model in one sentence, and one for each limit and kind of run."""
     table, model = answer.tables["clock"], answer.step_times.model
     times, keys = answer.tables["times"], ["applies_to", "n_prompts", "n_rollouts"]
-    here = times[np.isclose(times["threshold"], answer.threshold) & times["gpus_measured"]]
+    here = times[np.isclose(times["threshold"], facts.threshold) & times["gpus_measured"]]
     choices = answer.tables["clock_choices"].merge(here[[*keys, "p_fastest"]], on=keys)
     return sentences(
         "times", target=facts.target, step_times=answer.step_times, infinity=np.inf,
@@ -261,14 +248,14 @@ def _choice(row: dict[Hashable, Any], *, one_axis: bool) -> dict[Hashable, Any]:
 
 def time_notes(answer: TimeAnswer) -> list[str]:
     """Return what a reader of times must know."""
-    return sentences("times_notes", notes=answer.step_times.notes, machine=answer.times.machine)
+    return sentences("times_notes", notes=answer.step_times.notes, machine=answer.times.budget)
 
 
 def time_tables(facts: Facts, answer: TimeAnswer) -> dict[str, Table | None]:
     """Return the step-time coefficients, and times of the fastest batches, by file name."""
-    clock, table, machine = answer.tables["clock"], answer.tables["times"], answer.times.machine
-    here = table[np.isclose(table["threshold"], answer.threshold)]
-    keys = ["n_prompts", "n_rollouts", *(["gpus"] if machine.gpus else [])]
+    clock, table, budget = answer.tables["clock"], answer.tables["times"], answer.times.budget
+    here = table[np.isclose(table["threshold"], facts.threshold)]
+    keys = ["n_prompts", "n_rollouts", *(["gpus"] if budget.gpus else [])]
     new = here[here["applies_to"] == NEW_RUN].rename(
         columns={f"hours{end}": f"new{end}" for end in ("", "_lower", "_upper")})
     wide = here[here["applies_to"] == POPULATION].merge(
@@ -278,6 +265,6 @@ def time_tables(facts: Facts, answer: TimeAnswer) -> dict[str, Table | None]:
                    one_axis=answer.step_times.one_axis)
     per, unit = time_unit(3600 * float(rows["hours"].iloc[0]))
     return {"clock": laid_out("clock", clock, prob=float(clock["ci_prob"].iloc[0])),
-            "times": laid_out("times", rows, target=facts.target, machine=machine, unit=unit,
+            "times": laid_out("times", rows, target=facts.target, machine=budget, unit=unit,
                               factor=3600 / per, measured=int(measured.sum()),
                               shown=min(_SHOWN, int(measured.sum())))}

@@ -7,23 +7,14 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from fitted import SETTINGS, changed, quick_sampling, verdict_of
+from fitted import changed, quick_sampling, verdict_of
 from page_reader import check_command_page
 
 from cbsbayes.allocate import main
 from cbsbayes.decisions.batches import COLUMNS
-from cbsbayes.posterior.fit_sweep import fit_sweep
 
 PAGE = {"index.html", "manifest.json", "paper.tex", "paper.txt", "tables"}
 CLOCK = {"clock.csv", "times.csv", "clock_choices.csv"}
-
-
-@pytest.fixture(scope="module")
-def saved_total(prompts_sweep, tmp_path_factory):
-    """A fit of the prompt axis alone, whose law is that of the total batch."""
-    with quick_sampling():
-        fit = fit_sweep(prompts_sweep, sampler=SETTINGS, alternatives=False)
-    return fit.save(tmp_path_factory.mktemp("total") / "fit.nc")
 
 
 def run(*arguments):
@@ -86,11 +77,14 @@ def test_failed_sampling_answers_with_status_3(fit, tmp_path, capsys):
     assert "splits.csv" in listing(tmp_path / "out")
 
 
-def test_the_total_law_answers_in_part(saved_total, tmp_path, capsys):
-    assert run(saved_total, "--target-updates", 300, "-o", tmp_path / "out") == 0
+def test_the_total_law_answers_in_part(one_axis, tmp_path, capsys):
+    saved = one_axis.save(tmp_path / "fit.nc")
+    assert run(saved, "--target-updates", 300, "-o", tmp_path / "out") == 0
     assert listing(tmp_path / "out") >= {"front.csv", "front.svg", "targets.csv", *PAGE}
     assert "splits.csv" not in listing(tmp_path / "out")
     assert "No splits: the law total depends on the total batch alone" in printed(capsys)
+    assert run(saved, "--prompt-cost", 1, "--rollout-cost", 1, "-o", tmp_path / "no") == 1
+    assert "the law total has no group size to choose" in capsys.readouterr().err
 
 
 def test_times_are_written_with_the_clock_only(timed, tmp_path, capsys):
@@ -128,6 +122,7 @@ def test_logs_without_step_times_refuse_the_clock(saved, tmp_path, capsys):
     (["--threshold", 0.123], "threshold 0.123 was not fitted; fitted: "),
     (["--prompt-cost", 1], "--prompt-cost and --rollout-cost go together"),
     (["--prompt-cost", 1, "--rollout-cost", -1], "--rollout-cost is -1; valid: above 0"),
+    (["--prompt-cost", "nan", "--rollout-cost", 1], "--prompt-cost is nan; valid: above 0"),
     (["--probability", 1.5], "--probability is 1.5; valid: from 0.5 to below 1"),
     (["--target-updates", -5], "--target-updates is -5; valid: above 0"),
     (["--batch", 100, "--check"], "no two splits of 100 samples were run"),
@@ -144,17 +139,14 @@ def test_bad_input_is_one_line_and_status_1(saved, tmp_path, capsys, options, me
     assert not (tmp_path / "out").exists()
 
 
-def test_sources_and_folders_that_will_not_do(saved, saved_total, fit, sweep_file, tmp_path,
-                                              capsys):
+def test_sources_and_folders_that_will_not_do(saved, fit, sweep_file, tmp_path, capsys):
     for name in ("01_small", "02_large"):
         (tmp_path / name).mkdir()
         fit.save(tmp_path / name / "fit.nc")
-    costs = ("--prompt-cost", 1, "--rollout-cost", 1)
     for arguments, message in [
             ([sweep_file], "is not a fit; give the folder"),
             ([tmp_path / "none"], "does not exist"),
             ([tmp_path], f"{tmp_path / '02_large'}"),
-            ([saved_total, *costs], "the law total has no group size to choose"),
             ([saved, "-o", saved.parent], "it holds what cbsbayes did not write (fit.nc)")]:
         assert run(*arguments) == 1
         assert message in capsys.readouterr().err

@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from fitted import SETTINGS, changed, quick_sampling
+from fitted import changed, quick_sampling
 
 from cbsbayes.decisions.batches import COLUMNS, middle_threshold
 from cbsbayes.decisions.decision import check_table, fit_without, iso_runs
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.nuts import SamplerSettings
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.sweep.files import default_sweep_path, read_sweep
 
 TOTAL = 2048  # 256 × 8 and 128 × 16
@@ -66,8 +65,9 @@ def test_a_run_that_never_arrived_counts_from_its_end(fit):
 def test_what_nothing_predicts_or_was_not_split_is_refused(fit):
     with pytest.raises(CBSDataError, match="no two splits of 100 samples"):
         iso_runs(fit, 100)
-    with quick_sampling():
-        alone = fit_sweep(simulate_sweep("p2c", 1), sampler=SETTINGS, alternatives=False)
+    runs = fit.crossings
+    alone = changed(fit, crossings=runs.isel(run=(runs["n_prompts"] == 128)
+                                             | (runs["total_batch"] == 2048)))
     with pytest.raises(CBSDataError, match=r"without the runs of 2,048 samples n_prompts does not"):
         fit_without(alone, 2048)
 

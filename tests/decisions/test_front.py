@@ -9,13 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from cbsbayes.decisions.batches import COLUMNS, NEW_RUN, POPULATION, batches_run, middle_threshold
-from cbsbayes.decisions.front import (
-    Target,
-    best_tried_group,
-    front_table,
-    on_front,
-    target_table,
-)
+from cbsbayes.decisions.front import Target, best_tried_group, front_table, on_front, target_table
 from cbsbayes.errors import CBSDataError
 
 

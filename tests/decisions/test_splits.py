@@ -6,14 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from fitted import SETTINGS, quick_sampling
+from fitted import changed
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from cbsbayes.decisions.batches import COLUMNS
 from cbsbayes.decisions.splits import (
-    Costs,
     candidate_splits,
     default_batch,
     group_size_table,
@@ -23,7 +22,6 @@ from cbsbayes.decisions.splits import (
 )
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import get_law
-from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.posterior.tidy import CBS_COLUMNS
 
 GROUP_LAW = get_law("two_axis_free")
@@ -31,10 +29,9 @@ TRIED = np.array([(32, 8), (64, 8), (128, 2), (128, 8), (128, 16)], dtype=float)
 
 
 @pytest.fixture(scope="module")
-def plain(sweep):
+def plain(fit):
     """A fit without a group baseline."""
-    with quick_sampling():
-        return fit_sweep(sweep, law="two_axis_free_plain", sampler=SETTINGS, alternatives=False)
+    return changed(fit, law="two_axis_free_plain")
 
 
 class TestTheBatch:
@@ -144,7 +141,7 @@ class TestGroupSizes:
 
     def test_costs_are_met_at_the_least_cost(self, fit):
         """The formula is where N(G)/P is least at a fixed P (c_p + c_r G)."""
-        table = group_size_table(fit, Costs(6.0, 2.0))
+        table = group_size_table(fit, 3.0)
         rows = table[table["quantity"] == "best_n_rollouts_at_cost"]
         assert (rows["at"] == "prompt_over_rollout=3").all()
         draws = fit.posterior.isel(threshold=0)
@@ -157,22 +154,14 @@ class TestGroupSizes:
 
     def test_a_plain_law_has_a_size_only_with_costs(self, plain):
         assert group_size_table(plain).empty
-        table = group_size_table(plain, Costs(4.0, 1.0))
+        table = group_size_table(plain, 4.0)
         assert set(table["quantity"]) == {"best_n_rollouts_at_cost"}
         draws = (plain.posterior["B_rollout"] / plain.posterior["B_prompt"]).isel(threshold=0)
         assert table["median"].iloc[0] == pytest.approx(float(np.sqrt(4.0 * draws.median())),
                                                         rel=1e-6)
 
     def test_one_axis_settles_none(self, one_axis, rollouts_alone):
-        assert group_size_table(one_axis, Costs(1.0, 1.0)).empty
-        table = group_size_table(rollouts_alone, Costs(1.0, 1.0))
+        assert group_size_table(one_axis, 1.0).empty
+        table = group_size_table(rollouts_alone, 1.0)
         assert (table["status"] == "not_identified").all()
         assert table[["median", "ci_lower", "ci_upper"]].isna().all(axis=None)
-
-    @pytest.mark.parametrize(("prompt", "rollout", "said"), [
-        (0.0, 1.0, "--prompt-cost is 0; valid: above 0"),
-        (1.0, -2.0, "--rollout-cost is -2; valid: above 0"),
-        (float("nan"), 1.0, "--prompt-cost is nan"), (1.0, np.inf, "--rollout-cost is inf")])
-    def test_costs_that_are_none(self, prompt, rollout, said):
-        with pytest.raises(CBSDataError, match=said):
-            Costs(prompt, rollout)

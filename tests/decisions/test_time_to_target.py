@@ -11,8 +11,7 @@ from cbsbayes.decisions.batches import COLUMNS, NEW_RUN, POPULATION
 from cbsbayes.decisions.step_times import step_times_of
 from cbsbayes.decisions.time_to_target import (
     HOURS,
-    Limits,
-    Machine,
+    Budget,
     Times,
     choices_table,
     times_of,
@@ -20,12 +19,10 @@ from cbsbayes.decisions.time_to_target import (
 )
 from cbsbayes.errors import CBSDataError
 
-ON_8 = Machine((8,), 2.0)
-
 
 @pytest.fixture(scope="module")
 def times(timed):
-    return times_of(timed, Machine((8, 16), 2.5))
+    return times_of(timed, Budget(gpus=(8, 16), price=2.5))
 
 
 @pytest.fixture(scope="module")
@@ -85,14 +82,6 @@ class TestTimes:
             assert rows.loc[rows["range"] == "extrapolated", "p_fastest"].isna().all()
         assert table.loc[table["applies_to"] == NEW_RUN, "p_fastest"].isna().all()
 
-    def test_what_has_no_times_is_refused(self, timed, times):
-        with pytest.raises(CBSDataError, match="no value at n_prompts 16 with n_rollouts 1"):
-            times_of(timed, batches=np.array([[16.0, 1.0]]))
-        with pytest.raises(CBSDataError, match=r"threshold 0\.123 was not fitted; fitted: "):
-            times_of(timed, thresholds=[0.123])
-        with pytest.raises(CBSDataError, match=r"threshold 0\.123 has no times"):
-            times.amount(HOURS, 0.123)
-
     def test_one_axis_has_times_by_total_batch(self):
         fit = timed_fit("p1", one_axis=True)
         times = times_of(fit)
@@ -103,66 +92,57 @@ class TestTimes:
             "extrapolated", *["tried"] * len(total), "extrapolated"]
 
 
-@pytest.mark.parametrize(("machine", "limits", "message"), [
-    ({"gpus": (0,)}, {}, "--gpus is 0; valid: above 0"),
-    ({"gpus": (8, -1)}, {}, "--gpus is -1"),
-    ({"gpus": (8,), "price": 0.0}, {}, "--price is 0; valid: above 0"),
-    ({"gpus": (8,), "price": float("nan")}, {}, "--price is nan"),
-    ({"price": 2.0}, {}, "--price needs the number of GPUs"),
-    ({}, {"gpu_hours": 0.0}, "--gpu-hours is 0; valid: above 0"),
-    ({}, {"deadline": -1.0}, "--deadline is -1"), ({}, {"money": float("nan")}, "--money is nan"),
-    ({}, {"gpu_hours": 10.0}, "--gpu-hours needs the number of GPUs"),
-    ({}, {"money": 10.0}, "--money needs a price")])
-def test_machines_and_limits_that_cannot_be_are_refused(machine, limits, message):
+@pytest.mark.parametrize(("budget", "message"), [
+    ({"gpus": (8, -1)}, "--gpus is -1; valid: above 0"),
+    ({"gpus": (8,), "price": 0.0}, "--price is 0"), ({"price": 2.0}, "--price needs the number"),
+    ({"samples": 0.0}, "--samples is 0"), ({"gpu_hours": 0.0}, "--gpu-hours is 0; valid: above 0"),
+    ({"gpu_hours": 10.0}, "--gpu-hours needs the number of GPUs"),
+    ({"money": float("nan")}, "--money is nan"), ({"money": 10.0}, "--money needs a price"),
+    ({"deadline": -1.0}, "--deadline is -1")])
+def test_budgets_that_cannot_be_are_refused(budget, message):
     with pytest.raises(CBSDataError, match=message):
-        Limits(**limits).questions(Machine(**machine))
+        Budget(**budget)
 
 
-def made_times(medians, *, spread=0.1, machine=None, inside=None, draws=400):
-    """Return times of one threshold whose medians (hours) are known, a batch each."""
-    machine = machine or Machine()
-    medians = np.asarray(medians, dtype=float)
-    z = np.linspace(-1.5, 1.5, draws)
-    grid = medians[:, None] / np.array(machine.counts)
-    hours = np.stack([grid * np.exp(width * spread * z)[:, None, None] for width in (1, 3)])
-    where = np.where(np.full(len(medians), True) if inside is None else inside, "tried",
-                     "extrapolated")
-    return Times(machine, xr.Dataset(
-        {"hours": (("applies_to", "sample", "threshold", "batch", "gpus"), hours[:, :, None]),
-         "steps": (("applies_to", "sample", "threshold", "batch"), hours[:, :, None, :, 0])},
+def choice(medians, probability=0.9, inside=True, **budget):
+    """Return the choice for the population of batches whose medians (hours) are known.
+
+    They are of one GPU; the draws spread by .15 in log at most.
+    """
+    budget, medians = Budget(**budget), np.asarray(medians, dtype=float)
+    spread = 0.1 * np.linspace(-1.5, 1.5, 400)
+    grid = medians[:, None] / np.array(budget.counts)
+    hours = np.stack([grid * np.exp(width * spread)[:, None, None] for width in (1, 3)])
+    times = Times(budget, xr.Dataset(
+        {"hours": (("applies_to", "sample", "threshold", "batch", "gpus"), hours[:, :, None])},
         coords={"applies_to": [POPULATION, NEW_RUN], "threshold": [0.7],
                 "n_prompts": ("batch", 2.0 ** np.arange(len(medians))),
-                "n_rollouts": ("batch", np.full(len(medians), 8.0)), "range": ("batch", where)}))
-
-
-def one(times, probability=0.9, kind=POPULATION, **limits):
-    table = choices_table(times, 0.7, Limits(**limits), probability, 0.9)
-    return table[table["applies_to"] == kind].iloc[0]
+                "n_rollouts": ("batch", np.full(len(medians), 8.0)), "range": ("batch", np.where(
+                    np.broadcast_to(inside, len(medians)), "tried", "extrapolated"))}))
+    return choices_table(times, 0.7, probability, 0.9).iloc[0]
 
 
 class TestLimits:
-    """Medians are hours on one GPU; the population's draws spread by .15 in log at most."""
-
     def test_a_budget_is_met_with_the_probability_asked_for(self):
-        times = made_times([40.0, 24.0], machine=ON_8)
-        assert one(times, gpu_hours=27.0)["n_prompts"] == 2.0
-        barely = one(times, gpu_hours=24.0)
+        within = choice([40.0, 24.0], gpus=(8,), gpu_hours=27.0)
+        assert within[["n_prompts", "applies_to"]].tolist() == [2.0, POPULATION]
+        barely = choice([40.0, 24.0], gpus=(8,), gpu_hours=24.0)
         assert not barely["met"]
         assert barely["probability"] == pytest.approx(0.5, abs=0.01)
-        assert one(times, gpu_hours=24.0, probability=0.45)["met"]
-        assert one(times, money=54.0)["probability"] == one(times, gpu_hours=27.0)["probability"]
+        assert choice([40.0, 24.0], 0.45, gpus=(8,), gpu_hours=24.0)["met"]
+        money = choice([40.0, 24.0], gpus=(8,), price=2.0, money=54.0)
+        assert money["probability"] == within["probability"]
 
     @pytest.mark.parametrize(("deadline", "met", "probability"), [(4.0, True, 1.0),
                                                                   (1.0, False, 0.0)])
     def test_the_cheapest_in_time_or_the_most_likely_is_named(self, deadline, met, probability):
-        choice = one(made_times([40.0, 24.0, 25.0], machine=ON_8), deadline=deadline)
-        assert choice[["n_prompts", "question"]].tolist() == [2.0, "cheapest"]
-        assert choice[["met", "probability"]].tolist() == [met, probability]
+        found = choice([40.0, 24.0, 25.0], gpus=(8,), price=2.0, deadline=deadline)
+        assert found[["n_prompts", "question"]].tolist() == [2.0, "cheapest"]
+        assert found[["met", "probability"]].tolist() == [met, probability]
 
     def test_a_batch_outside_the_range_is_named_and_not_chosen(self):
-        choice = one(made_times([2.0, 3.0, 4.0], inside=[False, True, True]))
-        assert choice[["n_prompts", "beyond_n_prompts"]].tolist() == [2.0, 1.0]
+        found = choice([2.0, 3.0, 4.0], inside=[False, True, True])
+        assert found[["n_prompts", "beyond_n_prompts"]].tolist() == [2.0, 1.0]
 
     def test_counts_that_are_bounds_are_not_chosen(self):
-        choice = one(made_times([16.0, 24.0], machine=Machine((2, 16))))
-        assert choice[["n_prompts", "gpus"]].tolist() == [1.0, 2]
+        assert choice([16.0, 24.0], gpus=(2, 16))[["n_prompts", "gpus"]].tolist() == [1.0, 2]

@@ -10,7 +10,7 @@ from fitted import changed
 from cbsbayes.decisions.batches import middle_threshold
 from cbsbayes.decisions.decision import Decision, decide
 from cbsbayes.decisions.front import Target
-from cbsbayes.decisions.splits import BatchChoice, Costs
+from cbsbayes.decisions.splits import BatchChoice
 from cbsbayes.report.allocate import allocate_notes, allocate_sentences, allocate_tables
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.text import probability
@@ -20,7 +20,7 @@ LEVEL = 0.7
 
 @pytest.fixture(scope="module")
 def decision(fit):
-    return decide(fit, batch=2048, target=Target("updates", 300.0), costs=Costs(2.0, 1.0))
+    return decide(fit, batch=2048, target=Target("updates", 300.0), cost_ratio=2.0)
 
 
 @pytest.fixture(scope="module")
