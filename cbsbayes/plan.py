@@ -11,20 +11,15 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cbsbayes._command import Stage, exit_status, print_result, run_main, shown_stages
 from cbsbayes.errors import CBSDataError
 
 if TYPE_CHECKING:
-    from cbsbayes.decisions.candidates import Request
-    from cbsbayes.decisions.next_runs import Plan
-    from cbsbayes.decisions.step_times import Cost
     from cbsbayes.posterior.fit import Fit
-    from cbsbayes.report.plan import Head
 
 __all__ = ["main"]
 
@@ -37,54 +32,53 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from cbsbayes.decisions.candidates import Choices, Request
     from cbsbayes.decisions.next_runs import plan_runs
+    from cbsbayes.decisions.step_times import Cost, hours_cost, step_time_cost
     from cbsbayes.plots import item, plot_plan
     from cbsbayes.report.facts import Facts
     from cbsbayes.report.page import drawn, write_page
     from cbsbayes.report.plan import (
-        SHOWN,
-        candidates_table,
         head_of,
+        phase_lines,
         plan_label,
         plan_page,
+        plan_record,
+        plan_tables,
         read_like,
-        runs_table,
-        second_rate_table,
     )
     from cbsbayes.sweep.files import write_whole
     from cbsbayes.sweep.output_folder import output_folder
 
-    request = _request(options)
+    request = Request(
+        quantity=options.quantity, threshold=options.threshold,
+        budget=float("inf") if options.budget is None else options.budget, runs=options.runs,
+        choices=Choices(options.n_prompts, options.n_rollouts, options.updates, options.eval_every,
+                        options.reach, options.learning_rates),
+        data_sets=options.data_sets, draws=options.draws, seed=options.seed)
     with (output_folder(options.output, "cbsbayes.plan") as folder,
           shown_stages("cbsbayes.plan", quiet=options.quiet or options.json) as stage):
         fit, notes = _planning_fit(options, stage)
         head = read_like(options.like) if options.like else head_of(fit.sweep)
-        cost = _cost(options, fit)
+        cost = (hours_cost(options.seconds_per_sample, options.gpus)
+                if options.seconds_per_sample is not None else
+                step_time_cost(fit, options.gpus) if options.cost == "gpu-hours" else Cost())
         stage("weighing candidates")
         plan, facts = plan_runs(fit, request, cost), Facts(fit)
         figures = drawn([item("plan", partial(plot_plan, plan, title=plan_label(plan)))], folder)
-        record = _record(plan, facts, options.command, notes, *_phases(options, plan, head, folder))
+        lines = phase_lines(plan, head, folder, options.write_phase, options.output)
+        record = plan_record(plan, facts, options.command, notes, *lines)
         write_whole(folder / "plan.json",
                     json.dumps(record, indent=2, allow_nan=False) + "\n")
         page = plan_page(plan, facts, record, figures)
         write_page(page, folder, {"plan": plan.table, "runs": plan.runs}
                    | ({"second_rate": plan.second_rate} if len(plan.second_rate) else {}))
-    tables = [candidates_table(plan, SHOWN),
-              *([runs_table(plan)] if len(plan.runs) > 1 else []), second_rate_table(plan)]
+    tables = plan_tables(plan)
     print_result(options, record, page.asked,
-                 [*page.answer, record["lines_from"], *record["lines"]], page.cautions, tables)
+                 [*page.answer, record["lines_from"], *record["lines"]], page.cautions,
+                 [tables["candidates"], tables["planned"] if len(plan.runs) > 1 else None,
+                  tables["second_rate"]])
     return exit_status([fit])
-
-
-def _request(options: argparse.Namespace) -> Request:
-    from cbsbayes.decisions.candidates import Choices, Request
-
-    choices = Choices(options.n_prompts, options.n_rollouts, options.updates, options.eval_every,
-                      options.reach, options.learning_rates)
-    return Request(
-        quantity=options.quantity, threshold=options.threshold,
-        budget=float("inf") if options.budget is None else options.budget, runs=options.runs,
-        choices=choices, data_sets=options.data_sets, draws=options.draws, seed=options.seed)
 
 
 def _planning_fit(options: argparse.Namespace, stage: Stage) -> tuple[Fit, list[str]]:
@@ -134,65 +128,6 @@ def _holds_fit(path: Path) -> bool:
             return "posterior" in file
     except OSError:
         return path.is_dir()  # else read_sweep says what is wrong with it
-
-
-def _cost(options: argparse.Namespace, fit: Fit) -> Cost:
-    from cbsbayes.decisions.step_times import Cost, hours_cost, step_time_cost
-
-    if options.seconds_per_sample is not None:
-        return hours_cost(options.seconds_per_sample, options.gpus)
-    return step_time_cost(fit, options.gpus) if options.cost == "gpu-hours" else Cost()
-
-
-def _phases(
-    options: argparse.Namespace, plan: Plan, head: Head, folder: Path
-) -> tuple[list[str], str]:
-    """Write the phase files; return the lines that start the runs, and where the rest is from."""
-    from cbsbayes.report.plan import command_lines, phase_files, write_phases
-
-    target = options.write_phase or options.output / "phases" / "planned.toml"
-    if plan.tried.one_axis:
-        return [], "The data give total batches only, so there are no lines for training.sweep."
-    try:
-        unknown = [name for name, label in head.labels.items() if not label]
-        if unknown:
-            raise CBSDataError(f"the sweep does not say the {' nor the '.join(unknown)} of its "
-                               "runs, which a phase file has to; give --like PHASE_FILE")
-        files = {name: text for runs, name in ((plan.runs, target.stem),
-                                               (plan.second_rate, f"{target.stem}_second_rate"))
-                 for name, text in phase_files(runs, head, plan.tried.every, name).items()}
-    except CBSDataError as error:
-        if options.write_phase:
-            raise
-        return [], f"No lines for training.sweep: {error}."
-    written = write_phases(files, target.parent if options.write_phase else folder / "phases")
-    return command_lines([target.with_name(path.name) for path in written]), head.how
-
-
-def _record(
-    plan: Plan, facts: Any, command: str, notes: list[str], lines: list[str], lines_from: str
-) -> dict[str, Any]:
-    """Return what ``plan.json`` holds; numbers that are not finite are None."""
-    from cbsbayes.decisions.batches import interval_columns
-    from cbsbayes.report.folder import finite
-    from cbsbayes.report.plan import plan_notes, plan_sentences
-
-    fit, quantity = facts.fit, plan.quantity
-    ends = {name: float(end) for name, end in
-            interval_columns("ci", quantity.values, plan.ci_prob).items()}
-    records = [json.loads(table.to_json(orient="records", double_precision=12))
-               for table in (plan.runs, plan.table, plan.second_rate)]
-    return finite({
-        "command": command, "group": fit.group, "law": fit.law.name,
-        "data_digest": fit.settings["data_digest"],
-        "sampling_passed": bool(fit.verdict["sampling"]["passed"]),
-        "quantity": {"name": quantity.name, "at": quantity.at, "threshold": quantity.threshold,
-                     "unit": quantity.unit, "status": quantity.status, "median": ends.pop("ci"),
-                     **ends, "ci_prob": plan.ci_prob},
-        "cost_unit": plan.cost.unit, "evaluated_every": plan.tried.every,
-        "request": asdict(plan.request), "sentences": plan_sentences(plan),
-        "notes": [*notes, *plan_notes(plan, facts)], "runs": records[0], "candidates": records[1],
-        "second_rate": records[2], "lines": lines, "lines_from": lines_from})
 
 
 if __name__ == "__main__":

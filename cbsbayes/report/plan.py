@@ -13,7 +13,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.decisions.batches import interval_columns
 from cbsbayes.decisions.candidates import AXES
 from cbsbayes.decisions.next_runs import Plan
 from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit import versions
+from cbsbayes.posterior.tidy import masked
 from cbsbayes.report.allocate import SETTINGS
 from cbsbayes.report.facts import Facts
+from cbsbayes.report.folder import finite
 from cbsbayes.report.learning_rate import RATES, rate_number, rate_text
 from cbsbayes.report.page import Page, PageFigure, sections_of
 from cbsbayes.report.tables import Table, laid_out, on_axes
@@ -43,11 +44,11 @@ from cbsbayes.report.text import (
 )
 from cbsbayes.sweep.files import write_whole
 
-__all__ = ["SHOWN", "Head", "candidates_table", "command_lines", "head_of",
-           "phase_files", "plan_label", "plan_notes", "plan_page", "plan_sentences",
-           "read_like", "runs_table", "second_rate_table", "write_phases"]
+__all__ = ["Head", "command_lines", "head_of", "phase_files", "phase_lines", "plan_label",
+           "plan_notes", "plan_page", "plan_record", "plan_sentences", "plan_tables", "read_like",
+           "write_phases"]
 
-SHOWN = 12  # candidates in the terminal and that need no click; all are in plan.csv
+_SHOWN = 12  # candidates in the terminal and that need no click; all are in plan.csv
 _WEIGHT = 0.05  # of another law, from which it is named
 _MARK = "# Planned by python -m cbsbayes.plan"
 _HEAD = ("hardware", "model", "dataset", "algorithm")
@@ -71,8 +72,7 @@ def plan_sentences(plan: Plan) -> list[str]:
     near = (resolved["per_cost"] + 2 * resolved["per_cost_error"]
             >= best["per_cost"] - 2 * best["per_cost_error"]).sum()
     dear = not plan.runs.iloc[0][[*AXES, "updates"]].equals(best[[*AXES, "updates"]])
-    now = interval_columns("ci", plan.quantity.values, plan.ci_prob)
-    row = {"median" if name == "ci" else name: float(value) for name, value in now.items()}
+    row = _known_now(plan)
     ends, is_rate = (row["ci_lower"], row["ci_upper"]), plan.quantity.name in RATES
     return sentences(
         "plan", plan=plan, label=plan_label(plan), resolved=resolved, near=near, dear=dear,
@@ -80,6 +80,11 @@ def plan_sentences(plan: Plan) -> list[str]:
         spread=" to ".join(map(rate_number, ends)) if is_rate else interval(*ends),
         rate=rate_number,
         first=runs.iloc[0].to_dict(), last=runs.iloc[-1].to_dict(), exp=math.exp)
+
+
+def _known_now(plan: Plan) -> dict[str, Any]:
+    return dict(zip(("median", "ci_lower", "ci_upper"),
+                    masked(plan.quantity.values, "identified", plan.ci_prob), strict=True))
 
 
 def plan_notes(plan: Plan, facts: Facts) -> list[str]:
@@ -92,33 +97,46 @@ def plan_notes(plan: Plan, facts: Facts) -> list[str]:
         weight=float(weight.get(law, np.nan)), others=others.to_dict())
 
 
-def candidates_table(plan: Plan, shown: int | None = None) -> Table | None:
-    """Return the candidates, best per price first; all unless told how many."""
+def plan_tables(plan: Plan) -> dict[str, Table | None]:
+    """Return the planned runs in their order, the candidates, and runs at a second rate.
+
+    Candidates come best per price first, the first ones alone and, where there are more, all.
+    Learning rates are left out where all candidates have the same.
+    """
     best, one_axis = float(plan.table["per_cost"].max()), plan.tried.one_axis
-    rows = plan.table.head(len(plan.table) if shown is None else shown)
-    return laid_out(
-        "candidates", on_axes(rows, one_axis=one_axis), one_axis=one_axis, unit=plan.cost.unit,
-        power=0 if best <= 0 else -3 * math.floor(math.log10(best) / 3), shown=len(rows),
-        candidates=len(plan.table), rate=_rate_shown(plan))
+    more = len(plan.table) > _SHOWN
+    rate = rate_number if plan.table["learning_rate"].nunique() > 1 else ""
+
+    def laid(name: str, rows: pd.DataFrame, rate: Callable[[float], str] | str) -> Table | None:
+        return laid_out(
+            name, on_axes(rows, one_axis=one_axis), one_axis=one_axis, unit=plan.cost.unit,
+            power=0 if best <= 0 else -3 * math.floor(math.log10(best) / 3), shown=len(rows),
+            candidates=len(plan.table), rate=rate)
+
+    return {"planned": laid("planned", plan.runs, rate),
+            "candidates": laid("candidates", plan.table.head(_SHOWN), rate),
+            "all_candidates": laid("candidates", plan.table, rate) if more else None,
+            "second_rate": laid("second_rate", plan.second_rate, rate_number)}
 
 
-def runs_table(plan: Plan) -> Table | None:
-    """Return the planned runs in their order."""
-    one_axis = plan.tried.one_axis
-    return laid_out("planned", on_axes(plan.runs, one_axis=one_axis), one_axis=one_axis,
-                    unit=plan.cost.unit, rate=_rate_shown(plan))
-
-
-def second_rate_table(plan: Plan) -> Table | None:
-    """Return the runs at a second learning rate, None where the law knows it already."""
-    one_axis = plan.tried.one_axis
-    return laid_out("second_rate", on_axes(plan.second_rate, one_axis=one_axis), one_axis=one_axis,
-                    unit=plan.cost.unit, rate=rate_number)
-
-
-def _rate_shown(plan: Plan) -> Callable[[float], str] | str:
-    """Return how a learning rate is written; empty where all candidates have the same."""
-    return rate_number if plan.table["learning_rate"].nunique() > 1 else ""
+def plan_record(
+    plan: Plan, facts: Facts, command: str, notes: list[str], lines: list[str], lines_from: str
+) -> dict[str, Any]:
+    """Return what ``plan.json`` holds; numbers that are not finite are None."""
+    fit, quantity = facts.fit, plan.quantity
+    records = [json.loads(table.to_json(orient="records", double_precision=12))
+               for table in (plan.runs, plan.table, plan.second_rate)]
+    return finite({
+        "command": command, "group": fit.group, "law": fit.law.name,
+        "data_digest": fit.settings["data_digest"],
+        "sampling_passed": fit.verdict["sampling"]["passed"],
+        "quantity": {"name": quantity.name, "at": quantity.at, "threshold": quantity.threshold,
+                     "unit": quantity.unit, "status": quantity.status,
+                     **_known_now(plan), "ci_prob": plan.ci_prob},
+        "cost_unit": plan.cost.unit, "evaluated_every": plan.tried.every,
+        "request": asdict(plan.request), "sentences": plan_sentences(plan),
+        "notes": [*notes, *plan_notes(plan, facts)], "runs": records[0], "candidates": records[1],
+        "second_rate": records[2], "lines": lines, "lines_from": lines_from})
 
 
 def plan_page(
@@ -139,17 +157,13 @@ def plan_page(
     """
     fit, layout = facts.fit, spec("pages")["plan"]
     passed = bool(fit.verdict["sampling"]["passed"])
-    more = len(plan.table) > SHOWN
-    tables = {"planned": runs_table(plan), "candidates": candidates_table(plan, SHOWN),
-              "all_candidates": candidates_table(plan) if more else None,
-              "second_rate": second_rate_table(plan)}
     chosen, asked = sentences("plan_asked", plan=plan, facts=facts, label=plan_label(plan))
     return Page(
         kicker=layout["kicker"], title=f"Which run says most about: {plan_label(plan)}?",
         asked=asked, level=fit.verdict["level"], verdict=fit.verdict["title"],
         cautions=[*([] if passed else fit.verdict["sentences"]), *record["notes"]],
         answer=record["sentences"], definitions=layout["definitions"], laws=[fit.law],
-        sections=sections_of("plan", tables, figures, {"start": [record["lines_from"]]},
+        sections=sections_of("plan", plan_tables(plan), figures, {"start": [record["lines_from"]]},
                              {"start": record["lines"]}),
         paper=paragraph("decision_paper", facts=facts, lines=[chosen, *record["sentences"]]),
         made={"command": record["command"],
@@ -206,16 +220,16 @@ def read_like(path: Path) -> Head:
 
 def head_of(runs: xr.Dataset) -> Head:
     """Return what the runs of a sweep say of themselves; hardware is taken to be ``gpu``."""
-    known = {name: np.unique(runs[name]) for name in (*_HEAD, "learning_rate", "ppo_epochs")
-             if name in runs.coords}
-    labels = {key: str(known[key][0]) if len(known.get(key, ())) == 1 else "" for key in _HEAD}
+    known = {name: np.unique(runs[name]).tolist()
+             for name in (*_HEAD[1:], "learning_rate", "ppo_epochs")}
+    labels = {key: known[key][0] if len(known[key]) == 1 else "" for key in _HEAD[1:]}
+    rates, epochs = known["learning_rate"], known["ppo_epochs"][0]
     optimizer: dict[str, Any] = {}
-    rates = known.get("learning_rate", np.array([np.nan]))
-    if len(rates) == 1 and np.isfinite(rates[0]):
-        optimizer["learning_rate"] = float(rates[0])
-    if known.get("ppo_epochs", [1])[0] > 1:
-        optimizer["ppo_epochs"] = int(known["ppo_epochs"][0])
-    return Head(labels | {"hardware": "gpu"}, {"optimizer": optimizer} if optimizer else {},
+    if len(rates) == 1 and math.isfinite(rates[0]):
+        optimizer["learning_rate"] = rates[0]
+    if epochs > 1:
+        optimizer["ppo_epochs"] = epochs
+    return Head({"hardware": "gpu", **labels}, {"optimizer": optimizer} if optimizer else {},
                 "Hardware gpu and the controls of training/controls.toml are assumed; give "
                 "--like PHASE_FILE to take over those of the earlier runs.")
 
@@ -303,6 +317,47 @@ def write_phases(phases: Mapping[str, str], folder: Path) -> list[Path]:
             raise CBSDataError(f"{place} exists and was not planned by this command; choose "
                                "another name with --write-phase")
     return [write_whole(place, text) for place, text in places.items()]
+
+
+def phase_lines(
+    plan: Plan, head: Head, folder: Path, place: Path | None, output: Path
+) -> tuple[list[str], str]:
+    """Write the phase files; return the lines that start the runs, and where the rest is from.
+
+    Parameters
+    ----------
+    plan : Plan
+        The plan.
+    head : Head
+        What its runs share.
+    folder, output : Path
+        Where the plan is written, and the folder's name when it is finished.
+    place : Path or None
+        The file asked for; by default ``phases/planned.toml`` in the folder, and then what forbids
+        a phase file is said in place of the lines.
+
+    Raises
+    ------
+    CBSDataError
+        If no phase can be written where one was asked for.
+    """
+    target = place or output / "phases" / "planned.toml"
+    if plan.tried.one_axis:
+        return [], "The data give total batches only, so there are no lines for training.sweep."
+    try:
+        unknown = [name for name, label in head.labels.items() if not label]
+        if unknown:
+            raise CBSDataError(f"the sweep does not say the {' nor the '.join(unknown)} of its "
+                               "runs, which a phase file has to; give --like PHASE_FILE")
+        files = {name: text for runs, name in ((plan.runs, target.stem),
+                                               (plan.second_rate, f"{target.stem}_second_rate"))
+                 for name, text in phase_files(runs, head, plan.tried.every, name).items()}
+    except CBSDataError as error:
+        if place:
+            raise
+        return [], f"No lines for training.sweep: {error}."
+    written = write_phases(files, target.parent if place else folder / "phases")
+    return command_lines([target.with_name(path.name) for path in written]), head.how
 
 
 def command_lines(places: Sequence[Path]) -> list[str]:

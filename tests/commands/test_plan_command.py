@@ -47,17 +47,11 @@ def test_the_folder_and_what_is_printed(saved, tmp_path, capsys, root):
     assert f"{tmp_path}/phases/{phases[0]}" in out.replace("\n", "")
 
 
-def test_json_is_what_is_written_and_quiet_prints_nothing(saved, tmp_path, capsys):
-    assert plan(saved, tmp_path, "--json") == 0
+def test_json_is_what_is_written_in_hours_of_a_rate(saved, tmp_path, capsys):
+    assert plan(saved, tmp_path, "--json", "--seconds-per-sample", 0.5, "--gpus", 8) == 0
     out, err = capsys.readouterr()
     assert json.loads(out) == json.loads((tmp_path / "plan.json").read_text())
     assert err == ""
-    assert plan(saved, tmp_path, "--quiet") == 0
-    assert capsys.readouterr() == ("", "")
-
-
-def test_hours_of_a_rate(saved, tmp_path):
-    assert plan(saved, tmp_path, "--seconds-per-sample", 0.5, "--gpus", 8, "--quiet") == 0
     table = pd.read_csv(tmp_path / "plan.csv")
     assert set(table["cost_unit"]) == {"GPU-hours"}
     np.testing.assert_allclose(table["cost"],
@@ -102,8 +96,10 @@ def test_without_the_algorithm_a_phase_file_is_asked_for(fit, tmp_path, capsys, 
     assert "give --like PHASE_FILE" in out
     assert not (tmp_path / "plan" / "phases").exists()
     assert plan(path, tmp_path / "plan", "--write-phase", phase) == 1
-    assert plan(path, tmp_path / "plan", "--write-phase", phase, "--like",
+    capsys.readouterr()
+    assert plan(path, tmp_path / "plan", "--quiet", "--write-phase", phase, "--like",
                 root / "training/phases/p1.toml") == 0
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_table_of_losses_with_total_batches_is_fitted_first(tmp_path, capsys):

@@ -14,14 +14,13 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.plan import (
     Head,
-    candidates_table,
     command_lines,
     head_of,
     phase_files,
     plan_notes,
     plan_sentences,
+    plan_tables,
     read_like,
-    second_rate_table,
     write_phases,
 )
 from training.definitions import PHASES_FOLDER, read_phase
@@ -55,14 +54,15 @@ def test_sentences_say_what_is_planned(plan):
 
 def test_learning_rates_are_shown_where_they_differ_and_a_second_one_apart(plan):
     heads = lambda table: [column.label for column in table.columns]  # noqa: E731
-    assert "learning rate" not in heads(candidates_table(plan))
+    assert "learning rate" not in heads(plan_tables(plan)["candidates"])
     several = replace(plan, table=plan.table.assign(learning_rate=[1e-6, 3e-6, 1e-6, 1e-6]))
-    assert "learning rate" in heads(candidates_table(several))
+    assert "learning rate" in heads(plan_tables(several)["candidates"])
     assert "8 rollouts, learning rate 1e-6, 100 updates" in " ".join(plan_sentences(several))
-    assert second_rate_table(plan) is None
+    assert plan_tables(plan)["second_rate"] is None
     lacking = replace(plan, second_rate=plan.table.head(3).assign(learning_rate=3e-6))
     assert "3 runs at three times the rate used" in " ".join(plan_sentences(lacking))
-    assert [row[1].text for row in second_rate_table(lacking).rows] == ["3e-6"] * 3
+    rows = plan_tables(lacking)["second_rate"].rows
+    assert [row[1].text for row in rows] == ["3e-6"] * 3
 
 
 def test_notes_say_what_to_doubt(plan, notes):
@@ -79,9 +79,9 @@ def test_notes_say_what_to_doubt(plan, notes):
 
 
 def test_the_unit_of_a_price_is_one_to_read(plan):
-    assert candidates_table(plan).columns[-1].label == "nats per 10^6 samples"
+    assert plan_tables(plan)["candidates"].columns[-1].label == "nats per 10^6 samples"
     nothing = replace(plan, table=plan.table.assign(per_cost=0.0))
-    assert candidates_table(nothing).columns[-1].label == "nats per samples"
+    assert plan_tables(nothing)["candidates"].columns[-1].label == "nats per samples"
 
 
 def planned(*runs):
