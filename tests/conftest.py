@@ -8,6 +8,7 @@ import pytest
 from fitted import (  # noqa: F401
     fit,
     one_axis,
+    pair,
     prompts_sweep,
     rate_fit,
     real_fit,

@@ -110,6 +110,7 @@ def groups_sweep(second=8, few=""):
 
 
 RATES = (3e-7, 1e-6, 2e-6)
+PAIR_THRESHOLDS = (0.6, 0.65)
 QUICK = ("--sampler", "nutpie", "--draws", "200", "--tune", "100", "--seed", "1")
 
 
@@ -218,6 +219,16 @@ def rate_fit() -> Fit:
     ds = simulate_sweep("lr", rates=RATES, max_updates=1500, random_seed=1)
     with quick_sampling():
         return fit_sweep(ds, thresholds=[0.65, 0.7], sampler=SETTINGS)
+
+
+@pytest.fixture(scope="session")
+def pair() -> tuple[Fit, Fit]:
+    """Two fits of other runs, of models called alpha and beta, their draws from the same."""
+    sweeps = [simulate_sweep("p1+p2b", 1, random_seed=seed) for seed in (11, 12)]
+    with quick_sampling():
+        return tuple(fit_sweep(ds.assign_coords(model=("run", [name] * ds.sizes["run"])),
+                               thresholds=PAIR_THRESHOLDS, sampler=SETTINGS, alternatives=False)
+                     for name, ds in zip(("alpha", "beta"), sweeps, strict=True))
 
 
 @pytest.fixture(scope="session")

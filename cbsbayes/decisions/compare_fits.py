@@ -14,18 +14,16 @@ diagonals of equal optimisation, where a trainer step of both makes as many samp
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import combinations, product
+from itertools import combinations, permutations, product
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from cbsbayes.decisions.batches import COLUMNS, as_fit, find_row, label_fits
+from cbsbayes.decisions.batches import COLUMNS, as_fit, evenly, find_row, label_fits
 from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit import Fit
-from cbsbayes.posterior.quantities import OF_ONE_LAW, Quantity, design_of, quantities
+from cbsbayes.posterior.quantities import OF_ONE_LAW, design_of, quantities
 from cbsbayes.posterior.tidy import masked
 from cbsbayes.sweep.dataset import is_one_axis
 
@@ -40,38 +38,28 @@ _LARGEST = 1e100  # stands for an infinite S: two of them are alike
 _PAIRINGS = 5  # random pairings of the draws, so that the pairing itself adds little
 
 
-@dataclass(frozen=True)
 class _Side:
-    """One fit as a comparison sees it: its short name and the fit."""
+    """One fit as a comparison sees it: its short name, and all that is read off the posterior."""
 
-    label: str
-    fit: Fit
+    def __init__(self, label: str, fit: Fit) -> None:
+        self.label, self.fit, design = label, fit, design_of(fit.crossings)
+        self.batches = design.batches
+        self.quantities = {(quantity.name, quantity.at): quantity
+                           for quantity in quantities(fit.law, fit.posterior, design)}
+        # passes over each batch and updates per trainer step, of most runs
+        self.passes = [int(np.bincount(fit.sweep[name].values).argmax())
+                       for name in ("ppo_epochs", "updates_per_step")]
 
-    @cached_property
-    def quantities(self) -> dict[tuple[str, str], Quantity]:
-        """Everything read off the posterior, by quantity and what is held fixed."""
-        design = design_of(self.fit.crossings)
-        return {(q.name, q.at): q for q in quantities(self.fit.law, self.fit.posterior, design)}
+    def known(self, key: tuple[str, str], threshold: float) -> tuple[np.ndarray, str]:
+        """Return draws of a quantity at a threshold (NaN where it has none), shape (draw,).
 
-    def status(self, key: tuple[str, str], threshold: float) -> str:
-        """Return what the data settle of a quantity at a threshold (NaN where it has none)."""
-        row = find_row(self.fit.cbs, key[0], threshold, key[1])
-        return "not_identified" if row is None else str(row["status"])
-
-    def draws(self, key: tuple[str, str], threshold: float) -> np.ndarray:
-        """Return draws of a quantity at a threshold (NaN where it has none), shape (draw,)."""
+        With them what the data settle of it.
+        """
         held = self.quantities[key].draws
         if "threshold" in held.dims:
             held = held.sel(threshold=threshold, method="nearest")
-        return held.values.reshape(-1)
-
-    @property
-    def passes(self) -> tuple[int, int]:
-        """Passes over each batch (``ppo_epochs``) and updates per trainer step, of most runs."""
-        runs = self.fit.sweep
-        epochs, updates = (int(np.bincount(runs[name].values).argmax()) if name in runs.coords
-                           else 1 for name in ("ppo_epochs", "updates_per_step"))
-        return epochs, updates
+        row = find_row(self.fit.cbs, key[0], threshold, key[1])
+        return held.values.reshape(-1), "not_identified" if row is None else str(row["status"])
 
 
 class _Pair(NamedTuple):
@@ -156,8 +144,7 @@ def _reuse_pairs(first: _Side, second: _Side) -> Iterator[_Pair]:
     step of u updates makes P·G·u sample passes.
     """
     (e1, u1), (e2, u2) = first.passes, second.passes
-    batches = [design_of(side.fit.crossings).batches for side in (first, second)]
-    for (p1, g1), (p2, g2) in product(*batches):
+    for (p1, g1), (p2, g2) in product(first.batches, second.batches):
         if g1 != g2 or (p1 != p2 and p1 * u1 != p2 * u2):
             continue
         keys = (("steps", f"n_prompts={p1},n_rollouts={g1}"),
@@ -183,24 +170,25 @@ def _row(
     first: _Side, second: _Side, pair: _Pair, threshold: float, ci_prob: float,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    sides = (first, second)
     row: dict[str, Any] = {
         "quantity": pair.name, "at": pair.at, "threshold": threshold, "unit": pair.unit,
         "ci_prob": ci_prob, "remark": ""}
-    draws = [factor * side.draws(key, threshold)
-             for side, key, factor in zip(sides, pair.keys, pair.factors, strict=True)]
-    status = [side.status(key, threshold) for side, key in zip(sides, pair.keys, strict=True)]
-    for name, side, values, known in zip(("first", "second"), sides, draws, status, strict=True):
-        row |= {name: side.label, f"{name}_law": side.fit.law.name, f"{name}_status": known}
-        row |= _numbers((f"{name}_median", f"{name}_lower", f"{name}_upper"), values, known,
+    draws, statuses = [], []
+    for name, side, key, factor in zip(("first", "second"), (first, second), pair.keys,
+                                       pair.factors, strict=True):
+        values, status = side.known(key, threshold)
+        draws.append(factor * values)
+        statuses.append(status)
+        row |= {name: side.label, f"{name}_law": side.fit.law.name, f"{name}_status": status}
+        row |= _numbers((f"{name}_median", f"{name}_lower", f"{name}_upper"), draws[-1], status,
                         ci_prob)
     if pair.name in LAW_BOUND and first.fit.law.name != second.fit.law.name:
         return row | {"status": "not_comparable", "remark": "the laws differ"}
-    known = ratio_status(*status)
-    a, b = _paired(draws[0], draws[1], rng)
+    known = ratio_status(*statuses)
+    a, b = _paired(*draws, rng)
     for name, values in (("ratio", a / b), ("difference", a - b)):
         row |= _numbers((name, f"{name}_lower", f"{name}_upper"), values, known, ci_prob)
-    larger = _p_larger(draws[0], draws[1]) if known == "identified" else np.nan
+    larger = _p_larger(*draws) if known == "identified" else np.nan
     return row | {"status": known, "p_first_larger": larger}
 
 
@@ -261,19 +249,15 @@ def check_comparable(fits: Mapping[str, Fit]) -> None:
         if ways[0] != ways[1]:
             raise CBSDataError(f"the target of {a} is {ways[0]} and that of {b} {ways[1]}; only "
                                "fits of the same kind of target can be compared")
-        _check_axes(a, first, b, second)
-        _check_axes(b, second, a, first)
         if shared_runs(first, second) == min(fit.crossings.sizes["run"] for fit in (first, second)):
             raise CBSDataError(f"{a} and {b} are fits of the same runs, so that their posteriors "
                                "are not independent and no difference can be stated; to compare "
                                "laws on the same runs see the section on laws of either page")
-
-
-def _check_axes(a: str, first: Fit, b: str, second: Fit) -> None:
-    if is_one_axis(first.crossings) and second.law.two_axis:
-        raise CBSDataError(f"{a} has total batches only and {b} is fitted with the law "
-                           f"{second.law.name} of prompts and rollouts; fit {b} with --law total "
-                           "as well, or compare fits of the same axes")
+    for (a, first), (b, second) in permutations(fits.items(), 2):
+        if is_one_axis(first.crossings) and second.law.two_axis:
+            raise CBSDataError(f"{a} has total batches only and {b} is fitted with the law "
+                               f"{second.law.name} of prompts and rollouts; fit {b} with --law "
+                               "total as well, or compare fits of the same axes")
 
 
 def shared_runs(first: Fit, second: Fit) -> int:
@@ -285,7 +269,7 @@ def _marks(fit: Fit) -> set[tuple[object, ...]]:
     """Return what tells each fitted run: batch, values and, where those are few, its name."""
     names = fit.crossings["run"].values
     runs = fit.sweep.sel(run=names)
-    values = (runs["accuracy"] if "accuracy" in runs else runs["steps_lower"]).transpose("run", ...)
+    values = runs["accuracy"] if "accuracy" in runs else runs["steps_lower"]
     batches = zip(*(runs[name].values.tolist()
                     for name in ("n_prompts", "n_rollouts", "total_batch")), strict=True)
     marks: set[tuple[object, ...]] = set()
@@ -313,10 +297,9 @@ def nothing_in_common(fits: Mapping[str, Fit]) -> str:
                 f"({listed}); nothing is extrapolated: train the weaker longer, or compare at a "
                 "threshold that both reach")
     every = np.unique(np.concatenate([fit.thresholds for fit in fits.values()]))
-    inside = every[(every >= low) & (every <= high)]
-    few = np.unique(np.linspace(0, len(inside) - 1, min(4, len(inside))).round().astype(int))
+    few = evenly(every[(every >= low) & (every <= high)], 4)
     return (f"no threshold was fitted in two of the fits ({listed}); nothing is interpolated: fit "
-            f"all again with --thresholds {_listed(inside[few], ',')}")
+            f"all again with --thresholds {_listed(few, ',')}")
 
 
 def _listed(values: np.ndarray, join: str = ", ") -> str:

@@ -6,26 +6,19 @@ import json
 
 import pandas as pd
 import pytest
-from fitted import SETTINGS, changed, quick_sampling, verdict_of
+from fitted import changed, verdict_of
 from page_reader import check_command_page
 
 from cbsbayes.compare import main
 from cbsbayes.decisions.batches import COLUMNS
 from cbsbayes.posterior.fit import Fit
-from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.simulation.sweep import simulate_sweep
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """A folder of two fits whose models are called alpha and beta."""
+def folders(pair, tmp_path_factory):
+    """A folder of two fits."""
     root = tmp_path_factory.mktemp("fits")
-    for name, seed in (("alpha", 11), ("beta", 12)):
-        ds = simulate_sweep("p1+p2b", 1, random_seed=seed)
-        ds["model"] = ds["model"].astype("<U20")
-        ds["model"][:] = name
-        with quick_sampling():
-            fit = fit_sweep(ds, thresholds=(0.6, 0.65), sampler=SETTINGS, alternatives=False)
+    for name, fit in zip(("alpha", "beta"), pair, strict=True):
         (root / name).mkdir()
         fit.save(root / name / "fit.nc")
     return root

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fitted import SETTINGS, changed, labelled, quick_sampling
+import xarray as xr
+from fitted import PAIR_THRESHOLDS, changed, labelled
 
 from cbsbayes.decisions.batches import COLUMNS, find_fits, label_fits
 from cbsbayes.decisions.compare_fits import (
@@ -15,25 +16,13 @@ from cbsbayes.decisions.compare_fits import (
     ratio_status,
 )
 from cbsbayes.errors import CBSDataError
-from cbsbayes.posterior.fit_sweep import fit_sweep
+from cbsbayes.posterior.fit import Fit
 from cbsbayes.report.compare import remarks
-from cbsbayes.simulation.sweep import simulate_sweep
-
-THRESHOLDS = (0.6, 0.65)
-
-
-def make(seed, law="auto", thresholds=THRESHOLDS, epochs=1):
-    ds = simulate_sweep("p1+p2b", 1, random_seed=seed)
-    n = ds.sizes["run"]
-    ds = ds.assign_coords(ppo_epochs=("run", np.full(n, epochs)),
-                          updates_per_step=("run", np.full(n, epochs)))
-    with quick_sampling():
-        return fit_sweep(ds, law=law, thresholds=thresholds, sampler=SETTINGS, alternatives=False)
 
 
 @pytest.fixture(scope="module")
-def fits():
-    return {"alpha": make(11), "beta": make(12)}
+def fits(pair):
+    return dict(zip(("alpha", "beta"), pair, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +37,7 @@ def only(table, quantity, threshold=0.65, at=""):
 
 def test_rows_hold_what_both_fits_have(table, fits):
     assert list(table.columns) == COLUMNS["compare"]
-    assert set(table["threshold"].dropna()) == set(THRESHOLDS)
+    assert set(table["threshold"].dropna()) == set(PAIR_THRESHOLDS)
     cbs = fits["alpha"].cbs
     assert set(zip(table["quantity"], table["at"], strict=True)) == set(
         zip(cbs["quantity"], cbs["at"], strict=True))
@@ -86,7 +75,7 @@ def test_open_ends_stay_empty(table):
 
 
 def test_numbers_of_different_laws_are_not_put_in_relation(fits):
-    both = {"alpha": fits["alpha"], "gamma": make(13, law="two_axis_sqrt")}
+    both = {"alpha": fits["alpha"], "gamma": changed(fits["beta"], law="two_axis_sqrt")}
     table = compare_fits(both)
     bound = table["quantity"].isin(LAW_BOUND)
     assert bound.any()
@@ -99,7 +88,9 @@ def test_numbers_of_different_laws_are_not_put_in_relation(fits):
 
 def test_passes_over_a_batch_are_compared_in_samples_and_along_diagonals(fits):
     """Two passes: half the samples generated at one batch; 32 prompts then match 64 of one pass."""
-    twice = make(12, epochs=2)
+    two = xr.full_like(fits["beta"].sweep["ppo_epochs"], 2)
+    twice = changed(fits["beta"], sweep=fits["beta"].sweep.assign_coords(
+        ppo_epochs=two, updates_per_step=two))
     table = compare_fits({"one": fits["alpha"], "two": twice})
     at = "n_prompts=64,n_rollouts=8"
     steps, samples = (only(table, name, at=at) for name in ("steps", "generated_samples"))
@@ -134,21 +125,22 @@ def test_what_cannot_be_compared_is_refused(fits, one_axis):
 
 def test_runs_in_both_fits_are_named(fits):
     """Half of one sweep's runs in the other: allowed, with the reason why it is not quite right."""
-    first, second = (simulate_sweep("p1+p2b", 1, random_seed=seed) for seed in (11, 12))
-    half = first.sizes["run"] // 2
-    second["accuracy"][:half] = first["accuracy"][:half].values
-    with quick_sampling():
-        mixed = fit_sweep(second, thresholds=THRESHOLDS, sampler=SETTINGS, alternatives=False)
-    both = {"a": fits["alpha"], "m": mixed}
+    alpha, beta = fits.values()
+    accuracy = beta.sweep["accuracy"].copy()
+    accuracy[:accuracy.sizes["run"] // 2] = alpha.sweep["accuracy"][:accuracy.sizes["run"] // 2]
+    both = {"a": alpha, "m": changed(beta, sweep=beta.sweep.assign(accuracy=accuracy))}
     assert any("not independent" in line for line in remarks(both))
     check_comparable(both)
 
 
 def test_without_common_thresholds_the_remedy_is_named(fits):
-    near, far = make(14, thresholds=(0.62, 0.66)), make(15, thresholds=(0.7, 0.72))
-    assert "--thresholds 0.62,0.65" in nothing_in_common({"a": fits["alpha"], "e": near})
+    alpha, beta = fits.values()
+    near, far = (Fit(xr.DataTree.from_dict(beta.tree.to_dict() | {
+        "/posterior": beta.posterior.assign_coords(threshold=list(levels))}))
+        for levels in ((0.62, 0.66), (0.7, 0.72)))
+    assert "--thresholds 0.62,0.65" in nothing_in_common({"a": alpha, "e": near})
     with pytest.raises(CBSDataError, match="do not meet"):
-        compare_fits({"a": fits["alpha"], "z": far})
+        compare_fits({"a": alpha, "z": far})
 
 
 def test_labels_tell_fits_apart(fits, tmp_path):
