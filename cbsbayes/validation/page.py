@@ -83,7 +83,8 @@ def write_page(folder: Path) -> Path:
 def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     """Return the tables in a folder by kind; labels and thresholds are text."""
     files = {kind: folder / f"{kind}.csv" for kind in LABELS}
-    return {kind: pd.read_csv(file, dtype={"threshold": str, LABELS[kind]: str}).fillna({"threshold": ""})
+    return {kind: pd.read_csv(file, dtype={"threshold": str, LABELS[kind]: str}
+                              ).fillna({"threshold": ""})
             for kind, file in files.items() if file.exists()}
 
 
