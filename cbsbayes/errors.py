@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["CBSDataError", "one_line"]
+from collections.abc import Iterable
+
+__all__ = ["CBSDataError", "listed", "one_line"]
 
 
 class CBSDataError(ValueError):
@@ -16,3 +18,10 @@ class CBSDataError(ValueError):
 def one_line(text: object) -> str:
     """Return text with every control character and line break made visible as an escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def listed(names: Iterable[str], limit: int = 8) -> str:
+    """Return names joined by commas, cut after `limit` with a count of the rest."""
+    every = list(names)
+    rest = f" and {len(every) - limit} more" if len(every) > limit else ""
+    return ", ".join(every[:limit]) + rest

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cbsbayes._command import EXIT_OK, Stage, command_parser, run_main, shown_stages
-from cbsbayes.errors import CBSDataError, one_line
+from cbsbayes.errors import CBSDataError, listed, one_line
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -122,7 +122,6 @@ def ingest(
         Where a file cannot be read.
     """
     from cbsbayes.logs.detect import read_sources
-    from cbsbayes.logs.history import listed
     from cbsbayes.logs.run_config import read_config
     from cbsbayes.logs.run_log import Origin
     from cbsbayes.logs.tables import read_runs

@@ -22,7 +22,7 @@ from hypothesis import settings
 
 settings.register_profile("cbsbayes", deadline=None)  # a machine may be busy
 settings.load_profile("cbsbayes")
-pytest_plugins = ["wandb_client"]
+pytest_plugins = ["wandb_server"]
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,17 +9,20 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import json
 import math
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
+from signals import PATIENCE
 
 CORE = "val-core/openai/gsm8k/acc/mean@1"
 
@@ -105,28 +108,31 @@ def write_tensorboard(folder: Path, name: str, rows: list[tuple[int, dict[str, o
 
 
 _WRITE_WANDB = """
-import json, sys, wandb
-for name, rows in json.load(sys.stdin):
-    run = wandb.init(project="p", name=name, dir=sys.argv[1], mode="offline")
+import json, os, signal, sys, time, wandb
+for run in json.load(sys.stdin):
+    rows, then = run.pop("rows"), run.pop("then", {})
+    started = wandb.init(project="p", dir=sys.argv[1], mode="offline", **run)
+    started.config.update(then.get("config", {}))
     for step, row in rows:
-        run.log(row, step=step)
-    run.finish()
+        started.log(row | {"hist": wandb.Histogram([1, 2])}, step=step)
+    if then.get("kill"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    started.finish(exit_code=then.get("exit", 0))
+    time.sleep(then.get("pause", 0))
 """
 
 
-def write_wandb(folder: Path, runs: Iterator[tuple[str, list]]) -> None:
-    """Write offline runs by the genuine client, in a process and a home of its own."""
-    import json
+def write_wandb(folder: Path, *runs: dict[str, Any]) -> None:
+    """Write offline runs by the genuine client, in a process and a home of its own.
 
+    A run has `rows`, what `wandb.init` takes, and what is to happen `then`: more `config`, `kill`,
+    the `exit` status and a `pause` in seconds.
+    """
     pytest.importorskip("wandb")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "XDG_"))}
     environment |= {"HOME": str(folder), "WANDB_SILENT": "true", "WANDB_X_DISABLE_STATS": "true"}
-    subprocess.run(
-        [sys.executable, "-c", _WRITE_WANDB, str(folder)],
-        input=json.dumps(list(runs), default=float),
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=900,
-    )
+    done = subprocess.run(
+        [sys.executable, "-c", _WRITE_WANDB, str(folder)], input=json.dumps(runs, default=float),
+        env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    killed = any(run.get("then", {}).get("kill") for run in runs)
+    assert done.returncode == (-signal.SIGKILL if killed else 0), done.stderr

@@ -1,8 +1,9 @@
-"""A loopback server that speaks as much of the wandb protocol as the genuine client needs.
+"""The genuine wandb client on this machine: a loopback server for it, and fixtures.
 
 The client's HTTP is done by its own sidecar process, so nothing patched in Python is seen by
-it; a server is the only double that leaves the client whole. Reading: listing of runs, live
-history and Parquet exports. Faults are put in by name of the operation.
+it; a server is the only double that leaves the client whole. It speaks as much of the protocol as
+reading needs: listing of runs, live history and Parquet exports. Faults are put in by name of the
+operation.
 """
 
 from __future__ import annotations
@@ -15,27 +16,23 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
-__all__ = ["API_KEY", "Fault", "StoredRun", "WandbServer", "child_environment"]
+__all__ = ["Fault", "StoredRun", "WandbServer"]
 
 API_KEY = "local-" + "0123456789" * 4
 HISTORY = ("RunHistoryKeys", "RunParquetHistory", "HistoryPage", "export")
-VIEWER = {
-    "id": "u", "entity": "ent", "username": "u", "name": "u", "email": "", "flags": "{}",
-    "teams": {"edges": []}, "apiKeys": {"edges": []}, "admin": False, "deletedAt": None,
-}  # fmt: skip
-
-
-def child_environment() -> dict[str, str]:
-    """Return the environment for a process that is to start a sidecar of its own."""
-    return {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+VIEWER = {"id": "u", "entity": "ent", "username": "u", "name": "u", "email": "", "flags": "{}",
+          "teams": {"edges": []}, "apiKeys": {"edges": []}, "admin": False, "deletedAt": None}
 
 
 @dataclass
@@ -51,7 +48,6 @@ class StoredRun:
     heartbeat: str = "2026-01-01T01:00:00Z"
     exported: int = 0  # so many of the first rows lie in a Parquet export
     seam: int = 0  # so many of the exported rows are answered as live rows too
-    withheld: int = 0  # so many of the last rows are counted but never answered
 
     def node(self) -> dict[str, Any]:
         config = {key: {"value": value} for key, value in self.config.items()}
@@ -71,7 +67,7 @@ class StoredRun:
 
     @property
     def live(self) -> list[dict[str, Any]]:
-        return self.rows[self.exported - self.seam : len(self.rows) - self.withheld]
+        return self.rows[self.exported - self.seam :]
 
     def export(self) -> bytes:
         rows = self.rows[: self.exported]
@@ -102,94 +98,81 @@ class Fault:
         return True
 
 
-class WandbServer:
-    """The server as a context manager; `runs` maps a run's id to what is stored of it."""
+class WandbServer(ThreadingHTTPServer):
+    """The server; `runs` maps a run's id to what is stored of it."""
 
-    def __init__(self, project: str = "proj", delay: float = 0.0) -> None:
-        self.project = project
-        self.delay = delay
+    daemon_threads = True
+    request_queue_size = 64
+    delay = 0.0  # seconds before every answer
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
         self.runs: dict[str, StoredRun] = {}
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str | None]] = []
         self.lock = threading.Lock()
 
-    def __enter__(self) -> WandbServer:
-        self._http = _Server(("127.0.0.1", 0), _Handler)
-        self._http.store = self
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,))
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
-
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep quiet about clients that hang up; anything else would fail the client's call."""
 
     def add(self, *runs: StoredRun) -> None:
         self.runs.update({run.id: run for run in runs})
 
-    def count(self, *operations: str) -> int:
-        """Return how often the operations were asked for."""
-        return sum(name in operations for name, _ in self.requests)
+    def count(self, operation: str) -> int:
+        """Return how often an operation was asked for."""
+        return sum(name == operation for name, _ in self.requests)
 
     def history_requests(self, run: str | None = None) -> int:
         return sum(name in HISTORY and run in (None, who) for name, who in self.requests)
 
-    def fault_of(self, operation: str, run: str | None) -> Fault | None:
+    def fault_of(self, operation: str, run: str | None) -> int | str | None:
+        """Note a request and return what is to go wrong with it."""
         with self.lock:
             self.requests.append((operation, run))
-            return next((f for f in self.faults if f.strikes(operation, run)), None)
+            return next((f.kind for f in self.faults if f.strikes(operation, run)), None)
 
-    def answer(self, name: str, given: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the GraphQL data of one operation; None for one this server does not know."""
-        known = {
-            "Viewer": lambda: {"viewer": VIEWER},
-            "GetDefaultEntity": lambda: {"viewer": VIEWER},
-            "ServerFeaturesQuery": lambda: {"serverInfo": {"features": []}},
-            "Runs": lambda: {"project": self._listing(given)},
-            "RunHistoryKeys": lambda: self._of_run(given, "historyKeys", self._history_keys),
-            "RunParquetHistory": lambda: self._of_run(given, "parquetHistory", self._exports),
-            "HistoryPage": lambda: self._of_run(given, "history", lambda run: _page(run, given)),
-        }
-        return known[name]() if name in known else None
+    def answer(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the GraphQL answer of one operation."""
+        if name in ("Viewer", "GetDefaultEntity"):
+            data: dict[str, Any] = {"viewer": VIEWER}
+        elif name == "ServerFeaturesQuery":
+            data = {"serverInfo": {"features": []}}
+        elif name == "Runs":
+            data = {"project": self._listing(given) if given["project"] == "proj" else None}
+        elif name in HISTORY:
+            data = {"project": {"run": self._history(name, given)}}
+        else:
+            return {"errors": [{"message": f"unknown operation {name}"}]}
+        return {"data": data}
 
-    def _listing(self, given: dict[str, Any]) -> dict[str, Any] | None:
-        if given["project"] != self.project:
-            return None
+    def _listing(self, given: dict[str, Any]) -> dict[str, Any]:
         start = int(given.get("cursor") or 0)
         stop = start + given["perPage"]
-        runs = list(self.runs.values())
-        edges = [
-            {"node": run.node(), "cursor": str(start + at + 1)}
-            for at, run in enumerate(runs[start:stop])
-        ]
-        info = {"endCursor": str(stop), "hasNextPage": stop < len(runs)}
-        return {"internalId": "1", "runCount": len(runs), "readOnly": False,
-                "runs": {"edges": edges, "pageInfo": info}}  # fmt: skip
+        edges = [{"node": run.node(), "cursor": str(at)}
+                 for at, run in enumerate(list(self.runs.values())[start:stop], start=start + 1)]
+        info = {"endCursor": str(stop), "hasNextPage": stop < len(self.runs)}
+        return {"internalId": "1", "runCount": len(self.runs), "readOnly": False,
+                "runs": {"edges": edges, "pageInfo": info}}
 
-    def _of_run(self, given: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
-        return {"project": {"run": {key: value(self.runs[_run_of(given)])}}}
-
-    def _history_keys(self, run: StoredRun) -> dict[str, Any]:
-        return {"lastStep": run.last_step, "sets": [], "keys": {}}
-
-    def _exports(self, run: StoredRun) -> dict[str, Any]:
-        urls = [f"{self.url}/export/{run.id}.parquet"] if run.exported else []
-        live = [{"_step": row["_step"]} for row in run.live]
-        return {"parquetUrls": urls, "liveData": live}
+    def _history(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
+        run = self.runs[_run_of(given)]
+        if name == "RunHistoryKeys":
+            return {"historyKeys": {"lastStep": run.last_step, "sets": [], "keys": {}}}
+        if name == "RunParquetHistory":
+            urls = [f"{self.url}/export/{run.id}.parquet"] if run.exported else []
+            live = [{"_step": row["_step"]} for row in run.live]
+            return {"parquetHistory": {"parquetUrls": urls, "liveData": live}}
+        return {"history": [
+            json.dumps({key: _on_the_wire(value) for key, value in row.items()})
+            for row in run.live if given["minStep"] <= row["_step"] < given["maxStep"]]}
 
 
 def _run_of(given: dict[str, Any]) -> str:
     return given.get("run") or given.get("name") or given.get("runName")
-
-
-def _page(run: StoredRun, given: dict[str, Any]) -> list[str]:
-    inside = (r for r in run.live if given["minStep"] <= r["_step"] < given["maxStep"])
-    return [json.dumps({key: _on_the_wire(value) for key, value in row.items()}) for row in inside]
 
 
 def _on_the_wire(value: Any) -> Any:
@@ -199,18 +182,9 @@ def _on_the_wire(value: Any) -> Any:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-    store: WandbServer
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep quiet about clients that hang up; anything else would fail the client's call."""
-
-
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: _Server
+    server: WandbServer
 
     def log_message(self, *args: object) -> None:
         pass
@@ -220,47 +194,33 @@ class _Handler(BaseHTTPRequestHandler):
         if run is None:
             self._reply(b"not found", 404)
         else:
-            export = self.server.store.runs[run[1]].export
-            if not self._faulted("export", run[1], export):
-                self._reply(export())
+            self._answer("export", run[1], self.server.runs[run[1]].export())
 
     def do_POST(self) -> None:
         body = self._body()
-        if self.path == "/graphql":
-            self._graphql(json.loads(body))
-        else:
+        if self.path != "/graphql":
             self._reply(b"")  # telemetry of the client
-
-    def _graphql(self, asked: dict[str, Any]) -> None:
+            return
+        asked = json.loads(body)
         named = re.search(r"(?:query|mutation)\s+(\w+)", asked["query"])
         name, given = named[1] if named else "", asked.get("variables") or {}
-        time.sleep(self.server.store.delay)
-        if self._faulted(name, _run_of(given), lambda: self._answer(name, given)):
-            return
-        self._reply(self._answer(name, given))
+        time.sleep(self.server.delay)
+        self._answer(name, _run_of(given), json.dumps(self.server.answer(name, given)).encode())
 
-    def _answer(self, name: str, given: dict[str, Any]) -> bytes:
-        data = self.server.store.answer(name, given)
-        unknown = {"errors": [{"message": f"unknown operation {name}"}]}
-        return json.dumps(unknown if data is None else {"data": data}).encode()
-
-    def _faulted(self, operation: str, run: str | None, whole: Callable[[], bytes]) -> bool:
-        fault = self.server.store.fault_of(operation, run)
-        if fault is None:
-            return False
-        if isinstance(fault.kind, int):
-            self._reply(b"fault", fault.kind)
-        elif fault.kind == "short":
-            answer = json.loads(whole())
+    def _answer(self, operation: str, run: str | None, body: bytes) -> None:
+        """Answer, or do what a fault has it do instead."""
+        kind = self.server.fault_of(operation, run)
+        if isinstance(kind, int):
+            self._reply(b"fault", kind)
+        elif kind == "short":
+            answer = json.loads(body)
             lines = answer["data"]["project"]["run"]["history"]
             del lines[len(lines) // 2 :]
             self._reply(json.dumps(answer).encode())
-        else:
-            body = whole()
-            if fault.kind == "half":
-                self._reply(body[: len(body) // 2], length=len(body))
+        elif kind != "drop":
+            self._reply(body[: len(body) // 2] if kind == "half" else body, length=len(body))
+        if kind in ("drop", "half"):
             self.close_connection = True
-        return True
 
     def _body(self) -> bytes:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -273,3 +233,49 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
         self.wfile.write(body)
+
+
+@pytest.fixture(scope="module")
+def wandb_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give wandb a home of its own and a fresh sidecar process."""
+    wandb = pytest.importorskip("wandb")
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("WANDB_", "XDG_"))]:
+            patch.delenv(name)
+        for name in ("HOME", "WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
+            patch.setenv(name, str(home))
+        patch.setenv("NETRC", str(home / "netrc"))
+        patch.setenv("WANDB_API_KEY", API_KEY)
+        patch.setenv("WANDB_X_DISABLE_STATS", "true")
+        _end_service(wandb)
+        yield home
+        _end_service(wandb)
+
+
+def _end_service(wandb: Any) -> None:
+    """End wandb's sidecar; killed where it has not heard of it.
+
+    Where the client closes its connection while the sidecar still answers, the sidecar drops what
+    it was told last, and the client would wait for its end without bound.
+    """
+    ending = threading.Thread(target=wandb.teardown, daemon=True)
+    ending.start()
+    ending.join(60.0)
+    if ending.is_alive():
+        for child in psutil.Process().children():
+            if child.name() == "wandb-core":
+                child.kill()
+        ending.join()
+
+
+@pytest.fixture
+def server(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """Start a server and point the client at it."""
+    with WandbServer() as started:
+        thread = threading.Thread(target=started.serve_forever, args=(0.05,))
+        thread.start()
+        monkeypatch.setenv("WANDB_BASE_URL", started.url)
+        yield started
+        started.shutdown()
+        thread.join()

@@ -20,10 +20,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from cbsbayes.logs.history import is_validation, validation_columns
-from cbsbayes.logs.run_log import RUN_COLUMNS, RunLog
+from cbsbayes.logs.run_log import RUN_COLUMNS, RunLog, is_validation, validation_columns
 
 __all__ = ["Run", "drop_copies", "join_attempts"]
 
@@ -104,7 +102,7 @@ def _evaluations(log: RunLog) -> dict[float, Hashable]:
 
 
 def _rank(log: RunLog, curve: Mapping[float, Hashable]) -> tuple[int, bool, int, int]:
-    place = _PREFERRED.index(log.source) if log.source in _PREFERRED else len(_PREFERRED)
+    place = (*_PREFERRED, log.source).index(log.source)
     return -len(curve), not log.settings, place, -log.history.size
 
 
@@ -137,6 +135,9 @@ class _Span(NamedTuple):
     resumed: bool
 
 
+type _Attempt = tuple[Run, _Span]
+
+
 def join_attempts(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     """Join resumed attempts, keep replicates apart and mark orphans as not usable.
 
@@ -160,10 +161,10 @@ def join_attempts(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     return [run for run, _ in joined], notes
 
 
-def _chains(runs: Sequence[Run]) -> list[list[Run]]:
+def _chains(runs: Sequence[Run]) -> list[list[_Attempt]]:
     """Split logs of one name and settings into runs, each a list of attempts in order."""
     dated = all(run.log.created for run in runs)
-    chains: list[list[tuple[Run, _Span]]] = []
+    chains: list[list[_Attempt]] = []
     for run, span in sorted(((run, _span(run.log)) for run in runs), key=lambda pair: (
             pair[0].log.created if dated else "", pair[1].first)):
         parents = [chain for chain in chains
@@ -174,7 +175,7 @@ def _chains(runs: Sequence[Run]) -> list[list[Run]]:
                 ).append((run, span))
         else:
             chains.append([(run, span)])
-    return [[run for run, _ in chain] for chain in chains]
+    return chains
 
 
 def _steps(log: RunLog) -> np.ndarray:
@@ -197,24 +198,21 @@ def _span(log: RunLog) -> _Span:
     return _Span(first, last, interval, bool(resumed))
 
 
-def _join(chain: Sequence[Run]) -> tuple[Run, list[str]]:
+def _join(chain: Sequence[_Attempt]) -> tuple[Run, list[str]]:
     """Return one run, later attempts overruling from their first trained step on."""
-    run, said = chain[0], []
-    spans = [_span(attempt.log) for attempt in chain]
-    if len(chain) > 1:
+    (run, begin), *later = chain
+    said = []
+    if later:
         history = run.log.history
-        for attempt, span in zip(chain[1:], spans[1:], strict=True):
-            own = attempt.log.history
-            before = own.index < span.first
-            old = history[history.index < span.first].combine_first(own[before])
-            history = pd.concat([old, own[~before]]).sort_index()
-        notes = dict.fromkeys(note for attempt in chain for note in attempt.log.notes)
+        for attempt, span in later:
+            history = history[history.index < span.first].combine_first(attempt.log.history)
+        notes = dict.fromkeys(note for attempt, _ in chain for note in attempt.log.notes)
         run = replace(run, attempts=len(chain), log=replace(
-            run.log, history=history, state=chain[-1].log.state, notes=tuple(notes)))
-        starts = ", ".join(f"{span.first:g}" for span in spans[1:])
+            run.log, history=history, state=later[-1][0].log.state, notes=tuple(notes)))
+        starts = ", ".join(f"{span.first:g}" for _, span in later)
         said.append(f"{len(chain)} attempts joined, resumed at trainer steps {starts}")
-    if spans[0].resumed:
-        said.append(f"begins at trainer step {spans[0].first:g} and no earlier attempt was found; "
+    if begin.resumed:
+        said.append(f"begins at trainer step {begin.first:g} and no earlier attempt was found; "
                     "it is not fitted")
         run = replace(run, usable=False)
     said += _holes(run.log)

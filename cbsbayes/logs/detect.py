@@ -26,15 +26,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.history import NoRunsError, listed
+from cbsbayes.errors import CBSDataError, listed
+from cbsbayes.logs.binary_logs import EVENT_FILES, read_tensorboard, read_wandb_file
 from cbsbayes.logs.run_config import lookup, read_config, read_packages
-from cbsbayes.logs.run_log import Origin, RunLog
+from cbsbayes.logs.run_log import NoRunsError, Origin, RunLog
 from cbsbayes.logs.run_name import file_stem, is_generic, parse_name
 from cbsbayes.logs.tables import Table, logs_of, read_table
-from cbsbayes.logs.tensorboard import EVENT_FILES, read_tensorboard
-from cbsbayes.logs.text import open_bytes
-from cbsbayes.logs.verl import read_records, read_trainer_state, read_verl
+from cbsbayes.logs.text_logs import open_bytes, read_records, read_trainer_state, read_verl
 
 __all__ = ["Progress", "configure", "read_source", "read_sources"]
 
@@ -227,8 +225,6 @@ def _read(path: Path, root: Path) -> Reading:
     if name.endswith(_NO_LOGS) or (not path.is_file() and not path.is_symlink()):
         raise NoRunsError(f"{path} is no text, and no log that is known")
     if name.endswith(".wandb"):
-        from cbsbayes.logs.wandb_offline import read_wandb_file
-
         return [read_wandb_file(path, root)], []
     if name.endswith(_TABLES):
         return read_table(path, root)
@@ -267,13 +263,13 @@ def configure(logs: Sequence[RunLog], root: Path) -> list[RunLog]:
     found = []
     for log in logs:
         path = paths[log.id]
-        beside = _first([path.parent / (file_stem(path) + suffix) for suffix in _SIDE_CARS])
+        beside = next((file for suffix in _SIDE_CARS if (
+            file := path.parent / (file_stem(path) + suffix)).is_file()), None)
         if beside is None and not log.settings:
-            for folder in _folders(path, root):  # the nearest, if it can only belong to this run
-                file = _first([folder / name for name in _OF_FOLDER])
-                if file is not None:
-                    beside = file if len(runs_below[folder]) == 1 else None
-                    break
+            nearest = next(((folder, file) for folder in _folders(path, root) for name in _OF_FOLDER
+                            if (file := folder / name).is_file()), None)
+            if nearest and len(runs_below[nearest[0]]) == 1:  # it can only belong to this run
+                beside = nearest[1]
         origins = () if beside is None else (Origin(
             beside.relative_to(path.parent, walk_up=True).as_posix(), read_config(beside)),)
         found.append(replace(log, settings=(*origins, *log.settings, *read_packages(path.parent))))
@@ -289,7 +285,3 @@ def _folders(path: Path, root: Path) -> list[Path]:
     """Return the folders that a log lies in, the nearest first, up to the one given."""
     return [folder for folder in (path, *path.parents)
             if folder.is_relative_to(root) and folder.is_dir()]
-
-
-def _first(files: Sequence[Path]) -> Path | None:
-    return next((file for file in files if file.is_file()), None)

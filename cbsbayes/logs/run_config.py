@@ -13,7 +13,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -220,18 +220,18 @@ class Trainer:
     ----------
     name : str
         As people call it.
-    told_by : tuple of str
-        Keys that are all there in its configuration, and not in an earlier trainer's.
-    keys : mapping of str to tuple of str
-        Keys, or products and quotients of keys, by the run's column.
     package : str
         What it is installed as.
+    told_by : sequence of str
+        Keys that are all there in its configuration, and not in an earlier trainer's.
+    keys : mapping of str to sequence of str
+        Keys, or products and quotients of keys, by the run's column.
     """
 
     name: str
-    told_by: tuple[str, ...]
-    keys: Mapping[str, tuple[str, ...]]
     package: str
+    told_by: Sequence[str]
+    keys: Mapping[str, Sequence[str]]
 
     def value(self, column: str, config: Mapping[str, Any]) -> Any:
         """Return a column's value as the configuration has it, or None where it has none."""
@@ -253,15 +253,7 @@ class Trainer:
 def trainers() -> tuple[Trainer, ...]:
     """Return all known trainers, in the order in which they are told."""
     text = (resources.files("cbsbayes.logs") / "trainers.toml").read_text(encoding="utf-8")
-    entries = {entry["name"]: entry for entry in tomllib.loads(text)["trainer"]}
-    found = []
-    for name, entry in entries.items():
-        merged = {**entries.get(entry.get("like"), {}), **entry}
-        keys = {column: (value,) if isinstance(value, str) else tuple(value)
-                for column, value in merged.items()
-                if column not in ("name", "told_by", "like", "package")}
-        found.append(Trainer(name, tuple(entry["told_by"]), keys, merged["package"]))
-    return tuple(found)
+    return tuple(Trainer(**entry) for entry in tomllib.loads(text)["trainer"])
 
 
 def trainer_of(config: Mapping[str, Any]) -> Trainer | None:

@@ -24,17 +24,20 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.history import (
+from cbsbayes.errors import CBSDataError, listed
+from cbsbayes.logs.run_log import (
+    RUN_COLUMNS,
+    STATED,
+    Field,
     NoRunsError,
+    Origin,
+    RunLog,
     history_from_rows,
-    listed,
     to_number,
     validation_key,
 )
-from cbsbayes.logs.run_log import RUN_COLUMNS, STATED, Field, Origin, RunLog
 from cbsbayes.logs.run_name import run_name
-from cbsbayes.logs.text import read_bytes
+from cbsbayes.logs.text_logs import read_bytes
 
 __all__ = ["Table", "is_crossings", "load_table", "logs_of", "read_crossings", "read_curves",
            "read_runs", "read_table"]
@@ -94,12 +97,8 @@ class Table:
 
     def numbers(self, column: str) -> np.ndarray:
         """Return a column as float64, blank cells as NaN; raise where a cell is impossible."""
-        cells = self.frame[column]
-        if pd.api.types.is_numeric_dtype(cells) and not pd.api.types.is_bool_dtype(cells):
-            values = cells.to_numpy(dtype=np.float64, na_value=np.nan)
-        else:
-            values = np.array([self._number(cell, row, column)
-                               for row, cell in enumerate(cells.astype(object))])
+        values = np.array([self._number(cell, row, column)
+                           for row, cell in enumerate(self.frame[column].astype(object))])
         if column in _VALID and not (good := _VALID[column][0](values)).all():
             row = int(np.argmin(good))
             self.fault(row, column, float(values[row]), _VALID[column][1])
@@ -143,27 +142,27 @@ class Table:
                 self.fault(row, column, cell, str(error))
         return values
 
-    def single(self, rows: Mapping[str, Sequence[Any]]) -> dict[Any, Any]:
-        """Return the last column's known value for what stands in the others, each one value.
+    def single(self, rows: Mapping[str, Sequence[Any]]) -> dict[tuple[Any, ...], Any]:
+        """Return the last column's known value for what stands in the others, the run first.
 
         Raises
         ------
         CBSDataError
             Where it has several.
         """
-        *by, column = rows
-        every = pd.DataFrame({name: pd.Series(values, dtype=object)
-                              for name, values in rows.items()})
-        known = every.dropna(subset=[column]).drop_duplicates()
-        for row in known.index[known.duplicated(by)][:1]:
-            run, *place = known.loc[row, by]
-            first = known.loc[(known[by] == known.loc[row, by]).all(axis=1), column].iloc[0]
-            at = ", ".join(f"{name} {value!r}" for name, value in zip(by[1:], place, strict=True))
-            raise CBSDataError(
-                f"{self.origin}, data row {row + 1}: run {run!r} has several values of {column} "
-                f"({first}, {known[column][row]}){f' at {at}' if at else ''}; give every run an id "
-                "of its own in column 'run'")
-        return known.set_index(by)[column].to_dict()
+        _, *by, column = rows
+        found: dict[tuple[Any, ...], Any] = {}
+        for row, (run, *place, value) in enumerate(zip(*rows.values(), strict=True)):
+            if pd.isna(value):
+                continue
+            first = found.setdefault((run, *place), value)
+            if first != value:
+                at = ", ".join(f"{name} {part!r}" for name, part in zip(by, place, strict=True))
+                raise CBSDataError(
+                    f"{self.origin}, data row {row + 1}: run {run!r} has several values of "
+                    f"{column} ({first}, {value}){f' at {at}' if at else ''}; give every run an "
+                    "id of its own in column 'run'")
+        return found
 
     def settings(self, *also: str) -> dict[str, dict[str, Any]]:
         """Return what the table states about each run, in order of appearance.
@@ -178,7 +177,7 @@ class Table:
         runs = self.runs()
         stated: dict[str, dict[str, Any]] = {run: {} for run in runs}
         for column in filter(self.has, (*_PER_RUN, *also)):
-            for run, value in self.single({"run": runs, column: self.values(column)}).items():
+            for (run,), value in self.single({"run": runs, column: self.values(column)}).items():
                 stated[run][column] = value
         return stated
 

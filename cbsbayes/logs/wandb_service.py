@@ -14,7 +14,7 @@ import textwrap
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
 from pathlib import Path
@@ -23,16 +23,16 @@ from urllib.parse import quote, urlsplit
 
 import pandas as pd
 
-from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.history import listed
+from cbsbayes.errors import CBSDataError, listed
+from cbsbayes.logs.binary_logs import history_from_wandb, import_wandb
 from cbsbayes.logs.run_log import Origin, RunLog
-from cbsbayes.logs.wandb_offline import history_from_wandb, import_wandb
 
 __all__ = ["read_wandb_api"]
 
 _PROJECT = re.compile(r"[^/\\#?%:\s][^/\\#?%:]*/[^/\\#?%:\s][^/\\#?%:]*")
 _RETRIES = 4  # of one request, by the client, with waits of about 2, 5, 9 and 16 s
 _ATTEMPTS = 3  # at one run, when its history came back short or broken
+_WORKERS = 4  # runs fetched at one time
 _PAUSE = 2.0  # seconds before the next attempt
 _LIST_SECONDS = 45  # wall time for one page of the listing, repeats included
 _RUN_SECONDS = 600.0  # wall time for one run: the client repeats a rate-limited scan for ever
@@ -49,7 +49,6 @@ def read_wandb_api(
     *,
     skip: Collection[str] = (),
     cache_dir: Path | None = None,
-    workers: int = 4,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[RunLog]:
     """Read every run of a wandb project.
@@ -65,10 +64,8 @@ def read_wandb_api(
         Names and ids of runs to leave out.
     cache_dir : Path, optional
         Folder of the cache; default ``cbsbayes/wandb`` in the user's cache folder.
-    workers : int, default 4
-        Runs fetched at one time.
     progress : callable, optional
-        Called as ``progress(done, total)`` after each run.
+        Called as ``progress(done, total)`` while runs come in.
 
     Returns
     -------
@@ -92,7 +89,7 @@ def read_wandb_api(
     runs = [run for run in _list_runs(wandb, project, host)
             if run.id not in skip and run.name not in skip]
     folder = _cache_folder(cache_dir, host, *project.split("/"))
-    found = _histories(runs, folder, workers, progress)
+    found = _run_bounded({run.id: partial(_history, run, folder) for run in runs}, progress)
     logs, failed = [], []
     for run in runs:
         outcome = found[run.id]
@@ -175,28 +172,8 @@ def _file_name(text: str) -> str:
     return quote(text, safe="").replace(".", "%2E")
 
 
-def _histories(
-    runs: Sequence[Any],
-    folder: Path,
-    workers: int,
-    progress: Callable[[int, int], None] | None,
-) -> dict[str, _History | BaseException]:
-    """Return each run's history from the cache or the service, or why there is none."""
-    paths = {run.id: folder / f"{_file_name(run.id)}.parquet" for run in runs}
-    found: dict[str, _History | BaseException] = {
-        run.id: kept for run in runs if (kept := _load(paths[run.id], _version(run))) is not None}
-    jobs = {run.id: partial(_fetch, run, paths[run.id]) for run in runs if run.id not in found}
-    cached = len(found)
-
-    def tell(done: int) -> None:
-        if progress is not None:
-            progress(cached + done, len(runs))
-
-    return found | _run_bounded(jobs, workers, tell)
-
-
 def _run_bounded[T](
-    jobs: Mapping[str, Callable[[], T]], workers: int, tell: Callable[[int], None]
+    jobs: Mapping[str, Callable[[], T]], progress: Callable[[int, int], None] | None
 ) -> dict[str, T | BaseException]:
     """Run jobs in threads, give each and all of them a bounded time, and return what came of each.
 
@@ -207,9 +184,10 @@ def _run_bounded[T](
     running: dict[Future[T], tuple[float, str]] = {}  # until when, and which job
     outcomes: dict[str, T | BaseException] = {}
     until = time.monotonic() + _TOTAL_SECONDS
-    tell(0)
     while waiting or running:
-        while waiting and len(running) < workers:
+        if progress is not None:
+            progress(len(outcomes), len(jobs))
+        while waiting and len(running) < _WORKERS:
             key, now = waiting.popleft(), time.monotonic()
             future = _in_thread(jobs[key]) if now < until else Future()
             running[future] = min(now + _RUN_SECONDS, until), key
@@ -221,7 +199,6 @@ def _run_bounded[T](
                 TimeoutError(f"not done after {_RUN_SECONDS:g} s" if time.monotonic() < until else
                              "not done when the whole download had taken "
                              f"{_TOTAL_SECONDS:g} s"))
-            tell(len(outcomes))
     return outcomes
 
 
@@ -238,9 +215,14 @@ def _in_thread[T](job: Callable[[], T]) -> Future[T]:
     return future
 
 
-def _version(run: Any) -> str:
-    """Return what the listing says of a run's growth; the same text means the same history."""
-    return f"{_FORMAT}: {run.historyLineCount} rows, heartbeat {run.heartbeatAt}, {run.state}"
+def _history(run: Any, folder: Path) -> _History:
+    """Return a run's history and notes from the cache or the service.
+
+    What the listing says of a run's growth is its version: the same text means the same history.
+    """
+    path = folder / f"{_file_name(run.id)}.parquet"
+    version = f"{_FORMAT}: {run.historyLineCount} rows, heartbeat {run.heartbeatAt}, {run.state}"
+    return _load(path, version) or _fetch(run, path, version)
 
 
 def _load(path: Path, version: str) -> _History | None:
@@ -255,7 +237,7 @@ def _load(path: Path, version: str) -> _History | None:
         return None
 
 
-def _fetch(run: Any, path: Path) -> _History:
+def _fetch(run: Any, path: Path, version: str) -> _History:
     """Read a run's history and keep it, trying again while it comes back short or broken."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
@@ -269,7 +251,7 @@ def _fetch(run: Any, path: Path) -> _History:
                 raise
             time.sleep(_PAUSE * attempt)
     kept = history.copy()
-    kept.attrs = {"version": _version(run), "notes": notes}
+    kept.attrs = {"version": version, "notes": notes}
     kept.to_parquet(path.with_suffix(".tmp"), engine="pyarrow", write_page_checksum=True)
     path.with_suffix(".tmp").replace(path)
     return history, tuple(notes)

@@ -19,11 +19,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cbsbayes.errors import CBSDataError
+from cbsbayes.errors import CBSDataError, listed
 from cbsbayes.logs.attempts import Run, drop_copies, join_attempts
-from cbsbayes.logs.history import column, listed
 from cbsbayes.logs.run_config import lookup, trainer_of
-from cbsbayes.logs.run_log import RUN_COLUMNS, RunLog
+from cbsbayes.logs.run_log import RUN_COLUMNS, RunLog, column
 from cbsbayes.sweep.dataset import Content, clean_text, new_sweep, noise_name
 from cbsbayes.sweep.metrics import (
     LEFT_OUT,

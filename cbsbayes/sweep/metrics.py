@@ -31,8 +31,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.history import Score, canonical_key, column, is_validation, listed, read_score
+from cbsbayes.errors import CBSDataError, listed
+from cbsbayes.logs.run_log import Score, canonical_key, column, is_validation, read_score
 from cbsbayes.sweep.schema import VARIABLES
 
 __all__ = ["LEFT_OUT", "Series", "plan_metrics", "series_values", "signal_fraction",

@@ -113,7 +113,8 @@ def _logs(folder: Path) -> Iterator[tuple[str, Target]]:
     yield log("verl file log", write_jsonl, "*.jsonl")
     yield log("console log", write_console, "*.log")
     yield log("TensorBoard", write_tensorboard, "events*", binary=True)
-    yield log("wandb offline", lambda place, name, rows: write_wandb(place, iter([(name, rows)])),
+    yield log("wandb offline",
+              lambda place, name, rows: write_wandb(place, {"name": name, "rows": rows}),
               "*.wandb", binary=True)
     place = _new(folder, "config")
     write_jsonl(place, "run", rows)

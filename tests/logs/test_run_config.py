@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from cbsbayes._command import command_parser
 from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.history import history_from_rows
 from cbsbayes.logs.run_config import (
     dataset_label,
     lookup,
@@ -22,7 +21,7 @@ from cbsbayes.logs.run_config import (
     trainer_of,
     trainers,
 )
-from cbsbayes.logs.run_log import STATED, Origin, RunLog
+from cbsbayes.logs.run_log import STATED, Origin, RunLog, history_from_rows
 from cbsbayes.sweep.from_logs import build_sweep
 from cbsbayes.sweep.run_settings import run_settings
 
@@ -153,33 +152,19 @@ CASES = {  # configuration; prompts per update, rollouts, updates per step
 }
 
 
-def nested(flat):
-    tree = {}
-    for path, value in flat.items():
-        *above, own = path.split(".")
-        inside = tree
-        for key in above:
-            inside = inside.setdefault(key, {})
-        inside[own] = value
-    return tree
-
-
 def make_log(config, *more):
     history, _ = history_from_rows([(0, {"eval/acc": 0.1}), (5, {"eval/acc": 0.2})])
-    return RunLog("a", "a", "wandb", history,
-                  (*(o for o in more if o.name == "--runs"), Origin("configuration", config),
-                   *(o for o in more if o.name != "--runs")))
+    return RunLog("a", "a", "wandb", history, (Origin("configuration", config), *more))
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_batch_of_an_update(case):
     config, expected = CASES[case]
-    for shape in (config, nested(config)):
-        coords, notes = run_settings(make_log(shape))
-        assert (coords["n_prompts"], coords["n_rollouts"], coords["updates_per_step"]) == expected
-        assert coords["total_batch"] == expected[0] * expected[1]
-        assert coords["read_from"].startswith("configuration: ")
-        assert notes == []
+    coords, notes = run_settings(make_log(config))
+    assert (coords["n_prompts"], coords["n_rollouts"], coords["updates_per_step"]) == expected
+    assert coords["total_batch"] == expected[0] * expected[1]
+    assert coords["read_from"].startswith("configuration: ")
+    assert notes == []
 
 
 def test_every_trainer_is_told_and_tells_known_columns():
@@ -194,7 +179,7 @@ def test_a_factor_that_is_not_logged_is_asked_for_by_name():
               "gradient_accumulation_steps": 4}
     with pytest.raises(CBSDataError, match="TRL does not log world_size; state it in a table"):
         build_sweep([make_log(config)])
-    stated = make_log(config, Origin("--runs", {"n_prompts": 16}))
+    stated = make_log({"n_prompts": 16}, Origin("trainer's", config))
     assert build_sweep([stated])["n_prompts"].values.tolist() == [16]
 
 

@@ -8,7 +8,7 @@ import pytest
 from fitted import QUICK, few_figures, quick_sampling
 
 from cbsbayes.fit import main
-from cbsbayes.logs.wandb_offline import wandb_records
+from cbsbayes.logs.binary_logs import wandb_records
 
 
 def test_answer_tables_figures_and_page_become_a_run(wandb_home, tmp_path, monkeypatch):

@@ -11,8 +11,7 @@ import pytest
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.detect import read_source
-from cbsbayes.logs.history import history_from_rows
-from cbsbayes.logs.run_log import Origin, RunLog
+from cbsbayes.logs.run_log import Origin, RunLog, history_from_rows
 from cbsbayes.sweep.dataset import append, notes_of
 from cbsbayes.sweep.files import read_sweep, write_sweep
 from cbsbayes.sweep.from_logs import build_sweep

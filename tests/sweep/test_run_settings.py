@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.logs.history import history_from_rows
-from cbsbayes.logs.run_log import Origin, RunLog
+from cbsbayes.logs.run_log import Origin, RunLog, history_from_rows
 from cbsbayes.sweep.run_settings import run_settings
 
 

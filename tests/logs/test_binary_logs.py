@@ -1,73 +1,56 @@
+"""Binary logs: genuine offline wandb runs and TensorBoard folders, resumed, cut and damaged."""
+
 from __future__ import annotations
 
-import json
 import math
 import os
 import struct
-import subprocess
-import sys
 import zlib
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
-from signals import PATIENCE
-from wandb_server import child_environment
+from verl_loggers import CORE, metric_rows, write_tensorboard, write_wandb
 
 from cbsbayes.errors import CBSDataError
+from cbsbayes.logs.binary_logs import (
+    EVENT_FILES,
+    read_tensorboard,
+    read_wandb_file,
+    wandb_records,
+)
 from cbsbayes.logs.detect import read_source
-from cbsbayes.logs.wandb_offline import read_wandb_file, wandb_records
 
 BLOCK = 32768
 NAME = "cbs_p1_np64_nr8"
 CONFIG = {"data": {"train_batch_size": 64, "seed": 1}, "trainer": {"logger": ["wandb"]}}
-WRITE = """
-import json, os, signal, sys, time, wandb
-folder, plan = sys.argv[1], json.load(open(sys.argv[2]))
-for run in plan:
-    started = wandb.init(mode="offline", dir=folder, project="p", **run["init"])
-    started.config.update(run.get("later", {}))
-    for row in run["rows"]:
-        step = row.pop("_step")
-        row |= {"hist": wandb.Histogram([1, 2]), "list": [1, 2], "said": "yes"}
-        started.log(row, step=step)
-    if run.get("kill"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    started.finish(exit_code=run.get("exit", 0))
-    time.sleep(run.get("pause", 0))
-"""
 
 
 def rows_of(first, last):
     rows = []
     for step in range(first, last + 1):
-        row = {"_step": step} | {f"actor/metric_{i}": step / (i + 3) for i in range(16)}
+        row = {f"actor/metric_{i}": step / (i + 3) for i in range(16)}
         row["odd"] = [math.nan, math.inf, -math.inf, 1e300][step % 4]
         row["whole"] = 7 * step
         if step % 5 == 0:
-            row["val-core/openai/gsm8k/acc/mean@1"] = 0.5 + step / 1000
-        rows.append(row)
+            row[CORE] = 0.5 + step / 1000
+        rows.append((step, row))
     return rows
 
 
-def write_runs(folder, plan, check=True):
-    (folder / "plan.json").write_text(json.dumps(plan))
-    subprocess.run([sys.executable, "-c", WRITE, str(folder), str(folder / "plan.json")],
-                   stdin=subprocess.DEVNULL, capture_output=True, check=check, timeout=PATIENCE,
-                   env=child_environment())
-    return folder
-
-
 @pytest.fixture(scope="module")
-def offline(wandb_home, tmp_path_factory):
+def offline(tmp_path_factory):
     """Write genuine offline runs: one in two attempts, one that failed, one without a name."""
+    folder = tmp_path_factory.mktemp("offline")
     first = {"id": "aaa", "name": NAME, "config": CONFIG}
-    return write_runs(tmp_path_factory.mktemp("offline"), [
-        {"init": first, "rows": rows_of(0, 90), "later": {"late": {"x": 1}}, "pause": 1.1},
-        {"init": first, "rows": rows_of(80, 99)},
-        {"init": {"id": "bbb", "name": "failed"}, "rows": rows_of(0, 2), "exit": 1},
-        {"init": {"id": "ccc"}, "rows": []}])
+    rows = [(step, row | {"list": [1, 2], "said": "yes"}) for step, row in rows_of(0, 90)]
+    late = {"config": {"late": {"x": 1}}, "pause": 1.1}
+    write_wandb(folder, first | {"rows": rows, "then": late}, first | {"rows": rows_of(80, 99)},
+                {"id": "bbb", "name": "failed", "rows": rows_of(0, 2), "then": {"exit": 1}},
+                {"id": "ccc", "rows": []})
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +96,9 @@ def framed(records):
 
 def test_rows_come_as_they_were_logged(runs):
     logged = rows_of(0, 90)
-    assert runs[0].history.index.tolist() == [row["_step"] for row in logged]
-    for row in logged:
-        kept = runs[0].history.loc[row.pop("_step")].to_dict()
+    assert runs[0].history.index.tolist() == [step for step, _ in logged]
+    for step, row in logged:
+        kept = runs[0].history.loc[step].to_dict()
         assert {k: v for k, v in kept.items() if v == v} == {
             k: v for k, v in row.items() if v == v}
     assert runs[0].history.dtypes.eq("float64").all()
@@ -130,14 +113,12 @@ def test_runs_say_who_they_are(runs):
     assert runs[3].history.empty
 
 
-def test_killed_writer_leaves_the_first_rows(wandb_home, tmp_path):
-    logged = rows_of(0, 199)
-    plan = [{"init": {"id": "ddd", "name": "killed"}, "rows": logged, "kill": True}]
-    write_runs(tmp_path, plan, check=False)
+def test_killed_writer_leaves_the_first_rows(tmp_path):
+    write_wandb(tmp_path, {"id": "ddd", "rows": rows_of(0, 199), "then": {"kill": True}})
     (run,) = read_source(str(tmp_path))[0]
     assert run.state == "running"
     assert 0 < len(run.history) <= 200
-    assert run.history.index.tolist() == [row["_step"] for row in logged][: len(run.history)]
+    assert run.history.index.tolist() == list(range(len(run.history)))
 
     os.utime(tmp_path / run.id, (0, 0))
     assert read_source(str(tmp_path))[0][0].state == "crashed"
@@ -201,8 +182,8 @@ def test_an_intact_frame_around_nonsense_is_noted(log_bytes, runs, tmp_path):
 # configuration records
 
 
-def test_configuration_follows_updates_and_removals(wandb_home, tmp_path):
-    from wandb.proto import wandb_internal_pb2 as pb
+def test_configuration_follows_updates_and_removals(tmp_path):
+    pb = pytest.importorskip("wandb.proto.wandb_internal_pb2")
 
     def record(update=(), remove=()):
         change = pb.ConfigRecord(
@@ -226,3 +207,69 @@ def test_no_wandb_log(tmp_path, data):
     (tmp_path / "run-x.wandb").write_bytes(data)
     with pytest.raises(CBSDataError, match=r"no run in .*run-x\.wandb holds no wandb record"):
         read_source(str(tmp_path))
+
+
+# TensorBoard
+
+
+def read_events(folder):
+    pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
+    return read_tensorboard(folder, folder.parent)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_tensorboard(tmp_path, "cbs_p1_lr1e-6_cr0.2", metric_rows(8))
+    return tmp_path / "cbs_p1_lr1e-6_cr0.2"
+
+
+def test_genuine_events(folder):
+    run = read_events(folder)
+    assert (run.id, run.name, run.source) == (folder.name, folder.name, "tensorboard")
+    assert run.notes == ()
+    assert run.created[:4].isdigit()
+    assert list(run.history.index) == list(range(14))
+    logged = {step: row[CORE] for step, row in metric_rows(8) if CORE in row}
+    kept = run.history[CORE].dropna()
+    assert list(kept.index) == list(logged)
+    np.testing.assert_array_equal(kept, np.float32(list(logged.values())))
+
+
+def test_more_scalars_than_tensorboard_keeps_by_default(tmp_path):
+    rows = [(step, {CORE: step / 20_000}) for step in range(12_000)]
+    write_tensorboard(tmp_path, "run", rows)
+    assert len(read_events(tmp_path / "run").history) == 12_000
+
+
+def test_resumed_run_takes_the_later_values(folder, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 4e9)  # the second file's name sorts behind the first
+    again = [(step, {CORE: 0.5, "actor/lr": 2e-6}) for step in range(11, 16)]
+    write_tensorboard(folder.parent, folder.name, again)
+    assert len(list(folder.glob(EVENT_FILES))) == 2
+    run = read_events(folder)
+    assert list(run.history.index) == list(range(16))
+    assert (run.history.loc[11:, CORE] == 0.5).all()
+    assert run.history.loc[13, "perf/time_per_step"] == 2.5  # only the first file has it
+    assert run.notes == ("steps logged twice: 3; the later values were kept",)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_cut_file_gives_its_whole_records_and_a_note(folder, share):
+    whole = read_events(folder).history
+    (path,) = folder.glob(EVENT_FILES)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    run = read_events(folder)
+    known = run.history.notna()
+    expected = whole.loc[run.history.index, run.history.columns]
+    assert known.to_numpy().sum() >= 0.8 * share * whole.notna().to_numpy().sum()
+    assert (run.history == expected).where(known, True).all(axis=None)
+    assert len(run.notes) == 1
+    assert run.notes[0].endswith("are cut or damaged, left out")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 100, os.urandom(4000)])
+def test_file_without_scalars(tmp_path, content):
+    (tmp_path / "events.out.tfevents.1.x").write_bytes(content)
+    with pytest.raises(CBSDataError, match="holds no scalar in its TensorBoard files"):
+        read_events(tmp_path)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cbsbayes.logs.history import (
+from cbsbayes.logs.run_log import (
     Score,
     canonical_key,
     history_from_rows,

@@ -16,7 +16,7 @@ from verl_loggers import CORE, metric_rows, write_jsonl
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.run_config import lookup
-from cbsbayes.logs.verl import parse_line, parse_row, read_verl
+from cbsbayes.logs.text_logs import parse_line, parse_row, read_verl
 
 BAR = "Training Progress:  25%|██▌       | 1/4 [00:02<00:08,  2.95s/it]"
 printable = st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="�")
@@ -77,11 +77,6 @@ def test_file_without_rows(tmp_path, content):
 
 
 @pytest.fixture
-def recorded(root):
-    return root / "tests" / "data" / "verl"
-
-
-@pytest.fixture
 def log(tmp_path):
     write_jsonl(tmp_path, "run", metric_rows(8))
     return tmp_path / "run.jsonl"
@@ -97,9 +92,9 @@ def test_genuine_file_log(log):
     assert math.isnan(run.history.loc[0, "training/global_step"])
 
 
-def test_recorded_run_by_both_loggers(recorded):
-    by_file = read(recorded / "kl.jsonl")
-    on_screen = read(recorded / "kl.console.log")
+def test_recorded_run_by_both_loggers(root):
+    by_file, on_screen = (read(root / "tests" / "data" / "verl" / name)
+                          for name in ("kl.jsonl", "kl.console.log"))
     pd.testing.assert_frame_equal(by_file.history, on_screen.history)
     assert by_file.history.shape == (5, 102)
     assert by_file.name == on_screen.name == "kl"
