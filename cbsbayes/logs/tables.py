@@ -39,8 +39,8 @@ from cbsbayes.logs.run_log import (
 from cbsbayes.logs.run_name import run_name
 from cbsbayes.logs.text_logs import read_bytes
 
-__all__ = ["Table", "is_crossings", "load_table", "logs_of", "read_crossings", "read_curves",
-           "read_runs", "read_table"]
+__all__ = ["Table", "load_table", "logs_of", "read_crossings", "read_curves", "read_runs",
+           "read_table"]
 
 _PER_RUN = (*STATED, "direction")
 _CURVES = ("run", "step", "accuracy", "metric", "n_items", "seconds_per_step", "signal_fraction",
@@ -75,9 +75,9 @@ class Table:
         self.frame = frame.reset_index(drop=True)
         self.origin = origin
 
-    def has(self, *columns: str) -> bool:
-        """Return whether all the columns are there."""
-        return set(columns) <= set(self.frame.columns)
+    def has(self, column: str) -> bool:
+        """Return whether the column is there."""
+        return column in self.frame.columns
 
     def require(self, columns: Iterable[str], kind: str) -> None:
         """Raise `NoRunsError` unless the columns are there."""
@@ -267,9 +267,12 @@ def read_table(path: Path, root: Path) -> tuple[list[RunLog], list[str]]:
 
 def logs_of(table: Table, path: Path, root: Path) -> tuple[list[RunLog], list[str]]:
     """Return the runs of a table in memory; see `read_table`."""
-    if any(table.has(name) for name in ("run", "accuracy", "n_prompts", "total_batch")):
-        return read_crossings(table) if is_crossings(table) else read_curves(table)
-    return _histories(table, run_name(path, root), path.relative_to(root).as_posix()), []
+    columns = set(table.frame.columns)
+    if columns.isdisjoint({"run", "accuracy", "n_prompts", "total_batch"}):
+        return _histories(table, run_name(path, root), path.relative_to(root).as_posix()), []
+    if columns.isdisjoint({"step", "accuracy"}) and columns & set(_CROSSINGS[1:5]):
+        return read_crossings(table)
+    return read_curves(table)
 
 
 def _histories(table: Table, name: str, ident: str) -> list[RunLog]:
@@ -330,12 +333,6 @@ def read_curves(table: Table) -> tuple[list[RunLog], list[str]]:
     repeated = int(rows.duplicated(["run", "metric", "step"]).sum())
     twice = [f"{table.origin}: rows written twice, counted once: {repeated}"]
     return logs, [*table.unused(_CURVES), *(twice if repeated else [])]
-
-
-def is_crossings(table: Table) -> bool:
-    """Return whether the table's columns make it one of crossings rather than curves."""
-    return not (table.has("step") or table.has("accuracy")) and any(
-        table.has(name) for name in _CROSSINGS[1:5])
 
 
 def read_crossings(table: Table) -> tuple[list[RunLog], list[str]]:

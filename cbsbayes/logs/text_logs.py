@@ -69,15 +69,15 @@ class _Start:
 
     config: Mapping[str, Any]
     rows: list[Row] = field(default_factory=list)
-    first: float = math.inf
     last: float = -math.inf
 
     def add(self, row: Row) -> None:
         self.rows.append(row)
-        self.first, self.last = min(self.first, row[0]), max(self.last, row[0])
+        self.last = max(self.last, row[0])
 
     def begins_again(self, step: float) -> bool:
-        return step < self.last and (step <= self.first or step < self.last - _OUT_OF_ORDER)
+        return step < self.last and (
+            step <= self.rows[0][0] or step < self.last - _OUT_OF_ORDER)
 
 
 def parse_line(line: str) -> tuple[float, dict[str, float], list[str]] | None:
