@@ -42,14 +42,15 @@ def rows_of(first, last):
 
 @pytest.fixture(scope="module")
 def offline(tmp_path_factory):
-    """Write genuine offline runs: one in two attempts, one that failed, one without a name."""
+    """Write genuine offline runs: two attempts of one, one that failed, one empty, one killed."""
     folder = tmp_path_factory.mktemp("offline")
     first = {"id": "aaa", "name": NAME, "config": CONFIG}
     rows = [(step, row | {"list": [1, 2], "said": "yes"}) for step, row in rows_of(0, 90)]
     late = {"config": {"late": {"x": 1}}, "pause": 1.1}
     write_wandb(folder, first | {"rows": rows, "then": late}, first | {"rows": rows_of(80, 99)},
                 {"id": "bbb", "name": "failed", "rows": rows_of(0, 2), "then": {"exit": 1}},
-                {"id": "ccc", "rows": []})
+                {"id": "ccc", "rows": []},
+                {"id": "ddd", "rows": rows_of(0, 199), "then": {"kill": True}})
     return folder
 
 
@@ -108,20 +109,18 @@ def test_rows_come_as_they_were_logged(runs):
 def test_runs_say_who_they_are(runs):
     assert [(run.name, run.state, run.source) for run in runs] == [
         (name, state, "wandb_file") for name, state in [
-            (NAME, "finished"), (NAME, "finished"), ("failed", "failed"), ("ccc", "finished")]]
+            (NAME, "finished"), (NAME, "finished"), ("failed", "failed"), ("ccc", "finished"),
+            ("ddd", "running")]]
     assert config_of(runs[0]) == CONFIG | {"late": {"x": 1}}
     assert runs[3].history.empty
 
 
-def test_killed_writer_leaves_the_first_rows(tmp_path):
-    write_wandb(tmp_path, {"id": "ddd", "rows": rows_of(0, 199), "then": {"kill": True}})
-    (run,) = read_source(str(tmp_path))[0]
-    assert run.state == "running"
-    assert 0 < len(run.history) <= 200
-    assert run.history.index.tolist() == list(range(len(run.history)))
-
-    os.utime(tmp_path / run.id, (0, 0))
-    assert read_source(str(tmp_path))[0][0].state == "crashed"
+def test_killed_writer_leaves_the_first_rows(offline, runs):
+    killed = runs[4]
+    assert 0 < len(killed.history) <= 200
+    assert killed.history.index.tolist() == list(range(len(killed.history)))
+    os.utime(offline / killed.id, (0, 0))
+    assert read_wandb_file(offline / killed.id, offline).state == "crashed"
 
 
 # the framing
@@ -236,9 +235,9 @@ def test_genuine_events(folder):
 
 
 def test_more_scalars_than_tensorboard_keeps_by_default(tmp_path):
-    rows = [(step, {CORE: step / 20_000}) for step in range(12_000)]
+    rows = [(step, {CORE: step / 20_000}) for step in range(10_100)]
     write_tensorboard(tmp_path, "run", rows)
-    assert len(read_events(tmp_path / "run").history) == 12_000
+    assert len(read_events(tmp_path / "run").history) == 10_100
 
 
 def test_resumed_run_takes_the_later_values(folder, monkeypatch):

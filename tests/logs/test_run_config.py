@@ -40,10 +40,10 @@ def flatten(tree, separator, prefix=""):
 
 @given(st.dictionaries(KEYS, TREES, min_size=1))
 def test_every_shape_gives_the_same_values(tree):
-    for path, value in flatten(tree, ".").items():
-        assert lookup(tree, path) == value
-        assert lookup(flatten(tree, "."), path) == value
-        assert lookup(flatten(tree, "/"), path) == value
+    dotted, slashed = flatten(tree, "."), flatten(tree, "/")
+    for path, value in dotted.items():
+        for shape in (tree, dotted, slashed):
+            assert lookup(shape, path) == value
 
 
 @pytest.mark.parametrize(("value", "resolved"), [
@@ -97,7 +97,7 @@ BOMB = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
     ("c.yaml", "", "holds a NoneType, not a mapping"),
     ("c.yaml", "a: [1\n", "cannot be read as a configuration"),
     ("c.yaml", "a: !!python/object/apply:os.system ['touch executed']\n", "cannot be read"),
-    ("c.yaml", "a: " + "[" * 3000, "cannot be read as a configuration"),
+    ("c.yaml", "a: " + "[" * 1000, "cannot be read as a configuration"),
     ("c.yaml", "".join(f"{'  ' * i}a:\n" for i in range(80)), "100000 values or 64 levels"),
     ("c.yaml", BOMB, "more than 100000 values"),
     ("c.yaml", "data:\n  train_batch_size: 128\n  train_batch_size: 64\n",

@@ -172,11 +172,6 @@ def test_every_start_in_a_file_is_a_run_of_its_own(tmp_path):
                                  ("bs32", "slurm.out#3", 32, 4)]
 
 
-def test_a_log_begun_again_is_two_runs(tmp_path):
-    (tmp_path / "x.log").write_text(console(steps=(0, 10, 20, 30)) + console(steps=(0, 10)))
-    assert [len(log.history) for log in read_verl(tmp_path / "x.log", tmp_path)] == [4, 2]
-
-
 def test_verl_0_1_counts_steps_from_zero(tmp_path):
     (tmp_path / "x.log").write_text(f"step:0 - {CORE}:0.1 \n" + console(steps=(0, 1)))
     assert read(tmp_path / "x.log").history[CORE].to_dict() == {0: 0.1, 1: 0.0, 2: 0.01}
