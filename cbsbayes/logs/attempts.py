@@ -113,9 +113,8 @@ def _is_copy(run: Run, other: Run, one: Mapping[float, Hashable], two: Mapping[f
         if len(told) > 1:
             return False
     if len(one) < _HEAD:  # no curve to compare: everything must agree
-        tables = run.log.crossings, other.log.crossings
-        if tables[0] is not None and tables[1] is not None:
-            return tables[0].equals(tables[1])
+        if run.log.crossings is not None:
+            return run.log.crossings.equals(other.log.crossings)
         return not run.log.history.empty and run.log.history.equals(other.log.history)
     shared = one.keys() & two.keys()
     if any(one[step] != two[step] for step in shared):

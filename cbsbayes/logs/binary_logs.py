@@ -95,20 +95,18 @@ def _chunks(data: memoryview) -> Iterator[tuple[int, memoryview]]:
         block_end = at - at % _BLOCK + _BLOCK
         start = at + _CHUNK_HEADER.size
         end = min(block_end, len(data))
-        if start > block_end:
+        if start > block_end:  # padding
             at = block_end
-        elif start > end:
-            yield 0, data[at:end]
-            at = end
-        else:
-            checksum, length, kind = _CHUNK_HEADER.unpack_from(data, at)
-            stop = start + length
-            if stop > end or kind == 0:  # cut, nonsense, or zeros that were never written
-                kind, start, stop = 0, at, end
-            elif zlib.crc32(data[start - 1 : stop]) != checksum:
-                kind, start = 0, at
-            yield kind, data[start:stop]
-            at = stop
+            continue
+        checksum, length, kind = (_CHUNK_HEADER.unpack_from(data, at) if start <= end
+                                  else (0, 0, 0))
+        stop = start + length
+        if stop > end or kind == 0:  # cut, nonsense, or zeros that were never written
+            kind, start, stop = 0, at, end
+        elif zlib.crc32(data[start - 1 : stop]) != checksum:
+            kind, start = 0, at
+        yield kind, data[start:stop]
+        at = stop
 
 
 def read_wandb_file(path: Path, root: Path) -> RunLog:

@@ -128,26 +128,23 @@ def parse_name(name: str) -> RunName | None:
     RunName or None
     """
     found = _NAME.fullmatch(name) if len(name) <= _LONGEST else None
-    values = _parse_tokens(found["tokens"].split("_")) if found else None
-    if found is None or values is None:
+    if found is None:
         return None
-    return RunName(phase=found["phase"], model=found["model"] or "",
-                   dataset=found["dataset"] or "", **values)
-
-
-def _parse_tokens(tokens: list[str]) -> dict[str, Any] | None:
     values: dict[str, Any] = {}
-    for token in tokens:
-        found = _TOKEN.fullmatch(token)
-        if found is None:
+    for token in found["tokens"].split("_"):
+        part = _TOKEN.fullmatch(token)
+        if part is None:
             return None
-        field = _FIELDS[(found[1] or found[3]).replace("seed", "s")]
-        value: float = int(found[2]) if found[1] else float(found[4])
+        field = _FIELDS[(part[1] or part[3]).replace("seed", "s")]
+        value: float = int(part[2]) if part[1] else float(part[4])
         sensible = value > 0 or field in ("seed", "clip_ratio")
         if field in values or not (sensible and math.isfinite(value)):
             return None
         values[field] = value
-    return values if {"n_prompts", "n_rollouts"} <= set(values) else None
+    if not {"n_prompts", "n_rollouts"} <= set(values):
+        return None
+    return RunName(phase=found["phase"], model=found["model"] or "",
+                   dataset=found["dataset"] or "", **values)
 
 
 def build_name(parts: RunName) -> str:

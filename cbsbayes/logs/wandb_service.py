@@ -189,7 +189,9 @@ def _run_bounded[T](
             progress(len(outcomes), len(jobs))
         while waiting and len(running) < _WORKERS:
             key, now = waiting.popleft(), time.monotonic()
-            future = _in_thread(jobs[key]) if now < until else Future()
+            future: Future[T] = Future()
+            if now < until:
+                threading.Thread(target=_work, args=(future, jobs[key]), daemon=True).start()
             running[future] = min(now + _RUN_SECONDS, until), key
         overdue = min(running, key=lambda future: running[future][0])
         left = running[overdue][0] - time.monotonic()
@@ -202,17 +204,11 @@ def _run_bounded[T](
     return outcomes
 
 
-def _in_thread[T](job: Callable[[], T]) -> Future[T]:
-    future: Future[T] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(job())
-        except Exception as error:
-            future.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    return future
+def _work[T](future: Future[T], job: Callable[[], T]) -> None:
+    try:
+        future.set_result(job())
+    except Exception as error:
+        future.set_exception(error)
 
 
 def _history(run: Any, folder: Path) -> _History:
