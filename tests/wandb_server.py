@@ -44,7 +44,6 @@ class StoredRun:
     rows: list[dict[str, Any]] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     state: str = "finished"
-    created: str = "2026-01-01T00:00:00Z"
     heartbeat: str = "2026-01-01T01:00:00Z"
     exported: int = 0  # so many of the first rows lie in a Parquet export
     seam: int = 0  # so many of the exported rows are answered as live rows too
@@ -55,7 +54,7 @@ class StoredRun:
             "id": self.id, "name": self.id, "displayName": self.name, "sweepName": None,
             "description": None, "notes": None, "tags": [], "state": self.state,
             "config": json.dumps(config), "group": None, "jobType": None, "commit": None,
-            "readOnly": False, "createdAt": self.created, "heartbeatAt": self.heartbeat,
+            "readOnly": False, "createdAt": "2026-01-01T00:00:00Z", "heartbeatAt": self.heartbeat,
             "systemMetrics": "{}", "summaryMetrics": "{}", "historyLineCount": len(self.rows),
             "user": {"name": "u", "username": "u"}, "historyKeys": {"lastStep": self.last_step},
             "projectId": "1",
@@ -121,10 +120,6 @@ class WandbServer(ThreadingHTTPServer):
 
     def add(self, *runs: StoredRun) -> None:
         self.runs.update({run.id: run for run in runs})
-
-    def count(self, operation: str) -> int:
-        """Return how often an operation was asked for."""
-        return sum(name == operation for name, _ in self.requests)
 
     def history_requests(self, run: str | None = None) -> int:
         return sum(name in HISTORY and run in (None, who) for name, who in self.requests)

@@ -213,8 +213,8 @@ def test_the_configuration_that_a_trainer_prints(tmp_path, lines, expected):
     assert batch == expected or (expected is None and isinstance(batch, str))
 
 
-@pytest.mark.parametrize("line", [" " * 2**21, "<" * 2**20, "python " * 2**18 + "=", "'" * 2**20,
-                                  "{'" + "[" * 2**20, "step:1 - " + ":" * 2**20, "(" * 2**20])
+@pytest.mark.parametrize("line", [" " * 2**19, "<" * 2**18, "python " * 2**16 + "=", "'" * 2**18,
+                                  "{'" + "[" * 2**18, "step:1 - " + ":" * 2**18, "(" * 2**18])
 def test_hostile_lines_end(tmp_path, line):
     """Each took time that grows with the square of its length under some pattern."""
     (tmp_path / "x.log").write_text(line + "\n" + console("", (1, 2)))
