@@ -20,7 +20,7 @@ An accuracy range of a sweep of one batch holds a handful of probes, too few for
 So the scatter of a range is moderated by that of all ranges, as `PRIOR_FREEDOM` probes' worth
 (Smyth 2004 [1]_): one probe then has an error too. A range without any stays in the model without
 data. Of gradient norms numerator and denominator are slope and intercept of a line in 1/P
-(`cbsbayes.models.norm_lines`), whose scatter is that of runs drawn anew.
+(`norm_line`), whose scatter is that of runs drawn anew.
 
 References
 ----------
@@ -30,7 +30,6 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,18 +38,19 @@ import pandas as pd
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law
 from cbsbayes.models.noise_data import NoiseData
-from cbsbayes.models.norm_lines import MIN_BATCHES, norm_line
 
-__all__ = ["MIN_DEVIATIONS", "MIN_ROLLOUTS", "PRIOR_FREEDOM", "SNAPSHOT_COLUMNS", "Part",
-           "noise_data", "part_sums", "parts_of"]
+__all__ = ["MIN_BATCHES", "MIN_DEVIATIONS", "MIN_ROLLOUTS", "PRIOR_FREEDOM", "SNAPSHOT_COLUMNS",
+           "Part", "noise_data", "norm_line", "part_sums", "parts_of"]
 
 MIN_ROLLOUTS = 4
 PRIOR_FREEDOM = 4.0
 MIN_DEVIATIONS = 3  # probes beyond one per range: fewer do not show their scatter
 SNAPSHOT_COLUMNS = ("level", "n_rollouts", "g_sq", "g_sq_se", "tr_between", "tr_between_se",
                     "tr_within", "tr_within_se")
+MIN_BATCHES = 3  # sizes of a range; through two a line of norms fits whatever they are
 _EXACT = 1e-4  # relative error below which none is believed: a covariance must have an inverse
 _NORM_DRAWS = 1000
+_ITERATIONS = 30  # of a line's weights
 _LARGE = 200.0  # degrees of freedom of stated standard errors
 _SUMS = ("tr_between", "tr_within", "g_sq")
 
@@ -129,15 +129,41 @@ def noise_data(table: pd.DataFrame, law: Law, edges: np.ndarray) -> NoiseData:
     CBSDataError
         If too few probes, or norms of too few batch sizes, lie below the hardest threshold.
     """
-    if "g_sq_se" in table.columns:
-        return _of_snapshots(table, law, edges)
-    if "norm_sq" in table.columns:
-        return _of_norms(table, law, edges)
+    read = (_of_snapshots if "g_sq_se" in table.columns else
+            _of_norms if "norm_sq" in table.columns else _of_probes)
+    found = read(table, law, edges)
+    n, d = max(found.ranges) + 1, len(found.parts) + 1
+    estimate, covariance = np.full((n, d), np.nan), np.full((n, d, d), np.nan)
+    freedom, counts = np.zeros(n), np.zeros(n, dtype=int)
+    for k, of_range in found.ranges.items():
+        estimate[k], covariance[k], freedom[k], counts[k] = of_range
+    return NoiseData(*_shape(found.parts, law, found.groups), estimate, covariance, freedom, counts,
+                     n_rollouts=found.parts[0].n_rollouts, n_runs=found.n_runs)
+
+
+class _Measured(NamedTuple):
+    """What was measured, from whatever it was read.
+
+    `ranges` has of every accuracy range with data the averages, their covariance and its degrees
+    of freedom, and how many were averaged; `groups` the group sizes measured at.
+    """
+
+    parts: list[Part]
+    ranges: dict[int, tuple[np.ndarray, np.ndarray, float, int]]
+    groups: pd.Series
+    n_runs: int = 0
+
+
+def _by_range(table: pd.DataFrame, edges: np.ndarray) -> pd.DataFrame:
+    """Return the rows below the hardest threshold, with the ``range`` they lie in."""
+    table = table.assign(range=np.searchsorted(edges, table["level"].to_numpy()))
+    return table[table["range"] < len(edges)]
+
+
+def _of_probes(table: pd.DataFrame, law: Law, edges: np.ndarray) -> _Measured:
     parts, sums = _choose_parts(table, law)
-    sums = sums.assign(range=np.searchsorted(edges, sums["level"].to_numpy()))
-    sums = sums[sums["range"] < len(edges)]
-    d = len(parts)
-    values = sums[[f"x{q}" for q in range(d)] + ["below"]].to_numpy()
+    sums = _by_range(sums, edges)
+    values = sums[[*(f"x{q}" for q in range(len(parts))), "below"]].to_numpy()
     weight, where = sums["weight"].to_numpy(), sums["range"].to_numpy()
     scatter, freedom = _pooled(values, weight, where)
     if freedom < MIN_DEVIATIONS:
@@ -145,17 +171,10 @@ def noise_data(table: pd.DataFrame, law: Law, edges: np.ndarray) -> NoiseData:
             f"{len(sums)} probes of gradient noise lie below the hardest threshold, in "
             f"{len(np.unique(where))} accuracy ranges: too few to tell their scatter; probe more "
             "often during training, add runs with logged noise, or leave --use-gradient-noise out")
-    n_ranges = int(where.max()) + 1
-    estimate = np.full((n_ranges, d + 1), np.nan)
-    covariance = np.full((n_ranges, d + 1, d + 1), np.nan)
-    degrees, counts = np.zeros(n_ranges), np.bincount(where, minlength=n_ranges)
-    for k in np.unique(where):
-        inside = where == k
-        estimate[k], covariance[k], degrees[k] = _moderated(
-            values[inside], weight[inside], scatter, min(PRIOR_FREEDOM, freedom))
-    groups = sums["n_rollouts"].to_numpy(float)
-    return NoiseData(*_shape(parts, law, groups), estimate, covariance, degrees, counts,
-                     n_rollouts=parts[0].n_rollouts, n_runs=int(sums["run"].nunique()))
+    prior = min(PRIOR_FREEDOM, freedom)
+    ranges = {int(k): _moderated(values[where == k], weight[where == k], scatter, prior)
+              for k in np.unique(where)}
+    return _Measured(parts, ranges, sums["n_rollouts"], sums["run"].nunique())
 
 
 def _choose_parts(table: pd.DataFrame, law: Law) -> tuple[list[Part], pd.DataFrame]:
@@ -165,10 +184,8 @@ def _choose_parts(table: pd.DataFrame, law: Law) -> tuple[list[Part], pd.DataFra
     candidates = [all_parts] if not law.two_axis else [all_parts[-2:], all_parts[:1]]
     for parts in candidates:
         sums = [part_sums(table, part, law) for part in parts]
-        together = sums[0].rename(columns={"above": "x0"})
-        for q, other in enumerate(sums[1:], start=1):
-            together[f"x{q}"] = other["above"]
-        together = together.assign(n_rollouts=table["n_rollouts"]).dropna()
+        together = sums[0].assign(n_rollouts=table["n_rollouts"], **{
+            f"x{q}": each["above"] for q, each in enumerate(sums)}).dropna()
         if len(together):
             return list(parts), together
     raise CBSDataError("no probe of gradient noise has numerators of this law's scales; log "
@@ -176,7 +193,7 @@ def _choose_parts(table: pd.DataFrame, law: Law) -> tuple[list[Part], pd.DataFra
 
 
 def _shape(
-    parts: list[Part], law: Law, groups: np.ndarray
+    parts: list[Part], law: Law, groups: pd.Series
 ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """Return names, the mix of the law's scales, and what each part counts in the sum."""
     names = tuple(part.quantity for part in parts)
@@ -202,8 +219,8 @@ def _pooled(
 
 def _moderated(
     values: np.ndarray, weight: np.ndarray, scatter: np.ndarray, prior: float
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return a range's weighted mean, its covariance and degrees of freedom.
+) -> tuple[np.ndarray, np.ndarray, float, int]:
+    """Return a range's weighted mean, its covariance and degrees of freedom, and its size.
 
     The range's own covariance is that of the scatter it shows, so it holds whatever the weights.
     """
@@ -212,45 +229,40 @@ def _moderated(
     pooled = scatter * float(np.sum(share**2 / weight)) + np.diag(np.square(_EXACT * mean))
     own = 1.0 / float(np.sum(share**2)) - 1.0
     if own < 1e-9:
-        return mean, pooled, prior
+        return mean, pooled, prior, len(values)
     away = (values - mean) * share[:, None]
     shown = away.T @ away * (1 + 1 / own)
-    return mean, (prior * pooled + own * shown) / (prior + own), prior + own
+    return mean, (prior * pooled + own * shown) / (prior + own), prior + own, len(values)
 
 
-def _of_norms(table: pd.DataFrame, law: Law, edges: np.ndarray) -> NoiseData:
-    """Return the same from squared gradient norms: lines in one over the batch size."""
+def _of_norms(table: pd.DataFrame, law: Law, edges: np.ndarray) -> _Measured:
+    """Return what squared gradient norms say: lines in one over the batch size."""
     size = "n_prompts" if law.two_axis else "total_batch"
     if law.two_axis:  # at one group size, since |G|² depends on it
         own = table[table["n_rollouts"] > 1] if law.group_baseline else table
         group = own.groupby("n_rollouts")["n_prompts"].nunique().sort_values(kind="stable").index
         table = own[own["n_rollouts"] == group[-1]] if len(group) else own
-    part = parts_of(law, [int(n) for n in table["n_rollouts"][:1]])[0]
-    where = np.searchsorted(edges, table["level"].to_numpy())
-    sums = table.assign(range=where, norm_sq=table["norm_sq"] * table["updates"])
+    sums = _by_range(table.assign(norm_sq=table["norm_sq"] * table["updates"]), edges)
     runs = sums.groupby(["range", "run", size])[["updates", "norm_sq"]].sum().reset_index()
-    ranges = {k: own for k in range(len(edges))
-              if (own := runs[runs["range"] == k])[size].nunique() >= MIN_BATCHES}
+    ranges, rng = {}, np.random.default_rng(0)
+    for k, own in runs.groupby("range"):
+        if own[size].nunique() < MIN_BATCHES:
+            continue
+        updates = own["updates"].to_numpy()
+        line, draws = norm_line(own[size].to_numpy(), own["norm_sq"].to_numpy() / updates,
+                                updates, _NORM_DRAWS, rng)
+        covariance = np.cov(draws) + np.diag(np.square(_EXACT * line))
+        ranges[k] = line, covariance, len(own) - 2, len(own)
     if not ranges:
         raise CBSDataError(f"no accuracy range below the hardest threshold has gradient norms of "
                            f"{MIN_BATCHES} batch sizes at one group size; add such runs, probe "
                            "gradient noise, or leave --use-gradient-noise out")
-    n, rng = max(ranges) + 1, np.random.default_rng(0)
-    estimate, covariance = np.full((n, 2), np.nan), np.full((n, 2, 2), np.nan)
-    freedom, counts = np.zeros(n), np.zeros(n, dtype=int)
-    for k, own in ranges.items():
-        updates = own["updates"].to_numpy()
-        estimate[k], draws = norm_line(own[size].to_numpy(), own["norm_sq"].to_numpy() / updates,
-                                       updates, _NORM_DRAWS, rng)
-        covariance[k] = np.cov(draws) + np.diag(np.square(_EXACT * estimate[k]))
-        freedom[k], counts[k] = len(own) - 2, len(own)
-    return NoiseData(*_shape([part], law, table["n_rollouts"].to_numpy(float)), estimate,
-                     covariance, freedom, counts, n_rollouts=part.n_rollouts,
-                     n_runs=int(runs["run"].nunique()))
+    part = parts_of(law, [int(n) for n in table["n_rollouts"][:1]])[0]
+    return _Measured([part], ranges, table["n_rollouts"], table["run"].nunique())
 
 
-def _of_snapshots(table: pd.DataFrame, law: Law, edges: np.ndarray) -> NoiseData:
-    """Return the same from snapshots with standard errors, taken as independent."""
+def _of_snapshots(table: pd.DataFrame, law: Law, edges: np.ndarray) -> _Measured:
+    """Return what snapshots with standard errors say, taken as independent."""
     missing = [name for name in SNAPSHOT_COLUMNS if name not in table.columns]
     if missing:
         raise CBSDataError(f"the table of measured noise has no column {missing[0]!r}; needed: "
@@ -258,30 +270,60 @@ def _of_snapshots(table: pd.DataFrame, law: Law, edges: np.ndarray) -> NoiseData
     if not law.two_axis:
         raise CBSDataError(f"snapshots of measured noise have a prompt and a rollout part; law "
                            f"{law.name!r} has neither, use a two_axis law")
-    where = np.searchsorted(edges, table["level"].to_numpy())
-    used, where = table[where < len(edges)], where[where < len(edges)]
-    if not len(used):
+    used = _by_range(table, edges)
+    if used.empty:
         raise CBSDataError("no snapshot of measured noise lies below the hardest threshold")
-    n_ranges = int(where.max()) + 1
-    estimate, covariance = np.full((n_ranges, 3), np.nan), np.full((n_ranges, 3, 3), np.nan)
-    for k, mean, error in _ranges(used, where, law):
-        estimate[k], covariance[k] = mean, np.diag(error**2)
-    counts = np.bincount(where, minlength=n_ranges)
-    groups = used["n_rollouts"].to_numpy(float)
-    parts = parts_of(law, [])
-    return NoiseData(*_shape(parts, law, groups), estimate, covariance,
-                     np.where(counts > 0, _LARGE, 0.0), counts)
+    used = used.assign(**{name: used[name] * _within_factor(law, used["n_rollouts"])
+                          for name in ("tr_within", "tr_within_se")})
+    ranges = {}
+    for k, own in used.groupby("range"):
+        errors = own[[f"{name}_se" for name in _SUMS]].to_numpy(float)
+        error = np.sqrt(np.square(errors).sum(axis=0)) / len(own)
+        mean = own[list(_SUMS)].to_numpy(float).mean(axis=0)
+        ranges[k] = mean, np.diag(error**2), _LARGE, len(own)
+    return _Measured(parts_of(law, []), ranges, used["n_rollouts"])
 
 
-def _ranges(
-    used: pd.DataFrame, where: np.ndarray, law: Law
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    rollouts = used["n_rollouts"].to_numpy(float)
-    factor = _within_factor(law, rollouts)
-    scale = np.column_stack([np.ones_like(factor), factor, np.ones_like(factor)])
-    values = used[list(_SUMS)].to_numpy(float) * scale
-    errors = used[[f"{name}_se" for name in _SUMS]].to_numpy(float) * scale
-    for k in np.unique(where):
-        inside = where == k
-        yield (int(k), values[inside].mean(axis=0),
-               np.sqrt(np.square(errors[inside]).sum(axis=0)) / inside.sum())
+def norm_line(
+    batch: np.ndarray, norm_sq: np.ndarray, updates: np.ndarray, n_draws: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return slope and intercept of squared norms over 1/P, shape (2,), and draws, (2, draw).
+
+    The error of a mean square goes with its size, so the weights are one over the square of the
+    line's own value. Runs drawn anew scatter too little, by the two degrees of freedom that the
+    line takes; draws are widened for that. How little so few runs tell of their scatter is
+    Student's factor, which is not in them.
+
+    Parameters
+    ----------
+    batch, norm_sq, updates : numpy.ndarray
+        Shape (run,), three and more: batch size, mean squared norm, and the updates behind it.
+    n_draws : int
+        Of whole runs.
+    rng : numpy.random.Generator
+        Where they come from.
+    """
+    count = len(batch)
+    picked = rng.multinomial(count, np.full(count, 1 / count), size=n_draws)
+    lines = _lines(1 / np.asarray(batch, dtype=float), norm_sq,
+                   np.vstack([np.ones(count, dtype=int), picked]) * updates)
+    own, drawn = lines[:, :1], lines[:, 1:]
+    return own[:, 0], own + (drawn - own) * np.sqrt(count / (count - 2))
+
+
+def _lines(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return slope and intercept of weighted lines, shape (2, draw); weights (draw, run)."""
+    line = np.broadcast_to(y, weight.shape)
+    slope = intercept = np.empty(0)
+    for _ in range(_ITERATIONS):
+        w = weight / line**2
+        w = w / w.sum(axis=1, keepdims=True)
+        x_mean, y_mean = w @ x, w @ y
+        across = x - x_mean[:, None]
+        spread = (w * across**2).sum(axis=1)
+        slope = np.divide((w * across * y).sum(axis=1), spread, out=np.zeros(len(w)),
+                          where=spread > 1e-12 * x_mean**2)
+        intercept = y_mean - slope * x_mean
+        line = np.maximum(intercept[:, None] + slope[:, None] * x, 0.05 * y_mean[:, None])
+    return np.stack([slope, intercept])

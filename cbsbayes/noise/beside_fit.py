@@ -31,8 +31,7 @@ from scipy.special import ndtri
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law, get_law
-from cbsbayes.models.measured_noise import Part, parts_of
-from cbsbayes.models.norm_lines import MIN_BATCHES
+from cbsbayes.models.measured_noise import MIN_BATCHES, Part, parts_of
 from cbsbayes.noise.norms import norms_at_accuracy, norms_in_ranges
 from cbsbayes.noise.probes import Measured, measured_in_ranges, probes_of_fit
 from cbsbayes.posterior.fit import Fit, stacked

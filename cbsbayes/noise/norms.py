@@ -7,8 +7,8 @@ of P prompts,
 
 so that a straight line in 1/P through the squared norms of runs of several batch sizes has the
 slope tr Σ and the intercept |G|², and the noise scale N(G) is their ratio. Every group size is
-regressed apart (`cbsbayes.models.norm_lines`): with advantages normalised within the group |G|²
-itself depends on it.
+regressed apart (`cbsbayes.models.measured_noise.norm_line`): with advantages normalised within the
+group |G|² itself depends on it.
 
 What it takes for granted is that runs at one accuracy share |G|², which late in training they need
 not: on the shipped sweeps N is within a factor of two of the probes' (docs/model.md). Norms after
@@ -24,7 +24,7 @@ import xarray as xr
 
 from cbsbayes.crossings.intervals import curves_of
 from cbsbayes.errors import CBSDataError
-from cbsbayes.models.norm_lines import MIN_BATCHES, norm_line
+from cbsbayes.models.measured_noise import MIN_BATCHES, norm_line
 from cbsbayes.noise.probes import Measured
 
 __all__ = ["norms_at_accuracy", "norms_in_ranges"]
