@@ -48,15 +48,13 @@ def run_log_likelihoods(log_p: np.ndarray, posterior: xr.Dataset, run: np.ndarra
         coords={"run": run, "chain": posterior["chain"], "draw": posterior["draw"]})
 
 
-def law_weights(results: Mapping[str, Any], random_seed: int = 0) -> dict[str, float]:
+def law_weights(results: Mapping[str, Any]) -> dict[str, float]:
     """Return the laws' weights, which add up to 1.
 
     Parameters
     ----------
     results : mapping
         Law name to the result of `leave_one_run_out`, all on the same runs.
-    random_seed : int
-        Of the bootstrap.
 
     Returns
     -------
@@ -68,7 +66,7 @@ def law_weights(results: Mapping[str, Any], random_seed: int = 0) -> dict[str, f
     weights = dict.fromkeys(results, 0.0)
     if known:
         runs = np.stack([elpd[law] for law in known])
-        share = np.random.default_rng(random_seed).dirichlet(np.ones(runs.shape[1]), _BOOTSTRAPS)
+        share = np.random.default_rng(0).dirichlet(np.ones(runs.shape[1]), _BOOTSTRAPS)
         total = share @ runs.T * runs.shape[1]
         odds = np.exp(total - total.max(axis=1, keepdims=True))
         weights |= dict(zip(known, (odds / odds.sum(axis=1, keepdims=True)).mean(axis=0).tolist(),

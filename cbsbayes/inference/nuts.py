@@ -18,10 +18,10 @@ import numpy as np
 import xarray as xr
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.inference.diagnostics import convergence
 
-__all__ = ["MAX_R_HAT", "MIN_ESS", "SAMPLERS", "Density", "Draws", "SamplerSettings", "find_mode",
-           "root_of_covariance", "sample", "sample_density"]
+__all__ = ["MAX_R_HAT", "MIN_ESS", "SAMPLERS", "Convergence", "Density", "Draws",
+           "SamplerSettings", "convergence", "find_mode", "root_of_covariance", "sample",
+           "sample_density"]
 
 Density = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
@@ -29,6 +29,7 @@ SAMPLERS = ("nutpie", "pymc")
 MAX_R_HAT = 1.01  # Vehtari et al. 2021
 MIN_ESS = 400
 _MAX_DEPTH = 6  # of a trajectory's tree; 7 steps are usual, 15 on heavy-tailed sweeps
+_TAILS = (0.05, 0.95)
 _R_HAT_NOISE = 20.0  # over the number of draws: what r_hat is above 1 by chance
 _LEAST_SHARE = 0.1  # of draws that are effective, where few were asked for
 _START = 0.5  # spread of the chains' starts in posterior standard deviations
@@ -188,6 +189,39 @@ def sample_density(
     """Return draws from a density, its normal approximation found from a prior's centre and sd."""
     mode = find_mode(density, center, sd)
     return sample(density, mode, root_of_covariance(density, mode, sd), settings)
+
+
+class Convergence(NamedTuple):
+    """Diagnostics, shape (column,) each; NaN where a draw is NaN or there are too few.
+
+    Attributes
+    ----------
+    r_hat : numpy.ndarray
+        Rank-normalised split r_hat, bulk and tails.
+    ess_bulk, ess_tail : numpy.ndarray
+        Effective draws.
+    """
+
+    r_hat: np.ndarray
+    ess_bulk: np.ndarray
+    ess_tail: np.ndarray
+
+
+def convergence(draws: np.ndarray) -> Convergence:
+    """Return the diagnostics of each column of draws, by `arviz_stats`' array interface.
+
+    Parameters
+    ----------
+    draws : numpy.ndarray
+        Shape (chain, draw, column); two chains and more for r_hat.
+    """
+    from arviz_stats.base import array_stats
+
+    values, axes = np.asarray(draws, dtype=float), {"chain_axis": 0, "draw_axis": 1}
+    with np.errstate(divide="ignore", invalid="ignore"):  # draws that never move, or are infinite
+        return Convergence(array_stats.rhat(values, **axes),
+                           array_stats.ess(values, method="bulk", **axes),
+                           array_stats.ess(values, method="tail", prob=_TAILS, **axes))
 
 
 def _shortfall(position: np.ndarray, stats: xr.Dataset) -> str:

@@ -34,7 +34,7 @@ import pandas as pd
 import xarray as xr
 from scipy.special import log_ndtr, ndtri
 
-from cbsbayes.inference.diagnostics import convergence
+from cbsbayes.inference.nuts import convergence
 from cbsbayes.posterior.quantities import Quantity
 
 __all__ = ["AVERAGE", "CBS_COLUMNS", "STATUSES", "TIDY_COLUMNS", "identify", "interval",

@@ -16,8 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from cbsbayes.crossings.thresholds import MIN_BATCH_SIZES, Reached, reached_by
-from cbsbayes.inference.diagnostics import convergence
-from cbsbayes.inference.nuts import MAX_R_HAT, MIN_ESS
+from cbsbayes.inference.nuts import MAX_R_HAT, MIN_ESS, convergence
 from cbsbayes.models.parameters import PROGRESS
 from cbsbayes.posterior import sentence
 
