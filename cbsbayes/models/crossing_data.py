@@ -107,15 +107,13 @@ def crossing_data(
     if not informative.any():
         raise CBSDataError("no run says anything about any threshold given; valid thresholds lie "
                            "between the accuracy before training and the best accuracy reached")
-    scale = _log_steps_scale(lower, upper, status, informative)
+    scale = float(_log_middle(lower, upper, status)[informative].mean())
     log_lower, log_upper = _log_bounds(lower, upper, status, informative, scale)
     known = informative & (status == INTERVAL)
     x = _threshold_logit(ordered, harder_up) if threshold_logit is None else threshold_logit
     previous, gap = _previous(known, informative, x)
     n_prompts, n_rollouts = batch_axes(ordered)
-    if law.needs_baseline_group and (n_rollouts < 2).any():
-        raise CBSDataError(f"law {law.name!r} has no value at n_rollouts = {n_rollouts.min():g}; "
-                           "it needs 2 and more, use its _plain form or leave those runs out")
+    law.require_groups(n_rollouts)
     log_rate = _log_rates(ordered, law)
     return CrossingData(
         run=ordered["run"].values.astype(str), threshold=ordered["threshold"].values,
@@ -156,14 +154,20 @@ def _threshold_logit(ordered: xr.Dataset, harder_up: bool) -> np.ndarray:
 
 def _log_steps_apart(ordered: xr.Dataset) -> np.ndarray:
     """Return the mean log updates from each target to the next, over runs that crossed both."""
-    known = ordered["status"].values == INTERVAL
-    with np.errstate(invalid="ignore", divide="ignore"):
-        middle = (np.log(ordered["lower"].values) + np.log(ordered["upper"].values)) / 2
-    apart = np.diff(np.where(known, middle, np.nan), axis=1)
+    status = ordered["status"].values
+    middle = _log_middle(ordered["lower"].values, ordered["upper"].values, status)
+    apart = np.diff(np.where(status == INTERVAL, middle, np.nan), axis=1)
     both = np.isfinite(apart)
     mean = np.where(both, apart, 0.0).sum(axis=0) / np.maximum(both.sum(axis=0), 1)
     usual = mean[both.any(axis=0)].mean() if both.any() else _USUAL_STEP
     return np.maximum(np.where(both.any(axis=0), mean, usual), _LEAST_STEP)
+
+
+def _log_middle(lower: np.ndarray, upper: np.ndarray, status: np.ndarray) -> np.ndarray:
+    """Return the middle of intervals in log updates, and the bound where there is one only."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.select([status == LEFT, status == RIGHT], [np.log(upper), np.log(lower)],
+                         (np.log(lower) + np.log(upper)) / 2)
 
 
 def _informative(lower: np.ndarray, upper: np.ndarray, status: np.ndarray) -> np.ndarray:
@@ -175,25 +179,16 @@ def _informative(lower: np.ndarray, upper: np.ndarray, status: np.ndarray) -> np
     a bound goes only where another one is at least as tight.
     """
     left, right = status == LEFT, status == RIGHT
-    earliest = _so_far(np.where(left, upper, np.inf)[:, ::-1], np.minimum)[:, ::-1]
-    latest = _so_far(np.where(right, lower, -np.inf), np.maximum)
+    earliest = -_so_far(np.where(left, -upper, -np.inf)[:, ::-1])[:, ::-1]
+    latest = _so_far(np.where(right, lower, -np.inf))
     implied = (left & (earliest <= upper)) | (right & (latest >= lower))
     return (status != UNUSABLE) & ~implied
 
 
-def _so_far(values: np.ndarray, best: np.ufunc) -> np.ndarray:
-    """Return the best of the columns before each, shape of `values`; the first has none."""
-    none = np.full((len(values), 1), np.inf if best is np.minimum else -np.inf)
-    return np.hstack([none, best.accumulate(values, axis=1)[:, :-1]])
-
-
-def _log_steps_scale(
-    lower: np.ndarray, upper: np.ndarray, status: np.ndarray, informative: np.ndarray
-) -> float:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        middle = np.select([status == LEFT, status == RIGHT], [np.log(upper), np.log(lower)],
-                           (np.log(lower) + np.log(upper)) / 2)
-    return float(middle[informative].mean())
+def _so_far(values: np.ndarray) -> np.ndarray:
+    """Return the largest of the columns before each, shape of `values`; the first has none."""
+    none = np.full((len(values), 1), -np.inf)
+    return np.hstack([none, np.maximum.accumulate(values, axis=1)[:, :-1]])
 
 
 def _log_bounds(
@@ -212,13 +207,7 @@ def _previous(
     known: np.ndarray, informative: np.ndarray, x: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return for each crossing the next easier one known as an interval, and how far it lies."""
-    n_runs, n_thresholds = known.shape
-    previous = np.zeros((n_runs, n_thresholds), dtype=np.int64)
-    gap = np.full((n_runs, n_thresholds), _UNLINKED)
-    last = np.full(n_runs, -1)
-    for k in range(n_thresholds):
-        linked = informative[:, k] & (last >= 0)
-        previous[linked, k] = last[linked]
-        gap[linked, k] = x[k] - x[last[linked]]
-        last = np.where(known[:, k], k, last)
-    return previous, gap
+    last = _so_far(np.where(known, np.arange(len(x)), -1))
+    linked = informative & (last >= 0)
+    previous = np.where(linked, last, 0).astype(np.int64)
+    return previous, np.where(linked, x - x[previous], _UNLINKED)

@@ -84,8 +84,6 @@ class Law:
     ----------
     name : str
         Name on the command line and in every table.
-    formula : str
-        The law in one line of plain text.
     scales : tuple of str
         Names of the noise scales: ``("B_noise",)`` in samples, or
         ``("B_prompt", "B_rollout")`` in prompts and prompts x (rollouts - 1).
@@ -98,11 +96,22 @@ class Law:
     """
 
     name: str
-    formula: str
     scales: tuple[str, ...]
     alpha: float | None
     group_baseline: bool = True
     learning_rate: bool = False
+
+    @property
+    def formula(self) -> str:
+        """The law in one line of plain text."""
+        divisor = "(n_rollouts - 1)" if self.group_baseline else "n_rollouts"
+        ratio = f"(B_prompt + B_rollout/{divisor})/n_prompts" if self.two_axis else "B_noise/B"
+        if self.name == "power":
+            return f"S = S_min (1 + ({ratio})^alpha)"
+        power = {1.0: "", 0.5: "^(1/2)", None: "^alpha"}[self.alpha]
+        rate = (f" f(x), x = learning rate/best, best = rate_max (1 + {ratio})^-gamma, "
+                "f = (m x^-k + k x^m)/(m + k)") if self.learning_rate else ""
+        return f"S = S_min (1 + {ratio}){power}{rate}"
 
     @property
     def two_axis(self) -> bool:
@@ -125,6 +134,13 @@ class Law:
         if missing := [name for name in self.parameters if name not in names]:
             raise CBSDataError(f"{place} has no {missing[0]}, which law {self.name!r} needs: "
                                "another version wrote it; fit the sweep again")
+
+    def require_groups(self, n_rollouts: np.ndarray) -> None:
+        """Refuse groups of one where the law has no value there."""
+        if self.needs_baseline_group and (n_rollouts < 2).any():
+            raise CBSDataError(f"law {self.name!r} has no value at n_rollouts = "
+                               f"{n_rollouts.min():g}; it needs 2 and more, use its _plain form or "
+                               "leave those runs out")
 
     def group_divisor(self, n_rollouts: Any) -> Any:
         """Return what B_rollout is divided by: G - 1 under a group baseline, else G."""
@@ -184,34 +200,19 @@ class Law:
                    for name, divisor in zip(self.scales, divisors, strict=True))
 
 
-def _two_axis_laws() -> list[Law]:
-    exponents = {"two_axis": ("", 1.0), "two_axis_sqrt": ("^(1/2)", 0.5),
-                 "two_axis_free": ("^alpha", None)}
-    laws = []
-    for group_baseline in (True, False):
-        divisor = "(n_rollouts - 1)" if group_baseline else "n_rollouts"
-        for name, (power, alpha) in exponents.items():
-            formula = f"S = S_min (1 + (B_prompt + B_rollout/{divisor})/n_prompts){power}"
-            laws.append(Law(name if group_baseline else f"{name}_plain", formula,
-                            ("B_prompt", "B_rollout"), alpha, group_baseline))
-    return laws
-
-
-def _learning_rate_laws() -> list[Law]:
-    noise = {"learning_rate": "(B_prompt + B_rollout/(n_rollouts - 1))/n_prompts",
-             "learning_rate_plain": "(B_prompt + B_rollout/n_rollouts)/n_prompts",
-             "learning_rate_total": "B_noise/B"}
-    return [Law(name, f"S = S_min (1 + {ratio})^alpha f(x), x = learning rate/best, "
-                      f"best = rate_max (1 + {ratio})^-gamma, f = (m x^-k + k x^m)/(m + k)",
-                ("B_noise",) if name.endswith("total") else ("B_prompt", "B_rollout"), None,
-                not name.endswith("plain"), learning_rate=True)
-            for name, ratio in noise.items()]
-
-
+_TOTAL, _TWO_AXIS = ("B_noise",), ("B_prompt", "B_rollout")
 LAWS: dict[str, Law] = {law.name: law for law in [
-    Law("total", "S = S_min (1 + B_noise/B)", ("B_noise",), 1.0),
-    Law("power", "S = S_min (1 + (B_noise/B)^alpha)", ("B_noise",), None),
-    *_two_axis_laws(), *_learning_rate_laws(),
+    Law("total", _TOTAL, 1.0),
+    Law("power", _TOTAL, None),
+    Law("two_axis", _TWO_AXIS, 1.0),
+    Law("two_axis_sqrt", _TWO_AXIS, 0.5),
+    Law("two_axis_free", _TWO_AXIS, None),
+    Law("two_axis_plain", _TWO_AXIS, 1.0, group_baseline=False),
+    Law("two_axis_sqrt_plain", _TWO_AXIS, 0.5, group_baseline=False),
+    Law("two_axis_free_plain", _TWO_AXIS, None, group_baseline=False),
+    Law("learning_rate", _TWO_AXIS, None, learning_rate=True),
+    Law("learning_rate_plain", _TWO_AXIS, None, group_baseline=False, learning_rate=True),
+    Law("learning_rate_total", _TOTAL, None, learning_rate=True),
 ]}
 """All laws by name."""
 
@@ -244,8 +245,11 @@ def choose_law(ds: xr.Dataset, name: str = "auto") -> LawChoice:
     Where only prompts vary, the total-batch law is the two-axis law of exponent 1, its B_noise
     N·n_rollouts. Where only rollouts vary it is not: S falls with 1/(G - 1), and towards
     S_min (1 + B_prompt/P) instead of S_min. The two-axis law then tells what rollouts buy and the
-    rollout CBS, though its two scales and S_min stay bounds at
-    best.
+    rollout CBS, though its two scales and S_min stay bounds at best.
+
+    Where batches were run at several learning rates, each of these gives way to its form with a
+    learning rate. Under a rule, one rate for each batch, it does not: what the rate costs cannot be
+    told from what noise costs there, and S along the rule is what is known.
 
     Parameters
     ----------
@@ -253,10 +257,6 @@ def choose_law(ds: xr.Dataset, name: str = "auto") -> LawChoice:
         Runs that will be fitted.
     name : str
         A law's name, or ``auto``: the varied axes decide.
-
-    Where batches were run at several learning rates, each of these gives way to its form with a
-    learning rate. Under a rule, one rate for each batch, it does not: what the rate costs cannot be
-    told from what noise costs there, and S along the rule is what is known.
 
     Raises
     ------
@@ -294,25 +294,20 @@ def _check_rates(law: Law, ds: xr.Dataset) -> None:
 
 def _by_axes(ds: xr.Dataset) -> LawChoice:
     """Return the law that the varied axes of the batch decide."""
-    one_axis = is_one_axis(ds)
-    if one_axis:
+    if is_one_axis(ds):
         return LawChoice(get_law("total"), "The data give total batches only: the total-batch law.")
-    prompts = len(np.unique(ds["n_prompts"].values))
-    rollouts = len(np.unique(ds["n_rollouts"].values))
-    if rollouts == 1:
+    if len(np.unique(ds["n_rollouts"].values)) == 1:
         return LawChoice(get_law("total"), "Only n_prompts varies: the total-batch law. B_prompt "
                          "and B_rollout cannot be told apart at one n_rollouts.")
-    return _two_axis(group_baseline=not without_baseline(ds), prompts_vary=prompts > 1)
-
-
-def _two_axis(*, group_baseline: bool, prompts_vary: bool) -> LawChoice:
+    prompts_vary = len(np.unique(ds["n_prompts"].values)) > 1
     what = "Prompts and rollouts both vary" if prompts_vary else "Only n_rollouts varies"
-    reason = f"{what}: the two-axis law, its exponent free"
-    reason += "." if group_baseline else ", in 1/G because the estimator has no group baseline."
+    plain = without_baseline(ds)
+    reason = (f"{what}: the two-axis law, its exponent free"
+              f"{', in 1/G because the estimator has no group baseline' if plain else ''}.")
     if not prompts_vary:
         reason += (" B_prompt, B_rollout and S_min cannot be told apart at one n_prompts; what "
                    "rollouts buy can.")
-    return LawChoice(get_law("two_axis_free" if group_baseline else "two_axis_free_plain"), reason)
+    return LawChoice(get_law("two_axis_free_plain" if plain else "two_axis_free"), reason)
 
 
 def batch_axes(ds: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -167,6 +167,13 @@ class TrajectoryData:
     typical: TypicalCurve
 
     @property
+    def batches(self) -> tuple[np.ndarray, np.ndarray]:
+        """Distinct n_prompts and n_rollouts, shape (batch, 2), and the batch of every run."""
+        found, batch = np.unique(np.column_stack([self.n_prompts, self.n_rollouts]), axis=0,
+                                 return_inverse=True)
+        return found, batch.reshape(-1)
+
+    @property
     def run_of(self) -> np.ndarray:
         """The run of every evaluation, shape (evaluation,)."""
         return np.repeat(np.arange(len(self.run)), np.diff(self.run_start))
@@ -241,6 +248,7 @@ class TrajectoryData:
         along = np.clip((log_steps[:, None] - lower) / width, 0.0, 1.0)
         return np.asarray(along**2 * (3.0 - 2.0 * along) * np.sqrt(width / 0.5))
 
+
 def trajectory_data(fitted: xr.Dataset, law: Law, metric: str | None) -> TrajectoryData:
     """Return the model's arrays from the runs to be fitted.
 
@@ -262,7 +270,7 @@ def trajectory_data(fitted: xr.Dataset, law: Law, metric: str | None) -> Traject
     if law.learning_rate:
         raise CBSDataError(f"the trajectory model has no form of law {law.name!r}; use --model "
                            "crossing, or --law two_axis_free where each batch has one rate")
-    _check(fitted, law)
+    _check(fitted)
     curves = curves_of(fitted, metric=metric, rule="first")
     step, value = curves.step, curves.value
     smooth = monotone_rows(value)
@@ -274,13 +282,16 @@ def trajectory_data(fitted: xr.Dataset, law: Law, metric: str | None) -> Traject
         raise CBSDataError(f"accuracies reach from {np.nanmin(value):g} to {np.nanmax(value):g}; "
                            "the trajectory model needs values from 0 to 1; use --model crossing")
     start = np.where(step[:, 0] == 0, value[:, 0], np.nan)
-    middle = _middle(smooth[after], start)
+    low = float(np.nanmedian(start) if np.isfinite(start).any() else smooth[after].min())
+    ends = np.clip([low, smooth[after].max()], 0.005, 0.995)
+    middle = float(np.log(ends / (1 - ends)).mean())
     scale = _log_scale(step, smooth, after, middle)
     prompts, rollouts = batch_axes(fitted)
+    law.require_groups(rollouts)
     spacing = np.exp(-scale) * _spacing(step, after)
     run_start, log_step, accuracy, count = _condensed(step, value, after)
     log_steps = log_step - scale
-    typical = _first_curve(np.log(step[after]) - scale, smooth[after], start)
+    typical = _first_curve(np.log(step[after]) - scale, smooth[after], low)
     return TrajectoryData(
         run=fitted["run"].values.astype(str), n_prompts=prompts, n_rollouts=rollouts,
         run_start=run_start, steps=np.exp(log_steps), accuracy=accuracy, count=count,
@@ -322,17 +333,13 @@ def _condensed(
             np.concatenate(count).astype(float))
 
 
-def _check(fitted: xr.Dataset, law: Law) -> None:
+def _check(fitted: xr.Dataset) -> None:
     if "accuracy" not in fitted:
         raise CBSDataError("the sweep is a table of crossings, which has no curves; use "
                            "--model crossing")
     if fitted.attrs["direction"] != "increasing":
         raise CBSDataError("the target is reached from above; the trajectory model is one of "
                            "accuracies that rise; use --model crossing")
-    rollouts = fitted["n_rollouts"].values
-    if law.needs_baseline_group and ((rollouts < 2) & (rollouts >= 0)).any():
-        raise CBSDataError(f"law {law.name!r} has no value at n_rollouts = {rollouts.min():g}; "
-                           "it needs 2 and more, use its _plain form or leave those runs out")
 
 
 def _n_items(fitted: xr.Dataset, metric: str | None) -> int:
@@ -347,16 +354,8 @@ def _accuracy_range(seen: np.ndarray) -> tuple[float, float]:
     return max(low - margin, 0.0), min(high + margin, 1.0)
 
 
-def _middle(smooth: np.ndarray, start: np.ndarray) -> float:
-    """Return the logit half way between where runs start and where the best of them end."""
-    low = np.nanmedian(start) if np.isfinite(start).any() else smooth.min()
-    ends = np.clip([low, smooth.max()], 0.005, 0.995)
-    return float(np.log(ends / (1 - ends)).mean())
-
-
-def _first_curve(log_steps: np.ndarray, smooth: np.ndarray, start: np.ndarray) -> TypicalCurve:
+def _first_curve(log_steps: np.ndarray, smooth: np.ndarray, low: float) -> TypicalCurve:
     """Return the monotone mean of all runs; the first fit puts a better one."""
-    low = float(np.nanmedian(start)) if np.isfinite(start).any() else float(smooth.min())
     ends = np.quantile(log_steps, np.linspace(0.0, 1.0, _FIRST_PIECES + 1))
     piece = np.clip(np.searchsorted(ends, log_steps, side="right") - 1, 0, _FIRST_PIECES - 1)
     filled = np.unique(piece)

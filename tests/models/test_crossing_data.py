@@ -157,26 +157,6 @@ def test_middle_batches_of_each_law():
     assert plain["B_rollout"] == pytest.approx(np.log(80 * 192) / 2)
 
 
-def test_all_left_censored_keeps_one_bound_a_run():
-    """The GRPO reference runs: all past the target at their first validation."""
-    data = crossing_data(crossings([[[0, 18]], [[0, 10]], [[0, 7]]], [0.7]), TWO_AXIS)
-    assert data.informative.all()
-    assert (data.log_lower == -FAR).all()
-    np.testing.assert_allclose(np.exp(data.log_upper.ravel() + data.log_steps_scale), [18, 10, 7])
-    assert not data.midpoint.any()
-
-
-def test_real_crossings_keep_their_meaning():
-    ds = simulate_sweep("p1", seeds=1, random_seed=4)
-    found = find_crossings(ds, [0.6, 0.65, 0.7, 0.74])
-    data = crossing_data(found, TWO_AXIS)
-    known = data.informative & (found["status"].values == 1)
-    assert known.any()
-    np.testing.assert_allclose(np.exp(data.log_upper + data.log_steps_scale)[known],
-                               found["upper"].values[known])
-    assert (data.log_lower < data.log_upper).all()
-
-
 def test_what_cannot_be_fitted_is_refused():
     with pytest.raises(CBSDataError, match="no run says anything about any threshold given"):
         crossing_data(crossings([[[np.nan] * 2]] * 3, [0.5]), TWO_AXIS)

@@ -1,4 +1,4 @@
-"""Every law is one pure function: numpy and PyTensor agree, and laws agree in their limits."""
+"""Every law is one pure function, laws agree in their limits, and data choose among them."""
 
 from __future__ import annotations
 
@@ -18,23 +18,6 @@ ROLLOUTS = np.array([64.0, 2.0, 8.0, 3.0])
 VALUES = {"B_noise": 900.0, "B_prompt": 90.0, "B_rollout": 500.0}
 
 positive = st.floats(1e-3, 1e6)
-
-
-@pytest.mark.parametrize("law", LAWS.values(), ids=str)
-def test_numpy_and_pytensor_give_the_same_values_and_finite_slopes(law):
-    import pytensor
-    import pytensor.tensor as pt
-
-    names = [*law.scales, "alpha"]
-    inputs = {name: pt.dscalar(name) for name in names}
-    graph = law.log_ratio(PROMPTS, ROLLOUTS, inputs, inputs["alpha"], xp=pt)
-    slopes = pytensor.grad(graph.sum(), list(inputs.values()), disconnected_inputs="ignore")
-    compiled = pytensor.function(list(inputs.values()), [graph, *slopes], mode="FAST_COMPILE",
-                                 on_unused_input="ignore")
-    values = [*(VALUES[name] for name in law.scales), 0.6]
-    found, *gradient = compiled(*values)
-    np.testing.assert_allclose(found, law.log_ratio(PROMPTS, ROLLOUTS, VALUES, 0.6), rtol=1e-14)
-    assert np.isfinite(gradient).all()
 
 
 def test_the_formulas_by_hand():
@@ -75,8 +58,6 @@ def test_a_law_says_what_it_needs():
     assert not get_law("two_axis_plain").needs_baseline_group
     assert not get_law("total").two_axis
     assert get_law("two_axis_plain").noise_in_prompts(1, 90.0, 500.0) == 590.0
-    with pytest.raises(CBSDataError, match=r"unknown law 'linear'; valid laws: total, power, two_"):
-        get_law("linear")
 
 
 def sweep(n_prompts, n_rollouts, *, algorithm="grpo", total_batch=None, **columns):
@@ -163,7 +144,7 @@ def test_a_law_asked_for_is_taken():
     choice = choose_law(sweep(*BOTH), "two_axis_sqrt")
     assert choice.law is get_law("two_axis_sqrt")
     assert "asked for" in choice.reason
-    with pytest.raises(CBSDataError, match="unknown law 'linear'"):
+    with pytest.raises(CBSDataError, match=r"unknown law 'linear'; valid laws: total, power, two_"):
         choose_law(sweep(*BOTH), "linear")
 
 
