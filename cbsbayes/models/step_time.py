@@ -238,11 +238,6 @@ def log_density(position: np.ndarray, data: StepTimeData) -> tuple[float, np.nda
 
 
 @compiled
-def _expit(y: float) -> float:
-    return 1.0 / (1.0 + exp(-y))
-
-
-@compiled
 def _log_times(coefficients: np.ndarray, kappa: float, terms: np.ndarray) -> np.ndarray:
     """Return what `log_step_time` does for one position, shape (batch,)."""
     out = np.empty(len(terms))
@@ -263,7 +258,7 @@ def _by_costs(
         costs = coefficients * terms[b]
         work = costs[1:].sum()
         apart = log(costs[0] / work) / kappa
-        of_floor = _expit(apart)
+        of_floor = 1.0 / (1.0 + exp(-apart))
         by_cost[0] += pull[b] * of_floor
         by_cost[1:] += pull[b] * (1.0 - of_floor) * costs[1:] / work
         by_kappa += pull[b] * (max(apart, 0.0) + log1p(exp(-abs(apart))) - of_floor * apart)

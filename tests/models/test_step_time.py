@@ -95,11 +95,6 @@ def test_units_change_nothing():
                                parameters(at, one).coefficients)
 
 
-@pytest.mark.parametrize("x", [1.0, 1.3, 4.0, 7.9, 30.0, 5e3])
-def test_the_derivative_of_log_gamma(x):
-    assert step_time._digamma(x) == pytest.approx(special.digamma(x), abs=1e-9)
-
-
 @pytest.mark.parametrize(("seconds", "terms", "message"), [
     ([1.0, 2.0], [[1, 1], [1, 2]], "2 step times are too few"),
     ([1.0, -2.0, 3.0], [[1, 1], [1, 2], [1, 3]], "a step time is -2; valid: finite and positive"),
