@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def _stan_data(data: CrossingData) -> dict[str, Any]:
     n_runs, n_thresholds = data.log_lower.shape
     arrays = {name: np.asarray(getattr(data, name), dtype=float).tolist() for name in (
         "n_prompts", "n_rollouts", "threshold_logit", "log_lower", "log_upper", "midpoint", "gap")}
-    priors = PRIORS.as_dict()
+    priors = asdict(PRIORS)
     renamed = {"alpha_prior": priors.pop("alpha")} | {
         f"{name}_prior": priors.pop(name)
         for name in ("sigma_run", "sigma_residual", "residual_length")}

@@ -18,18 +18,10 @@ def log_interval(a, b):
 
 def run_log_likelihood(draws: NewRuns, data: CrossingData) -> np.ndarray:
     """Return log p(crossings of a run), its run effect integrated out, shape (draw, run)."""
-    out = np.empty(draws.log_steps.shape[:2])
-    for m in range(out.shape[0]):
-        lower, upper, pull = _standardised(_one(draws, m), data)
-        for i in range(out.shape[1]):
-            known = data.informative[i]
-            out[m, i] = _integral(lower[0, i, known], upper[0, i, known], pull[0, i, known])
+    ends, out = _standardised(draws, data), np.empty(draws.log_steps.shape[:2])
+    for m, i in np.ndindex(out.shape):
+        out[m, i] = _integral(*(end[m, i, data.informative[i]] for end in ends))
     return out
-
-
-def _one(draws: NewRuns, m: int) -> NewRuns:
-    return NewRuns(*(part[m:m + 1] for part in (draws.log_steps, draws.sigma_run, draws.sd,
-                                                draws.length)))
 
 
 def _integral(lower, upper, pull):

@@ -94,7 +94,7 @@ def run_deviations(model, position):
 def _splines(model, position):
     """Return the parameters, accuracy before training, and every run's curve over log s."""
     data = model.data
-    p = {name: value[0] for name, value in model.parameters(position[None]).items()}
+    p = {name: value[0] for name, value in model.variables(position[None]).items()}
     h, slope, at_start = curve(model, p, data.log_tau)
     inside = np.clip(h, EDGE, 1 - EDGE)
     hard = np.log(inside / (1 - inside)) - data.middle

@@ -41,9 +41,7 @@ def crossing_density(parameters: CrossingParameters) -> Density:
     return density
 
 
-def sample_crossings(
-    data: CrossingData, law: Law, settings: SamplerSettings, priors: Priors = PRIORS
-) -> xr.DataTree:
+def sample_crossings(data: CrossingData, law: Law, settings: SamplerSettings) -> xr.DataTree:
     """Return the posterior of the crossing model.
 
     Parameters
@@ -54,8 +52,6 @@ def sample_crossings(
         The law of S(P, G).
     settings : SamplerSettings
         How to sample.
-    priors : Priors
-        Of the model.
 
     Returns
     -------
@@ -63,12 +59,12 @@ def sample_crossings(
         Groups ``posterior`` and ``sample_stats``, dims chain, draw, run, threshold; the latter's
         attribute ``note`` says why draws were taken a second time, where they were.
     """
-    parameters = CrossingParameters(data, law, _priors_for(data, priors))
+    parameters = CrossingParameters(data, law, _priors_for(data, PRIORS))
     if settings.sampler == "pymc":
         return _sample_pymc(parameters, settings)
     density = crossing_density(parameters)
     draws = sample_density(density, parameters.center, parameters.sd, settings)
-    posterior = parameters.unpack(draws.position).assign_coords(run=data.run)
+    posterior = parameters.unpack(draws.position)
     flat = draws.position.reshape(-1, parameters.n_dim)
     uniform = np.random.default_rng(settings.random_seed).random((len(flat), len(data.run)))
     effect = crossing.run_effects(flat, uniform, crossing_arrays(parameters))
@@ -105,7 +101,7 @@ def sample_prior(
     """
     rng = np.random.default_rng(random_seed)
     parameters = CrossingParameters(replace(data, noise=None), law, _priors_for(data, priors))
-    prior = parameters.unpack(parameters.prior_draws(draws, rng)[None]).assign_coords(run=data.run)
+    prior = parameters.unpack(parameters.prior_draws(draws, rng)[None])
     effect = prior["sigma_run"].values[..., None] * rng.standard_normal((1, draws, len(data.run)))
     return prior.assign(run_effect=(("chain", "draw", "run"), effect))
 

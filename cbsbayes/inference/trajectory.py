@@ -172,8 +172,7 @@ def _deviations(
     parameters: TrajectoryParameters, position: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     shared = parameters.shared(position)
-    at = parameters.curve(shared)
-    return deviations(shared, parameters.arrays, at.level, at.steep, at.initial)
+    return deviations(shared, parameters.arrays, parameters.curve(shared))
 
 
 def _top_logit(parameters: TrajectoryParameters) -> float:

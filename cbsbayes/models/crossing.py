@@ -54,15 +54,15 @@ def log_density(position: np.ndarray, d: CrossingArrays) -> tuple[float, np.ndar
     carried, inverse_scale = _links(position, d)
     shared = _expected(position, ratio, d), carried, inverse_scale
     curve_bar, links_bar = np.zeros_like(ratio), np.zeros((len(d.gaps), 2))
-    sigma = exp(position[d.sigma_run_at])
+    sigma = exp(position[d.at.sigma_run])
     value += _runs(sigma, shared, d, curve_bar, links_bar, gradient)
     _reverse_links(position, carried, links_bar, d, gradient)
     _reverse_expected(position, curve_bar, d, gradient)
     alpha_bar = reverse_law(position, scales, alpha, noise, curve_bar, d, gradient)
-    if d.alpha_at >= 0:
+    if d.at.alpha >= 0:
         _, _, mean, precision = d.alpha_prior
         value -= 0.5 * precision * (alpha - mean) ** 2
-        gradient[d.alpha_at] += alpha_slope * (alpha_bar - precision * (alpha - mean))
+        gradient[d.at.alpha] += alpha_slope * (alpha_bar - precision * (alpha - mean))
     return value, gradient
 
 
@@ -78,7 +78,7 @@ def run_log_likelihoods(positions: np.ndarray, d: CrossingArrays) -> np.ndarray:
     out, room = np.empty((len(positions), len(d.batch))), _room(len(d.threshold_logit))
     for j in range(len(positions)):
         shared = _shared(positions[j].copy(), d)  # contiguous
-        sigma = exp(positions[j, d.sigma_run_at])
+        sigma = exp(positions[j, d.at.sigma_run])
         for i in range(len(d.batch)):
             m, inside = _standardised(i, sigma, shared, d, room)
             out[j, i] = inside + _integral(m, room)
@@ -99,7 +99,7 @@ def run_effects(positions: np.ndarray, uniform: np.ndarray, d: CrossingArrays) -
     out, room = np.empty_like(uniform), _room(len(d.threshold_logit))
     for j in range(len(positions)):
         shared = _shared(positions[j].copy(), d)  # contiguous
-        sigma = exp(positions[j, d.sigma_run_at])
+        sigma = exp(positions[j, d.at.sigma_run])
         for i in range(len(d.batch)):
             m, _ = _standardised(i, sigma, shared, d, room)
             out[j, i] = sigma * _quantile(uniform[j, i], m, room)
@@ -136,18 +136,18 @@ def _expected(position: np.ndarray, ratio: np.ndarray, d: CrossingArrays) -> np.
     """Return log S of each batch and threshold without run effects, shape (batch, threshold)."""
     log_s_min = np.zeros(ratio.shape[1])
     for k in range(1, len(log_s_min)):
-        log_s_min[k] = log_s_min[k - 1] + exp(position[d.growth_at + k - 1])
-    level = position[d.level_at] - ratio[-1, d.middle] - log_s_min[d.middle]
+        log_s_min[k] = log_s_min[k - 1] + exp(position[d.at.log_growth + k - 1])
+    level = position[d.at.log_S_level] - ratio[-1, d.middle] - log_s_min[d.middle]
     return ratio + (log_s_min + level)
 
 
 @_compiled
 def _links(position: np.ndarray, d: CrossingArrays) -> tuple[np.ndarray, np.ndarray]:
     """Return what the deviation before is multiplied by, and 1/scale; both of shape (pair,)."""
-    scale = exp(position[d.sigma_at]) * d.logistic
+    scale = exp(position[d.at.sigma_residual]) * d.logistic
     if len(d.threshold_logit) == 1:
         return np.zeros(len(d.gaps)), np.full(len(d.gaps), 1.0 / scale)
-    trend, length = position[d.trend_at], exp(position[d.length_at])
+    trend, length = position[d.at.residual_trend], exp(position[d.at.residual_length])
     x, before = d.threshold_logit[d.pairs[:, 0]], d.threshold_logit[d.pairs[:, 1]]
     carried = np.exp(trend * (x - before) - d.gaps / length)
     return carried, np.exp(-trend * x) / scale / np.sqrt(-np.expm1(-2.0 * d.gaps / length))
@@ -178,7 +178,7 @@ def _runs(
                                 + inverse_scale[j] * sigma * along)
             links_bar[j, 1] -= ((b - a) * rest / (1.0 - rest) + b * above - a * below
                                 - pull * along)
-            gradient[d.sigma_run_at] -= pull * along
+            gradient[d.at.sigma_run] -= pull * along
     return value
 
 
@@ -339,15 +339,16 @@ def _reverse_links(
     gradient: np.ndarray,
 ) -> None:
     """Add the slopes by the residual's scale, trend and correlation length."""
-    gradient[d.sigma_at] += links_bar[:, 1].sum()
+    gradient[d.at.sigma_residual] += links_bar[:, 1].sum()
     if len(d.threshold_logit) == 1:
         return
     x, before = d.threshold_logit[d.pairs[:, 0]], d.threshold_logit[d.pairs[:, 1]]
     carried_bar = links_bar[:, 0] * carried
-    gradient[d.trend_at] += (carried_bar * (x - before) + links_bar[:, 1] * x).sum()
-    distance = np.minimum(d.gaps / exp(position[d.length_at]), 300.0)  # 0 times infinity is NaN
+    gradient[d.at.residual_trend] += (carried_bar * (x - before) + links_bar[:, 1] * x).sum()
+    # 0 times infinity is NaN
+    distance = np.minimum(d.gaps / exp(position[d.at.residual_length]), 300.0)
     kept = carried_bar + links_bar[:, 1] / (1.0 - np.exp(2.0 * distance))
-    gradient[d.length_at] += (distance * kept).sum()
+    gradient[d.at.residual_length] += (distance * kept).sum()
 
 
 @_compiled
@@ -357,10 +358,10 @@ def _reverse_expected(
     """Add the slopes by the level of S and its growth, and to `curve_bar` that at the middle."""
     by_threshold = curve_bar.sum(axis=0)
     total = by_threshold.sum()
-    gradient[d.level_at] += total
+    gradient[d.at.log_S_level] += total
     harder = total  # slope by a rise of threshold k and all harder ones
     for k in range(1, len(by_threshold)):
         harder -= by_threshold[k - 1]
-        at = d.growth_at + k - 1
+        at = d.at.log_growth + k - 1
         gradient[at] += exp(position[at]) * (harder - (total if k <= d.middle else 0.0))
     curve_bar[-1, d.middle] -= total

@@ -1,26 +1,37 @@
-"""The crossing model's unconstrained space as one flat vector: its blocks, and the way back.
+"""The crossing model's variables: their priors, their flat vector, and what is derived from them.
 
-Blocks stand in the order and under the transforms in which `cbsbayes.models.pymc_models` declares
-its variables to PyMC: the logarithm of log-normal ones, the normal quantile of the exponent's place
-in its interval, everything else as it is. PyMC takes the exponent's logit: where the data leave it
-up to its upper end, that has a long tail.
+The blocks are the one list of variables: `cbsbayes.models.pymc_models` declares them to PyMC, the
+compiled density takes their centres, spreads and places. On the flat scale stand the logarithm of
+log-normal ones, the normal quantile of the exponent's place in its interval, everything else as it
+is. PyMC takes the exponent's logit: where the data leave it up to its upper end, that has a long
+tail.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from math import log, pi, sqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from scipy.special import ndtr
 
 from cbsbayes.models.crossing_data import LOGISTIC_SCALE, CrossingData
 from cbsbayes.models.laws import Law, Tuning, batch_weights, middle_batch
 from cbsbayes.models.noise_data import NoiseArrays
-from cbsbayes.models.parameters import PRIORS, AlphaPrior, Block, FlatModel, Priors
+from cbsbayes.models.parameters import (
+    NOISE_PRIORS,
+    PRIORS,
+    AlphaPrior,
+    Block,
+    FlatModel,
+    Places,
+    Priors,
+    truncated_mass,
+)
 
 __all__ = ["CrossingArrays", "CrossingParameters", "crossing_arrays", "noise_arrays"]
 
@@ -45,71 +56,64 @@ class CrossingParameters(FlatModel):
     law: Law
     priors: Priors = PRIORS
 
-    @cached_property
-    def blocks(self) -> tuple[Block, ...]:
-        """All blocks in their order."""
-        priors, n_thresholds = self.priors, len(self.data.threshold)
-        several = n_thresholds > 1
-        blocks = [block for name in self.law.scales for block in self._scale_blocks(name)]
-        if self.law.alpha is None:
-            blocks.append(Block("alpha", 0.0, 1.0, transform="probit"))
-        if self.law.learning_rate:
-            blocks += self._rate_blocks(several=several)
-        blocks.append(Block("log_S_level", 0.0, priors.steps_level_sd))
-        if several:
-            growth = np.log(priors.growth) + np.log(np.diff(self.data.threshold_logit))
-            blocks.append(Block("log_growth", growth, priors.growth_sd, "log_growth_dim_0",
-                                size=n_thresholds - 1))
-        blocks += [
-            Block("sigma_run", np.log(priors.sigma_run), priors.sigma_run_sd, transform="log"),
-            Block("sigma_residual", np.log(priors.sigma_residual), priors.sigma_residual_sd,
-                  transform="log"),
-        ]
-        if several:
-            blocks += [Block("residual_trend", 0.0, priors.residual_trend_sd),
-                       Block("residual_length", np.log(priors.residual_length),
-                             priors.residual_length_sd, transform="log")]
-        return (*blocks, *self._noise_blocks())
-
-    def _rate_blocks(self, *, several: bool) -> list[Block]:
-        priors = self.priors
-        trend = [Block("rate_trend", 0.0, priors.rate_trend_sd)] if several else []
-        return [Block("gamma", priors.gamma, priors.gamma_sd),
-                Block("steepness", np.log(priors.steepness), priors.steepness_sd, transform="log"),
-                Block("slope_below", np.log(priors.slope_below), priors.slope_below_sd,
-                      transform="log"),
-                Block("rate_level", 0.0, priors.rate_level_sd), *trend]
-
-    def _noise_blocks(self) -> list[Block]:
-        """Return the blocks of measured noise; the prior of log_noise is that of its deviations."""
-        noise = self.data.noise
-        if noise is None:
-            return []
-        start = noise.start().reshape(-1)
-        return [Block("noise_offset", 0.0, noise.priors.offset_sd),
-                Block("noise_scatter", np.log(noise.priors.scatter), noise.priors.scatter_sd,
-                      transform="log"),
-                Block("log_noise", start, _NOISE_SPREAD, "noise", size=len(start))]
-
-    def _scale_blocks(self, name: str) -> list[Block]:
-        level = Block(f"{name}_level", 0.0, self.priors.scale_level_sd)
-        if len(self.data.threshold) == 1:
-            return [level]
-        return [level, Block(f"{name}_trend", 0.0, self.priors.scale_trend_sd),
-                Block(f"{name}_deviation", 0.0, 1.0, "threshold", size=len(self.data.threshold))]
-
     @property
     def alpha_prior(self) -> AlphaPrior:
         """The exponent's prior."""
         return self.priors.exponent(tuned=self.law.learning_rate)
 
     @cached_property
-    def normal(self) -> np.ndarray:
-        """Which coordinates have a normal factor in their prior, shape (n_dim,)."""
-        normal = np.ones(self.n_dim, dtype=bool)
-        if "log_noise" in self.slices:
-            normal[self.slices["log_noise"]] = False
-        return normal
+    def blocks(self) -> tuple[Block, ...]:
+        """All blocks in their order."""
+        p, x = self.priors, self.data.threshold_logit
+        of_scale = [(Block(f"{name}_level", 0.0, p.scale_level_sd),
+                     Block(f"{name}_trend", 0.0, p.scale_trend_sd),
+                     Block(f"{name}_deviation", 0.0, 1.0, ("threshold",), size=len(x)))
+                    for name in self.law.scales]
+        growth = np.log(p.growth) + np.log(np.diff(x))
+        blocks = (
+            *chain.from_iterable(of_scale),
+            Block("alpha", 0.0, 1.0, transform="probit", truncated=self.alpha_prior),
+            Block("gamma", p.gamma, p.gamma_sd),
+            _positive("steepness", p.steepness, p.steepness_sd),
+            _positive("slope_below", p.slope_below, p.slope_below_sd),
+            Block("rate_level", 0.0, p.rate_level_sd),
+            Block("rate_trend", 0.0, p.rate_trend_sd),
+            Block("log_S_level", 0.0, p.steps_level_sd),
+            Block("log_growth", growth, p.growth_sd, ("log_growth_dim_0",), size=len(growth)),
+            _positive("sigma_run", p.sigma_run, p.sigma_run_sd),
+            _positive("sigma_residual", p.sigma_residual, p.sigma_residual_sd),
+            Block("residual_trend", 0.0, p.residual_trend_sd),
+            _positive("residual_length", p.residual_length, p.residual_length_sd),
+            *self._noise_blocks())
+        return tuple(block for block in blocks if block.name not in self._held())
+
+    def _held(self) -> set[str]:
+        """Return the names of what is not free under this law and with so many thresholds."""
+        held = set() if self.law.alpha is None else {"alpha"}
+        if not self.law.learning_rate:
+            held |= {"gamma", "steepness", "slope_below", "rate_level", "rate_trend"}
+        if len(self.data.threshold) == 1:
+            held |= {"rate_trend", "log_growth", "residual_trend", "residual_length"}
+            held |= {f"{name}_{of}" for name in self.law.scales for of in ("trend", "deviation")}
+        return held
+
+    def _noise_blocks(self) -> list[Block]:
+        """Return the blocks of measured noise; the prior of log_noise is that of its deviations."""
+        noise, p = self.data.noise, NOISE_PRIORS
+        if noise is None:
+            return []
+        start = noise.start().reshape(-1)
+        return [Block("noise_offset", 0.0, p.offset_sd),
+                _positive("noise_scatter", p.scatter, p.scatter_sd),
+                Block("log_noise", start, _NOISE_SPREAD, ("noise",), size=len(start))]
+
+    @property
+    def coords(self) -> dict[str, np.ndarray]:
+        """Labels of runs, thresholds and momentary noise scales."""
+        noise = self.data.noise
+        coords = {"run": self.data.run, "threshold": self.data.threshold}
+        return coords if noise is None else coords | {
+            "noise": np.array(noise.labels(self.data.threshold))}
 
     def unpack(self, position: np.ndarray) -> xr.Dataset:
         """Return the posterior's variables from draws of the flat vector.
@@ -125,72 +129,78 @@ class CrossingParameters(FlatModel):
             Dims (chain, draw, run, threshold); the variables of the PyMC model under their
             names but for ``run_effect``.
         """
-        raw = {b.name: self.back(b, position[..., self.slices[b.name]])
-               for b in self.blocks}
-        dims = {b.name: (b.dim,) if b.dim else () for b in self.blocks}
-        values = {name: v if dims[name] else v[..., 0] for name, v in raw.items()}
-        scales = {name: np.exp(self._log_scale(name, raw)) for name in self.law.scales}
-        values |= scales | {"S_min": np.exp(self._log_s_min(scales, raw))}
-        if self.law.learning_rate:
-            values["rate_max"] = np.exp(self._log_rate_max(scales, raw))
-        dims |= {name: ("threshold",) for name in (*scales, "S_min", "rate_max")}
-        coords = {"run": self.data.run, "threshold": self.data.threshold,
-                  "chain": np.arange(position.shape[0]), "draw": np.arange(position.shape[1])}
-        if self.data.noise is not None:
-            coords["noise"] = np.array(self.data.noise.labels(self.data.threshold))
-        return xr.Dataset({name: (("chain", "draw", *dims[name]), v)
-                           for name, v in values.items()}, coords=coords)
+        derived = self.derived(self.variables(position))
+        return self.labelled(position, {name: (("threshold",), np.exp(value))
+                                        for name, value in derived.items()}, self.coords)
 
-    def pack(self, posterior: xr.Dataset) -> np.ndarray:
-        """Return the flat vector of draws, shape (sample, n_dim): the way back from `unpack`.
+    def derived(self, variables: Mapping[str, Any], xp: Any = np) -> dict[str, Any]:
+        """Return the logs of what variables say at every threshold, in the user's units.
 
         Parameters
         ----------
-        posterior : xarray.Dataset
-            Dims (sample, threshold, …), of this model or of one with run effects beside.
+        variables : mapping
+            Name of a block to its variable, shape (…) or (…, size).
+        xp : module
+            ``numpy`` or ``pytensor.tensor``.
+
+        Returns
+        -------
+        dict
+            The noise scales, ``S_min``, and ``rate_max`` where the law knows the learning rate;
+            shape (…, threshold).
         """
-        columns = [self.forth(block, posterior[block.name].transpose("sample", ...).values)
-                   for block in self.blocks]
-        return np.concatenate([c.reshape(len(c), -1) for c in columns], axis=1)
+        data, middle = self.data, len(self.data.threshold) // 2
+        scales = {name: self._scale_line(name, variables, data.log_batch_scale[name])
+                  for name in self.law.scales}
+        at_middle = {name: xp.exp(value)[..., middle] for name, value in scales.items()}
+        batch, out = middle_batch(data.n_prompts, data.n_rollouts), dict(scales)
+        tuning: Tuning | None = None
+        if self.law.learning_rate:
+            log_noise = self.law.log_noise(*batch, at_middle, xp=xp)
+            best = (self._rate_line(variables) + (variables["gamma"] * log_noise)[..., None]
+                    + data.log_rate_scale)
+            out["rate_max"] = best
+            tuning = Tuning(data.log_rate_scale, best[..., middle], *(
+                variables[name] for name in ("gamma", "steepness", "slope_below")))
+        ratio = self.law.log_ratio(*batch, at_middle, variables.get("alpha"), tuning, xp=xp)
+        out["S_min"] = (variables["log_S_level"] + data.log_steps_scale - ratio)[..., None]
+        if len(data.threshold) > 1:
+            climb = xp.cumsum(xp.exp(variables["log_growth"]), axis=-1)
+            climb = xp.concatenate([xp.zeros_like(climb[..., :1]), climb], axis=-1)
+            out["S_min"] = out["S_min"] + climb - climb[..., middle, None]
+        return out
 
-    def _log_scale(self, name: str, raw: dict[str, np.ndarray]) -> np.ndarray:
-        """Return the log noise scale, shape (chain, draw, threshold)."""
-        log_scale = self.data.log_batch_scale[name] + raw[f"{name}_level"]
+    def _scale_line(self, name: str, variables: Mapping[str, Any], origin: float) -> Any:
+        """Return a log noise scale, shape (…, threshold): level, trend and deviations."""
+        line = origin + variables[f"{name}_level"][..., None]
         if len(self.data.threshold) > 1:
-            log_scale = (log_scale + raw[f"{name}_trend"] * self.data.threshold_logit
-                         + self.priors.scale_deviation * raw[f"{name}_deviation"])
-        return log_scale
+            line = (line + variables[f"{name}_trend"][..., None] * self.data.threshold_logit
+                    + self.priors.scale_deviation * variables[f"{name}_deviation"])
+        return line
 
-    def _log_rate_max(
-        self, scales: dict[str, np.ndarray], raw: dict[str, np.ndarray]
-    ) -> np.ndarray:
-        """Return the log best rate of an endless batch, (chain, draw, threshold)."""
-        log_noise = self.law.log_noise(*self._middle_batch, self._at_middle(scales))
-        return (raw["rate_level"] + raw.get("rate_trend", 0.0) * self.data.threshold_logit
-                + raw["gamma"] * log_noise[..., None] + self.data.log_rate_scale)
+    def _rate_line(self, variables: Mapping[str, Any]) -> Any:
+        """Return the log best rate at the middle batch, shape (…, threshold): level and trend."""
+        line = variables["rate_level"][..., None]
+        if len(self.data.threshold) > 1:
+            line = line + variables["rate_trend"][..., None] * self.data.threshold_logit
+        return line
 
-    @property
-    def _middle_batch(self) -> tuple[float, float]:
-        return middle_batch(self.data.n_prompts, self.data.n_rollouts)
+    def log_scales(self) -> np.ndarray:
+        """Return what log noise scales are times the position, (scale x threshold, n_dim)."""
+        units = self.variables(np.eye(self.n_dim))
+        rows = [self._scale_line(name, units, 0.0).T for name in self.law.scales]
+        return np.ascontiguousarray(np.concatenate(rows))
 
-    def _at_middle(self, scales: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        middle = len(self.data.threshold) // 2
-        return {name: value[..., middle] for name, value in scales.items()}
+    def log_best(self) -> np.ndarray:
+        """Return the same for the log best rate at the middle batch, (threshold, n_dim)."""
+        if not self.law.learning_rate:
+            return np.zeros((len(self.data.threshold), self.n_dim))
+        return np.ascontiguousarray(self._rate_line(self.variables(np.eye(self.n_dim))).T)
 
-    def _log_s_min(self, scales: dict[str, np.ndarray], raw: dict[str, np.ndarray]) -> np.ndarray:
-        """Return log S_min, shape (chain, draw, threshold)."""
-        middle = len(self.data.threshold) // 2
-        alpha = raw["alpha"][..., 0] if "alpha" in raw else None
-        tuning = Tuning(self.data.log_rate_scale, self._log_rate_max(scales, raw)[..., middle],
-                        *(raw[name][..., 0] for name in ("gamma", "steepness", "slope_below"))
-                        ) if self.law.learning_rate else None
-        law_ratio = self.law.log_ratio(*self._middle_batch, self._at_middle(scales), alpha, tuning)
-        base = raw["log_S_level"] + self.data.log_steps_scale - law_ratio[..., None]
-        if len(self.data.threshold) == 1:
-            return base
-        climb = np.cumsum(np.exp(raw["log_growth"]), axis=-1)
-        climb = np.concatenate([np.zeros_like(climb[..., :1]), climb], axis=-1)
-        return base + climb - climb[..., middle, None]
+
+def _positive(name: str, median: float, sd: float) -> Block:
+    """Return the block of a log-normal number."""
+    return Block(name, np.log(median), sd, transform="log")
 
 
 class CrossingArrays(NamedTuple):
@@ -202,9 +212,8 @@ class CrossingArrays(NamedTuple):
         Of the normal priors, shape (n_dim,); precision 0 where the prior is another.
     constant : float
         Normalisers of all priors.
-    alpha_at, gamma_at, steepness_at, slope_below_at, level_at, growth_at, sigma_run_at, sigma_at, \
-    trend_at, length_at : int
-        Where a block of the position begins; -1 for one that this model does not have.
+    at : Places
+        Where the blocks begin in the position.
     alpha : float
         The exponent, where the law fixes it.
     alpha_prior : numpy.ndarray
@@ -242,16 +251,7 @@ class CrossingArrays(NamedTuple):
     center: np.ndarray
     precision: np.ndarray
     constant: float
-    alpha_at: int
-    gamma_at: int
-    steepness_at: int
-    slope_below_at: int
-    level_at: int
-    growth_at: int
-    sigma_run_at: int
-    sigma_at: int
-    trend_at: int
-    length_at: int
+    at: Places
     alpha: float
     alpha_prior: np.ndarray
     power: bool
@@ -278,29 +278,27 @@ def crossing_arrays(parameters: CrossingParameters) -> CrossingArrays:
         The data, the law, the priors, and where each parameter stands in the position.
     """
     data, law = parameters.data, parameters.law
-    start = {name: where.start for name, where in parameters.slices.items()}
-    normal = parameters.normal
+    middle = middle_batch(data.n_prompts, data.n_rollouts)
     batches, batch = np.unique(
         np.column_stack([data.n_prompts, data.n_rollouts, data.log_rate]), axis=0,
         return_inverse=True)
-    batches = np.vstack([batches, (*middle_batch(data.n_prompts, data.n_rollouts), 0.0)])
+    batches = np.vstack([batches, (*middle, 0.0)])
     mean, sd, lower, upper = parameters.alpha_prior
+    normal = np.ones(parameters.n_dim, dtype=bool)
+    normal[parameters.slices.get("log_noise", slice(0))] = False
+    constant = 0.0 if law.alpha is not None else log(
+        (upper - lower) / (sd * sqrt(2 * pi) * truncated_mass(parameters.alpha_prior)))
     pair, pairs, gaps = _pairs(data)
     return CrossingArrays(
-        center=parameters.center,
-        precision=np.where(normal, parameters.sd**-2.0, 0.0),
-        constant=_log_constant(parameters),
-        alpha_at=start.get("alpha", -1), gamma_at=start.get("gamma", -1),
-        steepness_at=start.get("steepness", -1), slope_below_at=start.get("slope_below", -1),
-        level_at=start["log_S_level"],
-        growth_at=start.get("log_growth", -1), sigma_run_at=start["sigma_run"],
-        sigma_at=start["sigma_residual"], trend_at=start.get("residual_trend", -1),
-        length_at=start.get("residual_length", -1),
+        center=parameters.center, precision=np.where(normal, parameters.sd**-2.0, 0.0),
+        constant=(constant - float(np.log(parameters.sd[normal]).sum())
+                  - 0.5 * normal.sum() * log(2 * pi)),
+        at=_places(parameters),
         alpha=np.nan if law.alpha is None else float(law.alpha),
         alpha_prior=np.array([lower, upper, mean, sd**-2.0]),
         power=law.name == "power", middle=len(data.threshold) // 2,
-        threshold_logit=data.threshold_logit, log_scales=_log_scales(parameters),
-        log_best=_log_best(parameters), log_rate=batches[:, 2].copy(),
+        threshold_logit=data.threshold_logit, log_scales=parameters.log_scales(),
+        log_best=parameters.log_best(), log_rate=batches[:, 2].copy(),
         weights=batch_weights(law, data.log_batch_scale, *batches[:, :2].T),
         batch=batch.reshape(-1).astype(np.int64), pair=pair, pairs=pairs, gaps=gaps,
         bounds=np.stack([data.log_lower, data.log_upper, data.midpoint], axis=-1),
@@ -312,52 +310,17 @@ def noise_arrays(parameters: CrossingParameters) -> NoiseArrays | None:
     data, noise = parameters.data, parameters.data.noise
     if noise is None:
         return None
-    start = {name: where.start for name, where in parameters.slices.items()}
     unit = np.exp([data.log_batch_scale[name] for name in parameters.law.scales])
     return NoiseArrays(
-        growth_at=start.get("log_growth", -1), offset_at=start["noise_offset"],
-        scatter_at=start["noise_scatter"], noise_at=start["log_noise"],
-        log_scales=_log_scales(parameters), mix=noise.mix * unit, total=noise.total.astype(float),
-        correlation=noise.correlation(data.threshold_logit), freedom=noise.freedom.astype(float),
+        at=_places(parameters), log_scales=parameters.log_scales(), mix=noise.mix * unit,
+        total=noise.total.astype(float), correlation=noise.correlation(data.threshold_logit),
+        freedom=noise.freedom.astype(float),
         estimate=np.where(noise.known[:, None], noise.estimate, 0.0), precision=noise.precision())
 
 
-def _log_scales(parameters: CrossingParameters) -> np.ndarray:
-    """Return level, trend and deviations of every scale as rows over the position."""
-    data, n = parameters.data, len(parameters.data.threshold)
-    rows = np.zeros((len(parameters.law.scales), n, parameters.n_dim))
-    for row, name in zip(rows, parameters.law.scales, strict=True):
-        row[:, parameters.slices[f"{name}_level"].start] = 1.0
-        if n > 1:
-            row[:, parameters.slices[f"{name}_trend"].start] = data.threshold_logit
-            deviation = parameters.slices[f"{name}_deviation"]
-            row[:, deviation] = parameters.priors.scale_deviation * np.eye(n)
-    return rows.reshape(-1, parameters.n_dim)
-
-
-def _log_best(parameters: CrossingParameters) -> np.ndarray:
-    """Return level and trend of the best learning rate as rows over the position."""
-    rows = np.zeros((len(parameters.data.threshold), parameters.n_dim))
-    if parameters.law.learning_rate:
-        rows[:, parameters.slices["rate_level"].start] = 1.0
-        if "rate_trend" in parameters.slices:
-            rows[:, parameters.slices["rate_trend"].start] = parameters.data.threshold_logit
-    return rows
-
-
-def _log_constant(parameters: CrossingParameters) -> float:
-    """Return the normalisers of all priors."""
-    normal = parameters.normal
-    constant = 0.0 if parameters.law.alpha is not None else _exponent_constant(
-        parameters.alpha_prior)
-    return constant - float(np.log(parameters.sd[normal]).sum()) - 0.5 * normal.sum() * log(2 * pi)
-
-
-def _exponent_constant(prior: AlphaPrior) -> float:
-    """Return log of (upper - lower) over the normaliser of the truncated normal."""
-    mean, sd, lower, upper = prior
-    inside = ndtr((upper - mean) / sd) - ndtr((lower - mean) / sd)
-    return log((upper - lower) / (sd * sqrt(2 * pi) * inside))
+def _places(parameters: CrossingParameters) -> Places:
+    slices = parameters.slices
+    return Places(*(slices[name].start if name in slices else -1 for name in Places._fields))
 
 
 def _pairs(data: CrossingData) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

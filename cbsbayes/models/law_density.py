@@ -24,10 +24,10 @@ _compiled = partial(compiled, fastmath={"reassoc", "contract"})
 @_compiled
 def exponent(position: np.ndarray, d: CrossingArrays) -> tuple[float, float]:
     """Return the exponent and its slope by its coordinate."""
-    if d.alpha_at < 0:
+    if d.at.alpha < 0:
         return d.alpha, 0.0
     lower, upper, _, _ = d.alpha_prior
-    v = position[d.alpha_at]
+    v = position[d.at.alpha]
     alpha = lower + (upper - lower) * 0.5 * erfc(-v / sqrt(2.0))
     return alpha, (upper - lower) * exp(-0.5 * v * v) / sqrt(2.0 * np.pi)
 
@@ -42,7 +42,7 @@ def law_ratio(
     if d.power:
         return scales, noise, np.log1p(noise**alpha)
     ratio = alpha * np.log1p(noise)
-    if d.gamma_at >= 0:
+    if d.at.gamma >= 0:
         away, (m, k) = _away(position, noise, d), _slopes(position, d)
         ratio += np.logaddexp(np.log(m) - k * away, np.log(k) + m * away) - np.log(m + k)
     return scales, noise, ratio
@@ -58,7 +58,7 @@ def reverse_law(
     relative = raised / (1.0 + raised)
     by_alpha = np.log(noise) * relative if d.power else np.log1p(noise)
     noise_bar = alpha * relative / noise * curve_bar
-    if d.gamma_at >= 0:
+    if d.at.gamma >= 0:
         noise_bar += _reverse_rates(position, noise, curve_bar, d, gradient)
     scales_bar = scales * (d.weights @ noise_bar)
     gradient += scales_bar.reshape(-1) @ d.log_scales
@@ -68,13 +68,13 @@ def reverse_law(
 @_compiled
 def _slopes(position: np.ndarray, d: CrossingArrays) -> tuple[float, float]:
     """Return m and k, by which S rises beyond and below the best rate."""
-    return exp(position[d.steepness_at]), exp(position[d.slope_below_at])
+    return exp(position[d.at.steepness]), exp(position[d.at.slope_below])
 
 
 @_compiled
 def _away(position: np.ndarray, noise: np.ndarray, d: CrossingArrays) -> np.ndarray:
     """Return y, log of the learning rate over the best one, shape (batch, threshold)."""
-    away = position[d.gamma_at] * _log_noise(noise, d) - d.log_best @ position
+    away = position[d.at.gamma] * _log_noise(noise, d) - d.log_best @ position
     for k in range(len(away)):
         away[k] += d.log_rate[k]
     return away
@@ -96,11 +96,11 @@ def _reverse_rates(
     away, (m, k) = _away(position, noise, d), _slopes(position, d)
     below = 1.0 / (1.0 + k / m * np.exp((m + k) * away))  # share of m x^-k in m x^-k + k x^m
     away_bar = (m - (m + k) * below) * curve_bar
-    gradient[d.steepness_at] += (
+    gradient[d.at.steepness] += (
         (below + (1.0 - below) * m * away - m / (m + k)) * curve_bar).sum()
-    gradient[d.slope_below_at] += (
+    gradient[d.at.slope_below] += (
         (1.0 - below - below * k * away - k / (m + k)) * curve_bar).sum()
-    gradient[d.gamma_at] += (_log_noise(noise, d) * away_bar).sum()
+    gradient[d.at.gamma] += (_log_noise(noise, d) * away_bar).sum()
     gradient -= away_bar.sum(axis=0) @ d.log_best
     away_bar[-1, d.middle] -= away_bar.sum()
-    return position[d.gamma_at] / (1.0 + noise) * away_bar
+    return position[d.at.gamma] / (1.0 + noise) * away_bar

@@ -141,6 +141,9 @@ def noise_data(table: pd.DataFrame, law: Law, edges: np.ndarray) -> NoiseData:
                      n_rollouts=found.parts[0].n_rollouts, n_runs=found.n_runs)
 
 
+_Ranges = dict[Any, tuple[np.ndarray, np.ndarray, float, int]]
+
+
 class _Measured(NamedTuple):
     """What was measured, from whatever it was read.
 
@@ -149,7 +152,7 @@ class _Measured(NamedTuple):
     """
 
     parts: list[Part]
-    ranges: dict[int, tuple[np.ndarray, np.ndarray, float, int]]
+    ranges: _Ranges
     groups: pd.Series
     n_runs: int = 0
 
@@ -172,7 +175,7 @@ def _of_probes(table: pd.DataFrame, law: Law, edges: np.ndarray) -> _Measured:
             f"{len(np.unique(where))} accuracy ranges: too few to tell their scatter; probe more "
             "often during training, add runs with logged noise, or leave --use-gradient-noise out")
     prior = min(PRIOR_FREEDOM, freedom)
-    ranges = {int(k): _moderated(values[where == k], weight[where == k], scatter, prior)
+    ranges = {k: _moderated(values[where == k], weight[where == k], scatter, prior)
               for k in np.unique(where)}
     return _Measured(parts, ranges, sums["n_rollouts"], sums["run"].nunique())
 
@@ -244,7 +247,8 @@ def _of_norms(table: pd.DataFrame, law: Law, edges: np.ndarray) -> _Measured:
         table = own[own["n_rollouts"] == group[-1]] if len(group) else own
     sums = _by_range(table.assign(norm_sq=table["norm_sq"] * table["updates"]), edges)
     runs = sums.groupby(["range", "run", size])[["updates", "norm_sq"]].sum().reset_index()
-    ranges, rng = {}, np.random.default_rng(0)
+    ranges: _Ranges = {}
+    rng = np.random.default_rng(0)
     for k, own in runs.groupby("range"):
         if own[size].nunique() < MIN_BATCHES:
             continue
@@ -275,7 +279,7 @@ def _of_snapshots(table: pd.DataFrame, law: Law, edges: np.ndarray) -> _Measured
         raise CBSDataError("no snapshot of measured noise lies below the hardest threshold")
     used = used.assign(**{name: used[name] * _within_factor(law, used["n_rollouts"])
                           for name in ("tr_within", "tr_within_se")})
-    ranges = {}
+    ranges: _Ranges = {}
     for k, own in used.groupby("range"):
         errors = own[[f"{name}_se" for name in _SUMS]].to_numpy(float)
         error = np.sqrt(np.square(errors).sum(axis=0)) / len(own)

@@ -35,7 +35,7 @@ the density of D carries the Jacobian of M. `cbsbayes.models.pymc_models` define
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import exp, expm1, log, log1p, pi
 from typing import NamedTuple
 
@@ -43,7 +43,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from cbsbayes.models.compiled import compiled as _compiled
-from cbsbayes.models.parameters import NOISE_PRIORS, NoisePriors
+from cbsbayes.models.parameters import NOISE_PRIORS, Places
 
 __all__ = ["NoiseArrays", "NoiseData", "log_density"]
 
@@ -72,8 +72,6 @@ class NoiseData:
         Group size of the part ``N``; 0 for others.
     n_runs : int
         Runs probed; 0 where the noise was measured apart from them.
-    priors : NoisePriors
-        Of the offset and the scatter.
     """
 
     parts: tuple[str, ...]
@@ -85,7 +83,6 @@ class NoiseData:
     n_probes: np.ndarray
     n_rollouts: int = 0
     n_runs: int = 0
-    priors: NoisePriors = field(default=NOISE_PRIORS)
 
     @property
     def n_ranges(self) -> int:
@@ -119,19 +116,17 @@ class NoiseData:
     def correlation(self, threshold_logit: np.ndarray) -> np.ndarray:
         """Return the discrepancy's correlation with that of the range before, (range,); 0 first."""
         gaps = np.diff(threshold_logit[: self.n_ranges])
-        return np.concatenate([[0.0], np.exp(-gaps / self.priors.length)])
+        return np.concatenate([[0.0], np.exp(-gaps / NOISE_PRIORS.length)])
 
     def start(self) -> np.ndarray:
         """Return rough log noise scales to start a sampler from, shape (d, range)."""
-        out = np.full((len(self.parts), self.n_ranges), np.nan)
-        for k in np.flatnonzero(self.known):
-            sd = np.sqrt(np.diag(self.covariance[k]))
-            z = np.maximum(self.estimate[k], sd)
-            out[:, k] = np.log(z[:-1] / z[-1])
         at = np.flatnonzero(self.known)
         if not at.size:
-            return np.zeros_like(out)
-        return np.stack([np.interp(np.arange(self.n_ranges), at, row[at]) for row in out])
+            return np.zeros((len(self.parts), self.n_ranges))
+        sd = np.sqrt(np.diagonal(self.covariance[at], axis1=1, axis2=2))
+        z = np.maximum(self.estimate[at], sd)
+        rows = np.log(z[:, :-1] / z[:, -1:]).T
+        return np.stack([np.interp(np.arange(self.n_ranges), at, row) for row in rows])
 
 
 class NoiseArrays(NamedTuple):
@@ -139,18 +134,15 @@ class NoiseArrays(NamedTuple):
 
     Attributes
     ----------
-    growth_at, offset_at, scatter_at, noise_at : int
-        Where the growth of log S_min, δ, log s and log m begin in the position.
+    at : Places
+        Where the blocks begin in the position.
     log_scales : numpy.ndarray
         Log noise scales are this times the position, shape (scale x threshold, n_dim).
     mix, total, correlation, freedom, estimate, precision : numpy.ndarray
         As in `NoiseData`; `mix` in the unit of each noise scale.
     """
 
-    growth_at: int
-    offset_at: int
-    scatter_at: int
-    noise_at: int
+    at: Places
     log_scales: np.ndarray
     mix: np.ndarray
     total: np.ndarray
@@ -158,8 +150,6 @@ class NoiseArrays(NamedTuple):
     freedom: np.ndarray
     estimate: np.ndarray
     precision: np.ndarray
-
-
 
 
 @_compiled
@@ -177,7 +167,7 @@ def log_density(position: np.ndarray, d: NoiseArrays) -> tuple[float, np.ndarray
     n_parts, n_ranges = len(d.mix), len(d.freedom)
     scales = np.exp(d.log_scales @ position).reshape((d.mix.shape[1], -1))
     scales_bar = np.zeros_like(scales)
-    log_moment = position[d.noise_at:d.noise_at + n_parts * n_ranges].copy()
+    log_moment = position[d.at.log_noise:d.at.log_noise + n_parts * n_ranges].copy()
     moment = np.exp(log_moment).reshape((n_parts, n_ranges))
     moment_bar, value = np.zeros_like(moment), 0.0
     for q in range(n_parts):
@@ -186,7 +176,7 @@ def log_density(position: np.ndarray, d: NoiseArrays) -> tuple[float, np.ndarray
     for k in range(n_ranges):
         if d.freedom[k] > 0.0:
             value += _probes(k, moment, d, moment_bar)
-    gradient[d.noise_at:d.noise_at + n_parts * n_ranges] = moment_bar.reshape(-1)
+    gradient[d.at.log_noise:d.at.log_noise + n_parts * n_ranges] = moment_bar.reshape(-1)
     gradient += scales_bar.reshape(-1) @ d.log_scales
     return value, gradient
 
@@ -213,14 +203,14 @@ def _deviations(
     scales_bar: np.ndarray, moment_bar: np.ndarray, gradient: np.ndarray,
 ) -> float:
     """Return the log density of one part's deviations, with the Jacobian; add its slopes."""
-    n, log_scatter = len(moment), position[d.scatter_at]
+    n, log_scatter = len(moment), position[d.at.noise_scatter]
     average, kept, target = np.empty(n), np.zeros(n), np.zeros(n)
     deviation, deviation_bar, log_average_bar = np.empty(n), np.zeros(n), np.zeros(n)
     value = 0.0
     for k in range(n):
         average[k] = moment[k]
         if k > 0:
-            growth = exp(position[d.growth_at + k - 1])
+            growth = exp(position[d.at.log_growth + k - 1])
             kept[k] = exp(-growth)
             average[k] = kept[k] * average[k - 1] - expm1(-growth) * moment[k]
             value += log(-expm1(-growth)) + log(moment[k]) - log(average[k])
@@ -228,27 +218,27 @@ def _deviations(
             log_average_bar[k] -= 1.0
         for s in range(len(mix)):
             target[k] += mix[s] * scales[s, k]
-        deviation[k] = log(average[k]) - log(target[k]) - position[d.offset_at]
+        deviation[k] = log(average[k]) - log(target[k]) - position[d.at.noise_offset]
         rest = 1.0 - d.correlation[k] ** 2
         away = deviation[k] - (d.correlation[k] * deviation[k - 1] if k > 0 else 0.0)
         pull = away * exp(-2.0 * log_scatter) / rest
         value -= 0.5 * away * pull + log_scatter + 0.5 * log(2.0 * pi * rest)
-        gradient[d.scatter_at] += away * pull - 1.0
+        gradient[d.at.noise_scatter] += away * pull - 1.0
         deviation_bar[k] -= pull
         if k > 0:
             deviation_bar[k - 1] += d.correlation[k] * pull
     average_bar = 0.0
     for k in range(n - 1, -1, -1):
-        gradient[d.offset_at] -= deviation_bar[k]
+        gradient[d.at.noise_offset] -= deviation_bar[k]
         for s in range(len(mix)):
             scales_bar[s, k] -= deviation_bar[k] * mix[s] * scales[s, k] / target[k]
         average_bar += (deviation_bar[k] + log_average_bar[k]) / average[k]
         if k == 0:
             moment_bar[0] += average_bar * moment[0]
             break
-        growth = exp(position[d.growth_at + k - 1])
+        growth = exp(position[d.at.log_growth + k - 1])
         moment_bar[k] -= average_bar * expm1(-growth) * moment[k]
         fading = kept[k] * (average_bar * (moment[k] - average[k - 1]) - 1.0 / expm1(-growth))
-        gradient[d.growth_at + k - 1] += growth * fading
+        gradient[d.at.log_growth + k - 1] += growth * fading
         average_bar *= kept[k]
     return value

@@ -7,15 +7,19 @@ their logit; so the same priors serve every sweep.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections import namedtuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import xarray as xr
 from scipy.special import expit, logit, ndtr, ndtri
 
 __all__ = ["CURVE", "INITIAL_ACCURACY", "NODE_WEIGHT", "NOISE_PRIORS", "PRIORS", "PROGRESS",
-           "SATURATION", "AlphaPrior", "Block", "FlatModel", "NoisePriors", "Priors", "now_name",
-           "path_name"]
+           "SATURATION", "AlphaPrior", "Block", "FlatModel", "NoisePriors", "Places", "Priors",
+           "now_name", "path_name", "truncated_mass"]
 
 NODE_WEIGHT = "node_weight"
 """Coordinate of the nodes of progress up to a threshold: their shares, summing to one."""
@@ -135,10 +139,6 @@ class Priors:
         """
         return replace(self, sigma_run=0.12, sigma_residual=0.12)
 
-    def as_dict(self) -> dict[str, object]:
-        """Return the hyperparameters as plain values for `fit.json`."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-
 
 PRIORS = Priors()
 
@@ -166,15 +166,15 @@ class NoisePriors:
     scatter_sd: float = 0.5
     length: float = 1.0
 
-    def as_dict(self) -> dict[str, object]:
-        """Return the hyperparameters as plain values for `fit.json`."""
-        return asdict(self)
-
 
 NOISE_PRIORS = NoisePriors()
 
 AlphaPrior = tuple[float, float, float, float]
 """Mean, sd, lower and upper end of the exponent's truncated normal prior."""
+
+_Map = dict[str, Callable[[np.ndarray], np.ndarray]]
+_BACK: _Map = {"": np.asarray, "log": np.exp, "logit": expit, "probit": ndtr}
+_FORTH: _Map = {"": np.asarray, "log": np.log, "logit": logit, "probit": ndtri}
 
 
 @dataclass(frozen=True)
@@ -188,39 +188,47 @@ class Block:
     center, sd : float or numpy.ndarray
         Of its normal prior on the unconstrained scale; where the prior is not normal, of the
         normal that starting points are drawn from.
-    dim : str
+    dims : tuple of str
         Its dimension; empty for a single number.
-    transform : {"", "log", "logodds", "interval", "probit"}
-        From the variable to the unconstrained scale; "interval" is the logit and "probit" the
-        normal quantile of the exponent's place between its ends.
+    transform : {"", "log", "logit", "probit"}
+        From the variable to the unconstrained scale.
     size : int
         Coordinates.
+    truncated : AlphaPrior, optional
+        The variable's own prior where it is a truncated normal; between its ends the variable's
+        place is what is transformed.
     """
 
     name: str
     center: float | np.ndarray
     sd: float
-    dim: str = ""
+    dims: tuple[str, ...] = ()
     transform: str = ""
     size: int = 1
+    truncated: AlphaPrior | None = None
 
-    @property
-    def value_name(self) -> str:
-        """Name of the unconstrained variable in PyMC."""
-        return f"{self.name}_{self.transform}__" if self.transform else self.name
+    def back(self, coordinate: np.ndarray) -> np.ndarray:
+        """Return the variable from its unconstrained coordinates."""
+        value = _BACK[self.transform](coordinate)
+        if self.truncated is None:
+            return value
+        lower, upper = self.truncated[2:]
+        return lower + (upper - lower) * value
+
+    def forth(self, value: np.ndarray) -> np.ndarray:
+        """Return the unconstrained coordinates from the variable."""
+        if self.truncated is not None:
+            lower, upper = self.truncated[2:]
+            value = (value - lower) / (upper - lower)
+        return _FORTH[self.transform](value)
 
 
 class FlatModel:
-    """What the flat vectors of all models share; a model gives `blocks` and `alpha_prior`."""
+    """What the flat vectors of all models share; a model gives its `blocks`."""
 
     @property
     def blocks(self) -> tuple[Block, ...]:
         """Blocks in the order of the flat vector."""
-        raise NotImplementedError
-
-    @property
-    def alpha_prior(self) -> AlphaPrior:
-        """The exponent's prior, the only one that is not normal on the flat scale."""
         raise NotImplementedError
 
     @cached_property
@@ -249,46 +257,70 @@ class FlatModel:
     def prior_draws(self, draws: int, rng: np.random.Generator) -> np.ndarray:
         """Return draws of the flat vector from the prior, shape (draw, n_dim)."""
         position = self.center + self.sd * rng.standard_normal((draws, self.n_dim))
-        if "alpha" in self.slices:
-            block = next(block for block in self.blocks if block.name == "alpha")
-            alpha = _alpha_draws(self.alpha_prior, draws, rng)
-            position[:, self.slices["alpha"]] = self.forth(block, alpha)[:, None]
+        for block in self.blocks:
+            if block.truncated is not None:
+                alpha = _truncated_draws(block.truncated, draws, rng)
+                position[:, self.slices[block.name]] = block.forth(alpha)[:, None]
         return position
 
-    def back(self, block: Block, value: np.ndarray) -> np.ndarray:
-        """Return a block's variable from its unconstrained coordinates."""
-        if block.transform == "log":
-            return np.exp(value)
-        if block.transform == "logodds":
-            return expit(value)
-        if block.transform == "interval":
-            lower, upper = self.alpha_prior[2:]
-            return lower + (upper - lower) * expit(value)
-        if block.transform == "probit":
-            lower, upper = self.alpha_prior[2:]
-            return lower + (upper - lower) * ndtr(value)
-        return value
+    def variables(self, position: np.ndarray) -> dict[str, np.ndarray]:
+        """Return every variable from flat vectors, shape (…, n_dim): shape (…) or (…, size)."""
+        values = {b.name: b.back(position[..., self.slices[b.name]]) for b in self.blocks}
+        return {b.name: values[b.name] if b.dims else values[b.name][..., 0] for b in self.blocks}
 
-    def forth(self, block: Block, value: np.ndarray) -> np.ndarray:
-        """Return a block's unconstrained coordinates from its variable."""
-        if block.transform == "log":
-            return np.log(value)
-        if block.transform == "logodds":
-            return logit(value)
-        if block.transform == "interval":
-            lower, upper = self.alpha_prior[2:]
-            return logit((value - lower) / (upper - lower))
-        if block.transform == "probit":
-            lower, upper = self.alpha_prior[2:]
-            return ndtri((value - lower) / (upper - lower))
-        return value
+    def labelled(
+        self, position: np.ndarray, derived: Mapping[str, tuple[tuple[str, ...], np.ndarray]],
+        coords: Mapping[str, Any],
+    ) -> xr.Dataset:
+        """Return draws of every variable, and of what is derived from them.
+
+        Parameters
+        ----------
+        position : numpy.ndarray
+            Shape (chain, draw, n_dim).
+        derived : mapping
+            Name to the dims after chain and draw, and the values.
+        coords : mapping
+            Coordinates beside chain and draw.
+        """
+        variables = self.variables(position)
+        named = {b.name: (b.dims, variables[b.name]) for b in self.blocks} | dict(derived)
+        axes = {"chain": np.arange(position.shape[0]), "draw": np.arange(position.shape[1])}
+        return xr.Dataset({name: (("chain", "draw", *dims), value)
+                           for name, (dims, value) in named.items()}, coords={**coords, **axes})
+
+    def pack(self, posterior: xr.Dataset) -> np.ndarray:
+        """Return the flat vector of draws, shape (sample, n_dim): the way back from variables.
+
+        Parameters
+        ----------
+        posterior : xarray.Dataset
+            Dims (sample, …), of this model or of one with more variables.
+        """
+        columns = [block.forth(posterior[block.name].transpose("sample", ...).values)
+                   for block in self.blocks]
+        return np.concatenate([c.reshape(len(c), -1) for c in columns], axis=1)
 
 
-def _alpha_draws(prior: AlphaPrior, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Return draws of the exponent, shape (draw,)."""
+Places = namedtuple("Places", [
+    "alpha", "gamma", "steepness", "slope_below", "log_S_level", "log_growth", "sigma_run",
+    "sigma_residual", "residual_trend", "residual_length", "noise_offset", "noise_scatter",
+    "log_noise"])
+"""Where the blocks of the crossing model begin in the position, for compiled code; -1 for one that
+a model does not have."""
+
+
+def truncated_mass(prior: AlphaPrior) -> float:
+    """Return the probability of the untruncated normal between the ends."""
+    mean, sd, lower, upper = prior
+    return float(ndtr((upper - mean) / sd) - ndtr((lower - mean) / sd))
+
+
+def _truncated_draws(prior: AlphaPrior, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Return draws of a truncated normal, shape (draw,)."""
     mean, sd, lower, upper = prior
     kept = np.empty(0)
     while len(kept) < draws:
-        alpha = rng.normal(mean, sd, 2 * draws)
-        kept = np.concatenate([kept, alpha[(alpha > lower) & (alpha < upper)]])
+        drawn = rng.normal(mean, sd, 2 * draws)
+        kept = np.concatenate([kept, drawn[(drawn > lower) & (drawn < upper)]])
     return kept[:draws]

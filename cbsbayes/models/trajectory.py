@@ -21,17 +21,16 @@ shown before training: endless groups show the curve itself. The momentary noise
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from math import log, pi
 
 import numpy as np
-from scipy.special import expit, logit, ndtr
+from scipy.special import expit, logit
 
 from cbsbayes.models import trajectory_curve, trajectory_runs
 from cbsbayes.models.laws import Law, batch_weights, middle_batch
-from cbsbayes.models.parameters import AlphaPrior, Block, FlatModel
+from cbsbayes.models.parameters import Block, FlatModel, truncated_mass
 from cbsbayes.models.trajectory_curve import Curve
 from cbsbayes.models.trajectory_data import ALPHA, TrajectoryArrays, TrajectoryData
 
@@ -98,10 +97,6 @@ class TrajectoryPriors:
     memory: tuple[float, float] = (1.3, 0.7)
     noise_trend: tuple[float, float] = (0.0, 0.5)
 
-    def as_dict(self) -> dict[str, object]:
-        """Return the hyperparameters as plain values for `fit.json`."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-
 
 TRAJECTORY_PRIORS = TrajectoryPriors()
 """The defaults."""
@@ -140,19 +135,20 @@ class TrajectoryParameters(FlatModel):
         mean, sd, lower, upper = p.alpha
         share = (mean - lower) / (upper - lower)
         alpha_sd = sd / ((upper - lower) * share * (1 - share))
-        return [Block("start", self._start(), p.start_sd, transform="logodds"),
+        return [Block("start", self._start(), p.start_sd, transform="logit"),
                 Block("ceiling_logit", *p.ceiling),
                 Block("ceiling_loss", 0.0, p.ceiling_loss_sd),
                 Block("log_half_level", 0.0, p.level_sd),
                 Block("kappa", *p.shape, transform="log"),
                 Block("noise_curvature", 0.0, p.curvature_sd),
-                Block("alpha", float(logit(share)), alpha_sd, transform="interval"),
+                Block("alpha", float(logit(share)), alpha_sd, transform="logit",
+                      truncated=p.alpha),
                 *(Block(name, center, spread, transform="log")
                   for name, (center, spread) in ((name, getattr(p, name)) for name in _SPREADS)),
                 Block("noise_trend", *p.noise_trend),
                 *(Block(f"{name}_{what}", 0.0, sd) for name in self.law.scales
                   for what, sd in (("level", p.scale_level_sd), ("trend", p.scale_trend_sd))),
-                Block("item_set", 0.0, 1.0, "term", size=self.data.n_terms)]
+                Block("item_set", 0.0, 1.0, ("term",), size=self.data.n_terms)]
 
     @cached_property
     def _held(self) -> set[str]:
@@ -166,41 +162,30 @@ class TrajectoryParameters(FlatModel):
         seen = np.nanmean(start) if np.isfinite(start).any() else self.data.typical.accuracy[0]
         return float(logit(np.clip(seen, 0.5 / n, 1 - 0.5 / n)))
 
-    @property
-    def alpha_prior(self) -> AlphaPrior:
-        """The exponent's prior."""
-        return self.priors.alpha
-
     @cached_property
     def arrays(self) -> TrajectoryArrays:
         """What the likelihood is given."""
-        data = self.data
-        batches, batch = np.unique(np.column_stack([data.n_prompts, data.n_rollouts]), axis=0,
-                                   return_inverse=True)
+        data, (batches, batch) = self.data, self.data.batches
         log_step = np.log(data.steps)
         return self.curve_arrays(data.log_tau, batches)._replace(
             run_start=data.run_start, start=data.start_terms, group_share=1.0 / data.n_rollouts,
-            batch=batch.reshape(-1)[data.run_of], log_step=log_step,
+            batch=batch[data.run_of], log_step=log_step,
             time=data.steps / data.spacing, reference=data.reference, accuracy=data.accuracy,
             binomial=data.variance / (data.n_items * data.count),
             log_spread=np.log(2.0 * np.sqrt(data.variance)), ramps=data.ramps(log_step))
 
-    def curve_arrays(
-        self, log_tau: np.ndarray, batches: np.ndarray | None = None
-    ) -> TrajectoryArrays:
+    def curve_arrays(self, log_tau: np.ndarray, batches: np.ndarray) -> TrajectoryArrays:
         """Return the arrays of the shared curve alone, at nodes and batches of one's own.
 
         Parameters
         ----------
         log_tau : numpy.ndarray
             Nodes of log progress, shape (node,).
-        batches : numpy.ndarray, optional
+        batches : numpy.ndarray
             n_prompts and n_rollouts, shape (batch, 2).
         """
         data = self.data
-        with_middle = np.array([middle_batch(data.n_prompts, data.n_rollouts)])
-        if batches is not None:
-            with_middle = np.vstack([batches, with_middle])
+        with_middle = np.vstack([batches, middle_batch(data.n_prompts, data.n_rollouts)])
         weights = batch_weights(self.law, data.log_batch_scale, *with_middle.T)
         low, high = data.accuracy_range
         none, places = np.empty(0), np.empty(0, dtype=np.int64)
@@ -215,10 +200,8 @@ class TrajectoryParameters(FlatModel):
         """Return the log density of a position, shape (n_dim,), and its gradient."""
         shared = self.shared(position)
         at = self.curve(shared)
-        by_run, slope, level_bar, steep_bar, initial_bar = trajectory_runs.log_likelihoods(
-            shared, self.arrays, at.level, at.steep, at.initial)
-        slope += trajectory_curve.slopes(shared, self.arrays, at, level_bar, steep_bar,
-                                         initial_bar)
+        by_run, slope, *bars = trajectory_runs.log_likelihoods(shared, self.arrays, at)
+        slope += trajectory_curve.slopes(shared, self.arrays, at, *bars)
         gradient = slope[self._places]
         if "alpha" in self.slices:
             gradient[self.slices["alpha"]] *= self._alpha_slope(position[self.slices["alpha"]])
@@ -233,9 +216,8 @@ class TrajectoryParameters(FlatModel):
         position : numpy.ndarray
             Shape (draw, n_dim).
         """
-        curves = ((shared, self.curve(shared)) for shared in self.shared(position))
         return np.array([trajectory_runs.log_likelihoods(
-            shared, self.arrays, at.level, at.steep, at.initial)[0] for shared, at in curves])
+            shared, self.arrays, self.curve(shared))[0] for shared in self.shared(position)])
 
     def curve(self, shared: np.ndarray) -> Curve:
         """Return the shared curve of one vector of `shared` parameters."""
@@ -247,30 +229,9 @@ class TrajectoryParameters(FlatModel):
         shared[..., ALPHA] = np.nan if self.law.alpha is None else self.law.alpha
         shared[..., self._places] = position
         if "alpha" in self.slices:
-            lower, upper = self.alpha_prior[2:]
+            lower, upper = self.priors.alpha[2:]
             shared[..., ALPHA] = lower + (upper - lower) * expit(shared[..., ALPHA])
         return shared
-
-    def parameters(self, position: np.ndarray) -> dict[str, np.ndarray]:
-        """Return every variable on its own scale from draws of the flat vector.
-
-        Parameters
-        ----------
-        position : numpy.ndarray
-            Shape (draw, n_dim).
-
-        Returns
-        -------
-        dict
-            Name to shape (draw,), or (draw, term) for the item set.
-        """
-        values = {b.name: self.back(b, position[:, self.slices[b.name]]) for b in self.blocks}
-        return {b.name: values[b.name] if b.dim else values[b.name][:, 0] for b in self.blocks}
-
-    def position(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the flat vector of draws of every variable, first axis draw, (draw, n_dim)."""
-        return np.concatenate([self.forth(block, values[block.name].reshape(-1, block.size))
-                               for block in self.blocks], axis=1)
 
     @cached_property
     def _places(self) -> np.ndarray:
@@ -279,7 +240,7 @@ class TrajectoryParameters(FlatModel):
         return np.flatnonzero(np.concatenate(kept))
 
     def _alpha_slope(self, value: np.ndarray) -> np.ndarray:
-        lower, upper = self.alpha_prior[2:]
+        lower, upper = self.priors.alpha[2:]
         return np.asarray((upper - lower) * expit(value) * expit(-value))
 
     def _log_prior(self, position: np.ndarray) -> tuple[float, np.ndarray]:
@@ -288,10 +249,10 @@ class TrajectoryParameters(FlatModel):
         log_p = -0.5 * away**2 - np.log(self.sd) - 0.5 * log(2 * pi)
         gradient = -away / self.sd
         if "alpha" in self.slices:
-            at, (mean, sd, lower, upper) = self.slices["alpha"], self.alpha_prior
+            at, (mean, sd, lower, upper) = self.slices["alpha"], self.priors.alpha
             value = position[at]
             alpha, slope = lower + (upper - lower) * expit(value), self._alpha_slope(value)
-            inside = ndtr((upper - mean) / sd) - ndtr((lower - mean) / sd)
+            inside = truncated_mass(self.priors.alpha)
             log_p[at] = (-0.5 * ((alpha - mean) / sd)**2 - log(sd * inside) - 0.5 * log(2 * pi)
                          + np.log(slope))
             gradient[at] = 1.0 - 2.0 * expit(value) - (alpha - mean) / sd**2 * slope

@@ -43,7 +43,7 @@ _N_PATH = 8  # Gauss-Legendre nodes of progress up to a threshold
 _N_FINE = 500  # nodes of log progress for reading thresholds
 _N_COARSE = 200  # and for simulating runs
 _BEYOND = 4.0  # how far these grids go past the fit's, in log progress
-_N_BEYOND = 10  # nodes past the fit's grid at which curves are kept
+_KEPT_BEYOND = np.linspace(0.0, _BEYOND, 11)[1:]  # nodes past the fit's where curves are kept
 _LATER = np.exp(np.linspace(0.0, np.log(8.0), 13)[1:])  # evaluations, times the last one made
 _QUIETEST = 0.01  # accuracy's variance counts as no less than this where noise is concerned
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(_N_PATH)
@@ -73,41 +73,35 @@ def read_thresholds(
         size also curves and momentary noise along progress.
     """
     draws, data, law = position.reshape(-1, parameters.n_dim), parameters.data, parameters.law
-    values = parameters.parameters(draws)
     grid = np.linspace(data.log_tau[0], data.log_tau[-1] + _BEYOND, _N_FINE)
     shown, log_noise, _ = curves_of_draws(parameters.shared(draws),
-                                          parameters.curve_arrays(grid))
+                                          parameters.curve_arrays(grid, np.empty((0, 2))))
     log_noise += np.array([data.log_batch_scale[name] for name in law.scales])[:, None]
     rearranged = _rearranged(parameters, shown, np.random.default_rng(seed))
+    out: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
+    coords: dict[str, Any] = {"threshold": thresholds, NODE_WEIGHT: ("node", 0.5 * _WEIGHTS)}
     if parameters.ceiling_by_group:  # other group sizes are read off the curves that are kept
-        kept = _kept_grid(parameters)
+        kept = np.concatenate([data.log_tau, data.log_tau[-1] + _KEPT_BEYOND])
         rearranged = _interpolated(kept, grid, rearranged)
         log_noise = np.stack([_interpolated(kept, grid, log_noise[:, q])
                               for q in range(len(law.scales))], axis=1)
         grid = kept
+        out = {INITIAL_ACCURACY: ((), initial_accuracy(parameters, parameters.variables(draws))),
+               CURVE: ((PROGRESS,), rearranged),
+               **{now_name(name): ((PROGRESS,), np.exp(log_noise[:, q]))
+                  for q, name in enumerate(law.scales)}}
+        coords[PROGRESS] = np.exp(grid + data.log_steps_scale)
     log_tau = np.array([np.interp(thresholds, row, grid) for row in rearranged])
     along = log_tau[:, :, None] + np.log(0.5 * (_NODES + 1.0))
-    dims: dict[str, tuple[str, ...]] = {
-        name: ("term",) if value.ndim == 2 else () for name, value in values.items()}
-    values["S_min"] = np.exp(log_tau + data.log_steps_scale)
-    dims["S_min"] = ("threshold",)
+    out["S_min"] = ("threshold",), np.exp(log_tau + data.log_steps_scale)
     for q, name in enumerate(law.scales):
         path = np.exp([np.interp(at, grid, row[q]) for at, row in zip(along, log_noise,
                                                                       strict=True)])
-        values[path_name(name)], dims[path_name(name)] = path, ("threshold", "node")
-        values[name], dims[name] = path @ (0.5 * _WEIGHTS), ("threshold",)
-    coords: dict[str, Any] = {"threshold": thresholds, NODE_WEIGHT: ("node", 0.5 * _WEIGHTS),
-                              "chain": np.arange(position.shape[0]),
-                              "draw": np.arange(position.shape[1])}
-    if parameters.ceiling_by_group:
-        values[INITIAL_ACCURACY], dims[INITIAL_ACCURACY] = initial_accuracy(parameters, values), ()
-        values[CURVE], dims[CURVE] = rearranged, (PROGRESS,)
-        for q, name in enumerate(law.scales):
-            values[now_name(name)], dims[now_name(name)] = np.exp(log_noise[:, q]), (PROGRESS,)
-        coords[PROGRESS] = np.exp(grid + data.log_steps_scale)
-    shape = position.shape[:2]
-    return xr.Dataset({name: (("chain", "draw", *dims[name]), v.reshape(*shape, *v.shape[1:]))
-                       for name, v in values.items()}, coords=coords)
+        out[path_name(name)] = ("threshold", "node"), path
+        out[name] = ("threshold",), path @ (0.5 * _WEIGHTS)
+    return parameters.labelled(position, {
+        name: (dims, value.reshape(*position.shape[:2], *value.shape[1:]))
+        for name, (dims, value) in out.items()}, coords)
 
 
 def initial_accuracy(
@@ -133,12 +127,6 @@ def _interpolated(at: np.ndarray, grid: np.ndarray, rows: np.ndarray) -> np.ndar
     return np.array([np.interp(at, grid, row) for row in rows])
 
 
-def _kept_grid(parameters: TrajectoryParameters) -> np.ndarray:
-    """Return the nodes of log progress at which curves are kept: the fit's, and some beyond."""
-    fitted = parameters.data.log_tau
-    return np.concatenate([fitted, fitted[-1] + np.linspace(0.0, _BEYOND, _N_BEYOND + 1)[1:]])
-
-
 def replicated_log_steps(
     parameters: TrajectoryParameters, draws: xr.Dataset, rng: np.random.Generator
 ) -> np.ndarray:
@@ -155,15 +143,13 @@ def replicated_log_steps(
     data, thresholds = parameters.data, draws["threshold"].values
     values = {b.name: draws[b.name].transpose("sample", ...).values for b in parameters.blocks}
     grid = np.linspace(data.log_tau[0], data.log_tau[-1] + _BEYOND, _N_COARSE)
-    batches, batch_of = np.unique(np.column_stack([data.n_prompts, data.n_rollouts]), axis=0,
-                                  return_inverse=True)
-    curve, _, log_along = curves_of_draws(
-        parameters.shared(parameters.position(values)),
-        parameters.curve_arrays(grid, batches))
+    batches, batch_of = data.batches
+    curve, _, log_along = curves_of_draws(parameters.shared(parameters.pack(draws)),
+                                          parameters.curve_arrays(grid, batches))
     curve = np.maximum.accumulate(curve, axis=1)
     initial = initial_accuracy(parameters, values)[:, None]
     log_steps = np.empty((len(curve), len(data.run), len(thresholds)))
-    for i, b in enumerate(batch_of.reshape(-1)):
+    for i, b in enumerate(batch_of):
         share = np.exp(-values.get(SATURATION, np.zeros(len(curve))) / batches[b, 1])[:, None]
         shown, along = initial + share * (curve - initial), log_along[:, b]
         steps = data.seen_steps[data.seen_start[i]:data.seen_start[i + 1]]

@@ -16,10 +16,12 @@ around which h is taken. A group that saturates lower shows the share f of what 
 from __future__ import annotations
 
 from math import exp, log, pi, sqrt
+from typing import NamedTuple
 
 import numpy as np
 
 from cbsbayes.models.compiled import compiled as _compiled
+from cbsbayes.models.trajectory_curve import Curve
 from cbsbayes.models.trajectory_data import (
     MEMORY,
     OFFSET,
@@ -32,14 +34,33 @@ from cbsbayes.models.trajectory_data import (
     TrajectoryArrays,
 )
 
-__all__ = ["deviations", "log_likelihoods", "moments"]
+__all__ = ["Moments", "deviations", "log_likelihoods", "moments"]
 
+
+class Moments(NamedTuple):
+    """The distribution of one run's evaluations.
+
+    Attributes
+    ----------
+    mean, steep : numpy.ndarray
+        Mean, and the run's own slope by log updates, shape (n,).
+    covariance, pace, serial : numpy.ndarray
+        Covariance, and of it K and C, shape (n, n).
+    white : numpy.ndarray
+        v, shape (n,).
+    """
+
+    mean: np.ndarray
+    steep: np.ndarray
+    covariance: np.ndarray
+    pace: np.ndarray
+    serial: np.ndarray
+    white: np.ndarray
 
 
 @_compiled
 def log_likelihoods(
-    shared: np.ndarray, arrays: TrajectoryArrays, level: np.ndarray, steep: np.ndarray,
-    initial: float,
+    shared: np.ndarray, arrays: TrajectoryArrays, curve: Curve
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
     """Return log p(curve) of every run, and slopes of their sum.
 
@@ -49,52 +70,47 @@ def log_likelihoods(
         Shared parameters, in the order of `cbsbayes.models.trajectory_data`.
     arrays : TrajectoryArrays
         The data.
-    level, steep : numpy.ndarray
-        The shared curve and its slope by log updates at every evaluation.
-    initial : float
-        The accuracy that it shows before training.
+    curve : Curve
+        The shared curve.
 
     Returns
     -------
     tuple
         Log likelihoods, shape (run,), NaN where there is none; slopes by the parameters of runs,
-        (parameter,), by `level` and `steep`, (evaluation,) each, and by `initial`.
+        (parameter,), and by the curve's `level` and `steep`, (evaluation,) each, and `initial`.
     """
     gradient = np.zeros_like(shared)
-    by_run, initial_bar = _start_terms(shared, arrays, initial, gradient)
-    level_bar, steep_bar = np.zeros_like(level), np.zeros_like(steep)
+    by_run, initial_bar = _start_terms(shared, arrays, curve.initial, gradient)
+    level_bar, steep_bar = np.zeros_like(curve.level), np.zeros_like(curve.steep)
     for i in range(len(by_run)):
         first, n = arrays.run_start[i], arrays.run_start[i + 1] - arrays.run_start[i]
-        mean, own_steep, covariance, pace, serial, white = moments(
-            shared, arrays, i, level, steep, initial)
-        inverse, log_det = _inverse(covariance)
+        own = moments(shared, arrays, i, curve)
+        inverse, log_det = _inverse(own.covariance)
         weighted = np.zeros(n)
         for e in range(n):
             for f in range(n):
-                weighted[e] += inverse[e, f] * (arrays.accuracy[first + f] - mean[f])
-            by_run[i] -= 0.5 * weighted[e] * (arrays.accuracy[first + e] - mean[e])
+                weighted[e] += inverse[e, f] * (arrays.accuracy[first + f] - own.mean[f])
+            by_run[i] -= 0.5 * weighted[e] * (arrays.accuracy[first + e] - own.mean[e])
         by_run[i] -= 0.5 * (n * log(2.0 * pi) + log_det)
         for e in range(n):  # from here on by the covariance
             for f in range(n):
                 inverse[e, f] = 0.5 * (weighted[e] * weighted[f] - inverse[e, f])
-        own_steep_bar = _reverse_covariance(shared, arrays, first, own_steep, inverse, pace,
-                                            serial, white, gradient)
+        own_steep_bar = _reverse_covariance(shared, arrays, first, own, inverse, gradient)
         shows = _attainable(shared, arrays, i)
         for e in range(n):
             own_steep_bar[e] += weighted[e] * arrays.reference[first + e]
             level_bar[first + e] = shows * weighted[e]  # by the mean
             steep_bar[first + e] = shows * own_steep_bar[e]
             initial_bar += (1.0 - shows) * weighted[e]
-            by_shows = (weighted[e] * (level[first + e] - initial)
-                        + own_steep_bar[e] * steep[first + e])
+            by_shows = (weighted[e] * (curve.level[first + e] - curve.initial)
+                        + own_steep_bar[e] * curve.steep[first + e])
             gradient[SATURATION] -= by_shows * shows * arrays.group_share[i]
     return by_run, gradient, level_bar, steep_bar, initial_bar
 
 
 @_compiled
 def deviations(
-    shared: np.ndarray, arrays: TrajectoryArrays, level: np.ndarray, steep: np.ndarray,
-    initial: float,
+    shared: np.ndarray, arrays: TrajectoryArrays, curve: Curve
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return what the data say of each run's own pace, given the shared parameters.
 
@@ -105,38 +121,29 @@ def deviations(
         standard deviation of the run effect, shape (run,) each.
     """
     n_runs, run_sq = len(arrays.run_start) - 1, exp(2.0 * shared[RUN])
-    deviation, mean, sd = np.zeros_like(level), np.zeros(n_runs), np.zeros(n_runs)
+    deviation, mean, sd = np.zeros_like(curve.level), np.zeros(n_runs), np.zeros(n_runs)
     for i in range(n_runs):
         first, n = arrays.run_start[i], arrays.run_start[i + 1] - arrays.run_start[i]
-        expected, own_steep, covariance, pace, _, _ = moments(
-            shared, arrays, i, level, steep, initial)
-        inverse, _ = _inverse(covariance)
+        own = moments(shared, arrays, i, curve)
+        inverse, _ = _inverse(own.covariance)
         known = 0.0
         for e in range(n):
             weighted = 0.0
             for f in range(n):
-                weighted += inverse[e, f] * (arrays.accuracy[first + f] - expected[f])
-                known += own_steep[e] * inverse[e, f] * own_steep[f]
-            mean[i] -= run_sq * own_steep[e] * weighted
+                weighted += inverse[e, f] * (arrays.accuracy[first + f] - own.mean[f])
+                known += own.steep[e] * inverse[e, f] * own.steep[f]
+            mean[i] -= run_sq * own.steep[e] * weighted
             for f in range(n):
-                deviation[first + f] -= pace[e, f] * own_steep[e] * weighted
+                deviation[first + f] -= own.pace[e, f] * own.steep[e] * weighted
         sd[i] = sqrt(max(run_sq - run_sq * run_sq * known, 0.0))
     return deviation, mean, sd
 
 
 @_compiled
 def moments(
-    shared: np.ndarray, arrays: TrajectoryArrays, i: int, level: np.ndarray, steep: np.ndarray,
-    initial: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the distribution of one run's evaluations.
-
-    Returns
-    -------
-    tuple
-        Mean and the run's own slope by log updates, shape (n,) each; covariance, and of it K and
-        C, shape (n, n) each, and v, shape (n,).
-    """
+    shared: np.ndarray, arrays: TrajectoryArrays, i: int, curve: Curve
+) -> Moments:
+    """Return the distribution of one run's evaluations."""
     first, n = arrays.run_start[i], arrays.run_start[i + 1] - arrays.run_start[i]
     run_sq, wander_sq = exp(2.0 * shared[RUN]), exp(2.0 * shared[WANDER])
     offset_sq, fading = exp(2.0 * shared[OFFSET]), exp(-shared[MEMORY])
@@ -145,8 +152,9 @@ def moments(
     covariance, pace, serial = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
     for e in range(n):
         at = first + e
-        own_steep[e] = shows * steep[at]
-        mean[e] = initial + shows * (level[at] - initial) + own_steep[e] * arrays.reference[at]
+        own_steep[e] = shows * curve.steep[at]
+        mean[e] = (curve.initial + shows * (curve.level[at] - curve.initial)
+                   + own_steep[e] * arrays.reference[at])
         loading[e] = exp(shared[SERIAL] + (1.0 + shared[TREND]) * arrays.log_spread[at])
         for f in range(e + 1):
             wander = 0.0
@@ -160,7 +168,7 @@ def moments(
         white[e] = arrays.binomial[at] * exp(2.0 * shared[WHITE]
                                              + 2.0 * shared[TREND] * arrays.log_spread[at])
         covariance[e, e] += white[e]
-    return mean, own_steep, covariance, pace, serial, white
+    return Moments(mean, own_steep, covariance, pace, serial, white)
 
 
 @_compiled
@@ -215,26 +223,25 @@ def _start_terms(
 
 @_compiled
 def _reverse_covariance(
-    shared: np.ndarray, arrays: TrajectoryArrays, first: int, steep: np.ndarray,
-    bar: np.ndarray, pace: np.ndarray, serial: np.ndarray, white: np.ndarray,
+    shared: np.ndarray, arrays: TrajectoryArrays, first: int, own: Moments, bar: np.ndarray,
     gradient: np.ndarray,
 ) -> np.ndarray:
     """Add the slopes by everything in a run's covariance; return that by its steepness."""
-    steep_bar = np.zeros_like(steep)
+    steep_bar = np.zeros_like(own.steep)
     run_sq, fading = exp(2.0 * shared[RUN]), exp(-shared[MEMORY])
     by_run, by_pace, by_serial, by_memory, by_offset = 0.0, 0.0, 0.0, 0.0, 0.0
-    for e in range(len(steep)):
+    for e in range(len(own.steep)):
         along = 0.0
-        for f in range(len(steep)):
-            both = bar[e, f] * steep[e] * steep[f]
+        for f in range(len(own.steep)):
+            both = bar[e, f] * own.steep[e] * own.steep[f]
             by_run += both
-            by_pace += both * pace[e, f]
+            by_pace += both * own.pace[e, f]
             by_offset += bar[e, f]
-            along += bar[e, f] * serial[e, f]
-            by_memory += (bar[e, f] * serial[e, f]
+            along += bar[e, f] * own.serial[e, f]
+            by_memory += (bar[e, f] * own.serial[e, f]
                           * abs(arrays.time[first + e] - arrays.time[first + f]))
-            steep_bar[e] += 2.0 * bar[e, f] * pace[e, f] * steep[f]
-        by_white = bar[e, e] * white[e]
+            steep_bar[e] += 2.0 * bar[e, f] * own.pace[e, f] * own.steep[f]
+        by_white = bar[e, e] * own.white[e]
         by_serial += along
         gradient[WHITE] += 2.0 * by_white
         gradient[TREND] += 2.0 * (along + by_white) * arrays.log_spread[first + e]

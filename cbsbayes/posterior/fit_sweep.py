@@ -183,6 +183,6 @@ def _settings(selected: Selection) -> dict[str, Any]:
         "rule": crossings.attrs["rule"], "thresholds": crossings["threshold"].values.tolist(),
         "ci_prob": options.ci_prob, "ci_kind": "eti", **asdict(options.sampler),
         "data_digest": digest(selected.runs), "versions": versions(), "model": options.model,
-        "priors": priors.as_dict(), "ceiling_by_group": options.ceiling_by_group,
+        "priors": asdict(priors), "ceiling_by_group": options.ceiling_by_group,
         "learning_rate_rule": None if rate is None else rate._asdict(),
-        **({"noise_priors": NOISE_PRIORS.as_dict()} if options.joint else {})}
+        **({"noise_priors": asdict(NOISE_PRIORS)} if options.joint else {})}

@@ -152,12 +152,10 @@ class TrajectoryCalibration:
 
     def _named(self, position: np.ndarray) -> xr.Dataset:
         """Return every shared parameter, and every term of the bend, under a name of its own."""
-        values = self._parameters.parameters(position.reshape(-1, position.shape[-1]))
+        values = self._parameters.variables(position)
         terms = values.pop("item_set")
-        values |= {f"item_set_{k + 1}": terms[:, k] for k in range(terms.shape[1])}
-        shape = position.shape[:2]
-        return xr.Dataset({name: (("chain", "draw"), value.reshape(shape))
-                           for name, value in values.items()})
+        values |= {f"item_set_{k + 1}": terms[..., k] for k in range(terms.shape[-1])}
+        return xr.Dataset({name: (("chain", "draw"), value) for name, value in values.items()})
 
 
 def _reference(law: Law) -> TrajectoryParameters:
@@ -175,12 +173,10 @@ def _curves(
 ) -> np.ndarray:
     """Return evaluations of every run drawn from the shared parameters, shape (evaluation,)."""
     shared = parameters.shared(position)
-    at = parameters.curve(shared)
-    drawn = []
+    curve, drawn = parameters.curve(shared), []
     for i in range(len(parameters.data.run)):
-        mean, _, covariance, *_ = moments(shared, parameters.arrays, i, at.level, at.steep,
-                                            at.initial)
-        drawn.append(rng.multivariate_normal(mean, covariance, method="cholesky"))
+        own = moments(shared, parameters.arrays, i, curve)
+        drawn.append(rng.multivariate_normal(own.mean, own.covariance, method="cholesky"))
     return np.concatenate(drawn)
 
 

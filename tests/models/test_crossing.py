@@ -47,24 +47,18 @@ def model(name, n_thresholds):
     return CrossingParameters(data, law)
 
 
-@cache
-def pymc_model(name, n_thresholds):
-    own = model(name, n_thresholds)
-    return build_crossing_model(own.data, own.law)
-
-
 def points(own, far=0.5, n=3):
     rng = np.random.default_rng(1)
     return own.center + far * own.sd * rng.standard_normal((n, own.n_dim))
 
 
 def value_name(block):
-    return "alpha_interval__" if block.name == "alpha" else block.value_name
+    return block.name + {"": "", "log": "_log__", "probit": "_interval__"}[block.transform]
 
 
 def as_values(own, position, effect):
     """Return a point of PyMC's unconstrained space, every run's effect the same."""
-    values = {value_name(b): (position[own.slices[b.name]] if b.dim
+    values = {value_name(b): (position[own.slices[b.name]] if b.dims
                               else position[own.slices[b.name]][0]) for b in own.blocks}
     if "alpha_interval__" in values:
         values["alpha_interval__"] = logit(ndtr(values["alpha_interval__"]))
@@ -86,22 +80,31 @@ def slopes(density, position, step=1e-5):
 
 
 @pytest.mark.parametrize(("name", "n_thresholds"), CASES)
-def test_the_density_is_the_pymc_model_s_with_run_effects_integrated_out(name, n_thresholds):
-    own, pymc = model(name, n_thresholds), pymc_model(name, n_thresholds)
-    assert [value_name(b) for b in own.blocks] == [
-        v.name for v in pymc.value_vars if v.name != "run_effect_z"]
-    logp = pymc.compile_logp(mode=MODE)
-    by_run = pymc.compile_fn(pymc.replace_rvs_by_values([pymc["crossings"].sum(axis=1)])[0],
-                             inputs=pymc.value_vars, mode=MODE, on_unused_input="ignore")
-    effects = np.linspace(-18.0, 18.0, 601)
-    for position in points(own, 0.3, 1):
-        runs = np.array([by_run(as_values(own, position, z)) for z in effects])
-        weight = np.exp(runs - runs.max(axis=0) - 0.5 * effects[:, None] ** 2)
-        integral = np.log(np.trapezoid(weight, effects, axis=0)) + runs.max(axis=0)
-        whole = logp(as_values(own, position, 0.0)) + (integral - by_run(
-            as_values(own, position, 0.0))).sum() + log_slope(own, position)
-        # PyTensor folds logarithms of constants such as 1.5 in single precision: 1e-7 in all
-        assert crossing_density(own)(position)[0] == pytest.approx(whole, abs=2e-5)
+def test_variables_and_density_are_the_pymc_model_s_with_run_effects_integrated_out(
+        name, n_thresholds):
+    own = model(name, n_thresholds)
+    pymc = build_crossing_model(own.data, own.law)
+    assert {value_name(b) for b in own.blocks} == {v.name for v in pymc.value_vars} - {
+        "run_effect_z"}
+    variables = [v for v in pymc.free_RVs + pymc.deterministics
+                 if v.name not in ("run_effect_z", "run_effect")]
+    by_run, found = (pymc.compile_fn(
+        pymc.replace_rvs_by_values(wanted), inputs=pymc.value_vars, mode=MODE,
+        on_unused_input="ignore") for wanted in ([pymc["crossings"].sum(axis=1)], variables))
+    position = points(own, 0.3, 1)
+    effects, at = np.linspace(-18.0, 18.0, 601), as_values(own, position[0], 0.0)
+    runs = np.array([by_run(as_values(own, position[0], z))[0] for z in effects])
+    weight = np.exp(runs - runs.max(axis=0) - 0.5 * effects[:, None] ** 2)
+    integral = np.log(np.trapezoid(weight, effects, axis=0)) + runs.max(axis=0)
+    whole = pymc.compile_logp(mode=MODE)(at) + (integral - by_run(at)[0]).sum()
+    # PyTensor folds logarithms of constants such as 1.5 in single precision: 1e-7 in all
+    assert crossing_density(own)(position[0])[0] == pytest.approx(
+        whole + log_slope(own, position[0]), abs=2e-5)
+    draws = own.unpack(position[None])
+    assert set(draws.data_vars) == {v.name for v in variables}
+    for variable, value in zip(variables, found(at), strict=True):
+        np.testing.assert_allclose(draws[variable.name].values[0, 0], value, rtol=1e-9)
+    np.testing.assert_allclose(own.pack(stacked(draws)), position, atol=1e-9)
 
 
 @pytest.mark.parametrize(("name", "n_thresholds"), CASES)
@@ -140,21 +143,6 @@ def test_the_density_is_exact_on_every_family(
     expected = slopes(density, position)
     np.testing.assert_allclose(density(position)[1], expected, rtol=1e-4,
                                atol=1e-4 * np.abs(expected).max() + 1e-4)
-
-
-@pytest.mark.parametrize(("name", "n_thresholds"), CASES)
-def test_unpacked_draws_are_the_pymc_model_s_variables(name, n_thresholds):
-    own, pymc = model(name, n_thresholds), pymc_model(name, n_thresholds)
-    wanted = [v for v in pymc.free_RVs + pymc.deterministics
-              if v.name not in ("run_effect_z", "run_effect")]
-    function = pymc.compile_fn(pymc.replace_rvs_by_values(wanted), inputs=pymc.value_vars,
-                               mode=MODE, on_unused_input="ignore")
-    position = points(own)[:1]
-    draws = own.unpack(position[None])
-    assert set(draws.data_vars) == {v.name for v in wanted}
-    for variable, value in zip(wanted, function(as_values(own, position[0], 0.0)), strict=True):
-        np.testing.assert_allclose(draws[variable.name].values[0, 0], value, rtol=1e-9)
-    np.testing.assert_allclose(own.pack(stacked(draws)), position, atol=1e-9)
 
 
 def test_run_log_likelihoods_of_draws_leave_measured_noise_out():

@@ -15,6 +15,7 @@ from cbsbayes.inference.sampling import crossing_density
 from cbsbayes.models.crossing_data import crossing_data
 from cbsbayes.models.crossing_parameters import CrossingParameters
 from cbsbayes.models.laws import LAWS
+from cbsbayes.models.parameters import NOISE_PRIORS
 
 LAW = LAWS["total"]
 
@@ -116,7 +117,7 @@ def test_noise_without_probes_leaves_the_fit_as_it_is():
                       for name in ("noise_offset", "noise_scatter"))
     log_mass = np.log(total) + offset + normalisers - without
     rng = np.random.default_rng(0)
-    rho, s = noise.correlation(flat.data.threshold_logit)[1], noise.priors.scatter
+    rho, s = noise.correlation(flat.data.threshold_logit)[1], NOISE_PRIORS.scatter
     first = s * rng.normal(size=100_000)
     second = rho * first + s * np.sqrt(1 - rho**2) * rng.normal(size=100_000)
     growth = np.exp(base[flat.slices["log_growth"]][0])

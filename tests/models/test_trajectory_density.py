@@ -12,6 +12,7 @@ from cbsbayes.models.laws import get_law
 from cbsbayes.models.trajectory import TrajectoryParameters
 from cbsbayes.models.trajectory_data import trajectory_data
 from cbsbayes.models.trajectory_runs import deviations
+from cbsbayes.posterior.fit import stacked
 from cbsbayes.validation.families import family_sweep, get_family
 from cbsbayes.validation.models import fitted_runs
 
@@ -64,8 +65,7 @@ def test_what_is_known_of_runs_is_that_of_normal_regression():
     model = model_of("two_axis_free")
     position = position_of(model)
     shared = model.shared(position)
-    at = model.curve(shared)
-    deviation, mean, sd = deviations(shared, model.arrays, at.level, at.steep, at.initial)
+    deviation, mean, sd = deviations(shared, model.arrays, model.curve(shared))
     expected = list(run_deviations(model, position))
     np.testing.assert_allclose(mean, [run[0] for run in expected], rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(sd, [run[1] for run in expected], rtol=1e-7, atol=1e-9)
@@ -93,5 +93,5 @@ def test_an_impossible_position_has_no_finite_density():
 def test_draws_of_the_variables_give_the_position_back():
     model = model_of("two_axis_free", ceiling_by_group=True)
     position = model.prior_draws(50, np.random.default_rng(0))
-    np.testing.assert_allclose(model.position(model.parameters(position)), position, rtol=1e-7,
-                               atol=1e-7)
+    draws = stacked(model.labelled(position[None], {}, {}))
+    np.testing.assert_allclose(model.pack(draws), position, rtol=1e-7, atol=1e-7)

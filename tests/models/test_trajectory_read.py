@@ -39,7 +39,7 @@ def position(model):
 
 def test_the_curve_kept_is_the_model_s(model, position):
     kept = read_thresholds(model, position[None, None], np.array([0.62]), 0).isel(chain=0, draw=0)
-    p = {name: value[0] for name, value in model.parameters(position[None]).items()}
+    p = {name: value[0] for name, value in model.variables(position[None]).items()}
     log_tau = np.log(kept[PROGRESS].values) - model.data.log_steps_scale
     h, _, at_start = curve(model, p, log_tau)
     np.testing.assert_allclose(kept[CURVE], h, atol=2e-3)  # waves finer than the fit carries
@@ -50,7 +50,7 @@ def test_the_curve_kept_is_the_model_s(model, position):
 def test_small_groups_are_expected_to_stay_lower(model, position):
     without = position.copy()
     without[model.slices["ceiling_loss"]] = 0.0
-    low = model.parameters(position[None])["start"][0]
+    low = model.variables(position[None])["start"][0]
     gains = [expected_accuracy(model, at) - low for at in (position, without)]
     share = np.exp(-0.6 / model.data.n_rollouts)[model.data.run_of]
     np.testing.assert_allclose(gains[0], gains[1] * share, atol=1e-9)
@@ -61,7 +61,7 @@ def test_replicates_of_a_group_that_never_arrives_are_censored(model, position):
     for name in OWN:
         quiet[model.slices[name]] = -12.0
     top = float(read_thresholds(model, quiet[None, None], np.array([0.62]), 0)[CURVE].max())
-    low = float(model.parameters(quiet[None])["start"][0])
+    low = float(model.variables(quiet[None])["start"][0])
     target = low + 0.85 * (top - low)  # groups of two reach .74 of the gain, of four .86
     draws = stacked(read_thresholds(model, np.repeat(quiet[None, None], 2, axis=1),
                                     np.array([target]), 0))
