@@ -20,8 +20,7 @@ _MODULES = {
                   "plot_noise_against_fit"),
     "gallery": ("GalleryItem", "all_figures", "draw_figure", "figure_bytes", "item",
                 "page_figures", "write_figure"),
-    "map": ("plot_clock_map", "plot_map"),
-    "rates": ("plot_learning_rates",),
+    "map": ("plot_clock_map", "plot_learning_rates", "plot_map"),
     "training": ("plot_gradient_noise", "plot_step_time", "plot_training_curves"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -82,7 +82,7 @@ def _updates(ax: Axes, fit: Fit, table: pd.DataFrame, level: float) -> None:
     x = np.arange(len(table))
     outside, chosen = (table["range"] == "extrapolated").to_numpy(), table["chosen"].to_numpy()
     ax.vlines(x, table["steps_lower"], table["steps_upper"], color=_BLUE, lw=5, alpha=0.35)
-    prob = f"{100 * reading.ci_prob(fit):g} %"
+    prob = f"{100 * fit.settings['ci_prob']:g} %"
     parts: list[tuple[np.ndarray, str, str, dict[str, Any]]] = [
         (~outside, f"posterior, {prob}", "split", {"mfc": _BLUE, "ms": 5, "mec": _BLUE}),
         (outside, "outside the range tried", "split-outside",

@@ -78,7 +78,7 @@ def plot_samples(fit: Fit, *, ax: Axes | None = None, threshold: Thresholds = No
 def _draw(fit: Fit, ax: Axes | None, cut: Cut, threshold: Thresholds, *, in_samples: bool) -> Axes:
     """Draw every threshold asked for along a cut, with marks, names and legend."""
     levels = reading.pick_thresholds(fit, threshold)
-    prob = reading.ci_prob(fit)
+    prob = fit.settings["ci_prob"]
     tried = cut.tried(reading.crossing_table(fit, levels[0]))
     grid = np.geomspace(max(tried[0] / _BEYOND, cut.least), tried[-1] * _BEYOND, 49)
     batches = cut.batches(grid)
@@ -159,7 +159,7 @@ def plot_gains(fit: Fit, *, ax: Axes | None = None, threshold: Thresholds = None
         If the axis was not varied, no batch has its double in the range tried, or a threshold
         was not fitted.
     """
-    cut, prob = choose_cut(fit, axis, fixed), reading.ci_prob(fit)
+    cut, prob = choose_cut(fit, axis, fixed), fit.settings["ci_prob"]
     levels = reading.pick_thresholds(fit, threshold)
     tried = cut.tried(reading.crossing_table(fit, levels[0]))
     inside = tried[2 * tried <= tried[-1]]

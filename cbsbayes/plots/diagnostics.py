@@ -177,7 +177,7 @@ def plot_crossing_check(fit: Fit, *, ax: Axes | None = None,
     ax, y = _rows(ax, runs)
     lower, upper = (runs[name].to_numpy() for name in ("lower", "upper"))
     shares, entries = [], []
-    for prob, lw, alpha in ((reading.ci_prob(fit), 2.4, 0.35), (0.5, 4.2, 0.6)):
+    for prob, lw, alpha in ((fit.settings["ci_prob"], 2.4, 0.35), (0.5, 4.2, 0.6)):
         _, low, high = marks.quantiles(replicates, prob)
         ax.hlines(y, low, high, colors=style.BLUE, lw=lw, alpha=alpha, zorder=2)
         share = interval_coverage(replicates, lower, upper, prob)

@@ -32,7 +32,7 @@ _SOURCES = {"probe": "measured by probes", "norms": "from gradient norms"}
 
 def _law_entries(fit: Fit, colours: Mapping[str, str], filled: set[str]) -> list[Line2D]:
     """Return a legend entry per law, open but for those in `filled`."""
-    return [style.entry(f"{law}, {100 * reading.ci_prob(fit):g} %", colour, marker="o",
+    return [style.entry(f"{law}, {100 * fit.settings['ci_prob']:g} %", colour, marker="o",
                         mfc=colour if law in filled else style.PAPER)
             for law, colour in colours.items()]
 

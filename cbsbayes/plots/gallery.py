@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.plots import allocation, curves, diagnostics, estimates, map, rates, training
+from cbsbayes.plots import allocation, curves, diagnostics, estimates, map, training
 from cbsbayes.plots.reading import axes_of, one_threshold, run_table
 from cbsbayes.plots.style import GREY, GRID, INK, PAPER, SETTINGS, detached, new_grid, styled
 from cbsbayes.sweep.files import write_whole
@@ -95,7 +95,7 @@ def page_figures(fit: Fit, *, threshold: float | None = None,
         Samples whose splits are shown.
     """
     axes, at = axes_of(fit), partial(partial, threshold=threshold)
-    phases = sorted(set(run_table(fit.sweep)["phase"].astype(str)) - {""})[:_PANELS]
+    phases = sorted(set(run_table(fit.sweep)["phase"]) - {""})[:_PANELS]
 
     def along(plot: Callable[..., Axes]) -> Callable[..., Axes]:
         return partial(_stacked, [partial(plot, fit, axis=axis) for axis in axes])
@@ -105,7 +105,7 @@ def page_figures(fit: Fit, *, threshold: float | None = None,
     for axis in axes:
         yield item(f"steps_{axis}", partial(curves.plot_steps, fit, axis=axis), "steps", axis=axis)
     if fit.law.learning_rate:
-        yield item("learning_rate", at(rates.plot_learning_rates, fit))
+        yield item("learning_rate", at(map.plot_learning_rates, fit))
     yield item("split_choice", at(allocation.plot_split_choice, fit,
                                      total_batch=total_batch))
     yield item("front", at(allocation.plot_front, fit))

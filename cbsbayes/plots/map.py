@@ -1,4 +1,4 @@
-"""Maps over prompts and rollouts: updates to target, and time to target, as labelled contours."""
+"""Maps as labelled contours: updates and time over prompts and rollouts, or over learning rates."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from cbsbayes.crossings.intervals import RIGHT
 from cbsbayes.decisions.splits import split_status
 from cbsbayes.decisions.step_times import step_times_of
 from cbsbayes.errors import CBSDataError
 from cbsbayes.plots import marks, reading, style
+from cbsbayes.posterior.learning_rate import best_rates, lines
 from cbsbayes.posterior.surface import least_steps
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
 
-__all__ = ["plot_clock_map", "plot_map"]
+__all__ = ["plot_clock_map", "plot_learning_rates", "plot_map"]
 
-_POINTS = 33  # of the grid, per axis
+_POINTS, _RATE_POINTS = 33, 25  # of the grids, per axis
 _BEYOND = 1.5  # how far the map goes past the batches tried
 _EDGE = 0.05  # of the map: labels so near to an edge or another label are left out
 _CRITICAL, _SPLIT = style.ORANGE, style.OKABE_ITO[2]
@@ -156,7 +158,7 @@ def _critical(ax: Axes, plane: _Plane, draws: np.ndarray) -> list[Line2D]:
     """
     endless = np.column_stack([np.full(_POINTS, np.inf), plane.rollouts])
     lowest = plane.steps(endless)[:, :, None]
-    share, prob = (draws / lowest < 2).mean(axis=0), reading.ci_prob(plane.fit)
+    share, prob = (draws / lowest < 2).mean(axis=0), plane.fit.settings["ci_prob"]
     if share.min() > 0.5 or share.max() < 0.5:
         return []
     ax.contourf(plane.prompts, plane.rollouts, share, levels=[(1 - prob) / 2, (1 + prob) / 2],
@@ -168,7 +170,7 @@ def _critical(ax: Axes, plane: _Plane, draws: np.ndarray) -> list[Line2D]:
 
 def _best_split(ax: Axes, plane: _Plane) -> list[Line2D]:
     """Draw the split with least S of every total batch, with its band along the iso-batch line."""
-    rollouts, prob = plane.rollouts, reading.ci_prob(plane.fit)
+    rollouts, prob = plane.rollouts, plane.fit.settings["ci_prob"]
     totals = np.geomspace(plane.batches[0].prod(), plane.batches[-1].prod(), _POINTS)
     best = np.stack([plane.fit.solve(least_steps, "split", total, threshold=plane.level)
                      for total in totals], axis=1)
@@ -187,7 +189,7 @@ def _tips(ax: Axes, plane: _Plane, unit: str) -> None:
     batches = np.unique([*((p, g) for p in powers[0] for g in powers[1]), *map(tuple, plane.tried)],
                         axis=0)
     runs = dict(zip(map(tuple, plane.tried), plane.runs, strict=True))
-    prob = reading.ci_prob(plane.fit)
+    prob = plane.fit.settings["ci_prob"]
     for (p, g), draws in zip(batches, plane.steps(batches).T, strict=True):
         made = runs.get((p, g), 0)
         marks.add_tip(ax, p, g, f"{p:g} × {g:g}: {marks.median_text(draws, prob)} {unit}, "
@@ -232,4 +234,66 @@ def plot_clock_map(fit: Fit, *, ax: Axes | None = None, threshold: float | None 
     ax.set_title(f"Time to {reading.threshold_label(fit, plane.level)}")
     style.legend_below(ax, [style.entry(unit, style.BLUE, lw=1.0), *plane.points(ax),
                             style.entry("samples", style.ORANGE, lw=1.0)], 3)
+    return ax
+
+
+@style.styled
+def plot_learning_rates(
+    fit: Fit, *, ax: Axes | None = None, threshold: float | None = None
+) -> Axes:
+    """Plot median updates to target over the batch and the learning rate, at one group size.
+
+    Blue contours join equal updates; the orange line is the best learning rate of every batch with
+    the fit's interval. Points are runs, hollow where one never reached the target.
+
+    Parameters
+    ----------
+    fit : Fit
+        Of a law that knows the learning rate.
+    ax : Axes, optional
+        Drawn into; by default a new figure's axes.
+    threshold : float, optional
+        By default the middle one.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    CBSDataError
+        If the law knows no learning rate, or the threshold was not fitted.
+    """
+    level = reading.one_threshold(fit, threshold)
+    line = max(lines(fit), key=lambda one: len(one.batches))
+    runs = fit.crossings.sel(threshold=level, method="nearest")
+    if line.along == "prompts":
+        runs = runs.isel(run=np.flatnonzero(runs["n_rollouts"].values == line.held))
+    at = runs["n_prompts" if line.along == "prompts" else "total_batch"].values.astype(float)
+    rate, failed = runs["learning_rate"].values, runs["status"].values == RIGHT
+    batches, rates = (np.geomspace(tried.min() / _BEYOND, tried.max() * _BEYOND, _RATE_POINTS)
+                      for tried in (at, rate))
+    grid = [values.ravel() for values in np.meshgrid(batches, rates)]
+    draws = fit.log_steps(grid[0], line.held, level, learning_rate=grid[1]).values
+    ax = style.new_axes(ax, (5.6, 4.2))
+    style.log_axis(ax, "x")
+    style.log_axis(ax, "y", base=10)
+    steps = np.exp(np.median(draws, axis=0)).reshape(_RATE_POINTS, _RATE_POINTS)
+    levels = style.LogTicks(10, 8).tick_values(steps.min(), steps.max())
+    contours = ax.contour(batches, rates, steps, levels=levels, colors=style.BLUE, linewidths=1.0)
+    ax.clabel(contours, fontsize=8, fmt=style.plain_number)
+    prob = fit.settings["ci_prob"]
+    best = np.column_stack([best_rates(fit, batch, line.held, level) for batch in batches])
+    marks.draw_band(ax, batches, best, style.ORANGE, (prob,))
+    for which, face in ((~failed, style.INK), (failed, "none")):
+        ax.scatter(at[which], rate[which], s=22, facecolors=face, edgecolors=style.INK, lw=0.8,
+                   zorder=5, gid="tried")
+    ax.set(xlim=batches[[0, -1]], ylim=rates[[0, -1]], ylabel="Learning rate",
+           xlabel="Prompts per update" if line.along == "prompts" else "Samples per update")
+    unit = reading.steps_label(fit)
+    ax.set_title(f"{unit.capitalize()} to {reading.threshold_label(fit, level)}")
+    style.legend_below(ax, [
+        style.entry(f"best rate, {100 * prob:g} % band", style.ORANGE, lw=1.8),
+        style.entry("run", style.INK, marker="o"),
+        style.entry("run that never reached it", style.INK, marker="o", mfc="none")], 3)
     return ax

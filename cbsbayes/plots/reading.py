@@ -7,7 +7,7 @@ rollouts at a fixed number of prompts. Data and laws of one axis have the total 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -22,26 +22,16 @@ if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
 
 __all__ = ["AXES", "Cut", "axes_of", "batch_of", "choose_cut",
-            "ci_prob", "crossing_table", "metric_of", "named",
-           "one_threshold", "pick_thresholds", "run_table", "steps_at", "steps_label", "sweep_of",
-           "target_text", "threshold_label"]
+          "crossing_table", "named", "one_threshold", "pick_thresholds", "run_table", "steps_at",
+           "steps_label", "target_text", "threshold_label"]
 
 AXES = ("prompts", "rollouts", "total")
 _CBS = {"prompts": ("cbs_prompts",), "rollouts": ("cbs_rollouts",),
         "total": ("cbs_samples", "B_noise")}
 _TEXT = {"n_prompts": "prompts per update", "n_rollouts": "rollouts per prompt",
          "total_batch": "samples per update"}
-_RUN_COORDS = {"phase": "", "n_prompts": -1, "n_rollouts": -1, "total_batch": -1}
-
-
-def sweep_of(fit_or_data: Fit | xr.Dataset) -> xr.Dataset:
-    """Return the sweep of a fit, or the sweep itself."""
-    return fit_or_data if isinstance(fit_or_data, xr.Dataset) else fit_or_data.sweep
-
-
-def ci_prob(fit: Fit) -> float:
-    """Return the probability of the intervals the fit was asked for."""
-    return float(fit.settings.get("ci_prob", 0.9))
+_RUN = ("run", "phase", "n_prompts", "n_rollouts", "total_batch")
+_MOST = 6  # thresholds of one figure
 
 
 def steps_at(fit: Fit, batches: np.ndarray, threshold: float) -> np.ndarray:
@@ -49,33 +39,30 @@ def steps_at(fit: Fit, batches: np.ndarray, threshold: float) -> np.ndarray:
     return np.exp(fit.log_steps(*batches.T, threshold).values)
 
 
-def pick_thresholds(
-    fit: Fit, threshold: float | Sequence[float] | None, most: int = 6
-) -> list[float]:
-    """Return the thresholds to draw: those asked for, or all of the fit thinned to `most`."""
+def pick_thresholds(fit: Fit, threshold: float | Sequence[float] | None) -> list[float]:
+    """Return the thresholds to draw: those asked for, or all of the fit thinned to six."""
     if threshold is not None:
         return [fitted_threshold(fit, float(value)) for value in np.atleast_1d(threshold)]
     fitted = np.sort(np.asarray(fit.thresholds, dtype=float))
-    keep = np.unique(np.linspace(0, len(fitted) - 1, min(most, len(fitted))).round())
+    keep = np.unique(np.linspace(0, len(fitted) - 1, min(_MOST, len(fitted))).round())
     return fitted[keep.astype(int)].tolist()
 
 
-def target_text(fit_or_data: Fit | xr.Dataset) -> str:
+def target_text(fit: Fit) -> str:
     """Return what a threshold is one of: "accuracy ≥", or "target ≤" for a loss."""
-    sweep = sweep_of(fit_or_data)
-    falling = sweep.attrs.get("direction", "increasing") == "decreasing"
-    name = "target" if falling or "accuracy" not in sweep else "accuracy"
+    falling = fit.sweep.attrs.get("direction", "increasing") == "decreasing"
+    name = "target" if falling or "accuracy" not in fit.sweep else "accuracy"
     return f"{name} {'≤' if falling else '≥'}"
 
 
-def named(fit_or_data: Fit | xr.Dataset, threshold: float) -> str:
+def named(fit: Fit, threshold: float) -> str:
     """Return the name of a threshold's curve: "≥ 0.7"."""
-    return f"{target_text(fit_or_data)[-1]} {threshold:g}"
+    return f"{target_text(fit)[-1]} {threshold:g}"
 
 
-def threshold_label(fit_or_data: Fit | xr.Dataset, threshold: float) -> str:
+def threshold_label(fit: Fit, threshold: float) -> str:
     """Return a threshold as text: "accuracy ≥ 0.7", or "target ≤ 3.2" for a loss."""
-    return f"{target_text(fit_or_data)} {threshold:g}"
+    return f"{target_text(fit)} {threshold:g}"
 
 
 def steps_label(fit: Fit) -> str:
@@ -84,31 +71,9 @@ def steps_label(fit: Fit) -> str:
     return "updates" if unit in {"1", "update"} else unit
 
 
-def metric_of(sweep: xr.Dataset, metric: str | None = None) -> str:
-    """Return the validation metric to draw.
-
-    Raises
-    ------
-    CBSDataError
-        If the sweep holds no accuracy curves, or none of that metric.
-    """
-    if "accuracy" not in sweep:
-        raise CBSDataError("no training curves: the sweep is a table of crossings; "
-                           "ingest curves (run, step, accuracy) to draw them")
-    metrics = [str(m) for m in sweep["metric"].values]
-    chosen = metric or str(sweep.attrs.get("metric", "")) or metrics[0]
-    if chosen not in metrics:
-        raise CBSDataError(f"metric {chosen!r} is not in the sweep; metrics: {', '.join(metrics)}")
-    return chosen
-
-
-def run_table(data: xr.Dataset) -> pd.DataFrame:
-    """Return one row per run with its coordinates; absent ones are '' or -1."""
-    table: dict[str, Any] = {"run": data["run"].values.astype(str)}
-    for name, blank in _RUN_COORDS.items():
-        absent = np.full(data.sizes["run"], blank)
-        table[name] = data[name].values if name in data.coords else absent
-    return pd.DataFrame(table)
+def run_table(data: xr.Dataset, *more: str) -> pd.DataFrame:
+    """Return one row per run with its phase and batch, and other variables of one value a run."""
+    return pd.DataFrame({name: data[name].values for name in (*_RUN, *more)})
 
 
 def crossing_table(fit: Fit, threshold: float) -> pd.DataFrame:
@@ -120,9 +85,7 @@ def crossing_table(fit: Fit, threshold: float) -> pd.DataFrame:
         The columns of `run_table` with `lower` and `upper` (updates) and `status`.
     """
     at = fit.crossings.sel(threshold=threshold, method="nearest")
-    table = run_table(fit.crossings)
-    for name in ("lower", "upper", "status"):
-        table[name] = at[name].values
+    table = run_table(at, "lower", "upper", "status")
     return table[table["status"] >= LEFT].reset_index(drop=True)
 
 

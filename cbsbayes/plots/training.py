@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from cbsbayes.decisions.step_times import step_times_of
 from cbsbayes.errors import CBSDataError
 from cbsbayes.plots import marks, reading, style
+from cbsbayes.sweep.dataset import choose_metric
 
 if TYPE_CHECKING:
     from cbsbayes.posterior.fit import Fit
@@ -54,24 +55,32 @@ def plot_training_curves(fit_or_data: Fit | xr.Dataset, *, ax: Axes | None = Non
     CBSDataError
         If the sweep holds no curves (a table of crossings), or the phase has no evaluated runs.
     """
-    sweep = reading.sweep_of(fit_or_data)
+    sweep = _sweep_of(fit_or_data)
+    runs = _evaluated(sweep, metric, phase)
     ax = style.new_axes(ax, (5.6, 3.0))
-    _draw(ax, _evaluated(sweep, metric, phase))
+    _draw(ax, runs)
     if fit_or_data is not sweep:
         for threshold in fit_or_data.thresholds:
             ax.axhline(threshold, color=style.GREY, lw=0.6, zorder=1, gid="threshold")
-    ax.set(ylabel=style.plain_text(f"Accuracy ({reading.metric_of(sweep, metric)})"),
+    ax.set(ylabel=style.plain_text(f"Accuracy ({runs['metric'].item()})"),
            title=style.plain_text(f"Training curves{f', phase {phase}' if phase else ''}"))
     return ax
 
 
+def _sweep_of(fit_or_data: Fit | xr.Dataset) -> xr.Dataset:
+    return fit_or_data if isinstance(fit_or_data, xr.Dataset) else fit_or_data.sweep
+
+
 def _evaluated(sweep: xr.Dataset, metric: str | None, phase: str | None) -> xr.Dataset:
     """Return the usable runs of a phase that were evaluated, with `accuracy(run, step)`."""
-    chosen = sweep.sel(metric=reading.metric_of(sweep, metric))
-    phases = reading.run_table(sweep)["phase"]
-    seen = np.isfinite(chosen["accuracy"].values).any(axis=1)
-    seen &= (phases == phase).to_numpy() if phase else True
-    seen &= chosen["usable"].values == 1 if "usable" in chosen.coords else True
+    if "accuracy" not in sweep:
+        raise CBSDataError("no training curves: the sweep is a table of crossings; "
+                           "ingest curves (run, step, accuracy) to draw them")
+    metric = metric or str(sweep.attrs.get("metric", "")) or str(sweep["metric"].values[0])
+    chosen, phases = sweep.sel(metric=choose_metric(sweep, metric)), sweep["phase"].values
+    seen = np.isfinite(chosen["accuracy"].values).any(axis=1) & (chosen["usable"].values == 1)
+    if phase:
+        seen &= phases == phase
     if not seen.any():
         names = ", ".join(sorted(set(phases) - {""})) or "none named"
         raise CBSDataError(f"no evaluated runs of {f'phase {phase}' if phase else 'the sweep'}; "
@@ -145,7 +154,7 @@ def plot_gradient_noise(fit_or_data: Fit | xr.Dataset, *, ax: Axes | None = None
     CBSDataError
         If no gradient noise was logged, or not this variable.
     """
-    sweep = reading.sweep_of(fit_or_data)
+    sweep = _sweep_of(fit_or_data)
     names = logged_noise(sweep)
     name = variable or names[0]
     if name not in names:
@@ -194,16 +203,14 @@ def plot_step_time(fit: Fit, *, ax: Axes | None = None) -> Axes:
     CBSDataError
         If no step time is known.
     """
-    sweep = fit.sweep
-    seconds = sweep["step_time"].values if "step_time" in sweep else np.nan
-    runs = reading.run_table(sweep).assign(seconds=seconds).dropna(subset="seconds")
+    runs = reading.run_table(fit.sweep, "step_time").dropna(subset="step_time")
     if runs.empty:
         raise CBSDataError("no step time is known in any run, so time cannot be drawn; log "
                            "perf/time_per_step (or a column seconds_per_step)")
     ax = style.new_axes(ax)
     colours = style.colour_of(runs["n_rollouts"])
     for n_rollouts, group in runs.groupby("n_rollouts"):
-        ax.plot(group["total_batch"], group["seconds"], "o", ms=4.6, mec=style.PAPER, mew=0.4,
+        ax.plot(group["total_batch"], group["step_time"], "o", ms=4.6, mec=style.PAPER, mew=0.4,
                 color=colours[n_rollouts], label=f"{n_rollouts}", gid="step-time")
     if len(runs) >= _MODELLED:
         _draw_model(ax, fit, colours)
@@ -227,4 +234,4 @@ def _draw_model(ax: Axes, fit: Fit, colours: dict[int, str]) -> None:
         seconds = model.seconds_per_update(np.stack([line, np.full(40, n_rollouts)], axis=1))
         marks.draw_band(ax, line * n_rollouts, seconds * model.updates_per_step,
                         colours.get(-1 if model.one_axis else int(n_rollouts), style.INK),
-                        (reading.ci_prob(fit),))
+                        (fit.settings["ci_prob"],))

@@ -38,7 +38,7 @@ def test_a_mean_stops_where_a_seed_stops_and_unusable_runs_are_left_out(fit):
 
 @pytest.mark.parametrize(("options", "match"), [
     ({"phase": "p9"}, "no evaluated runs of phase p9; phases in the sweep: p1, p2b"),
-    ({"metric": "math"}, "'math' is not in the sweep; metrics: simulated/accuracy")])
+    ({"metric": "math"}, "no metric 'math'; choose one of: simulated/accuracy")])
 def test_bad_options_have_reasons(fit, options, match):
     with pytest.raises(CBSDataError, match=match):
         plots.plot_training_curves(fit, **options)
@@ -50,7 +50,8 @@ def test_what_was_not_logged_has_a_reason(fit, probed):
             (plots.plot_gradient_noise, fit, {}, "no gradient noise was logged"),
             (plots.plot_gradient_noise, probed, {"variable": "noise_x"},
              "'noise_x' was not logged; logged: noise_g_sq"),
-            (plots.plot_step_time, changed(fit, sweep=fit.sweep.drop_vars("step_time")), {},
+            (plots.plot_step_time, changed(fit, sweep=fit.sweep.assign(
+                step_time=fit.sweep["step_time"] * np.nan)), {},
              "no step time is known in any run")):
         with pytest.raises(CBSDataError, match=message):
             plot(given, **options)
