@@ -141,8 +141,8 @@ def plot_front(fit: Fit, *, ax: Axes | None = None, threshold: float | None = No
     ax.fill(x, y, color=style.GREY, alpha=0.2, lw=0, zorder=1, gid="front-band")
     ax.plot(curve["samples"], curve["steps"], ls=(0, (3, 2)), color=style.GREY, lw=1.1, zorder=2)
     ax.plot(inside["samples"], inside["steps"], color=style.GREY, lw=1.8, zorder=2, gid="front")
-    chances = tried["p_on_front"].to_numpy()
-    _batches(ax, tried.assign(filled=chances >= 0.5), chances, "steps")
+    _batches(ax, tried.assign(chance=tried["p_on_front"], filled=tried["p_on_front"] >= 0.5),
+             "steps")
     ax.set(xlabel="E: samples to target", ylabel=f"S: {reading.steps_label(fit)} to target",
            title=f"Updates against samples to {reading.threshold_label(fit, level)}")
     return ax
@@ -176,18 +176,17 @@ def plot_time_cost(fit: Fit, *, ax: Axes | None = None, threshold: float | None 
     level = reading.one_threshold(fit, threshold)
     table = times_table(fit, times_of(fit))
     table = table[(table["applies_to"] == POPULATION) & (table["threshold"] == level)].assign(
-        filled=table["range"] != "extrapolated")
+        chance=table["p_fastest"], filled=table["range"] != "extrapolated")
     per_unit, unit = style.time_unit(3600 * float(table["hours"].median()))
     ax = style.new_axes(ax, (5.6, 4.2))
     ends = ["hours", "hours_lower", "hours_upper"]
-    _batches(ax, table.assign(**table[ends] * 3600 / per_unit),
-             table["p_fastest"].fillna(0.0).to_numpy(), "hours")
+    _batches(ax, table.assign(**table[ends] * 3600 / per_unit), "hours")
     ax.set(xlabel="Samples to target", ylabel=f"Time to target ({unit})",
            title=f"Time against samples to {reading.threshold_label(fit, level)}")
     return ax
 
 
-def _batches(ax: Axes, batches: pd.DataFrame, chances: np.ndarray, cost: str) -> None:
+def _batches(ax: Axes, batches: pd.DataFrame, cost: str) -> None:
     """Draw batches in the plane of samples and another cost, and name those that may be chosen.
 
     An error in S moves both costs alike, so that intervals lie along the diagonal.
@@ -205,7 +204,7 @@ def _batches(ax: Axes, batches: pd.DataFrame, chances: np.ndarray, cost: str) ->
     style.log_axis(ax, "xy", 10)
     left, right = ax.get_xlim()
     ax.set_xlim(left * (left / right) ** _MARGIN, right)
-    likely = batches.assign(chance=chances)[chances >= _NAMED].sort_values(cost)
+    likely = batches[batches["chance"] >= _NAMED].sort_values(cost)
     to_axes = ax.transData + ax.transAxes.inverted()
     at = to_axes.transform(likely[["samples", cost]].to_numpy(dtype=float).reshape(-1, 2))
     heights = marks.spread(at[:, 1] - 0.025, _LINE)

@@ -166,14 +166,13 @@ def legend_below(ax: Axes, handles: Iterable[Line2D], n_columns: int = 2) -> Non
                   ncols=n_columns, columnspacing=1.4)
 
 
-def legend_outside(ax: Axes, *, title: str | None = None, **kwargs: Any) -> None:
+def legend_outside(ax: Axes, title: str, handles: Sequence[Line2D] | None = None) -> None:
     """Put a compact legend to the right of the axes, if anything is labelled."""
-    handles, _ = ax.get_legend_handles_labels()
-    handles = kwargs.pop("handles", handles)
+    handles = handles or ax.get_legend_handles_labels()[0]
     if handles:
         ax.legend(handles=handles, title=title, loc="upper left", bbox_to_anchor=(1.01, 1.0),
                   borderaxespad=0.0, alignment="left", handlelength=1.6, labelspacing=0.35,
-                  ncols=1 if len(handles) <= 13 else 2, **kwargs)
+                  ncols=1 if len(handles) <= 13 else 2)
 
 
 def plain_number(value: float) -> str:

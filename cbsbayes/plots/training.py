@@ -119,10 +119,9 @@ def logged_noise(sweep: xr.Dataset) -> list[str]:
     CBSDataError
         If no gradient noise was logged.
     """
-    names = [str(name) for name in sweep.data_vars if str(name).startswith("noise_")]
-    rank = {name: k for k, name in enumerate(_TEXT)}
-    held = sorted((name for name in names if np.isfinite(sweep[name].values).any()),
-                  key=lambda name: (rank.get(name, len(rank)), name))
+    names = sorted(str(name) for name in sweep.data_vars if str(name).startswith("noise_"))
+    held = [name for name in dict.fromkeys([*_TEXT, *names])
+            if name in sweep and np.isfinite(sweep[name].values).any()]
     if not held:
         raise CBSDataError("no gradient noise was logged: no run has grad_noise/ metrics; "
                            "log them during training to draw this")

@@ -31,9 +31,9 @@ def level(fit):
     return middle_threshold(fit)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ax(fit):
-    return plots.plot_map(fit)
+    return plots.draw_figure(plots.plot_map, fit).axes[0]
 
 
 def test_contours_are_the_median_of_updates_and_labelled(fit, ax, level):
