@@ -15,9 +15,10 @@ from cbsbayes.decisions.decision import Decision
 from cbsbayes.decisions.time_to_target import HOURS, MONEY, TimeAnswer
 from cbsbayes.plots.gallery import all_figures
 from cbsbayes.plots.style import time_unit
-from cbsbayes.posterior.fit import versions
+from cbsbayes.posterior.fit import Fit, versions
+from cbsbayes.posterior.learning_rate import best_rates
+from cbsbayes.posterior.tidy import interval
 from cbsbayes.report.facts import Facts
-from cbsbayes.report.learning_rate import best_rate_text, rate_number
 from cbsbayes.report.page import Page, drawn, sections_of
 from cbsbayes.report.tables import Table, laid_out, on_axes
 from cbsbayes.report.text import (
@@ -29,6 +30,8 @@ from cbsbayes.report.text import (
     parse_at,
     plain,
     probability,
+    rate_number,
+    rate_text,
     sentences,
 )
 from cbsbayes.report.text import spec as layout_of
@@ -55,11 +58,21 @@ def allocate_sentences(facts: Facts, decision: Decision) -> list[str]:
         "allocate", facts=facts, decision=decision, infinity=np.inf, best=best, other=other,
         sizes=[{**row, "note": _size_note(row)} for row in sizes.to_dict("records")],
         alternatives={law: fact.estimate for law, fact in alternatives.items() if fact},
-        rate="" if best is None else best_rate_text(
+        rate="" if best is None else _best_rate(
             facts.fit, best["n_prompts"], best["n_rollouts"], decision.threshold),
         targets=_target_rows(decision), budgets=list(_best_of_budgets(decision).values()),
         rate_number=rate_number, ramp=decision.table("schedule").to_dict("records"),
         check=None if check is None else _check_facts(check))
+
+
+def _best_rate(fit: Fit, n_prompts: float, n_rollouts: float, threshold: float) -> str:
+    """Return the best learning rate at a batch; empty where the law knows none."""
+    if not fit.law.learning_rate:
+        return ""
+    draws = best_rates(fit, n_prompts, n_rollouts, threshold)
+    lower, upper = interval(draws, float(fit.settings["ci_prob"]))
+    return rate_text({"status": "identified", "median": np.median(draws), "ci_lower": lower,
+                      "ci_upper": upper})
 
 
 def _compared(splits: pd.DataFrame, facts: Facts) -> tuple[dict[Hashable, Any] | None, ...]:

@@ -204,7 +204,7 @@ class Facts:
     @cached_property
     def n_seeds(self) -> int:
         """How many seeds were used."""
-        return self.used.loc[self.used["seed"] >= 0, "seed"].nunique() if "seed" in self.used else 0
+        return self.used.loc[self.used["seed"] >= 0, "seed"].nunique()
 
     @cached_property
     def n_items(self) -> float:
@@ -223,10 +223,10 @@ class Facts:
         """The usual batch: the value of each axis that most runs had (`usual_batch`)."""
         return usual_batch(self.fit.runs)
 
-    def at_usual(self, ats: pd.Series) -> str:
-        """Return the value of ``at`` that holds the usual group size, else the first."""
-        usual = f"n_rollouts={self.batch.get('n_rollouts', 0):g}"
-        return usual if (ats.map(plain) == usual).any() else plain(ats.iloc[0])
+    @cached_property
+    def at_usual(self) -> str:
+        """The usual group size, as in the column ``at`` of tables."""
+        return f"n_rollouts={self.batch.get('n_rollouts', 0):g}"
 
     # numbers at the main target
 
@@ -275,8 +275,9 @@ class Facts:
         table = overhead_table(self.fit)
         if table.empty:
             return table
-        return table[(table["at"].map(plain) == self.at_usual(table["at"]))
-                     & np.isclose(table["threshold"], self.threshold)]
+        ats = table["at"].map(plain)
+        at = self.at_usual if self.at_usual in ats.values else ats.iloc[0]
+        return table[(ats == at) & np.isclose(table["threshold"], self.threshold)]
 
     @cached_property
     def definition(self) -> dict[Hashable, dict[Hashable, Any]]:
@@ -304,11 +305,10 @@ class Facts:
     @cached_property
     def compared(self) -> dict[str, Any] | None:
         """Each method's noise scale at the main target, on the prompt axis if it can be."""
-        usual = ("prompts", f"n_rollouts={self.batch.get('n_rollouts', 0):g}")
         here = [row for row in self.comparison if np.isclose(row["threshold"], self.threshold)
                 and row["posterior"] is not None]
-        return next((row for row in here if (row["axis"], row["at"]) == usual),
-                    here[0] if here else None)
+        usual = [row for row in here if (row["axis"], row["at"]) == ("prompts", self.at_usual)]
+        return next(iter([*usual, *here]), None)
 
     @cached_property
     def noise(self) -> pd.DataFrame | str:

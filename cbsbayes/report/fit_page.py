@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from cbsbayes.decisions.decision import splits_run
 from cbsbayes.noise.beside_fit import shown_rows
 from cbsbayes.posterior.cautions import CROSS_CHECK
 from cbsbayes.posterior.ceilings import OPTION
+from cbsbayes.posterior.learning_rate import RULES
 from cbsbayes.posterior.tidy import AVERAGE
 from cbsbayes.report.allocate import (
     allocate_notes,
@@ -26,7 +28,6 @@ from cbsbayes.report.allocate import (
     time_tables,
 )
 from cbsbayes.report.facts import Facts
-from cbsbayes.report.learning_rate import rate_sentences, rate_table_shown
 from cbsbayes.report.page import Page, PageFigure, Section, sections_of, standard_output
 from cbsbayes.report.tables import (
     MAX_ROWS,
@@ -38,14 +39,28 @@ from cbsbayes.report.tables import (
     print_table,
     shown,
 )
-from cbsbayes.report.text import estimate, paragraph, plain, quantities, sentences, spec
+from cbsbayes.report.text import (
+    RATES,
+    Estimate,
+    at_text,
+    estimate,
+    paragraph,
+    parse_at,
+    plain,
+    quantities,
+    rate_number,
+    rate_text,
+    sentences,
+    spec,
+)
 
-__all__ = ["MAP", "answer_table", "fit_page", "fit_tables", "next_lines", "print_fit"]
+__all__ = ["answer_table", "fit_page", "fit_tables", "next_lines", "print_fit"]
 
-MAP = "map"
 _DERIVED = ("cbs_samples", "E_min")  # follow from rows that are printed
 _SCALES = ("cbs_prompts", "cbs_rollouts", "B_noise", "B_prompt", "B_rollout", "S_min", "alpha")
 _JOINT = ("steps", "steps_new_run")  # of the joint table, beside the quantities
+_ALONG = ("rate_slope", "cbs_tuned", "cbs_at_rate", "apparent_exponent")
+_RULE_NAMES = dict(zip(RULES, ("constant", "square-root", "linear"), strict=True))
 _COLOURS = {"good": "green", "limited": "yellow", "failed": "red"}
 _GAP, _LABELS = 2, 24  # between columns of the terminal, and what labels need at least
 
@@ -86,18 +101,18 @@ def fit_page(
 
 
 def _card(facts: Facts) -> list[str]:
-    return [*sentences("card", facts=facts), *rate_sentences(facts)[:1]]
+    return [*sentences("card", facts=facts), *_rate_sentences(facts)[:1]]
 
 
 def _map(facts: Facts, figures: Sequence[PageFigure]) -> PageFigure | None:
     """Return the map at the main target, with those at the other targets to choose from."""
     known = {figure.slug: figure for figure in figures}
-    if MAP not in known:
+    if "map" not in known:
         return None
     main = plain(facts.threshold)
-    maps = {plain(t): known.get(f"{MAP}_at_{t:g}") for t in facts.thresholds} | {main: known[MAP]}
+    maps = {plain(t): known.get(f"map_at_{t:g}") for t in facts.thresholds} | {main: known["map"]}
     choices = {name: figure for name, figure in maps.items() if figure and figure.svg}
-    return replace(known[MAP], choices=choices if len(choices) > 1 else {}, chosen=main)
+    return replace(known["map"], choices=choices if len(choices) > 1 else {}, chosen=main)
 
 
 def _decisions(facts: Facts) -> dict[str, list[str]]:
@@ -106,7 +121,7 @@ def _decisions(facts: Facts) -> dict[str, list[str]]:
     splits = [] if isinstance(decision, str) else [
         *allocate_sentences(facts, decision), *allocate_notes(facts, decision)]
     clock = [] if isinstance(times, str) else [*time_sentences(facts, times), *time_notes(times)]
-    return {"splits": splits, "times": clock, "learning-rate": rate_sentences(facts)}
+    return {"splits": splits, "times": clock, "learning-rate": _rate_sentences(facts)}
 
 
 def fit_tables(facts: Facts) -> dict[str, Table | None]:
@@ -128,7 +143,7 @@ def fit_tables(facts: Facts) -> dict[str, Table | None]:
     return {
         "answer": answer_table(facts), "spread": answer_table(facts, MAX_ROWS),
         **({} if isinstance(decision, str) else allocate_tables(decision)),
-        "learning_rate": rate_table_shown(facts),
+        "learning_rate": _rate_table(facts),
         "comparison": laid_out("comparison", facts.comparison),
         "truth": laid_out("truth", _truth(facts), **context),
         "left_out": laid_out("left_out", fit.runs[~fit.runs["used"].astype(bool)]),
@@ -204,6 +219,56 @@ def _truth(facts: Facts) -> list[dict[str, object]]:
         if np.isfinite(truth) and fact is not None:
             found.append({"quantity": name, "truth": truth, "estimate": fact.estimate})
     return found
+
+
+def _rate_rows(facts: Facts) -> pd.DataFrame:
+    """Return the rows at the main target, with ``place`` and ``value`` as text."""
+    here = facts.rates[np.isclose(facts.rates["threshold"], facts.threshold)]
+    records = here.to_dict("records")
+    values: Any = [Estimate(rate_text(row)) if row["quantity"] in RATES else estimate(row)
+                   for row in records]
+    return here.assign(place=[at_text(row["at"]) for row in records], value=values)
+
+
+def _rate_table(facts: Facts) -> Table | None:
+    """Return the table of the page: the best rate at every batch, and what holds along it."""
+    rows = _rate_rows(facts)
+    kept = rows[rows["quantity"].isin(("best_rate", "steps_at_best", *_ALONG))]
+    return laid_out("learning_rate", kept, target=facts.target, interval=facts.interval)
+
+
+def _rate_sentences(facts: Facts) -> list[str]:
+    """Return the answer in sentences; none where the law knows no learning rate."""
+    if not facts.fit.law.learning_rate:
+        return []
+    rows = _rate_rows(facts)
+    held = facts.at_usual if "n_rollouts" in facts.batch else ""
+    line = rows[rows["at"].map(lambda at: held in at or not parse_at(at))]
+    best = _best_rate_row(facts, rows, line)
+    costs = [] if best is None else rows[
+        (rows["quantity"] == "rate_cost")
+        & rows["at"].str.startswith(f"{best['at']},")].to_dict("records")
+    rules = line[line["quantity"] == "p_rule"].sort_values("median").to_dict("records")
+    named = {quantity: line[line["quantity"] == quantity].to_dict("records")[:MAX_ROWS]
+             for quantity in _ALONG}
+    stable = line[line["quantity"] == "largest_stable_rate"].to_dict("records")
+    return sentences(
+        "learning_rate", facts=facts, best=best, costs=costs, named=named, stable=stable,
+        rule=_RULE_NAMES[parse_at(rules[-1]["at"])["rule"]] if rules else "",
+        p_rule=rules[-1]["median"] if rules else np.nan,
+        rate=lambda row: rate_number(float(parse_at(row["at"])["learning_rate"])))
+
+
+def _best_rate_row(
+    facts: Facts, rows: pd.DataFrame, line: pd.DataFrame
+) -> dict[Hashable, Any] | None:
+    """Return the best rate at the batch advised, else at the middle one of the usual line."""
+    axes = facts.advice.axes if facts.advice else None
+    at = "" if axes is None else f"n_prompts={axes[0]:g},n_rollouts={axes[1]:g}"
+    advised = rows[(rows["quantity"] == "best_rate") & (rows["at"] == at)]
+    usual = line[line["quantity"] == "best_rate"]
+    found = advised if len(advised) else usual.iloc[len(usual) // 2:][:1]
+    return found.to_dict("records")[0] if len(found) else None
 
 
 def next_lines(facts: Facts, folder: Path, source: Path | None = None) -> list[str]:

@@ -29,16 +29,18 @@ from cbsbayes.posterior.tidy import masked
 from cbsbayes.report.allocate import SETTINGS
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.folder import finite
-from cbsbayes.report.learning_rate import RATES, rate_number, rate_text
 from cbsbayes.report.page import Page, PageFigure, sections_of
 from cbsbayes.report.tables import Table, laid_out, on_axes
 from cbsbayes.report.text import (
+    RATES,
     at_text,
     estimate,
     interval,
     paragraph,
     plain,
     quantity_label,
+    rate_number,
+    rate_text,
     sentences,
     spec,
 )

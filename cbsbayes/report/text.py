@@ -29,10 +29,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from cbsbayes.errors import one_line
 from cbsbayes.models.laws import Law
 
-__all__ = ["MISSING", "NO_BREAK", "Estimate", "at_text", "batch_text", "bound", "count",
+__all__ = ["MISSING", "NO_BREAK", "RATES", "Estimate", "at_text", "batch_text", "bound", "count",
            "doubled_text", "environment", "estimate", "formula", "interval", "number", "paragraph",
            "parse_at", "percent", "place_text", "plain", "plus_minus", "probability", "quantities",
-           "quantity_label", "row_label", "section_text", "sentences", "short", "spec"]
+           "quantity_label", "rate_number", "rate_text", "row_label", "section_text", "sentences",
+           "short", "spec"]
 
 MINUS, INFINITY = "\N{MINUS SIGN}", "\N{INFINITY}"
 NO_BREAK, EN_DASH, MISSING = "\N{NO-BREAK SPACE}", "\N{EN DASH}", "\N{EM DASH}"
@@ -43,6 +44,8 @@ _STATUSES = ("identified", "upper_bound", "lower_bound", "not_identified")
 _AT = {"n_prompts": "{} prompts", "n_rollouts": "{} rollouts", "total_batch": "batch {}",
        "axis": "along {}", "learning_rate": "learning rate {}"}
 _DOUBLED = {"gain_prompts": "n_prompts", "gain_rollouts": "n_rollouts", "gain_total": "total_batch"}
+RATES = ("best_rate", "largest_stable_rate")
+"""Quantities that are learning rates."""
 
 type Row = Mapping[Any, Any] | pd.Series
 
@@ -205,6 +208,31 @@ def _status(median: float, lower: float, upper: float) -> str:
     if median == math.inf or (math.isfinite(lower) and not math.isfinite(upper)):
         return "lower_bound"
     return "upper_bound" if math.isfinite(upper) and not math.isfinite(lower) else ""
+
+
+def rate_number(rate: float) -> str:
+    """Return a learning rate as its papers write it.
+
+    Examples
+    --------
+    >>> rate_number(0.00019), rate_number(2e-4)
+    ('1.9e-4', '2e-4')
+    """
+    mantissa, exponent = f"{rate:.1e}".split("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+
+
+def rate_text(row: Row) -> str:
+    """Return a learning rate with its interval, too small for a number of decimals."""
+    if row["status"] == "identified":
+        median, *ends = (row[name] for name in ("median", "ci_lower", "ci_upper"))
+        known = f" ({' to '.join(map(rate_number, ends))})" if np.isfinite(ends).all() else ""
+        return rate_number(median) + known
+    upper = row["status"] == "upper_bound"
+    limit = row["ci_upper" if upper else "ci_lower"]
+    if row["status"] == "not_identified" or not np.isfinite(limit):
+        return "not identified"
+    return f"{bound(1.0, upper=upper)[0]} {rate_number(limit)}"
 
 
 def plain(value: object) -> str:
