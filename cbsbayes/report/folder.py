@@ -6,7 +6,6 @@ Nothing is computed here.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.selection import runs_table
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.fit_page import fit_page, next_lines
-from cbsbayes.report.page import IndexEntry, PageFigure, drawn, render_index, write_page
+from cbsbayes.report.page import PageFigure, drawn, render_index, write_page
 from cbsbayes.report.text import paragraph, sentences
 from cbsbayes.sweep.files import write_csv, write_whole
 from cbsbayes.sweep.groups import of_group
@@ -157,10 +156,10 @@ def write_groups(
               *({"group": group, "not_fitted": reason} for group, reason in refused.items())]
     write_whole(folder / "fit.json",
                 json.dumps({"groups": groups}, indent=2, allow_nan=False) + "\n")
-    entries = [IndexEntry(facts.fit.group, f"{place.name}/index.html",
-                          paragraph("critical", facts=facts), facts.fit.verdict["level"])
-               for place, facts in done.items()]
-    entries += [IndexEntry(group, "", reason, "") for group, reason in refused.items()]
+    entries = [{"group": facts.fit.group, "href": f"{place.name}/index.html",
+                "headline": paragraph("critical", facts=facts),
+                "level": facts.fit.verdict["level"]} for place, facts in done.items()]
+    entries += [{"group": group, "headline": reason} for group, reason in refused.items()]
     write_whole(folder / "index.html", render_index(entries))
 
 
@@ -180,11 +179,7 @@ def fit_summary(facts: Facts) -> dict[str, Any]:
 
 def finite(value: Any) -> Any:
     """Return nested values with None for numbers that are not finite: JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: finite(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.loads(json.dumps(value), parse_constant=lambda name: None)
 
 
 def draw_figures(fit: Fit, folder: Path, which: str, **options: Any) -> list[PageFigure]:

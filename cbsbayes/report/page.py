@@ -15,7 +15,8 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from fnmatch import fnmatchcase
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,8 @@ from cbsbayes.report.tables import (
 from cbsbayes.report.text import formula, plain, section_text, spec
 from cbsbayes.sweep.files import write_csv, write_whole
 
-__all__ = ["IndexEntry", "Page", "PageFigure", "Section", "drawn", "page_tables", "print_answer",
-           "render_index", "render_page", "sections_of", "standard_output", "write_page"]
+__all__ = ["Page", "PageFigure", "Section", "drawn", "page_tables", "print_answer", "render_index",
+           "render_page", "sections_of", "standard_output", "write_page"]
 
 _WIDTH = 80  # where output is no terminal
 _SAFE = " !$*+,-./:;=?[]^_`{|}~"  # of a data address, in an attribute too
@@ -115,12 +116,6 @@ class Section:
     kind: str = ""
     closed: bool = False
 
-    @property
-    def empty(self) -> bool:
-        """Whether nothing stands in it."""
-        return not any((self.intro, self.sentences, self.tables, self.folded, self.figures,
-                        self.lines))
-
 
 @dataclass(frozen=True)
 class Page:
@@ -178,29 +173,6 @@ class Page:
     map: PageFigure | None = None
 
 
-@dataclass(frozen=True)
-class IndexEntry:
-    """One group's report in the list of reports.
-
-    Attributes
-    ----------
-    group : str
-        The group's label.
-    href : str
-        Path of its page relative to the index, with forward slashes; empty where it could not
-        be fitted.
-    headline : str
-        Its answer in one sentence, or why it could not be fitted.
-    level : str
-        ``good``, ``limited`` or ``failed``, of its verdict; empty where it was not fitted.
-    """
-
-    group: str
-    href: str
-    headline: str
-    level: str
-
-
 def sections_of(
     command: str, tables: Mapping[str, Table | None], figures: Iterable[PageFigure] = (),
     notes: Mapping[str, Sequence[str]] | None = None,
@@ -231,16 +203,18 @@ def sections_of(
         folded = {name: table for name, table in known.items() if name not in top
                   and _is_one_of(name.partition("_at_")[0], part.get("folded", []))}
         intro, own = section_text(slug, **context)
-        found.append(Section(
-            slug, part["title"], intro, [*own, *(notes or {}).get(slug, [])], top, folded,
-            [figure for figure in drawn if figure.slug in part.get("figures", [])],
-            (lines or {}).get(slug, []), part.get("kind", ""), part.get("closed", False)))
-    return [section for section in found if not section.empty]
+        content: dict[str, Any] = {
+            "intro": intro, "sentences": [*own, *(notes or {}).get(slug, [])], "tables": top,
+            "folded": folded, "lines": (lines or {}).get(slug, []),
+            "figures": [figure for figure in drawn if figure.slug in part.get("figures", [])]}
+        if any(content.values()):
+            found.append(Section(slug, part["title"], **content, kind=part.get("kind", ""),
+                                 closed=part.get("closed", False)))
+    return found
 
 
 def _is_one_of(name: str, wanted: Sequence[str]) -> bool:
-    """Whether a table is wanted; a name that ends with _ stands for all that begin so."""
-    return any(name == one or (one.endswith("_") and name.startswith(one)) for one in wanted)
+    return any(fnmatchcase(name, pattern) for pattern in wanted)
 
 
 def drawn(
@@ -308,23 +282,28 @@ def write_page(
         write_csv(folder / f"tables/{name}.csv", text_frame(table))
         write_whole(folder / f"tables/{name}.tex", latex_table(table, name))
     write_whole(folder / "paper.txt", page.paper + "\n")
-    write_whole(folder / "paper.tex", _paper_tex(page.paper, list(page.laws)) + "\n")
+    write_whole(folder / "paper.tex", _paper_tex(page.paper, page.laws) + "\n")
     return write_whole(folder / "index.html", render_page(page))
 
 
-def render_index(entries: Iterable[IndexEntry]) -> str:
-    """Return a short page that lists the reports of several groups."""
-    listed = [(entry, f"./{quote(entry.href)}") for entry in entries]  # "./": never a scheme
-    return _render("index.html.j2", entries=listed)
+def render_index(entries: Sequence[Mapping[str, str]]) -> str:
+    """Return a short page that lists the reports of several groups.
+
+    Parameters
+    ----------
+    entries : sequence of mapping
+        Of every group its label ``group``; its ``headline``, the answer in one sentence or why it
+        could not be fitted; and where it was fitted the ``href`` of its page relative to the index,
+        with forward slashes, and the ``level`` of its verdict.
+    """
+    return _render("index.html.j2", entries=entries)
 
 
 def _paper_tex(text: str, laws: Sequence[Law]) -> str:
     """Return a paragraph as LaTeX, the formulas of laws as mathematics."""
-    for k, law in enumerate(laws):
-        if formula(law) in text:
-            parts = [_paper_tex(part, laws[k + 1:]) for part in text.split(formula(law))]
-            return latex_formula(law).join(parts)
-    return latex_text(text)
+    found = {formula(law): latex_formula(law) for law in laws}
+    parts = re.split(f"({'|'.join(map(re.escape, found))})", text) if found else [text]
+    return "".join(found.get(part) or latex_text(part) for part in parts)
 
 
 def _made(page: Page) -> Table:
@@ -342,12 +321,9 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("cbsbayes.report", "templates"), autoescape=True,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"data_uri": _data_uri, "view_box": _view_box, "visible": plain}
+    environment.filters |= {"quoted": partial(quote, safe=_SAFE), "view_box": _view_box,
+                            "visible": plain}
     return environment
-
-
-def _data_uri(svg: bytes) -> str:
-    return f"data:image/svg+xml,{quote(svg, safe=_SAFE)}"
 
 
 def _view_box(svg: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,19 +62,17 @@ def log_fit(facts: Facts, folder: Path, project: tuple[str, str]) -> None:
             run.summary.update(known)
             run.log({f"tables/{name}": wandb.Table(dataframe=table_of(facts.fit, name))
                      for name in TABLES})
-            run.log({f"figures/{name}": image for name, image in _images(wandb, facts)})
+            run.log(_images(wandb, facts))
             run.log({"page": wandb.Html((folder / "index.html").read_text("utf-8"))})
     except wandb.errors.Error as error:
         raise CBSDataError(f"the fit is written to {folder}, but wandb refused its run: "
                            f"{one_line(str(error))}") from None
 
 
-def _images(wandb: Any, facts: Facts) -> list[tuple[str, Any]]:
-    images = []
+def _images(wandb: Any, facts: Facts) -> dict[str, Any]:
+    images = {}
     for item in page_figures(facts.fit, threshold=facts.threshold,
                              advice=facts.advice.axes if facts.advice else None):
-        try:
-            images.append((item.slug, wandb.Image(item.draw(), caption=item.title)))
-        except CBSDataError:  # the page says why this fit has no such figure
-            continue
+        with suppress(CBSDataError):  # the page says why this fit has no such figure
+            images[f"figures/{item.slug}"] = wandb.Image(item.draw(), caption=item.title)
     return images

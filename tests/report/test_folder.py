@@ -15,11 +15,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.plots import gallery
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.report.facts import Facts
-from cbsbayes.report.folder import (
-    draw_figures,
-    fit_summary,
-    write_fit,
-)
+from cbsbayes.report.folder import draw_figures, fit_summary, write_fit
 
 FILES = ["averaged.csv", "cbs.csv", "comparison.csv", "figures", "fit.json", "fit.nc", "index.html",
          "manifest.json", "overhead.csv", "paper.tex", "paper.txt", "runs.csv", "tables"]

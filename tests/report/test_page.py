@@ -11,14 +11,7 @@ from page_fixture import stand_in_page, stand_in_table, svg
 from page_reader import Page, check_command_page
 
 from cbsbayes.models.laws import get_law
-from cbsbayes.report.page import (
-    IndexEntry,
-    PageFigure,
-    Section,
-    render_index,
-    render_page,
-    write_page,
-)
+from cbsbayes.report.page import PageFigure, Section, render_index, render_page, write_page
 from cbsbayes.report.text import formula
 
 HOSTILE = ["<script>alert(1)</script>", "a/b", "x\ny", "{{7*7}}", "{% raw %}", "\"><img src=x>",
@@ -96,9 +89,10 @@ def test_formulas_of_laws_are_mathematics(tmp_path):
 
 
 def test_the_index_lists_every_group():
-    entries = [IndexEntry("qwen · gsm8k", "qwen-gsm8k/index.html", "It is 73 prompts.", "good"),
-               *(IndexEntry(name, name, name, "failed") for name in HOSTILE),
-               IndexEntry("small", "", "too few batch sizes", "")]
+    entries = [{"group": "qwen · gsm8k", "href": "qwen-gsm8k/index.html", "level": "good",
+                "headline": "It is 73 prompts."},
+               *({"group": name, "href": name, "headline": name, "level": "failed"}
+                 for name in HOSTILE), {"group": "small", "headline": "too few batch sizes"}]
     read = Page(render_index(entries))
     links = [a for a in read.addresses if not a.startswith("data:")]
     assert links[0] == "./qwen-gsm8k/index.html"

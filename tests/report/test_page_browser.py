@@ -12,7 +12,7 @@ from chromium import Chromium, find_chromium
 from matplotlib.image import imread
 from page_fixture import stand_in_page, svg
 
-from cbsbayes.report.page import IndexEntry, PageFigure, render_index, write_page
+from cbsbayes.report.page import PageFigure, render_index, write_page
 
 pytestmark = pytest.mark.browser
 LONG = "cbs_p1_" + "verylongmodelname" * 12 + "_np64_n8"
@@ -117,8 +117,9 @@ def _corner(picture):
 def test_the_index_opens_without_faults(browser, tmp_path):
     path = tmp_path / "index.html"
     path.write_text(render_index([
-        IndexEntry(LONG, "a/index.html", LONG, "good"),
-        IndexEntry("<b>x", "b c/index.html", "It is 73 prompts.", "failed")]), encoding="utf-8")
+        {"group": LONG, "href": "a/index.html", "headline": LONG, "level": "good"},
+        {"group": "<b>x", "href": "b c/index.html", "headline": "It is 73 prompts.",
+         "level": "failed"}]), encoding="utf-8")
     seen = browser.visit(path, width=360)
     assert (seen.errors, seen.outside(path.as_uri()), seen.overflowing) == ([], [], [])
 
