@@ -18,8 +18,7 @@ def table(quantity, ats):
     return pd.DataFrame([{"quantity": quantity, "at": at} for at in ats])
 
 
-def test_one_target_and_one_batch(fit):
-    facts = Facts(fit)
+def test_one_target_and_one_batch(fit, facts):
     assert facts.threshold == middle_threshold(fit)
     assert facts.batch == usual_batch(fit.runs)
     assert facts.target == f"accuracy {facts.threshold:g} on simulated/accuracy"
@@ -42,8 +41,7 @@ def test_the_usual_batch_of_a_whole_grid_is_in_its_middle():
     assert usual_batch(runs) == {"n_prompts": 16, "n_rollouts": 4, "total_batch": 128}
 
 
-def test_gains_are_at_the_usual_batch_and_say_what_is_saved(fit):
-    facts = Facts(fit)
+def test_gains_are_at_the_usual_batch_and_say_what_is_saved(fit, facts):
     prompts, rollouts = facts.gains
     held = f"at {facts.batch['n_rollouts']:g} rollouts"
     assert prompts.doubled.endswith(held)
@@ -52,8 +50,7 @@ def test_gains_are_at_the_usual_batch_and_say_what_is_saved(fit):
     assert rollouts.quantity == "gain_rollouts"
 
 
-def test_the_critical_batch_and_its_alternatives(fit):
-    facts = Facts(fit)
+def test_the_critical_batch_and_its_alternatives(facts):
     assert facts.critical.quantity == "cbs_prompts"
     assert facts.critical.place == f"{facts.batch['n_rollouts']:g} rollouts"
     assert facts.exponent_one.quantity == "cbs_prompts"
@@ -63,8 +60,7 @@ def test_the_critical_batch_and_its_alternatives(fit):
     assert {"linear_20", "doubling_10"} <= facts.definition.keys()
 
 
-def test_without_step_times_the_best_split_is_advised(fit):
-    facts = Facts(fit)
+def test_without_step_times_the_best_split_is_advised(facts):
     assert isinstance(facts.times, str)
     splits = facts.decision.tables["splits"]
     best = splits[splits["chosen"]].iloc[0]
@@ -75,9 +71,8 @@ def test_without_step_times_the_best_split_is_advised(fit):
     assert card[1].startswith("Next best ")
 
 
-def test_a_budget_bounds_the_samples_of_the_batch_advised(fit):
-    free = Facts(fit)
-    bounded = Facts(fit, budget=0.999 * free.decision.tables["front"]["samples"].median())
+def test_a_budget_bounds_the_samples_of_the_batch_advised(fit, facts):
+    bounded = Facts(fit, budget=0.999 * facts.decision.tables["front"]["samples"].median())
     front = bounded.candidates
     assert front.loc[front["steps"].idxmin(), "samples"] > bounded.budget
     assert float(bounded.advice.samples.replace(",", "")) <= 1.01 * bounded.budget
@@ -86,7 +81,7 @@ def test_a_budget_bounds_the_samples_of_the_batch_advised(fit):
     assert "No batch tried takes at most 1 samples; the least is" in paragraph(
         "card_note", facts=nothing)
     assert "Target: the middle one of those fitted (--target); budget: none" in paragraph(
-        "card_note", facts=free)
+        "card_note", facts=facts)
     with pytest.raises(CBSDataError, match="the budget is 0 samples; valid: a positive number"):
         Facts(fit, budget=0.0)
 

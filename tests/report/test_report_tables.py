@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from cbsbayes.models.laws import LAWS
-from cbsbayes.report.facts import Facts
 from cbsbayes.report.fit_page import answer_table, fit_tables
 from cbsbayes.report.tables import (
     MAX_ROWS,
@@ -57,11 +56,6 @@ def unescaped(tex):
     """Return the special characters of a cell's text that stand bare, outside mathematics."""
     text = re.sub(r"\\[a-zA-Z]+(\{\})?|\\[{}$&#_%]", "", tex)
     return set(re.sub(r"\$[^$]*\$", "", text)) & set("\\$&#_%^{}")
-
-
-@pytest.fixture(scope="module")
-def facts(fit):
-    return Facts(fit)
 
 
 @pytest.fixture(scope="module")
