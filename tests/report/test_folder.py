@@ -119,18 +119,20 @@ def test_figures_can_be_chosen(fit, tmp_path, monkeypatch, which, kinds):
     assert ("laws" in {path.stem for path in files}) == (which in ("all", "pdf"))
 
 
-def test_an_earlier_fit_in_the_folder_is_replaced_cleanly(written, fit, tmp_path):
-    with few_figures(3):
-        write_fit(fit, tmp_path)
-    (tmp_path / "figures" / "notes.txt").write_text("the user's")
+def test_a_fit_is_written_in_stages_and_replaces_an_earlier_one_cleanly(written, fit, tmp_path):
+    folder, said = tmp_path / "new" / "folder", []
+    with few_figures(2):
+        write_fit(fit, folder, stage=said.append)
+    assert said == ["writing fit.nc", "writing tables", "drawing figures", "writing the page"]
+    (folder / "figures" / "notes.txt").write_text("the user's")
     with few_figures():
-        write_fit(fit, tmp_path)
-    assert listing(tmp_path) == FILES
-    drawn = listing(tmp_path / "figures")
+        write_fit(fit, folder)
+    assert listing(folder) == FILES
+    drawn = listing(folder / "figures")
     assert "notes.txt" in drawn
     assert len(drawn) == 2
     for name in ("cbs.csv", "comparison.csv", "runs.csv", "fit.json", "fit.nc"):
-        assert (tmp_path / name).read_bytes() == (written / name).read_bytes()
+        assert (folder / name).read_bytes() == (written / name).read_bytes()
 
 
 def test_a_figure_without_data_says_why_and_leaves_no_file(fit, tmp_path, monkeypatch):
@@ -143,13 +145,6 @@ def test_a_figure_without_data_says_why_and_leaves_no_file(fit, tmp_path, monkey
     write_fit(fit, tmp_path)
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {first.slug}
     assert "no step times were logged" in (tmp_path / "index.html").read_text()
-
-
-def test_stages_are_told_in_order(fit, tmp_path):
-    said = []
-    with few_figures(0):
-        write_fit(fit, tmp_path / "new" / "folder", stage=said.append)
-    assert said == ["writing fit.nc", "writing tables", "drawing figures", "writing the page"]
 
 
 def test_a_disk_that_refuses_is_one_line_with_the_folder(fit, tmp_path, monkeypatch):
