@@ -170,11 +170,11 @@ class Fit:
         Raises
         ------
         CBSDataError
-            If `cbsbayes.baselines.with_comparison` has not been applied to this fit.
+            If `cbsbayes.baselines.table.with_comparison` has not been applied.
         """
         if "table_comparison" not in self.tree.attrs:
             raise CBSDataError("this fit is not compared with least squares yet; use "
-                               "cbsbayes.baselines.with_comparison(fit)")
+                               "cbsbayes.baselines.table.with_comparison(fit)")
         return self._table("comparison")
 
     def summary(self, threshold: float | None = None) -> pd.DataFrame:

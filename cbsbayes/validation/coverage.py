@@ -34,8 +34,13 @@ import pandas as pd
 import xarray as xr
 from scipy.special import ndtri
 
-from cbsbayes.baselines.least_squares import fit_raw_law
-from cbsbayes.baselines.log_space import LogFit, fit_log_law, interval_midpoints, inverse_batches
+from cbsbayes.baselines.least_squares import (
+    LogFit,
+    fit_log_law,
+    fit_raw_law,
+    interval_midpoints,
+    inverse_batches,
+)
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.crossings.thresholds import batch_labels
 from cbsbayes.errors import CBSDataError

@@ -1,24 +1,33 @@
-"""Both fits on each axis that was varied, and the posterior's row beside them."""
+"""Both fits on each axis that was varied, the posterior's row beside them, and known defects.
+
+The defects are those of the notebook that this package grew from, as far as they concern S and its
+fit: where the fault is that of least squares as commonly done, `least_squares` shows it and the
+rest of the package does not.
+"""
 
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from cbsbayes.baselines.least_squares import least_squares
-from cbsbayes.baselines.log_space import log_least_squares
+from cbsbayes.baselines.least_squares import interval_midpoints
 from cbsbayes.baselines.table import (
     COMPARISON_COLUMNS,
     comparison_table,
     fit_baselines,
+    least_squares,
+    log_least_squares,
     with_comparison,
 )
-from cbsbayes.crossings.intervals import find_crossings
+from cbsbayes.crossings.intervals import INTERVAL, find_crossings
 from cbsbayes.errors import CBSDataError
+from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.posterior.fit import Fit
+from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.sweep.dataset import new_sweep
 
@@ -27,11 +36,14 @@ PROMPTS = np.array([16, 32, 64, 128, 256, 512, 128, 128, 128, 128, 32, 64, 256, 
 ROLLOUTS = np.array([8, 8, 8, 8, 8, 8, 2, 4, 16, 32, 32, 16, 4, 2])
 
 
+def fits_of(ds, *thresholds, n_bootstrap=5, **options):
+    crossings = find_crossings(ds, thresholds)
+    return fit_baselines(ds, crossings, thresholds, n_bootstrap=n_bootstrap, **options)
+
+
 @pytest.fixture(scope="module")
 def baselines():
-    ds = simulate_sweep("p1+p2b", seeds=1, random_seed=3)
-    crossings = find_crossings(ds, THRESHOLDS)
-    return fit_baselines(ds, crossings, THRESHOLDS, n_bootstrap=20)
+    return fits_of(simulate_sweep("p1+p2b", seeds=1, random_seed=3), *THRESHOLDS)
 
 
 def cbs(law, rows):
@@ -122,25 +134,23 @@ def two_axes():
 
 @pytest.fixture(scope="module")
 def fitted(two_axes):
-    fits = fit_baselines(two_axes, find_crossings(two_axes, [0.6]), [0.6])
-    return fits.set_index(["axis", "at", "method"])
+    return fits_of(two_axes, 0.6).set_index(["axis", "at", "method"])
 
 
 def test_every_axis_is_fitted_in_its_own_unit(fitted):
-    table = fitted
-    assert set(table.index.droplevel("method")) == {
+    assert set(fitted.index.droplevel("method")) == {
         ("total", ""), ("prompts", "n_rollouts=2"), ("prompts", "n_rollouts=8"),
         ("rollouts", "n_prompts=128")}
-    log = table.loc["prompts", "n_rollouts=8", "log_least_squares"]
+    log = fitted.loc["prompts", "n_rollouts=8", "log_least_squares"]
     assert log["B_noise"] == pytest.approx(60 + 500 / 7, rel=1e-3)
     assert log["S_min"] == pytest.approx(40, rel=1e-3)
-    raw = table.loc["prompts", "n_rollouts=8", "least_squares"]
+    raw = fitted.loc["prompts", "n_rollouts=8", "least_squares"]
     assert raw["S_min"] == pytest.approx(40 * 1.05, rel=1e-3)
     assert raw["B_noise"] == pytest.approx(60 + 500 / 7, rel=1e-3)
-    assert table.loc["rollouts", "n_prompts=128", "log_least_squares"]["B_noise"] < 8
-    assert (table["n_runs_used"] + table["n_runs_dropped"]).to_dict() == {
+    assert fitted.loc["rollouts", "n_prompts=128", "log_least_squares"]["B_noise"] < 8
+    assert (fitted["n_runs_used"] + fitted["n_runs_dropped"]).to_dict() == {
         key: {"total": 16, "n_rollouts=2": 3, "n_rollouts=8": 6, "n_prompts=128": 6}[
-            key[1] or key[0]] for key in table.index}
+            key[1] or key[0]] for key in fitted.index}
 
 
 def test_groups_of_one_stay_with_the_practice_and_leave_the_log_fit(two_axes, fitted):
@@ -148,7 +158,7 @@ def test_groups_of_one_stay_with_the_practice_and_leave_the_log_fit(two_axes, fi
     assert used[["total", "rollouts"]].to_dict() == {
         ("total", "least_squares"): 15, ("total", "log_least_squares"): 14,
         ("rollouts", "least_squares"): 6, ("rollouts", "log_least_squares"): 5}
-    plain = fit_baselines(two_axes, find_crossings(two_axes, [0.6]), [0.6], group_baseline=False)
+    plain = fits_of(two_axes, 0.6, group_baseline=False)
     assert plain.loc[plain["axis"] == "rollouts", "n_runs_used"].tolist() == [6, 6]
 
 
@@ -160,7 +170,7 @@ def test_too_few_crossings_give_a_row_without_numbers(fitted):
 
 def test_runs_left_out_of_the_crossings_count_as_dropped(two_axes):
     crossings = find_crossings(two_axes, [0.6]).isel(run=slice(2, None))
-    log = fit_baselines(two_axes, crossings, [0.6]).query(
+    log = fit_baselines(two_axes, crossings, [0.6], n_bootstrap=5).query(
         "axis == 'total' and method == 'log_least_squares'")
     assert log[["n_runs_used", "n_runs_dropped"]].to_numpy().tolist() == [[12, 4]]
 
@@ -171,7 +181,7 @@ def test_one_axis_data_have_the_total_axis_only():
     runs = {"run": [f"b{b:g}" for b in batch], "total_batch": batch}
     ds = new_sweep(runs, steps_lower=steps[:, None], steps_upper=steps[:, None], threshold=[3.2],
                    direction="decreasing")
-    fits = fit_baselines(ds, find_crossings(ds, [3.2]), [3.2])
+    fits = fits_of(ds, 3.2)
     power = cbs("power", [(3.2, name, "", v, v / 2, v * 2) for name, v in [
         ("B_noise", 700.0), ("cbs_samples", 750.0), ("S_min", 30.0)]])
     table = comparison_table(fits, power, None, "g", n_runs=6)
@@ -186,8 +196,8 @@ def test_only_the_practice_depends_on_the_unit_of_steps(public_data):
     cells = json.loads((public_data / "mlperf_rcp" / "dlrm_2.1.0.json").read_text()).values()
     batch = np.concatenate([np.full(len(c["Epochs to converge"]), c["BS"]) for c in cells])
     steps = np.concatenate([c["Epochs to converge"] for c in cells]) / batch
-    raw, log = ([fit(batch, steps * unit).B_noise for unit in (1, 1e9)]
-                for fit in (least_squares, log_least_squares))
+    raw = [least_squares(batch, steps * unit).B_noise for unit in (1, 1e9)]
+    log = [log_least_squares(batch, steps * unit, n_bootstrap=1).B_noise for unit in (1, 1e9)]
     assert raw[1] / raw[0] > 3
     assert log[1] == pytest.approx(log[0], rel=1e-6)
 
@@ -206,6 +216,7 @@ def test_log_fit_refuses_where_nearly_all_crossed_before_the_first_evaluation(pu
     assert np.isnan(fits.loc["log_least_squares", "B_noise"])
 
 
+@cache
 def _tiny_fits(public_data, every, threshold):
     table = pd.read_parquet(public_data / "tiny_grpo" / "curves.parquet")
     table = table[(table["phase"] == "p1") & (table["step"] % every == 0)]
@@ -213,7 +224,7 @@ def _tiny_fits(public_data, every, threshold):
     runs = table.groupby("run")[["n_prompts", "n_rollouts"]].first().reset_index()
     ds = new_sweep(runs, accuracy=wide.loc[runs["run"]].to_numpy()[:, None],
                    step=wide.columns.to_numpy(), metric=["tiny_add"])
-    fits = fit_baselines(ds, find_crossings(ds, [threshold]), [threshold])
+    fits = fits_of(ds, threshold)
     return fits[fits["axis"] == "prompts"].set_index("method")
 
 
@@ -231,5 +242,114 @@ def test_a_fit_is_compared_with_all_usable_runs(fit, sweep):
     np.testing.assert_equal(total.loc["posterior", "B_noise"].to_numpy(), theirs.to_numpy())
     bare = fit.tree.copy()
     del bare.attrs["table_comparison"]
-    with pytest.raises(CBSDataError, match=r"use cbsbayes\.baselines\.with_comparison"):
+    with pytest.raises(CBSDataError, match=r"use cbsbayes\.baselines\.table\.with_compar"):
         _ = Fit(bare).comparison
+
+
+# Defects of the notebook ------------------------------------------------------------------
+
+
+STAIRS = np.array([32, 64, 128, 256, 512, 1024])
+QUICK = SamplerSettings(draws=500, tune=500, chains=2)
+
+
+def accuracy(steps, batch):
+    """Return a noise-free curve that reaches 0.65 after 58 (1 + 400/B) updates."""
+    return 0.60 - 0.15 * np.expm1(-np.asarray(steps, dtype=float) / (1 + 400 / batch) / 143.0)
+
+
+def true_steps(threshold, batch):
+    return -143.0 * np.log1p(-(threshold - 0.60) / 0.15) * (1 + 400 / np.asarray(batch))
+
+
+def exact_sweep(*, every=25):
+    steps = np.arange(0, 601, every)
+    return curves_sweep([accuracy(steps, 8 * p) for p in STAIRS], STAIRS, step=steps)
+
+
+def curves_sweep(curves, n_prompts, **named):
+    runs = {"run": [f"r{i}" for i in range(len(curves))], "n_prompts": n_prompts, "n_rollouts": 8}
+    return new_sweep(runs, accuracy=np.asarray(curves)[:, None], metric=["gsm8k"], **named)
+
+
+def b_noise_of(ds, threshold, method):
+    return fits_of(ds, threshold).query("axis == 'total' and method == @method")["B_noise"].iloc[0]
+
+
+def test_the_evaluation_grid_does_not_round_s_up():
+    ds, thresholds = exact_sweep(), [0.65, 0.70]
+    crossing = find_crossings(ds, thresholds)
+    truth = np.stack([true_steps(t, ds["total_batch"].values) for t in thresholds], axis=1)
+    assert (crossing["status"].values == INTERVAL).all()
+    assert ((crossing["lower"] < truth) & (truth <= crossing["upper"])).values.all()
+    assert b_noise_of(ds, 0.65, "least_squares") < 300  # the practice; the truth is 400
+    midpoints = interval_midpoints(crossing["lower"], crossing["upper"])
+    rounded = find_crossings(ds, thresholds, rule="first")["upper"].values
+    assert np.abs(np.log(midpoints / truth)).mean() < 0.6 * np.log(rounded / truth).mean()
+    assert b_noise_of(exact_sweep(every=1), 0.65, "log_least_squares") == pytest.approx(
+        400, rel=0.02)
+
+
+def posterior_rows_of(ds, *thresholds):
+    cbs = fit_sweep(ds, thresholds=thresholds, sampler=QUICK, alternatives=False).cbs
+    return cbs[cbs["quantity"] == "B_noise"]
+
+
+@pytest.mark.mcmc
+def test_the_posterior_holds_the_truth_behind_the_grid():
+    """The notebook's B_noise is 136 and 339 here, the truth 400."""
+    found = posterior_rows_of(exact_sweep(), 0.65, 0.70)
+    assert found["status"].tolist() == ["identified"] * 2
+    assert ((found["ci_lower"] < 400) & (found["ci_upper"] > 400)).all()
+
+
+@pytest.mark.mcmc
+@pytest.mark.parametrize(("steps", "statuses"), [
+    ([30, 50, 75, 100, 150, 200], {"upper_bound", "not_identified"}),
+    ([50, 50, 50, 50, 50, 50], {"upper_bound"}),
+    ((1e6 / STAIRS).tolist(), {"lower_bound"}),
+], ids=["rising", "flat", "one over B"])
+def test_the_posterior_of_what_the_data_cannot_say_is_a_bound(steps, statuses):
+    upper = np.asarray(steps, dtype=float)[:, None]
+    [found] = posterior_rows_of(new_sweep(
+        {"run": list("abcdef"), "total_batch": 8.0 * STAIRS}, steps_lower=upper - 1,
+        steps_upper=upper, threshold=[0.65]), 0.65).to_dict("records")
+    assert found["status"] in statuses
+    assert np.isnan([found["median"], found["mean"], found["sd"]]).all()
+    assert np.isnan([found["ci_lower"], found["ci_upper"]]).any()
+
+
+def test_the_order_of_runs_and_large_s_do_not_decide():
+    batch = 8.0 * STAIRS
+    steps = true_steps(0.65, batch) * np.exp([0.4, 0.05, -0.1, 0.0, 0.1, -0.05])
+    fits = [log_least_squares(batch[order], steps[order])
+            for order in (np.arange(6), np.array([5, 2, 0, 4, 1, 3]))]
+    assert fits[1].B_noise == pytest.approx(fits[0].B_noise, rel=1e-8)
+    assert fits[0].ci_lower < fits[0].B_noise < fits[0].ci_upper
+    slower = steps * np.append(1.2, np.ones(5))
+    practice, fair = (np.log(fit(batch, slower).B_noise / fit(batch, steps).B_noise)
+                      for fit in (least_squares, log_least_squares))
+    assert abs(fair) < abs(practice)
+
+
+def test_the_rollout_axis_is_in_rollouts():
+    rollouts = 2 ** np.arange(1, 7)
+    steps = 58 * (1 + 6.0 / rollouts)[:, None]
+    ds = new_sweep({"run": list("abcdef"), "n_prompts": 128, "n_rollouts": rollouts},
+                   steps_lower=steps, steps_upper=steps, threshold=[0.65])
+    fits = fits_of(ds, 0.65).query("method == 'log_least_squares'").set_index("axis")["B_noise"]
+    assert fits["rollouts"] == pytest.approx(6, rel=1e-3)
+    assert fits["total"] == pytest.approx(768, rel=1e-3)
+
+
+def test_one_lucky_evaluation_is_no_crossing():
+    rng = np.random.default_rng(0)
+    steps = np.arange(0, 601, 5)
+    level = accuracy(steps, 256)
+    curves = rng.binomial(1319, np.broadcast_to(level, (200, steps.size))) / 1319
+    curves[:, 0] = level[0]
+    ds = curves_sweep(curves, np.full(200, 32), step=steps)
+    first, isotonic = (np.log(find_crossings(ds, [0.70], rule=rule)["upper"].values
+                              / true_steps(0.70, 256)).mean() for rule in ("first", "isotonic"))
+    assert first < -0.2
+    assert abs(isotonic) < 0.3 * abs(first)

@@ -9,7 +9,7 @@ import xarray as xr
 from crossing_tables import THRESHOLDS, crossings_table
 from mlperf import reference_sweep
 
-from cbsbayes.baselines.log_space import fit_log_law
+from cbsbayes.baselines.least_squares import fit_log_law
 from cbsbayes.crossings.thresholds import batch_labels
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import LAWS, get_law
