@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cbsbayes.noise.norms import norms_at_accuracy, norms_in_ranges
+from cbsbayes.noise.logged import norms_at_accuracy, norms_in_ranges
 from cbsbayes.sweep.files import read_sweep
 
 DATA = Path(__file__).resolve().parent.parent / "data"

@@ -30,8 +30,7 @@ from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.models.laws import get_law
 from cbsbayes.models.parameters import NOISE_PRIORS, PRIORS
-from cbsbayes.noise.norms import norms_at_accuracy
-from cbsbayes.noise.probes import probes_at_accuracy
+from cbsbayes.noise.logged import norms_at_accuracy, probes_at_accuracy
 from cbsbayes.posterior.fit import Fit, stacked
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.posterior.surface import Surface

@@ -30,7 +30,7 @@ from left_out_seeds import DATA, SWEEPS, share_inside
 from cbsbayes.crossings.intervals import INTERVAL, LEFT, UNUSABLE, find_crossings
 from cbsbayes.errors import CBSDataError
 from cbsbayes.inference.sampling import SamplerSettings
-from cbsbayes.noise.probes import probes_at_accuracy
+from cbsbayes.noise.logged import probes_at_accuracy
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.sweep.files import read_sweep

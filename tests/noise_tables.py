@@ -1,4 +1,4 @@
-"""Measured noise made up for tests of the model: some ranges resolved, one not, one without."""
+"""Measured noise made up for tests of the model, and what the page says of a fit's."""
 
 from __future__ import annotations
 
@@ -7,12 +7,21 @@ from dataclasses import replace
 import numpy as np
 
 from cbsbayes.models.noise_data import NoiseData
+from cbsbayes.report.facts import Facts
+from cbsbayes.report.fit_page import fit_page
 
-__all__ = ["noise_for", "with_noise"]
+__all__ = ["noise_for", "noise_section", "with_noise"]
+
+
+def noise_section(fit):
+    return next(section for section in fit_page(Facts(fit), []).sections if section.slug == "noise")
 
 
 def noise_for(law, n_ranges, *, parts=None, seed=3):
-    """Return noise data: of both parts (or of N at 8 rollouts) for a law of two axes."""
+    """Return noise data: of both parts (or of N at 8 rollouts) for a law of two axes.
+
+    Some ranges are resolved, one is not, one is without.
+    """
     rng = np.random.default_rng(seed)
     if not law.two_axis:
         names, mix, total = ("B_noise",), np.ones((1, 1)), np.ones(1)

@@ -115,8 +115,8 @@ def noise_data(table: pd.DataFrame, law: Law, edges: np.ndarray) -> NoiseData:
     Parameters
     ----------
     table : DataFrame
-        Probes of `cbsbayes.noise.probes.probes_at_accuracy`, norms of
-        `cbsbayes.noise.norms.norms_at_accuracy`, or snapshots with standard errors: columns
+        Probes of `cbsbayes.noise.logged.probes_at_accuracy`, norms of
+        `cbsbayes.noise.logged.norms_at_accuracy`, or snapshots with standard errors: columns
         `SNAPSHOT_COLUMNS`, ``level`` the accuracy they were taken at.
     law : Law
         Says which parts it can use: B_prompt and B_rollout where both were measured, else N at

@@ -20,7 +20,7 @@ table's median and interval.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -32,8 +32,13 @@ from scipy.special import ndtri
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law, get_law
 from cbsbayes.models.measured_noise import MIN_BATCHES, Part, parts_of
-from cbsbayes.noise.norms import norms_at_accuracy, norms_in_ranges
-from cbsbayes.noise.probes import Measured, measured_in_ranges, probes_of_fit
+from cbsbayes.noise.logged import (
+    Measured,
+    measured_in_ranges,
+    norms_at_accuracy,
+    norms_in_ranges,
+    probes_at_accuracy,
+)
 from cbsbayes.posterior.fit import Fit, stacked
 from cbsbayes.posterior.tidy import identify, masked
 
@@ -87,7 +92,7 @@ def noise_comparison(fit: Fit, *, random_seed: int = 0) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns `NOISE_COLUMNS`; ``source`` is ``probe`` or ``norms`` (`cbsbayes.noise.norms`, of
+        Columns `NOISE_COLUMNS`; ``source`` is ``probe`` or ``norms`` (`cbsbayes.noise.logged`, of
         which ``n_probes`` counts updates); scales in ``unit``, ``ratio`` is measured / fitted,
         intervals are equal-tailed. ``measured`` is empty, and its upper end infinite, where the
         denominator is not told from zero (``not_resolved``); ``verdict`` is ``agree`` (the ratio's
@@ -115,15 +120,15 @@ def noise_comparison(fit: Fit, *, random_seed: int = 0) -> pd.DataFrame:
 def _sources(fit: Fit) -> list[tuple[str, Part, Callable[..., list[Measured]]]]:
     """Return what was measured of each scale of the law: by probes, and by gradient norms."""
     found: list[tuple[str, Part, Callable[..., list[Measured]]]] = []
+    fitted = fit.sweep.sel(run=fit.crossings["run"].values), fit.settings.get("metric") or None
     try:
-        probes = probes_of_fit(fit)
+        probes = probes_at_accuracy(*fitted)
         found += [("probe", part, partial(measured_in_ranges, probes, part, law=fit.law))
                   for part in parts_of(fit.law, _groups(probes, fit))]
     except CBSDataError as error:
         missing = str(error)
     try:
-        norms = norms_at_accuracy(fit.sweep.sel(run=fit.crossings["run"].values),
-                                  fit.settings.get("metric") or None)
+        norms = norms_at_accuracy(*fitted)
     except CBSDataError as error:
         if not found:
             raise CBSDataError(f"{missing}; {error}") from None
@@ -177,21 +182,18 @@ def _from_table(
     """
     name, factor = (part.quantity, 1.0) if part.quantity != "N" else (
         "cbs_prompts", 2.0 ** (1.0 / float(law.alpha or 1.0)) - 1.0)
+    table = table.set_index("threshold")
+    s_min = table.loc[table["quantity"] == "S_min", "median"].reindex(thresholds)
+    rows = table[(table["quantity"] == name) & (table["at"] == part.at)]
+    status = rows["status"].reindex(thresholds).where(s_min.notna())
     scale = np.full((n_draws, len(thresholds)), np.nan)
-    s_min, status = scale.copy(), ["not_identified"] * len(thresholds)
-    of_scale = (table["quantity"] == name) & (table["at"] == part.at)
-    rows = table[of_scale | (table["quantity"] == "S_min")].to_dict("records")
-    for k, threshold in enumerate(thresholds):
-        here = {row["quantity"]: row for row in rows if np.isclose(row["threshold"], threshold)}
-        if not {name, "S_min"} <= here.keys() or np.isnan(here["S_min"]["median"]):
-            continue
-        s_min[:, k], status[k] = here["S_min"]["median"], str(here[name]["status"])
-        if status[k] == "identified":
-            scale[:, k] = factor * rng.permutation(_log_normal(here[name], n_draws))
-    return Fitted(scale, s_min, status)
+    for k in np.flatnonzero(status == "identified"):
+        scale[:, k] = factor * rng.permutation(_log_normal(rows.loc[thresholds[k]], n_draws))
+    return Fitted(scale, np.tile(s_min.where(status.notna()), (n_draws, 1)),
+                  status.fillna("not_identified").tolist())
 
 
-def _log_normal(row: Mapping[Any, Any], n_draws: int) -> np.ndarray:
+def _log_normal(row: pd.Series, n_draws: int) -> np.ndarray:
     """Return evenly spaced quantiles of two half log-normals that meet at a row's median."""
     z = ndtri((np.arange(n_draws) + 0.5) / n_draws)
     end = ndtri((1 + row["ci_prob"]) / 2)

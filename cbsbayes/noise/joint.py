@@ -12,6 +12,7 @@ batches that were not run say so: they are extrapolated along the law.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,11 @@ import xarray as xr
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law
-from cbsbayes.noise.norms import norms_at_accuracy
-from cbsbayes.noise.probes import probes_at_accuracy
+from cbsbayes.noise.logged import norms_at_accuracy, probes_at_accuracy
 from cbsbayes.posterior.fit import Fit, table_to_json
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.posterior.tidy import quantiles
+from cbsbayes.posterior.quantities import Quantity, design_of
+from cbsbayes.posterior.tidy import tidy
 
 __all__ = ["JOINT_COLUMNS", "fit_jointly", "joint_table"]
 
@@ -132,38 +133,28 @@ def _verdicts(table: pd.DataFrame) -> np.ndarray:
 
 def _rows_of(fit: Fit) -> pd.DataFrame:
     """Return one fit's rows in the order to print them."""
-    noise = [_rows(fit, fit.posterior[name].values.reshape(-1, 1), [np.nan], quantity=name, at="",
-                   unit="log", tried=1)
-             for name in ("noise_offset", "noise_scatter") if name in fit.posterior]
-    held = fit.cbs[[*_KEY, "unit", *_SIDE]].assign(tried=1)
-    return pd.concat([held, *noise, *_predicted(fit)], ignore_index=True)
+    stated = [Quantity(name, "", "log", fit.posterior[name])
+              for name in ("noise_offset", "noise_scatter") if name in fit.posterior]
+    tried: dict[str, int] = {}
+    if fit.law.two_axis:  # S at batches around those that were run
+        were_run = design_of(fit.crossings).batches
+        around = _around(were_run, fit.law)
+        found = {"steps": fit.log_steps(*np.transpose(around)),
+                 "steps_new_run": fit.new_run(*np.transpose(around))}
+        for b, batch in enumerate(around):
+            at = f"n_prompts={batch[0]:g},n_rollouts={batch[1]:g}"
+            tried[at] = int(_inside(batch, were_run))
+            stated += [Quantity(name, at, "updates", np.exp(draws.isel(batch=b)))
+                       for name, draws in found.items()
+                       if name != "steps" or batch not in were_run]  # those are in cbs.csv
+    tables = [fit.cbs]
+    if stated:
+        tables.append(tidy(stated, None, float(fit.settings["ci_prob"]), diagnostics=False))
+    rows = pd.concat([table[[*_KEY, "unit", *_SIDE]] for table in tables], ignore_index=True)
+    return rows.assign(tried=rows["at"].map(tried).fillna(1).astype(int))
 
 
-def _predicted(fit: Fit) -> list[pd.DataFrame]:
-    """Return S of the population and of a new run at batches around those that were run."""
-    if not fit.law.two_axis:
-        return []
-    were_run = sorted(set(zip(fit.crossings["n_prompts"].values.tolist(),
-                              fit.crossings["n_rollouts"].values.tolist(), strict=True)))
-    around = _around(were_run, fit.law)
-    found = {"steps": fit.log_steps(*np.transpose(around)),
-             "steps_new_run": fit.new_run(*np.transpose(around))}
-    return [_rows(fit, np.exp(draws.isel(batch=b).values), fit.thresholds, quantity=name,
-                  unit="updates", at=f"n_prompts={batch[0]:g},n_rollouts={batch[1]:g}",
-                  tried=int(_inside(batch, were_run)))
-            for b, batch in enumerate(around) for name, draws in found.items()
-            if name != "steps" or batch not in were_run]  # those are in cbs.csv
-
-
-def _rows(fit: Fit, draws: np.ndarray, thresholds: Any, **labels: object) -> pd.DataFrame:
-    """Return a row per threshold of draws, shape (sample, threshold)."""
-    tail = (1 - float(fit.settings["ci_prob"])) / 2
-    median, lower, upper = quantiles(draws, [0.5, tail, 1 - tail], axis=0)
-    return pd.DataFrame({"threshold": thresholds, "median": median, "ci_lower": lower,
-                         "ci_upper": upper, "status": "identified", **labels})
-
-
-def _around(were_run: list[tuple[int, int]], law: Law) -> list[tuple[int, int]]:
+def _around(were_run: Sequence[tuple[int, int]], law: Law) -> list[tuple[int, int]]:
     """Return batches a quarter to four times one that was run, along either axis.
 
     That one is where most batches lie on its two lines, the middle one of several.
@@ -177,7 +168,7 @@ def _around(were_run: list[tuple[int, int]], law: Law) -> list[tuple[int, int]]:
     return sorted((p, g) for p, g in found if p >= 1 and g > least)
 
 
-def _inside(batch: tuple[int, int], were_run: list[tuple[int, int]]) -> bool:
+def _inside(batch: tuple[int, int], were_run: Sequence[tuple[int, int]]) -> bool:
     """Return whether a batch lies on a line between two batches that were run."""
     lines = [[other[axis] for other in were_run if other[1 - axis] == batch[1 - axis]]
              for axis in (0, 1)]

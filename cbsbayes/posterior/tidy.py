@@ -143,9 +143,8 @@ def quantiles(draws: np.ndarray, levels: Sequence[float], axis: int = -1) -> np.
 
 def _columns(draws: xr.DataArray) -> np.ndarray:
     """Return draws as shape (threshold, chain, draw); one of a dimension that is not there."""
-    if "sample" in draws.dims:
-        draws = draws.rename(sample="draw").expand_dims("chain")
-    values = draws.transpose(..., "chain", "draw").values
+    values = (draws.transpose(..., "sample").values[..., None, :] if "sample" in draws.dims
+              else draws.transpose(..., "chain", "draw").values)
     return values[None] if values.ndim == 2 else values
 
 

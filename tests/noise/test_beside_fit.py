@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
-from fieller import fieller
-from fitted import changed, few_figures
-from scipy.special import stdtrit
+from fitted import changed
+from noise_tables import noise_section
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import get_law
@@ -21,12 +19,10 @@ from cbsbayes.noise.beside_fit import (
     shown_rows,
     verdict_of,
 )
-from cbsbayes.noise.probes import MIN_PROBES, measured_in_ranges, probes_of_fit
+from cbsbayes.noise.logged import measured_in_ranges, probes_at_accuracy
 from cbsbayes.plots import plot_noise_against_fit
 from cbsbayes.plots.style import detached
 from cbsbayes.report.facts import Facts
-from cbsbayes.report.fit_page import fit_page
-from cbsbayes.report.folder import write_fit
 
 PROMPT, ROLLOUT, SIGNAL = 60.0, 300.0, 0.04  # B_prompt, B_rollout and |G|² of the noise added
 
@@ -59,71 +55,20 @@ def table(noisy):
     return noise_comparison(noisy)
 
 
-def probes_at(rng, levels, *, signal, noise, samples):
-    """Return probes whose estimate of |G|² scatters as the inverse of their samples."""
-    size = len(levels)
-    return pd.DataFrame({
-        "run": [f"r{i % 5}" for i in range(size)], "n_rollouts": 8, "level": levels,
-        "accuracy": levels, "total_batch": samples, "n_samples": samples,
-        "g_sq": signal + 8 * rng.normal(size=size) / samples,
-        "tr_sigma": 8 * noise * signal * (1 + 0.2 * rng.normal(size=size)),
-        "tr_between": np.nan, "tr_within": np.nan})
-
-
 LAW = get_law("two_axis_free")
 WHOLE = parts_of(LAW, [8])[0]
 
 
-def in_one_range(probes, n_draws=4000, seed=0):
-    return measured_in_ranges(probes, WHOLE, np.array([1.0]), law=LAW, n_draws=n_draws,
-                              rng=np.random.default_rng(seed))[0]
+def logged(fit):
+    """Return the probes of the runs fitted."""
+    return probes_at_accuracy(fit.sweep.sel(run=fit.crossings["run"].values), None)
 
 
-class TestMeasured:
-    def test_intervals_of_weighted_averages_cover_the_truth(self):
-        rng = np.random.default_rng(1)
-        samples = np.repeat([32.0, 128.0, 512.0], 8)
-        hits = 0
-        for seed in range(400):
-            probes = probes_at(rng, np.full(24, 0.5), signal=0.1, noise=50.0, samples=samples)
-            low, high = np.quantile(in_one_range(probes, 1000, seed).draws, [0.05, 0.95],
-                                    method="inverted_cdf")
-            hits += low <= 50.0 <= high
-        assert 0.86 <= hits / 400 <= 0.95  # binomial sd 1.5 %
-
-    def test_equal_weights_give_fiellers_interval(self):
-        rng = np.random.default_rng(2)
-        probes = probes_at(rng, np.full(30, 0.5), signal=1.0, noise=50.0, samples=np.full(30, 32.0))
-        draws = in_one_range(probes, 200_000).draws
-        sums = np.stack([probes["tr_sigma"] / 8, probes["g_sq"]])
-        exact = fieller(*sums.mean(axis=1), np.cov(sums) / 30, stdtrit(29, 0.95))
-        assert np.quantile(draws, [0.05, 0.95]) == pytest.approx(exact, rel=0.01)
-
-    def test_a_range_with_too_few_probes_is_joined_to_the_next(self):
-        rng = np.random.default_rng(3)
-        levels = np.array([0.1] * 9 + [0.3] * (MIN_PROBES - 1) + [0.5] * 9 + [0.95])
-        probes = probes_at(rng, levels, signal=1.0, noise=5.0, samples=np.full(levels.size, 32.0))
-        found = measured_in_ranges(probes, WHOLE, np.array([0.2, 0.4, 0.6, 0.8]), law=LAW,
-                                   n_draws=50, rng=rng)
-        assert [(m.first, m.last, m.n_probes) for m in found] == [
-            (0, 0, 9), (1, 2, 9 + MIN_PROBES - 1), (3, 3, 0)]
-        assert not found[-1].draws.size  # nothing between .6 and .8; .95 lies beyond
-
-    def test_small_batches_beside_large_ones_count_for_little(self):
-        rng = np.random.default_rng(4)
-        levels = np.array([0.1] * 20 + [0.3] * 20)
-        samples = np.where(np.arange(40) % 20 < 4, 512.0, 32.0)  # worth about four of 512 each
-        probes = probes_at(rng, levels, signal=1.0, noise=5.0, samples=samples)
-        found = measured_in_ranges(probes, WHOLE, np.array([0.2, 0.4]), law=LAW, n_draws=5,
-                                   rng=rng)
-        assert [(m.first, m.last, m.n_probes) for m in found] == [(0, 1, 40)]
-
-    def test_probes_stand_at_the_accuracy_before_their_update(self, noisy):
-        probes = probes_of_fit(noisy)
-        assert set(probes["run"]) == set(noisy.crossings["run"].values)  # none of runs left out
-        first = probes[probes["update"] == 1]
-        start = noisy.sweep["accuracy"].sel(run=first["run"].values).isel(metric=0, step=0)
-        assert first["accuracy"].to_numpy() == pytest.approx(start.values, abs=0.02)
+def test_probes_stand_at_the_accuracy_before_their_update(noisy):
+    probes = logged(noisy)
+    first = probes[probes["update"] == 1]
+    start = noisy.sweep["accuracy"].sel(run=first["run"].values).isel(metric=0, step=0)
+    assert first["accuracy"].to_numpy() == pytest.approx(start.values, abs=0.02)
 
 
 class TestTable:
@@ -171,9 +116,8 @@ class TestTable:
 
     def test_growing_noise_is_weighted_with_progress(self, fit):
         """Noise of 10 in the first range and 100 in the second: the average is what S_min says."""
-        changed = with_noise(fit, every=1)
         first, second = (float(t) for t in fit.thresholds[:2])
-        probes = probes_of_fit(changed)
+        probes = logged(with_noise(fit, every=1))
         noise = np.where(probes["level"] <= first, 10.0, 100.0)
         probes = probes.assign(tr_sigma=8 * SIGNAL * noise, n_samples=64.0)
         found = measured_in_ranges(probes, WHOLE, np.array([first, second]), law=LAW,
@@ -218,11 +162,6 @@ def test_verdicts(lower, upper, verdict):
     assert verdict_of(lower, upper) == verdict
 
 
-def noise_section(fit):
-    page = fit_page(Facts(fit), [])
-    return next(section for section in page.sections if section.slug == "noise")
-
-
 class TestShown:
     def test_the_page_shows_measured_beside_fitted(self, noisy, table):
         section = noise_section(noisy)
@@ -235,14 +174,6 @@ class TestShown:
         reason = Facts(fit).noise
         assert section.sentences == [f"{reason[:1].upper()}{reason[1:]}."]
         assert section.tables == {}
-
-    def test_the_file_is_written_and_goes_with_the_noise(self, noisy, fit, tmp_path):
-        with few_figures(1):
-            write_fit(noisy, tmp_path)
-            held = pd.read_csv(tmp_path / "noise.csv", keep_default_na=True)
-            write_fit(fit, tmp_path)
-        assert list(held.columns) == NOISE_COLUMNS
-        assert not (tmp_path / "noise.csv").exists()
 
     def test_figure_has_a_panel_per_scale_and_black_points_where_measured(self, noisy, table):
         with detached():

@@ -5,21 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from fitted import few_figures, run
+from fitted import few_figures, quick_sampling, run
+from noise_tables import noise_section
 
 from cbsbayes.baselines.table import with_comparison
 from cbsbayes.errors import CBSDataError
 from cbsbayes.fit import main
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.models.laws import choose_law
+from cbsbayes.noise.beside_fit import NOISE_COLUMNS
 from cbsbayes.noise.joint import JOINT_COLUMNS, fit_jointly, joint_table
-from cbsbayes.noise.probes import probes_at_accuracy
+from cbsbayes.noise.logged import probes_at_accuracy
 from cbsbayes.posterior.fit import Fit
 from cbsbayes.posterior.fit_sweep import fit_sweep
 from cbsbayes.posterior.selection import with_parts
 from cbsbayes.posterior.surface import Surface
-from cbsbayes.report.facts import Facts
-from cbsbayes.report.fit_page import fit_page
 from cbsbayes.report.folder import write_fit
 from cbsbayes.simulation.noise import with_gradient_noise, with_gradient_norms
 from cbsbayes.simulation.sweep import simulate_sweep
@@ -58,11 +58,6 @@ def anchored(one_batch):
 
 def row(table, quantity):
     return table[table["quantity"] == quantity].iloc[0]
-
-
-def noise_section(fit):
-    page = fit_page(Facts(fit), [])
-    return next(section for section in page.sections if section.slug == "noise")
 
 
 @pytest.mark.mcmc
@@ -115,15 +110,16 @@ class TestBoth:
         assert section.tables["joint"].rows
         assert any("exp(δ)" in sentence for sentence in section.sentences)
 
-    def test_saving_keeps_the_table_and_a_fit_without_removes_the_file(self, joint, fit, tmp_path):
+    def test_saving_keeps_the_tables_and_a_fit_without_removes_them(self, joint, fit, tmp_path):
+        files = {"noise_joint.csv": JOINT_COLUMNS, "noise.csv": NOISE_COLUMNS}
         with few_figures(1):
             write_fit(joint, tmp_path)
-            held = pd.read_csv(tmp_path / "noise_joint.csv")
+            held = {name: list(pd.read_csv(tmp_path / name).columns) for name in files}
             again = Fit.load(tmp_path)
             write_fit(fit, tmp_path)
-        assert list(held.columns) == JOINT_COLUMNS
+        assert held == files
         pd.testing.assert_frame_equal(again.noise_joint, joint.noise_joint)
-        assert not (tmp_path / "noise_joint.csv").exists()
+        assert not any((tmp_path / name).exists() for name in files)
 
 
 @pytest.mark.mcmc
@@ -148,8 +144,9 @@ class TestOneBatch:
         assert set(anchored.others) == {"two_axis_sqrt", "two_axis_free"}
 
     def test_thresholds_are_chosen_from_one_batch(self, one_batch):
-        found = fit_sweep(one_batch, sampler=SETTINGS, alternatives=False,
-                          noise=probes_at_accuracy(one_batch, None))
+        with quick_sampling():
+            found = fit_sweep(one_batch, sampler=SETTINGS, alternatives=False,
+                              noise=probes_at_accuracy(one_batch, None))
         assert found.law.name == "two_axis_free"
         assert len(found.thresholds) >= 2
         assert found.settings["noise_priors"]["offset_sd"] == 1.0
@@ -165,10 +162,6 @@ class TestOneBatch:
 
 
 class TestRefused:
-    def test_a_sweep_without_noise(self, sweep):
-        with pytest.raises(CBSDataError, match="no gradient noise was logged"):
-            fit_jointly(sweep)
-
     def test_the_trajectory_model(self, noisy):
         with pytest.raises(CBSDataError, match="use --model crossing"):
             fit_jointly(noisy, model="trajectory")

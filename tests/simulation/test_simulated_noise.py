@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cbsbayes.errors import CBSDataError
-from cbsbayes.noise.probes import probes_of
+from cbsbayes.noise.logged import probes_of
 from cbsbayes.simulation.noise import with_gradient_noise, with_gradient_norms
 from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.simulation.truth import truth_of

@@ -1,4 +1,4 @@
-r"""Probes of gradient noise that runs logged, and the noise scales of accuracy ranges.
+r"""Noise scales of accuracy ranges, from probes or gradient norms that runs logged.
 
 A probe at unchanged parameters logs sums (``grad_noise/…``, from verl's actor
 ``actor/grad_noise/…``): |ḡ|² as ``gbar_sq``, the unbiased |G|² as ``g_sq``, tr Σ of one sample as
@@ -23,6 +23,19 @@ All probes of a range are pooled, whatever run they come from, because noise is 
 accuracy alone. The sampling error of the two averages is carried by draws from their Student
 distribution, and a draw whose |G|² is not positive is a noise scale without an upper end.
 
+Without a probe, trainers still log the norm of the gradient at every step. At one accuracy and one
+group size the squared norm of a batch gradient is, on average over batches of P prompts,
+
+    E|g|² = |G|² + tr Σ(G) / P,
+
+so that a straight line in 1/P through the squared norms of runs of several batch sizes has the
+slope tr Σ and the intercept |G|², and the noise scale N(G) is their ratio. Every group size is
+regressed apart (`cbsbayes.models.measured_noise.norm_line`): with advantages normalised within the group |G|²
+itself depends on it. What it takes for granted is that runs at one accuracy share |G|², which late
+in training they need not: on the shipped sweeps N is within a factor of two of the probes'
+(docs/model.md). Norms after clipping, and norms averaged over the several mini-batches of a trainer
+step, say nothing of a batch.
+
 References
 ----------
 .. [1] McCandlish et al., "An Empirical Model of Large-Batch Training", 2018, Table 1.
@@ -30,6 +43,7 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,14 +53,14 @@ import xarray as xr
 from cbsbayes.crossings.intervals import curves_of
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import Law
-from cbsbayes.models.measured_noise import Part, part_sums
-from cbsbayes.posterior.fit import Fit
+from cbsbayes.models.measured_noise import MIN_BATCHES, Part, norm_line, part_sums
 
-__all__ = ["MIN_EFFECTIVE", "MIN_PROBES", "Measured", "measured_in_ranges", "probes_at_accuracy",
-           "probes_of", "probes_of_fit"]
+__all__ = ["MIN_EFFECTIVE", "MIN_PROBES", "Measured", "measured_in_ranges", "norms_at_accuracy",
+           "norms_in_ranges", "probes_at_accuracy", "probes_of"]
 
 MIN_PROBES = 4  # fewer say nothing about their own scatter
 MIN_EFFECTIVE = 8.0  # fewer, and Student's tails leave the denominator unresolved
+_CLIPPED = 0.1  # share of norms at their maximum from which they were clipped
 _RUN_COORDS = ("phase", "model", "dataset", "algorithm", "n_prompts", "n_rollouts",
                "total_batch", "learning_rate", "seed")
 _SUMS = ("gbar_sq", "g_sq", "tr_sigma", "tr_between", "tr_within", "n_samples")
@@ -118,12 +132,6 @@ def probes_of(sweep: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(columns | {name: values[run, step] for name, values in sums.items()})
 
 
-def probes_of_fit(fit: Fit) -> pd.DataFrame:
-    """Return `probes_at_accuracy` of the runs fitted."""
-    return probes_at_accuracy(fit.sweep.sel(run=fit.crossings["run"].values),
-                              fit.settings.get("metric") or None)
-
-
 def probes_at_accuracy(sweep: xr.Dataset, metric: str | None) -> pd.DataFrame:
     """Return every probe of a sweep's runs with the accuracy it was made at.
 
@@ -155,6 +163,48 @@ def _at(step: np.ndarray, value: np.ndarray, update: float) -> float:
     return float(np.interp(update, step[known], value[known])) if known.any() else np.nan
 
 
+def norms_at_accuracy(sweep: xr.Dataset, metric: str | None) -> pd.DataFrame:
+    """Return the squared gradient norms of a sweep's usable runs with the accuracy they had.
+
+    Returns
+    -------
+    DataFrame
+        One row per run and evaluation: ``run, n_prompts, n_rollouts, total_batch``, ``updates``
+        since the evaluation before, ``norm_sq`` their mean, ``level`` and ``accuracy`` in the
+        middle (as in `probes_at_accuracy`).
+
+    Raises
+    ------
+    CBSDataError
+        If no run logged norms, or none of them is of one batch before clipping.
+    """
+    if "grad_norm_sq" not in sweep:
+        raise CBSDataError("no run logged gradient norms (actor/grad_norm and the like)")
+    curves = curves_of(sweep, metric=metric)
+    kept = np.flatnonzero((sweep["usable"].values == 1) & (sweep["updates_per_step"].values == 1))
+    if not kept.size:
+        raise CBSDataError("gradient norms are not usable: every trainer step makes several "
+                           "updates, and its norm is their average")
+    squared = sweep["grad_norm_sq"].transpose("run", "step")
+    parts = []
+    for i in kept:
+        known = ~np.isnan(curves.step[i])
+        step, value = curves.step[i][known], curves.value[i][known]
+        parts.append(pd.DataFrame({
+            **{name: sweep[name].values[i]
+               for name in ("run", "n_prompts", "n_rollouts", "total_batch")},
+            "updates": np.diff(step), "norm_sq": squared[i].sel(step=step[1:]).values,
+            "level": (value[1:] + value[:-1]) / 2}))
+    norms = pd.concat(parts).dropna(subset=["norm_sq"])
+    if norms.empty:
+        raise CBSDataError("no run logged gradient norms (actor/grad_norm and the like)")
+    top = norms["norm_sq"].max()
+    if (norms["norm_sq"] > 0.999 * top).mean() > _CLIPPED:
+        raise CBSDataError(f"gradient norms are not usable: many are {np.sqrt(top):.3g}, as norms "
+                           "after clipping are")
+    return norms.assign(accuracy=curves.sign * norms["level"])
+
+
 def measured_in_ranges(
     probes: pd.DataFrame, part: Part, edges: np.ndarray, *, law: Law, n_draws: int,
     rng: np.random.Generator,
@@ -164,7 +214,7 @@ def measured_in_ranges(
     Parameters
     ----------
     probes : DataFrame
-        From `probes_of_fit`.
+        From `probes_at_accuracy`.
     part : Part
         The scale.
     edges : numpy.ndarray
@@ -183,29 +233,74 @@ def measured_in_ranges(
         In order; the last one without draws where too few probes are left for the last range.
     """
     table = part_sums(probes, part, law).dropna()
+    ranges = _joined(table, edges, lambda inside: _effective(
+        inside["weight"].to_numpy()) >= MIN_EFFECTIVE)
+    return [Measured(first, last, *_probed(inside, n_draws, rng)) for first, last, inside in ranges]
+
+
+def norms_in_ranges(
+    norms: pd.DataFrame, edges: np.ndarray, *, size: str, n_draws: int, rng: np.random.Generator
+) -> list[Measured]:
+    """Return a momentary noise scale in every accuracy range.
+
+    Parameters
+    ----------
+    norms : DataFrame
+        From `norms_at_accuracy`, of one group size.
+    edges : numpy.ndarray
+        Upper ends of the ranges, as levels, shape (threshold,).
+    size : {"n_prompts", "total_batch"}
+        What the scale is counted in.
+    n_draws : int
+        Draws that carry the sampling error.
+    rng : numpy.random.Generator
+        Where they come from.
+
+    Returns
+    -------
+    list of Measured
+        In order; ranges with fewer than `MIN_BATCHES` sizes are joined to the next, and the last
+        one is without draws where it still has fewer.
+    """
+    ranges = _joined(norms, edges, lambda inside: inside[size].nunique() >= MIN_BATCHES)
+    return [Measured(first, last, *_regressed(inside, size, n_draws, rng))
+            for first, last, inside in ranges]
+
+
+def _joined(
+    table: pd.DataFrame, edges: np.ndarray, enough: Callable[[pd.DataFrame], bool]
+) -> Iterator[tuple[int, int, pd.DataFrame]]:
+    """Yield the first and the last accuracy range and the rows in them.
+
+    A range without enough rows is joined to the next; the last one may have too few.
+    """
     of_range = np.searchsorted(edges, table["level"].to_numpy())
-    out, first = [], 0
+    first = 0
     for last in range(len(edges)):
         inside = table[(of_range >= first) & (of_range <= last)]
-        if _effective(inside["weight"].to_numpy()) >= MIN_EFFECTIVE or last == len(edges) - 1:
-            out.append(_measured(inside, first, last, n_draws, rng))
+        if enough(inside) or last == len(edges) - 1:
+            yield first, last, inside
             first = last + 1
-    return out
 
 
-def _measured(
-    table: pd.DataFrame, first: int, last: int, n_draws: int, rng: np.random.Generator
-) -> Measured:
+def _probed(
+    table: pd.DataFrame, n_draws: int, rng: np.random.Generator
+) -> tuple[np.ndarray, int, int, float]:
+    """Return draws of the scale, probes, runs and accuracy, as in `Measured`."""
     size, runs, accuracy = len(table), table["run"].nunique(), float(table["accuracy"].mean())
     if size < MIN_PROBES:
-        return Measured(first, last, np.empty(0), size, runs, accuracy)
+        return np.empty(0), size, runs, accuracy
     pairs = table[["above", "below"]].to_numpy().T
     mean, covariance, freedom = _weighted(pairs, table["weight"].to_numpy())
     scatter = rng.multivariate_normal(np.zeros(2), covariance, size=n_draws, method="eigh")
     spread = np.sqrt(freedom / rng.chisquare(freedom, n_draws))
     above, below = (mean + scatter * spread[:, None]).T
-    ratio = np.divide(above, below, out=np.full(n_draws, np.inf), where=below > 0)
-    return Measured(first, last, np.maximum(ratio, 0.0), size, runs, accuracy)
+    return _ratio(above, below), size, runs, accuracy
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    ratio = np.divide(above, below, out=np.full(len(below), np.inf), where=below > 0)
+    return np.maximum(ratio, 0.0)
 
 
 def _effective(weights: np.ndarray) -> float:
@@ -223,3 +318,22 @@ def _weighted(pairs: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.nd
     freedom = _effective(weights) - 1
     away = (pairs - mean[:, None]) * share
     return mean, away @ away.T * (1 + 1 / freedom), freedom
+
+
+def _regressed(
+    norms: pd.DataFrame, size: str, n_draws: int, rng: np.random.Generator
+) -> tuple[np.ndarray, int, int, float]:
+    """Return draws of the scale, updates, runs and accuracy, as in `Measured`."""
+    weighted = norms.assign(**{name: norms[name] * norms["updates"]
+                               for name in ("norm_sq", "level", "accuracy")})
+    runs = weighted.groupby(["run", size])[["updates", "norm_sq", "accuracy"]].sum().reset_index()
+    count, updates = len(runs), runs["updates"].to_numpy()
+    accuracy = float(runs["accuracy"].sum() / updates.sum()) if count else np.nan
+    draws = np.empty(0)
+    if runs[size].nunique() >= MIN_BATCHES:
+        line, drawn = norm_line(runs[size].to_numpy(), runs["norm_sq"].to_numpy() / updates,
+                                updates, n_draws, rng)
+        student = np.sqrt((count - 2) / rng.chisquare(count - 2, n_draws))
+        slope, intercept = line[:, None] + (drawn - line[:, None]) * student
+        draws = _ratio(slope, intercept)
+    return draws, int(updates.sum()), count, accuracy
