@@ -91,7 +91,7 @@ def planned_quantity(
     default = "cbs_samples" if design.one_axis else f"cbs_prompts@n_rollouts={usual}"
     name, at = _parsed(asked or default)
     found = _find(name, at, [*quantities(fit.law, fit.posterior, _extended(design, at)),
-                             *rate_quantities(fit, fit.posterior)])
+                             *rate_quantities(fit)])
     known = pd.concat([fit.cbs, rate_table(fit)]) if fit.law.learning_rate else fit.cbs
     rows = known[(known["quantity"] == found.name) & (known["at"] == found.at)]
     status = dict(zip(rows["threshold"].astype(float), rows["status"].astype(str), strict=True))

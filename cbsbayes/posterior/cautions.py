@@ -307,9 +307,7 @@ def odd_run_sentence(odd: OddRun, before: pd.DataFrame, after: pd.DataFrame | st
 
 def _change(before: pd.DataFrame, after: pd.DataFrame) -> str:
     both = before.merge(after, on=_KEYS, suffixes=("", "_after"))
-    first = next((name for name in _MAIN if (both["quantity"] == name).any()), None)
-    if first is None:
-        return sentence("odd_run_no_change")
+    first = next(name for name in _MAIN if (both["quantity"] == name).any())
     rows = both[both["quantity"] == first].sort_values("threshold", kind="stable")
     row = rows.to_dict("records")[len(rows) // 2]
     return sentence("odd_run_change", quantity=first, at=f" at {row['at']}" if row["at"] else "",

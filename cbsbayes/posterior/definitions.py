@@ -28,7 +28,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -48,8 +48,7 @@ from cbsbayes.posterior.surface import (
 )
 from cbsbayes.posterior.tidy import masked, tidy
 
-__all__ = ["DEFINITIONS", "EXCESS", "OVERHEAD_COLUMNS", "Definition", "definitions",
-           "overhead_table"]
+__all__ = ["EXCESS", "OVERHEAD_COLUMNS", "Definition", "definitions", "overhead_table"]
 
 EXCESS = 0.2  # Zhang et al.'s overhead over linear scaling
 OVERHEAD_COLUMNS = [
@@ -65,44 +64,43 @@ class Definition(NamedTuple):
 
     Attributes
     ----------
-    name : str
-        In the column ``definition``.
-    formula : str
-        The condition in the batch's symbol ``{b}`` and the smallest batch tried ``{anchor}``.
-    condition : callable
-        From the smallest batch tried to the condition.
-    anchor : float or None
-        Beyond which batch it is looked for: 0; None where that is the smallest tried.
+    name, formula : str
+        In the columns ``definition`` and ``condition``.
+    condition : Condition
+        Met at the batch.
+    beyond : float
+        Beyond which batch it is looked for.
     """
 
     name: str
     formula: str
-    condition: Callable[[float], Condition]
-    anchor: float | None = 0.0
+    condition: Condition
+    beyond: float = 0.0
 
 
-def _steps(ratio: float) -> Definition:
-    return Definition(f"steps_{ratio:g}x", f"S = {ratio:g} S_min",
-                      lambda anchor: steps_ratio(ratio))
+def definitions(law: Law, smallest: float, symbol: str) -> list[Definition]:
+    """Return the definitions that have a value under a law, the one to compare with first.
 
-
-_SAMPLES = f"{{b}}·S({{b}}) = {1 + EXCESS:g} "
-_LEAST = Definition(f"least_{100 * EXCESS:g}", f"{_SAMPLES}× least {{b}}·S",
-                    lambda anchor: excess_samples(EXCESS, anchor), _TINY)
-DEFINITIONS: tuple[Definition, ...] = (
-    *map(_steps, (2.0, 1.5, 1.2, 1.1)),
-    Definition(f"linear_{100 * EXCESS:g}", f"{_SAMPLES}× the same at {{b}} = {{anchor:.12g}}",
-               lambda anchor: excess_samples(EXCESS, anchor), None),
-    _LEAST,
-    Definition(f"doubling_{100 * GAIN:g}", f"S(2{{b}}) = {1 - GAIN:g} S({{b}})",
-               lambda anchor: doubling_saves(GAIN)),
-)
-"""All definitions; the first is the one the others are compared with."""
-
-
-def definitions(law: Law) -> list[Definition]:
-    """Return the definitions that have a value under a law."""
-    return [d for d in DEFINITIONS if d is not _LEAST or law.alpha == 1.0]
+    Parameters
+    ----------
+    law : Law
+        The law fitted.
+    smallest : float
+        The smallest batch tried, from which samples of linear scaling are counted.
+    symbol : str
+        Of the batch, in formulas.
+    """
+    samples, percent = f"{symbol}·S({symbol}) = {1 + EXCESS:g} ×", f"{100 * EXCESS:g}"
+    found = [Definition(f"steps_{ratio:g}x", f"S = {ratio:g} S_min", steps_ratio(ratio))
+             for ratio in (2.0, 1.5, 1.2, 1.1)]
+    found.append(Definition(f"linear_{percent}",
+                            f"{samples} the same at {symbol} = {smallest:.12g}",
+                            excess_samples(EXCESS, smallest), smallest))
+    if law.alpha == 1.0:
+        found.append(Definition(f"least_{percent}", f"{samples} least {symbol}·S",
+                                excess_samples(EXCESS, _TINY), _TINY))
+    return [*found, Definition(f"doubling_{100 * GAIN:g}",
+                               f"S(2{symbol}) = {1 - GAIN:g} S({symbol})", doubling_saves(GAIN))]
 
 
 @lru_cache(maxsize=16)
@@ -140,29 +138,27 @@ def _rows(
     fit: Fit, surfaces: list[Surface], along: str, held: int, tried: np.ndarray
 ) -> Iterator[dict[Hashable, Any]]:
     """Yield the rows of one line: along the total batch, or prompts at an n_rollouts held."""
-    ci_prob, asked = float(fit.settings["ci_prob"]), definitions(fit.law)
+    ci_prob, smallest = float(fit.settings["ci_prob"]), tried.min()
     at, unit, symbol = (("", "samples", "B") if along == "total" else
                         (f"n_rollouts={held}", "prompts", "P"))
-    anchors = [tried.min() if one.anchor is None else one.anchor for one in asked]
-    batches, before = ([surface.solve(one.condition(anchor), along, held, beyond=anchor)
-                        for one, anchor in zip(asked, anchors, strict=True)]
-                       for surface in surfaces)
+    asked = definitions(fit.law, smallest, symbol)
+    batches, before = ([surface.solve(one.condition, along, held, beyond=one.beyond)
+                        for one in asked] for surface in surfaces)
     after, first = ([Quantity(one.name, at, unit, batch, if_reached=True)
                      for one, batch in zip(asked, found, strict=True)]
                     for found in (batches, before))
     table = tidy(after, first, ci_prob, diagnostics=False)
     known = table[table["quantity"] == asked[0].name].set_index("threshold")["status"]
-    for definition, batch in zip(asked, batches, strict=True):
+    for one, batch in zip(asked, batches, strict=True):
         log_ratio = (surfaces[0].log_steps(*LINES[along](batch, held))
                      - surfaces[0].log_steps(*LINES[along](np.inf, held)))
-        for row in table[table["quantity"] == definition.name].to_dict("records"):
+        for row in table[table["quantity"] == one.name].to_dict("records"):
             twice, level = known[row["threshold"]], {"threshold": row["threshold"]}
             median = row["median"]
             yield row | {
-                "group": fit.group, "law": fit.law.name, "definition": definition.name,
-                "condition": definition.formula.format(b=symbol, anchor=tried.min()),
-                "anchor": tried.min() if definition.anchor is None else np.nan,
-                "tried": "" if np.isnan(median) else "below" if median < tried.min() else
+                "group": fit.group, "law": fit.law.name, "definition": one.name,
+                "condition": one.formula, "anchor": smallest if one.beyond == smallest else np.nan,
+                "tried": "" if np.isnan(median) else "below" if median < smallest else
                          "above" if median > tried.max() else "inside",
                 **_numbers("ratio", (batch / batches[0]).sel(level).values,
                            row["status"] if twice == "identified" else twice, ci_prob),

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -76,8 +77,8 @@ class LawFit:
         New runs from draws.
     constants : xarray.Dataset
         What the model was given besides the data.
-    quantities, prior_quantities : list of Quantity
-        Draws of everything that is read off, from posterior and prior.
+    design : Design
+        The batches at which quantities are read off.
     """
 
     law: Law
@@ -85,13 +86,22 @@ class LawFit:
     prior: xr.Dataset
     replicate: Replicate
     constants: xr.Dataset
-    quantities: list[Quantity]
-    prior_quantities: list[Quantity]
+    design: Design
 
-    @property
+    @cached_property
     def posterior(self) -> xr.Dataset:
         """Draws, dims (chain, draw, run, threshold)."""
         return self.tree["posterior"].to_dataset()
+
+    @cached_property
+    def quantities(self) -> list[Quantity]:
+        """Everything that is read off the posterior."""
+        return quantities(self.law, self.posterior, self.design)
+
+    @cached_property
+    def prior_quantities(self) -> list[Quantity]:
+        """The same of the prior."""
+        return quantities(self.law, self.prior, self.design)
 
     def table(self, selected: Selection, *, diagnostics: bool = True) -> pd.DataFrame:
         """Return a table like ``cbs.csv``, with or without r_hat and effective draws."""
@@ -131,18 +141,11 @@ def fit_law(law: Law, selected: Selection, model: str | None = None) -> LawFit:
     model : {"crossing", "trajectory"}, optional
         That of the options unless given.
     """
-    options = selected.options
-    fit = _fit_crossings if (model or options.model) == "crossing" else _fit_curves
-    tree, prior, replicate, constants, design = fit(law, selected, options.sampler)
-    return LawFit(law, tree, prior, replicate, constants,
-                  quantities(law, tree["posterior"].to_dataset(), design),
-                  quantities(law, prior, design))
+    fit = _fit_crossings if (model or selected.options.model) == "crossing" else _fit_curves
+    return fit(law, selected, selected.options.sampler)
 
 
-_Parts = tuple[xr.DataTree, xr.Dataset, Replicate, xr.Dataset, Design]
-
-
-def _fit_crossings(law: Law, selected: Selection, sampler: SamplerSettings) -> _Parts:
+def _fit_crossings(law: Law, selected: Selection, sampler: SamplerSettings) -> LawFit:
     crossings, noise = selected.crossings, selected.noise
     data = crossing_data(crossings, law)
     if noise is not None:
@@ -155,11 +158,11 @@ def _fit_crossings(law: Law, selected: Selection, sampler: SamplerSettings) -> _
     def replicate(draws: xr.Dataset, rng: np.random.Generator) -> np.ndarray:
         return replicate_log_steps(new_runs(draws, data, law), data, rng) + data.log_steps_scale
 
-    return (tree, prior, replicate, _constants(data),
-            replace(design_of(crossings), parts_known=parts_known))
+    return LawFit(law, tree, prior, replicate, _constants(data),
+                  replace(design_of(crossings), parts_known=parts_known))
 
 
-def _fit_curves(law: Law, selected: Selection, sampler: SamplerSettings) -> _Parts:
+def _fit_curves(law: Law, selected: Selection, sampler: SamplerSettings) -> LawFit:
     targets, seed = np.sort(selected.crossings["threshold"].values), sampler.random_seed
     ceilings = selected.options.ceiling_by_group and law.two_axis
     data = trajectory_data(selected.fitted, law, selected.metric)
@@ -171,8 +174,8 @@ def _fit_curves(law: Law, selected: Selection, sampler: SamplerSettings) -> _Par
     def replicate(draws: xr.Dataset, rng: np.random.Generator) -> np.ndarray:
         return replicated_log_steps(parameters, draws, rng)
 
-    return (curves_tree(draws, targets, seed), prior, replicate, _constants(data),
-            design_of(selected.fitted))
+    return LawFit(law, curves_tree(draws, targets, seed), prior, replicate, _constants(data),
+                  design_of(selected.fitted))
 
 
 def curves_tree(draws: TrajectoryDraws, thresholds: np.ndarray, random_seed: int) -> xr.DataTree:

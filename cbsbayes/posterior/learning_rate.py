@@ -30,7 +30,7 @@ from cbsbayes.posterior.quantities import Quantity, design_of
 from cbsbayes.posterior.surface import Surface, steps_ratio
 from cbsbayes.posterior.tidy import CBS_COLUMNS, tidy
 
-__all__ = ["RULES", "Line", "best_rates", "lines", "rate_quantities", "rate_table", "tried_rates"]
+__all__ = ["RULES", "Line", "best_rates", "lines", "rate_quantities", "rate_table"]
 
 RULES = {"constant": 0.0, "sqrt": 0.5, "linear": 1.0}
 """Exponents k of lr ∝ batch^k by the name of the rule."""
@@ -89,13 +89,18 @@ def best_rates(fit: Fit, n_prompts: float, n_rollouts: float, threshold: float) 
     return np.asarray(Surface(fit.law, draws).best_rate(n_prompts, n_rollouts).values)
 
 
-def tried_rates(fit: Fit, line: Line) -> dict[float, list[float]]:
-    """Return the learning rates tried along a line, each with its batches."""
+def _runs(fit: Fit, line: Line) -> pd.DataFrame:
+    """Return the runs along a line at every threshold: ``batch, learning_rate, reached``, …"""
+    runs = fit.crossings["status"].to_dataframe().reset_index()
+    runs = runs[(line.along == "total") | (runs["n_rollouts"] == line.held)]
     axis = "total_batch" if line.along == "total" else "n_prompts"
-    on_line = (line.along == "total") | (fit.crossings["n_rollouts"].values == line.held)
-    runs = pd.DataFrame({"rate": fit.crossings["learning_rate"].values,
-                         "batch": fit.crossings[axis].values})[on_line].drop_duplicates()
-    return {float(str(rate)): sorted(part["batch"].tolist()) for rate, part in runs.groupby("rate")}
+    return runs.assign(batch=runs[axis], reached=runs["status"].isin((LEFT, INTERVAL)))
+
+
+def _tried_rates(fit: Fit, line: Line) -> dict[float, list[float]]:
+    """Return the learning rates tried along a line, each with its batches."""
+    return {float(str(rate)): np.unique(batch).tolist()
+            for rate, batch in _runs(fit, line).groupby("learning_rate")["batch"]}
 
 
 def rate_table(fit: Fit) -> pd.DataFrame:
@@ -117,7 +122,7 @@ def rate_table(fit: Fit) -> pd.DataFrame:
     posterior, prior = (Surface(fit.law, thinned(draws)) for draws in (fit.posterior, fit.prior))
     parts = []
     for line in lines(fit):
-        rates = tried_rates(fit, line)
+        rates = _tried_rates(fit, line)
         after, before = (list(_quantities(surface, line, rates)) for surface in (posterior, prior))
         parts += [tidy(after, before, float(fit.settings["ci_prob"]), diagnostics=False),
                   pd.DataFrame([*_rules(posterior, line), *_stable(fit, line)])]
@@ -126,22 +131,14 @@ def rate_table(fit: Fit) -> pd.DataFrame:
         group=fit.group, law=fit.law.name)[CBS_COLUMNS]
 
 
-def rate_quantities(fit: Fit, draws: xr.Dataset) -> list[Quantity]:
-    """Return the quantities of ``learning_rate.csv``; none where the law knows no learning rate.
-
-    Parameters
-    ----------
-    fit : Fit
-        Says which batches and rates were tried.
-    draws : xarray.Dataset
-        Of its posterior or prior.
-    """
+def rate_quantities(fit: Fit) -> list[Quantity]:
+    """Return the quantities of ``learning_rate.csv``; none where the law knows no learning rate."""
     if not fit.law.learning_rate:
         return []
-    surface = Surface(fit.law, draws)
+    surface = Surface(fit.law, fit.posterior)
     along = [quantity for line in lines(fit)
-             for quantity in _quantities(surface, line, tried_rates(fit, line))]
-    return [*along, *_shape(draws)]
+             for quantity in _quantities(surface, line, _tried_rates(fit, line))]
+    return [*along, *_shape(fit.posterior)]
 
 
 def _shape(draws: xr.Dataset) -> list[Quantity]:
@@ -155,11 +152,11 @@ def _quantities(
     for batch in line.batches:
         at, best = line.at_batch(batch), surface.log_steps(batch, line.held)
         yield Quantity("best_rate", at, "1", surface.best_rate(batch, line.held))
-        yield Quantity("steps_at_best", at, "updates", _exp(best))
+        yield Quantity("steps_at_best", at, "updates", np.exp(best))
         for rate in (rate for rate, tried in rates.items() if batch in tried):
             here = surface.log_steps(batch, line.held, rate)
-            yield Quantity("steps_at_rate", f"{at},learning_rate={rate:g}", "updates", _exp(here))
-            yield Quantity("rate_cost", f"{at},learning_rate={rate:g}", "1", _exp(here - best))
+            yield Quantity("steps_at_rate", f"{at},learning_rate={rate:g}", "updates", np.exp(here))
+            yield Quantity("rate_cost", f"{at},learning_rate={rate:g}", "1", np.exp(here - best))
     unit = "prompts" if line.along == "prompts" else "samples"
     yield Quantity("cbs_tuned", line.at, unit, _critical(surface, line))
     yield Quantity("rate_slope", line.at, "1", _rate_slope(surface, line), log_scale=False)
@@ -197,25 +194,14 @@ def _rules(surface: Surface, line: Line) -> Iterator[dict[Hashable, Any]]:
 
 def _stable(fit: Fit, line: Line) -> Iterator[dict[Hashable, Any]]:
     """Yield the highest rate at which every run reached the target, NaN where there is none."""
-    axis = "total_batch" if line.along == "total" else "n_prompts"
-    runs = fit.crossings.transpose("run", "threshold")
-    rates = runs["learning_rate"].values
-    for k, threshold in enumerate(runs["threshold"].values.tolist()):
-        reached = np.isin(runs["status"].values[:, k], (LEFT, INTERVAL))
+    every = _runs(fit, line).groupby(["threshold", "batch", "learning_rate"])["reached"].all()
+    highest = every[every].reset_index().groupby(["threshold", "batch"])["learning_rate"].max()
+    for threshold in fit.crossings["threshold"].values.tolist():
         for batch in line.batches:
-            here = runs[axis].values == batch
-            if line.along == "prompts":
-                here &= runs["n_rollouts"].values == line.held
-            stable = [float(rate) for rate in np.unique(rates[here])
-                      if reached[here & (rates == rate)].all()]
             yield _plain("largest_stable_rate", line.at_batch(batch), threshold,
-                         max(stable, default=np.nan))
+                         highest.get((threshold, batch), np.nan))
 
 
 def _plain(name: str, at: str, threshold: float, value: float) -> dict[Hashable, Any]:
     return {"threshold": threshold, "quantity": name, "at": at, "unit": "1", "median": value,
             "status": "identified" if np.isfinite(value) else "not_identified"}
-
-
-def _exp(log_values: xr.DataArray) -> xr.DataArray:
-    return log_values.copy(data=np.exp(log_values.values))

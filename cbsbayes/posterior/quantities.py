@@ -156,10 +156,6 @@ def _doubled[T: (int, float)](values: tuple[T, ...]) -> list[T]:
     return [v for v in values if 2 * v <= max(values)]
 
 
-def _exp(log_values: xr.DataArray) -> xr.DataArray:
-    return log_values.copy(data=np.exp(log_values.values))
-
-
 def _gains(surface: Surface, design: Design) -> Iterator[Quantity]:
     """Yield S after doubling an axis over S before, inside the range tried."""
     pairs = [("gain_total", f"total_batch={b:.12g}", (b, 1.0), (2 * b, 1.0))
@@ -170,7 +166,7 @@ def _gains(surface: Surface, design: Design) -> Iterator[Quantity]:
               for p, gs in design.rollouts_at.items() for g in _doubled(gs)]
     for name, at, before, after in pairs:
         with np.errstate(invalid="ignore"):  # where a group never arrives, before nor after
-            ratio = _exp(surface.log_steps(*after) - surface.log_steps(*before))
+            ratio = np.exp(surface.log_steps(*after) - surface.log_steps(*before))
         yield Quantity(name, at, "1", ratio)
 
 
@@ -239,4 +235,4 @@ def _steps(surface: Surface, design: Design) -> Iterator[Quantity]:
     batches = [(f"total_batch={b:.12g}", (b, 1.0)) for b in design.total if design.one_axis]
     batches += [(f"n_prompts={p},n_rollouts={g}", (p, g)) for p, g in design.batches]
     for at, batch in batches:
-        yield Quantity("steps", at, "updates", _exp(surface.log_steps(*batch)))
+        yield Quantity("steps", at, "updates", np.exp(surface.log_steps(*batch)))

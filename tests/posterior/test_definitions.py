@@ -1,29 +1,16 @@
-"""Definitions of a critical batch: each against its own condition, and in the table of a fit."""
+"""Definitions of a critical batch in the table of a fit: each against its own condition."""
 
 from __future__ import annotations
 
 import numpy as np
-from fitted import SETTINGS, quick_sampling
 
-from cbsbayes.models.laws import get_law
-from cbsbayes.posterior.definitions import (
-    DEFINITIONS,
-    OVERHEAD_COLUMNS,
-    definitions,
-    overhead_table,
-)
-from cbsbayes.posterior.fit_sweep import fit_sweep
-
-
-def test_least_samples_are_defined_for_exponent_one_alone():
-    assert "least_20" in {d.name for d in definitions(get_law("two_axis"))}
-    assert "least_20" not in {d.name for d in definitions(get_law("two_axis_free"))}
-    assert DEFINITIONS[0].name == "steps_2x"
+from cbsbayes.posterior.definitions import OVERHEAD_COLUMNS, overhead_table
 
 
 def test_the_table_has_the_critical_batch_of_the_quantity_table(fit):
     table = overhead_table(fit)
     assert list(table.columns) == OVERHEAD_COLUMNS
+    assert "least_20" not in set(table["definition"])  # only exponent one has least samples
     twice = table[table["definition"] == "steps_2x"].set_index(["at", "threshold"])
     known = fit.cbs[fit.cbs["quantity"] == "cbs_prompts"].set_index(["at", "threshold"])
     assert set(twice.index) == set(known.index)
@@ -37,13 +24,13 @@ def test_the_table_has_the_critical_batch_of_the_quantity_table(fit):
     np.testing.assert_allclose(gain["median"], batch.loc[gain.index, "median"], rtol=1e-9)
 
 
-def test_every_definition_of_exponent_one_follows_from_one_scale(prompts_sweep):
-    with quick_sampling():
-        fit = fit_sweep(prompts_sweep, law="two_axis", sampler=SETTINGS, alternatives=False)
-    wide = overhead_table(fit).pivot_table(index="threshold", columns="definition",
-                                           values="median")
-    anchor = overhead_table(fit)["anchor"].dropna().unique()
+def test_every_definition_of_exponent_one_follows_from_one_scale(one_axis):
+    table = overhead_table(one_axis)
+    wide = table.pivot_table(index="threshold", columns="definition", values="median")
+    anchor = table["anchor"].dropna().unique()
     np.testing.assert_allclose(wide["steps_1.1x"], 10 * wide["steps_2x"], rtol=1e-6)
     np.testing.assert_allclose(wide["least_20"], 0.2 * wide["steps_2x"], rtol=1e-6)
     np.testing.assert_allclose(wide["doubling_10"], 4 * wide["steps_2x"], rtol=1e-6)
     np.testing.assert_allclose(wide["linear_20"], 0.2 * wide["steps_2x"] + 1.2 * anchor, rtol=1e-6)
+    assert set(table["condition"]) >= {"S = 2 S_min", "B·S(B) = 1.2 × least B·S",
+                                       "S(2B) = 0.9 S(B)"}
