@@ -11,7 +11,6 @@ from fitted import (  # noqa: F401
     pair,
     prompts_sweep,
     rate_fit,
-    real_fit,
     rollouts_alone,
     sweep,
     sweep_file,

@@ -1,4 +1,4 @@
-"""Fits for tests: real ones that share one sampling, and one whose draws cost nothing.
+"""Fits for tests whose draws cost nothing.
 
 The quick sampler draws from priors so narrow that the draws look like a posterior. Everything
 after the sampler is the package's own. Import the fixtures through `conftest`.
@@ -255,10 +255,3 @@ def written(fit, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("written") / "fit"
     write_fit(fit, folder, command="python -m cbsbayes.fit sweep.nc")
     return folder
-
-
-@pytest.fixture(scope="session")
-def real_fit(prompts_sweep) -> Fit:
-    """A small fit of the prompt axis by the default sampler."""
-    settings = SamplerSettings(draws=700, tune=500, chains=4, random_seed=1)
-    return with_comparison(fit_sweep(prompts_sweep, sampler=settings))

@@ -12,9 +12,10 @@ from fitted import SETTINGS, groups_sweep, quick_sampling
 
 from cbsbayes.crossings.intervals import find_crossings
 from cbsbayes.errors import CBSDataError
+from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.posterior.selection import alternative_laws, runs_table
+from cbsbayes.posterior.selection import FitOptions, alternative_laws, runs_table, select
 from cbsbayes.posterior.tidy import CBS_COLUMNS
 from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.simulation.truth import true_steps
@@ -22,39 +23,11 @@ from cbsbayes.sweep.dataset import digest, new_sweep
 from cbsbayes.sweep.groups import choose_runs
 
 
-class Stopped(Exception):
-    """Raised in place of sampling where only what comes before matters."""
-
-
-def sampled(ds, **options):
-    """Return the crossings, the laws in order and the settings of a fit that is not sampled."""
-    seen = []
-
-    def stop(data, law, settings, priors=None):
-        seen.append((data, law))
-        raise Stopped
-
-    with quick_sampling(stop), pytest.raises(Stopped):
-        fit_sweep(ds, **options)
-    return seen[0]
-
-
 def runs(ds, **kept):
     keep = np.ones(ds.sizes["run"], dtype=bool)
     for name, values in kept.items():
         keep &= np.isin(ds[name].values, values)
     return ds.isel(run=np.flatnonzero(keep))
-
-
-def test_stages_name_every_law_in_the_order_they_are_fitted(prompts_sweep):
-    said = []
-    with quick_sampling():
-        fit = fit_sweep(prompts_sweep, stage=said.append,
-                        sampler=SETTINGS)
-    laws = [fit.law.name, *fit.others]
-    assert said == [*(f"sampling {name}, law {k} of {len(laws)}" for k, name in enumerate(laws, 1)),
-                    "comparing laws, predictive checks, tables"]
-    assert sorted(fit.law_table["law"]) == sorted(laws)
 
 
 def test_settings_say_everything_that_was_asked_for(fit, sweep):
@@ -112,14 +85,20 @@ def test_tables_hold_the_columns_of_the_contract(fit):
         assert set(table["law"]) == {law}
 
 
-def test_same_seed_same_fit_another_seed_another(prompts_sweep):
+def test_same_seed_same_fit_another_seed_another_and_stages_name_every_law(prompts_sweep):
+    said = []
     with quick_sampling():
         first, again, other = (
-            fit_sweep(prompts_sweep, sampler=replace(SETTINGS, random_seed=seed))
+            fit_sweep(prompts_sweep, sampler=replace(SETTINGS, random_seed=seed), stage=said.append)
             for seed in (1, 1, 2))
     xr.testing.assert_identical(first.tree, again.tree)
     for group in ("prior", "posterior_predictive", "prior_predictive"):
         assert not first.tree[group].to_dataset().equals(other.tree[group].to_dataset())
+    laws = [first.law.name, *first.others]
+    assert said == 3 * [
+        *(f"sampling {name}, law {k} of {len(laws)}" for k, name in enumerate(laws, 1)),
+        "comparing laws, predictive checks, tables"]
+    assert sorted(first.law_table["law"]) == sorted(laws)
 
 
 def test_replicates_are_centred_on_the_law(fit):
@@ -135,9 +114,9 @@ def test_replicates_are_centred_on_the_law(fit):
 def test_without_a_group_baseline_the_law_is_plain_and_groups_of_one_stay():
     ds = simulate_sweep("p1+p2b", 1, law="two_axis_plain")
     ds["algorithm"] = ("run", np.full(ds.sizes["run"], "reinforce_plus_plus"))
-    data, law = sampled(ds)
-    assert law.name == "two_axis_free_plain"
-    assert (data.n_rollouts == 1).any()
+    selected = select(ds, FitOptions())
+    assert selected.law.name == "two_axis_free_plain"
+    assert (selected.crossings["n_rollouts"] == 1).any()
 
 
 @pytest.mark.parametrize(("law", "names"), [
@@ -159,25 +138,21 @@ def test_alternative_laws_on_one_axis(design, law, names):
 
 
 def test_an_axis_that_only_runs_left_out_vary_decides_nothing():
-    ds = simulate_sweep("p1+p2b", 1)
-    keep = (ds["n_rollouts"].values == 8) | (ds["n_rollouts"].values == 1)
-    with quick_sampling():
-        fit = fit_sweep(ds.isel(run=np.flatnonzero(keep)),
-                        sampler=SETTINGS)
-    assert (fit.law.name, list(fit.others)) == ("total", ["power"])
-    assert "Only n_prompts varies" in fit.settings["law_reason"]
+    selected = select(runs(simulate_sweep("p1+p2b", 1), n_rollouts=[1, 8]), FitOptions())
+    assert (selected.law.name, selected.alternatives) == ("total", ["power"])
+    assert "Only n_prompts varies" in selected.choice.reason
 
 
 def test_a_run_beyond_every_threshold_from_the_start_is_left_out_and_named():
     ds = simulate_sweep("p1", 1)
     ds["accuracy"][0] = np.maximum(ds["accuracy"][0], 0.99)
-    with quick_sampling():
-        fit = fit_sweep(ds, thresholds=[0.6, 0.65], sampler=SETTINGS)
-    row = fit.runs.iloc[0]
-    assert not row["used"]
-    assert row["reason"].startswith("beyond every threshold before training")
-    assert fit.runs["used"].sum() == ds.sizes["run"] - 1
-    assert fit.sweep.sizes["run"] == ds.sizes["run"]
+    selected = select(ds, FitOptions(thresholds=[0.6, 0.65]))
+    first, *others = selected.reasons.values()
+    assert first.startswith("beyond every threshold before training")
+    assert not any(others)
+    assert selected.fitted["run"].values.tolist() == ds["run"].values[1:].tolist()
+    assert selected.crossings.sizes["run"] == len(others)
+    assert selected.runs.sizes == ds.sizes
 
 
 def test_a_table_of_crossings_has_its_own_thresholds_and_rule():
@@ -185,7 +160,7 @@ def test_a_table_of_crossings_has_its_own_thresholds_and_rule():
                    steps_lower=[[80, 160], [50, 100], [40, 80], [30, 60]],
                    steps_upper=[[90, 180], [60, 120], [45, 90], [35, 70]])
     with quick_sampling():
-        fit = fit_sweep(ds, sampler=SETTINGS)
+        fit = fit_sweep(ds, sampler=SETTINGS, alternatives=False)
     assert fit.thresholds.tolist() == [0.5, 0.6]
     assert (fit.settings["rule"], fit.settings["metric"]) == ("table", "")
     with pytest.raises(CBSDataError, match="'gsm8k' was asked for, but the sweep is a table"):
@@ -197,13 +172,12 @@ def test_groups_are_never_pooled():
     with pytest.raises(CBSDataError, match=r"holds 2 groups, which are never pooled; choose one "
                                            r"with group=: large / <b>wide</b>; small"):
         fit_sweep(ds)
-    data, _ = sampled(ds, group="small")
-    assert len(data.run) == 6
+    assert select(ds, FitOptions(group="small")).fitted.sizes["run"] == 6
 
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"ci_prob": float("nan")}, r"ci_prob is nan"),
-    ({"rule": "second"}, r"second"),
+    ({"rule": "second"}, r"second"), ({"model": "oracle"}, "valid: crossing, trajectory"),
     ({"thresholds": []}, r"thresholds are \[\]"),
 ])
 def test_what_else_cannot_be_asked_for(options, message):
@@ -213,12 +187,13 @@ def test_what_else_cannot_be_asked_for(options, message):
 
 
 @pytest.mark.mcmc
-def test_a_real_fit_finds_what_was_simulated(real_fit, sweep):
-    assert real_fit.verdict["checks_made"]["no_divergences"]
-    assert real_fit.verdict["diagnostics"]["r_hat_max"] < 1.03
-    assert set(real_fit.law_table["law"]) == {"total", "power"}
-    for threshold in real_fit.thresholds:
-        drawn = np.exp(real_fit.log_steps([64, 256], 8, threshold=threshold))
+def test_a_real_fit_finds_what_was_simulated(prompts_sweep, sweep):
+    fit = fit_sweep(prompts_sweep, sampler=SamplerSettings(draws=700, tune=500, random_seed=1))
+    assert fit.verdict["checks_made"]["no_divergences"]
+    assert fit.verdict["diagnostics"]["r_hat_max"] < 1.03
+    assert set(fit.law_table["law"]) == {"total", "power"}
+    for threshold in fit.thresholds:
+        drawn = np.exp(fit.log_steps([64, 256], 8, threshold=threshold))
         truth = true_steps(sweep, [64, 256], 8, threshold)
         low, high = drawn.quantile([0.005, 0.995], "sample").values
         assert (low < truth).all()

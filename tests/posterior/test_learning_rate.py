@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fitted import RATES, SETTINGS, quick_sampling
+from fitted import RATES, SETTINGS, few_figures, quick_sampling
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.models.laws import get_law
@@ -73,13 +73,14 @@ def test_the_slope_below_the_best_rate_is_found():
 
 
 def test_the_page_shows_learning_rates_where_the_law_knows_them(rate_fit, one_rate_fit, tmp_path):
-    write_fit(rate_fit, tmp_path / "several")
+    with few_figures():
+        write_fit(rate_fit, tmp_path / "several")
+        write_fit(one_rate_fit, tmp_path / "one")
     assert (tmp_path / "several" / "learning_rate.csv").exists()
     page = (tmp_path / "several" / "index.html").read_text("utf-8")
     assert "What the learning rate does" in page
     assert "best learning rate is" in page
     assert "Numbers and curves that name no learning rate hold at the best one" in page
-    write_fit(one_rate_fit, tmp_path / "one")
     assert not (tmp_path / "one" / "learning_rate.csv").exists()
     page = (tmp_path / "one" / "index.html").read_text("utf-8")
     assert "What the learning rate does" not in page

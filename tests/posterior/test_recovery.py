@@ -86,7 +86,7 @@ def test_a_grid_of_learning_rates_gives_back_the_best_one_and_the_critical_batch
 def test_one_phase_alone_gives_no_two_scales(phase):
     """The split of prompt and rollout noise is then the prior's; their sum may be known."""
     ds = simulate_sweep(phase, 3, random_seed=1)
-    fit = fit_sweep(ds, law="two_axis", thresholds=[0.65, 0.70], sampler=QUICK)
+    fit = fit_sweep(ds, law="two_axis", thresholds=[0.65, 0.70], sampler=QUICK, alternatives=False)
     scales = fit.cbs[fit.cbs["quantity"].isin(["B_prompt", "B_rollout"])]
     assert len(scales) == 4
     assert not (scales["status"] == "identified").any()
@@ -100,26 +100,19 @@ def test_one_phase_alone_gives_no_two_scales(phase):
 # Learning rates that go with the batch ---------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def scaled_rates(root):
-    """Return curves at lr ∝ √batch; its twin has the same curves at one learning rate."""
-    return read_logs([str(root / "tests" / "data" / "sqrt_lr" / "sqrt_lr.csv")])
-
-
-def test_rates_scaled_with_the_batch_give_the_critical_batch_of_one_rate(scaled_rates):
+def test_rates_scaled_with_the_batch_give_the_critical_batch_of_one_rate(root):
+    """Curves at lr ∝ √batch; their twin has the same curves at one learning rate."""
+    scaled_rates = read_logs([str(root / "tests" / "data" / "sqrt_lr" / "sqrt_lr.csv")])
     asked = {"thresholds": [0.7, 0.75], "sampler": QUICK, "alternatives": False}
     twin = scaled_rates.assign_coords(learning_rate=("run", np.full(36, 1e-6)))
-    one, scaled = (fit_sweep(ds, **asked) for ds in (twin, scaled_rates))
+    one, scaled = (fit_sweep(ds, **asked).cbs.query(
+        "quantity == 'cbs_prompts' and at == 'n_rollouts=8'")["median"].to_numpy()
+        for ds in (twin, scaled_rates))
+    np.testing.assert_allclose(scaled, one, rtol=0.02)
     tuned = fit_sweep(scaled_rates, law="learning_rate", **asked)
-    columns, found = ["threshold", "at", "median", "ci_lower", "ci_upper"], []
-    for fit in (one, scaled, tuned):
-        cbs = fit.cbs[(fit.cbs["quantity"] == "cbs_prompts") & (fit.cbs["at"] == "n_rollouts=8")]
-        found.append(cbs[columns].reset_index(drop=True))
-    np.testing.assert_allclose(found[1]["median"], found[0]["median"], rtol=0.02)
-    draws = Surface(tuned.law, tuned.posterior).solve(steps_ratio(2.0), "prompts", 8)
-    low, high = draws.quantile([0.05, 0.95], ("chain", "draw")).values
-    assert (low < found[0]["median"]).all()
-    assert (found[0]["median"] < high).all()
+    low, high = tuned.solve(steps_ratio(2.0), "prompts", 8).quantile([0.05, 0.95], "sample").values
+    assert (low < one).all()
+    assert (one < high).all()
 
 
 # The shipped sweep ------------------------------------------------------------------------

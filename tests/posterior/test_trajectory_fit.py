@@ -56,11 +56,6 @@ def test_what_is_no_curve_of_accuracy_is_refused(sweep, change, said):
         trajectory_data(change(sweep), LAW, None)
 
 
-def test_an_unknown_model_is_refused(sweep):
-    with pytest.raises(CBSDataError, match="valid: crossing, trajectory"):
-        fit_sweep(sweep, model="oracle")
-
-
 @pytest.mark.mcmc
 def test_a_real_posterior_holds_the_truth(sweep):
     fit = fit_sweep(sweep, model="trajectory", law="two_axis", thresholds=[0.62, 0.68],
