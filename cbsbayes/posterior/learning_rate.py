@@ -26,7 +26,7 @@ import xarray as xr
 from cbsbayes.crossings.intervals import INTERVAL, LEFT
 from cbsbayes.errors import CBSDataError
 from cbsbayes.posterior.fit import Fit, fitted_threshold, stacked, thinned
-from cbsbayes.posterior.quantities import Quantity, design_of
+from cbsbayes.posterior.quantities import Quantity, design_of, exp_of
 from cbsbayes.posterior.surface import Surface, steps_ratio
 from cbsbayes.posterior.tidy import CBS_COLUMNS, tidy
 
@@ -90,7 +90,7 @@ def best_rates(fit: Fit, n_prompts: float, n_rollouts: float, threshold: float) 
 
 
 def _runs(fit: Fit, line: Line) -> pd.DataFrame:
-    """Return the runs along a line at every threshold: ``batch, learning_rate, reached``, …"""
+    """Return the runs along a line at every threshold: batch, rate, reached."""
     runs = fit.crossings["status"].to_dataframe().reset_index()
     runs = runs[(line.along == "total") | (runs["n_rollouts"] == line.held)]
     axis = "total_batch" if line.along == "total" else "n_prompts"
@@ -152,11 +152,11 @@ def _quantities(
     for batch in line.batches:
         at, best = line.at_batch(batch), surface.log_steps(batch, line.held)
         yield Quantity("best_rate", at, "1", surface.best_rate(batch, line.held))
-        yield Quantity("steps_at_best", at, "updates", np.exp(best))
+        yield Quantity("steps_at_best", at, "updates", exp_of(best))
         for rate in (rate for rate, tried in rates.items() if batch in tried):
             here = surface.log_steps(batch, line.held, rate)
-            yield Quantity("steps_at_rate", f"{at},learning_rate={rate:g}", "updates", np.exp(here))
-            yield Quantity("rate_cost", f"{at},learning_rate={rate:g}", "1", np.exp(here - best))
+            yield Quantity("steps_at_rate", f"{at},learning_rate={rate:g}", "updates", exp_of(here))
+            yield Quantity("rate_cost", f"{at},learning_rate={rate:g}", "1", exp_of(here - best))
     unit = "prompts" if line.along == "prompts" else "samples"
     yield Quantity("cbs_tuned", line.at, unit, _critical(surface, line))
     yield Quantity("rate_slope", line.at, "1", _rate_slope(surface, line), log_scale=False)

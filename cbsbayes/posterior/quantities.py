@@ -18,7 +18,8 @@ from cbsbayes.models.laws import Law
 from cbsbayes.models.parameters import SATURATION
 from cbsbayes.posterior.surface import Surface, doubling_saves, least_steps, steps_ratio
 
-__all__ = ["GAIN", "OF_ONE_LAW", "Design", "Quantity", "best_rollouts", "design_of", "quantities"]
+__all__ = ["GAIN", "OF_ONE_LAW", "Design", "Quantity", "best_rollouts", "design_of", "exp_of",
+           "quantities"]
 
 OF_ONE_LAW = ("alpha", "B_noise", "B_prompt", "B_rollout", "E_min")
 """Quantities that are no numbers without their law."""
@@ -156,6 +157,11 @@ def _doubled[T: (int, float)](values: tuple[T, ...]) -> list[T]:
     return [v for v in values if 2 * v <= max(values)]
 
 
+def exp_of(log_values: xr.DataArray) -> xr.DataArray:
+    """Return the exponential of draws."""
+    return log_values.copy(data=np.exp(log_values.values))
+
+
 def _gains(surface: Surface, design: Design) -> Iterator[Quantity]:
     """Yield S after doubling an axis over S before, inside the range tried."""
     pairs = [("gain_total", f"total_batch={b:.12g}", (b, 1.0), (2 * b, 1.0))
@@ -166,7 +172,7 @@ def _gains(surface: Surface, design: Design) -> Iterator[Quantity]:
               for p, gs in design.rollouts_at.items() for g in _doubled(gs)]
     for name, at, before, after in pairs:
         with np.errstate(invalid="ignore"):  # where a group never arrives, before nor after
-            ratio = np.exp(surface.log_steps(*after) - surface.log_steps(*before))
+            ratio = exp_of(surface.log_steps(*after) - surface.log_steps(*before))
         yield Quantity(name, at, "1", ratio)
 
 
@@ -235,4 +241,4 @@ def _steps(surface: Surface, design: Design) -> Iterator[Quantity]:
     batches = [(f"total_batch={b:.12g}", (b, 1.0)) for b in design.total if design.one_axis]
     batches += [(f"n_prompts={p},n_rollouts={g}", (p, g)) for p, g in design.batches]
     for at, batch in batches:
-        yield Quantity("steps", at, "updates", np.exp(surface.log_steps(*batch)))
+        yield Quantity("steps", at, "updates", exp_of(surface.log_steps(*batch)))
