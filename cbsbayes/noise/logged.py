@@ -30,11 +30,11 @@ group size the squared norm of a batch gradient is, on average over batches of P
 
 so that a straight line in 1/P through the squared norms of runs of several batch sizes has the
 slope tr Σ and the intercept |G|², and the noise scale N(G) is their ratio. Every group size is
-regressed apart (`cbsbayes.models.measured_noise.norm_line`): with advantages normalised within the group |G|²
-itself depends on it. What it takes for granted is that runs at one accuracy share |G|², which late
-in training they need not: on the shipped sweeps N is within a factor of two of the probes'
-(docs/model.md). Norms after clipping, and norms averaged over the several mini-batches of a trainer
-step, say nothing of a batch.
+regressed apart (`cbsbayes.models.measured_noise.norm_line`): with advantages normalised within the
+group |G|² itself depends on it. What it takes for granted is that runs at one accuracy share |G|²,
+which late in training they need not: on the shipped sweeps N is within a factor of two of the
+probes' (docs/model.md). Norms after clipping, and norms averaged over the several mini-batches of a
+trainer step, say nothing of a batch.
 
 References
 ----------
