@@ -47,8 +47,11 @@ def log_density(position: np.ndarray, d: CrossingArrays) -> tuple[float, np.ndar
     d : CrossingArrays
         The data.
     """
-    gradient = -d.precision * (position - d.center)
-    value = d.constant + 0.5 * np.dot(gradient, position - d.center)
+    gradient, value = np.empty_like(position), d.constant
+    for j in range(len(position)):
+        away = position[j] - d.center[j]
+        gradient[j] = -d.precision[j] * away
+        value += 0.5 * gradient[j] * away
     alpha, alpha_slope = exponent(position, d)
     scales, noise, ratio = law_ratio(position, alpha, d)
     carried, inverse_scale = _links(position, d)
@@ -60,7 +63,7 @@ def log_density(position: np.ndarray, d: CrossingArrays) -> tuple[float, np.ndar
     _reverse_expected(position, curve_bar, d, gradient)
     alpha_bar = reverse_law(position, scales, alpha, noise, curve_bar, d, gradient)
     if d.at.alpha >= 0:
-        _, _, mean, precision = d.alpha_prior
+        mean, precision = d.alpha_prior[2], d.alpha_prior[3]
         value -= 0.5 * precision * (alpha - mean) ** 2
         gradient[d.at.alpha] += alpha_slope * (alpha_bar - precision * (alpha - mean))
     return value, gradient
@@ -134,23 +137,29 @@ def _shared(position: np.ndarray, d: CrossingArrays) -> Shared:
 @_compiled
 def _expected(position: np.ndarray, ratio: np.ndarray, d: CrossingArrays) -> np.ndarray:
     """Return log S of each batch and threshold without run effects, shape (batch, threshold)."""
-    log_s_min = np.zeros(ratio.shape[1])
-    for k in range(1, len(log_s_min)):
-        log_s_min[k] = log_s_min[k - 1] + exp(position[d.at.log_growth + k - 1])
-    level = position[d.at.log_S_level] - ratio[-1, d.middle] - log_s_min[d.middle]
-    return ratio + (log_s_min + level)
+    growth = np.zeros(ratio.shape[1])  # of log S_min from the easiest threshold on
+    for k in range(1, len(growth)):
+        growth[k] = growth[k - 1] + exp(position[d.at.log_growth + k - 1])
+    level = position[d.at.log_S_level] - ratio[-1, d.middle] - growth[d.middle]
+    curve = np.empty_like(ratio)
+    for b in range(len(ratio)):
+        for k in range(len(growth)):
+            curve[b, k] = ratio[b, k] + growth[k] + level
+    return curve
 
 
 @_compiled
 def _links(position: np.ndarray, d: CrossingArrays) -> tuple[np.ndarray, np.ndarray]:
     """Return what the deviation before is multiplied by, and 1/scale; both of shape (pair,)."""
     scale = exp(position[d.at.sigma_residual]) * d.logistic
-    if len(d.threshold_logit) == 1:
-        return np.zeros(len(d.gaps)), np.full(len(d.gaps), 1.0 / scale)
-    trend, length = position[d.at.residual_trend], exp(position[d.at.residual_length])
-    x, before = d.threshold_logit[d.pairs[:, 0]], d.threshold_logit[d.pairs[:, 1]]
-    carried = np.exp(trend * (x - before) - d.gaps / length)
-    return carried, np.exp(-trend * x) / scale / np.sqrt(-np.expm1(-2.0 * d.gaps / length))
+    carried, inverse_scale = np.zeros(len(d.gaps)), np.full(len(d.gaps), 1.0 / scale)
+    if len(d.threshold_logit) > 1:
+        trend, length = position[d.at.residual_trend], exp(position[d.at.residual_length])
+        for j in range(len(d.gaps)):
+            x, before = d.threshold_logit[d.pairs[j, 0]], d.threshold_logit[d.pairs[j, 1]]
+            carried[j] = exp(trend * (x - before) - d.gaps[j] / length)
+            inverse_scale[j] *= exp(-trend * x) / sqrt(-expm1(-2.0 * d.gaps[j] / length))
+    return carried, inverse_scale
 
 
 @_compiled
@@ -212,13 +221,16 @@ def _integral(m: int, room: Room) -> float:
 
     `room.sums` are the means over z of P(Z > b), of P(Z <= a), and of z times their difference.
     """
-    room.sums[:] = 0.0
     step = _spacing(m, room)
     start, top = _peak(step, m, room)
-    ahead, _ = _walk(start, step, top, np.inf, m, room)
-    behind, _ = _walk(start, -step, top, np.inf, m, room)
-    room.sums[:] /= ahead + behind
-    return top + log((ahead + behind) * step / sqrt(2.0 * np.pi))
+    for k in range(m):
+        room.sums[0, k] = room.sums[1, k] = room.sums[2, k] = 0.0
+    mass = (_walk(start, step, top, np.inf, m, room)[0]
+            + _walk(start, -step, top, np.inf, m, room)[0])
+    for k in range(m):
+        for j in range(3):
+            room.sums[j, k] /= mass
+    return top + log(mass * step / sqrt(2.0 * np.pi))
 
 
 @_compiled
@@ -248,7 +260,8 @@ def _walk(
     fading = exp(-step * step)
     for k in range(m):
         at_node[2, k] = exp(-room.pull[k] * step)
-    tails[:] = room.begin
+        for j in range(4):
+            tails[j, k] = room.begin[j, k]
     for node in range(_MOST_NODES):
         z = start + step * node
         if node % _AFRESH == 0 and node > 0:
@@ -304,7 +317,9 @@ def _log_integrand(z: float, m: int, room: Room, tails: np.ndarray) -> tuple[flo
 @_compiled
 def _peak(step: float, m: int, room: Room) -> tuple[float, float]:
     """Return a multiple of a step near the peak, by Newton's method, and the log integrand."""
-    tails, high = room.begin, np.abs(room.pull[:m]).sum() + 1.0  # beyond, the slope has one sign
+    tails, high = room.begin, 1.0
+    for k in range(m):
+        high += abs(room.pull[k])  # beyond, the slope has one sign
     low, z = -high, 0.0
     for _ in range(_MOST_STEPS):
         _, slope = _log_integrand(z, m, room, tails)
@@ -339,16 +354,16 @@ def _reverse_links(
     gradient: np.ndarray,
 ) -> None:
     """Add the slopes by the residual's scale, trend and correlation length."""
-    gradient[d.at.sigma_residual] += links_bar[:, 1].sum()
-    if len(d.threshold_logit) == 1:
-        return
-    x, before = d.threshold_logit[d.pairs[:, 0]], d.threshold_logit[d.pairs[:, 1]]
-    carried_bar = links_bar[:, 0] * carried
-    gradient[d.at.residual_trend] += (carried_bar * (x - before) + links_bar[:, 1] * x).sum()
-    # 0 times infinity is NaN
-    distance = np.minimum(d.gaps / exp(position[d.at.residual_length]), 300.0)
-    kept = carried_bar + links_bar[:, 1] / (1.0 - np.exp(2.0 * distance))
-    gradient[d.at.residual_length] += (distance * kept).sum()
+    for j in range(len(d.gaps)):
+        carried_bar, scale_bar = links_bar[j, 0] * carried[j], links_bar[j, 1]
+        gradient[d.at.sigma_residual] += scale_bar
+        if len(d.threshold_logit) > 1:
+            x, before = d.threshold_logit[d.pairs[j, 0]], d.threshold_logit[d.pairs[j, 1]]
+            gradient[d.at.residual_trend] += carried_bar * (x - before) + scale_bar * x
+            # 0 times infinity is NaN
+            distance = min(d.gaps[j] / exp(position[d.at.residual_length]), 300.0)
+            gradient[d.at.residual_length] += distance * (
+                carried_bar + scale_bar / (1.0 - exp(2.0 * distance)))
 
 
 @_compiled
@@ -356,12 +371,14 @@ def _reverse_expected(
     position: np.ndarray, curve_bar: np.ndarray, d: CrossingArrays, gradient: np.ndarray
 ) -> None:
     """Add the slopes by the level of S and its growth, and to `curve_bar` that at the middle."""
-    by_threshold = curve_bar.sum(axis=0)
-    total = by_threshold.sum()
+    total = 0.0
+    for bar in curve_bar.flat:
+        total += bar
     gradient[d.at.log_S_level] += total
     harder = total  # slope by a rise of threshold k and all harder ones
-    for k in range(1, len(by_threshold)):
-        harder -= by_threshold[k - 1]
+    for k in range(1, curve_bar.shape[1]):
+        for b in range(len(curve_bar)):
+            harder -= curve_bar[b, k - 1]
         at = d.at.log_growth + k - 1
         gradient[at] += exp(position[at]) * (harder - (total if k <= d.middle else 0.0))
     curve_bar[-1, d.middle] -= total

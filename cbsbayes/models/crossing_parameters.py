@@ -301,7 +301,8 @@ def crossing_arrays(parameters: CrossingParameters) -> CrossingArrays:
         log_best=parameters.log_best(), log_rate=batches[:, 2].copy(),
         weights=batch_weights(law, data.log_batch_scale, *batches[:, :2].T),
         batch=batch.reshape(-1).astype(np.int64), pair=pair, pairs=pairs, gaps=gaps,
-        bounds=np.stack([data.log_lower, data.log_upper, data.midpoint], axis=-1),
+        bounds=np.ascontiguousarray(  # one layout, compiled once
+            np.stack([data.log_lower, data.log_upper, data.midpoint], axis=-1)),
         logistic=float(LOGISTIC_SCALE))
 
 
