@@ -297,7 +297,7 @@ def _reaching(
     rates = np.full(len(batches), np.nan)
     if fit.law.learning_rate:
         tried = varied_rates(fit.crossings)
-        best = [np.median(best_rates(fit, *batch, levels[-1])) for batch in batches]
+        best = [np.median(best_rates(fit, p, g, levels[-1])) for p, g in batches]
         rates = np.array([float(f"{rate:.2g}") for rate in np.clip(best, tried[0], tried[-1])])
     log_steps = fit.log_steps(*batches.T, learning_rate=rates if fit.law.learning_rate else None)
     steps = np.exp(log_steps.sel(threshold=levels).values)

@@ -185,7 +185,7 @@ def _row(
     if pair.name in LAW_BOUND and first.fit.law.name != second.fit.law.name:
         return row | {"status": "not_comparable", "remark": "the laws differ"}
     known = ratio_status(*statuses)
-    a, b = _paired(*draws, rng)
+    a, b = _paired(draws[0], draws[1], rng)
     for name, values in (("ratio", a / b), ("difference", a - b)):
         row |= _numbers((name, f"{name}_lower", f"{name}_upper"), values, known, ci_prob)
     larger = _p_larger(*draws) if known == "identified" else np.nan

@@ -102,7 +102,7 @@ def front_table(fit: Fit, thresholds: Sequence[float]) -> pd.DataFrame:
     tables = []
     for threshold in thresholds:
         for kind, batches in (("tried", tried), ("curve", _curve(fit, threshold, tried))):
-            log_steps = fit.log_steps(*batches.T, threshold).values
+            log_steps = fit.log_steps(batches[:, 0], batches[:, 1], threshold).values
             total = batches.prod(axis=1)
             steps = np.exp(log_steps)
             tables.append(pd.DataFrame({
@@ -218,7 +218,7 @@ def _p_met(
     if target.kind == "samples":
         limit -= np.log(batches.prod(axis=1))
     if applies_to == POPULATION:
-        return (fit.log_steps(*batches.T, threshold).values <= limit).mean(axis=0)
+        return (fit.log_steps(batches[:, 0], batches[:, 1], threshold).values <= limit).mean(axis=0)
     n = fit.crossings.sizes["run"]  # so often, and every replicate is taken once
     prompts, rollouts = np.repeat(batches, n, axis=0).T
     log_steps = fit.new_run(prompts, rollouts, threshold).values
@@ -257,7 +257,7 @@ def _ends(
 
 def _batch(fit: Fit, threshold: float, batch: np.ndarray) -> dict[str, Any]:
     """Return the columns of one batch, shape (1, 2)."""
-    steps = np.exp(fit.log_steps(*batch[0], threshold).values[:, 0])
+    steps = np.exp(fit.log_steps(batch[0, 0], batch[0, 1], threshold).values[:, 0])
     tried, (prompts, rollouts) = batches_run(fit.crossings), batch[0].astype(int).tolist()
     axes = {} if (tried[:, 1] == 1).all() else {"n_prompts": prompts, "n_rollouts": rollouts}
     return axes | {"total_batch": prompts * rollouts, "range": str(range_of(batch, tried)[0]),

@@ -214,7 +214,7 @@ def split_table(fit: Fit, total: int, thresholds: Sequence[float]) -> pd.DataFra
     where = range_of(splits, tried)
     tables = []
     for threshold in thresholds:
-        log_steps = fit.log_steps(*splits.T, threshold, draws=_DRAWS).values
+        log_steps = fit.log_steps(splits[:, 0], splits[:, 1], threshold, draws=_DRAWS).values
         steps = pd.DataFrame(interval_columns("steps", np.exp(log_steps), prob))
         judged = judge(log_steps, where != "extrapolated", prob)
         status = split_status(fit, threshold)

@@ -221,7 +221,8 @@ def step_times_of_sweep(sweep: xr.Dataset, *, random_seed: int = 0) -> SweepStep
     """
     names = ("t_0", "c_b") if (sweep["n_prompts"].values < 0).any() else ("t_0", "c_p", "c_r")
     runs, left_out = _of_one_machine(_timed_runs(sweep))
-    terms = _terms(*runs[["step_prompts", "n_rollouts"]].to_numpy(dtype=float).T, names)
+    prompts, rollouts = (runs[name].to_numpy(float) for name in ("step_prompts", "n_rollouts"))
+    terms = _terms(prompts, rollouts, names)
     model = fit_step_times(runs["seconds"].to_numpy(), terms, names, random_seed=random_seed)
     updates, epochs = (int(runs[name].mode().iloc[0]) for name in ("updates_per_step", "epochs"))
     timed = batches_run(sweep.sel(run=runs["run"].to_numpy()))

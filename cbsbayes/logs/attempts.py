@@ -114,7 +114,8 @@ def _is_copy(run: Run, other: Run, one: Mapping[float, Hashable], two: Mapping[f
             return False
     if len(one) < _HEAD:  # no curve to compare: everything must agree
         if run.log.crossings is not None:
-            return run.log.crossings.equals(other.log.crossings)
+            table = other.log.crossings
+            return table is not None and run.log.crossings.equals(table)
         return not run.log.history.empty and run.log.history.equals(other.log.history)
     shared = one.keys() & two.keys()
     if any(one[step] != two[step] for step in shared):

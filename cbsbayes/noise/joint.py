@@ -24,7 +24,7 @@ from cbsbayes.models.laws import Law
 from cbsbayes.noise.logged import norms_at_accuracy, probes_at_accuracy
 from cbsbayes.posterior.fit import Fit, table_to_json
 from cbsbayes.posterior.fit_sweep import fit_sweep
-from cbsbayes.posterior.quantities import Quantity, design_of
+from cbsbayes.posterior.quantities import Quantity, design_of, exp_of
 from cbsbayes.posterior.tidy import tidy
 
 __all__ = ["JOINT_COLUMNS", "fit_jointly", "joint_table"]
@@ -144,7 +144,7 @@ def _rows_of(fit: Fit) -> pd.DataFrame:
         for b, batch in enumerate(around):
             at = f"n_prompts={batch[0]:g},n_rollouts={batch[1]:g}"
             tried[at] = int(_inside(batch, were_run))
-            stated += [Quantity(name, at, "updates", np.exp(draws.isel(batch=b)))
+            stated += [Quantity(name, at, "updates", exp_of(draws.isel(batch=b)))
                        for name, draws in found.items()
                        if name != "steps" or batch not in were_run]  # those are in cbs.csv
     tables = [fit.cbs]

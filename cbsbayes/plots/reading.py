@@ -36,7 +36,7 @@ _MOST = 6  # thresholds of one figure
 
 def steps_at(fit: Fit, batches: np.ndarray, threshold: float) -> np.ndarray:
     """Return posterior draws of S at batches, shape (batch, 2): (sample, batch), updates."""
-    return np.exp(fit.log_steps(*batches.T, threshold).values)
+    return np.exp(fit.log_steps(batches[:, 0], batches[:, 1], threshold).values)
 
 
 def pick_thresholds(fit: Fit, threshold: float | Sequence[float] | None) -> list[float]:

@@ -168,11 +168,11 @@ def legend_below(ax: Axes, handles: Iterable[Line2D], n_columns: int = 2) -> Non
 
 def legend_outside(ax: Axes, title: str, handles: Sequence[Line2D] | None = None) -> None:
     """Put a compact legend to the right of the axes, if anything is labelled."""
-    handles = handles or ax.get_legend_handles_labels()[0]
-    if handles:
-        ax.legend(handles=handles, title=title, loc="upper left", bbox_to_anchor=(1.01, 1.0),
+    shown: Sequence[Any] = handles or ax.get_legend_handles_labels()[0]
+    if shown:
+        ax.legend(handles=shown, title=title, loc="upper left", bbox_to_anchor=(1.01, 1.0),
                   borderaxespad=0.0, alignment="left", handlelength=1.6, labelspacing=0.35,
-                  ncols=1 if len(handles) <= 13 else 2)
+                  ncols=1 if len(shown) <= 13 else 2)
 
 
 def plain_number(value: float) -> str:

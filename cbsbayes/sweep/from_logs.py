@@ -202,13 +202,13 @@ def _lay_out_curves(
     evaluated = ~np.isnan(accuracy[:, labels.index(default)])
     if not evaluated.any():
         raise CBSDataError("; ".join(notes) or f"no run has an evaluation of {default}")
-    missing = np.flatnonzero(~evaluated.any(axis=1))
+    missing = np.flatnonzero(~evaluated.any(axis=1)).tolist()
     for i in missing:
         said = f"no evaluation of {default}; it is not fitted"
         remark = "; ".join(filter(None, [runs[i].remark, said]))
         runs[i] = replace(runs[i], usable=False, remark=remark)
-    if missing.size:
-        notes.append(f"{missing.size} of {len(runs)} runs not fitted, without an evaluation of "
+    if missing:
+        notes.append(f"{len(missing)} of {len(runs)} runs not fitted, without an evaluation of "
                      f"{default}: {listed([ids[i] for i in missing], 20)}; another metric may be "
                      "chosen with --metric")
     updates = [run.coords["updates_per_step"] for run in runs]

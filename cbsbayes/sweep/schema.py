@@ -124,8 +124,8 @@ def _problems(ds: xr.Dataset) -> Iterator[str]:
                    f"{', '.join(required)}; ingest the logs again")
     for name, variable in ds.variables.items():
         yield from _of_variable(str(name), variable)
-    every = (item for part in (ds, *ds.variables.values()) for item in part.attrs.items())
-    for key, value in every:
+    every = [ds.attrs, *(variable.attrs for variable in ds.variables.values())]
+    for key, value in (item for attrs in every for item in attrs.items()):
         if isinstance(value, bool) or not isinstance(value, _ATTRIBUTES):
             yield (f"attribute {key!r} is {value!r}; netCDF holds text and numbers only; store it "
                    "as JSON text")

@@ -236,7 +236,8 @@ class Reading:
         surface = Surface(law, posterior)
         critical = partial(surface.solve, steps_ratio(2.0), "prompts", g)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # limits 0 and inf
-            found = {name: np.log(posterior[name]) for name in ("S_min", *law.scales)}
+            found: dict[str, Any] = {
+                name: np.log(posterior[name]) for name in ("S_min", *law.scales)}
             if self.one_axis:
                 found |= {f"S({p})": surface.log_steps(p, 1),
                           "gain_total": surface.log_steps(2 * p, 1) - surface.log_steps(p, 1)}
