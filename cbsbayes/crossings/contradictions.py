@@ -60,9 +60,10 @@ def _larger_batch(crossings: xr.Dataset) -> np.ndarray:
 
 def _more_steps(crossings: xr.Dataset) -> np.ndarray:
     """Return at how many thresholds the row's S is larger than the column's, less the reverse."""
-    lower, upper = (crossings[name].transpose("run", "threshold").values
-                    for name in ("lower", "upper"))
-    more = (lower[:, None] >= upper).sum(axis=-1, dtype=np.int8)  # False where either is NaN
+    ordered = crossings.transpose("run", "threshold")
+    more = np.zeros(2 * (ordered.sizes["run"],), dtype=np.int8)
+    for lower, upper in zip(ordered["lower"].values.T, ordered["upper"].values.T, strict=True):
+        more += lower[:, None] >= upper  # False where either is NaN
     return more - more.T
 
 
