@@ -27,12 +27,14 @@ from pathlib import Path
 import pandas as pd
 
 from cbsbayes.errors import CBSDataError, listed
-from cbsbayes.logs.binary_logs import EVENT_FILES, read_tensorboard, read_wandb_file
 from cbsbayes.logs.run_config import lookup, read_config, read_packages
 from cbsbayes.logs.run_log import NoRunsError, Origin, RunLog
 from cbsbayes.logs.run_name import file_stem, is_generic, parse_name
 from cbsbayes.logs.tables import Table, logs_of, read_table
-from cbsbayes.logs.text_logs import open_bytes, read_records, read_trainer_state, read_verl
+from cbsbayes.logs.tensorboard import EVENT_FILES, read_tensorboard
+from cbsbayes.logs.text import open_bytes
+from cbsbayes.logs.verl import read_records, read_trainer_state, read_verl
+from cbsbayes.logs.wandb_offline import read_wandb_file
 
 __all__ = ["Progress", "configure", "read_source", "read_sources"]
 

@@ -37,7 +37,7 @@ from cbsbayes.logs.run_log import (
     validation_key,
 )
 from cbsbayes.logs.run_name import run_name
-from cbsbayes.logs.text_logs import read_bytes
+from cbsbayes.logs.text import read_bytes
 
 __all__ = ["Table", "load_table", "logs_of", "read_crossings", "read_curves", "read_runs",
            "read_table"]

@@ -24,8 +24,8 @@ from urllib.parse import quote, urlsplit
 import pandas as pd
 
 from cbsbayes.errors import CBSDataError, listed
-from cbsbayes.logs.binary_logs import history_from_wandb, import_wandb
 from cbsbayes.logs.run_log import Origin, RunLog
+from cbsbayes.logs.wandb_offline import history_from_wandb, import_wandb
 
 __all__ = ["read_wandb_api"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cbsbayes.errors import CBSDataError, one_line
-from cbsbayes.logs.binary_logs import import_wandb
+from cbsbayes.logs.wandb_offline import import_wandb
 from cbsbayes.plots.gallery import page_figures
 from cbsbayes.report.facts import Facts
 from cbsbayes.report.folder import TABLES, fit_summary, table_of

@@ -9,7 +9,7 @@ import wandb
 from fitted import run
 
 from cbsbayes.fit import main
-from cbsbayes.logs.binary_logs import wandb_records
+from cbsbayes.logs.wandb_offline import wandb_records
 
 
 def test_answer_tables_figures_and_page_become_a_run(

@@ -16,7 +16,7 @@ from verl_loggers import CORE, metric_rows, write_jsonl
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.run_config import lookup
-from cbsbayes.logs.text_logs import parse_line, parse_row, read_verl
+from cbsbayes.logs.verl import parse_line, parse_row, read_verl
 
 BAR = "Training Progress:  25%|██▌       | 1/4 [00:02<00:08,  2.95s/it]"
 printable = st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="�")

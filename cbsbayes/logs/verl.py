@@ -5,50 +5,26 @@ The console logger prints ``step:12 - key:value - key:value`` among everything e
 ``{"step": 12, "data": {...}}``; other loggers write the metrics beside the step, the Hugging Face
 Trainer a list of such rows as ``log_history`` of its state. One file may hold several runs: each
 starts where the configuration is printed again or the step falls back.
-
-verl prints its whole resolved configuration by ``pprint`` before the first step (a Python literal
-over many lines, each with Ray's prefix), forks print JSON; a shell's trace or Hydra's error shows
-the command with its overrides. All are data: literals are parsed, nothing is run.
 """
 
 from __future__ import annotations
 
-import ast
-import codecs
-import contextlib
-import gzip
-import io
 import json
 import math
 import re
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
-
-import yaml
+from typing import Any
 
 from cbsbayes.errors import listed
 from cbsbayes.logs.run_config import lookup
 from cbsbayes.logs.run_log import NoRunsError, Origin, RunLog, flat_metrics, history_from_rows
 from cbsbayes.logs.run_name import run_name
+from cbsbayes.logs.text import DAMAGED, PrintedConfig, read_bytes, read_lines
 
-__all__ = ["open_bytes", "parse_line", "parse_row", "read_bytes", "read_records",
-           "read_trainer_state", "read_verl"]
+__all__ = ["parse_line", "parse_row", "read_records", "read_trainer_state", "read_verl"]
 
-_DAMAGED = "\N{REPLACEMENT CHARACTER}"  # stands where bytes were no text
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
-_LONGEST = 2**23  # characters; a longer line comes in pieces, so that memory stays bounded
-_LARGEST = 2**31  # bytes of a file that is read whole
-_RAY = re.compile(r"\s*\((?:\S+ )?pid=\d+(?:, ip=[^)]*)?\) ?")
-_REPEATED = re.compile(r"\[repeated \d+x across cluster\].*")
-_STRING = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"")
-_NO_LITERAL = re.compile(r"<[^<>']*>|\b(?:nan|inf)\b")
-_COMMAND = re.compile(r"main_ppo|job with overrides|verl\.trainer|\b(?:python3?|torchrun)\b")
-_OVERRIDE = re.compile(r"(?<![\w.])\+{0,2}([a-z_]\w*(?:\.\w+)+)=('[^']*'|\"[^\"]*\"|[^\s'\",\]]+)")
-_MOST_LINES = 20_000  # verl's configuration has about 1,100
-_LONGEST_COMMAND = 100_000  # characters
 _START = re.compile(r"(?<![\w/.@-])step:(\d{1,15}) - ", re.ASCII)
 _LITERAL = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|\.\d+(?:e[-+]?\d+)?|nan|inf)|True|False"
 _VALUE = rf"(?:np\.\w+\((?P<inner>{_LITERAL})\)|(?P<outer>{_LITERAL}))"
@@ -112,7 +88,7 @@ def parse_line(line: str) -> tuple[float, dict[str, float], list[str]] | None:
         if found is None and last:  # a progress bar may follow the last value
             found = _LAST.match(text)
         cut = last and found is not None and found["outer"] and found.end() == len(text)
-        if found is None or cut or _DAMAGED in found["key"]:
+        if found is None or cut or DAMAGED in found["key"]:
             unread.append(text.strip())
         else:
             number = found["inner"] or found["outer"]
@@ -129,7 +105,7 @@ def parse_row(line: str) -> Row | None:
         None where the line is no such row, e.g. cut or a generated text with its score.
     """
     try:
-        return _row_of(json.loads(line)) if line.startswith("{") and _DAMAGED not in line else None
+        return _row_of(json.loads(line)) if line.startswith("{") and DAMAGED not in line else None
     except (ValueError, RecursionError):
         return None
 
@@ -205,7 +181,7 @@ def _starts(path: Path) -> tuple[list[_Start], bool, list[str]]:
                 starts.append(_Start(printed.config))
             elif line.strip() and len(other) < _NOT_ROWS:
                 other.append(number)
-                damaged += [number] if _DAMAGED in line else []
+                damaged += [number] if DAMAGED in line else []
             elif line.startswith("{") and not starts[-1].rows:
                 break
             continue
@@ -263,129 +239,3 @@ def read_trainer_state(path: Path, root: Path, rows: list[dict[str, Any]]) -> li
         raise NoRunsError(f"{path} holds no row with a step and a number")
     return [RunLog(path.relative_to(root).as_posix(), run_name(path, root), "history", history,
                    notes=tuple(notes))]
-
-
-def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for reading bytes, unpacked where its name ends in ``.gz``."""
-    return cast(IO[bytes], gzip.open(path)) if path.suffix.lower() == ".gz" else path.open("rb")
-
-
-def read_bytes(path: Path) -> bytes:
-    """Read a file whole, unpacked where its name ends in ``.gz``.
-
-    Raises
-    ------
-    NoRunsError
-        Where it holds more than 2 GiB, or is cut while packed.
-    OSError
-        Where the file cannot be read.
-    """
-    try:
-        with open_bytes(path) as file:
-            content = file.read(_LARGEST + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise NoRunsError(f"{path} cannot be unpacked ({error}); pack it again") from None
-    if len(content) > _LARGEST:
-        raise NoRunsError(f"{path} holds more than {_LARGEST:,} bytes; cut it into parts")
-    return content
-
-
-def read_lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a text file without ANSI colours.
-
-    Lines end at line feeds and carriage returns (progress bars redraw by the latter). A byte
-    order mark decides between UTF-8 and UTF-16 (a Windows shell's redirection writes the
-    second); NUL and bytes that are no text come out as U+FFFD. A ``.gz`` file is unpacked; where
-    it is cut, its lines end.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Yields
-    ------
-    str
-        One line; its end, if it has one, is a line feed.
-
-    Raises
-    ------
-    OSError
-        Where the file cannot be read.
-    """
-    with open_bytes(path) as file, contextlib.suppress(EOFError, zlib.error, gzip.BadGzipFile):
-        utf16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-        file.seek(0)
-        encoding = "utf-16" if utf16 else "utf-8-sig"
-        with io.TextIOWrapper(file, encoding=encoding, errors="replace", newline=None) as text:
-            while line := text.readline(_LONGEST):
-                yield _ANSI.sub("", line).replace("\0", _DAMAGED)
-
-
-class PrintedConfig:
-    """Gathers the lines of one printed configuration.
-
-    Attributes
-    ----------
-    config : dict
-        The last whole one; the command's overrides, by dotted path, where only they are known.
-    """
-
-    def __init__(self) -> None:
-        self.config: dict[str, Any] = {}
-        self._lines: list[str] = []
-        self._prefix = ""
-        self._depth = 0
-
-    def forget(self) -> None:
-        """Drop a configuration that was begun and not ended."""
-        self._lines = []
-
-    def feed(self, line: str) -> bool:
-        """Take one line; return whether it completes a configuration."""
-        found = _RAY.match(line)
-        prefix = found[0].strip() if found else ""
-        text = _REPEATED.sub("", line[found.end() if found else 0 :]).rstrip()
-        if self._lines and prefix != self._prefix:
-            return False  # another process in between
-        if not self._lines:
-            if text.strip() != "{" and not text.lstrip().startswith(("{'", '{"')):
-                return self._command(text)
-            self._prefix, self._depth = prefix, 0
-        self._lines.append(text)
-        bare = _STRING.sub("", text)
-        self._depth += sum(map(bare.count, "{[(")) - sum(map(bare.count, "}])"))
-        if self._depth > 0 and len(self._lines) < _MOST_LINES:
-            return False
-        tree = _parse("\n".join(self._lines))
-        self._lines = []
-        if not isinstance(tree, dict) or "step" in tree or not any(
-                isinstance(value, dict) for value in tree.values()):
-            return False  # a logged row, or something else
-        self.config = {str(key): value for key, value in tree.items()}
-        return True
-
-    def _command(self, text: str) -> bool:
-        if "=" not in text or len(text) > _LONGEST_COMMAND or not _COMMAND.search(text):
-            return False
-        if any(isinstance(value, dict) for value in self.config.values()):
-            return False  # the whole configuration is known
-        overrides = {key: _scalar(value) for key, value in _OVERRIDE.findall(text)}
-        self.config = self.config | overrides
-        return bool(overrides)
-
-
-def _parse(text: str) -> Any:
-    with contextlib.suppress(ValueError, RecursionError):
-        return json.loads(text)
-    for literal in (text, _NO_LITERAL.sub("None", text)):
-        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-            return ast.literal_eval(literal.strip())
-    return None
-
-
-def _scalar(text: str) -> Any:
-    try:
-        return yaml.safe_load(text.strip("'\""))
-    except (yaml.YAMLError, ValueError):
-        return text

@@ -1,21 +1,17 @@
-"""Binary logs: wandb's transaction logs, TensorBoard's event files, and the rows of wandb.
+"""wandb runs from the transaction logs ``run-<id>.wandb`` that every run writes, and wandb's rows.
 
-Every wandb run writes ``run-<id>.wandb``. Nothing but this log is sure to be there: an offline
-run's folder holds neither configuration nor summary files. wandb ships no reader of the log since
-0.30. It is a LevelDB log of protobuf records: seven bytes (``:W&B``, 0xBEE1, version 0), then
-blocks of 32768 bytes counted from the file's first byte. A block holds chunks: CRC-32 of type and
-payload, length of the payload, type (1 whole record, 2 first, 3 middle, 4 last piece), payload;
-fewer than seven bytes at a block's end are padding.
-
-Event files are read by TensorBoard's own reader. Every folder that holds some is one run; a resumed
-run adds a file there whose steps may overlap. Values are float32 as the writers store them.
+Nothing but the log is sure to be there: an offline run's folder holds neither configuration nor
+summary files. wandb ships no reader of the log since 0.30. It is a LevelDB log of protobuf
+records: seven bytes (``:W&B``, 0xBEE1, version 0), then blocks of 32768 bytes counted from the
+file's first byte. A block holds chunks: CRC-32 of type and payload, length of the payload, type
+(1 whole record, 2 first, 3 middle, 4 last piece), payload; fewer than seven bytes at a block's end
+are padding.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
-import logging
 import math
 import struct
 import time
@@ -39,13 +35,9 @@ from cbsbayes.logs.run_log import (
     history_from_rows,
     to_number,
 )
-from cbsbayes.logs.run_name import run_name
 
-__all__ = ["EVENT_FILES", "history_from_wandb", "import_wandb", "read_tensorboard",
-           "read_wandb_file", "wandb_records"]
+__all__ = ["history_from_wandb", "import_wandb", "read_wandb_file", "wandb_records"]
 
-EVENT_FILES = "events.out.tfevents*"
-_EVENT_FRAME = 16  # bytes of lengths and checksums around every event
 _FILE_HEADER = struct.pack("<4sHB", b":W&B", 0xBEE1, 0)
 _CHUNK_HEADER = struct.Struct("<IHB")
 _BLOCK = 32768
@@ -208,54 +200,6 @@ def _state(exit_code: int | None, path: Path) -> str:
         return "finished" if exit_code == 0 else "failed"
     age = time.time() - path.stat().st_mtime
     return "running" if age < _LIVE_SECONDS else "crashed"
-
-
-def read_tensorboard(folder: Path, root: Path) -> RunLog:
-    """Read one run from a folder of event files.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder that holds the event files themselves.
-    root : Path
-        The folder given by the user: ids are relative to it.
-
-    Returns
-    -------
-    RunLog
-        Scalars under their canonical keys; where files overlap, the later value wins.
-
-    Raises
-    ------
-    CBSDataError
-        Where tensorboard is not installed.
-    NoRunsError
-        Where the folder holds no scalar.
-    """
-    try:
-        from tensorboard.backend.event_processing import event_accumulator as ea
-        from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
-    except ImportError:
-        raise CBSDataError(
-            f"{folder} holds TensorBoard files, and tensorboard is not installed; "
-            'install the extra: pip install "cbsbayes[tensorboard]"') from None
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)
-    sizes = {name: 0 if name == "scalars" else 1 for name in ea.DEFAULT_SIZE_GUIDANCE}  # 0: all
-    events = ea.EventAccumulator(str(folder), sizes, purge_orphaned_data=False).Reload()
-    history, notes = history_from_rows((event.step, {tag: event.value})
-                                       for tag in events.Tags()["scalars"]
-                                       for event in events.Scalars(tag))
-    if history.empty:
-        raise NoRunsError(f"{folder} holds no scalar in its TensorBoard files; "
-                          "they may be damaged, or the run ended before it logged")
-    for path in sorted(folder.glob(EVENT_FILES)):
-        whole = sum(len(raw) + _EVENT_FRAME for raw in RawEventFileLoader(str(path)).Load())
-        if path.stat().st_size > whole:
-            notes.append(f"{path.name}: its last {path.stat().st_size - whole} bytes are cut or "
-                         "damaged, left out")
-    started = datetime.fromtimestamp(events.FirstEventTimestamp(), tz=UTC)
-    return RunLog(folder.relative_to(root).as_posix(), run_name(folder, root), "tensorboard",
-                  history, created=started.isoformat(timespec="seconds"), notes=tuple(notes))
 
 
 def history_from_wandb(
