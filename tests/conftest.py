@@ -26,6 +26,12 @@ pytest_plugins = ["wandb_server"]
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that take long: at the end one would leave a worker waiting."""
+    items.sort(key=lambda item: not any(item.iter_markers("mcmc"))
+               and not any(item.iter_markers("long")))
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """Return the repository's root."""

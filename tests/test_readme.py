@@ -46,6 +46,7 @@ def test_links_and_figures_exist(readme, root):
     assert [target for target in targets if not (root / target).exists()] == []
 
 
+@pytest.mark.long
 def test_the_commands_and_the_python_example_run_as_printed(readme, root, tmp_path, monkeypatch):
     """In this process and with the quick sampler: that the real one works is tested elsewhere."""
     monkeypatch.chdir(tmp_path)
@@ -69,6 +70,7 @@ def test_the_commands_and_the_python_example_run_as_printed(readme, root, tmp_pa
         assert (tmp_path / name).exists()
 
 
+@pytest.mark.long
 def test_the_tutorial_s_commands_run_as_printed(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.unpack_archive(root / "data" / "verl_tiny" / "logs.tar.xz", "logs", filter="data")
