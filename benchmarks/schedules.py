@@ -13,7 +13,7 @@ import argparse
 import numpy as np
 import pandas as pd
 
-from cbsbayes.decisions.budget import schedule_table
+from cbsbayes.decisions.schedule import schedule_table
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.fit_sweep import fit_sweep

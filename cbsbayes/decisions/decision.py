@@ -30,8 +30,9 @@ from cbsbayes.decisions.batches import (
     share_least,
     table_of_fit,
 )
-from cbsbayes.decisions.budget import budget_table, schedule_table
+from cbsbayes.decisions.budget import budget_table
 from cbsbayes.decisions.front import Target, front_table, target_table
+from cbsbayes.decisions.schedule import schedule_table
 from cbsbayes.decisions.splits import BatchChoice, default_batch, group_size_table, split_table
 from cbsbayes.decisions.time_to_target import Budget
 from cbsbayes.errors import CBSDataError
