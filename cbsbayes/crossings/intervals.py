@@ -40,7 +40,7 @@ __all__ = ["INTERVAL", "LEFT", "RIGHT", "RULES", "UNUSABLE", "Curves", "bounds",
 UNUSABLE, LEFT, INTERVAL, RIGHT = -1, 0, 1, 2
 RULES = ("isotonic", "first", "consecutive")
 _CONFIRMED = 2.0  # standard errors that a run's last pool must lie above the target
-_ROUNDING = 1e-9  # a pool mean or .1 * 6 may miss the round target it equals by rounding
+_ROUNDING = 1e-9  # by which a pool mean or .1 * 6 may miss the target or pool that it equals
 
 
 def find_crossings(
@@ -245,14 +245,14 @@ def bounds(curves: Curves, threshold: float) -> tuple[np.ndarray, np.ndarray, np
 def _noise(values: np.ndarray, fitted: np.ndarray) -> float:
     """Return the sd of values around their monotone fits, pools counted as what was fitted."""
     free = (np.isfinite(fitted).sum() - np.isfinite(fitted[:, :1]).sum()
-            - (np.diff(fitted, axis=1) > 0).sum())
+            - (np.diff(fitted, axis=1) > _ROUNDING * np.maximum(1.0, np.abs(fitted[:, 1:]))).sum())
     return float(np.sqrt(np.nansum((values - fitted)**2) / free)) if free > 0 else 0.0
 
 
 def _unconfirmed(curves: Curves, target: float) -> np.ndarray:
     """Return which evaluations lie in a run's last pool, if that may meet the target by luck."""
     last = np.nanmax(curves.value, axis=1, initial=-np.inf)
-    pool = curves.value == last[:, None]
+    pool = curves.value >= (last - _ROUNDING * np.maximum(1.0, np.abs(last)))[:, None]
     error = curves.noise / np.sqrt(np.maximum(pool.sum(axis=1), 1))
     return pool & (last < target + _CONFIRMED * error)[:, None]
 

@@ -46,7 +46,7 @@ def spread(rows):
         values = [v for v in row if not math.isnan(v)]
         fitted = pava(values)
         square += sum((v - f)**2 for v, f in zip(values, fitted, strict=True))
-        free += len(values) - len(set(fitted))
+        free += len(values) - sum(b > a + 1e-9 for a, b in zip([-1, *fitted], fitted, strict=False))
     return math.sqrt(square / free) if free else 0.0
 
 
@@ -58,7 +58,7 @@ def naive(steps, values, threshold, rule, noise):
     reached = [v >= threshold - 1e-9 for v in fitted]
     confirmed = [True] * len(values)
     if rule == "isotonic" and values:
-        pool = [v == fitted[-1] for v in fitted]
+        pool = [v >= fitted[-1] - 1e-9 for v in fitted]
         lucky = fitted[-1] < threshold - 1e-9 + 2 * noise / math.sqrt(sum(pool))
         confirmed = [not (last and lucky) for last in pool]
     for k in range(len(values)):
@@ -74,6 +74,12 @@ def naive(steps, values, threshold, rule, noise):
     if not below:
         return math.nan, math.nan, UNUSABLE
     return below[-1], math.inf, RIGHT
+
+
+def test_pools_that_are_equal_but_for_rounding_are_one_pool():
+    row = [0.0, 0.7, math.nan, math.nan, 0.9, 0.5, 0.7]  # .7, and (.9 + .5 + .7) / 3
+    found = find_crossings(sweep_of([row], [0, 1, 2, 3, 4, 5, 6]), [0.55])
+    assert int(found["status"].item()) == UNUSABLE
 
 
 @settings(max_examples=80)

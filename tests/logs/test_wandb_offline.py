@@ -8,10 +8,6 @@ import struct
 import zlib
 
 import pytest
-from cbsbayes.logs.binary_logs import (
-    read_wandb_file,
-    wandb_records,
-)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
@@ -19,6 +15,7 @@ from verl_loggers import CORE, write_wandb
 
 from cbsbayes.errors import CBSDataError
 from cbsbayes.logs.detect import read_source
+from cbsbayes.logs.wandb_offline import read_wandb_file, wandb_records
 
 BLOCK = 32768
 NAME = "cbs_p1_np64_nr8"
