@@ -123,7 +123,7 @@ def fit_step_times(
     data = step_time_data(seconds, terms)
     center, sd = prior_scale(data)
 
-    settings = SamplerSettings(draws=500, tune=300, random_seed=random_seed)
+    settings = SamplerSettings(draws=1000, tune=300, random_seed=random_seed)
     found = sample_density(lambda position: log_density(position, data), center, sd, settings)
     rng = np.random.default_rng(random_seed)
     prior = prior_parameters(data, (1, _PRIOR_DRAWS), rng)

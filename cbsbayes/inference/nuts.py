@@ -10,8 +10,9 @@ says so.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ _MAX_DEPTH = 6  # of a trajectory's tree; 7 steps are usual, 15 on heavy-tailed 
 _TAILS = (0.05, 0.95)
 _R_HAT_NOISE = 20.0  # over the number of draws: what r_hat is above 1 by chance
 _LEAST_SHARE = 0.1  # of draws that are effective, where few were asked for
+_SHORT = 1e-4  # seconds of a call, below which chains only wait for each other
 _START = 0.5  # spread of the chains' starts in posterior standard deviations
 _FIRST = {"adaptation": "diag", "target_accept": 0.8}
 _AGAIN = {"adaptation": "low_rank", "target_accept": 0.95}
@@ -53,7 +55,8 @@ class SamplerSettings:
     random_seed : int
         Same seed, same sampler and versions: same draws.
     cores : int
-        Chains at once.
+        Chains at once, at most; one after the other where a call of the density takes less than
+        100 microseconds, since calls take turns at the interpreter's lock.
     """
 
     sampler: str = "nutpie"
@@ -174,6 +177,8 @@ def sample(
     KeyboardInterrupt
         At once when interrupted; the sampler's threads are ended.
     """
+    if _seconds(density, mode) < _SHORT:
+        settings = replace(settings, cores=1)
     position, stats = _sample_once(density, mode, root, settings, _FIRST)
     shortfall = _shortfall(position, stats)
     if not shortfall:
@@ -181,6 +186,15 @@ def sample(
     position, stats = _sample_once(density, mode, root, settings, _AGAIN)
     return Draws(position, stats, "sampled again with a low-rank metric and smaller steps, "
                                   f"because {shortfall}")
+
+
+def _seconds(density: Density, position: np.ndarray, n_calls: int = 20) -> float:
+    """Return how long a call of a density takes; the first may compile it and is not counted."""
+    density(position)
+    begin = time.perf_counter()
+    for _ in range(n_calls):
+        density(position)
+    return (time.perf_counter() - begin) / n_calls
 
 
 def sample_density(
