@@ -246,7 +246,7 @@ class Fit:
 
     def solve(
         self, condition: Condition, along: str = "prompts", at: float = 8.0, *,
-        threshold: float | None = None, draws: int = THINNED,
+        threshold: float | None = None,
     ) -> xr.DataArray:
         """Return draws of the batch where a condition on log S is met.
 
@@ -260,7 +260,7 @@ class Fit:
         at : float
             What is held: n_rollouts; n_prompts along ``rollouts``; the total batch along
             ``split``.
-        threshold, draws
+        threshold : float, optional
             As of `log_steps`.
 
         Returns
@@ -269,7 +269,7 @@ class Fit:
             Prompts, rollouts or samples, dims (sample, [threshold]); infinite where the condition
             holds at every batch, 0 where at none.
         """
-        return self._surface(threshold, draws).solve(condition, along, at)
+        return self._surface(threshold, THINNED).solve(condition, along, at)
 
     def new_run(
         self, n_prompts: ArrayLike, n_rollouts: ArrayLike, threshold: float | None = None, *,
@@ -295,7 +295,10 @@ class Fit:
         xarray.DataArray
             Log of updates, dims (sample, [threshold], batch).
         """
-        log_steps = self.log_steps(n_prompts, n_rollouts, threshold, learning_rate=learning_rate)
+        given = np.stack(self._batches(n_prompts, n_rollouts, learning_rate))
+        axes, again = np.unique(given, axis=1, return_inverse=True)
+        log_steps = self.log_steps(*axes[:2], threshold, learning_rate=(
+            None if learning_rate is None else axes[2])).isel(batch=again.reshape(-1))
         deviation, count = self._deviations
         if threshold is not None:
             k = self._index(threshold)
@@ -352,10 +355,6 @@ class Fit:
                                f"{np.min(axes[0]):g} with n_rollouts {np.min(axes[1]):g} (the "
                                f"least given); valid: above 0 and above {least:g}")
         return [xr.DataArray(axis, dims="batch") for axis in axes]
-
-    def to_datatree(self) -> xr.DataTree:
-        """Return the tree, as ArviZ's functions take it."""
-        return self.tree
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the fit as one netCDF file, whole or not at all."""

@@ -41,7 +41,6 @@ def test_a_file_gives_the_same_object(fit, loaded):
 
 
 def test_parts_of_the_tree(fit, sweep):
-    assert fit.to_datatree() is fit.tree
     assert set(fit.tree.children) == {
         "posterior", "sample_stats", "prior", "posterior_predictive", "prior_predictive",
         "log_likelihood", "observed_data", "constant_data", "sweep"}
