@@ -55,7 +55,7 @@ def run_loop(
     run: Callable[[Sequence[Cell]], Outcome], read: Callable[[str], Phase] = read_phase,
     say: Callable[[str], None] = print,
 ) -> bool:
-    """Run a phase, then round after round what the plan asks for.
+    """Run a phase, then round after round what the plan asks for and the budget allows.
 
     Parameters
     ----------
@@ -91,7 +91,8 @@ def run_loop(
             say(f"round {number}: {len(cells)} runs, {left:,} samples left")
             folder.mkdir(parents=True, exist_ok=True)
             _call("ingest", str(places.output / "logs"), "-o", str(folder / "sweep.nc"), "--quiet")
-            _plan(folder, phase.file, goal, left)
+            _call("plan", str(folder / "sweep.nc"), "-o", str(folder / "plan"), "--like",
+                  str(phase.file), *goal.asked, "--runs", str(_RUNS), "--quiet")
         plan = json.loads((folder / "plan" / "plan.json").read_text("utf-8"))
         known = plan["quantity"]
         say(f"round {number}: {known['name']} ({known['at']}) at {known['threshold']:g}: "
@@ -103,16 +104,18 @@ def run_loop(
                    if "_second_rate" not in path.stem  # suggested, but not what was asked for
                    for cell in read(str(path)).cells]
         there = {cell.name for cell in cells}
-        new = [cell for cell in planned if cell.name not in there]
+        new = sorted((cell for cell in planned if cell.name not in there), key=_price)
         if not new:
             raise CBSDataError(f"round {number} asks for no run that is not there already; see "
                                f"{folder / 'plan' / 'index.html'}")
-        if sum(cell.steps * cell.updates_per_step * cell.total_batch for cell in new) > left:
+        spent = itertools.accumulate(_price(cell) for cell in new)
+        fitting = [cell for cell, so_far in zip(new, spent, strict=True) if so_far <= left]
+        if not fitting:
             say(f"the next runs, {', '.join(cell.name for cell in new)}, take more than the "
                 f"{left:,} samples left")
             return False
-        _run_all(new, run)
-        cells += new
+        _run_all(fitting, run)
+        cells += fitting
 
 
 def _run_all(cells: Sequence[Cell], run: Callable[[Sequence[Cell]], Outcome]) -> None:
@@ -122,22 +125,17 @@ def _run_all(cells: Sequence[Cell], run: Callable[[Sequence[Cell]], Outcome]) ->
                            "mend what stopped them, or wait, and start the loop again")
 
 
-def _plan(folder: Path, like: Path, goal: Goal, left: int) -> None:
-    """Plan as many runs as asked, or those of them that fit into what is left."""
-    command = ("plan", str(folder / "sweep.nc"), "-o", str(folder / "plan"), "--like", str(like),
-               *goal.asked, "--runs", str(_RUNS), "--quiet")
-    _call(*command)
-    first = json.loads((folder / "plan" / "plan.json").read_text("utf-8"))["runs"]
-    if first[-1]["cost_so_far"] > left >= first[0]["cost_so_far"]:
-        _call(*command, "--budget", str(left))
-
-
 def _call(name: str, *arguments: str) -> None:
     done = subprocess.run([sys.executable, "-m", f"cbsbayes.{name}", *arguments],
                           capture_output=True, text=True, check=False)
     if done.returncode not in _FINE:
         last = (done.stderr.strip() or f"cbsbayes.{name} ended without a word").splitlines()[-1]
         raise CBSDataError(last)
+
+
+def _price(cell: Cell) -> int:
+    """Return the rollouts that a run will train on."""
+    return cell.steps * cell.updates_per_step * cell.total_batch
 
 
 def _samples(cell: Cell, places: Places) -> int:

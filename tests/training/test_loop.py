@@ -77,9 +77,9 @@ def phase(tmp_path):
 def test_rounds_go_on_until_the_budget_is_spent_and_on_where_it_is_raised(tmp_path, phase):
     home, said = places(tmp_path), []
     runs = Law(home)
-    reached = run_loop(phase, home, Goal(FIRST + 7_000), run=runs, say=said.append)
+    reached = run_loop(phase, home, Goal(FIRST + 2_000), run=runs, say=said.append)
     assert not reached
-    assert said[0] == "round 1: 8 runs, 7,000 samples left"
+    assert said[0] == "round 1: 8 runs, 2,000 samples left"
     assert "cbs_prompts (n_rollouts=8) at" in said[1]
     assert "samples left" in said[-1]
     rounds = len(list((home.output / "rounds").iterdir()))
@@ -88,7 +88,7 @@ def test_rounds_go_on_until_the_budget_is_spent_and_on_where_it_is_raised(tmp_pa
     assert len(before) > 8
     assert len(set(before)) == len(before)
     assert not [name for name in before if "_lr" in name]  # the plan's hint at a second rate
-    assert not run_loop(phase, home, Goal(FIRST + 7_000), run=runs, say=said.append)
+    assert not run_loop(phase, home, Goal(FIRST + 2_000), run=runs, say=said.append)
     assert runs.run_names == before  # nothing is run twice
     widths = [math.log(plan["quantity"]["ci_upper"] / plan["quantity"]["ci_lower"]) for plan in (
         json.loads((home.output / "rounds" / f"{k:03d}" / "plan" / "plan.json").read_text())
