@@ -14,7 +14,7 @@ from cbsbayes.posterior.fit_sweep import fit_sweep
 
 pytestmark = pytest.mark.mcmc
 
-QUICK = SamplerSettings(draws=1000, tune=500, chains=2)  # fewer would be sampled again
+QUICK = SamplerSettings(draws=1000, tune=500, chains=2, cores=1)  # fewer would be sampled again
 
 
 def quick_fit(ds, threshold=1.0, *, compared=False):

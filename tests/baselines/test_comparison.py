@@ -250,7 +250,7 @@ def test_a_fit_is_compared_with_all_usable_runs(fit, sweep):
 
 
 STAIRS = np.array([32, 64, 128, 256, 512, 1024])
-QUICK = SamplerSettings(draws=500, tune=500, chains=2)
+QUICK = SamplerSettings(draws=500, tune=500, chains=2, cores=1)
 
 
 def accuracy(steps, batch):

@@ -34,7 +34,7 @@ def test_it_is_all_runs_of_the_phase(ds):
 @pytest.mark.mcmc
 def test_the_best_rate_rises_like_the_root_of_the_batch_and_alpha_is_one(ds):
     fit = fit_sweep(ds, thresholds=[0.5, 0.6, 0.7, 0.8], alternatives=False,
-                    sampler=SamplerSettings(random_seed=3))
+                    sampler=SamplerSettings(cores=1, random_seed=3))
     assert fit.law.name == "learning_rate"
     assert fit.verdict["sampling"]["passed"]
     alpha = fit.cbs[fit.cbs["quantity"] == "alpha"].iloc[0]

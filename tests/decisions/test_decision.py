@@ -88,7 +88,7 @@ def test_the_runs_are_left_out(fit):
 def test_the_shipped_iso_batch_runs_are_predicted_by_a_fit_that_left_them_out():
     """Fifteen runs of 128 samples, five splits, predicted from the other 24 runs."""
     sweep = read_sweep(default_sweep_path())
-    settings = SamplerSettings(chains=2, draws=500, tune=500, random_seed=1)
+    settings = SamplerSettings(chains=2, draws=500, tune=500, cores=1, random_seed=1)
     fit = fit_sweep(sweep, thresholds=[0.5, 0.7, 0.8, 0.9], sampler=settings, alternatives=False)
     table = check_table(fit, 128, fit_without(fit, 128))
     assert len(table) == 20

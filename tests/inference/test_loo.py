@@ -108,7 +108,7 @@ def test_pooling_prompts_and_rollouts_loses_where_they_differ():
     for name in ("two_axis", "total"):
         law = get_law(name)
         data = crossing_data(crossings, law)
-        tree = sample_crossings(data, law, SamplerSettings(draws=500, tune=500, chains=4))
+        tree = sample_crossings(data, law, SamplerSettings(draws=500, tune=500, cores=1))
         posterior = tree["posterior"].to_dataset()
         log_p = crossing_log_likelihoods(CrossingParameters(data, law), stacked(posterior))
         tree["log_likelihood"] = xr.DataTree(xr.Dataset({"run_log_likelihood": (

@@ -27,7 +27,7 @@ from cbsbayes.simulation.truth import true_steps
 from cbsbayes.sweep.files import write_sweep
 
 THRESHOLDS = (0.60, 0.65, 0.70)
-SETTINGS = SamplerSettings(chains=2, draws=500, tune=500, random_seed=2)
+SETTINGS = SamplerSettings(chains=2, draws=500, tune=500, cores=1, random_seed=2)
 OFFSET = 0.6
 
 

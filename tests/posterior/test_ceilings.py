@@ -236,7 +236,7 @@ def test_the_words_say_bounds_and_what_is_never_reached():
 def test_a_fit_with_ceilings_finds_them(saturating):
     targets = [0.62, 0.68, 0.705]
     fit = fit_sweep(saturating, model="trajectory", ceiling_by_group=True, thresholds=targets,
-                    alternatives=False, sampler=SamplerSettings(draws=400, tune=400, chains=2))
+                    alternatives=False, sampler=SETTINGS)
     assert fit.settings["ceiling_by_group"] is True
     assert any(OPTION in sentence for sentence in fit.verdict["sentences"])
     loss = fit.posterior["ceiling_loss"].values.ravel()

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.mcmc
 
 THRESHOLDS = (0.60, 0.65, 0.70)
 SEEDS = range(8)
-QUICK = SamplerSettings(draws=500, tune=500, chains=2)
+QUICK = SamplerSettings(draws=500, tune=500, chains=2, cores=1)
 
 
 def posterior_of(ds, law):
