@@ -20,7 +20,7 @@ import xarray as xr
 
 from cbsbayes.errors import CBSDataError
 
-__all__ = ["MAX_R_HAT", "MIN_ESS", "SAMPLERS", "Convergence", "Density", "Draws",
+__all__ = ["MAX_R_HAT", "MIN_ESS", "SAMPLERS", "SHORT", "Convergence", "Density", "Draws",
            "SamplerSettings", "convergence", "find_mode", "root_of_covariance", "sample",
            "sample_density"]
 
@@ -33,7 +33,7 @@ _MAX_DEPTH = 6  # of a trajectory's tree; 7 steps are usual, 15 on heavy-tailed 
 _TAILS = (0.05, 0.95)
 _R_HAT_NOISE = 20.0  # over the number of draws: what r_hat is above 1 by chance
 _LEAST_SHARE = 0.1  # of draws that are effective, where few were asked for
-_SHORT = 1e-4  # seconds of a call, below which chains only wait for each other
+SHORT = 1e-4  # seconds of a call, below which chains only wait for each other
 _START = 0.5  # spread of the chains' starts in posterior standard deviations
 _FIRST = {"adaptation": "diag", "target_accept": 0.8}
 _AGAIN = {"adaptation": "low_rank", "target_accept": 0.95}
@@ -177,7 +177,7 @@ def sample(
     KeyboardInterrupt
         At once when interrupted; the sampler's threads are ended.
     """
-    if _seconds(density, mode) < _SHORT:
+    if _seconds(density, mode) < SHORT:
         settings = replace(settings, cores=1)
     position, stats = _sample_once(density, mode, root, settings, _FIRST)
     shortfall = _shortfall(position, stats)

@@ -27,7 +27,7 @@ from cbsbayes.models.law_density import exponent, law_ratio, reverse_law
 __all__ = ["log_density", "run_effects", "run_log_likelihoods"]
 
 _LEAST = exp(-20.0)  # of the peak, where the sum ends
-_SPACING = 1.2  # nodes in the standard deviations of the sharpest integrand
+_SPACING = 1.05  # nodes in the standard deviations of the sharpest integrand
 _FINER = 4  # nodes of the integral cut in so many when run effects are drawn
 _AFRESH = 64  # nodes after which exponentials are taken again: factors over- and underflow
 _MOST_NODES, _MOST_STEPS = 4096, 40  # of a sum, of a search: some 8 and 3 are usual

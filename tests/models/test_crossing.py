@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from crossing_plain import run_log_likelihood
 from crossing_tables import all_left, crossings_table
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from noise_tables import with_noise
 from scipy.special import logit, ndtr
@@ -117,6 +117,8 @@ def test_the_gradient_is_the_slope_of_the_value(name, n_thresholds):
                                    atol=1e-5 * np.abs(found).max())
 
 
+# nodes 1.2 standard deviations apart left the slope by sigma_run 2e-4 off here
+@example("item_set", 2, 3, 17, None, None)
 @settings(max_examples=30)
 @given(family=st.sampled_from(sorted(FAMILIES)), every=st.sampled_from([2, 10, 25, 50]),
        n_thresholds=st.integers(1, 12), seed=st.integers(0, 10_000),

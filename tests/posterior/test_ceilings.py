@@ -35,6 +35,7 @@ from cbsbayes.posterior.tidy import tidy
 from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.simulation.truth import true_steps
 
+QUICK = SamplerSettings(draws=400, tune=400, chains=2, cores=1)
 THRESHOLDS = np.array([0.60, 0.66, 0.71])
 TRIED = Design({8: (32, 64)}, {64: (2, 4, 8, 16)}, (256.0, 512.0), one_axis=False,
                      batches=((64, 2), (64, 4), (64, 8), (64, 16), (32, 8)))
@@ -236,7 +237,7 @@ def test_the_words_say_bounds_and_what_is_never_reached():
 def test_a_fit_with_ceilings_finds_them(saturating):
     targets = [0.62, 0.68, 0.705]
     fit = fit_sweep(saturating, model="trajectory", ceiling_by_group=True, thresholds=targets,
-                    alternatives=False, sampler=SETTINGS)
+                    alternatives=False, sampler=QUICK)
     assert fit.settings["ceiling_by_group"] is True
     assert any(OPTION in sentence for sentence in fit.verdict["sentences"])
     loss = fit.posterior["ceiling_loss"].values.ravel()

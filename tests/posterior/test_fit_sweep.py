@@ -188,7 +188,8 @@ def test_what_else_cannot_be_asked_for(options, message):
 
 @pytest.mark.mcmc
 def test_a_real_fit_finds_what_was_simulated(prompts_sweep, sweep):
-    fit = fit_sweep(prompts_sweep, sampler=SamplerSettings(draws=700, tune=500, cores=1, random_seed=1))
+    settings = SamplerSettings(draws=700, tune=500, cores=1, random_seed=1)
+    fit = fit_sweep(prompts_sweep, sampler=settings)
     assert fit.verdict["checks_made"]["no_divergences"]
     assert fit.verdict["diagnostics"]["r_hat_max"] < 1.03
     assert set(fit.law_table["law"]) == {"total", "power"}

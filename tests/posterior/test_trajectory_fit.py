@@ -17,6 +17,7 @@ from cbsbayes.posterior.surface import Surface
 from cbsbayes.simulation.sweep import simulate_sweep
 from cbsbayes.simulation.truth import true_steps
 
+QUICK = SamplerSettings(draws=400, tune=400, chains=2, cores=1)
 LAW = get_law("two_axis")
 
 
@@ -59,7 +60,7 @@ def test_what_is_no_curve_of_accuracy_is_refused(sweep, change, said):
 @pytest.mark.mcmc
 def test_a_real_posterior_holds_the_truth(sweep):
     fit = fit_sweep(sweep, model="trajectory", law="two_axis", thresholds=[0.62, 0.68],
-                    alternatives=False, sampler=SETTINGS)
+                    alternatives=False, sampler=QUICK)
     assert fit.settings["model"] == "trajectory"
     assert fit.posterior["run_effect"].sizes["run"] == sweep.sizes["run"]
     steps = np.exp(fit.log_steps(128, 8))
