@@ -1,14 +1,19 @@
-"""The compiler of every density: numba, with a cache on disk that survives damage."""
+"""The compiler of every density: numba, with a cache on disk that survives damage; two sums.
+
+Densities are written in loops: numba compiles them three times as fast as expressions over arrays.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numba import njit
 
-__all__ = ["compiled"]
+__all__ = ["add_scaled", "compiled", "dot"]
 
 _NEWEST = max(path.stat().st_mtime for path in Path(__file__).parent.glob("*.py"))
 
@@ -26,3 +31,22 @@ def compiled(function: Callable[..., Any], **options: Any) -> Any:
         if path.stat().st_mtime < _NEWEST or not path.read_bytes().endswith(b"."):
             path.unlink(missing_ok=True)
     return kernel
+
+
+_summed = partial(compiled, fastmath={"reassoc", "contract"})
+
+
+@_summed
+def dot(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the sum of products."""
+    total = 0.0
+    for j in range(len(a)):
+        total += a[j] * b[j]
+    return total
+
+
+@_summed
+def add_scaled(factor: float, row: np.ndarray, gradient: np.ndarray) -> None:
+    """Add a multiple of a row to the gradient."""
+    for j in range(len(row)):
+        gradient[j] += factor * row[j]

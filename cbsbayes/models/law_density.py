@@ -4,9 +4,6 @@ A compiled restatement of `cbsbayes.models.laws`, to which tests hold it. With a
 :math:`y = \log\eta - \log\eta_{max}(t) + \gamma \log(1 + N/P)`,
 
 .. math:: \log S/S_{min} = \alpha \log(1 + N/P) + \log(m e^{-k y} + k e^{m y}) - \log(m + k).
-
-Written in loops, as `cbsbayes.models.crossing` is: numba compiles them three times as fast as
-expressions over arrays.
 """
 
 from __future__ import annotations
@@ -16,7 +13,7 @@ from math import erfc, exp, log, log1p, sqrt
 
 import numpy as np
 
-from cbsbayes.models.compiled import compiled
+from cbsbayes.models.compiled import add_scaled, compiled, dot
 from cbsbayes.models.crossing_parameters import CrossingArrays
 
 __all__ = ["exponent", "law_ratio", "reverse_law"]
@@ -45,7 +42,7 @@ def law_ratio(
     scales, noise = np.empty((n_scales, n_thresholds)), np.zeros((n_batches, n_thresholds))
     for t in range(n_thresholds):
         for s in range(n_scales):
-            scales[s, t] = exp(_dot(d.log_scales[s * n_thresholds + t], position))
+            scales[s, t] = exp(dot(d.log_scales[s * n_thresholds + t], position))
             for b in range(n_batches):
                 noise[b, t] += d.weights[s, b] * scales[s, t]
     ratio = np.empty_like(noise)
@@ -80,22 +77,8 @@ def reverse_law(
             bar = 0.0
             for b in range(len(noise)):
                 bar += d.weights[s, b] * noise_bar[b, t]
-            _add(scales[s, t] * bar, d.log_scales[s * noise.shape[1] + t], gradient)
+            add_scaled(scales[s, t] * bar, d.log_scales[s * noise.shape[1] + t], gradient)
     return alpha_bar
-
-
-@_compiled
-def _dot(a: np.ndarray, b: np.ndarray) -> float:
-    total = 0.0
-    for j in range(len(a)):
-        total += a[j] * b[j]
-    return total
-
-
-@_compiled
-def _add(factor: float, row: np.ndarray, gradient: np.ndarray) -> None:
-    for j in range(len(row)):
-        gradient[j] += factor * row[j]
 
 
 @_compiled
@@ -113,7 +96,7 @@ def _rate(
     The best rate is a coordinate at the middle batch, the last one.
     """
     further = log1p(noise[b, t]) - log1p(noise[-1, d.middle])
-    y = position[d.at.gamma] * further - _dot(d.log_best[t], position) + d.log_rate[b]
+    y = position[d.at.gamma] * further - dot(d.log_best[t], position) + d.log_rate[b]
     return exp(position[d.at.steepness]), exp(position[d.at.slope_below]), y
 
 
@@ -133,6 +116,6 @@ def _reverse_rates(
             gradient[d.at.steepness] += bar * (below + (1.0 - below) * m * y - m / (m + k))
             gradient[d.at.slope_below] += bar * (1.0 - below - below * k * y - k / (m + k))
             gradient[d.at.gamma] += y_bar * (log1p(x) - log1p(middle))
-            _add(-y_bar, d.log_best[t], gradient)
+            add_scaled(-y_bar, d.log_best[t], gradient)
             noise_bar[b, t] += gamma * y_bar / (1.0 + x)
             noise_bar[-1, d.middle] -= gamma * y_bar / (1.0 + middle)

@@ -42,6 +42,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
+from cbsbayes.models.compiled import add_scaled, dot
 from cbsbayes.models.compiled import compiled as _compiled
 from cbsbayes.models.parameters import NOISE_PRIORS, Places
 
@@ -163,21 +164,26 @@ def log_density(position: np.ndarray, d: NoiseArrays) -> tuple[float, np.ndarray
     d : NoiseArrays
         What was measured.
     """
-    gradient = np.zeros_like(position)
-    n_parts, n_ranges = len(d.mix), len(d.freedom)
-    scales = np.exp(d.log_scales @ position).reshape((d.mix.shape[1], -1))
-    scales_bar = np.zeros_like(scales)
-    log_moment = position[d.at.log_noise:d.at.log_noise + n_parts * n_ranges].copy()
-    moment = np.exp(log_moment).reshape((n_parts, n_ranges))
-    moment_bar, value = np.zeros_like(moment), 0.0
+    n_parts, n_scales, n_ranges = len(d.mix), d.mix.shape[1], len(d.freedom)
+    n_thresholds = len(d.log_scales) // n_scales  # ranges may be fewer
+    gradient, value = np.zeros_like(position), 0.0
+    scales, moment = np.empty((n_scales, n_ranges)), np.empty((n_parts, n_ranges))
+    for k in range(n_ranges):
+        for s in range(n_scales):
+            scales[s, k] = exp(dot(d.log_scales[s * n_thresholds + k], position))
+        for q in range(n_parts):
+            moment[q, k] = exp(position[d.at.log_noise + q * n_ranges + k])
+    scales_bar, moment_bar = np.zeros_like(scales), np.zeros_like(moment)
     for q in range(n_parts):
         value += _deviations(position, moment[q], d.mix[q], scales, d, scales_bar, moment_bar[q],
                              gradient)
     for k in range(n_ranges):
         if d.freedom[k] > 0.0:
             value += _probes(k, moment, d, moment_bar)
-    gradient[d.at.log_noise:d.at.log_noise + n_parts * n_ranges] = moment_bar.reshape(-1)
-    gradient += scales_bar.reshape(-1) @ d.log_scales
+        for s in range(n_scales):
+            add_scaled(scales_bar[s, k], d.log_scales[s * n_thresholds + k], gradient)
+        for q in range(n_parts):
+            gradient[d.at.log_noise + q * n_ranges + k] = moment_bar[q, k]
     return value, gradient
 
 
@@ -185,11 +191,20 @@ def log_density(position: np.ndarray, d: NoiseArrays) -> tuple[float, np.ndarray
 def _probes(k: int, moment: np.ndarray, d: NoiseArrays, moment_bar: np.ndarray) -> float:
     """Return what one range's averages say; add the slopes by log noise to `moment_bar`."""
     n, freedom, z, w = len(d.total), d.freedom[k], d.estimate[k], d.precision[k]
-    h = np.append(moment[:, k], 1.0)
-    wh, wz = w @ h, w @ z
-    along, weight = h @ wh, d.total @ moment[:, k].copy()
-    best = (h @ wz) / along  # |G|² where the line along h is nearest to the averages
-    misfit = z @ wz - best * (h @ wz)
+    h, wh, wz = np.ones(n + 1), np.zeros(n + 1), np.zeros(n + 1)
+    weight, along, across, size = 0.0, 0.0, 0.0, 0.0
+    for q in range(n):
+        h[q] = moment[q, k]
+        weight += d.total[q] * h[q]
+    for q in range(n + 1):
+        for r in range(n + 1):
+            wh[q] += w[q, r] * h[r]
+            wz[q] += w[q, r] * z[r]
+        along += h[q] * wh[q]
+        across += h[q] * wz[q]
+        size += z[q] * wz[q]
+    best = across / along  # |G|² where the line along h is nearest to the averages
+    misfit = size - best * across
     steep = (freedom + n) / (freedom + misfit)
     for q in range(n):
         slope = d.total[q] / weight - wh[q] / along + steep * best * (wz[q] - best * wh[q])

@@ -297,8 +297,9 @@ class Fit:
         """
         given = np.stack(self._batches(n_prompts, n_rollouts, learning_rate))
         axes, again = np.unique(given, axis=1, return_inverse=True)
-        log_steps = self.log_steps(*axes[:2], threshold, learning_rate=(
-            None if learning_rate is None else axes[2])).isel(batch=again.reshape(-1))
+        rate = None if learning_rate is None else axes[2]
+        log_steps = self.log_steps(axes[0], axes[1], threshold, learning_rate=rate).isel(
+            batch=again.reshape(-1))
         deviation, count = self._deviations
         if threshold is not None:
             k = self._index(threshold)
