@@ -121,13 +121,12 @@ def _planning_fit(options: argparse.Namespace, stage: Stage) -> tuple[Fit, list[
 
 def _holds_fit(path: Path) -> bool:
     """Tell a fit from a sweep by what the file holds; a folder can only be a fit's."""
-    import h5py
+    from cbsbayes.sweep.files import kind_of
 
     try:
-        with h5py.File(path, "r") as file:
-            return "posterior" in file
-    except OSError:
-        return path.is_dir()  # else read_sweep says what is wrong with it
+        return path.is_dir() or kind_of(path) == "fit"
+    except CBSDataError:
+        return False  # read_sweep says what is wrong with it
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from cbsbayes.errors import CBSDataError, one_line
-from cbsbayes.models.laws import Law, get_law, run_axes
+from cbsbayes.models.laws import LAWS, Law, get_law, run_axes
 from cbsbayes.posterior.surface import Condition, Surface
 from cbsbayes.sweep.files import read_tree, write_tree
 
@@ -154,9 +154,10 @@ class Fit:
 
     @cached_property
     def others(self) -> dict[str, pd.DataFrame]:
-        """Tables like `cbs` of the alternative laws, by law name; without diagnostics."""
-        names = (str(name).partition("table_other_")[2] for name in self.tree.attrs)
-        return {name: self._table(f"other_{name}") for name in names if name}
+        """Tables like `cbs` of the alternative laws, of as many axes first; no diagnostics."""
+        names = sorted(LAWS, key=lambda name: LAWS[name].two_axis != self.law.two_axis)
+        return {name: self._table(f"other_{name}") for name in names
+                if f"table_other_{name}" in self.tree.attrs}
 
     @cached_property
     def noise_joint(self) -> pd.DataFrame | None:
@@ -304,10 +305,9 @@ class Fit:
         if threshold is not None:
             k = self._index(threshold)
             deviation, count = deviation[:, k], count[:, k]
-        n_samples, *_, n_batches = log_steps.shape
-        first = np.random.default_rng(random_seed).integers(deviation.shape[-1], size=n_samples)
-        first = first.reshape(-1, *[1] * (log_steps.ndim - 1))
-        column = np.broadcast_to(first + np.arange(n_batches), log_steps.shape)
+        first = np.random.default_rng(random_seed).integers(
+            deviation.shape[-1], size=(len(log_steps), *[1] * (log_steps.ndim - 1)))
+        column = np.broadcast_to(first + np.arange(log_steps.shape[-1]), log_steps.shape)
         drawn = np.take_along_axis(deviation, column % np.maximum(count, 1), axis=-1)
         return log_steps.copy(data=log_steps.values + np.where(count > 0, drawn, np.inf))
 

@@ -3,20 +3,24 @@
 A netCDF writer that is killed leaves a file that opens with variables missing. So the bytes are
 made in memory, written to a temporary file in the same folder, flushed to the disk, read back
 and compared, and only then given the name (`os.replace`); the folder is flushed last.
+
+The HDF5 library may search a damaged file without end, one with a zeroed block for instance. So a
+netCDF file ends in a seal, the SHA-256 of all before it, which is looked at before the library sees
+a byte; other programs read past it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import h5py
+import netCDF4
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -24,12 +28,12 @@ import xarray as xr
 from cbsbayes.errors import CBSDataError
 from cbsbayes.sweep.schema import SCHEMA_VERSION, content_digest, digest, validate
 
-__all__ = ["check_replaceable", "default_sweep_path", "read_sweep", "read_tree", "write_csv",
-           "write_sweep", "write_tree", "write_whole"]
+__all__ = ["check_replaceable", "default_sweep_path", "kind_of", "read_sweep", "read_tree",
+           "write_csv", "write_sweep", "write_tree", "write_whole"]
 
-_ENGINE: Literal["h5netcdf"] = "h5netcdf"
+_ENGINE: Literal["netcdf4"] = "netcdf4"
 _MAGIC = b"\x89HDF\r\n\x1a\n"
-_UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError)
+_SEAL = b"cbsbayes"  # and 32 bytes of SHA-256
 _FORMULA = ("=", "+", "-", "@", "\t")
 _COMPRESSED_FROM = 1000  # values; below, chunking costs more than compression saves
 
@@ -124,10 +128,9 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
     file = Path(path)
     if not os.path.lexists(file):
         return
-    if file.is_file():
-        with contextlib.suppress(OSError), h5py.File(file, "r") as found:
-            if "schema_version" in found.attrs:
-                return
+    with contextlib.suppress(CBSDataError):
+        if kind_of(file) == "sweep":
+            return
     raise CBSDataError(f"{file} is there and is no sweep; only sweeps are replaced: move it away "
                        "or give another name")
 
@@ -153,7 +156,7 @@ def write_sweep(ds: xr.Dataset, path: str | os.PathLike[str]) -> Path:
         if digest(again) != ds.attrs["digest"]:
             raise CBSDataError("the sweep does not survive netCDF unchanged (digests differ); "
                                "its variables hold something netCDF cannot, e.g. odd text")
-    return write_whole(path, content)
+    return write_whole(path, content + _seal(content))
 
 
 def read_sweep(path: str | os.PathLike[str]) -> xr.Dataset:
@@ -162,10 +165,11 @@ def read_sweep(path: str | os.PathLike[str]) -> xr.Dataset:
     Raises
     ------
     CBSDataError
-        If there is no such file, it is not netCDF, lacks variables, has another schema version,
-        or its content does not match its digest.
+        If there is no such file, it is not netCDF as it was written, lacks variables or has
+        another schema version.
     """
-    file, ds = _loaded(path, lambda file: xr.load_dataset(file, engine=_ENGINE))
+    file, content = _unsealed(path)
+    ds = xr.load_dataset(content, engine=_ENGINE)
     if "schema_version" not in ds.attrs:
         raise CBSDataError(f"{file} is netCDF but no sweep (no schema_version); make one with "
                            "python -m cbsbayes.ingest")
@@ -173,18 +177,12 @@ def read_sweep(path: str | os.PathLike[str]) -> xr.Dataset:
         validate(ds)
     except CBSDataError as error:
         raise CBSDataError(f"{file}: {error}") from None
-    found = digest(ds)
-    if ds.attrs.get("digest") != found:
-        raise CBSDataError(f"{file}: the content does not match its digest (stored "
-                           f"{str(ds.attrs.get('digest'))[:12]}, found {found[:12]}); the file "
-                           "was damaged or edited: ingest the logs again, or rewrite it with "
-                           "cbsbayes.sweep.files.write_sweep")
     ds.attrs["schema_version"] = SCHEMA_VERSION
     return ds.drop_encoding()
 
 
 def write_tree(tree: xr.DataTree, path: str | os.PathLike[str]) -> Path:
-    """Write a tree as netCDF, whole or not at all, with the digest of its content.
+    """Write a tree as netCDF, whole or not at all.
 
     Attributes must be text or numbers, as netCDF holds them.
 
@@ -196,36 +194,42 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str]) -> Path:
         If the disk refuses; the old file is then untouched.
     """
     bare = tree.map_over_datasets(xr.Dataset.drop_encoding)
-    bare.attrs["digest"] = _tree_digest(bare)
     content = bytes(bare.to_netcdf(engine=_ENGINE))
     with xr.open_datatree(content, engine=_ENGINE) as again:
-        if _tree_digest(again) != bare.attrs["digest"]:
+        if _tree_digest(again) != _tree_digest(bare):
             raise CBSDataError("the tree does not survive netCDF unchanged (digests differ); its "
                                "variables hold something netCDF cannot, e.g. odd text")
-    return write_whole(path, content)
+    return write_whole(path, content + _seal(content))
 
 
 def read_tree(path: str | os.PathLike[str]) -> xr.DataTree:
-    """Read a tree wholly into memory and check it against its digest.
+    """Read a tree wholly into memory.
 
     Raises
     ------
     CBSDataError
-        If there is no such file, it is not netCDF, or its content does not match its digest.
+        If there is no such file, it is not netCDF as it was written, or holds a sweep.
     """
-    def load(file: Path) -> tuple[xr.DataTree, str]:
-        with xr.open_datatree(file, engine=_ENGINE) as tree:
-            tree.load()
-        return tree, _tree_digest(tree)
-
-    file, (tree, found) = _loaded(path, load)
+    file, content = _unsealed(path)
+    with xr.open_datatree(content, engine=_ENGINE) as tree:
+        tree.load()
     if "schema_version" in tree.attrs:
         raise CBSDataError(f"{file} is not a fit; give the folder or fit.nc that "
                            "python -m cbsbayes.fit wrote")
-    if tree.attrs.pop("digest", None) != found:
-        raise CBSDataError(f"{file}: the content does not match its digest; the file was damaged "
-                           "or edited, or an older version wrote it: fit the sweep again")
     return tree
+
+
+def kind_of(path: str | os.PathLike[str]) -> str:
+    """Return ``sweep`` or ``fit``.
+
+    Raises
+    ------
+    CBSDataError
+        If there is no such file, or it is not netCDF as it was written here.
+    """
+    file, content = _unsealed(path)
+    with netCDF4.Dataset(str(file), memory=content) as found:
+        return "sweep" if "schema_version" in found.ncattrs() else "fit"
 
 
 def _tree_digest(tree: xr.DataTree) -> str:
@@ -235,30 +239,32 @@ def _tree_digest(tree: xr.DataTree) -> str:
         ds = node.to_dataset(inherit=False)
         attrs = {"": ds.attrs, **{str(k): v.attrs for k, v in ds.variables.items()}}
         head[node.path] = [content_digest(ds, {}), {
-            name: {str(key): np.squeeze(value).tolist() for key, value in found.items()
-                   if key != "digest"} for name, found in attrs.items()}]
+            name: {str(key): np.squeeze(value).tolist() for key, value in found.items()}
+            for name, found in attrs.items()}]
     return content_digest(xr.Dataset(), head)
 
 
-def _loaded[T](path: str | os.PathLike[str], load: Callable[[Path], T]) -> tuple[Path, T]:
-    """Return a netCDF file and what `load` makes of it; raise where it is none, or damaged."""
+def _seal(content: bytes) -> bytes:
+    return _SEAL + hashlib.sha256(content).digest()
+
+
+def _unsealed(path: str | os.PathLike[str]) -> tuple[Path, bytes]:
+    """Return a netCDF file and what it holds; raise where it is not as it was written."""
     file = Path(path)
     if not file.is_file():
         what = "is a folder" if file.is_dir() else "does not exist"
         raise CBSDataError(f"{file} {what}; give a netCDF file made by cbsbayes")
-    with file.open("rb") as stream:
-        if stream.read(len(_MAGIC)) != _MAGIC:
-            raise CBSDataError(f"{file} is not netCDF (wrong first bytes); logs and tables are "
-                               "turned into one by python -m cbsbayes.ingest")
-    try:
-        # h5netcdf reports a file that HDF5 cannot open a second time, from its finaliser.
-        with h5py.File(file, "r") as whole:
-            _ = whole["/"]
-        return file, load(file)
-    except _UNREADABLE as error:
-        reason = str(error.args[0] if error.args else error).splitlines()[0]
-        raise CBSDataError(f"{file} cannot be read as netCDF ({reason}); the file is damaged: "
-                           "restore it or make it again") from error
+    content = file.read_bytes()
+    if not content.startswith(_MAGIC):
+        raise CBSDataError(f"{file} is not netCDF (wrong first bytes); logs and tables are "
+                           "turned into one by python -m cbsbayes.ingest")
+    length = len(_seal(b""))
+    content, seal = content[:-length], content[-length:]
+    if seal != _seal(content):
+        raise CBSDataError(f"{file}: the file is damaged, or was not written by this version of "
+                           "cbsbayes; restore it or make it again (python -m cbsbayes.ingest, "
+                           "fit), or write an edited sweep with cbsbayes.sweep.files.write_sweep")
+    return file, content
 
 
 def _sweep_stale(target: Path) -> None:

@@ -122,10 +122,10 @@ def test_unreadable_sweeps(place, capsys, sweep_file, path):
     (place / "short.nc").write_bytes(whole[:100])
     (place / "half.nc").write_bytes(whole[: len(whole) // 2])
     (place / "link.nc").symlink_to("link.nc")
-    xr.Dataset({"a": ("x", [1.0])}).to_netcdf("other.nc", engine="h5netcdf")
+    xr.Dataset({"a": ("x", [1.0])}).to_netcdf("other.nc", engine="netcdf4")
     ds = xr.load_dataset(sweep_file)
     ds["n_prompts"][0] = 7
-    ds.to_netcdf("edited.nc", engine="h5netcdf")
+    ds.to_netcdf("edited.nc", engine="netcdf4")
     line = refused_by_fit(place, capsys, path)
     remedy = {"missing.nc": "does not exist; give a netCDF file", "link.nc": "link.nc",
               "folder": "is a folder; give a netCDF file", "text.nc": "python -m cbsbayes.ingest",

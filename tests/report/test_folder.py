@@ -131,8 +131,9 @@ def test_a_fit_is_written_in_stages_and_replaces_an_earlier_one_cleanly(written,
     drawn = listing(folder / "figures")
     assert "notes.txt" in drawn
     assert len(drawn) == 2
-    for name in ("cbs.csv", "comparison.csv", "runs.csv", "fit.json", "fit.nc"):
+    for name in ("cbs.csv", "comparison.csv", "runs.csv", "fit.json"):
         assert (folder / name).read_bytes() == (written / name).read_bytes()
+    xr.testing.assert_identical(Fit.load(folder).tree, Fit.load(written).tree)
 
 
 def test_a_figure_without_data_says_why_and_leaves_no_file(fit, tmp_path, monkeypatch):
