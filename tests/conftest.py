@@ -23,13 +23,24 @@ settings.register_profile("cbsbayes", deadline=None)  # a machine may be busy
 settings.load_profile("cbsbayes")
 pytest_plugins = ["wandb_server"]
 
+NO_DENSITY = ("crossings", "logs", "probe", "simulation", "sweep", "training")
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that take long: at the end one would leave a worker waiting."""
-    items.sort(key=lambda item: not any(item.iter_markers("mcmc"))
-               and not any(item.iter_markers("long")))
+    """Begin with the tests that take long: at the end one would leave a worker waiting.
+
+    The second of two workers gets the second half: it begins with tests that need no density, and
+    later finds compiled what the first compiled meanwhile.
+    """
+    long, light, others = [], [], []
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        into = long if marks & {"mcmc", "long"} else (
+            light if item.path.parent.name in NO_DENSITY else others)
+        into.append(item)
+    half = max(len(items) // 2 - len(long), 0)
+    items[:] = [*long, *others[:half], *light, *others[half:]]
 
 
 @pytest.fixture(scope="session")

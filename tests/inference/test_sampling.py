@@ -65,7 +65,7 @@ def test_all_samplers_agree_within_monte_carlo_error():
     law = LAWS["two_axis_free"]
     data = data_of(law, 2, 14)
     trees = {sampler: sample_crossings(data, law, SamplerSettings(
-        sampler, draws=500, tune=500, chains=2, cores=1, random_seed=5)) for sampler in SAMPLERS}
+        sampler, draws=400, tune=400, chains=2, cores=1, random_seed=5)) for sampler in SAMPLERS}
     first, *others = (trees[s]["posterior"].to_dataset() for s in SAMPLERS)
     for other in others:
         assert {n: v.dims for n, v in first.data_vars.items()} == {

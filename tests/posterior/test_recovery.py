@@ -120,7 +120,8 @@ def test_rates_scaled_with_the_batch_give_the_critical_batch_of_one_rate(root):
 
 @pytest.fixture(scope="module")
 def shipped(root) -> Fit:
-    return fit_sweep(read_sweep(root / "data" / "tiny_grpo" / "sweep.nc"))
+    return fit_sweep(read_sweep(root / "data" / "tiny_grpo" / "sweep.nc"),
+                     sampler=SamplerSettings(cores=1))  # which draws nothing else
 
 
 def test_default_settings_are_enough_for_the_shipped_sweep(shipped):
