@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("PYTENSOR_FLAGS", "cxx=")  # else 15 s go into C parts that nothing here uses
+
 from fitted import (  # noqa: F401
     fit,
     one_axis,
@@ -23,24 +27,13 @@ settings.register_profile("cbsbayes", deadline=None)  # a machine may be busy
 settings.load_profile("cbsbayes")
 pytest_plugins = ["wandb_server"]
 
-NO_DENSITY = ("crossings", "logs", "probe", "simulation", "sweep", "training")
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that take long: at the end one would leave a worker waiting.
-
-    The second of two workers gets the second half: it begins with tests that need no density, and
-    later finds compiled what the first compiled meanwhile.
-    """
-    long, light, others = [], [], []
-    for item in items:
-        marks = {mark.name for mark in item.iter_markers()}
-        into = long if marks & {"mcmc", "long"} else (
-            light if item.path.parent.name in NO_DENSITY else others)
-        into.append(item)
-    half = max(len(items) // 2 - len(long), 0)
-    items[:] = [*long, *others[:half], *light, *others[half:]]
+    """Begin with the tests that take long: at the end one would leave a worker waiting."""
+    items.sort(key=lambda item: not any(item.iter_markers("mcmc"))
+               and not any(item.iter_markers("long")))
 
 
 @pytest.fixture(scope="session")
