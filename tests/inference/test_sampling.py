@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import arviz as az
 import numpy as np
 import pytest
@@ -58,6 +60,15 @@ def test_a_seed_gives_the_same_draws_and_another_seed_others():
         ["posterior"]["S_min"].values for s in (3, 3, 4))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_draws_do_not_depend_on_how_many_chains_are_drawn_at_once(monkeypatch):
+    """Those of a cheap density are drawn one after the other; here both at once all the same."""
+    monkeypatch.setattr("cbsbayes.inference.nuts.SHORT", 0.0)
+    law = LAWS["two_axis"]
+    one, both = (sample_crossings(data_of(law), law, replace(QUICK, cores=cores))
+                 ["posterior"]["S_min"].values for cores in (1, 2))
+    np.testing.assert_array_equal(one, both)
 
 
 @pytest.mark.mcmc
