@@ -66,7 +66,7 @@ def test_the_commands_of_tutorial_and_readme_run_as_printed(readme, root, tmp_pa
             assert status in ((0, 3) if name == "cbsbayes.fit" else (0,)), (name, arguments)
     for name in ("fit.nc", "fit.json", "cbs.csv", "comparison.csv", "runs.csv", "index.html"):
         assert (tmp_path / "fit" / name).stat().st_size > 0
-    for name in ("sweep.nc", "decision/clock.csv", "plan/plan.csv", "plan/phases"):
+    for name in ("sweep.nc", "decision/splits.csv", "plan/plan.csv", "plan/phases"):
         assert (tmp_path / name).exists()
 
 

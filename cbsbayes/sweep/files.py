@@ -131,8 +131,8 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
     with contextlib.suppress(CBSDataError):
         if kind_of(file) == "sweep":
             return
-    raise CBSDataError(f"{file} is there and is no sweep; only sweeps are replaced: move it away "
-                       "or give another name")
+    raise CBSDataError(f"{file} is there and is no sweep; only sweeps are replaced (whole ones, of "
+                       "this version): move it away or give another name")
 
 
 def write_sweep(ds: xr.Dataset, path: str | os.PathLike[str]) -> Path:
@@ -262,8 +262,9 @@ def _unsealed(path: str | os.PathLike[str]) -> tuple[Path, bytes]:
     content, seal = content[:-length], content[-length:]
     if seal != _seal(content):
         raise CBSDataError(f"{file}: the file is damaged, or was not written by this version of "
-                           "cbsbayes; restore it or make it again (python -m cbsbayes.ingest, "
-                           "fit), or write an edited sweep with cbsbayes.sweep.files.write_sweep")
+                           "cbsbayes; restore it, or make it again: a sweep with python -m "
+                           "cbsbayes.ingest, a fit with python -m cbsbayes.fit (a sweep that was "
+                           "edited is written by cbsbayes.sweep.files.write_sweep)")
     return file, content
 
 
