@@ -110,7 +110,7 @@ def fit_sweep(
     reached = reached_line(selected.crossings, selected.left_out)
     judged = verdict(*sampler_checks(main.tree), reached, identified_line(cbs), against, notes)
     tree.attrs = {
-        "group": selected.group, "law": law.name, "settings": json.dumps(_settings(selected)),
+        "group": selected.group, "law": law.name, "settings": json.dumps(_settings(main, selected)),
         "verdict": json.dumps(judged),
         **{f"table_{name}": table_to_json(table) for name, table in tables.items()}}
     return Fit(tree)
@@ -171,7 +171,7 @@ def _tree(main: LawFit, selected: Selection) -> xr.DataTree:
         "observed_data": selected.crossings, "sweep": selected.runs})
 
 
-def _settings(selected: Selection) -> dict[str, Any]:
+def _settings(main: LawFit, selected: Selection) -> dict[str, Any]:
     options, crossings = selected.options, selected.crossings
     priors = PRIORS if options.model == "crossing" else TRAJECTORY_PRIORS
     if options.joint and selected.n_batches < MIN_BATCH_SIZES:
@@ -182,6 +182,7 @@ def _settings(selected: Selection) -> dict[str, Any]:
         "formula": selected.law.formula, "metric": selected.metric or "",
         "rule": crossings.attrs["rule"], "thresholds": crossings["threshold"].values.tolist(),
         "ci_prob": options.ci_prob, "ci_kind": "eti", **asdict(options.sampler),
+        "draws": main.posterior.sizes["draw"],  # twice as many where they were taken again
         "data_digest": digest(selected.runs), "versions": versions(), "model": options.model,
         "priors": asdict(priors), "ceiling_by_group": options.ceiling_by_group,
         "learning_rate_rule": None if rate is None else rate._asdict(),

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from scipy.special import polygamma, psi
 
-from cbsbayes.inference.nuts import convergence, find_mode, root_of_covariance
+from cbsbayes.inference.nuts import (
+    SamplerSettings,
+    convergence,
+    find_mode,
+    root_of_covariance,
+    sample_density,
+)
 
 MODE = np.array([0.7, -1.2])
 COVARIANCE = np.array([[0.5, 0.3], [0.3, 0.4]])
@@ -75,3 +83,36 @@ def test_a_column_with_a_gap_is_not_judged_and_spoils_no_other():
     gap = np.array(convergence(draws))
     assert np.isnan(gap[:, 1]).all()
     np.testing.assert_array_equal(gap[:, [0, 2]], whole[:, [0, 2]])
+
+
+@pytest.mark.mcmc
+def test_draws_with_a_long_tail_are_taken_again_and_are_right():
+    shape = 0.2  # of a gamma distribution, whose logs these are; its mode says little of its tail
+
+    def long_tail(position):
+        return float(shape * position.sum() - np.exp(position).sum()), shape - np.exp(position)
+
+    settings = SamplerSettings(draws=500, chains=4, cores=1)
+    draws = sample_density(long_tail, np.zeros(5), np.full(5, 3.0), settings)
+    assert draws.note.startswith("sampled again with the first draws' covariance, twice as many")
+    assert draws.position.shape == (4, 2 * settings.draws, 5)
+    assert not draws.stats["diverging"].any()
+    ess = convergence(draws.position).ess_bulk
+    assert ess.min() >= 400
+    error = np.sqrt(polygamma(1, shape) / ess)
+    assert (abs(draws.position.mean(axis=(0, 1)) - psi(shape)) < 4 * error).all()
+
+
+@pytest.mark.mcmc
+def test_few_first_draws_of_many_dimensions_give_a_metric_too():
+    scale = np.linspace(0.1, 10.0, 80)
+
+    def wide(position):
+        return float(-2.5 * np.log1p((position / scale) ** 2 / 4).sum()), (
+            -5.0 * position / (4 * scale**2 + position**2))
+
+    settings = SamplerSettings(draws=50, tune=100, chains=2, cores=1)
+    draws = sample_density(wide, np.zeros(80), scale, settings)
+    assert draws.note
+    spread = np.median(abs(draws.position), axis=(0, 1)) / scale
+    np.testing.assert_allclose(spread, 0.7407, rtol=0.5)  # of Student's t, 4 degrees of freedom
