@@ -32,7 +32,8 @@ MIN_ESS = 400
 _MAX_DEPTH = 6  # of a trajectory's tree; 7 steps are usual, 15 on heavy-tailed sweeps
 _TAILS = (0.05, 0.95)
 _R_HAT_NOISE = 20.0  # over the number of draws: what r_hat is above 1 by chance
-_LEAST_SHARE = 0.15  # of draws that are effective, where few were asked for
+_R_HAT_OF_COORDINATES, _ESS_OF_COORDINATES = 1.008, 500  # what is made of them is a little worse
+_LEAST_SHARE = 1 / 6  # of draws that are effective, where few were asked for
 SHORT = 1e-4  # seconds of a call, below which chains only wait for each other
 _START = 0.5  # spread of the chains' starts in posterior standard deviations
 _TARGET_ACCEPT = 0.85
@@ -258,9 +259,9 @@ def _shortfall(position: np.ndarray, stats: xr.Dataset) -> str:
     if divergences := int(stats["diverging"].sum()):
         return f"{divergences} draws diverged"
     found, n_draws = convergence(position), position.shape[0] * position.shape[1]
-    if not found.r_hat.max() <= max(MAX_R_HAT, 1.0 + _R_HAT_NOISE / n_draws):
+    if not found.r_hat.max() <= max(_R_HAT_OF_COORDINATES, 1.0 + _R_HAT_NOISE / n_draws):
         return f"r_hat reached {found.r_hat.max():.3f}"
-    if not found.ess_bulk.min() >= min(MIN_ESS, _LEAST_SHARE * n_draws):
+    if not found.ess_bulk.min() >= min(_ESS_OF_COORDINATES, _LEAST_SHARE * n_draws):
         return f"only {found.ess_bulk.min():.0f} draws were effective"
     return ""
 
