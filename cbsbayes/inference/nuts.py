@@ -36,6 +36,7 @@ _R_HAT_OF_COORDINATES, _ESS_OF_COORDINATES = 1.008, 500  # what is made of them 
 _LEAST_SHARE = 1 / 6  # of draws that are effective, where few were asked for
 SHORT = 1e-4  # seconds of a call, below which chains only wait for each other
 _START = 0.5  # spread of the chains' starts in posterior standard deviations
+_ADAPTATION = "draw_diag"  # gradients, which "diag" uses too, say little of long tails
 _TARGET_ACCEPT = 0.85
 _TARGET_ACCEPT_AGAIN = 0.95
 _HESSIAN_STEPS = (0.02, 0.3)  # of differences: prior spreads, then posterior ones
@@ -52,7 +53,8 @@ class SamplerSettings:
         nutpie on the compiled density, or PyMC's own NUTS on the PyMC model: the same posterior,
         much slower.
     draws, tune, chains : int
-        Kept and discarded draws of each chain, and chains.
+        Kept and discarded draws of each chain, and chains; twice as many are kept where the first
+        are not good enough.
     random_seed : int
         Same seed, same sampler and versions: same draws.
     cores : int
@@ -283,7 +285,7 @@ def _sample_once(
     running = nutpie.sample(
         model, draws=settings.draws, tune=settings.tune, chains=settings.chains,
         cores=settings.cores, seed=settings.random_seed, maxdepth=_MAX_DEPTH, save_warmup=False,
-        adaptation="draw_diag", target_accept=target_accept, progress_bar=False, blocking=False)
+        adaptation=_ADAPTATION, target_accept=target_accept, progress_bar=False, blocking=False)
     try:
         tree = running.wait()
     except BaseException:  # an interrupt too must not leave threads that go on sampling
