@@ -18,7 +18,7 @@ from process_cpu import cpu_seconds
 from cbsbayes.inference.sampling import SamplerSettings
 from cbsbayes.models.laws import get_law
 from cbsbayes.posterior.verdict import sampler_checks
-from cbsbayes.validation.families import FAMILIES, Family, family_sweep
+from cbsbayes.validation.families import FAMILIES, Family, family_sweep, get_family
 from cbsbayes.validation.models import Settings, fitted_runs, posterior_tree
 
 
@@ -49,7 +49,7 @@ def main() -> None:
     print("| family | sweeps | again | passed | least ESS, median | least | CPU s, median |")
     print("|---|---|---|---|---|---|---|")
     for name in options.family.split(","):
-        rows = [one_sweep(FAMILIES[name], settings, options.seed + k)
+        rows = [one_sweep(get_family(name), settings, options.seed + k)
                 for k in range(options.sweeps)]
         print_row(name, rows)
         every += rows

@@ -261,10 +261,12 @@ def _shortfall(position: np.ndarray, stats: xr.Dataset) -> str:
     if divergences := int(stats["diverging"].sum()):
         return f"{divergences} draws diverged"
     found, n_draws = convergence(position), position.shape[0] * position.shape[1]
-    if not found.r_hat.max() <= max(_R_HAT_OF_COORDINATES, 1.0 + _R_HAT_NOISE / n_draws):
-        return f"r_hat reached {found.r_hat.max():.3f}"
-    if not found.ess_bulk.min() >= min(_ESS_OF_COORDINATES, _LEAST_SHARE * n_draws):
-        return f"only {found.ess_bulk.min():.0f} draws were effective"
+    most = max(_R_HAT_OF_COORDINATES, 1.0 + _R_HAT_NOISE / n_draws)
+    if not found.r_hat.max() <= most:
+        return f"r_hat reached {found.r_hat.max():.4f}, above {most:.4f}"
+    least = min(_ESS_OF_COORDINATES, _LEAST_SHARE * n_draws)
+    if not found.ess_bulk.min() >= least:
+        return f"only {found.ess_bulk.min():.0f} draws were effective, below {least:.0f}"
     return ""
 
 

@@ -199,3 +199,12 @@ def test_a_real_fit_finds_what_was_simulated(prompts_sweep, sweep):
         low, high = drawn.quantile([0.005, 0.995], "sample").values
         assert (low < truth).all()
         assert (truth < high).all()
+
+
+@pytest.mark.mcmc
+def test_settings_have_the_draws_that_were_kept():
+    asked = SamplerSettings(draws=300, tune=100, cores=1, random_seed=1)
+    fit = fit_sweep(simulate_sweep("p2b"), sampler=asked, alternatives=False)
+    # rollouts varied alone leave few effective draws
+    assert any("sampled again" in text for text in fit.verdict["sentences"])
+    assert fit.settings["draws"] == fit.posterior.sizes["draw"] == 2 * asked.draws
